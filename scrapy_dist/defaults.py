@@ -1,0 +1,123 @@
+"""Every setting's default. Seconds are floats, sizes are bytes.
+
+The names are those of the settings; scrapy-redis names keep their name and meaning,
+new ones begin with ``FRONTIER_``. README's table is checked against this module.
+"""
+
+from __future__ import annotations
+
+# --- Connection (scrapy-redis) ---------------------------------------------------
+
+#: URL of Redis, e.g. ``redis://:password@host:6379/0``, ``rediss://`` for TLS,
+#: ``unix:///path/redis.sock``. None: see REDIS_HOST.
+REDIS_URL: str | None = None
+#: Host of Redis. Neither REDIS_URL nor REDIS_HOST: an embedded Redis is used.
+REDIS_HOST: str | None = None
+#: Port of Redis.
+REDIS_PORT: int = 6379
+#: Number of the Redis database.
+REDIS_DB: int = 0
+#: Encoding of seeds and of the synchronous client.
+REDIS_ENCODING: str = "utf-8"
+#: Whether the synchronous client (``spider.server``) returns text. The frontier itself
+#: always reads bytes.
+REDIS_DECODE_RESPONSES: bool = False
+#: More arguments for the redis-py client; these are the defaults.
+REDIS_PARAMS: dict[str, object] = {
+    "socket_timeout": 30.0,
+    "socket_connect_timeout": 30.0,
+}
+
+# --- Scheduler (scrapy-redis) ----------------------------------------------------
+
+#: Whether the frontier is kept when the crawl has finished.
+SCHEDULER_PERSIST: bool = False
+#: Whether the first worker deletes what an earlier crawl left.
+SCHEDULER_FLUSH_ON_START: bool = False
+#: Key of the pending requests.
+SCHEDULER_QUEUE_KEY: str = "%(spider)s:requests"
+#: Discipline: the order in which pending requests are handed out.
+SCHEDULER_QUEUE_CLASS: str = "scrapy_dist.queue.PriorityQueue"
+#: Key of the fingerprint set.
+SCHEDULER_DUPEFILTER_KEY: str = "%(spider)s:dupefilter"
+#: Whether every filtered duplicate is logged.
+DUPEFILTER_DEBUG: bool = False
+#: Module with ``dumps`` and ``loads`` for requests in Redis; None: MessagePack.
+SCHEDULER_SERIALIZER: str | None = None
+#: Seconds that a worker waits after the frontier is drained before it closes.
+SCHEDULER_IDLE_BEFORE_CLOSE: float = 0.0
+
+# --- Seeds, items, stats (scrapy-redis) ------------------------------------------
+
+#: Key of the seeds.
+REDIS_START_URLS_KEY: str = "%(name)s:start_urls"
+#: Whether the seeds are a set. The type of the key decides; this is a check.
+REDIS_START_URLS_AS_SET: bool = False
+#: Whether the seeds are a sorted set. The type of the key decides; this is a check.
+REDIS_START_URLS_AS_ZSET: bool = False
+#: Seeds taken at once; None: CONCURRENT_REQUESTS.
+REDIS_START_URLS_BATCH_SIZE: int | None = None
+#: Seconds without activity of any worker after which a RedisSpider closes; 0: never.
+MAX_IDLE_TIME_BEFORE_CLOSE: float = 0.0
+#: Key of the items.
+REDIS_ITEMS_KEY: str = "%(spider)s:items"
+#: Function that turns an item into text or bytes.
+REDIS_ITEMS_SERIALIZER: str = "scrapy.utils.serialize.ScrapyJSONEncoder.encode"
+#: Key of the cluster-wide stats.
+STATS_KEY: str = "%(spider)s:stats"
+
+# --- Frontier: keys --------------------------------------------------------------
+
+#: Key of the leases.
+FRONTIER_LEASES_KEY: str = "%(spider)s:leases"
+#: Key of the leased requests' payloads.
+FRONTIER_LEASED_KEY: str = "%(spider)s:leased"
+#: Key of the suspects.
+FRONTIER_SUSPECTS_KEY: str = "%(spider)s:suspects"
+#: Key of the workers' last beats.
+FRONTIER_WORKERS_KEY: str = "%(spider)s:workers"
+#: Key of what the frontier knows of itself and of its workers.
+FRONTIER_STATE_KEY: str = "%(spider)s:state"
+#: Key of the dead letters.
+FRONTIER_FAILED_KEY: str = "%(spider)s:failed"
+
+# --- Frontier: behaviour ---------------------------------------------------------
+
+#: Seconds of silence after which a worker is dead and loses its leases.
+FRONTIER_WORKER_TTL: float = 60.0
+#: How often a request is handed out again after its worker died; then it fails.
+FRONTIER_MAX_DELIVERIES: int = 3
+#: Seconds from the first unsent change to the exchange that sends it.
+FRONTIER_FLUSH_INTERVAL: float = 0.03
+#: Unsent requests and items above which a worker takes no new request.
+FRONTIER_OUTBOX_LIMIT: int = 10_000
+#: Fingerprints that a worker remembers to answer duplicates without Redis.
+FRONTIER_LOCAL_FINGERPRINTS: int = 50_000
+#: Bytes of the largest request that is stored or read.
+FRONTIER_MAX_PAYLOAD: int = 1_048_576
+#: Paths of Request subclasses, beyond Scrapy's own, that may be read from Redis.
+FRONTIER_REQUEST_CLASSES: list[str] = []
+#: Dead letters kept, the newest.
+FRONTIER_FAILED_LIMIT: int = 10_000
+#: Whether to work with a Redis whose maxmemory-policy evicts keys, i.e. loses requests.
+FRONTIER_ALLOW_EVICTION: bool = False
+#: Seconds that a closing worker waits for Redis to take its last results.
+FRONTIER_CLOSE_TIMEOUT: float = 20.0
+
+# --- Frontier: seeds -------------------------------------------------------------
+
+#: URL schemes that a seed may have.
+FRONTIER_SEED_SCHEMES: list[str] = ["http", "https"]
+#: Bytes of the largest seed.
+FRONTIER_SEED_MAX_SIZE: int = 262_144
+#: ``meta`` keys that steer Scrapy itself (``proxy``, …) and that seeds may set.
+FRONTIER_SEED_META: list[str] = []
+#: Whether unknown keys of a JSON seed are form fields, as in scrapy-redis.
+FRONTIER_SEED_FORM_FIELDS: bool = False
+
+# --- Embedded Redis --------------------------------------------------------------
+
+#: Folder of the embedded Redis; relative paths are below the project's ``.scrapy``.
+FRONTIER_EMBEDDED_DIR: str = "frontier"
+#: Seconds without a client after which the embedded Redis saves its data and ends.
+FRONTIER_EMBEDDED_LINGER: float = 60.0

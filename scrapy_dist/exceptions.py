@@ -1,0 +1,59 @@
+"""Every exception that scrapy-dist raises.
+
+    FrontierError
+    ├── ConfigurationError (also ValueError)   a setting is wrong: name, value, remedy
+    ├── EmbeddedRedisError                     the local redis-server cannot be started
+    ├── RedisUnavailable                       Redis does not answer, or refuses us
+    ├── Unserializable (also ValueError)       a request cannot become bytes
+    ├── BadPayload (also ValueError)           bytes from Redis cannot become a request
+    └── BadSeed (also ValueError)              a seed cannot become a request
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "BadPayload",
+    "BadSeed",
+    "ConfigurationError",
+    "EmbeddedRedisError",
+    "FrontierError",
+    "RedisUnavailable",
+    "Unserializable",
+]
+
+
+class FrontierError(Exception):
+    """Base of all errors of scrapy-dist."""
+
+
+class ConfigurationError(FrontierError, ValueError):
+    """A setting, a spider attribute or the Redis behind it cannot be used.
+
+    The message names the setting, its value and what to write instead.
+    """
+
+
+class EmbeddedRedisError(FrontierError):
+    """The embedded Redis cannot be found or started; the message says what to do."""
+
+
+class RedisUnavailable(FrontierError):
+    """Redis cannot be reached or refuses the connection."""
+
+
+class Unserializable(FrontierError, ValueError):
+    """The request holds something that cannot be stored, e.g. a lambda callback."""
+
+
+class BadPayload(FrontierError, ValueError):
+    """Bytes read from Redis are not a request that this spider may run.
+
+    ``str(error)`` is the reason that a person reads in ``S:failed``.
+    """
+
+
+class BadSeed(FrontierError, ValueError):
+    """A seed is not a URL or JSON object that may be crawled.
+
+    ``str(error)`` is the reason that a person reads in ``S:failed``.
+    """

@@ -1,0 +1,85 @@
+"""The names of all Redis keys of one spider."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from scrapy_dist import defaults
+from scrapy_dist.exceptions import ConfigurationError
+
+if TYPE_CHECKING:
+    from scrapy.settings import BaseSettings
+
+
+@dataclass(frozen=True)
+class Keys:
+    """Key names. DESIGN: one frontier is exactly these keys, seeds and items aside."""
+
+    requests: str
+    leases: str
+    leased: str
+    suspects: str
+    dupefilter: str
+    workers: str
+    state: str
+    failed: str
+    stats: str
+    items: str
+
+    @classmethod
+    def from_settings(cls, settings: BaseSettings, spider: str) -> Keys:
+        """Fill the templates of *settings* with the name *spider*.
+
+        Raises ConfigurationError for a template that cannot be filled and for two
+        templates that give the same key.
+        """
+        names = {
+            field: fill(settings, setting, spider) for field, setting in _SETTINGS
+        }
+        owner: dict[str, str] = {}
+        for field, setting in _SETTINGS:
+            other = owner.setdefault(names[field], setting)
+            if other != setting:
+                raise ConfigurationError(
+                    f"{setting} and {other} both name the key {names[field]!r}."
+                    " Give each its own."
+                )
+        return cls(**names)
+
+
+_SETTINGS = (
+    ("requests", "SCHEDULER_QUEUE_KEY"),
+    ("leases", "FRONTIER_LEASES_KEY"),
+    ("leased", "FRONTIER_LEASED_KEY"),
+    ("suspects", "FRONTIER_SUSPECTS_KEY"),
+    ("dupefilter", "SCHEDULER_DUPEFILTER_KEY"),
+    ("workers", "FRONTIER_WORKERS_KEY"),
+    ("state", "FRONTIER_STATE_KEY"),
+    ("failed", "FRONTIER_FAILED_KEY"),
+    ("stats", "STATS_KEY"),
+    ("items", "REDIS_ITEMS_KEY"),
+)
+
+
+def fill(settings: BaseSettings, setting: str, spider: str) -> str:
+    """The key that the template *setting* gives for *spider*.
+
+    ``%(spider)s`` and ``%(name)s`` both stand for the spider's name.
+    """
+    template = settings.get(setting) or getattr(defaults, setting)
+    return fill_template(template, setting, spider)
+
+
+def fill_template(template: object, source: str, spider: str) -> str:
+    """Fill *template*; *source* is the setting or attribute named in an error."""
+    try:
+        key = str(template) % {"spider": spider, "name": spider}
+    except (KeyError, TypeError, ValueError) as e:
+        raise ConfigurationError(
+            f"{source} = {template!r} is not a key template: {e!r}."
+            " Write the spider's name as %(spider)s and a percent sign as %%."
+        ) from None
+    if not key.strip():
+        raise ConfigurationError(f"{source} = {template!r} is empty. Name a key.")
+    return key
