@@ -1,0 +1,130 @@
+"""Fixtures of all tests: a real Redis, a loopback site, a throw-away Scrapy project.
+
+* ``redis_server``: `RedisServer`, shared by all tests and empty at the start of each.
+* ``own_redis``: `RedisServer` of this test alone, to kill, freeze or roll back.
+* ``make_redis``: like ``own_redis`` with options, e.g. ``make_redis(appendonly="yes")``.
+* ``no_leaked_keys``: fails the test when keys other than dead letters and items are
+  left in ``redis_server``; ``no_leaked_keys.append("pattern*")`` allows more.
+* ``site``: `Site`, the loopback site, with no request counted yet.
+* ``project``: `Project` whose Redis is ``redis_server``.
+* ``make_project``: ``make_project(redis_url)`` for another Redis, or None.
+* ``shared_redis``, ``shared_site``: the same things for fixtures of a whole module.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.support.project import Project
+from tests.support.redis_server import RedisServer
+from tests.support.site import Site
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+#: Keys that outlive a crawl on purpose.
+KEPT_KEYS = ("*:failed", "*:items")
+
+_outcome = pytest.StashKey[bool]()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: Any) -> Any:
+    """Remember whether the test failed, for fixtures that then show their logs."""
+    report = yield
+    if report.when == "call":
+        item.stash[_outcome] = report.failed
+    return report
+
+
+@pytest.fixture(scope="session")
+def shared_redis() -> Iterator[RedisServer]:
+    """One redis-server for the whole run; not flushed."""
+    with tempfile.TemporaryDirectory() as folder, RedisServer(Path(folder)) as server:
+        yield server
+
+
+@pytest.fixture
+def redis_server(shared_redis: RedisServer) -> RedisServer:
+    """The shared redis-server, empty."""
+    with shared_redis.client() as client:
+        client.flushall()
+    return shared_redis
+
+
+@pytest.fixture
+def make_redis(tmp_path: Path) -> Iterator[Callable[..., RedisServer]]:
+    """Start a redis-server of this test's own, with options."""
+    servers: list[RedisServer] = []
+
+    def make(**options: str) -> RedisServer:
+        folder = tmp_path / f"redis-{len(servers)}"
+        servers.append(RedisServer(folder, **options))
+        return servers[-1]
+
+    yield make
+    for server in servers:
+        server.kill()
+
+
+@pytest.fixture
+def own_redis(make_redis: Callable[..., RedisServer]) -> RedisServer:
+    """A redis-server of this test's own."""
+    return make_redis()
+
+
+@pytest.fixture
+def no_leaked_keys(redis_server: RedisServer) -> Iterator[list[str]]:
+    """Fail the test if keys are left; append patterns of those that may stay."""
+    allowed = list(KEPT_KEYS)
+    yield allowed
+    with redis_server.client() as client:
+        keys = sorted(key.decode() for key in client.keys())
+    left = [k for k in keys if not any(fnmatch.fnmatch(k, p) for p in allowed)]
+    assert left == [], "keys left in Redis"
+
+
+@pytest.fixture(scope="session")
+def shared_site() -> Iterator[Site]:
+    """One site for the whole run; not reset."""
+    server = Site()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def site(shared_site: Site) -> Site:
+    """The loopback site, with an empty log."""
+    shared_site.reset()
+    return shared_site
+
+
+@pytest.fixture
+def make_project(
+    tmp_path: Path, request: pytest.FixtureRequest
+) -> Iterator[Callable[..., Project]]:
+    """Make a Scrapy project; its workers are killed at the end of the test."""
+    projects: list[Project] = []
+
+    def make(redis_url: str | None, **settings: Any) -> Project:
+        folder = tmp_path / f"project-{len(projects)}"
+        projects.append(Project(folder, redis_url, settings))
+        return projects[-1]
+
+    yield make
+    for project in projects:
+        project.end()
+        if request.node.stash.get(_outcome, False):
+            for worker in project.workers:
+                print(f"--- {worker.agent} ({worker.log_path})\n{worker.tail()}")
+
+
+@pytest.fixture
+def project(make_project: Callable[..., Project], redis_server: RedisServer) -> Project:
+    """A Scrapy project whose Redis is ``redis_server``."""
+    return make_project(redis_server.url)

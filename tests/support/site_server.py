@@ -1,0 +1,268 @@
+"""The loopback web site of the tests; run as ``python -m tests.support.site_server``.
+
+A page is described by its path, so that the site needs no set-up:
+
+    /tree/SIZE/FAN/N           page N of a tree; every page has one parent only
+    /graph/SIZE/LINKS/N        page N links to LINKS others and back to page 0
+    /chain/SIZE/N              page N links to page N + 1 only
+    /links/PATH,PATH,…         links to these paths (``/`` as ``|``), in this order
+    /page/NAME                 a page without links
+    /slow/MS/NAME              answers after MS milliseconds
+    /redirect/STATUS/PATH      redirects to /PATH
+    /status/STATUS/NAME        answers with that status
+    /once/STATUS/NAME          the first answer has that status, later ones are 200
+    /setcookie/NAME/VALUE/PATH sets a cookie and redirects (302) to /PATH
+    /needcookie/NAME/VALUE/X   403 without that cookie
+    /login                     POST user=u&password=p sets session=open, redirects to
+                               /members/0
+    /members/N                 403 without session=open; page 0 links to 1 … 20
+    /echo/X                    JSON of method, headers and body
+    /sitemap/SIZE              a sitemap of /page/map-0 … /page/map-(SIZE - 1)
+    /cached/NAME               a page with a long Cache-Control
+
+``?delay=MS`` delays any page. All pages but /echo and /sitemap are HTML. Everything
+else, robots.txt too, is 404. Paths below /_control are not counted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+import http
+import json
+import sys
+import time
+import urllib.parse
+
+
+class Site:
+    """What the site remembers: one record a request, and which pages were asked for."""
+
+    def __init__(self) -> None:
+        self.records: list[dict[str, object]] = []
+        self.seen: collections.Counter[str] = collections.Counter()
+
+    def reset(self) -> None:
+        self.records = []
+        self.seen.clear()
+
+
+class Reply:
+    """An answer: status, body, headers, milliseconds to wait before it."""
+
+    def __init__(
+        self,
+        body: str = "",
+        status: int = 200,
+        headers: tuple[tuple[str, str], ...] = (),
+        delay_ms: float = 0,
+        kind: str = "text/html; charset=utf-8",
+    ) -> None:
+        self.body = body.encode()
+        self.status = status
+        self.headers = headers
+        self.delay_ms = delay_ms
+        self.kind = kind
+
+
+def html(title: str, links: list[str]) -> str:
+    anchors = "\n".join(f'<a href="{link}">{link}</a>' for link in links)
+    return f"<html><head><title>{title}</title></head><body>\n{anchors}\n</body></html>"
+
+
+def tree(size: str, fan: str, n: str) -> Reply:
+    first = int(n) * int(fan) + 1
+    children = range(first, min(first + int(fan), int(size)))
+    return Reply(html(f"tree {n}", [f"/tree/{size}/{fan}/{i}" for i in children]))
+
+
+def graph(size: str, links: str, n: str) -> Reply:
+    count = int(size)
+    others = [(int(n) * int(links) + i) % count for i in range(1, int(links) + 1)]
+    pages = [f"/graph/{size}/{links}/{i}" for i in [0, *others]]
+    return Reply(html(f"graph {n}", pages))
+
+
+def chain(size: str, n: str) -> Reply:
+    following = int(n) + 1
+    links = [f"/chain/{size}/{following}"] if following < int(size) else []
+    return Reply(html(f"chain {n}", links))
+
+
+def login(request: dict[str, str]) -> Reply:
+    form = dict(urllib.parse.parse_qsl(request["body"]))
+    if request["method"] != "POST" or form != {"user": "u", "password": "p"}:
+        return Reply("wrong", 403)
+    cookie = ("Set-Cookie", "session=open; Path=/")
+    return Reply("", 302, (("Location", "/members/0"), cookie))
+
+
+def members(n: str, cookies: dict[str, str]) -> Reply:
+    if cookies.get("session") != "open":
+        return Reply("log in first", 403)
+    links = [f"/members/{i}" for i in range(1, 21)] if n == "0" else []
+    return Reply(html(f"members {n}", links))
+
+
+def sitemap(size: str, host: str) -> Reply:
+    urls = "".join(
+        f"<url><loc>http://{host}/page/map-{i}</loc></url>" for i in range(int(size))
+    )
+    space = "http://www.sitemaps.org/schemas/sitemap/0.9"
+    body = f'<?xml version="1.0"?><urlset xmlns="{space}">{urls}</urlset>'
+    return Reply(body, kind="application/xml")
+
+
+def cookies_of(header: str) -> dict[str, str]:
+    pairs = (part.strip().partition("=") for part in header.split(";") if part.strip())
+    return {name: value for name, _, value in pairs}
+
+
+def answer(site: Site, request: dict[str, str], headers: dict[str, str]) -> Reply:
+    """The page that *request* asks for."""
+    path = request["path"]
+    kind, *rest = path.lstrip("/").split("/")
+    cookies = cookies_of(request["cookies"])
+    match kind, rest:
+        case "tree", [size, fan, n]:
+            return tree(size, fan, n)
+        case "graph", [size, links, n]:
+            return graph(size, links, n)
+        case "chain", [size, n]:
+            return chain(size, n)
+        case "links", _:
+            targets = urllib.parse.unquote("/".join(rest)).split(",")
+            return Reply(html("links", ["/" + t.replace("|", "/") for t in targets]))
+        case "page", _:
+            return Reply(html(f"page {'/'.join(rest)}", []))
+        case "cached", _:
+            return Reply(
+                html("cached", []), headers=(("Cache-Control", "max-age=9999"),)
+            )
+        case "slow", [delay, *_]:
+            return Reply(html("slow", []), delay_ms=float(delay))
+        case "redirect", [status, *target]:
+            return Reply("", int(status), (("Location", "/" + "/".join(target)),))
+        case "status", [status, *_]:
+            return Reply(f"status {status}", int(status))
+        case "once", [status, *_]:
+            first = site.seen[path] == 1
+            return Reply(html("once", []), int(status) if first else 200)
+        case "setcookie", [name, value, *target]:
+            cookie = ("Set-Cookie", f"{name}={value}; Path=/")
+            location = ("Location", "/" + "/".join(target))
+            return Reply("", 302, (location, cookie))
+        case "needcookie", [name, value, *_]:
+            return Reply(html("cookie", []), 200 if cookies.get(name) == value else 403)
+        case "login", []:
+            return login(request)
+        case "members", [n]:
+            return members(n, cookies)
+        case "echo", _:
+            facts = {**request, "headers": headers}
+            return Reply(json.dumps(facts), kind="application/json")
+        case "sitemap", [size]:
+            return sitemap(size, headers.get("host", ""))
+    return Reply("not found", 404)
+
+
+def control(site: Site, path: str) -> Reply:
+    """Answer the test: /_control/records and /_control/reset."""
+    if path == "/_control/records":
+        return Reply(json.dumps(site.records), kind="application/json")
+    if path == "/_control/reset":
+        site.reset()
+        return Reply("{}", kind="application/json")
+    return Reply("no such command", 404)
+
+
+class Connection(asyncio.Protocol):
+    """HTTP/1.1 with keep-alive, just enough of it for Scrapy."""
+
+    def __init__(self, site: Site) -> None:
+        self._site = site
+        self._data = b""
+        self._port = 0
+        self._transport: asyncio.Transport
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        self._port = transport.get_extra_info("peername")[1]
+
+    def data_received(self, data: bytes) -> None:
+        self._data += data
+        while self._take_request():
+            pass
+
+    def _take_request(self) -> bool:
+        head, separator, rest = self._data.partition(b"\r\n\r\n")
+        if not separator:
+            return False
+        first, *lines = head.decode("latin-1").split("\r\n")
+        pairs = (line.partition(":") for line in lines)
+        headers = {name.lower(): value.strip() for name, _, value in pairs}
+        length = int(headers.get("content-length", 0))
+        if len(rest) < length:
+            return False
+        self._data = rest[length:]
+        self._handle(first, headers, rest[:length].decode("utf-8", "replace"))
+        return True
+
+    def _handle(self, first: str, headers: dict[str, str], body: str) -> None:
+        method, url, _ = first.split(" ")
+        path, _, query = url.partition("?")
+        if path.startswith("/_control/"):
+            self._send(method, control(self._site, path))
+            return
+        request = {
+            "method": method,
+            "path": path,
+            "query": query,
+            "cookies": headers.get("cookie", ""),
+            "agent": headers.get("user-agent", ""),
+            "body": body,
+        }
+        self._site.seen[path] += 1
+        try:
+            reply = answer(self._site, request, headers)
+        except (ValueError, IndexError):
+            reply = Reply("not found", 404)
+        self._site.records.append(
+            {
+                **request,
+                "time": time.monotonic(),
+                "port": self._port,
+                "status": reply.status,
+            }
+        )
+        delay = dict(urllib.parse.parse_qsl(query)).get("delay", 0)
+        total_ms = reply.delay_ms + float(delay)
+        if total_ms:
+            loop = asyncio.get_running_loop()
+            loop.call_later(total_ms / 1000, self._send, method, reply)
+        else:
+            self._send(method, reply)
+
+    def _send(self, method: str, reply: Reply) -> None:
+        if self._transport.is_closing():
+            return
+        reason = http.HTTPStatus(reply.status).phrase
+        lines = [f"HTTP/1.1 {reply.status} {reason}"]
+        lines += [f"{name}: {value}" for name, value in reply.headers]
+        lines += [f"Content-Type: {reply.kind}", f"Content-Length: {len(reply.body)}"]
+        head = "\r\n".join(lines).encode() + b"\r\n\r\n"
+        self._transport.write(head + (b"" if method == "HEAD" else reply.body))
+
+
+async def main() -> None:
+    site = Site()
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(lambda: Connection(site), "127.0.0.1", 0)
+    print(server.sockets[0].getsockname()[1], flush=True)
+    # The parent holds our standard input: end with it, however it ends.
+    await loop.run_in_executor(None, sys.stdin.read)
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
