@@ -84,7 +84,7 @@ def no_leaked_keys(redis_server: RedisServer) -> Iterator[list[str]]:
     allowed = list(KEPT_KEYS)
     yield allowed
     with redis_server.client() as client:
-        keys = sorted(key.decode() for key in client.keys())
+        keys = sorted(key.decode() for key in client.scan_iter())
     left = [k for k in keys if not any(fnmatch.fnmatch(k, p) for p in allowed)]
     assert left == [], "keys left in Redis"
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from tests.support.project import assert_finished
-from tests.support.redis_server import RedisServer
-from tests.support.site import Site, graph_pages, tree_pages
+from tests.support.site import graph_pages, tree_pages
 from tests.support.spiders import FOLLOW
+
+if TYPE_CHECKING:
+    from tests.support.redis_server import RedisServer
 
 
 def test_plain_crawl_is_counted_page_by_page(project, site):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import importlib.util
 import json
 import os
@@ -82,9 +82,13 @@ _STATS = re.compile(
 
 
 def _package_parent() -> str:
-    """The folder that makes ``import scrapy_dist`` work in the workers."""
+    """The folder that makes ``import scrapy_dist`` work in the workers.
+
+    That of the installed package, so that a wheel can be tested; else this checkout.
+    """
     spec = importlib.util.find_spec("scrapy_dist")
-    assert spec is not None and spec.origin is not None
+    if spec is None or spec.origin is None:
+        return str(Path(__file__).resolve().parents[2])
     return str(Path(spec.origin).parents[1])
 
 
@@ -133,7 +137,7 @@ class Worker:
         """The stats that Scrapy dumps into the log at the end."""
         found = _STATS.search(self.log())
         assert found, f"no stats in the log of {self.agent}:\n{self.tail()}"
-        names = {"datetime": datetime, "__builtins__": {}}
+        names = {"datetime": dt, "__builtins__": {}}
         stats: dict[str, Any] = eval(found[1], names)
         return stats
 

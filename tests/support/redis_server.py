@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 import redis
+from typing_extensions import Self
 
 from tests.support.wait import wait_until
 
@@ -189,7 +190,7 @@ class RedisServer:
         shutil.copytree(snapshot, self.folder)
         self.start()
 
-    def __enter__(self) -> RedisServer:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *args: object) -> None:
