@@ -1,0 +1,263 @@
+"""Runs the whole example: a bookshop, Redis, several Scrapy workers, a summary.
+
+python example_project/run.py                       three workers follow the links
+python example_project/run.py --spider seeded       addresses are pushed to Redis
+python example_project/run.py --spider datasheets   PDFs through FilesPipeline
+python example_project/run.py --kill                one worker is killed half way
+"""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import os
+import shutil
+import signal
+import sys
+import time
+from collections import Counter, deque
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bookshop.catalogue import CATEGORIES, Catalogue
+from scrapy.utils.project import get_project_settings
+from show.display import Progress, WorkerProgress, choose_display
+from show.frontier import Frontier
+from show.outcome import judge
+from show.plan import SPIDERS, make_plan
+from show.processes import Site, Worker
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from show.display import Display, Row
+
+PROJECT = Path(__file__).resolve().parent
+#: Categories, and books in each of them.
+FULL_SIZE, SMALL_SIZE = (len(CATEGORIES), 40), (4, 12)
+#: Seconds between two looks at the site and at Redis.
+INTERVAL = 0.25
+#: Seconds over which a worker's rate is taken.
+RATE_WINDOW = 2.0
+#: Seconds without a new page after which the show gives up.
+STALL = 60.0
+#: Seconds that an interrupted worker has to end by itself.
+PATIENCE = 20.0
+#: FRONTIER_WORKER_TTL with --kill: the default, a minute, is long to watch.
+KILL_TTL = 3
+#: Workers of the seeded spider end after so many seconds without a seed.
+IDLE = 4
+#: The embedded Redis ends so many seconds after its last user.
+LINGER = 5
+
+
+class Show:
+    """One crawl from its start to its summary."""
+
+    def __init__(self, options: argparse.Namespace, display: Display) -> None:
+        size = SMALL_SIZE if options.small else FULL_SIZE
+        self.kill = options.kill
+        self.spider = options.spider
+        self.display = display
+        self.shop = Catalogue(*size)
+        self.plan = make_plan(self.spider, self.shop)
+        self.seeds = deque(self.plan.seeds)
+        self.results = Path("results", self.spider)
+        self.victim: Worker | None = None
+        self.history: deque[tuple[float, Counter[str]]] = deque()
+        self.started = time.monotonic()
+        settings = get_project_settings()
+        settings.set("FRONTIER_EMBEDDED_LINGER", LINGER, priority="cmdline")
+        self.frontier = Frontier(settings, self.spider)
+        self.site = Site(*size)
+        self.workers: list[Worker] = []
+        self.count = options.workers
+
+    def run(self) -> bool:
+        """Crawl; returns whether everything is there, and nothing twice."""
+        shutil.rmtree(self.results, ignore_errors=True)
+        self.results.mkdir(parents=True)
+        self.frontier.forget()
+        self.display.say(f"A bookshop of {len(self.shop.books)} books: {self.site.url}")
+        self._push_seeds()
+        self._start_workers()
+        with self.display:
+            self._crawl()
+        return self._summary()
+
+    def stop(self) -> None:
+        """End everything that was started, gently as long as that works."""
+        for worker in self.workers:
+            worker.interrupt()
+        with suppress(KeyboardInterrupt):
+            for worker in self.workers:
+                worker.wait(PATIENCE)
+        for worker in self.workers:
+            if worker.running:
+                self.display.say(f"{worker.name} has not ended yet: killing it.")
+                worker.kill()
+        self.site.stop()
+        self.frontier.close()
+
+    def _start_workers(self) -> None:
+        settings: dict[str, object] = {"FRONTIER_EMBEDDED_LINGER": LINGER}
+        if self.kill:
+            settings["FRONTIER_WORKER_TTL"] = KILL_TTL
+        if self.plan.seeds:
+            settings["MAX_IDLE_TIME_BEFORE_CLOSE"] = IDLE
+        self.display.say(f"Workers: {self.count} times `scrapy crawl {self.spider}`")
+        self.started = time.monotonic()
+        for name in (f"worker-{number}" for number in range(1, self.count + 1)):
+            worker = Worker(
+                name,
+                self.spider,
+                arguments={} if self.plan.seeds else {"site": self.site.url},
+                settings=settings,
+                log=self.results / f"{name}.log",
+            )
+            self.workers.append(worker)
+
+    def _push_seeds(self) -> None:
+        if not self.seeds:
+            return
+        urls = [self.site.url + path for path in self.seeds.popleft()]
+        self.frontier.push_seeds(urls)
+        key = self.frontier.key("start_urls")
+        line = self.frontier.redis_cli("lpush", key, urls[0])
+        self.display.say(f"{len(urls)} seeds pushed, as this does: {line}")
+
+    def _crawl(self) -> None:
+        done, changed = -1, time.monotonic()
+        while any(worker.running for worker in self.workers):
+            progress = self._look()
+            self.display.update(progress)
+            if progress.done > done:
+                done, changed = progress.done, time.monotonic()
+            elif time.monotonic() - changed > STALL:
+                self.display.say(f"No new page for {STALL:.0f} s: giving up.")
+                return
+            if done * 2 >= progress.total:
+                self._half_way()
+            time.sleep(INTERVAL)
+        self.display.update(self._look())
+
+    def _half_way(self) -> None:
+        self._push_seeds()
+        if self.kill and not self.victim:
+            self.victim = self.workers[-1]
+            self.victim.kill()
+            self.display.say(
+                f"{self.victim.name} killed with SIGKILL. What it held goes to the"
+                f" others {KILL_TTL} s later (FRONTIER_WORKER_TTL = {KILL_TTL})."
+            )
+
+    def _look(self) -> Progress:
+        visits = self.site.visits()
+        pages = Counter(name for names in visits.values() for name in names)
+        now = time.monotonic()
+        self.history.append((now, pages))
+        while now - self.history[0][0] > RATE_WINDOW:
+            self.history.popleft()
+        then, before = self.history[0]
+        workers = [
+            WorkerProgress(
+                name=worker.name,
+                pid=worker.pid,
+                state=worker.state(pages[worker.name]),
+                pages=pages[worker.name],
+                rate=(pages[worker.name] - before[worker.name]) / max(now - then, 1),
+            )
+            for worker in self.workers
+        ]
+        return Progress(
+            seconds=now - self.started,
+            done=len(self.plan.pages & visits.keys()),
+            total=len(self.plan.pages),
+            wanted=len(self.plan.scraped),
+            workers=workers,
+            **self.frontier.counts(),
+        )
+
+    def _summary(self) -> bool:
+        seconds = time.monotonic() - self.started
+        items = self.frontier.take_items(self.results / "items.jsonl")
+        visits = self.site.visits()
+        outcome = judge(
+            self.plan,
+            self.shop,
+            visits,
+            item_urls=[item["url"] for item in items],
+            files=self.results / "files",
+            victim=self.victim.name if self.victim else None,
+        )
+        rows = [*self._worker_rows(visits), *outcome.rows()]
+        if self.victim:
+            rows.append(("fetched again after the kill", str(outcome.again)))
+        rate = outcome.fetched.total() / seconds
+        rows.append(("elapsed", f"{seconds:.1f} s, {rate:.0f} pages/s"))
+        rows.append(("results", f"{self.results.resolve()}{os.sep}"))
+        problems = outcome.problems()
+        for worker in self.workers:
+            if worker.failed or worker.running:
+                state = "did not end" if worker.running else "failed"
+                problems.append(f"{worker.name} {state} (see {worker.log.resolve()})")
+        verdict = "Wrong: " + ", ".join(problems)
+        if not problems:
+            verdict = "Nothing is lost, nothing was done twice."
+        self.display.summary(rows, verdict, good=not problems)
+        return not problems
+
+    def _worker_rows(self, visits: dict[str, list[str]]) -> list[Row]:
+        pages = Counter(name for names in visits.values() for name in names)
+        return [
+            (worker.name, f"{pages[worker.name]} pages, {worker.state(1)}")
+            for worker in self.workers
+        ]
+
+
+def read_options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--workers", type=int, default=3, help="3 if not given")
+    parser.add_argument("--spider", choices=SPIDERS, default=SPIDERS[0])
+    parser.add_argument("--kill", action="store_true", help="kill one worker half way")
+    parser.add_argument("--plain", action="store_true", help="lines, no live screen")
+    parser.add_argument("--small", action="store_true", help="a tenth of the shop")
+    options = parser.parse_args()
+    if options.workers < 1 + options.kill:
+        parser.error("--workers: at least 1, and with --kill at least 2")
+    return options
+
+
+@contextmanager
+def only_show() -> Iterator[None]:
+    """Hold the project's lock: two shows would mix two sites in one crawl."""
+    Path(".scrapy").mkdir(exist_ok=True)
+    with Path(".scrapy", "show.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise SystemExit("The show is already running in this folder.") from None
+        yield
+
+
+def main() -> int:
+    options = read_options()
+    display = choose_display(plain=options.plain)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    os.chdir(PROJECT)
+    with only_show():
+        show = Show(options, display)
+        try:
+            return 0 if show.run() else 1
+        except KeyboardInterrupt:
+            display.say("Interrupted: the workers finish what they have begun.")
+            return 130
+        finally:
+            show.stop()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
