@@ -141,6 +141,11 @@ class Worker:
         stats: dict[str, Any] = eval(found[1], names)
         return stats
 
+    def finish_time(self) -> float:
+        """When the spider closed, as `time.time`."""
+        finished: dt.datetime = self.stats()["finish_time"]
+        return finished.timestamp()
+
     def reason(self) -> str:
         """Why it closed, e.g. ``finished``."""
         return str(self.stats().get("finish_reason"))

@@ -19,7 +19,7 @@ class Hit:
     """One request that reached the site.
 
     ``agent`` names the worker that sent it, ``time`` is `time.monotonic` of this
-    machine, comparable with that of the test.
+    machine, comparable with that of the test, ``clock`` is `time.time`.
     """
 
     method: str
@@ -29,6 +29,7 @@ class Hit:
     agent: str
     body: str
     time: float
+    clock: float
     port: int
     status: int
 
@@ -55,6 +56,14 @@ class Site:
     def reset(self) -> None:
         """Forget all requests."""
         self._control("reset")
+
+    def delay(self, delay_ms: float) -> None:
+        """Answer every page this late, until the next reset."""
+        self._control(f"delay?ms={delay_ms}")
+
+    def open_gate(self, name: str) -> None:
+        """Answer the requests for /gate/NAME, those that wait and those to come."""
+        self._control(f"open?gate={name}")
 
     def log(self) -> list[Hit]:
         """All requests in the order of their arrival."""

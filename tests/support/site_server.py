@@ -5,7 +5,7 @@ A page is described by its path, so that the site needs no set-up:
     /tree/SIZE/FAN/N           page N of a tree; every page has one parent only
     /graph/SIZE/LINKS/N        page N links to LINKS others and back to page 0
     /chain/SIZE/N              page N links to page N + 1 only
-    /links/PATH,PATH,…         links to these paths (``/`` as ``|``), in this order
+    /links/PATH,PATH,…         links to these paths (``/`` as ``~``), in this order
     /page/NAME                 a page without links
     /slow/MS/NAME              answers after MS milliseconds
     /redirect/STATUS/PATH      redirects to /PATH
@@ -19,8 +19,9 @@ A page is described by its path, so that the site needs no set-up:
     /echo/X                    JSON of method, headers and body
     /sitemap/SIZE              a sitemap of /page/map-0 … /page/map-(SIZE - 1)
     /cached/NAME               a page with a long Cache-Control
+    /gate/NAME/PATH            links to /PATH (if any); answers when the test opens NAME
 
-``?delay=MS`` delays any page. All pages but /echo and /sitemap are HTML. Everything
+``?delay=MS`` delays any page, /_control/delay?ms=MS all of them. All pages but /echo and /sitemap are HTML. Everything
 else, robots.txt too, is 404. Paths below /_control are not counted.
 """
 
@@ -33,6 +34,10 @@ import json
 import sys
 import time
 import urllib.parse
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 class Site:
@@ -41,14 +46,31 @@ class Site:
     def __init__(self) -> None:
         self.records: list[dict[str, object]] = []
         self.seen: collections.Counter[str] = collections.Counter()
+        self.delay_ms = 0.0
+        self.opened: set[str] = set()
+        self._waiting: dict[str, list[Callable[[], None]]] = {}
 
     def reset(self) -> None:
         self.records = []
         self.seen.clear()
+        self.delay_ms = 0.0
+        self.opened.clear()
+        self._waiting.clear()
+
+    def when_open(self, gate: str, send: Callable[[], None]) -> None:
+        if gate in self.opened:
+            send()
+        else:
+            self._waiting.setdefault(gate, []).append(send)
+
+    def open_gate(self, gate: str) -> None:
+        self.opened.add(gate)
+        for send in self._waiting.pop(gate, []):
+            send()
 
 
 class Reply:
-    """An answer: status, body, headers, milliseconds to wait before it."""
+    """An answer: status, body, headers, and what to wait for: milliseconds, a gate."""
 
     def __init__(
         self,
@@ -56,12 +78,14 @@ class Reply:
         status: int = 200,
         headers: tuple[tuple[str, str], ...] = (),
         delay_ms: float = 0,
+        gate: str = "",
         kind: str = "text/html; charset=utf-8",
     ) -> None:
         self.body = body.encode()
         self.status = status
         self.headers = headers
         self.delay_ms = delay_ms
+        self.gate = gate
         self.kind = kind
 
 
@@ -132,7 +156,7 @@ def answer(site: Site, request: dict[str, str], headers: dict[str, str]) -> Repl
             return chain(size, n)
         case "links", _:
             targets = urllib.parse.unquote("/".join(rest)).split(",")
-            return Reply(html("links", ["/" + t.replace("|", "/") for t in targets]))
+            return Reply(html("links", ["/" + t.replace("~", "/") for t in targets]))
         case "page", _:
             return Reply(html(f"page {'/'.join(rest)}", []))
         case "cached", _:
@@ -141,6 +165,9 @@ def answer(site: Site, request: dict[str, str], headers: dict[str, str]) -> Repl
             )
         case "slow", [delay, *_]:
             return Reply(html("slow", []), delay_ms=float(delay))
+        case "gate", [name, *target]:
+            links = ["/" + "/".join(target)] if target else []
+            return Reply(html("gate", links), gate=name)
         case "redirect", [status, *target]:
             return Reply("", int(status), (("Location", "/" + "/".join(target)),))
         case "status", [status, *_]:
@@ -166,12 +193,19 @@ def answer(site: Site, request: dict[str, str], headers: dict[str, str]) -> Repl
     return Reply("not found", 404)
 
 
-def control(site: Site, path: str) -> Reply:
-    """Answer the test: /_control/records and /_control/reset."""
+def control(site: Site, path: str, query: str) -> Reply:
+    """Answer the test: /_control/records, reset, delay?ms=MS and open?gate=NAME."""
+    options = dict(urllib.parse.parse_qsl(query))
     if path == "/_control/records":
         return Reply(json.dumps(site.records), kind="application/json")
     if path == "/_control/reset":
         site.reset()
+        return Reply("{}", kind="application/json")
+    if path == "/_control/delay":
+        site.delay_ms = float(options["ms"])
+        return Reply("{}", kind="application/json")
+    if path == "/_control/open":
+        site.open_gate(options["gate"])
         return Reply("{}", kind="application/json")
     return Reply("no such command", 404)
 
@@ -213,7 +247,7 @@ class Connection(asyncio.Protocol):
         method, url, _ = first.split(" ")
         path, _, query = url.partition("?")
         if path.startswith("/_control/"):
-            self._send(method, control(self._site, path))
+            self._send(method, control(self._site, path, query))
             return
         request = {
             "method": method,
@@ -232,14 +266,17 @@ class Connection(asyncio.Protocol):
             {
                 **request,
                 "time": time.monotonic(),
+                "clock": time.time(),
                 "port": self._port,
                 "status": reply.status,
             }
         )
         delay = dict(urllib.parse.parse_qsl(query)).get("delay", 0)
-        total_ms = reply.delay_ms + float(delay)
-        if total_ms:
-            loop = asyncio.get_running_loop()
+        total_ms = self._site.delay_ms + reply.delay_ms + float(delay)
+        loop = asyncio.get_running_loop()
+        if reply.gate:
+            self._site.when_open(reply.gate, lambda: self._send(method, reply))
+        elif total_ms:
             loop.call_later(total_ms / 1000, self._send, method, reply)
         else:
             self._send(method, reply)

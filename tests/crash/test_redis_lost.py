@@ -1,0 +1,87 @@
+"""Redis that restarts, comes back from older data, or is flushed loses no page."""
+
+from __future__ import annotations
+
+import time
+
+from tests.support.project import assert_finished
+from tests.support.redis_state import failed
+from tests.support.site import graph_pages, tree_pages
+from tests.support.spiders import FOLLOW
+from tests.support.wait import wait_until
+
+TTL = {"FRONTIER_WORKER_TTL": 2.0}
+
+
+def start(project, site, pages: int):
+    project.spider(FOLLOW)
+    site.delay(60)
+    return project.crawl_many(
+        2, "follow", args={"url": f"{site.url}/tree/{pages}/3/0"}, settings=TTL
+    )
+
+
+def test_redis_killed_and_started_again(make_redis, make_project, site):
+    server = make_redis(appendonly="yes")
+    project = make_project(server.url)
+    workers = start(project, site, 300)
+    wait_until(lambda: site.hits().total() >= 40, "40 pages")
+    server.kill()
+    time.sleep(1)
+    assert site.hits().total() < 300
+    server.start()
+    assert_finished(workers)
+
+    assert set(project.recorded("path")) == set(tree_pages(300, 3))
+    assert max(site.hits().values()) <= 2
+    with server.client() as client:
+        assert failed(client, "follow") == []
+        assert client.zcard("follow:requests") == 0
+
+
+def test_redis_goes_back_to_older_data(make_redis, make_project, site):
+    server = make_redis(appendonly="yes")
+    project = make_project(server.url)
+    workers = start(project, site, 300)
+    wait_until(lambda: site.hits().total() >= 30, "30 pages")
+    snapshot = server.snapshot()
+    wait_until(lambda: site.hits().total() >= 120, "120 pages")
+    assert site.hits().total() < 300
+    server.restore(snapshot)
+    assert_finished(workers)
+
+    assert set(project.recorded("path")) == set(tree_pages(300, 3))
+    with server.client() as client:
+        assert failed(client, "follow") == []
+        assert client.zcard("follow:requests") == 0
+
+
+def test_redis_frozen_for_longer_than_the_ttl(make_redis, make_project, site):
+    """Nobody could beat, so nobody is declared dead: every page is fetched once."""
+    server = make_redis()
+    project = make_project(server.url)
+    project.spider(FOLLOW)
+    site.delay(20)
+    workers = project.crawl_many(
+        2, "follow", args={"url": f"{site.url}/graph/200/4/0"}, settings=TTL
+    )
+    wait_until(lambda: site.hits().total() >= 40, "40 pages")
+    server.freeze()
+    time.sleep(3.5)
+    assert site.hits().total() < 200
+    server.thaw()
+    assert_finished(workers)
+
+    assert site.hits() == graph_pages(200, 4)
+
+
+def test_redis_flushed_in_mid_crawl(make_redis, make_project, site):
+    """What the workers hold is crawled; they end by themselves and hide nothing."""
+    server = make_redis()
+    project = make_project(server.url)
+    workers = start(project, site, 150)
+    wait_until(lambda: site.hits().total() >= 30, "30 pages")
+    with server.client() as client:
+        client.flushall()
+    assert_finished(workers)
+    assert any("WARNING" in worker.log() for worker in workers)

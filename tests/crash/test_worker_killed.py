@@ -1,0 +1,259 @@
+"""Workers that die or hang take nothing with them."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+
+from tests.support.project import assert_finished
+from tests.support.redis_state import failed, wait_for_workers
+from tests.support.site import tree_pages
+from tests.support.spiders import FOLLOW, SEEDED
+from tests.support.wait import wait_until
+
+TTL = {"FRONTIER_WORKER_TTL": 2.0}
+
+
+def at_work(site, count: int, workers) -> None:
+    """Wait until each of *workers* has fetched *count* pages."""
+    wait_until(
+        lambda: all(site.hits_by_worker()[w.agent] >= count for w in workers),
+        f"{count} pages of each worker",
+    )
+
+
+@pytest.mark.parametrize("frontier", ["classic", "addon"])
+def test_pages_of_a_killed_worker_are_crawled_by_the_others(
+    project, site, redis_server, no_leaked_keys, frontier
+):
+    project.spider(FOLLOW)
+    site.delay(60)
+    workers = project.crawl_many(
+        3,
+        "follow",
+        args={"url": f"{site.url}/tree/240/3/0"},
+        settings=TTL,
+        frontier=frontier,
+    )
+    at_work(site, 10, workers)
+    workers[1].kill()
+    assert site.hits().total() < 240
+    assert_finished([workers[0], workers[2]])
+
+    # The callback ran for every page; what the dead one held ran again at most.
+    done = Counter(project.recorded("path"))
+    assert set(done) == set(tree_pages(240, 3))
+    assert max(site.hits().values()) <= 2
+    with redis_server.client() as client:
+        assert failed(client, "follow") == []
+
+
+def test_all_workers_killed_then_started_again(
+    project, site, redis_server, no_leaked_keys
+):
+    project.spider(FOLLOW)
+    site.delay(60)
+    args = {"url": f"{site.url}/tree/120/3/0"}
+    workers = project.crawl_many(2, "follow", args=args, settings=TTL)
+    at_work(site, 5, workers)
+    for worker in workers:
+        worker.kill()
+    assert site.hits().total() < 120
+    site.delay(0)
+    assert_finished(project.crawl_many(2, "follow", args=args, settings=TTL))
+
+    assert set(project.recorded("path")) == set(tree_pages(120, 3))
+    assert max(site.hits().values()) <= 2
+    with redis_server.client() as client:
+        assert failed(client, "follow") == []
+
+
+def test_worker_killed_while_it_yields_start_requests(project, site, no_leaked_keys):
+    project.spider("""
+    from urllib.parse import urlsplit
+
+    class Starts(Spider):
+        name = "starts"
+
+        async def start(self):
+            for i in range(40):
+                yield Request(f"{self.url}/page/{i}", dont_filter=True)
+                await asyncio.sleep(0.05)
+
+        def parse(self, response):
+            record(self, path=urlsplit(response.url).path)
+    """)
+    args = {"url": site.url}
+    first = project.crawl("starts", args=args, settings=TTL)
+    wait_until(lambda: site.hits().total() >= 10, "ten pages")
+    first.kill()
+    assert site.hits().total() < 40
+    assert_finished([project.crawl("starts", args=args, settings=TTL)])
+
+    assert set(project.recorded("path")) == {f"/page/{i}" for i in range(40)}
+    assert len(site.hits()) == 40
+    assert max(site.hits().values()) <= 2
+
+
+def test_worker_killed_at_the_very_start(project, site, redis_server, no_leaked_keys):
+    """It holds the lease of the only request there is."""
+    project.spider(FOLLOW)
+    args = {"url": f"{site.url}/gate/all/tree/20/3/0"}
+    workers = project.crawl_many(3, "follow", args=args, settings=TTL)
+    with redis_server.client() as client:
+        wait_for_workers(client, "follow", 3)
+    gate = "/gate/all/tree/20/3/0"
+    wait_until(lambda: site.hits()[gate], "the first page")
+    holder = site.first(gate).agent
+    [dead] = [worker for worker in workers if worker.agent == holder]
+    dead.kill()
+    site.open_gate("all")
+    assert_finished([worker for worker in workers if worker is not dead])
+
+    assert Counter(project.recorded("path")) == {gate: 1, **tree_pages(20, 3)}
+    assert site.hits() == {gate: 2, **tree_pages(20, 3)}
+
+
+def test_frozen_worker_loses_its_leases_and_comes_back(
+    project, site, redis_server, no_leaked_keys
+):
+    project.spider(FOLLOW)
+    site.delay(100)
+    workers = project.crawl_many(
+        3,
+        "follow",
+        args={"url": f"{site.url}/tree/400/3/0"},
+        settings={**TTL, "CONCURRENT_REQUESTS": 4},
+    )
+    at_work(site, 5, workers)
+    workers[0].freeze()
+    with redis_server.client() as client:
+        wait_for_workers(client, "follow", 2)
+        assert site.hits().total() < 400
+        workers[0].thaw()
+        wait_for_workers(client, "follow", 3)
+        assert_finished(workers)
+        assert failed(client, "follow") == []
+
+    assert set(project.recorded("path")) == set(tree_pages(400, 3))
+    assert max(site.hits().values()) <= 2
+
+
+def test_frozen_worker_that_wakes_up_after_the_end_just_ends(
+    project, site, redis_server
+):
+    project.spider(FOLLOW)
+    site.delay(50)
+    workers = project.crawl_many(
+        2, "follow", args={"url": f"{site.url}/tree/60/3/0"}, settings=TTL
+    )
+    at_work(site, 3, workers)
+    workers[0].freeze()
+    assert_finished([workers[1]])
+    assert set(project.recorded("path")) == set(tree_pages(60, 3))
+
+    workers[0].thaw()
+    assert workers[0].wait() == 0
+    with redis_server.client() as client:
+        assert failed(client, "follow") == []
+        assert client.zcard("follow:requests") == 0
+
+
+def test_page_that_kills_its_worker_takes_no_other_along(
+    project, site, redis_server, no_leaked_keys
+):
+    project.spider("""
+    import os
+    from urllib.parse import urlsplit
+
+    class Poison(Spider):
+        name = "poison"
+
+        async def start(self):
+            yield Request(self.url)
+
+        def parse(self, response):
+            path = urlsplit(response.url).path
+            if path.endswith("/7"):
+                os._exit(1)
+            record(self, path=path)
+            yield from response.follow_all(css="a::attr(href)")
+    """)
+    site.delay(50)
+    workers = project.crawl_many(
+        3,
+        "poison",
+        args={"url": f"{site.url}/tree/60/3/0"},
+        settings={**TTL, "FRONTIER_MAX_DELIVERIES": 1},
+    )
+    codes = sorted(worker.wait() for worker in workers)
+    assert codes == [0, 1, 1]
+
+    expected = set(tree_pages(60, 3))
+    below = {f"/tree/60/3/{n}" for n in (7, 22, 23, 24)}
+    assert set(project.recorded("path")) == expected - below
+    with redis_server.client() as client:
+        [letter] = failed(client, "poison")
+    assert letter["kind"] == b"request"
+    assert b"/tree/60/3/7" in letter["payload"]
+    assert "died" in letter["reason"].decode()
+
+
+def test_seed_of_a_killed_worker_is_crawled_by_another(project, site, redis_server):
+    project.spider(SEEDED)
+    first = project.crawl("seeded", settings=TTL)
+    with redis_server.client() as client:
+        wait_for_workers(client, "seeded", 1)
+        seeds = [f"{site.url}/slow/3000/{n}" for n in range(5)]
+        client.lpush("seeded:start_urls", *seeds)
+        wait_until(lambda: site.hits().total() == 5, "all seeds in work")
+        second = project.crawl("seeded", settings=TTL)
+        wait_for_workers(client, "seeded", 2)
+        first.kill()
+        expected = {f"/slow/3000/{n}": 1 for n in range(5)}
+        wait_until(lambda: len(project.records()) == 5, "all pages")
+        second.interrupt()
+        assert second.wait() == 0
+        assert Counter(project.recorded("path")) == expected
+        assert failed(client, "seeded") == []
+
+
+def test_login_of_a_killed_worker_is_done_again(project, site, no_leaked_keys):
+    project.spider("""
+    from urllib.parse import urlsplit
+
+    class Login(Spider):
+        name = "login"
+        handle_httpstatus_list = [403]
+
+        async def start(self):
+            form = {"user": "u", "password": "p"}
+            yield FormRequest(f"{self.url}/login", self.logged_in, formdata=form)
+
+        def logged_in(self, response):
+            self.member(response)
+            yield from response.follow_all(
+                css="a::attr(href)", callback=self.member, meta={"frontier_local": True}
+            )
+
+        def member(self, response):
+            record(self, path=urlsplit(response.url).path, status=response.status)
+    """)
+    site.delay(150)
+    workers = project.crawl_many(
+        2,
+        "login",
+        args={"url": site.url},
+        settings={**TTL, "CONCURRENT_REQUESTS": 2},
+    )
+    wait_until(lambda: len(project.records()) >= 5, "some members' pages")
+    holder = project.recorded("worker")[0]
+    [dead] = [worker for worker in workers if worker.agent == holder]
+    dead.kill()
+    assert len(project.records()) < 21
+    assert_finished([worker for worker in workers if worker is not dead])
+
+    assert set(project.recorded("path")) == {f"/members/{n}" for n in range(21)}
+    assert set(project.recorded("status")) == {200}
+    assert site.hits()["/login"] == 2

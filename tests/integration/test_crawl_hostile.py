@@ -1,0 +1,184 @@
+"""Who can write to Redis cannot run code on the workers, nor stop them."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from collections import Counter
+
+import msgpack
+import pytest
+
+from tests.support.project import assert_finished
+from tests.support.redis_state import failed
+from tests.support.site import tree_pages
+from tests.support.wait import wait_until
+
+VICTIM = """
+from pathlib import Path
+from urllib.parse import urlsplit
+
+class Victim(Spider):
+    name = "victim"
+
+    def __init__(self, url=None, marker=None, **kwargs):
+        if url is None or isinstance(url, scrapy.http.Response):
+            Path("hacked").touch()
+        super().__init__(**kwargs)
+        self.url = url
+
+    async def start(self):
+        yield Request(self.url)
+
+    def parse(self, response):
+        record(self, path=urlsplit(response.url).path)
+        yield from response.follow_all(css="a::attr(href)")
+
+    @classmethod
+    def a_classmethod(cls, response):
+        Path("hacked").touch()
+
+    @staticmethod
+    def a_staticmethod(response):
+        Path("hacked").touch()
+"""
+
+
+class Exploit:
+    """Unpickling it makes the file ``hacked`` in the worker's folder."""
+
+    def __reduce__(self):
+        return (open, ("hacked", "w"))
+
+
+def hostile_payloads(url: str) -> dict[str, bytes]:
+    """Payloads that no worker may run; all name pages that the site would count."""
+
+    def dicts(name: str, **fields: object) -> dict[str, bytes]:
+        request = {"url": f"{url}/page/hostile-{name}", **fields}
+        return {
+            f"{name}-json": json.dumps(request).encode(),
+            f"{name}-msgpack": b"\x01" + msgpack.packb(request),
+        }
+
+    callbacks = (
+        "__init__",
+        "__class__",
+        "__del__",
+        "from_crawler",
+        "update_settings",
+        "a_classmethod",
+        "a_staticmethod",
+        "name",
+        "settings",
+        "logger.info",
+        "no_such_method",
+    )
+    return {
+        "pickle": pickle.dumps(Exploit()),
+        "pickle-0": pickle.dumps(Exploit(), protocol=0),
+        "pickle-request": pickle.dumps({"url": f"{url}/page/hostile-pickle"}, 4),
+        "pickle-tagged": b"\x01" + pickle.dumps(Exploit()),
+        **dicts("class", _class="subprocess.Popen", args="touch hacked"),
+        **dicts("class-os", _class="os.system"),
+        **dicts("class-type", _class=5),
+        **{
+            key: value
+            for name in callbacks
+            for key, value in dicts(f"callback-{name}", callback=name).items()
+        },
+        **dicts("errback", errback="__init__"),
+        **dicts("callback-type", callback=["parse"]),
+        **dicts("method-type", method={"a": 1}),
+        **dicts("headers-type", headers=7),
+        **dicts("meta-type", meta="text"),
+        **dicts("priority-type", priority="high"),
+        "no-url": b"\x01" + msgpack.packb({"method": "GET"}),
+        "url-type": b"\x01" + msgpack.packb({"url": 17}),
+        "url-relative": b"\x01" + msgpack.packb({"url": "/page/hostile-relative"}),
+        "not-a-dict": b"\x01" + msgpack.packb([1, 2, 3]),
+        "truncated": b"\x01" + msgpack.packb({"url": f"{url}/page/x"})[:-3],
+        "trailing": b"\x01" + msgpack.packb({"url": f"{url}/page/hostile-tail"}) + b"x",
+        "deep": b"\x01" + b"\x91" * 5000 + b"\x90",
+        "deep-json": b'{"url": ' + b"[" * 100_000,
+        "huge-length": b"\x01\xdd\xff\xff\xff\xff",
+        "unknown-ext": b"\x01" + msgpack.packb(msgpack.ExtType(99, b"x")),
+        "too-large": b"\x01"
+        + msgpack.packb({"url": f"{url}/page/hostile-big", "body": b"x" * 2_000_000}),
+        "garbage": bytes(range(256)),
+        "text": b"hello",
+        "empty": b"",
+        "nul": b"\x00",
+    }
+
+
+MEMBERS_WITHOUT_ORDER = (b"", b"x", b"0000000000", b"zzzzzzzzzzzzzzzz{}", b"\xff" * 40)
+
+
+@pytest.mark.parametrize("key", ["requests", "suspects"])
+def test_planted_requests_are_set_aside_and_the_crawl_completes(
+    project, site, redis_server, no_leaked_keys, key
+):
+    project.spider(VICTIM)
+    payloads = list(hostile_payloads(site.url).values())
+    with redis_server.client() as client:
+        for n, payload in enumerate(payloads):
+            order = f"{n + 1:016x}".encode()
+            client.zadd(f"victim:{key}", {order + payload: n % 5 - 2})
+        for score, member in enumerate(MEMBERS_WITHOUT_ORDER):
+            client.zadd(f"victim:{key}", {member: score})
+        workers = project.crawl_many(
+            2, "victim", args={"url": f"{site.url}/tree/40/3/0"}
+        )
+        assert_finished(workers)
+        letters = failed(client, "victim")
+
+    assert site.hits() == tree_pages(40, 3)
+    assert Counter(project.recorded("path")) == tree_pages(40, 3)
+    assert not (project.folder / "hacked").exists()
+    assert len(letters) == len(payloads) + len(MEMBERS_WITHOUT_ORDER)
+    for letter in letters:
+        assert letter["kind"] == b"request"
+        assert len(letter["reason"]) > 10
+    found = {letter["payload"] for letter in letters}
+    small = {payload for payload in payloads if len(payload) < 1_000_000}
+    assert small - found == set()
+
+
+def test_garbage_planted_while_they_crawl(project, site, redis_server, no_leaked_keys):
+    project.spider(VICTIM)
+    site.delay(30)
+    workers = project.crawl_many(2, "victim", args={"url": f"{site.url}/tree/120/3/0"})
+    payloads = list(hostile_payloads(site.url).values())
+    wait_until(lambda: site.hits().total() >= 10, "ten pages")
+    with redis_server.client() as client:
+        for n, payload in enumerate(payloads):
+            # Order ids that are in use, or will be: a stranger knows no better.
+            member = f"{n + 1:016x}".encode() + payload
+            client.zadd("victim:requests", {member: -1000})
+        assert_finished(workers)
+        letters = failed(client, "victim")
+
+    assert site.hits() == tree_pages(120, 3)
+    assert Counter(project.recorded("path")) == tree_pages(120, 3)
+    assert len(letters) == len(payloads)
+    assert not (project.folder / "hacked").exists()
+
+
+def test_frontier_of_scrapy_redis_is_not_unpickled(
+    project, site, redis_server, no_leaked_keys
+):
+    """Its members have no order id; its keys have the same names."""
+    project.spider(VICTIM)
+    with redis_server.client() as client:
+        for n in range(3):
+            request = {"url": f"{site.url}/page/old-{n}", "callback": "parse"}
+            client.zadd("victim:requests", {pickle.dumps(request, -1): n})
+        client.zadd("victim:requests", {pickle.dumps(Exploit(), -1): 9})
+        assert_finished(
+            [project.crawl("victim", args={"url": f"{site.url}/tree/5/3/0"})]
+        )
+        assert len(failed(client, "victim")) == 4
+
+    assert site.hits() == tree_pages(5, 3)
+    assert not (project.folder / "hacked").exists()

@@ -1,0 +1,130 @@
+"""The order in which pages are fetched, also when others stored the requests."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.support.project import assert_finished
+from tests.support.wait import wait_until
+
+#: Stores requests of the priorities in ``numbers`` and is stopped before it fetches
+#: them: its only download slot waits at a gate.
+FILL_AND_DRAIN = """
+from urllib.parse import urlsplit
+
+class Order(Spider):
+    name = "order"
+    part = None
+    numbers = ""
+
+    async def start(self):
+        if self.part:
+            yield Request(f"{self.url}/page/start-{self.part}", self.fill)
+            yield Request(f"{self.url}/gate/{self.part}", self.ignore)
+
+    def fill(self, response):
+        return [
+            Request(f"{self.url}/page/{self.part}-{i}", priority=int(n))
+            for i, n in enumerate(self.numbers.split(","))
+        ]
+
+    def ignore(self, response):
+        pass
+
+    def parse(self, response):
+        pass
+"""
+
+PRIORITIES = {"a": [0, 5, -3, 5, 0, 7, -3, 0, 1, 5], "b": [5, 0, 7, -3, 2, 0, 5, 0]}
+
+
+def expected_order(discipline: str) -> list[str]:
+    """The paths in the order in which *discipline* hands them out."""
+    stored = [
+        (-priority, f"/page/{part}-{i}")
+        for part, numbers in PRIORITIES.items()
+        for i, priority in enumerate(numbers)
+    ]
+    if discipline == "PriorityQueue":
+        stored.sort(key=lambda entry: entry[0])
+    if discipline == "LifoQueue":
+        stored.reverse()
+    return [path for _, path in stored]
+
+
+def fill(project, site, client, settings):
+    """One worker after the other stores its part; none fetches any of it."""
+    stored = 0
+    for part, numbers in PRIORITIES.items():
+        args = {
+            "url": site.url,
+            "part": part,
+            "numbers": ",".join(map(str, numbers)),
+        }
+        worker = project.crawl("order", args=args, settings=settings)
+        stored += len(numbers)
+        total = stored
+        wait_until(
+            lambda total=total, part=part: (
+                site.hits()[f"/gate/{part}"] == 1
+                and client.zcard("order:requests") + client.hlen("order:leased")
+                == total + 1
+            ),
+            f"{stored} requests stored",
+        )
+        worker.interrupt()
+        worker.wait_for_log("Closing spider")
+        site.open_gate(part)
+        assert worker.wait() == 0
+        assert client.zcard("order:requests") == stored
+
+
+DISCIPLINES = ["PriorityQueue", "FifoQueue", "LifoQueue"]
+
+
+@pytest.mark.parametrize("discipline", DISCIPLINES)
+def test_order_is_exact_for_what_other_workers_stored(
+    project, site, redis_server, no_leaked_keys, discipline
+):
+    project.spider(FILL_AND_DRAIN)
+    settings = {
+        "CONCURRENT_REQUESTS": 1,
+        "SCHEDULER_QUEUE_CLASS": f"scrapy_dist.queue.{discipline}",
+    }
+    with redis_server.client() as client:
+        fill(project, site, client, settings)
+    site.reset()
+
+    assert_finished([project.crawl("order", args={"url": site.url}, settings=settings)])
+
+    assert site.paths() == expected_order(discipline)
+
+
+@pytest.mark.parametrize("discipline", DISCIPLINES)
+def test_two_workers_share_one_order(
+    project, site, redis_server, no_leaked_keys, discipline
+):
+    project.spider(FILL_AND_DRAIN)
+    settings = {
+        "CONCURRENT_REQUESTS": 1,
+        "SCHEDULER_QUEUE_CLASS": f"scrapy_dist.queue.{discipline}",
+    }
+    with redis_server.client() as client:
+        fill(project, site, client, settings)
+    site.reset()
+    site.delay(300)
+
+    workers = project.crawl_many(2, "order", args={"url": site.url}, settings=settings)
+    assert_finished(workers)
+
+    order = expected_order(discipline)
+    places = {
+        worker.agent: [
+            order.index(hit.path) for hit in site.log() if hit.agent == worker.agent
+        ]
+        for worker in workers
+    }
+    assert sorted(site.paths()) == sorted(order)
+    for own in places.values():
+        assert own == sorted(own)
+        assert len(own) >= 2

@@ -1,0 +1,531 @@
+"""Seeds: pushed with redis-cli to workers that wait, crawled at once, never trusted."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import time
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.support.project import Project, assert_finished
+from tests.support.redis_state import failed, wait_for_workers
+from tests.support.site import tree_pages
+from tests.support.spiders import SEEDED
+from tests.support.wait import wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+KEY = "seeded:start_urls"
+
+
+@pytest.fixture
+def client(redis_server):
+    with redis_server.client() as client:
+        yield client
+
+
+def stop(worker) -> None:
+    """End a worker that would wait for seeds for ever."""
+    worker.interrupt()
+    assert worker.wait() == 0
+    assert worker.reason() == "shutdown"
+
+
+def test_idle_worker_takes_a_seed_at_once(project, site, client):
+    project.spider(SEEDED)
+    worker = project.crawl("seeded")
+    wait_for_workers(client, "seeded", 1)
+    time.sleep(1)
+
+    waited = []
+    for n in range(7):
+        time.sleep(0.5)
+        pushed = time.monotonic()
+        client.lpush(KEY, f"{site.url}/page/{n}")
+        wait_until(lambda n=n: site.hits()[f"/page/{n}"], "the page", interval=0.005)
+        waited.append(site.first(f"/page/{n}").time - pushed)
+
+    assert statistics.median(waited) < 0.2, waited
+    stop(worker)
+
+
+def test_only_one_of_three_idle_workers_takes_a_seed(project, site, client):
+    project.spider(SEEDED)
+    workers = project.crawl_many(3, "seeded")
+    wait_for_workers(client, "seeded", 3)
+    for n in range(12):
+        client.lpush(KEY, f"{site.url}/slow/300/{n}")
+    expected = {f"/slow/300/{n}": 1 for n in range(12)}
+    wait_until(lambda: len(project.records()) == 12, "all pages")
+    for worker in workers:
+        stop(worker)
+
+    assert site.hits() == expected
+    assert Counter(project.recorded("path")) == expected
+    assert set(site.hits_by_worker()) == {worker.agent for worker in workers}
+
+
+@pytest.mark.parametrize(
+    ("settings", "push", "expected"),
+    [
+        ({}, lambda c, urls: c.lpush(KEY, *urls), [4, 3, 2, 1, 0]),
+        ({}, lambda c, urls: c.rpush(KEY, *urls), [0, 1, 2, 3, 4]),
+        ({"REDIS_START_URLS_AS_SET": True}, lambda c, urls: c.sadd(KEY, *urls), None),
+        (
+            {"REDIS_START_URLS_AS_ZSET": True},
+            lambda c, urls: c.zadd(
+                KEY, dict(zip(urls, (5, 30, -1, 20, 10), strict=True))
+            ),
+            [1, 3, 4, 0, 2],
+        ),
+        # The type of the key decides, also without the setting.
+        ({}, lambda c, urls: c.sadd(KEY, *urls), None),
+        (
+            {},
+            lambda c, urls: c.zadd(KEY, dict(zip(urls, (1, 2, 3, 4, 5), strict=True))),
+            [4, 3, 2, 1, 0],
+        ),
+    ],
+    ids=["lpush", "rpush", "set", "zset", "set-by-type", "zset-by-type"],
+)
+def test_seeds_from_every_type_of_key(project, site, client, settings, push, expected):
+    project.spider(SEEDED)
+    push(client, [f"{site.url}/page/{n}" for n in range(5)])
+    worker = project.crawl("seeded", settings={**settings, "CONCURRENT_REQUESTS": 1})
+    wait_until(lambda: len(project.records()) == 5, "all pages")
+    stop(worker)
+
+    assert site.hits() == {f"/page/{n}": 1 for n in range(5)}
+    if expected is not None:
+        assert site.paths() == [f"/page/{n}" for n in expected]
+    assert not client.exists(KEY)
+
+
+def test_several_keys_in_order_of_priority(project, site, client):
+    project.spider("""
+    from scrapy_dist.spiders import RedisSpider
+
+    class Several(RedisSpider):
+        name = "several"
+        redis_key = ["%(name)s:urgent", "several:normal", "several:later"]
+
+        def parse(self, response):
+            record(self, url=response.url)
+    """)
+    for n in range(3):
+        client.zadd("several:later", {f"{site.url}/page/later-{n}": 10 - n})
+        client.rpush("several:normal", f"{site.url}/page/normal-{n}")
+        client.rpush("several:urgent", f"{site.url}/page/urgent-{n}")
+    worker = project.crawl("several", settings={"CONCURRENT_REQUESTS": 1})
+    wait_until(lambda: len(project.records()) == 9, "all pages")
+    client.rpush("several:later", "wrong type, but empty now")
+    stop(worker)
+
+    assert site.paths() == [
+        f"/page/{name}-{n}" for name in ("urgent", "normal", "later") for n in range(3)
+    ]
+
+
+def test_redis_key_from_setting_and_from_argument(project, site, client):
+    project.spider(SEEDED)
+    client.lpush("seeds of seeded", f"{site.url}/page/setting")
+    client.lpush("mine", f"{site.url}/page/argument")
+    first = project.crawl(
+        "seeded", settings={"REDIS_START_URLS_KEY": "seeds of %(name)s"}
+    )
+    wait_until(lambda: site.hits()["/page/setting"], "the page")
+    stop(first)
+    second = project.crawl("seeded", args={"redis_key": "mine"})
+    wait_until(lambda: site.hits()["/page/argument"], "the page")
+    stop(second)
+
+    assert site.hits() == {"/page/setting": 1, "/page/argument": 1}
+
+
+def test_same_seed_twice_is_crawled_twice(project, site, client):
+    project.spider(SEEDED)
+    worker = project.crawl("seeded")
+    client.lpush(KEY, f"{site.url}/page/same", f"{site.url}/page/same")
+    wait_until(lambda: len(project.records()) == 2, "two pages")
+    client.lpush(KEY, f"{site.url}/page/same")
+    wait_until(lambda: len(project.records()) == 3, "three pages")
+    stop(worker)
+
+    assert site.hits() == {"/page/same": 3}
+
+
+def test_slow_page_does_not_stall_the_next_seeds(project, site, client):
+    project.spider(SEEDED)
+    worker = project.crawl("seeded")
+    client.lpush(KEY, f"{site.url}/slow/5000/first")
+    wait_until(lambda: site.hits()["/slow/5000/first"], "the slow page")
+
+    for n in range(5):
+        client.lpush(KEY, f"{site.url}/page/{n}")
+    wait_until(lambda: len(project.records()) == 5, "the other pages", timeout=4)
+
+    assert sorted(project.recorded("path")) == [f"/page/{n}" for n in range(5)]
+    worker.kill()
+
+
+def test_idle_time_counts_from_the_last_activity_of_any_worker(
+    project, site, client, no_leaked_keys
+):
+    project.spider(SEEDED)
+    workers = project.crawl_many(
+        2, "seeded", settings={"MAX_IDLE_TIME_BEFORE_CLOSE": 2}
+    )
+    wait_for_workers(client, "seeded", 2)
+    client.lpush(KEY, f"{site.url}/slow/4000/page")
+    wait_until(lambda: site.hits()["/slow/4000/page"], "the slow page")
+    assert_finished(workers)
+
+    assert project.recorded("path") == ["/slow/4000/page"]
+    done = site.first("/slow/4000/page").clock + 4
+    for worker in workers:
+        assert 1.9 <= worker.finish_time() - done <= 5
+
+
+def test_without_max_idle_time_a_worker_waits_for_ever(project, site, client):
+    project.spider(SEEDED)
+    worker = project.crawl("seeded")
+    wait_for_workers(client, "seeded", 1)
+    time.sleep(7)  # longer than Scrapy's own idle check of 5 s
+    assert worker.running()
+    client.lpush(KEY, f"{site.url}/page/late")
+    wait_until(lambda: project.recorded("path") == ["/page/late"], "the page")
+    stop(worker)
+
+
+def test_seed_in_work_is_taken_over_after_ctrl_c(project, site, client):
+    project.spider(SEEDED)
+    settings = {"CONCURRENT_REQUESTS": 1, "REDIS_START_URLS_BATCH_SIZE": 10}
+    worker = project.crawl("seeded", settings=settings)
+    client.rpush(KEY, f"{site.url}/gate/first")
+    client.rpush(KEY, *[f"{site.url}/page/{n}" for n in range(10)])
+    wait_until(lambda: site.hits()["/gate/first"], "the first page")
+    worker.interrupt()
+    worker.wait_for_log("Closing spider")
+    site.open_gate("first")
+    assert worker.wait() == 0
+
+    second = project.crawl("seeded")
+    wait_until(lambda: len(project.records()) == 11, "all pages")
+    stop(second)
+
+    assert site.hits() == {"/gate/first": 1, **{f"/page/{n}": 1 for n in range(10)}}
+
+
+SEED_FIELDS = """
+from scrapy_dist.spiders import RedisSpider
+
+class Fields(RedisSpider):
+    name = "fields"
+
+    def parse(self, response):
+        yield from self.note(response, "parse")
+
+    def parse_seed(self, response, **kwargs):
+        yield from self.note(response, "parse_seed", **kwargs)
+
+    def note(self, response, callback, **kwargs):
+        echo = json.loads(response.text)
+        record(
+            self, callback=callback, kwargs=kwargs, path=echo["path"],
+            query=echo["query"], method=echo["method"], body=echo["body"],
+            headers=echo["headers"], note=response.meta.get("note"),
+            priority=response.request.priority,
+            dont_filter=response.request.dont_filter,
+        )
+        return []
+"""
+
+
+def test_json_seed_with_all_fields(project, site, client):
+    project.spider(SEED_FIELDS)
+    seed = {
+        "url": f"{site.url}/echo/all?b=2&a=1",
+        "method": "post",
+        "meta": {"note": {"list": [1, "two", None]}},
+        "cb_kwargs": {"n": 5},
+        "headers": {"X-Test": "yes"},
+        "cookies": {"color": "red"},
+        "body": "häagen",
+        "priority": 3,
+        "dont_filter": True,
+        "callback": "parse_seed",
+    }
+    worker = project.crawl("fields")
+    client.lpush("fields:start_urls", json.dumps(seed))
+    wait_until(project.records, "the page")
+    stop(worker)
+
+    [record] = project.records()
+    assert record["callback"] == "parse_seed"
+    assert record["kwargs"] == {"n": 5}
+    assert (record["path"], record["query"]) == ("/echo/all", "b=2&a=1")
+    assert (record["method"], record["body"]) == ("POST", "häagen")
+    assert record["headers"]["x-test"] == "yes"
+    assert record["headers"]["cookie"] == "color=red"
+    assert record["note"] == {"list": [1, "two", None]}
+    assert record["priority"] == 3
+    assert failed(client, "fields") == []
+
+
+def test_json_seed_keeps_its_query_and_names_its_form_fields(project, site, client):
+    project.spider(SEED_FIELDS)
+    worker = project.crawl("fields")
+    seeds = [
+        {"url": f"{site.url}/echo/query?a=1&b=2"},
+        {
+            "url": f"{site.url}/echo/form?q=1",
+            "method": "POST",
+            "formdata": {"a": "1", "b": "x y"},
+        },
+        {"url": f"{site.url}/echo/unknown", "colour": "red"},
+    ]
+    for seed in seeds:
+        client.lpush("fields:start_urls", json.dumps(seed))
+    wait_until(
+        lambda: len(project.records()) == 2 and failed(client, "fields"),
+        "two pages and one dead letter",
+    )
+    stop(worker)
+
+    records = {record["path"]: record for record in project.records()}
+    assert records["/echo/query"]["query"] == "a=1&b=2"
+    assert records["/echo/query"]["method"] == "GET"
+    assert records["/echo/form"]["query"] == "q=1"
+    assert records["/echo/form"]["body"] == "a=1&b=x+y"
+    assert records["/echo/form"]["method"] == "POST"
+    [letter] = failed(client, "fields")
+    assert "colour" in letter["reason"].decode()
+
+
+def test_setting_restores_the_form_fields_of_scrapy_redis(project, site, client):
+    project.spider(SEED_FIELDS)
+    settings = {"FRONTIER_SEED_FORM_FIELDS": True}
+    worker = project.crawl("fields", settings=settings)
+    seed = {"url": f"{site.url}/echo/form", "method": "POST", "a": "1", "b": "2"}
+    client.lpush("fields:start_urls", json.dumps(seed))
+    wait_until(project.records, "the page")
+    stop(worker)
+
+    [record] = project.records()
+    assert (record["method"], record["body"]) == ("POST", "a=1&b=2")
+
+
+#: Seeds that harm nobody: what is pushed, and words of which the reason has one.
+BAD_SEEDS: dict[str, tuple[bytes, tuple[str, ...]]] = {
+    "no-url": (b"not a url", ("url", "scheme")),
+    "broken-json": (b'{"url": "http://127.0.0.1/', ("json",)),
+    "json-number": (b"42", ("number", "object", "url", "scheme")),
+    "json-list": (b'["http://127.0.0.1/a"]', ("list", "array", "object", "scheme")),
+    "empty-object": (b"{}", ("url",)),
+    "file": (b"file:///etc/passwd", ("file", "scheme")),
+    "file-in-json": (b'{"url": "file:///etc/passwd"}', ("file", "scheme")),
+    "invalid-utf-8": (b"http://127.0.0.1/\xff\xfe", ("utf-8", "text", "decode")),
+    "ten-megabytes": (
+        b'{"url": "http://127.0.0.1/' + b"x" * 10_000_000 + b'"}',
+        ("bytes", "large", "size"),
+    ),
+    "callback-init": (
+        b'{"url": "http://127.0.0.1/", "callback": "__init__"}',
+        ("callback", "__init__"),
+    ),
+    "callback-missing": (
+        b'{"url": "http://127.0.0.1/", "callback": "parse_nothing"}',
+        ("parse_nothing",),
+    ),
+    "proxy": (
+        b'{"url": "http://127.0.0.1/", "meta": {"proxy": "http://evil.example"}}',
+        ("proxy",),
+    ),
+    "meta-list": (b'{"url": "http://127.0.0.1/", "meta": [1]}', ("meta",)),
+    "url-number": (b'{"url": 5}', ("url",)),
+    "empty": (b"", ("empty", "url")),
+}
+
+
+@pytest.fixture(scope="module")
+def bad_seeds(shared_redis, shared_site, tmp_path_factory) -> Iterator[dict[str, Any]]:
+    """One crawl of all bad seeds in one batch with good ones."""
+    project = Project(tmp_path_factory.mktemp("bad") / "p", shared_redis.url)
+    project.spider(SEEDED)
+    shared_site.reset()
+    with shared_redis.client() as client:
+        client.flushall()
+        for n, (seed, _) in enumerate(BAD_SEEDS.values()):
+            client.rpush(KEY, f"{shared_site.url}/page/{n}", seed)
+        worker = project.crawl("seeded")
+        try:
+            wait_until(
+                lambda: (
+                    len(project.records()) >= len(BAD_SEEDS)
+                    and len(failed(client, "seeded")) >= len(BAD_SEEDS)
+                ),
+                "all good seeds crawled and all bad ones set aside",
+            )
+            running = worker.running()
+            client.rpush(KEY, f"{shared_site.url}/page/after")
+            wait_until(lambda: shared_site.hits()["/page/after"], "one more seed")
+            stop(worker)
+            yield {
+                "failed": failed(client, "seeded"),
+                "hits": shared_site.hits(),
+                "running": running,
+                "log": worker.log(),
+            }
+        finally:
+            project.end()
+
+
+def test_good_seeds_beside_bad_ones_are_crawled(bad_seeds):
+    assert bad_seeds["running"]
+    pages = {f"/page/{n}": 1 for n in range(len(BAD_SEEDS))}
+    assert bad_seeds["hits"] == {**pages, "/page/after": 1}
+    assert len(bad_seeds["failed"]) == len(BAD_SEEDS)
+    assert "Traceback" not in bad_seeds["log"]
+
+
+@pytest.mark.parametrize("name", BAD_SEEDS)
+def test_bad_seed_is_set_aside_with_a_reason(bad_seeds, name):
+    seed, words = BAD_SEEDS[name]
+    letters = [
+        letter for letter in bad_seeds["failed"] if _is_payload(letter["payload"], seed)
+    ]
+
+    assert len(letters) == 1
+    [letter] = letters
+    assert letter["kind"] == b"seed"
+    reason = letter["reason"].decode()
+    assert any(word in reason.lower() for word in words), reason
+    assert len(reason) < 1000
+    assert "Traceback" not in reason
+    assert int(letter["time"]) > 0
+    assert b":" in letter["worker"]
+
+
+def _is_payload(payload: bytes, seed: bytes) -> bool:
+    """Whether *payload* is *seed*, which may be tagged and, if large, shortened."""
+    payload = payload.removeprefix(b"\x00")
+    if len(seed) > 1_000_000:
+        return payload[:100] == seed[:100]
+    return payload == seed
+
+
+def test_make_request_from_data_may_be_overridden(project, site, client):
+    project.spider("""
+    from scrapy_dist.spiders import RedisSpider
+
+    class Numbers(RedisSpider):
+        name = "numbers"
+
+        def make_request_from_data(self, data):
+            number = int(data)  # raises for what is no number
+            if number == 0:
+                return None
+            if number == 1:
+                return Request(f"{self.url}/page/one", callback=self.parse_page)
+            return [Request(f"{self.url}/page/{number}-{i}") for i in range(number)]
+
+        def parse(self, response):
+            record(self, url=response.url, by="parse")
+
+        def parse_page(self, response):
+            record(self, url=response.url, by="parse_page")
+    """)
+    worker = project.crawl("numbers", args={"url": site.url})
+    client.rpush("numbers:start_urls", "0", "1", "x", "3", "1")
+    wait_until(
+        lambda: len(project.records()) == 5 and failed(client, "numbers"), "all pages"
+    )
+    stop(worker)
+
+    pages = {f"/page/3-{i}": 1 for i in range(3)}
+    # FormRequest(dont_filter=True) is up to the spider here: one page/one is seen.
+    assert site.hits() == {**pages, "/page/one": 2}
+    assert Counter(project.recorded("by")) == {"parse": 3, "parse_page": 2}
+    [letter] = failed(client, "numbers")
+    assert _is_payload(letter["payload"], b"x")
+
+
+def test_redis_crawl_spider_follows_rules(project, site, client, no_leaked_keys):
+    project.spider("""
+    from urllib.parse import urlsplit
+    from scrapy.linkextractors import LinkExtractor
+    from scrapy.spiders import Rule
+    from scrapy_dist.spiders import RedisCrawlSpider
+
+    class Shop(RedisCrawlSpider):
+        name = "shop"
+        redis_key = "shop:seeds"
+        rules = [
+            Rule(LinkExtractor(allow="/tree/"), callback="parse_page", follow=True)
+        ]
+
+        def parse_page(self, response):
+            record(self, path=urlsplit(response.url).path)
+    """)
+    workers = project.crawl_many(2, "shop", settings={"MAX_IDLE_TIME_BEFORE_CLOSE": 1})
+    seed = "/links/tree~40~3~0,page~other"
+    client.lpush("shop:seeds", f"{site.url}{seed}")
+    assert_finished(workers)
+
+    assert site.hits() == {**tree_pages(40, 3), seed: 1}
+    assert Counter(project.recorded("path")) == tree_pages(40, 3)
+
+
+def test_sitemap_spider_with_redis_mixin(project, site, client, no_leaked_keys):
+    project.spider("""
+    from urllib.parse import urlsplit
+    from scrapy.spiders import SitemapSpider
+    from scrapy_dist.spiders import RedisMixin
+
+    class Maps(RedisMixin, SitemapSpider):
+        name = "maps"
+        sitemap_rules = [("/page/", "parse_page")]
+
+        def parse_page(self, response):
+            record(self, path=urlsplit(response.url).path)
+    """)
+    workers = project.crawl_many(2, "maps", settings={"MAX_IDLE_TIME_BEFORE_CLOSE": 1})
+    client.lpush("maps:start_urls", f"{site.url}/sitemap/20")
+    assert_finished(workers)
+
+    pages = {f"/page/map-{i}": 1 for i in range(20)}
+    assert site.hits() == {**pages, "/sitemap/20": 1}
+    assert Counter(project.recorded("path")) == pages
+    assert failed(client, "maps") == []
+
+
+def test_classic_set_up_of_the_mixin_still_works(project, site, client):
+    """As the README of scrapy-redis shows it, with ``setup_redis``."""
+    project.spider("""
+    from scrapy_dist.spiders import RedisMixin
+
+    class Classic(RedisMixin, Spider):
+        name = "classic"
+        redis_key = "classic:urls"
+        redis_batch_size = 2
+        redis_encoding = "utf-8"
+        max_idle_time = 1
+
+        @classmethod
+        def from_crawler(cls, crawler, *args, **kwargs):
+            spider = super().from_crawler(crawler, *args, **kwargs)
+            spider.setup_redis(crawler)
+            return spider
+
+        def parse(self, response):
+            record(self, url=response.url, ping=self.server.ping())
+    """)
+    client.rpush("classic:urls", *[f"{site.url}/page/{n}" for n in range(5)])
+    assert_finished([project.crawl("classic")])
+
+    assert site.hits() == {f"/page/{n}": 1 for n in range(5)}
+    assert project.recorded("ping") == [True] * 5

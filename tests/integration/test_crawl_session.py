@@ -1,0 +1,114 @@
+"""Cookies live in one worker, so what needs them stays there."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+
+from tests.support.project import assert_finished
+from tests.support.site import tree_pages
+from tests.support.wait import wait_until
+
+LOGIN = """
+from urllib.parse import urlsplit
+
+class Login(Spider):
+    name = "login"
+    handle_httpstatus_list = [403]
+
+    async def start(self):
+        yield FormRequest(
+            f"{self.url}/login", self.logged_in, formdata={"user": "u", "password": "p"}
+        )
+        yield Request(f"{self.url}/tree/150/3/0", self.follow)
+
+    def logged_in(self, response):
+        self.note(response)
+        yield from response.follow_all(
+            css="a::attr(href)", callback=self.member, meta={"frontier_local": True}
+        )
+
+    def member(self, response):
+        self.note(response)
+
+    def follow(self, response):
+        self.note(response)
+        yield from response.follow_all(css="a::attr(href)", callback=self.follow)
+
+    def note(self, response):
+        record(self, path=urlsplit(response.url).path, status=response.status)
+"""
+
+MEMBERS = Counter(f"/members/{n}" for n in range(21))
+
+
+def test_login_works_with_three_workers(project, site, no_leaked_keys):
+    project.spider(LOGIN)
+    site.delay(20)
+    workers = project.crawl_many(3, "login", args={"url": site.url})
+    assert_finished(workers)
+
+    assert site.hits() == {**tree_pages(150, 3), **MEMBERS, "/login": 1}
+    assert set(project.recorded("status")) == {200}
+    assert set(site.hits_by_worker()) == {worker.agent for worker in workers}
+    session = {h.agent for h in site.log() if h.path.startswith(("/members", "/login"))}
+    assert len(session) == 1
+
+
+def test_redirects_stay_in_the_worker_that_received_them(project, site, no_leaked_keys):
+    project.spider("""
+    from urllib.parse import urlsplit
+
+    class Redirects(Spider):
+        name = "redirects"
+        handle_httpstatus_list = [403]
+
+        async def start(self):
+            yield Request(f"{self.url}/page/start")
+
+        def parse(self, response):
+            for i in range(30):
+                yield Request(
+                    f"{self.url}/setcookie/c{i}/v/redirect/302/needcookie/c{i}/v/x",
+                    self.note,
+                )
+
+        def note(self, response):
+            record(self, path=urlsplit(response.url).path, status=response.status)
+    """)
+    site.delay(50)
+    workers = project.crawl_many(3, "redirects", args={"url": site.url})
+    assert_finished(workers)
+
+    expected = Counter({"/page/start": 1})
+    for i in range(30):
+        needs = f"/needcookie/c{i}/v/x"
+        expected.update([f"/setcookie/c{i}/v/redirect/302{needs}"])
+        expected.update([f"/redirect/302{needs}", needs])
+    assert site.hits() == expected
+    assert project.recorded("status") == [200] * 30
+    assert len(site.hits_by_worker()) > 1
+
+
+@pytest.mark.parametrize("stop", ["interrupt", "pagecount"])
+def test_local_requests_are_not_lost_by_a_stop(project, site, no_leaked_keys, stop):
+    """They are under the lease of the login, which is then done again."""
+    project.spider(LOGIN)
+    site.delay(50)
+    settings = {"CONCURRENT_REQUESTS": 2}
+    if stop == "pagecount":
+        settings["CLOSESPIDER_PAGECOUNT"] = 8
+    first = project.crawl("login", args={"url": site.url}, settings=settings)
+    if stop == "interrupt":
+        first.wait_for_log("Spider opened")
+        wait_until(lambda: site.hits()["/members/3"], "some member pages")
+        first.interrupt()
+    assert first.wait() == 0
+    site.delay(0)
+
+    assert_finished([project.crawl("login", args={"url": site.url})])
+
+    done = set(project.recorded("path"))
+    assert done == {*tree_pages(150, 3), *MEMBERS}
+    assert set(project.recorded("status")) == {200}
