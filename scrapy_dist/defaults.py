@@ -61,8 +61,8 @@ REDIS_START_URLS_BATCH_SIZE: int | None = None
 MAX_IDLE_TIME_BEFORE_CLOSE: float = 0.0
 #: Key of the items.
 REDIS_ITEMS_KEY: str = "%(spider)s:items"
-#: Function that turns an item into text or bytes.
-REDIS_ITEMS_SERIALIZER: str = "scrapy.utils.serialize.ScrapyJSONEncoder.encode"
+#: Path of a function that turns an item into text or bytes; None: JSON.
+REDIS_ITEMS_SERIALIZER: str | None = None
 #: Key of the cluster-wide stats.
 STATS_KEY: str = "%(spider)s:stats"
 

@@ -1,12 +1,12 @@
 """Every exception that scrapy-dist raises.
 
-    FrontierError
-    ├── ConfigurationError (also ValueError)   a setting is wrong: name, value, remedy
-    ├── EmbeddedRedisError                     the local redis-server cannot be started
-    ├── RedisUnavailable                       Redis does not answer, or refuses us
-    ├── Unserializable (also ValueError)       a request cannot become bytes
-    ├── BadPayload (also ValueError)           bytes from Redis cannot become a request
-    └── BadSeed (also ValueError)              a seed cannot become a request
+FrontierError
+├── ConfigurationError (also ValueError)   a setting is wrong: name, value, remedy
+├── EmbeddedRedisError                     the local redis-server cannot be started
+├── RedisUnavailable                       Redis does not answer, or refuses us
+├── Unserializable (also ValueError)       a request cannot become bytes
+├── BadPayload (also ValueError)           bytes from Redis cannot become a request
+└── BadSeed (also ValueError)              a seed cannot become a request
 """
 
 from __future__ import annotations

@@ -34,9 +34,7 @@ class Keys:
         Raises ConfigurationError for a template that cannot be filled and for two
         templates that give the same key.
         """
-        names = {
-            field: fill(settings, setting, spider) for field, setting in _SETTINGS
-        }
+        names = {field: fill(settings, setting, spider) for field, setting in _SETTINGS}
         owner: dict[str, str] = {}
         for field, setting in _SETTINGS:
             other = owner.setdefault(names[field], setting)

@@ -1,0 +1,576 @@
+"""Settings -> clients of Redis.
+
+Two clients for two uses. User code and scripts get scrapy-redis' synchronous one
+(``get_redis_from_settings``); the frontier gets an asynchronous one (``open_client``),
+because Scrapy's event loop never waits for Redis.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import codecs
+import inspect
+import logging
+import re
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+
+import redis
+import redis.asyncio
+from redis.asyncio.connection import UnixDomainSocketConnection, parse_url
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import (
+    AuthenticationError,
+    AuthenticationWrongNumberOfArgsError,
+    AuthorizationError,
+    BusyLoadingError,
+    NoPermissionError,
+    RedisError,
+    ResponseError,
+)
+from scrapy.settings import BaseSettings
+from scrapy.utils.misc import load_object
+
+from scrapy_dist import defaults, embedded
+from scrapy_dist.exceptions import (
+    ConfigurationError,
+    FrontierError,
+    RedisUnavailable,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+__all__ = [
+    "close_client",
+    "describe",
+    "from_settings",
+    "get_redis",
+    "get_redis_from_settings",
+    "mask_url",
+    "open_client",
+]
+
+logger = logging.getLogger(__name__)
+
+#: Name of the frontier's connections in ``CLIENT LIST``.
+CLIENT_NAME = "scrapy-dist"
+#: Oldest Redis that works.
+MIN_VERSION = (6, 2)
+#: Seconds to wait for a Redis that is loading its data.
+LOADING_TIMEOUT = 10.0
+#: Seconds between two questions to a Redis that is loading its data.
+LOADING_INTERVAL = 0.25
+
+#: Settings and the redis-py arguments that they stand for, as in scrapy-redis.
+_ARGUMENTS = (
+    ("REDIS_URL", "url"),
+    ("REDIS_HOST", "host"),
+    ("REDIS_PORT", "port"),
+    ("REDIS_DB", "db"),
+    ("REDIS_ENCODING", "encoding"),
+    ("REDIS_DECODE_RESPONSES", "decode_responses"),
+)
+#: Any of these says where Redis is; none of them means the embedded one.
+_ADDRESS = ("url", "host", "port", "unix_socket_path", "connection_pool")
+#: Arguments that a connection to a unix socket does not take.
+_TCP_ONLY = {"host", "port", "socket_keepalive", "socket_keepalive_options"}
+
+_T = TypeVar("_T")
+
+
+# Synchronous clients
+
+
+def get_redis(**kwargs: Any) -> redis.Redis:
+    """A synchronous client: *redis_cls*, from *url* if given, with the other arguments.
+
+    *redis_cls* is a class or its dotted path; default ``redis.Redis``.
+    """
+    redis_cls = kwargs.pop("redis_cls", None) or redis.Redis
+    if isinstance(redis_cls, str):
+        redis_cls = load_object(redis_cls)
+    url = kwargs.pop("url", None)
+    client = redis_cls.from_url(url, **kwargs) if url else redis_cls(**kwargs)
+    return cast("redis.Redis", client)
+
+
+def get_redis_from_settings(settings: BaseSettings) -> redis.Redis:
+    """A synchronous client for user code, e.g. ``spider.server``.
+
+    Precedence as in scrapy-redis: our defaults, REDIS_PARAMS, REDIS_URL and the other
+    REDIS_ settings. Connects at its first command; but with nothing configured it
+    starts or joins the embedded Redis, which may take a moment.
+    """
+    config = _read(settings)
+    if config.embedded:
+        path = embedded.ensure_server_for(settings)
+        client = config.build(lambda: get_redis(**config.local_arguments(path)))
+        # A connected client keeps the embedded server from ending.
+        client.ping()
+        return client
+    client = config.build(lambda: get_redis(**config.arguments()))
+    if isinstance(client, redis.Redis):
+        config.check_connection(client.connection_pool)
+    return client
+
+
+#: scrapy-redis' other name.
+from_settings = get_redis_from_settings
+
+
+# The asynchronous client
+
+
+async def open_client(settings: BaseSettings) -> redis.asyncio.Redis:
+    """The frontier's client, connected to a Redis that was found fit.
+
+    It speaks RESP2, returns bytes, and never repeats a command: a lease whose reply got
+    lost must not be asked for again. Its pool is ``client.connection_pool``; close it
+    with `close_client`. Raises ConfigurationError,
+    EmbeddedRedisError and RedisUnavailable.
+    """
+    config = _read(settings)
+    if config.embedded:
+        # Starting a process and waiting for it would stop the event loop.
+        path = await asyncio.to_thread(embedded.ensure_server_for, settings)
+        client = _build_local(config, settings, path)
+    else:
+        client = _build(config)
+    try:
+        await _verify(client, config, settings)
+    except BaseException:
+        await close_client(client)
+        raise
+    return client
+
+
+async def close_client(
+    client: redis.asyncio.Redis | redis.asyncio.client.PubSub,
+) -> None:
+    """Close *client* and its pool; ``aclose`` has its name since redis-py 5.0.1."""
+    close = getattr(client, "aclose", None) or client.close
+    await close()
+
+
+def describe(
+    settings_or_client: BaseSettings | redis.Redis | redis.asyncio.Redis,
+) -> str:
+    """Where Redis is, for log lines, without user name and password. No connection."""
+    client = settings_or_client
+    if isinstance(client, BaseSettings):
+        config = _read(client)
+        if config.embedded:
+            return f"embedded Redis in {embedded.directory_from_settings(client)}"
+        client = _build(config)
+    pool = client.connection_pool
+    kwargs = pool.connection_kwargs
+    db = kwargs.get("db") or 0
+    if path := kwargs.get("path"):
+        return f"unix://{path}?db={db}"
+    scheme = "rediss" if "SSL" in pool.connection_class.__name__ else "redis"
+    host, port = kwargs.get("host", "localhost"), kwargs.get("port", 6379)
+    return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}/{db}"
+
+
+class EmbeddedConnection(UnixDomainSocketConnection):
+    """A connection that starts the embedded Redis again when it has gone.
+
+    Whoever kills the server, or the session that it lives in, does not end the crawls
+    of the others: the next connection brings it back, with its data.
+    """
+
+    def __init__(self, *, directory: Path, linger: float, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.directory = directory
+        self.linger = linger
+
+    async def connect(self) -> None:
+        try:
+            await super().connect()  # type: ignore[no-untyped-call]
+        except redis.ConnectionError:
+            await asyncio.to_thread(self.revive)
+            await super().connect()  # type: ignore[no-untyped-call]
+
+    def revive(self) -> None:
+        try:
+            self.path = str(embedded.ensure_server(self.directory, linger=self.linger))
+        except FrontierError as e:
+            # What redis-py's callers expect of a server that is not there.
+            raise redis.ConnectionError(str(e)) from e
+
+
+def _parameters(function: Callable[..., Any]) -> set[str]:
+    return set(inspect.signature(function).parameters) - {"self"}
+
+
+_ASYNC = _parameters(redis.asyncio.Redis.__init__)
+#: Not the ssl_ ones: what was meant to protect must not be dropped without a word.
+_SYNC_ONLY = {
+    name
+    for name in _parameters(redis.Redis.__init__) - _ASYNC
+    if not name.startswith("ssl")
+}
+#: What the frontier's client is whatever the settings say.
+_FIXED: dict[str, Any] = {
+    "protocol": 2,
+    "decode_responses": False,
+    "retry": Retry(NoBackoff(), 0),
+    "client_name": CLIENT_NAME,
+    # Redis before 7.2 and some proxies refuse CLIENT SETINFO.
+    **(
+        {"driver_info": None}
+        if "driver_info" in _ASYNC
+        else {"lib_name": None, "lib_version": None}
+    ),
+}
+#: What REDIS_PARAMS and REDIS_URL may say to user code, but not to the frontier:
+#: retries, the shape of replies, and extra commands on connect, which need RESP3.
+_IGNORED = {
+    *_FIXED,
+    *_SYNC_ONLY,
+    "redis_cls",
+    "retry_on_timeout",
+    "retry_on_error",
+    "lib_name",
+    "lib_version",
+    "legacy_responses",
+    "maint_notifications_config",
+    "single_connection_client",
+    "auto_close_connection_pool",
+}
+
+
+def _build(config: _Config) -> redis.asyncio.Redis:
+    arguments = _without_ignored(config.arguments())
+    url = arguments.pop("url", None)
+    if url is None:
+        client = config.build(lambda: redis.asyncio.Redis(**arguments))
+    else:
+        client = config.build(lambda: redis.asyncio.Redis.from_url(url, **arguments))
+    config.check_connection(client.connection_pool)
+    return client
+
+
+def _build_local(
+    config: _Config, settings: BaseSettings, path: Path
+) -> redis.asyncio.Redis:
+    arguments = _without_ignored(config.local_arguments(path))
+    client = config.build(lambda: redis.asyncio.Redis(**arguments))
+    pool = client.connection_pool
+    pool.connection_class = EmbeddedConnection
+    pool.connection_kwargs.update(
+        directory=embedded.directory_from_settings(settings),
+        linger=embedded.linger_from_settings(settings),
+    )
+    config.check_connection(pool)
+    return client
+
+
+def _without_ignored(arguments: dict[str, Any]) -> dict[str, Any]:
+    own = {name: value for name, value in arguments.items() if name not in _IGNORED}
+    if "url" in own:
+        # In a URL's query they would win over arguments.
+        parts = urlsplit(own["url"])
+        pairs = parse_qsl(parts.query, keep_blank_values=True)
+        query = urlencode([pair for pair in pairs if pair[0] not in _IGNORED])
+        own["url"] = urlunsplit(parts._replace(query=query))
+    return {**own, **_FIXED}
+
+
+# Reading the settings
+
+
+@dataclass(frozen=True)
+class _Config:
+    """Redis-py's arguments as the settings give them, checked one by one."""
+
+    params: dict[str, Any]
+    #: The settings that say where Redis is, for messages.
+    shown: str
+    embedded: bool
+
+    def arguments(self) -> dict[str, Any]:
+        """For a client; without what its transport does not take."""
+        url = self.params.get("url")
+        if url is None:
+            return dict(self.params)
+        left_out = {"unix_socket_path"}
+        if url.startswith("unix"):
+            left_out |= _TCP_ONLY
+        return {k: v for k, v in self.params.items() if k not in left_out}
+
+    def local_arguments(self, path: Path) -> dict[str, Any]:
+        """For a client of the embedded Redis."""
+        return {**self.params, "unix_socket_path": str(path)}
+
+    def build(self, make: Callable[[], _T]) -> _T:
+        """``make()``, with an error of redis-py that names the setting."""
+        try:
+            return make()
+        except (TypeError, ValueError, RedisError) as e:
+            names = ", ".join(sorted(self.params))
+            raise ConfigurationError(
+                f"REDIS_PARAMS or REDIS_URL holds something that redis-py does not"
+                f" take: {e}. Given are {names} ({self.shown}). Write arguments of"
+                " redis.Redis only, and for TLS a URL that begins with rediss://."
+            ) from None
+
+    def check_connection(self, pool: Any) -> None:
+        """A pool finds wrong arguments only when it connects: make one connection."""
+        self.build(lambda: pool.connection_class(**pool.connection_kwargs))
+
+
+def _read(settings: BaseSettings) -> _Config:
+    params: dict[str, Any] = dict(defaults.REDIS_PARAMS)
+    origin: dict[str, str] = {}
+    for name, value in _redis_params(settings).items():
+        if name in _ADDRESS and value is None:
+            continue
+        params[name] = value
+        origin[name] = f"REDIS_PARAMS[{name!r}]"
+    for setting, name in _ARGUMENTS:
+        value = settings.get(setting)
+        # An empty text is how a command line switches a setting off.
+        if value is not None and value != "":
+            params[name] = value
+            origin[name] = setting
+    for name, setting in origin.items():
+        params[name] = _checked(name, params[name], setting)
+    where = {name: origin[name] for name in _ADDRESS if name in origin}
+    if "url" in where:
+        where = {"url": where["url"]}
+    shown = ", ".join(f"{s} = {_shown(n, params[n])}" for n, s in where.items())
+    return _Config(params, shown or "embedded Redis", embedded=not where)
+
+
+def _redis_params(settings: BaseSettings) -> Mapping[str, Any]:
+    try:
+        return settings.getdict("REDIS_PARAMS")
+    except (TypeError, ValueError):
+        raise ConfigurationError(
+            "REDIS_PARAMS is not a dict of arguments for redis.Redis."
+            ' Write e.g. REDIS_PARAMS = {"password": "..."}.'
+        ) from None
+
+
+def _checked(name: str, value: Any, setting: str) -> Any:
+    if name not in _CHECKS:
+        return value
+    check, remedy = _CHECKS[name]
+    try:
+        return check(value)
+    except (TypeError, ValueError, LookupError, ImportError, AttributeError, NameError):
+        raise ConfigurationError(
+            f"{setting} = {_shown(name, value)} cannot be used. {remedy}"
+        ) from None
+
+
+def _shown(name: str, value: Any) -> str:
+    return repr(mask_url(value) if name == "url" and isinstance(value, str) else value)
+
+
+def mask_url(url: str) -> str:
+    """*url* without user name and password, also when it is malformed."""
+    scheme, separator, rest = url.rpartition("://")
+    if "@" in rest:
+        rest = f"***@{rest.rpartition('@')[2]}"
+    elif rest.startswith(":"):
+        rest = "***"
+    return scheme + separator + re.sub(r"(password=)[^&#]*", r"\1***", rest)
+
+
+def _require(condition: object) -> None:
+    if not condition:
+        raise ValueError
+
+
+def _url(value: Any) -> str:
+    parts = urlsplit(value)
+    _require(parts.scheme in {"redis", "rediss", "unix"})
+    # Raises for a port that is no number, e.g. a password with a slash in it.
+    _require(parts.port is None or parts.port > 0)
+    if parts.scheme == "unix":
+        _require(parts.path)
+    else:
+        # redis-py takes the database 0 for a path that is no number.
+        _require(re.fullmatch(r"/?\d*", parts.path))
+    _require(parse_url(value).get("db", 0) >= 0)
+    return str(value)
+
+
+def _host(value: Any) -> str:
+    # One colon is a port that belongs elsewhere, several are an IPv6 address.
+    _require(isinstance(value, str) and value.strip() and value.count(":") != 1)
+    return str(value)
+
+
+def _port(value: Any) -> int:
+    _require(0 < int(value) < 65536)
+    return int(value)
+
+
+def _db(value: Any) -> int:
+    _require(int(value) >= 0)
+    return int(value)
+
+
+def _encoding(value: Any) -> str:
+    codecs.lookup(value)
+    # Redis' commands are ASCII: UTF-16 would spoil them.
+    _require("PING".encode(value) == b"PING")
+    return str(value)
+
+
+def _boolean(value: Any) -> bool:
+    return BaseSettings({"it": value}).getbool("it")
+
+
+def _seconds(value: Any) -> float | None:
+    _require(value is None or float(value) > 0)
+    return None if value is None else float(value)
+
+
+def _class(value: Any) -> Any:
+    found = load_object(value) if isinstance(value, str) else value
+    _require(callable(found))
+    return found
+
+
+def _refuse(value: Any) -> None:
+    raise ValueError(value)
+
+
+_SECONDS = "Write a number of seconds above 0, or None to wait without end."
+#: redis-py argument -> what checks and converts it, and what to write instead.
+_CHECKS: dict[str, tuple[Callable[[Any], Any], str]] = {
+    "url": (
+        _url,
+        (
+            "Write redis://user:password@host:6379/0, rediss://... for TLS or"
+            " unix:///path/redis.sock; percent-encode special characters in the"
+            " password. Redis Sentinel and Redis Cluster are not supported."
+        ),
+    ),
+    "host": (_host, "Write a host name or address; the port goes into REDIS_PORT."),
+    "port": (_port, "Write a port number from 1 to 65535, e.g. 6379."),
+    "db": (_db, "Write the number of a Redis database, 0 or more."),
+    "encoding": (_encoding, "Write an encoding that contains ASCII, e.g. 'utf-8'."),
+    "decode_responses": (_boolean, "Write True or False."),
+    "socket_timeout": (_seconds, _SECONDS),
+    "socket_connect_timeout": (_seconds, _SECONDS),
+    "redis_cls": (_class, "Write a class like redis.Redis, or its dotted path."),
+    "connection_pool": (_refuse, "Write where Redis is, e.g. in REDIS_URL."),
+}
+
+
+# Looking at the server
+
+
+async def _verify(
+    client: redis.asyncio.Redis, config: _Config, settings: BaseSettings
+) -> None:
+    try:
+        await _ping(client, config)
+        info = await _info(client)
+    except (RedisError, OSError) as e:
+        raise _explained(e, config) from e
+    _check_version(info, config)
+    _check_role(info, config)
+    _check_eviction(info, config, settings)
+
+
+async def _ping(client: redis.asyncio.Redis, config: _Config) -> None:
+    deadline = time.monotonic() + LOADING_TIMEOUT
+    while True:
+        try:
+            await client.ping()
+        except BusyLoadingError as e:
+            if time.monotonic() > deadline:
+                raise RedisUnavailable(
+                    f"Redis is still loading its data ({config.shown})."
+                    " Start again when it has finished."
+                ) from e
+            await asyncio.sleep(LOADING_INTERVAL)
+        else:
+            return
+
+
+async def _info(client: redis.asyncio.Redis) -> dict[str, Any]:
+    try:
+        return await client.info()
+    except ResponseError as e:
+        # A managed Redis may forbid it; then its owner answers for what we check.
+        logger.debug("Redis does not answer INFO, its settings are not checked: %s", e)
+        return {}
+
+
+def _explained(error: Exception, config: _Config) -> FrontierError:
+    reason = str(error).rstrip(".") or type(error).__name__
+    login = (
+        AuthenticationError,
+        AuthenticationWrongNumberOfArgsError,
+        AuthorizationError,
+    )
+    if isinstance(error, login):
+        return ConfigurationError(
+            f"Redis refuses the login: {reason} ({config.shown}). Write user and"
+            " password into REDIS_URL, redis://user:password@host, or REDIS_PARAMS."
+        )
+    if isinstance(error, NoPermissionError):
+        return ConfigurationError(
+            f"The Redis user is not allowed to work: {reason} ({config.shown})."
+            " Grant it the rights with ACL SETUSER, or name another user in REDIS_URL."
+        )
+    if isinstance(error, ResponseError) and re.search(r"DB index|SELECT", reason):
+        return ConfigurationError(
+            f"Redis does not have that database: {reason} ({config.shown}, REDIS_DB ="
+            f" {config.params.get('db', 0)}). Write 0, or another that it has, into"
+            " REDIS_DB or at the end of REDIS_URL."
+        )
+    return RedisUnavailable(
+        f"Redis cannot be used: {reason} ({config.shown}). Start it or correct the"
+        " setting; without REDIS_URL and REDIS_HOST a Redis is started for you."
+    )
+
+
+def _check_version(info: Mapping[str, Any], config: _Config) -> None:
+    # Valkey calls itself Redis 7.2.4 here.
+    match = re.match(r"(\d+)\.(\d+)", str(info.get("redis_version", "")))
+    if match and (int(match[1]), int(match[2])) < MIN_VERSION:
+        raise ConfigurationError(
+            f"Redis {info['redis_version']} is too old ({config.shown})."
+            " Use Redis 6.2 or newer, or Valkey."
+        )
+
+
+def _check_role(info: Mapping[str, Any], config: _Config) -> None:
+    if info.get("role") == "slave":
+        primary = f"{info.get('master_host')}:{info.get('master_port')}"
+        raise ConfigurationError(
+            f"This Redis is a read-only replica ({config.shown})."
+            f" Name its primary, {primary}, in REDIS_URL or REDIS_HOST."
+        )
+
+
+def _check_eviction(
+    info: Mapping[str, Any], config: _Config, settings: BaseSettings
+) -> None:
+    # volatile-* policies evict only keys that have a time to live; ours have none.
+    policy = str(info.get("maxmemory_policy", ""))
+    if not policy.startswith("allkeys"):
+        return
+    problem = (
+        f"Redis has maxmemory-policy {policy}: when its memory is full it deletes"
+        f" requests without a word ({config.shown})."
+    )
+    if not settings.getbool("FRONTIER_ALLOW_EVICTION"):
+        raise ConfigurationError(
+            f"{problem} Set maxmemory-policy noeviction in Redis, or"
+            " FRONTIER_ALLOW_EVICTION = True to take the risk."
+        )
+    logger.warning("%s FRONTIER_ALLOW_EVICTION is set: going on.", problem)

@@ -1,0 +1,372 @@
+"""What this worker has in hand: requests to hand out, under way, and just finished."""
+
+from __future__ import annotations
+
+import heapq
+import logging
+import math
+import time
+from collections import deque
+from typing import TYPE_CHECKING
+
+from scrapy_dist import engine
+from scrapy_dist.exceptions import BadPayload
+from scrapy_dist.frontier import SEED
+from scrapy_dist.ledger import Ledger, Record, Records
+from scrapy_dist.outbox import RecentFingerprints
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from scrapy import Request
+    from scrapy.crawler import Crawler
+
+    from scrapy_dist.exchange import Exchange
+    from scrapy_dist.frontier import Drained, Lease
+    from scrapy_dist.outbox import Numbered
+    from scrapy_dist.payload import PayloadCodec
+
+logger = logging.getLogger(__name__)
+
+#: Seconds over which the rate of hand-outs is measured.
+_RATE_WINDOW = 1.0
+
+
+class Rate:
+    """Events per second over the last second or so."""
+
+    def __init__(self) -> None:
+        self._start = time.monotonic()
+        self._count = 0
+        self._last = 0.0
+
+    def add(self) -> None:
+        self._count += 1
+
+    def value(self) -> float:
+        elapsed = time.monotonic() - self._start
+        if elapsed >= _RATE_WINDOW:
+            self._last = self._count / elapsed
+            self._start += elapsed
+            self._count = 0
+            return self._last
+        return max(self._last, self._count / _RATE_WINDOW)
+
+
+class Desk:
+    """The buffers between Scrapy's synchronous scheduler and the exchanges.
+
+    *inbox*: leased, not handed out. *kept*: requests that stay in this worker.
+    *seeds*: leased seeds that the spider has not turned into requests.
+    """
+
+    exchange: Exchange
+
+    def __init__(
+        self,
+        crawler: Crawler,
+        codec: PayloadCodec,
+        *,
+        concurrency: int,
+        flush: float,
+        local_fingerprints: int,
+        outbox_limit: int,
+        report_duplicate: Callable[[Request], None],
+    ) -> None:
+        self.ledger = Ledger()
+        self.recent = RecentFingerprints(local_fingerprints)
+        self.seeds: deque[tuple[Record, bytes]] = deque()
+        self.seed_batch = 0
+        self.on_seeds: Callable[[], None] = lambda: None
+        self.on_drained: Callable[[Drained], float | None] = lambda _: None
+        self._crawler = crawler
+        self._codec = codec
+        self._concurrency = concurrency
+        self._flush = flush
+        self._outbox_limit = outbox_limit
+        self._report_duplicate = report_duplicate
+        self._inbox: deque[tuple[Record, bytes]] = deque()
+        self._head: tuple[Record, Request] | None = None
+        self._kept: list[tuple[int, int, Request, Records]] = []
+        self._kept_count = 0
+        self._unclaimed: list[tuple[str, Request, Records]] = []
+        self._claiming: list[tuple[str, Request, Records]] = []
+        self._rate = Rate()
+
+    # For the scheduler
+
+    def __len__(self) -> int:
+        """Requests that could be handed out now."""
+        return len(self._inbox) + (self._head is not None) + len(self._kept)
+
+    def keep(self, request: Request, records: Records, fingerprint: str) -> None:
+        """*request* stays in this worker; first filtered, if it has a fingerprint."""
+        self.ledger.hold(records)
+        if fingerprint:
+            self._unclaimed.append((fingerprint, request, records))
+        else:
+            self._push_kept(request, records)
+
+    def encode(self, request: Request) -> bytes:
+        """*request* as the frontier stores it. Raises Unserializable."""
+        return self._codec.encode(request)
+
+    def next(self) -> tuple[Request, bool] | None:
+        """Hand out the best request, and whether it came from Redis."""
+        head = self._head or self._decode_head()
+        if self._kept and (head is None or -self._kept[0][0] >= head[1].priority):
+            _, _, request, records = heapq.heappop(self._kept)
+        elif head is not None:
+            record, request = head
+            records = (record,)
+            self._head = None
+        else:
+            return None
+        self.ledger.handed[request] = records
+        self._rate.add()
+        return request, head is not None and request is head[1]
+
+    @property
+    def is_low(self) -> bool:
+        """Whether the inbox may run empty before an exchange could fill it."""
+        return len(self) <= self._rate.value() * self.exchange.round_trip
+
+    def scraping(self) -> Records:
+        """The leases whose pages are being processed by the spider now."""
+        active = engine.in_scraper(self._crawler)
+        found = [
+            self.ledger.handed[request]
+            for request in active
+            if request in self.ledger.handed
+        ]
+        return tuple(dict.fromkeys(record for records in found for record in records))
+
+    def replaced(self, request: Request) -> Records | None:
+        """The leases of the request that *request* replaces and must not leave.
+
+        A redirect belongs to the cookies of this worker, and so does the retry of a
+        request that was kept here. Scrapy's redirect and retry middlewares say in
+        ``meta`` which request they answer.
+        """
+        redirected = request.meta.get("redirect_urls")
+        retried = request.meta.get("retry_times")
+        if not redirected and not retried:
+            return None
+        for other, records in self.ledger.handed.items():
+            if redirected and other.url == redirected[-1]:
+                stays = True
+            else:
+                stays = bool(retried) and other.url == request.url and _is_kept(other)
+            if stays and engine.left_downloader(self._crawler, other):
+                return records
+        return None
+
+    def take_seeds(self) -> Iterator[tuple[Record, bytes]]:
+        """Leased seeds, without the mark in front."""
+        while self.seeds:
+            record, payload = self.seeds.popleft()
+            yield record, payload[len(SEED) :]
+
+    def done(self, record: Record) -> None:
+        """All of *record* is in the outbox (a seed turned into requests)."""
+        for finished in self.ledger.let_go((record,)):
+            self._settle(finished)
+
+    def reject(self, record: Record, reason: str) -> None:
+        """Set *record* aside as a dead letter."""
+        record.settled = True
+        self.exchange.rejects.append((record.id, reason))
+        self._crawler.stats.inc_value("frontier/rejected")
+        logger.warning(
+            "Set a request aside in the frontier's failed: %s",
+            reason,
+            extra={"spider": self._crawler.spider},
+        )
+        self.exchange.flush_soon()
+
+    def give_back(self) -> None:
+        """Release everything that was not handed out; the worker is closing."""
+        unstarted = [record for record, _ in self._inbox]
+        if self._head is not None:
+            unstarted.append(self._head[0])
+        unstarted += [record for record, _ in self.seeds]
+        kept = [records for *_, records in self._kept]
+        kept += [records for *_, records in self._unclaimed]
+        self._inbox.clear()
+        self.seeds.clear()
+        self._kept.clear()
+        self._unclaimed.clear()
+        self._head = None
+        for record in unstarted + [record for records in kept for record in records]:
+            record.tainted = True
+            for finished in self.ledger.let_go((record,)):
+                self._settle(finished)
+
+    # For the exchange
+
+    def collect(self) -> None:
+        """Move what is finished to the outbox, or to the releases."""
+        for record in self.ledger.sweep(engine.in_progress(self._crawler)):
+            self._settle(record)
+
+    def wanted(self) -> int:
+        """Free places of the downloader, and what it uses during a round trip."""
+        free = self._concurrency - len(self.ledger.handed)
+        rate = self._rate.value()
+        ahead = max(
+            min(self._concurrency // 2, math.ceil(rate * self._flush)),
+            int(2 * rate * self.exchange.round_trip),
+        )
+        if len(self.exchange.outbox) >= self._outbox_limit:
+            return 0
+        if engine.closing(self._crawler):
+            return 0
+        return max(0, free + ahead - len(self))
+
+    def may_take_suspect(self) -> bool:
+        return not self.ledger.holds_suspect
+
+    def seeds_wanted(self) -> int:
+        """Seeds yield to pending requests, as start requests do in Scrapy."""
+        if not self.seed_batch or self.seeds or self.wanted() == 0:
+            return 0
+        if self.exchange.pending > self._concurrency * self.exchange.alive:
+            return 0
+        return self.seed_batch
+
+    def take_claims(self) -> list[tuple[str, list[str]]]:
+        self._claiming, self._unclaimed = self._unclaimed, []
+        return [
+            (fingerprint, [record.id for record in records])
+            for fingerprint, _, records in self._claiming
+        ]
+
+    def claimed(self, verdicts: Sequence[bool]) -> None:
+        """The verdicts on the claims taken last; none: no reply came."""
+        claims, self._claiming = self._claiming, []
+        if not verdicts:
+            # A claim with a lease can be repeated. Without one nobody could tell it
+            # from a duplicate: crawl it.
+            self._unclaimed = [claim for claim in claims if claim[2]] + self._unclaimed
+            for _, request, records in claims:
+                if not records:
+                    self._push_kept(request, records)
+            return
+        for (_, request, records), new in zip(claims, verdicts, strict=True):
+            if new:
+                self._push_kept(request, records)
+                continue
+            self._report_duplicate(request)
+            engine.report_dropped(self._crawler, request)
+            for finished in self.ledger.let_go(records):
+                self._settle(finished)
+        engine.wake(self._crawler)
+
+    def confirmed(self, numbered: Numbered, filtered: Sequence[Request]) -> None:
+        """Redis has stored a commit; *filtered* were duplicates."""
+        self.ledger.close(numbered.commit.acks)
+        for request in filtered:
+            self._report_duplicate(request)
+            engine.report_dropped(self._crawler, request)
+
+    def released(self, ids: Sequence[str]) -> None:
+        self.ledger.close(ids)
+
+    def accept(self, leases: Sequence[Lease]) -> None:
+        for lease in leases:
+            record = self.ledger.open(lease)
+            if lease.payload[:1] == SEED:
+                self._accept_seed(record, lease.payload)
+            else:
+                self._inbox.append((record, lease.payload))
+        engine.wake(self._crawler)
+
+    def accept_seeds(self, leases: Sequence[Lease]) -> None:
+        for lease in leases:
+            self._accept_seed(self.ledger.open(lease), lease.payload)
+
+    def _accept_seed(self, record: Record, payload: bytes) -> None:
+        if not self.seed_batch:
+            self.reject(record, "a seed, and this spider reads none")
+            return
+        self.seeds.append((record, payload))
+        self.on_seeds()
+
+    def held(self) -> set[str]:
+        """Order ids that Redis should hold for this worker."""
+        return set(self.ledger.records)
+
+    def is_empty(self) -> bool:
+        """Whether this worker has nothing to do and nothing to tell.
+
+        Asked after ``collect``; leases whose acks are in this exchange do not count.
+        """
+        return not (
+            len(self) or self._unclaimed or self._claiming or self.seeds
+        ) and not any(not record.settled for record in self.ledger.records.values())
+
+    def lost(self, ids: Sequence[str]) -> None:
+        """Redis does not hold these leases for this worker any more."""
+        gone = set(ids)
+        self._drop_unstarted(gone)
+        for id_ in gone:
+            record = self.ledger.records.pop(id_, None)
+            if record is not None:
+                record.tainted = record.settled = True
+
+    def rolled_back(self) -> list[str]:
+        """Redis went back: forget what it may have forgotten, and taint the rest.
+
+        Returns the ids of leases that can be released at once.
+        """
+        self.recent.forget()
+        self.ledger.taint()
+        return self._drop_unstarted(set(self.ledger.records))
+
+    def drained(self, state: Drained) -> float | None:
+        return self.on_drained(state)
+
+    # Details
+
+    def _push_kept(self, request: Request, records: Records) -> None:
+        self._kept_count += 1
+        heapq.heappush(
+            self._kept, (-request.priority, self._kept_count, request, records)
+        )
+
+    def _settle(self, record: Record) -> None:
+        if record.id not in self.ledger.records:
+            return
+        if record.tainted:
+            self.exchange.releases.append(record.id)
+        else:
+            self.exchange.outbox.add_ack(record.id)
+        self.exchange.flush_soon()
+
+    def _decode_head(self) -> tuple[Record, Request] | None:
+        while self._inbox:
+            record, payload = self._inbox.popleft()
+            try:
+                self._head = record, self._codec.decode(payload)
+            except BadPayload as e:
+                self.reject(record, str(e))
+                continue
+            return self._head
+        return None
+
+    def _drop_unstarted(self, ids: set[str]) -> list[str]:
+        """Remove unstarted leases with these ids from the buffers; returns theirs."""
+        dropped = [record for record, _ in self._inbox if record.id in ids]
+        dropped += [record for record, _ in self.seeds if record.id in ids]
+        self._inbox = deque(e for e in self._inbox if e[0].id not in ids)
+        self.seeds = deque(e for e in self.seeds if e[0].id not in ids)
+        if self._head is not None and self._head[0].id in ids:
+            dropped.append(self._head[0])
+            self._head = None
+        for record in dropped:
+            record.settled = True
+        return [record.id for record in dropped]
+
+
+def _is_kept(request: Request) -> bool:
+    return bool(request.meta.get("frontier_local") or request.meta.get("redirect_urls"))

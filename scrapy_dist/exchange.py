@@ -1,0 +1,464 @@
+"""The background task that talks to Redis: one exchange after another, never two at once.
+
+An exchange is one pipelined round trip. It commits what this worker produced, beats, and
+brings leases. Everything here runs between two turns of the event loop; nothing in it
+waits for Redis except the task itself (I4).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import random
+import time
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from redis.exceptions import ResponseError
+
+from scrapy_dist.exceptions import RedisUnavailable
+from scrapy_dist.frontier import (
+    APPLIED,
+    BATCH,
+    GONE,
+    REPEATED,
+    Beat,
+    Call,
+    CommitReply,
+    Drained,
+    Frontier,
+    LeaseReply,
+    SeedsReply,
+)
+from scrapy_dist.outbox import Numbered, Outbox
+from scrapy_dist.wakeup import Wakeup
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from scrapy import Spider
+
+    from scrapy_dist.desk import Desk
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+#: Commits in one exchange at the most, so that no exchange is long.
+_COMMITS = 4
+#: Seconds between two tries while Redis does not answer: first, longest.
+_RETRY_FIRST, _RETRY_LONGEST = 0.1, 5.0
+#: Seconds between two looks of an idle worker where Redis cannot wake it.
+_POLL = 0.25
+#: Seconds between two vain exchanges of a woken worker: first, longest.
+_VAIN_FIRST, _VAIN_LONGEST = 0.01, 0.2
+#: Seconds without an exchange after which a hungry worker asks Redis to wake it.
+_ARM = 0.05
+#: Seconds between two beats at the most.
+_BEAT = 5.0
+#: Seconds between two deliveries of stats.
+_STATS = 1.0
+
+
+class Exchange:
+    """Runs exchanges for one worker.
+
+    *outbox*, *releases* and *rejects* are filled by the scheduler between exchanges;
+    ``request()`` says when the next one should happen.
+    """
+
+    def __init__(
+        self,
+        frontier: Frontier,
+        desk: Desk,
+        spider: Spider,
+        *,
+        flush: float,
+        ttl: float,
+    ) -> None:
+        self.outbox = Outbox()
+        self.releases: list[str] = []
+        self.rejects: list[tuple[str, str]] = []
+        self.changes: Callable[[], list[tuple[str, str, str]]] = list
+        self.max_rejected = 4096
+        self.exchanges = 0
+        self.round_trip = 0.001
+        self.pending = 0
+        self.seeds_left = 0
+        self.alive = 1
+
+        self._frontier = frontier
+        self._desk = desk
+        self._spider = spider
+        self._flush = flush
+        self._beat_every = min(_BEAT, ttl / 4)
+        self._wakeup = Wakeup(
+            frontier.client,
+            (
+                frontier.keys.requests,
+                frontier.keys.suspects,
+                frontier.keys.leases,
+                *frontier.seed_keys,
+            ),
+            self._woken,
+        )
+        self._event = asyncio.Event()
+        self._due = math.inf
+        self._timer: asyncio.TimerHandle | None = None
+        self._not_before = 0.0
+        self._task: asyncio.Task[None] | None = None
+        self._stopping = False
+        self._armed = False
+        self._arm_timer: asyncio.TimerHandle | None = None
+        self._arming: asyncio.Task[None] | None = None
+        self._rejoin = False
+        self._reconcile = False
+        self._silent = 0
+        self._retry = 0.0
+        self._vain = 0.0
+        self._last = 0.0
+        self._stats_at = 0.0
+        self._stats_sent: list[tuple[str, str, str]] = []
+        self._refused: str | None = None
+
+    # When
+
+    def start(self) -> None:
+        self._task = asyncio.create_task(self._run(), name="frontier exchange")
+        self.request()
+
+    def request(self, delay: float = 0.0) -> None:
+        """Ask for an exchange in *delay* seconds at the latest."""
+        loop = asyncio.get_running_loop()
+        when = max(loop.time() + delay, self._not_before)
+        if when >= self._due:
+            return
+        self._due = when
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if when <= loop.time():
+            self._event.set()
+        else:
+            self._timer = loop.call_at(when, self._event.set)
+
+    def flush_soon(self) -> None:
+        """Something waits to be sent: at once if it is a batch, else within a moment."""
+        self.request(0.0 if self.outbox.full_batch else self._flush)
+
+    def _woken(self) -> None:
+        """Redis says that a key has changed since ``arm``."""
+        self._armed = False
+        self.request(max(0.0, self._last + self._vain - time.monotonic()))
+
+    async def _run(self) -> None:
+        while not self._stopping:
+            await self._event.wait()
+            self._event.clear()
+            self._due = math.inf
+            if self._stopping:
+                break
+            # What one callback yields reaches the scheduler over some turns of the
+            # loop; let it come together, so that one commit holds it.
+            for _ in range(3):
+                await asyncio.sleep(0)
+            try:
+                await self.run_once()
+            except (RedisUnavailable, ResponseError) as e:
+                self._failed(e)
+            except Exception:
+                # A defect must not end the task in silence: the crawl would hang.
+                logger.exception(
+                    "The exchange with Redis failed", extra={"spider": self._spider}
+                )
+                self._failed(None)
+
+    def _failed(self, error: Exception | None) -> None:
+        first = self._retry == 0.0
+        self._retry = min(max(self._retry * 2, _RETRY_FIRST), _RETRY_LONGEST)
+        if error is not None and first:
+            logger.warning(
+                "No exchange with Redis (%s). This worker keeps its %d requests, goes on"
+                " with them and tries again until Redis is back.",
+                error,
+                len(self._desk.held()),
+                extra={"spider": self._spider},
+            )
+        delay = self._retry * (0.5 + random.random())
+        self._not_before = asyncio.get_running_loop().time() + delay
+        self.request(delay)
+
+    def _answered(self) -> None:
+        if self._retry:
+            logger.info("Redis is back.", extra={"spider": self._spider})
+        self._retry = 0.0
+        self._not_before = 0.0
+
+    # What
+
+    async def run_once(self, *, take: bool = True) -> None:
+        """One exchange. *take* false: bring no new work (the worker is closing).
+
+        Raises RedisUnavailable or ResponseError; nothing is lost then, and the next
+        exchange repeats what is not confirmed.
+        """
+        if self._rejoin:
+            await self._join_again()
+        if self._reconcile:
+            await self._compare_leases()
+        desk = self._desk
+        desk.collect()
+        commits = [
+            (n, self._frontier.commit(n.commit)) for n in self.outbox.take(_COMMITS)
+        ]
+        releases = self.releases[:BATCH]
+        rejects = self.rejects[:BATCH]
+        claims = desk.take_claims()
+        # No lease while Redis refuses commits: what it hands out could not be stored.
+        take = take and self._refused is None
+        want = desk.wanted() if take else 0
+        seeds = desk.seeds_wanted() if take else 0
+        calls: list[Call[Any]] = [call for _, call in commits]
+
+        def add(call: Call[T]) -> Call[T]:
+            calls.append(call)
+            return call
+
+        release = add(self._frontier.release(releases)) if releases else None
+        reject = (
+            add(self._frontier.reject(rejects, max_size=self.max_rejected))
+            if rejects
+            else None
+        )
+        claim = add(self._frontier.claim(claims)) if claims else None
+        if self._silent and take:
+            add(self._frontier.reap())
+        beat = add(self._frontier.beat())
+        leases = []
+        suspect = want > 0 and desk.may_take_suspect()
+        for first in range(0, want, BATCH):
+            leases.append(
+                add(self._frontier.lease(want - first, suspect=suspect and not first))
+            )
+        taken = add(self._frontier.take_seeds(seeds)) if seeds else None
+        drained = add(self._frontier.drained()) if take and desk.is_empty() else None
+        stats = self._stats_due(force=not take)
+        if stats:
+            add(self._frontier.count(stats))
+
+        started = time.monotonic()
+        try:
+            await self._frontier.exchange(calls)
+        except RedisUnavailable:
+            if claims:
+                desk.claimed([])
+            raise
+        if self._arm_timer is not None:
+            self._arm_timer.cancel()
+            self._arm_timer = None
+            self._armed = False
+        self._last = time.monotonic()
+        self.round_trip += 0.2 * (self._last - started - self.round_trip)
+        self.exchanges += 1
+        self._answered()
+        self._stats_sent = []
+
+        if claim is not None:
+            desk.claimed(claim.reply())
+        if release is not None:
+            release.reply()
+            del self.releases[: len(releases)]
+            desk.released(releases)
+        if reject is not None:
+            reject.reply()
+            del self.rejects[: len(rejects)]
+            desk.released([id_ for id_, _ in rejects])
+        if not self._apply_commits(commits):
+            # Leases of this exchange are found again by comparing accounts.
+            self._reconcile = True
+            return
+        if not self._apply_beat(beat.reply()):
+            return
+        news = self._apply_leases(leases, taken)
+        self._plan(news=news, drained=drained)
+
+    def _apply_commits(
+        self, commits: Sequence[tuple[Numbered, Call[CommitReply]]]
+    ) -> bool:
+        """Take the replies in; false if the rest of the exchange is not to be trusted."""
+        for numbered, call in commits:
+            try:
+                reply = call.reply()
+            except ResponseError as e:
+                self._refuse(e)
+                self._reconcile = True
+                raise
+            if reply.outcome not in (APPLIED, REPEATED):
+                self._rollback(
+                    "Redis does not know this worker any more"
+                    if reply.outcome == GONE
+                    else "Redis has lost commits of this worker"
+                )
+                return False
+            self.outbox.confirm(numbered)
+            self._desk.confirmed(
+                numbered, [numbered.requests[at] for at in reply.filtered]
+            )
+        self._refused = None
+        return True
+
+    def _apply_beat(self, beat: Beat) -> bool:
+        if not beat.known:
+            self._rollback("Redis does not know this worker any more")
+            return False
+        confirmed = self.outbox.confirmed
+        if beat.commit < confirmed:
+            self._rollback(
+                f"Redis holds commit {beat.commit} of this worker, {confirmed} was"
+                " confirmed: it went back to an earlier state"
+            )
+            return False
+        self.alive = max(1, beat.alive)
+        self._silent = beat.silent
+        self._reconcile = beat.held != len(self._desk.held())
+        return True
+
+    def _apply_leases(
+        self, leases: Sequence[Call[LeaseReply]], taken: Call[SeedsReply] | None
+    ) -> bool:
+        """Hand what was leased to the scheduler; false if there was nothing."""
+        news = False
+        for call in leases:
+            reply = call.reply()
+            self.pending = reply.pending + reply.suspects
+            if reply.leases:
+                news = True
+                self._desk.accept(reply.leases)
+        if taken is not None:
+            seeds = taken.reply()
+            self.seeds_left = seeds.left
+            if seeds.leases:
+                news = True
+                self._desk.accept_seeds(seeds.leases)
+        return news
+
+    def _plan(self, *, news: bool, drained: Call[Drained] | None) -> None:
+        """Say when the next exchange is due."""
+        if len(self.outbox) or self.releases or self.rejects or self._reconcile:
+            self.flush_soon()
+        self.request(self._beat_every)
+        if self._silent:
+            self.request(self._flush)
+        look_again = None if drained is None else self._desk.drained(drained.reply())
+        if look_again is not None:
+            self.request(look_again)
+        if news:
+            self._vain = 0.0
+        if self._desk.wanted() == 0 or self._refused is not None:
+            return
+        if not news:
+            self._vain = min(max(self._vain * 2, _VAIN_FIRST), _VAIN_LONGEST)
+        if self.pending or self.seeds_left:
+            # Others had their share first, or a suspect is in hand.
+            self.request(max(self._flush, self._vain))
+        elif not self._armed:
+            self._armed = True
+            self._arm_timer = asyncio.get_running_loop().call_later(
+                max(_ARM, self._vain), self._start_arming
+            )
+
+    def _start_arming(self) -> None:
+        self._arm_timer = None
+        self._arming = asyncio.get_running_loop().create_task(self._arm())
+
+    async def _arm(self) -> None:
+        """Watch the keys, then look once more: something may have come before."""
+        if await self._wakeup.arm():
+            if self._armed:
+                self.request()
+        else:
+            self._armed = False
+            self.request(_POLL)
+
+    def _stats_due(self, *, force: bool) -> list[tuple[str, str, str]]:
+        now = time.monotonic()
+        if force or now - self._stats_at >= _STATS:
+            self._stats_at = now
+            self._stats_sent += self.changes()
+        return self._stats_sent[: 10 * BATCH]
+
+    def _refuse(self, error: ResponseError) -> None:
+        reason = str(error)
+        if reason != self._refused:
+            self._refused = reason
+            logger.warning(
+                "Redis refuses what this worker produced: %s. It is kept, and sent again"
+                " until Redis takes it. (Out of memory: raise maxmemory, or let the"
+                " other workers finish.)",
+                reason,
+                extra={"spider": self._spider},
+            )
+
+    # Rollback of Redis, DESIGN section 3
+
+    def _rollback(self, found: str) -> None:
+        self._rejoin = True
+        acks = self.outbox.withdraw_acks()
+        self.releases += acks
+        self.releases += self._desk.rolled_back()
+        logger.warning(
+            "%s. This worker registers again, and %d of its requests will be crawled"
+            " again by whoever gets them.",
+            found,
+            len(self._desk.held()),
+            extra={"spider": self._spider},
+        )
+        self.request()
+
+    async def _join_again(self) -> None:
+        frontier = self._frontier
+        call = frontier.register(frontier.name, commit=self.outbox.number)
+        await frontier.exchange([call])
+        call.reply()
+        self._rejoin = False
+        self._reconcile = True
+
+    async def _compare_leases(self) -> None:
+        """Release what Redis holds for us and we do not know; forget the opposite."""
+        in_redis = set(await self._frontier.leases_held())
+        here = self._desk.held()
+        self.releases += sorted(in_redis - here - set(self.releases))
+        self._desk.lost(sorted(here - in_redis))
+        self._reconcile = False
+
+    # The end
+
+    async def stop(self) -> None:
+        """End the task after the exchange that is under way."""
+        self._stopping = True
+        self._event.set()
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._arm_timer is not None:
+            self._arm_timer.cancel()
+        for task in (self._task, self._arming):
+            if task is not None:
+                await task
+        await self._wakeup.close()
+
+    async def finish(self, timeout: float) -> bool:
+        """Deliver everything that is left; false if Redis did not take it in time.
+
+        *timeout* in seconds.
+        """
+        deadline = time.monotonic() + timeout
+        while True:
+            try:
+                await self.run_once(take=False)
+                if not (len(self.outbox) or self.releases or self.rejects):
+                    return True
+            except (RedisUnavailable, ResponseError) as e:
+                if time.monotonic() > deadline:
+                    logger.warning("Redis does not take the last results: %s", e)
+                    return False
+                await asyncio.sleep(_RETRY_FIRST)

@@ -1,0 +1,476 @@
+"""The frontier protocol: one typed method for each script in ``lua/``.
+
+A method does not talk to Redis; it describes a call. ``Frontier.exchange`` sends any
+number of calls in one round trip, in order, and each call then holds its reply. This is
+the only module that runs Lua, and it knows nothing of Scrapy's engine: another broker
+would come in behind these methods.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from hashlib import sha1
+from importlib import resources
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from redis.exceptions import NoScriptError, RedisError, ResponseError
+
+from scrapy_dist.exceptions import ConfigurationError, RedisUnavailable
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
+
+    from scrapy_dist.keys import Keys
+
+__all__ = [
+    "APPLIED",
+    "BATCH",
+    "GAP",
+    "GONE",
+    "REPEATED",
+    "Beat",
+    "Call",
+    "Commit",
+    "CommitReply",
+    "Drained",
+    "Frontier",
+    "Joined",
+    "Lease",
+    "LeaseReply",
+    "NewRequest",
+    "SeedsReply",
+]
+
+T = TypeVar("T")
+
+#: Requests, items, acks or leases in one script call at the most; DESIGN, section 4.
+BATCH = 100
+
+#: Outcomes of a commit: stored now, stored by an earlier try, unknown worker, and an
+#: earlier commit of this worker is missing (Redis was rolled back).
+APPLIED, REPEATED, GONE, GAP = 1, 2, 0, -1
+
+SEED = b"\x00"
+
+
+@dataclass(frozen=True)
+class NewRequest:
+    """A request for the frontier; *fingerprint* '' means: do not filter."""
+
+    payload: bytes
+    score: float
+    fingerprint: str = ""
+
+
+@dataclass(frozen=True)
+class Commit:
+    """What a worker sends under one number; at most BATCH of each kind."""
+
+    number: int
+    requests: Sequence[NewRequest] = ()
+    items: Sequence[tuple[str, bytes]] = ()
+    acks: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class CommitReply:
+    """*filtered* are the positions of duplicates; *strange* acks were not ours."""
+
+    outcome: int
+    strange: int
+    filtered: Sequence[int]
+
+
+@dataclass(frozen=True)
+class Joined:
+    """*outcome*: 0 joined, 1 an earlier crawl was deleted first, 2 flush refused."""
+
+    others: int
+    outcome: int
+    pending: int
+
+
+@dataclass(frozen=True)
+class Beat:
+    """*held* leases, *alive* workers, *silent* workers that a reap may end."""
+
+    known: bool
+    commit: int
+    held: int
+    alive: int
+    silent: int
+
+
+@dataclass(frozen=True)
+class Lease:
+    """A request handed to this worker; *deaths* of workers that held it before."""
+
+    id: str
+    deaths: int
+    payload: bytes
+
+
+@dataclass(frozen=True)
+class LeaseReply:
+    """*pending* and *suspects* are what is left."""
+
+    known: bool
+    pending: int
+    suspects: int
+    leases: Sequence[Lease]
+
+
+@dataclass(frozen=True)
+class SeedsReply:
+    """Leased seeds as they were pushed; *left* is how many still wait."""
+
+    known: bool
+    left: int
+    leases: Sequence[Lease]
+
+
+@dataclass(frozen=True)
+class Drained:
+    """What is left to do for anybody, and the time since anybody did anything."""
+
+    pending: int
+    suspects: int
+    leased: int
+    seeds: int
+    idle: float
+
+    def __bool__(self) -> bool:
+        return not (self.pending or self.suspects or self.leased or self.seeds)
+
+
+@dataclass(eq=False)
+class Call(Generic[T]):
+    """One script call of an exchange."""
+
+    script: str
+    keys: Sequence[str]
+    args: Sequence[str | bytes | int | float]
+    parse: Callable[[Any], T]
+    raw: Any = field(default=None, repr=False)
+
+    def reply(self) -> T:
+        """The reply, after the exchange. Raises ResponseError if Redis refused."""
+        if isinstance(self.raw, Exception):
+            raise self.raw
+        return self.parse(self.raw)
+
+
+@cache
+def _script(name: str) -> tuple[str, str]:
+    """Source and SHA-1 of ``lua/<name>.lua``."""
+    source = (resources.files("scrapy_dist") / "lua" / f"{name}.lua").read_text("utf-8")
+    return source, sha1(source.encode(), usedforsecurity=False).hexdigest()
+
+
+class Frontier:
+    """The frontier of one spider as one worker sees it.
+
+    *worker* is this worker's random number of 52 bits, so that a double (a sorted set's
+    score) holds it exactly. *ttl* is in seconds.
+    """
+
+    def __init__(
+        self,
+        client: Redis,
+        keys: Keys,
+        *,
+        ttl: float,
+        max_deliveries: int,
+        failed_limit: int,
+        newest_first: bool = False,
+        seed_keys: Sequence[str] = (),
+    ) -> None:
+        self.client = client
+        self.keys = keys
+        self.worker = str(1 + secrets.randbits(52) % (2**52 - 1))
+        self.name = ""
+        self.seed_keys = tuple(seed_keys)
+        self._ttl_ms = int(ttl * 1000)
+        # Somebody who beats four times per TTL and missed two beats is not here.
+        self._present_ms = self._ttl_ms // 2
+        self._max_deliveries = max_deliveries
+        self._failed_limit = failed_limit
+        self._newest_first = int(newest_first)
+
+    # The protocol
+
+    def register(self, facts: str, *, commit: int, flush: bool = False) -> Call[Joined]:
+        """Join the frontier; *facts* tell people who this worker is."""
+        self.name = facts
+        return Call(
+            "register",
+            self._all_keys(),
+            (
+                self.worker,
+                facts,
+                commit,
+                self._present_ms,
+                "1" if flush else "",
+                self._ttl_ms,
+            ),
+            lambda raw: Joined(*raw),
+        )
+
+    def beat(self) -> Call[Beat]:
+        """Say that this worker lives; Redis' side of the account in return."""
+        return Call(
+            "beat",
+            (self.keys.workers, self.keys.state, self.keys.leases),
+            (self.worker, self._ttl_ms),
+            lambda raw: Beat(bool(raw[0]), *raw[1:]),
+        )
+
+    def lease(self, want: int, *, suspect: bool) -> Call[LeaseReply]:
+        """Take at most *want* (<= BATCH) requests, a suspect among them if *suspect*."""
+        k = self.keys
+        return Call(
+            "lease",
+            (k.requests, k.suspects, k.leases, k.leased, k.workers, k.state),
+            (self.worker, min(want, BATCH), "1" if suspect else "", self._ttl_ms),
+            _parse_leases,
+        )
+
+    def commit(self, commit: Commit) -> Call[CommitReply]:
+        """Store requests and items, then acknowledge; safe to repeat by its number."""
+        k = self.keys
+        item_keys = list(dict.fromkeys(key for key, _ in commit.items))
+        args: list[str | bytes | int | float] = [
+            self.worker,
+            commit.number,
+            self._newest_first,
+            len(commit.requests),
+            len(commit.items),
+            len(commit.acks),
+        ]
+        for request in commit.requests:
+            args += (request.fingerprint, request.score, request.payload)
+        for key, data in commit.items:
+            args += (7 + item_keys.index(key), data)
+        args += commit.acks
+        return Call(
+            "commit",
+            (
+                k.requests,
+                k.dupefilter,
+                k.leases,
+                k.leased,
+                k.workers,
+                k.state,
+                *item_keys,
+            ),
+            args,
+            lambda raw: CommitReply(raw[0], raw[1], raw[2:]),
+        )
+
+    def claim(self, claims: Sequence[tuple[str, Sequence[str]]]) -> Call[list[bool]]:
+        """Filter requests that stay in this worker: (fingerprint, order ids of leases).
+
+        The reply tells of each whether to crawl it.
+        """
+        args: list[str | int] = []
+        for fingerprint, leases in claims:
+            args += (fingerprint, len(leases), *leases)
+        return Call(
+            "claim",
+            (self.keys.dupefilter, self.keys.leased),
+            args,
+            lambda raw: [bool(new) for new in raw],
+        )
+
+    def release(self, ids: Sequence[str]) -> Call[int]:
+        """Give leases (at most BATCH) back undone."""
+        k = self.keys
+        return Call(
+            "release",
+            (k.requests, k.suspects, k.leases, k.leased, k.state),
+            (self.worker, *ids),
+            int,
+        )
+
+    def reject(self, reasons: Sequence[tuple[str, str]], *, max_size: int) -> Call[int]:
+        """Set leases aside as dead letters: (order id, reason)."""
+        k = self.keys
+        args: list[str | int] = [self.worker, self.name, self._failed_limit, max_size]
+        for id_, reason in reasons:
+            args += (id_, reason)
+        return Call("reject", (k.leases, k.leased, k.failed, k.state), args, int)
+
+    def reap(self) -> Call[list[int]]:
+        """Take some leases of a dead worker away: new suspects, failed, ended workers."""
+        k = self.keys
+        return Call(
+            "reap",
+            (k.workers, k.state, k.leases, k.leased, k.suspects, k.failed),
+            (self._ttl_ms, BATCH, self._max_deliveries, self._failed_limit),
+            list,
+        )
+
+    def take_seeds(self, want: int) -> Call[SeedsReply]:
+        """Lease at most *want* (<= BATCH) seeds."""
+        k = self.keys
+        return Call(
+            "seeds",
+            (k.leases, k.leased, k.workers, k.state, *self.seed_keys),
+            (self.worker, min(want, BATCH)),
+            _parse_seeds,
+        )
+
+    def drained(self) -> Call[Drained]:
+        """Whether anything is left to do for anybody."""
+        k = self.keys
+        return Call(
+            "drained",
+            (k.requests, k.suspects, k.leases, k.state, *self.seed_keys),
+            (),
+            lambda raw: Drained(raw[0], raw[1], raw[2], raw[3], raw[4] / 1000),
+        )
+
+    def leave(self, *, finished: bool) -> Call[bool]:
+        """Go; true if this was the last one out and the frontier was deleted.
+
+        *finished*: the crawl has ended by itself and is not to be kept.
+        """
+        return Call(
+            "leave",
+            self._all_keys(),
+            (self.worker, "1" if finished else "", self._present_ms),
+            bool,
+        )
+
+    def push(self, items: Sequence[tuple[str, bytes]]) -> Call[int]:
+        """Append items without a lease: (key, data)."""
+        item_keys = list(dict.fromkeys(key for key, _ in items))
+        args: list[int | bytes] = []
+        for key, data in items:
+            args += (1 + item_keys.index(key), data)
+        return Call("push", item_keys, args, int)
+
+    def count(self, changes: Sequence[tuple[str, str, str]]) -> Call[int]:
+        """Change cluster-wide stats: (inc, set, max or min; name; value)."""
+        args = [part for change in changes for part in change]
+        return Call("count", (self.keys.stats,), args, int)
+
+    # Talking to Redis
+
+    async def exchange(self, calls: Sequence[Call[Any]]) -> None:
+        """Send *calls* in one round trip; each then holds its reply or its error.
+
+        Raises RedisUnavailable if there is no reply: then nobody knows which of the
+        calls were carried out.
+        """
+        try:
+            await self._send(calls)
+            unknown = [call for call in calls if isinstance(call.raw, NoScriptError)]
+            if unknown:
+                # Redis has lost its scripts: a restart or a failover.
+                await self._load({call.script for call in unknown})
+                await self._send(unknown)
+        except (RedisError, OSError) as e:
+            raise RedisUnavailable(f"{type(e).__name__}: {e}") from e
+
+    async def _send(self, calls: Sequence[Call[Any]]) -> None:
+        async with self.client.pipeline(transaction=False) as pipeline:
+            for call in calls:
+                pipeline.evalsha(
+                    _script(call.script)[1],
+                    len(call.keys),
+                    *call.keys,
+                    *call.args,
+                )
+            replies = await pipeline.execute(raise_on_error=False)
+        for call, reply in zip(calls, replies, strict=True):
+            if isinstance(reply, Exception) and not isinstance(reply, ResponseError):
+                raise reply
+            call.raw = reply
+
+    async def _load(self, names: set[str]) -> None:
+        async with self.client.pipeline(transaction=False) as pipeline:
+            for name in names:
+                pipeline.script_load(_script(name)[0])
+            await pipeline.execute()
+
+    async def leases_held(self) -> list[str]:
+        """Order ids that Redis holds for this worker, at most ten batches."""
+        try:
+            ids: list[Any] = await self.client.zrangebyscore(
+                self.keys.leases, self.worker, self.worker, start=0, num=10 * BATCH
+            )
+        except (RedisError, OSError) as e:
+            raise RedisUnavailable(f"{type(e).__name__}: {e}") from e
+        return [id_.decode("latin-1") for id_ in ids]
+
+    async def check_types(self) -> None:
+        """Raise ConfigurationError if a key holds another type than the frontier's."""
+        expected = [(getattr(self.keys, name), kind) for name, kind in _TYPES.items()]
+        try:
+            async with self.client.pipeline(transaction=False) as pipeline:
+                for key in [*(key for key, _ in expected), *self.seed_keys]:
+                    pipeline.type(key)
+                found = [kind.decode() for kind in await pipeline.execute()]
+        except (RedisError, OSError) as e:
+            raise RedisUnavailable(f"{type(e).__name__}: {e}") from e
+        for (key, kind), type_ in zip(expected, found, strict=False):
+            if type_ not in ("none", kind):
+                raise ConfigurationError(
+                    f"The key {key!r} in Redis is a {type_}; the frontier needs a {kind}."
+                    " Something else uses this name: delete or rename the key, or give"
+                    " the spider other keys (SCHEDULER_QUEUE_KEY, FRONTIER_..._KEY)."
+                )
+        for key, type_ in zip(self.seed_keys, found[len(expected) :], strict=True):
+            if type_ not in ("none", "list", "set", "zset"):
+                raise ConfigurationError(
+                    f"The key {key!r} in Redis is a {type_}; seeds are read from a list,"
+                    " a set or a sorted set. Delete the key, or name another one in"
+                    " redis_key or REDIS_START_URLS_KEY."
+                )
+
+    def _all_keys(self) -> tuple[str, ...]:
+        k = self.keys
+        return (
+            k.workers,
+            k.state,
+            k.requests,
+            k.suspects,
+            k.leases,
+            k.leased,
+            k.dupefilter,
+            k.stats,
+        )
+
+
+_TYPES = {
+    "requests": "zset",
+    "suspects": "zset",
+    "leases": "zset",
+    "leased": "hash",
+    "dupefilter": "set",
+    "workers": "zset",
+    "state": "hash",
+    "failed": "stream",
+    "stats": "hash",
+    "items": "list",
+}
+
+
+def _parse_leases(raw: list[Any]) -> LeaseReply:
+    leases = [
+        Lease(raw[i].decode("latin-1"), raw[i + 1], raw[i + 2])
+        for i in range(3, len(raw), 3)
+    ]
+    return LeaseReply(bool(raw[0]), raw[1], raw[2], leases)
+
+
+def _parse_seeds(raw: list[Any]) -> SeedsReply:
+    leases = [
+        Lease(raw[i].decode("latin-1"), 0, SEED + raw[i + 1])
+        for i in range(2, len(raw), 2)
+    ]
+    return SeedsReply(bool(raw[0]), raw[1], leases)

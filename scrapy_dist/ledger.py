@@ -1,0 +1,85 @@
+"""Which lease each request in this worker belongs to, and which leases are finished."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from collections.abc import Set as AbstractSet
+
+    from scrapy import Request
+
+    from scrapy_dist.frontier import Lease
+
+
+@dataclass(eq=False)
+class Record:
+    """A lease of this worker.
+
+    *holders*: what keeps it from being finished (its own request, and requests that
+    stay in this worker under it). *tainted*: Redis was rolled back since, so it is
+    released when finished, not acknowledged. *settled*: finished, and Redis will be told.
+    """
+
+    id: str
+    suspect: bool
+    holders: int = 0
+    tainted: bool = False
+    settled: bool = False
+
+
+#: The leases that a request belongs to: one, or none, or several where several pages
+#: could have produced it.
+Records = tuple[Record, ...]
+
+
+class Ledger:
+    """All leases of this worker, from the reply that brought them to the confirmed ack."""
+
+    def __init__(self) -> None:
+        self.records: dict[str, Record] = {}
+        self.handed: dict[Request, Records] = {}
+
+    def open(self, lease: Lease) -> Record:
+        """A lease has arrived; it is held by its own request."""
+        record = Record(lease.id, suspect=lease.deaths > 0, holders=1)
+        self.records[lease.id] = record
+        return record
+
+    def hold(self, records: Records) -> None:
+        """A request that stays in this worker needs *records*."""
+        for record in records:
+            record.holders += 1
+
+    def let_go(self, records: Records) -> list[Record]:
+        """A request under *records* is finished; returns the leases that now are."""
+        done = []
+        for record in records:
+            record.holders -= 1
+            if record.holders == 0 and not record.settled:
+                record.settled = True
+                done.append(record)
+        return done
+
+    def sweep(self, in_progress: AbstractSet[Request]) -> list[Record]:
+        """Leases finished since the last sweep: handed out, and no longer in progress."""
+        done: list[Record] = []
+        for request in self.handed.keys() - in_progress:
+            done += self.let_go(self.handed.pop(request))
+        return done
+
+    def close(self, ids: Iterable[str]) -> None:
+        """Redis knows that these leases are over."""
+        for id_ in ids:
+            self.records.pop(id_, None)
+
+    def taint(self) -> None:
+        """Nothing that is under way may be acknowledged any more."""
+        for record in self.records.values():
+            record.tainted = True
+
+    @property
+    def holds_suspect(self) -> bool:
+        return any(record.suspect for record in self.records.values())

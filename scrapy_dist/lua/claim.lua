@@ -1,0 +1,35 @@
+-- Filter requests that stay in this worker, on behalf of the leases they belong to.
+--
+-- A claim is kept with its leases. Whoever is handed such a lease again, after a death,
+-- finds the fingerprint seen but claimed by the lease, and may follow it once more.
+--
+-- KEYS  1 dupefilter (set)  2 leased (hash)
+-- ARGV  for each request: fingerprint, number of its leases, their order ids
+-- Reply for each request 1 (crawl it) or 0 (a duplicate)
+-- Cost  O(ARGV)
+redis.call('SCARD', KEYS[1])
+redis.call('HLEN', KEYS[2])
+local reply, at = {}, 1
+while at < #ARGV do
+  local fingerprint, leases = ARGV[at], tonumber(ARGV[at + 1])
+  local claim = redis.sha1hex(fingerprint):sub(1, 16)
+  local seen = redis.call('SISMEMBER', KEYS[1], fingerprint) == 1
+  local open = not seen
+  for i = at + 2, at + 1 + leases do
+    local entry = redis.call('HGET', KEYS[2], ARGV[i])
+    if entry then
+      local head, claims, rest = entry:match('^(%S+ %d+ )(%S+)()')
+      if claims:find(claim, 1, true) then
+        open = true
+      elseif not seen then
+        redis.call('HSET', KEYS[2], ARGV[i], head .. claims .. claim .. entry:sub(rest))
+      end
+    end
+  end
+  if not seen then
+    redis.call('SADD', KEYS[1], fingerprint)
+  end
+  reply[#reply + 1] = open and 1 or 0
+  at = at + 2 + leases
+end
+return reply

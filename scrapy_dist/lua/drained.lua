@@ -1,0 +1,20 @@
+-- Tell whether anything is left to do for anybody. Computed, never stored.
+--
+-- KEYS  1 requests (zset)  2 suspects (zset)  3 leases (zset)  4 state (hash)
+--       5… keys of seeds
+-- Reply pending, suspects, leases, seeds, ms since the last activity of any worker
+-- Cost  O(keys)
+local now = redis.call('TIME')
+now = now[1] * 1000 + math.floor(now[2] / 1000)
+local sizes = {list = 'LLEN', set = 'SCARD', zset = 'ZCARD'}
+local seeds = 0
+for i = 5, #KEYS do
+  local kind = redis.call('TYPE', KEYS[i])
+  local size = sizes[kind.ok or kind]
+  if size then
+    seeds = seeds + redis.call(size, KEYS[i])
+  end
+end
+local active = tonumber(redis.call('HGET', KEYS[4], 'active') or now)
+return {redis.call('ZCARD', KEYS[1]), redis.call('ZCARD', KEYS[2]),
+  redis.call('ZCARD', KEYS[3]), seeds, math.max(0, now - active)}

@@ -1,0 +1,24 @@
+-- A worker leaves. The last one out of a finished crawl deletes the frontier.
+--
+-- KEYS  1 workers (zset)  2 state (hash)  3 requests (zset)  4 suspects (zset)
+--       5 leases (zset)  6 leased (hash)  7 dupefilter (set)  8 stats (hash)
+-- ARGV  1 worker number  2 '1': the crawl has finished and is not to be kept
+--       3 ms of silence after which another worker is not counted as present
+-- Reply 1 if the frontier was deleted
+-- Cost  O(log workers)
+local now = redis.call('TIME')
+now = now[1] * 1000 + math.floor(now[2] / 1000)
+local left = redis.call('ZCARD', KEYS[3]) + redis.call('ZCARD', KEYS[4])
+  + redis.call('ZCARD', KEYS[5])
+redis.call('HDEL', KEYS[2], 'worker:' .. ARGV[1], 'commit:' .. ARGV[1])
+redis.call('ZREM', KEYS[1], ARGV[1])
+if ARGV[2] ~= '1' or left > 0 then
+  return 0
+end
+if redis.call('ZCOUNT', KEYS[1], '(' .. now - ARGV[3], '+inf') > 0 then
+  redis.call('HSET', KEYS[2], 'finished', '1')
+  return 0
+end
+redis.call('UNLINK', KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7],
+  KEYS[8])
+return 1

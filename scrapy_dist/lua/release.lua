@@ -1,0 +1,36 @@
+-- Give leases back undone: to pending, or to the suspects where they came from there.
+--
+-- KEYS  1 requests (zset)  2 suspects (zset)  3 leases (zset)  4 leased (hash)
+--       5 state (hash)
+-- ARGV  1 worker number  2… order ids (<= 100)
+-- Reply leases given back
+-- Cost  O(ids * log(pending))
+local now = redis.call('TIME')
+now = now[1] * 1000 + math.floor(now[2] / 1000)
+redis.call('ZCARD', KEYS[1])
+redis.call('ZCARD', KEYS[2])
+local ids = {unpack(ARGV, 2)}
+local owners = redis.call('ZMSCORE', KEYS[3], unpack(ids))
+local entries = redis.call('HMGET', KEYS[4], unpack(ids))
+redis.call('HDEL', KEYS[5], '') -- runs above maxmemory too
+local done = {}
+for i, id in ipairs(ids) do
+  if owners[i] and tonumber(owners[i]) == tonumber(ARGV[1]) then
+    done[#done + 1] = id
+    if entries[i] then
+      local score, deaths, claims, at = entries[i]:match('^(%S+) (%d+) (%S+) ()')
+      local payload = entries[i]:sub(at)
+      if deaths == '0' and claims == '-' then
+        redis.call('ZADD', KEYS[1], score, id .. payload)
+      else
+        redis.call('ZADD', KEYS[2], score, id .. deaths .. ' ' .. claims .. ' ' .. payload)
+      end
+    end
+  end
+end
+if #done > 0 then
+  redis.call('HSET', KEYS[5], 'active', string.format('%.0f', now))
+  redis.call('HDEL', KEYS[4], unpack(done))
+  redis.call('ZREM', KEYS[3], unpack(done))
+end
+return #done

@@ -1,0 +1,61 @@
+-- Lease seeds: from the left of a list, any of a set, the highest of a sorted set.
+--
+-- KEYS  1 leases (zset)  2 leased (hash)  3 workers (zset)  4 state (hash)
+--       5… keys of seeds, in order of priority
+-- ARGV  1 worker number  2 most seeds (<= 100)
+-- Reply known (0: register first), seeds left, then for each lease: order id, seed
+-- Cost  O(seeds per call * log(leases))
+local now = redis.call('TIME')
+now = string.format('%.0f', now[1] * 1000 + math.floor(now[2] / 1000))
+redis.call('ZCARD', KEYS[1])
+redis.call('HLEN', KEYS[2])
+local reads = {
+  list = function(key, n) return redis.call('LRANGE', key, 0, n - 1) end,
+  set = function(key, n) return redis.call('SRANDMEMBER', key, n) end,
+  zset = function(key, n) return redis.call('ZREVRANGE', key, 0, n - 1) end,
+}
+local removes = {
+  list = function(key, seeds) redis.call('LTRIM', key, #seeds, -1) end,
+  set = function(key, seeds) redis.call('SREM', key, unpack(seeds)) end,
+  zset = function(key, seeds) redis.call('ZREM', key, unpack(seeds)) end,
+}
+local sizes = {list = 'LLEN', set = 'SCARD', zset = 'ZCARD'}
+local types = {}
+for i = 5, #KEYS do
+  local kind = redis.call('TYPE', KEYS[i])
+  kind = kind.ok or kind
+  if kind ~= 'none' and not reads[kind] then
+    return redis.error_reply('WRONGTYPE ' .. KEYS[i] .. ' is a ' .. kind
+      .. '; seeds are read from a list, a set or a sorted set')
+  end
+  types[i] = reads[kind] and kind
+end
+if not redis.call('ZSCORE', KEYS[3], ARGV[1]) then
+  return {0, 0}
+end
+local reply, want = {1, 0}, tonumber(ARGV[2])
+for i = 5, #KEYS do
+  local kind = types[i]
+  if kind then
+    local seeds = want > 0 and reads[kind](KEYS[i], want) or {}
+    if #seeds > 0 then
+      redis.call('HDEL', KEYS[4], '') -- runs above maxmemory too
+      local order = redis.call('HINCRBY', KEYS[4], 'order', #seeds) - #seeds
+      local entries, owners = {}, {}
+      for n, seed in ipairs(seeds) do
+        local id = string.format('%016x', order + n)
+        entries[2 * n - 1], entries[2 * n] = id, '0 0 - \0' .. seed
+        owners[2 * n - 1], owners[2 * n] = ARGV[1], id
+        reply[#reply + 1] = id
+        reply[#reply + 1] = seed
+      end
+      redis.call('HSET', KEYS[2], unpack(entries))
+      redis.call('ZADD', KEYS[1], unpack(owners))
+      redis.call('HSET', KEYS[4], 'active', now)
+      removes[kind](KEYS[i], seeds)
+      want = want - #seeds
+    end
+    reply[2] = reply[2] + redis.call(sizes[kind], KEYS[i])
+  end
+end
+return reply

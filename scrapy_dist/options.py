@@ -1,0 +1,98 @@
+"""The FRONTIER_ and SCHEDULER_ settings, read once and checked."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from scrapy.utils.misc import load_object
+
+from scrapy_dist import defaults
+from scrapy_dist.exceptions import ConfigurationError
+from scrapy_dist.queue import Base
+
+if TYPE_CHECKING:
+    from scrapy.settings import BaseSettings
+
+
+def number(settings: BaseSettings, name: str, *, least: float = 0.0) -> float:
+    """The setting *name* as a finite number of at least *least*.
+
+    Raises ConfigurationError with name, value and remedy.
+    """
+    value = settings.get(name, getattr(defaults, name))
+    try:
+        result = float(value)
+    except (TypeError, ValueError):
+        result = math.nan
+    if not least <= result < math.inf:
+        raise ConfigurationError(
+            f"{name} = {value!r} is not a number of at least {least:g}."
+            f" The default is {getattr(defaults, name)!r}."
+        )
+    return result
+
+
+def flag(settings: BaseSettings, name: str) -> bool:
+    """The setting *name* as Scrapy reads booleans (True, '1', 'false', …)."""
+    try:
+        return settings.getbool(name, getattr(defaults, name))
+    except ValueError:
+        raise ConfigurationError(
+            f"{name} = {settings.get(name)!r} is not a boolean. Write True or False."
+        ) from None
+
+
+def discipline(settings: BaseSettings) -> type[Base]:
+    """The class in SCHEDULER_QUEUE_CLASS."""
+    path = settings.get("SCHEDULER_QUEUE_CLASS") or defaults.SCHEDULER_QUEUE_CLASS
+    try:
+        cls = load_object(path)
+    except Exception as e:  # noqa: BLE001  whatever the import of that module raises
+        raise ConfigurationError(
+            f"SCHEDULER_QUEUE_CLASS = {path!r} cannot be imported: {e}."
+            f" The default is {defaults.SCHEDULER_QUEUE_CLASS!r}."
+        ) from None
+    if not (isinstance(cls, type) and issubclass(cls, Base)):
+        raise ConfigurationError(
+            f"SCHEDULER_QUEUE_CLASS = {path!r} is not a discipline of scrapy-dist. Name"
+            " scrapy_dist.queue.PriorityQueue, FifoQueue or LifoQueue, or a subclass."
+        )
+    return cls
+
+
+@dataclass(frozen=True)
+class Options:
+    """Seconds are floats; see ``defaults`` for each meaning."""
+
+    discipline: type[Base]
+    persist: bool
+    flush_on_start: bool
+    idle_before_close: float
+    worker_ttl: float
+    max_deliveries: int
+    flush_interval: float
+    outbox_limit: int
+    local_fingerprints: int
+    failed_limit: int
+    close_timeout: float
+    concurrency: int
+
+    @classmethod
+    def from_settings(cls, settings: BaseSettings) -> Options:
+        """Raises ConfigurationError for the first setting that cannot be used."""
+        return cls(
+            discipline=discipline(settings),
+            persist=flag(settings, "SCHEDULER_PERSIST"),
+            flush_on_start=flag(settings, "SCHEDULER_FLUSH_ON_START"),
+            idle_before_close=number(settings, "SCHEDULER_IDLE_BEFORE_CLOSE"),
+            worker_ttl=number(settings, "FRONTIER_WORKER_TTL", least=0.5),
+            max_deliveries=int(number(settings, "FRONTIER_MAX_DELIVERIES", least=1)),
+            flush_interval=number(settings, "FRONTIER_FLUSH_INTERVAL", least=0.001),
+            outbox_limit=int(number(settings, "FRONTIER_OUTBOX_LIMIT", least=1)),
+            local_fingerprints=int(number(settings, "FRONTIER_LOCAL_FINGERPRINTS")),
+            failed_limit=int(number(settings, "FRONTIER_FAILED_LIMIT", least=1)),
+            close_timeout=number(settings, "FRONTIER_CLOSE_TIMEOUT"),
+            concurrency=max(1, settings.getint("CONCURRENT_REQUESTS")),
+        )

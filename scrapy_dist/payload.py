@@ -1,0 +1,590 @@
+"""Requests as bytes, and back, as careful in both directions.
+
+The first byte says what a payload is: 0x01 MessagePack of this module, ``{`` JSON,
+0x80 a pickle, 0x02 what any other serializer wrote, 0x00 a raw seed (never made or read
+here). What follows is the dict of ``Request.to_dict()``; a plain Request's fields that
+have their default are left out.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import re
+from operator import index
+from types import FunctionType, MethodType, NoneType
+from typing import TYPE_CHECKING, Any, Protocol, cast
+
+from scrapy.http import FormRequest, JsonRequest, Request, XmlRpcRequest
+from scrapy.http.request import NO_CALLBACK
+from scrapy.utils.misc import load_object
+
+from scrapy_dist import defaults
+from scrapy_dist import serializer as msgpack_serializer
+from scrapy_dist.exceptions import BadPayload, ConfigurationError, Unserializable
+from scrapy_dist.serializer import from_jsonable, to_jsonable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from scrapy import Spider
+    from scrapy.crawler import Crawler
+
+__all__ = ["PayloadCodec", "Serializer", "SpiderMethods", "quote"]
+
+logger = logging.getLogger(__name__)
+
+#: ``meta`` keys that are not stored. Scrapy marks with ``is_start_request`` what
+#: ``Spider.start()`` yields; the frontier has dealt with the mark before it stores.
+TRANSIENT_META = frozenset({"is_start_request"})
+
+#: Largest priority that a Redis score, a double, holds exactly.
+MAX_PRIORITY = 1 << 53
+
+_MSGPACK, _OTHER, _JSON, _PICKLE = b"\x01", b"\x02", b"{", b"\x80"
+_FORMATS = {
+    b"\x00": "a raw seed",
+    _MSGPACK: "MessagePack",
+    _OTHER: "the work of another serializer",
+    _JSON: "JSON",
+    _PICKLE: "a pickle",
+}
+_SCRAPY_CLASSES: tuple[type[Request], ...] = (
+    Request,
+    FormRequest,
+    JsonRequest,
+    XmlRpcRequest,
+)
+_FIELD_TYPES: dict[str, tuple[type, ...]] = {
+    "url": (str,),
+    "callback": (str, NoneType),
+    "errback": (str, NoneType),
+    "method": (str,),
+    "headers": (dict,),
+    "body": (bytes,),
+    "cookies": (dict, list),
+    "meta": (dict,),
+    "encoding": (str,),
+    "priority": (int,),
+    "dont_filter": (bool,),
+    "flags": (list,),
+    "cb_kwargs": (dict,),
+    "_class": (str,),
+}
+#: Makes exactly these types of what Scrapy lets spiders set.
+_CONVERT: dict[str, Callable[[Any], Any]] = {
+    "headers": dict,
+    "priority": index,
+    "dont_filter": bool,
+    "flags": list,
+}
+
+
+class Serializer(Protocol):
+    """What SCHEDULER_SERIALIZER names: usually a module."""
+
+    def dumps(self, obj: Any, /) -> bytes | str: ...
+
+    def loads(self, data: bytes, /) -> Any: ...
+
+
+# Up to the last @ of a word, with and without scheme: hiding too much does no harm.
+_URL_LOGIN = re.compile(r"://[^\s/?#@:]*(?::\S*)?@")
+_LOGIN = re.compile(r"[^\s/:'\"]+:(?!//)\S*@")
+
+
+def quote(value: object, limit: int = 80) -> str:
+    """*value* for a message: at most *limit* characters, without passwords of URLs."""
+    text = value if isinstance(value, str) else repr(value)
+    text = _LOGIN.sub("***@", _URL_LOGIN.sub("://***@", text[:2048]))
+    text = text if len(text) <= limit else text[: limit - 1] + "…"
+    return repr(text) if isinstance(value, str) else text
+
+
+class SpiderMethods:
+    """The methods of a spider that may be callbacks, by name and by function.
+
+    They are plain functions of the spider's class, except dunders and what Scrapy and
+    this package define for other purposes, such as ``from_crawler`` and ``start``.
+    """
+
+    #: Prefixes, after underscores, of the methods of Scrapy's spider classes that are
+    #: callbacks: _parse, _callback, _errback, _parse_sitemap, parse_start_url, …
+    CALLBACKS = ("parse", "callback", "errback")
+
+    #: Packages whose other spider methods are no callbacks.
+    PACKAGES = frozenset({"builtins", "scrapy", "scrapy_dist", "scrapy_redis"})
+
+    #: Hooks that are no callbacks either, whichever class defines them.
+    HOOKS = frozenset(
+        {
+            "_set_crawler",
+            "close",
+            "closed",
+            "from_crawler",
+            "handles_request",
+            "log",
+            "make_request_from_data",
+            "next_requests",
+            "schedule_next_requests",
+            "set_crawler",
+            "setup_redis",
+            "spider_idle",
+            "start",
+            "start_requests",
+            "update_settings",
+        }
+    )
+
+    def __init__(self, spider: Spider) -> None:
+        self._spider = spider
+        self._denied = self._find_denied(type(spider))
+        self._names: dict[object, str] = {}
+        self._methods: dict[str, Callable[..., Any]] = {}
+
+    @classmethod
+    def _find_denied(cls, spider_class: type[Spider]) -> frozenset[str]:
+        names = set(cls.HOOKS)
+        for base in spider_class.__mro__:
+            if base.__module__.partition(".")[0] in cls.PACKAGES:
+                names.update(
+                    name
+                    for name in vars(base)
+                    if not name.lstrip("_").startswith(cls.CALLBACKS)
+                )
+        return frozenset(names)
+
+    def name(self, func: Any) -> str:
+        """The name under which ``method`` finds *func*. Raises ValueError with a reason.
+
+        Constant time from the second call with the same method on.
+        """
+        if type(func) is MethodType and func.__self__ is self._spider:
+            found = self._names.get(func.__func__)
+            if found is not None:
+                return found
+            return self._search(func)
+        raise ValueError(self._why_foreign(func))
+
+    def method(self, name: str) -> Callable[..., Any]:
+        """The spider's method *name*. Raises ValueError with a reason.
+
+        Only the class counts: what somebody has set on the spider itself is not run.
+        """
+        found = self._methods.get(name)
+        if found is None:
+            found = MethodType(self._function(name), self._spider)
+            self._methods[name] = found
+        return found
+
+    def _search(self, func: MethodType) -> str:
+        function = func.__func__
+        # The name in the class differs from __name__ for aliases, __private methods
+        # and decorators without functools.wraps.
+        names = {getattr(function, "__name__", ""): None}
+        for base in type(self._spider).__mro__:
+            names.update(
+                (name, None) for name, value in vars(base).items() if value is function
+            )
+        reasons = []
+        for name in names:
+            try:
+                if self._function(name) is function:
+                    self._names[function] = name
+                    return name
+            except ValueError as e:
+                reasons.append(str(e))
+        raise ValueError(
+            reasons[0] if reasons else f"{quote(func)} is overridden in the spider"
+        )
+
+    def _function(self, name: str) -> FunctionType:
+        spider_class = type(self._spider)
+        if name in self._denied or (name.startswith("__") and name.endswith("__")):
+            raise ValueError(f"{quote(name)} is no callback")
+        for base in spider_class.__mro__:
+            # Not getattr, which would run properties and other descriptors.
+            value = vars(base).get(name)
+            if isinstance(value, FunctionType):
+                return value
+            if name in vars(base):
+                raise ValueError(
+                    f"{quote(name)} of {spider_class.__name__} is no plain method"
+                )
+        raise ValueError(f"{spider_class.__name__} has no method {quote(name)}")
+
+    def _why_foreign(self, func: Any) -> str:
+        if func is NO_CALLBACK:
+            return "NO_CALLBACK: the request belongs to a component of this process"
+        if getattr(func, "__name__", "") == "<lambda>":
+            return "it is a lambda, no method of the spider"
+        return f"{quote(func)} is no method of the spider"
+
+
+class PayloadCodec:
+    """Turns the requests of one spider into bytes and back.
+
+    *serializer* is None for MessagePack, else a module or object with ``dumps`` and
+    ``loads``. *max_size* is in bytes, for both directions. *request_classes* are the
+    subclasses of Request, beyond Scrapy's own, that may be stored.
+    """
+
+    def __init__(
+        self,
+        spider: Spider,
+        *,
+        serializer: Serializer | None = None,
+        max_size: int = defaults.FRONTIER_MAX_PAYLOAD,
+        request_classes: Iterable[type[Request]] = (),
+    ) -> None:
+        self._methods = SpiderMethods(spider)
+        self._max_size = max_size
+        self._serializer = serializer or msgpack_serializer
+        self._format = _format_of(self._serializer)
+        self._paths: dict[type[Request], str] = {}
+        self._classes: dict[str, type[Request]] = {}
+        for request_class in (*_SCRAPY_CLASSES, *request_classes):
+            path = f"{request_class.__module__}.{request_class.__name__}"
+            self._paths[request_class] = path
+            self._classes[path] = request_class
+        if self._format == _PICKLE:
+            logger.warning(
+                "SCHEDULER_SERIALIZER is a pickle (%s): who can write to Redis can run"
+                " code on this worker. Leave the setting out to use MessagePack.",
+                getattr(serializer, "__name__", serializer),
+                extra={"spider": spider},
+            )
+
+    @classmethod
+    def from_crawler(cls, crawler: Crawler) -> PayloadCodec:
+        """Read SCHEDULER_SERIALIZER, FRONTIER_MAX_PAYLOAD and FRONTIER_REQUEST_CLASSES.
+
+        ``crawler.spider`` must be set. Raises ConfigurationError.
+        """
+        if crawler.spider is None:
+            raise ConfigurationError(
+                "The crawler has no spider yet. Build the codec when it has."
+            )
+        settings = crawler.settings
+        return cls(
+            crawler.spider,
+            serializer=_load_serializer(
+                settings.get("SCHEDULER_SERIALIZER", defaults.SCHEDULER_SERIALIZER)
+            ),
+            max_size=_load_max_size(
+                settings.get("FRONTIER_MAX_PAYLOAD", defaults.FRONTIER_MAX_PAYLOAD)
+            ),
+            request_classes=_load_request_classes(
+                settings.get(
+                    "FRONTIER_REQUEST_CLASSES", defaults.FRONTIER_REQUEST_CLASSES
+                )
+            ),
+        )
+
+    def encode(self, request: Request) -> bytes:
+        """A snapshot of *request*, which is not changed. Raises Unserializable."""
+        try:
+            fields = self._to_fields(request)
+            _check_fields(fields)
+        except Exception as e:
+            raise Unserializable(str(e)) from e
+        try:
+            data = self._dump(fields)
+        except Exception as e:
+            raise Unserializable(self._find_culprit(fields, e)) from e
+        if len(data) > self._max_size:
+            raise Unserializable(
+                f"it takes {len(data)} bytes; FRONTIER_MAX_PAYLOAD allows"
+                f" {self._max_size}"
+            )
+        return data
+
+    def decode(self, data: bytes) -> Request:
+        """The request that ``encode`` made *data* of. Raises BadPayload.
+
+        Imports nothing that *data* names, and loads no pickle unless
+        SCHEDULER_SERIALIZER says so.
+        """
+        if len(data) > self._max_size:
+            raise BadPayload(
+                f"the payload has {len(data)} bytes; FRONTIER_MAX_PAYLOAD allows"
+                f" {self._max_size}"
+            )
+        fields = self._load(data)
+        try:
+            _check_fields(fields)
+            return self._to_request(fields)
+        except BadPayload:
+            raise
+        except Exception as e:
+            raise BadPayload(f"no request: {quote(str(e), 200)}") from e
+
+    def _to_fields(self, request: Request) -> dict[str, Any]:
+        fields: dict[str, Any] = {"url": request.url}
+        if request.callback is not None:
+            fields["callback"] = self._name("callback", request.callback)
+        if request.errback is not None:
+            fields["errback"] = self._name("errback", request.errback)
+        if type(request) is not Request:
+            self._add_all(request, fields)
+        else:
+            _add_changed(request, fields)
+        meta = fields.get("meta")
+        if meta and not TRANSIENT_META.isdisjoint(meta):
+            fields["meta"] = {k: v for k, v in meta.items() if k not in TRANSIENT_META}
+        return fields
+
+    def _add_all(self, request: Request, fields: dict[str, Any]) -> None:
+        """Add all fields: the defaults of a subclass can be others than Request's."""
+        cls = type(request)
+        path = self._paths.get(cls)
+        if path is None:
+            raise ValueError(
+                f"its class is not allowed; add '{cls.__module__}.{cls.__qualname__}'"
+                " to FRONTIER_REQUEST_CLASSES"
+            )
+        for name in cls.attributes:
+            if name in ("url", "callback", "errback"):
+                continue
+            value = getattr(request, name)
+            if name in _FIELD_TYPES:
+                if value is None:
+                    continue
+                value = _CONVERT[name](value) if name in _CONVERT else value
+            fields[name] = value
+        fields["_class"] = path
+
+    def _name(self, field: str, func: Any) -> str:
+        try:
+            return self._methods.name(func)
+        except ValueError as e:
+            raise ValueError(f"its {field} cannot be stored: {e}") from None
+
+    def _method(self, field: str, name: str) -> Callable[..., Any]:
+        try:
+            return self._methods.method(name)
+        except ValueError as e:
+            raise BadPayload(f"its {field} is not allowed: {e}") from None
+
+    def _dump(self, fields: dict[str, Any]) -> bytes:
+        if self._format == _MSGPACK:
+            return _MSGPACK + msgpack_serializer.dumps(fields)
+        if self._format == _PICKLE:
+            return _to_bytes(self._serializer.dumps(fields))
+        data = _to_bytes(
+            self._serializer.dumps(to_jsonable(_with_text_headers(fields)))
+        )
+        return data if self._format == _JSON else _OTHER + data
+
+    def _load(self, data: bytes) -> dict[str, Any]:
+        found = data[:1]
+        if found != self._format:
+            raise BadPayload(
+                f"it looks like {_FORMATS.get(found, 'no payload of any kind')},"
+                f" but SCHEDULER_SERIALIZER says {_FORMATS[self._format]}:"
+                f" {quote(data[:40])}"
+            )
+        if found in (_MSGPACK, _OTHER):
+            data = data[1:]
+        try:
+            fields = self._serializer.loads(data)
+            if found in (_JSON, _OTHER):
+                fields = from_jsonable(fields)
+        except Exception as e:
+            raise BadPayload(
+                f"not readable as {_FORMATS[found]}: {quote(str(e) or repr(e), 200)}"
+            ) from e
+        if type(fields) is not dict:
+            raise BadPayload(f"it holds a {type(fields).__name__}, no request")
+        return fields
+
+    def _to_request(self, fields: dict[str, Any]) -> Request:
+        cls: type[Request] = Request
+        path = fields.pop("_class", None)
+        if path is not None:
+            if path not in self._classes:
+                raise BadPayload(
+                    f"its class {quote(path)} is not allowed; if it is a Request of this"
+                    " project, add it to FRONTIER_REQUEST_CLASSES"
+                )
+            cls = self._classes[path]
+        unknown = fields.keys() - set(cls.attributes)
+        if unknown:
+            raise BadPayload(f"unknown field {quote(min(map(str, unknown)))}")
+        for field in ("callback", "errback"):
+            name = fields.get(field)
+            if name is not None:
+                fields[field] = self._method(field, name)
+        return cls(**fields)
+
+    def _find_culprit(self, fields: dict[str, Any], error: Exception) -> str:
+        """Name the value that *error* is about."""
+        for where, value in _parts(fields):
+            try:
+                self._dump({"value": value})
+            except Exception as e:  # noqa: BLE001 - it becomes the reason
+                return f"{where} cannot be stored: {quote(str(e) or repr(e), 200)}"
+        return f"it cannot be stored: {quote(str(error) or repr(error), 200)}"
+
+
+def _add_changed(request: Request, fields: dict[str, Any]) -> None:
+    """Add the fields of a plain Request that differ from their defaults."""
+    if request.method != "GET":
+        fields["method"] = request.method
+    if request.headers:
+        fields["headers"] = dict(request.headers)
+    if request.body:
+        fields["body"] = request.body
+    if request.cookies:
+        fields["cookies"] = request.cookies
+    if request.meta:
+        fields["meta"] = request.meta
+    if request.encoding != "utf-8":
+        fields["encoding"] = request.encoding
+    if request.priority:
+        fields["priority"] = index(request.priority)
+    if request.dont_filter:
+        fields["dont_filter"] = True
+    if request.flags:
+        fields["flags"] = list(request.flags)
+    if request.cb_kwargs:
+        fields["cb_kwargs"] = request.cb_kwargs
+
+
+def _check_fields(fields: dict[str, Any]) -> None:
+    """Raise ValueError unless all fields of Request have their types."""
+    for name, value in fields.items():
+        types = _FIELD_TYPES.get(name)
+        if types is not None and type(value) not in types:
+            raise ValueError(f"its {name} is a {type(value).__name__}: {quote(value)}")
+    if "url" not in fields:
+        raise ValueError("it has no url")
+    if "headers" in fields:
+        _check_headers(fields["headers"])
+    if "priority" in fields and abs(fields["priority"]) > MAX_PRIORITY:
+        raise ValueError(f"its priority is beyond 2**53: {quote(fields['priority'])}")
+    if "flags" in fields and not all(isinstance(flag, str) for flag in fields["flags"]):
+        raise ValueError(f"its flags are not all text: {quote(fields['flags'])}")
+    cookies = fields.get("cookies")
+    if type(cookies) is list and not all(type(cookie) is dict for cookie in cookies):
+        raise ValueError("its cookies are not all dicts")
+    if "cb_kwargs" in fields and not all(
+        isinstance(k, str) for k in fields["cb_kwargs"]
+    ):
+        raise ValueError("the keys of its cb_kwargs are not all text")
+
+
+def _check_headers(headers: dict[Any, Any]) -> None:
+    for name, values in headers.items():
+        if type(name) not in (bytes, str):
+            raise ValueError(f"a header's name is a {type(name).__name__}")
+        if type(values) is not list:
+            raise ValueError(f"the header {quote(name)} is no list of values")
+        for value in values:
+            if type(value) not in (bytes, str):
+                raise ValueError(
+                    f"the header {quote(name)} has values that are no text"
+                )
+
+
+def _with_text_headers(fields: dict[str, Any]) -> dict[str, Any]:
+    """Make JSON readable: headers, which are bytes, as text if they are ASCII."""
+    if "headers" not in fields or fields.get("encoding", "utf-8") != "utf-8":
+        return fields
+    try:
+        headers = {
+            name.decode("ascii"): [value.decode("ascii") for value in values]
+            for name, values in fields["headers"].items()
+        }
+    except (AttributeError, UnicodeDecodeError):
+        return fields
+    return {**fields, "headers": headers}
+
+
+def _parts(fields: dict[str, Any]) -> Iterable[tuple[str, Any]]:
+    for field, value in fields.items():
+        if field in ("meta", "cb_kwargs"):
+            yield from ((f"{field}[{quote(key)}]", part) for key, part in value.items())
+        else:
+            yield f"its {field}", value
+
+
+def _to_bytes(data: bytes | str) -> bytes:
+    return data.encode() if isinstance(data, str) else bytes(data)
+
+
+def _format_of(serializer: Serializer) -> bytes:
+    """The first byte of what *serializer* writes, found out by trying."""
+    if serializer is msgpack_serializer:
+        return _MSGPACK
+    try:
+        sample = _to_bytes(serializer.dumps({"url": ""}))
+    except Exception as e:
+        raise ConfigurationError(
+            f"SCHEDULER_SERIALIZER = {serializer!r} cannot dump a dict: {e!r}."
+            " Name a module whose dumps() turns a dict into bytes or text."
+        ) from e
+    return sample[:1] if sample[:1] in (_JSON, _PICKLE) else _OTHER
+
+
+def _load_serializer(value: Any) -> Serializer | None:
+    if value is None:
+        return None
+    serializer = _import(value) if isinstance(value, str) else value
+    if serializer is None or not all(
+        callable(getattr(serializer, name, None)) for name in ("dumps", "loads")
+    ):
+        problem = (
+            "cannot be imported" if serializer is None else "has no dumps and loads"
+        )
+        raise ConfigurationError(
+            f"SCHEDULER_SERIALIZER = {value!r} {problem}. Name a module with both, such"
+            " as 'json' or 'scrapy_dist.picklecompat', or leave the setting out to use"
+            " MessagePack."
+        )
+    return cast("Serializer", serializer)
+
+
+def _import(path: str) -> Any:
+    """The module or object *path*, or None."""
+    try:
+        return importlib.import_module(path)
+    except (ImportError, ValueError):
+        pass
+    try:
+        return load_object(path)
+    except (ImportError, NameError, ValueError):
+        return None
+
+
+def _load_max_size(value: Any) -> int:
+    try:
+        size = int(value)
+    except (OverflowError, TypeError, ValueError):
+        size = 0
+    if size <= 0:
+        raise ConfigurationError(
+            f"FRONTIER_MAX_PAYLOAD = {value!r} is no number of bytes above 0."
+            f" Write e.g. {defaults.FRONTIER_MAX_PAYLOAD}."
+        )
+    return size
+
+
+def _load_request_classes(value: Any) -> list[type[Request]]:
+    if isinstance(value, str):
+        value = [path.strip() for path in value.split(",") if path.strip()]
+    if not isinstance(value, (list, tuple, set, frozenset)):
+        raise ConfigurationError(
+            f"FRONTIER_REQUEST_CLASSES = {value!r} is no list. Write a list of paths,"
+            " such as ['myproject.requests.MyRequest']."
+        )
+    classes = []
+    for path in value:
+        cls = _import(path) if isinstance(path, str) else path
+        if not (isinstance(cls, type) and issubclass(cls, Request)):
+            raise ConfigurationError(
+                f"FRONTIER_REQUEST_CLASSES: {path!r} is no subclass of scrapy.Request"
+                " that can be imported. Correct the path or remove it."
+            )
+        classes.append(cls)
+    return classes

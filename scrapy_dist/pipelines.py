@@ -1,0 +1,108 @@
+"""Items into a Redis list."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from scrapy.utils.misc import load_object
+from scrapy.utils.serialize import ScrapyJSONEncoder
+
+from scrapy_dist import connection, defaults, engine, pusher
+from scrapy_dist.exceptions import ConfigurationError
+from scrapy_dist.keys import fill_template
+from scrapy_dist.options import number
+from scrapy_dist.scheduler import Scheduler, deferred
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import redis
+    from scrapy import Spider
+    from scrapy.crawler import Crawler
+    from twisted.internet.defer import Deferred
+    from typing_extensions import Self
+
+#: Seconds between two looks while Redis does not take items.
+_WAIT = 0.05
+
+default_serialize = ScrapyJSONEncoder().encode
+
+
+class RedisPipeline:
+    """Appends each item to ``S:items`` (REDIS_ITEMS_KEY).
+
+    Items travel in the exchanges of the frontier, in or before the commit that
+    acknowledges their page. With another scheduler they are sent in the background.
+    """
+
+    def __init__(
+        self,
+        crawler: Crawler,
+        key: str = defaults.REDIS_ITEMS_KEY,
+        serialize_func: Callable[[Any], str | bytes] = default_serialize,
+    ) -> None:
+        self.crawler = crawler
+        self.key = key
+        self.serialize = serialize_func
+        self._limit = int(number(crawler.settings, "FRONTIER_OUTBOX_LIMIT", least=1))
+        self._server: redis.Redis | None = None
+        self._pusher: pusher.Pusher | None = None
+
+    @classmethod
+    def from_crawler(cls, crawler: Crawler) -> Self:
+        engine.require_asyncio(crawler)
+        settings = crawler.settings
+        key = settings.get("REDIS_ITEMS_KEY") or defaults.REDIS_ITEMS_KEY
+        path = settings.get("REDIS_ITEMS_SERIALIZER")
+        if not path:
+            return cls(crawler, key)
+        try:
+            serialize = load_object(path)
+        except Exception as e:  # noqa: BLE001  whatever the import of that module raises
+            raise ConfigurationError(
+                f"REDIS_ITEMS_SERIALIZER = {path!r} cannot be imported: {e}."
+                " Name a function that takes an item and returns text or bytes."
+            ) from None
+        return cls(crawler, key, serialize)
+
+    @property
+    def server(self) -> redis.Redis:
+        """A synchronous client for your own use; it blocks the event loop while it waits."""
+        if self._server is None:
+            self._server = connection.get_redis_from_settings(self.crawler.settings)
+        return self._server
+
+    def open_spider(self, spider: Spider | None = None) -> Deferred[None] | None:
+        self._pusher = pusher.for_crawler(self.crawler)
+        return deferred(self._pusher.open()) if self._pusher else None
+
+    async def process_item(self, item: Any, spider: Spider | None = None) -> Any:
+        """Queue *item*; waits only while Redis does not take what is there already."""
+        spider = spider or self.crawler.spider
+        assert spider is not None
+        data = self.serialize(item)
+        key = fill_template(self.item_key(item, spider), "item_key()", spider.name)
+        if isinstance(data, str):
+            data = data.encode()
+        self._add(key, data)
+        while self._waiting() >= self._limit and not engine.closing(self.crawler):
+            await asyncio.sleep(_WAIT)
+        return item
+
+    def item_key(self, item: Any, spider: Spider) -> str:
+        """The key for *item*; override it to sort items into several lists."""
+        return fill_template(self.key, "REDIS_ITEMS_KEY", spider.name)
+
+    def _add(self, key: str, data: bytes) -> None:
+        if self._pusher is not None:
+            self._pusher.add_item(key, data)
+            return
+        scheduler: Scheduler = engine.scheduler(self.crawler)
+        scheduler.exchange.outbox.add_item(key, data)
+        scheduler.exchange.flush_soon()
+
+    def _waiting(self) -> int:
+        if self._pusher is not None:
+            return len(self._pusher)
+        return len(engine.scheduler(self.crawler).exchange.outbox)

@@ -1,0 +1,352 @@
+"""Scrapy's scheduler on top of the shared frontier."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+from typing import TYPE_CHECKING, Any
+
+from scrapy import signals
+from scrapy.core.scheduler import BaseScheduler
+from scrapy.dupefilters import BaseDupeFilter
+from scrapy.dupefilters import RFPDupeFilter as ScrapyDupeFilter
+from scrapy.utils.misc import build_from_crawler, load_object
+from twisted.internet.defer import Deferred
+
+from scrapy_dist import connection, engine
+from scrapy_dist.desk import Desk
+from scrapy_dist.dupefilter import RFPDupeFilter
+from scrapy_dist.exceptions import RedisUnavailable, Unserializable
+from scrapy_dist.exchange import Exchange
+from scrapy_dist.frontier import Drained, Frontier, NewRequest
+from scrapy_dist.keys import Keys
+from scrapy_dist.options import Options
+from scrapy_dist.payload import PayloadCodec
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine, Iterator
+
+    from redis.asyncio import Redis
+    from scrapy import Request, Spider
+    from scrapy.crawler import Crawler
+    from typing_extensions import Self
+
+    from scrapy_dist.ledger import Record, Records
+
+logger = logging.getLogger(__name__)
+
+#: Mark on the requests that a spider makes of seeds.
+SEED_MARK = "frontier_seed"
+
+
+def deferred(coroutine: Coroutine[Any, Any, None]) -> Deferred[None]:
+    """What Scrapy waits for in ``open`` and ``close``."""
+    return Deferred.fromFuture(asyncio.ensure_future(coroutine))
+
+
+class Scheduler(BaseScheduler):
+    """Shares pending requests with all workers that run the same spider.
+
+    Its methods never talk to Redis: they work on the buffers of a ``Desk``, which
+    exchanges fill and empty in the background. Stats: ``scheduler/enqueued``,
+    ``scheduler/enqueued/redis``, ``scheduler/enqueued/memory`` (requests that stay in
+    this worker), the same of ``dequeued``, ``scheduler/unserializable``,
+    ``frontier/exchanges``, ``frontier/rejected``.
+    """
+
+    def __init__(self, crawler: Crawler) -> None:
+        self.crawler = crawler
+        self.options = Options.from_settings(crawler.settings)
+        self.df: BaseDupeFilter = build_from_crawler(
+            load_object(crawler.settings["DUPEFILTER_CLASS"]), crawler
+        )
+        self.stats = crawler.stats
+        self._score = self.options.discipline.score
+        self._fingerprint_of = self._choose_fingerprint()
+        self._warned_unserializable = False
+        self._drained = False
+        self._idle_limit: float | None = self.options.idle_before_close
+        self._seeds_ready = asyncio.Event()
+        self._closed = False
+        self._cleared = False
+
+    @classmethod
+    def from_crawler(cls, crawler: Crawler) -> Self:
+        engine.require_asyncio(crawler)
+        return cls(crawler)
+
+    def _choose_fingerprint(self) -> Any:
+        """How DUPEFILTER_CLASS names a request; None if it filters by itself."""
+        if isinstance(self.df, RFPDupeFilter):
+            return self.df.request_fingerprint
+        cls = type(self.df)
+        if getattr(cls, "request_seen", None) is not ScrapyDupeFilter.request_seen:
+            return None
+        if cls.request_fingerprint is not ScrapyDupeFilter.request_fingerprint:  # type: ignore[attr-defined]
+            return self.df.request_fingerprint  # type: ignore[attr-defined]
+        return self._default_fingerprint
+
+    def _default_fingerprint(self, request: Request) -> str:
+        return self.crawler.request_fingerprinter.fingerprint(request).hex()
+
+    # Opening
+
+    def open(self, spider: Spider) -> Deferred[None]:
+        """Connect, check Redis and join the frontier.
+
+        Fails with ConfigurationError, EmbeddedRedisError or RedisUnavailable.
+        """
+        self.spider = spider
+        return deferred(self._open(spider))
+
+    async def _open(self, spider: Spider) -> None:
+        settings, options = self.crawler.settings, self.options
+        codec = PayloadCodec.from_crawler(self.crawler)
+        keys = Keys.from_settings(settings, spider.name)
+        opened = self.df.open() if hasattr(self.df, "open") else None
+        if opened is not None:
+            await opened.asFuture(asyncio.get_running_loop())
+        self.client: Redis = await connection.open_client(settings)
+        try:
+            self.frontier = Frontier(
+                self.client,
+                keys,
+                ttl=options.worker_ttl,
+                max_deliveries=options.max_deliveries,
+                failed_limit=options.failed_limit,
+                newest_first=options.discipline.newest_first,
+                seed_keys=getattr(spider, "seed_keys", ()),
+            )
+            await self.frontier.check_types()
+            self._make_desk(codec)
+            await self._join()
+        except BaseException:
+            await connection.close_client(self.client)
+            raise
+        take_changes = getattr(self.stats, "take_changes", None)
+        if take_changes is not None:
+            self.exchange.changes = take_changes
+        self.crawler.signals.connect(self._say_goodbye, signal=signals.spider_closed)
+        self.exchange.start()
+
+    def _make_desk(self, codec: PayloadCodec) -> None:
+        options = self.options
+        self.desk = Desk(
+            self.crawler,
+            codec,
+            concurrency=options.concurrency,
+            flush=options.flush_interval,
+            local_fingerprints=options.local_fingerprints,
+            outbox_limit=options.outbox_limit,
+            report_duplicate=self._report_duplicate,
+        )
+        self.desk.seed_batch = getattr(self.spider, "seed_batch", 0)
+        self.desk.on_seeds = self._seeds_ready.set
+        self.desk.on_drained = self._look
+        if self.desk.seed_batch:
+            self._idle_limit = getattr(self.spider, "seed_idle_limit", None)
+        self.exchange = Exchange(
+            self.frontier,
+            self.desk,
+            self.spider,
+            flush=options.flush_interval,
+            ttl=options.worker_ttl,
+        )
+        self.desk.exchange = self.exchange
+
+    async def _join(self) -> None:
+        call = self.frontier.register(
+            f"{socket.gethostname()}:{os.getpid()}",
+            commit=0,
+            flush=self.options.flush_on_start,
+        )
+        await self.frontier.exchange([call])
+        joined = call.reply()
+        extra = {"spider": self.spider}
+        if joined.outcome == 2:
+            logger.warning(
+                "SCHEDULER_FLUSH_ON_START deletes nothing: %d other worker(s) use the"
+                " frontier. Only the first worker of a crawl flushes.",
+                joined.others,
+                extra=extra,
+            )
+        logger.info(
+            "Frontier at %s, key %s: %d pending, %d other worker(s)",
+            connection.describe(self.crawler.settings),
+            self.frontier.keys.requests,
+            joined.pending,
+            joined.others,
+            extra=extra,
+        )
+
+    # Scrapy's interface
+
+    def enqueue_request(self, request: Request) -> bool:
+        """Take *request*; false if it is known to be a duplicate."""
+        meta = request.meta
+        seed = meta.pop(SEED_MARK, False)
+        # Copies of a start request (retries, children with its meta) must not count as
+        # start requests; Scrapy sets True, so an equal value that is not True tells.
+        start = meta.get("is_start_request") is True
+        if start:
+            meta["is_start_request"] = 1
+        records = self._records_to_stay(request)
+        fingerprint = ""
+        if not seed:
+            known = self._fingerprint(request, start and records is None)
+            if known is None:
+                return False
+            fingerprint = known
+        self._drained = False
+        if records is None:
+            records = self._store(request, fingerprint)
+        if records is not None:
+            self.desk.keep(request, records, fingerprint)
+            self.stats.inc_value("scheduler/enqueued/memory")
+        self.stats.inc_value("scheduler/enqueued")
+        if len(self.desk) == 0 and self.desk.wanted() > 0:
+            self.exchange.request()
+        else:
+            self.exchange.flush_soon()
+        return True
+
+    def next_request(self) -> Request | None:
+        """The next request for this worker, or None for now."""
+        if len(self.exchange.outbox) >= self.options.outbox_limit:
+            return None
+        found = self.desk.next()
+        if self.desk.is_low and self.exchange.pending:
+            self.exchange.request()
+        else:
+            # The engine asks whenever something has finished.
+            self.exchange.flush_soon()
+        if found is None:
+            return None
+        self._drained = False
+        request, shared = found
+        self.stats.inc_value("scheduler/dequeued")
+        self.stats.inc_value(
+            "scheduler/dequeued/redis" if shared else "scheduler/dequeued/memory"
+        )
+        return request
+
+    def has_pending_requests(self) -> bool:
+        """Whether anybody may still have work for this worker."""
+        return not self._drained
+
+    def __len__(self) -> int:
+        """Pending requests: in this worker, and in Redis as last seen."""
+        return len(self.desk) + self.exchange.pending
+
+    def close(self, reason: str) -> Deferred[None]:
+        """Deliver what is left, give back what was not started, leave."""
+        self._closed = True
+        self._seeds_ready.set()
+        return deferred(self._close(reason))
+
+    async def _close(self, reason: str) -> None:
+        await self.exchange.stop()
+        self.desk.give_back()
+        if await self.exchange.finish(self.options.close_timeout):
+            finished = reason == "finished" and not self.options.persist
+            call = self.frontier.leave(finished=finished)
+            await self.frontier.exchange([call])
+            self._cleared = call.reply()
+        self.stats.set_value("frontier/exchanges", self.exchange.exchanges)
+        closing = self.df.close(reason) if hasattr(self.df, "close") else None
+        if closing is not None:
+            await closing.asFuture(asyncio.get_running_loop())
+
+    async def _say_goodbye(self) -> None:
+        """Deliver the last stats, unless they were deleted with the frontier."""
+        # Other handlers of spider_closed set them first.
+        await asyncio.sleep(0)
+        changes = self.exchange.changes()
+        try:
+            if changes and not self._cleared:
+                await self.frontier.exchange([self.frontier.count(changes)])
+        except RedisUnavailable as e:
+            logger.warning("The last stats did not reach Redis: %s", e)
+        finally:
+            await connection.close_client(self.client)
+
+    # Taking requests
+
+    def _records_to_stay(self, request: Request) -> Records | None:
+        if request.meta.get("frontier_local"):
+            return self.desk.replaced(request) or self.desk.scraping()
+        return self.desk.replaced(request)
+
+    def _fingerprint(self, request: Request, start: bool) -> str | None:
+        """The fingerprint to filter *request* by, '' for none, None for a duplicate."""
+        if self._fingerprint_of is None:
+            if not request.dont_filter and self.df.request_seen(request):
+                self.df.log(request, self.spider)
+                return None
+            # Every worker runs Spider.start(); one of them may crawl what it yields.
+            fingerprint = self._default_fingerprint(request) if start else ""
+        elif start or not request.dont_filter:
+            fingerprint = self._fingerprint_of(request)
+        else:
+            fingerprint = ""
+        if fingerprint and not self.desk.recent.add(fingerprint):
+            self._report_duplicate(request)
+            return None
+        return fingerprint
+
+    def _store(self, request: Request, fingerprint: str) -> Records | None:
+        """Put *request* into the outbox; if it cannot leave, the leases it belongs to."""
+        try:
+            payload = self.desk.encode(request)
+        except Unserializable as e:
+            self.stats.inc_value("scheduler/unserializable")
+            if not self._warned_unserializable:
+                self._warned_unserializable = True
+                logger.warning(
+                    "%s cannot be shared and stays in this worker: %s. No more of these"
+                    " are logged; see the stat scheduler/unserializable.",
+                    request,
+                    e,
+                    extra={"spider": self.spider},
+                )
+            return self.desk.scraping()
+        self.exchange.outbox.add_request(
+            NewRequest(payload, self._score(request), fingerprint), request
+        )
+        self.stats.inc_value("scheduler/enqueued/redis")
+        return None
+
+    def _report_duplicate(self, request: Request) -> None:
+        self.df.log(request, self.spider)
+
+    # Idle and the end
+
+    def _look(self, state: Drained) -> float | None:
+        """What is left for anybody; says after how many seconds to look again."""
+        self._drained = False
+        limit = self._idle_limit
+        if not state or limit is None:
+            return None
+        if state.idle < limit:
+            return limit - state.idle
+        self._drained = True
+        self._seeds_ready.set()
+        engine.wake(self.crawler)
+        return None
+
+    # For spiders that read seeds
+
+    async def wait_for_seeds(self) -> bool:
+        """Wait until seeds are here; false when the spider has no more to expect."""
+        while not self.desk.seeds:
+            if self._closed or self._drained or engine.closing(self.crawler):
+                return False
+            self._seeds_ready.clear()
+            await self._seeds_ready.wait()
+        return True
+
+    def take_seeds(self) -> Iterator[tuple[Record, bytes]]:
+        """Seeds that are here; each is given back by ``done`` or ``reject``."""
+        return self.desk.take_seeds()
