@@ -82,6 +82,15 @@ def scheduler(crawler: Crawler) -> Any:
     return None if slot is None else slot.scheduler
 
 
+def abandon(crawler: Crawler) -> None:
+    """The spider cannot be opened: an error is about to be raised.
+
+    Scrapy would close what it never opened, and its complaints would hide the error.
+    """
+    if crawler.engine is not None:
+        crawler.engine.spider = None
+
+
 def report_dropped(crawler: Crawler, request: Request) -> None:
     """Send ``request_dropped``, as the engine does when a scheduler says no at once."""
     crawler.signals.send_catch_log(

@@ -9,6 +9,7 @@ have their default are left out.
 from __future__ import annotations
 
 import importlib
+import json
 import logging
 import re
 from operator import index
@@ -524,7 +525,16 @@ def _format_of(serializer: Serializer) -> bytes:
             f"SCHEDULER_SERIALIZER = {serializer!r} cannot dump a dict: {e!r}."
             " Name a module whose dumps() turns a dict into bytes or text."
         ) from e
-    return sample[:1] if sample[:1] in (_JSON, _PICKLE) else _OTHER
+    if sample[:1] == _PICKLE:
+        return _PICKLE
+    return _JSON if _is_json(sample) else _OTHER
+
+
+def _is_json(data: bytes) -> bool:
+    try:
+        return isinstance(json.loads(data), dict)
+    except ValueError:
+        return False
 
 
 def _load_serializer(value: Any) -> Serializer | None:

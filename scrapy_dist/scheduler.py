@@ -18,7 +18,7 @@ from twisted.internet.defer import Deferred
 from scrapy_dist import connection, engine
 from scrapy_dist.desk import Desk
 from scrapy_dist.dupefilter import RFPDupeFilter
-from scrapy_dist.exceptions import RedisUnavailable, Unserializable
+from scrapy_dist.exceptions import FrontierError, RedisUnavailable, Unserializable
 from scrapy_dist.exchange import Exchange
 from scrapy_dist.frontier import Drained, Frontier, NewRequest
 from scrapy_dist.keys import Keys
@@ -74,8 +74,12 @@ class Scheduler(BaseScheduler):
 
     @classmethod
     def from_crawler(cls, crawler: Crawler) -> Self:
-        engine.require_asyncio(crawler)
-        return cls(crawler)
+        try:
+            engine.require_asyncio(crawler)
+            return cls(crawler)
+        except FrontierError as e:
+            engine.abandon(crawler)
+            raise e.with_traceback(None) from None
 
     def _choose_fingerprint(self) -> Any:
         """How DUPEFILTER_CLASS names a request; None if it filters by itself."""
@@ -102,6 +106,13 @@ class Scheduler(BaseScheduler):
         return deferred(self._open(spider))
 
     async def _open(self, spider: Spider) -> None:
+        try:
+            await self._connect(spider)
+        except FrontierError as e:
+            engine.abandon(self.crawler)
+            raise e.with_traceback(None) from None
+
+    async def _connect(self, spider: Spider) -> None:
         settings, options = self.crawler.settings, self.options
         codec = PayloadCodec.from_crawler(self.crawler)
         keys = Keys.from_settings(settings, spider.name)
