@@ -25,6 +25,10 @@ __all__ = [
 class FrontierError(Exception):
     """Base of all errors of scrapy-dist."""
 
+    def __repr__(self) -> str:
+        # asyncio logs a failed start with repr and traceback: say the message once.
+        return f"{type(self).__name__}(…)"
+
 
 class ConfigurationError(FrontierError, ValueError):
     """A setting, a spider attribute or the Redis behind it cannot be used.

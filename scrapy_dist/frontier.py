@@ -368,11 +368,14 @@ class Frontier:
         """
         try:
             await self._send(calls)
-            unknown = [call for call in calls if isinstance(call.raw, NoScriptError)]
+            unknown = sum(isinstance(call.raw, NoScriptError) for call in calls)
             if unknown:
                 # Redis has lost its scripts: a restart or a failover.
-                await self._load({call.script for call in unknown})
-                await self._send(unknown)
+                await self._load()
+                if unknown < len(calls):
+                    # Some calls were carried out already; the order counts.
+                    raise RedisUnavailable("Redis had lost its scripts")
+                await self._send(calls)
         except (RedisError, OSError) as e:
             raise RedisUnavailable(f"{type(e).__name__}: {e}") from e
 
@@ -391,9 +394,9 @@ class Frontier:
                 raise reply
             call.raw = reply
 
-    async def _load(self, names: set[str]) -> None:
+    async def _load(self) -> None:
         async with self.client.pipeline(transaction=False) as pipeline:
-            for name in names:
+            for name in _SCRIPTS:
                 pipeline.script_load(_script(name)[0])
             await pipeline.execute()
 
@@ -445,6 +448,22 @@ class Frontier:
             k.stats,
         )
 
+
+_SCRIPTS = (
+    "beat",
+    "claim",
+    "commit",
+    "count",
+    "drained",
+    "lease",
+    "leave",
+    "push",
+    "reap",
+    "register",
+    "reject",
+    "release",
+    "seeds",
+)
 
 _TYPES = {
     "requests": "zset",

@@ -531,8 +531,9 @@ def _format_of(serializer: Serializer) -> bytes:
 
 
 def _is_json(data: bytes) -> bool:
+    # The brace alone does not tell: marshal's dicts begin with one too.
     try:
-        return isinstance(json.loads(data), dict)
+        return data.startswith(_JSON) and isinstance(json.loads(data), dict)
     except ValueError:
         return False
 

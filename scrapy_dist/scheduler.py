@@ -65,6 +65,8 @@ class Scheduler(BaseScheduler):
         self.stats = crawler.stats
         self._score = self.options.discipline.score
         self._fingerprint_of = self._choose_fingerprint()
+        # Calling the log() that BaseDupeFilter has itself is deprecated.
+        self._logs_duplicates = type(self.df).log is not BaseDupeFilter.log
         self._warned_unserializable = False
         self._drained = False
         self._idle_limit: float | None = self.options.idle_before_close
@@ -294,7 +296,7 @@ class Scheduler(BaseScheduler):
         """The fingerprint to filter *request* by, '' for none, None for a duplicate."""
         if self._fingerprint_of is None:
             if not request.dont_filter and self.df.request_seen(request):
-                self.df.log(request, self.spider)
+                self._report_duplicate(request)
                 return None
             # Every worker runs Spider.start(); one of them may crawl what it yields.
             fingerprint = self._default_fingerprint(request) if start else ""
@@ -330,7 +332,8 @@ class Scheduler(BaseScheduler):
         return None
 
     def _report_duplicate(self, request: Request) -> None:
-        self.df.log(request, self.spider)
+        if self._logs_duplicates:
+            self.df.log(request, self.spider)
 
     # Idle and the end
 
@@ -340,6 +343,8 @@ class Scheduler(BaseScheduler):
         limit = self._idle_limit
         if not state or limit is None:
             return None
+        if len(self.exchange.outbox) or not self.desk.is_empty():
+            return None  # something came while the reply was on its way
         if state.idle < limit:
             return limit - state.idle
         self._drained = True

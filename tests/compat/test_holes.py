@@ -15,6 +15,7 @@ from tests.support.project import assert_finished
 from tests.support.redis_state import failed
 from tests.support.site import graph_pages, tree_pages
 from tests.support.spiders import FOLLOW, SEEDED
+from tests.support.together import start_together
 
 
 @pytest.mark.parametrize(
@@ -52,8 +53,8 @@ def test_two_workers_with_scrapys_own_dupefilter_share_fingerprints(
     project, site, no_leaked_keys
 ):
     project.spider(FOLLOW)
-    workers = project.crawl_many(
-        2,
+    workers = start_together(
+        project, site, 2,
         "follow",
         args={"url": f"{site.url}/graph/100/4/0"},
         settings={"DUPEFILTER_CLASS": "scrapy.dupefilters.RFPDupeFilter"},
@@ -102,8 +103,8 @@ def test_fingerprinter_of_the_project_is_used(project, site, no_leaked_keys):
             pass
     """)
     settings = {"REQUEST_FINGERPRINTER_CLASS": "shop.fingerprints.WithoutQuery"}
-    workers = project.crawl_many(
-        2, "queries", args={"url": site.url}, settings=settings
+    workers = start_together(
+        project, site, 2, "queries", args={"url": site.url}, settings=settings
     )
     assert_finished(workers)
     assert site.hits() == {"/page/start": 1, "/page/child": 1}
@@ -136,8 +137,8 @@ class Serialized(Spider):
 @pytest.mark.parametrize("serializer", ["json", "scrapy_dist.picklecompat", "pickle"])
 def test_serializers(project, site, no_leaked_keys, serializer):
     project.spider(SERIALIZED)
-    workers = project.crawl_many(
-        2,
+    workers = start_together(
+        project, site, 2,
         "serialized",
         args={"url": f"{site.url}/tree/40/3/0"},
         settings={"SCHEDULER_SERIALIZER": serializer},
@@ -167,7 +168,7 @@ def test_decode_responses_works(project, site, redis_server, no_leaked_keys):
     args = {"url": f"{site.url}/graph/40/3/0"}
     with redis_server.client() as client:
         client.lpush("seeded:start_urls", f"{site.url}/page/seed")
-        workers = project.crawl_many(2, "follow", args=args, settings=settings)
+        workers = start_together(project, site, 2, "follow", args=args, settings=settings)
         workers.append(project.crawl("seeded", settings=settings))
         assert_finished(workers)
         assert failed(client, "seeded") == []
@@ -182,7 +183,7 @@ def test_encoding_of_the_client_does_not_matter(project, site, no_leaked_keys):
         "REDIS_PARAMS": {"encoding": "latin-1", "decode_responses": True},
     }
     args = {"url": f"{site.url}/graph/40/3/0"}
-    assert_finished(project.crawl_many(2, "follow", args=args, settings=settings))
+    assert_finished(start_together(project, site, 2, "follow", args=args, settings=settings))
     assert site.hits() == graph_pages(40, 3)
 
 
@@ -200,8 +201,8 @@ def test_offsite_and_depth_middlewares_still_count(project, site, no_leaked_keys
             yield from response.follow_all(css="a::attr(href)")
             yield Request("http://offsite.example/")
     """)
-    workers = project.crawl_many(
-        2,
+    workers = start_together(
+        project, site, 2,
         "deep",
         args={"url": f"{site.url}/chain/20/0"},
         settings={"DEPTH_LIMIT": 7},

@@ -8,6 +8,7 @@ from tests.support.project import assert_finished
 from tests.support.redis_state import failed
 from tests.support.site import graph_pages, tree_pages
 from tests.support.spiders import FOLLOW
+from tests.support.together import start_together
 from tests.support.wait import wait_until
 
 TTL = {"FRONTIER_WORKER_TTL": 2.0}
@@ -16,8 +17,8 @@ TTL = {"FRONTIER_WORKER_TTL": 2.0}
 def start(project, site, pages: int):
     project.spider(FOLLOW)
     site.delay(60)
-    return project.crawl_many(
-        2, "follow", args={"url": f"{site.url}/tree/{pages}/3/0"}, settings=TTL
+    return start_together(
+        project, site, 2, "follow", args={"url": f"{site.url}/tree/{pages}/3/0"}, settings=TTL
     )
 
 
@@ -62,8 +63,8 @@ def test_redis_frozen_for_longer_than_the_ttl(make_redis, make_project, site):
     project = make_project(server.url)
     project.spider(FOLLOW)
     site.delay(20)
-    workers = project.crawl_many(
-        2, "follow", args={"url": f"{site.url}/graph/200/4/0"}, settings=TTL
+    workers = start_together(
+        project, site, 2, "follow", args={"url": f"{site.url}/graph/200/4/0"}, settings=TTL
     )
     wait_until(lambda: site.hits().total() >= 40, "40 pages")
     server.freeze()

@@ -10,6 +10,7 @@ from tests.support.project import assert_finished
 from tests.support.redis_state import failed, wait_for_workers
 from tests.support.site import tree_pages
 from tests.support.spiders import FOLLOW, SEEDED
+from tests.support.together import start_together
 from tests.support.wait import wait_until
 
 TTL = {"FRONTIER_WORKER_TTL": 2.0}
@@ -29,8 +30,8 @@ def test_pages_of_a_killed_worker_are_crawled_by_the_others(
 ):
     project.spider(FOLLOW)
     site.delay(60)
-    workers = project.crawl_many(
-        3,
+    workers = start_together(
+        project, site, 3,
         "follow",
         args={"url": f"{site.url}/tree/240/3/0"},
         settings=TTL,
@@ -55,13 +56,13 @@ def test_all_workers_killed_then_started_again(
     project.spider(FOLLOW)
     site.delay(60)
     args = {"url": f"{site.url}/tree/120/3/0"}
-    workers = project.crawl_many(2, "follow", args=args, settings=TTL)
+    workers = start_together(project, site, 2, "follow", args=args, settings=TTL)
     at_work(site, 5, workers)
     for worker in workers:
         worker.kill()
     assert site.hits().total() < 120
     site.delay(0)
-    assert_finished(project.crawl_many(2, "follow", args=args, settings=TTL))
+    assert_finished(start_together(project, site, 2, "follow", args=args, settings=TTL))
 
     assert set(project.recorded("path")) == set(tree_pages(120, 3))
     assert max(site.hits().values()) <= 2
@@ -100,7 +101,7 @@ def test_worker_killed_at_the_very_start(project, site, redis_server, no_leaked_
     """It holds the lease of the only request there is."""
     project.spider(FOLLOW)
     args = {"url": f"{site.url}/gate/all/tree/20/3/0"}
-    workers = project.crawl_many(3, "follow", args=args, settings=TTL)
+    workers = start_together(project, site, 3, "follow", args=args, settings=TTL)
     with redis_server.client() as client:
         wait_for_workers(client, "follow", 3)
     gate = "/gate/all/tree/20/3/0"
@@ -120,8 +121,8 @@ def test_frozen_worker_loses_its_leases_and_comes_back(
 ):
     project.spider(FOLLOW)
     site.delay(100)
-    workers = project.crawl_many(
-        3,
+    workers = start_together(
+        project, site, 3,
         "follow",
         args={"url": f"{site.url}/tree/400/3/0"},
         settings={**TTL, "CONCURRENT_REQUESTS": 4},
@@ -145,8 +146,8 @@ def test_frozen_worker_that_wakes_up_after_the_end_just_ends(
 ):
     project.spider(FOLLOW)
     site.delay(50)
-    workers = project.crawl_many(
-        2, "follow", args={"url": f"{site.url}/tree/60/3/0"}, settings=TTL
+    workers = start_together(
+        project, site, 2, "follow", args={"url": f"{site.url}/tree/60/3/0"}, settings=TTL
     )
     at_work(site, 3, workers)
     workers[0].freeze()
@@ -181,8 +182,8 @@ def test_page_that_kills_its_worker_takes_no_other_along(
             yield from response.follow_all(css="a::attr(href)")
     """)
     site.delay(50)
-    workers = project.crawl_many(
-        3,
+    workers = start_together(
+        project, site, 3,
         "poison",
         args={"url": f"{site.url}/tree/60/3/0"},
         settings={**TTL, "FRONTIER_MAX_DELIVERIES": 1},
@@ -241,8 +242,8 @@ def test_login_of_a_killed_worker_is_done_again(project, site, no_leaked_keys):
             record(self, path=urlsplit(response.url).path, status=response.status)
     """)
     site.delay(150)
-    workers = project.crawl_many(
-        2,
+    workers = start_together(
+        project, site, 2,
         "login",
         args={"url": site.url},
         settings={**TTL, "CONCURRENT_REQUESTS": 2},

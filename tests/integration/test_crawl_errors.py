@@ -14,6 +14,7 @@ from tests.support.project import Project, assert_finished
 from tests.support.redis_server import RedisServer, free_port
 from tests.support.site import tree_pages
 from tests.support.spiders import FOLLOW, SEEDED
+from tests.support.together import start_together
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -234,7 +235,7 @@ def test_without_a_twisted_reactor(project, site, no_leaked_keys):
     project.spider(SEEDED)
     settings = {"TWISTED_REACTOR_ENABLED": False, "MAX_IDLE_TIME_BEFORE_CLOSE": 1}
     args = {"url": f"{site.url}/graph/60/3/0"}
-    workers = project.crawl_many(2, "follow", args=args, settings=settings)
+    workers = start_together(project, site, 2, "follow", args=args, settings=settings)
     workers.append(project.crawl("seeded", settings=settings))
     assert_finished(workers)
     assert site.hits().total() == 60

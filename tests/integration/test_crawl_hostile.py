@@ -12,6 +12,7 @@ import pytest
 from tests.support.project import assert_finished
 from tests.support.redis_state import failed
 from tests.support.site import tree_pages
+from tests.support.together import start_together
 from tests.support.wait import wait_until
 
 VICTIM = """
@@ -127,8 +128,8 @@ def test_planted_requests_are_set_aside_and_the_crawl_completes(
             client.zadd(f"victim:{key}", {order + payload: n % 5 - 2})
         for score, member in enumerate(MEMBERS_WITHOUT_ORDER):
             client.zadd(f"victim:{key}", {member: score})
-        workers = project.crawl_many(
-            2, "victim", args={"url": f"{site.url}/tree/40/3/0"}
+        workers = start_together(
+            project, site, 2, "victim", args={"url": f"{site.url}/tree/40/3/0"}
         )
         assert_finished(workers)
         letters = failed(client, "victim")
@@ -148,7 +149,7 @@ def test_planted_requests_are_set_aside_and_the_crawl_completes(
 def test_garbage_planted_while_they_crawl(project, site, redis_server, no_leaked_keys):
     project.spider(VICTIM)
     site.delay(30)
-    workers = project.crawl_many(2, "victim", args={"url": f"{site.url}/tree/120/3/0"})
+    workers = start_together(project, site, 2, "victim", args={"url": f"{site.url}/tree/120/3/0"})
     payloads = list(hostile_payloads(site.url).values())
     wait_until(lambda: site.hits().total() >= 10, "ten pages")
     with redis_server.client() as client:

@@ -10,6 +10,7 @@ import pytest
 from tests.support.project import assert_finished
 from tests.support.site import tree_pages
 from tests.support.spiders import FOLLOW
+from tests.support.together import start_together
 
 PIPELINE = {"ITEM_PIPELINES": {"scrapy_dist.pipelines.RedisPipeline": 400}}
 STATS = {"STATS_CLASS": "scrapy_dist.stats.RedisStatsCollector"}
@@ -22,8 +23,8 @@ def test_pipeline_pushes_every_item_once(
     project.spider(FOLLOW)
     count = 1 if frontier == "memory" else 2
     args = {"url": f"{site.url}/tree/60/3/0"}
-    workers = project.crawl_many(
-        count, "follow", settings=PIPELINE, args=args, frontier=frontier
+    workers = start_together(
+        project, site, count, "follow", settings=PIPELINE, args=args, frontier=frontier
     )
     assert_finished(workers)
 
@@ -126,7 +127,7 @@ def test_stats_of_all_workers_are_added_up(project, site, redis_server):
     site.delay(20)
     settings = {**STATS, "SCHEDULER_PERSIST": True}
     args = {"url": f"{site.url}/tree/80/3/0"}
-    workers = project.crawl_many(2, "stats", settings=settings, args=args)
+    workers = start_together(project, site, 2, "stats", settings=settings, args=args)
     assert_finished(workers)
 
     with redis_server.client() as client:

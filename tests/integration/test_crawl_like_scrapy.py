@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.support.project import Project, assert_finished, wait_all
+from tests.support.together import start_together
 from tests.support.wait import wait_until
 
 if TYPE_CHECKING:
@@ -589,7 +590,7 @@ class Rules(CrawlSpider):
 def test_crawl_spider_follows_its_rules(project, site, frontier, count):
     project.spider(CRAWL_SPIDER)
     args = {"url": f"{site.url}/links/tree~40~3~0,page~not-followed"}
-    assert_finished(project.crawl_many(count, "rules", args=args, frontier=frontier))
+    assert_finished(start_together(project, site, count, "rules", args=args, frontier=frontier))
 
     pages = {f"/tree/40/3/{n}": 1 for n in range(40)}
     assert site.hits() == {**pages, "/links/tree~40~3~0,page~not-followed": 1}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.support.project import assert_finished
+from tests.support.together import start_together
 from tests.support.wait import wait_until
 
 #: Stores requests of the priorities in ``numbers`` and is stopped before it fetches
@@ -114,7 +115,7 @@ def test_two_workers_share_one_order(
     site.reset()
     site.delay(300)
 
-    workers = project.crawl_many(2, "order", args={"url": site.url}, settings=settings)
+    workers = start_together(project, site, 2, "order", args={"url": site.url}, settings=settings)
     assert_finished(workers)
 
     order = expected_order(discipline)

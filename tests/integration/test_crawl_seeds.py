@@ -14,6 +14,7 @@ from tests.support.project import Project, assert_finished
 from tests.support.redis_state import failed, wait_for_workers
 from tests.support.site import tree_pages
 from tests.support.spiders import SEEDED
+from tests.support.together import start_together
 from tests.support.wait import wait_until
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ def test_idle_worker_takes_a_seed_at_once(project, site, client):
 
 def test_only_one_of_three_idle_workers_takes_a_seed(project, site, client):
     project.spider(SEEDED)
-    workers = project.crawl_many(3, "seeded")
+    workers = start_together(project, site, 3, "seeded")
     wait_for_workers(client, "seeded", 3)
     for n in range(12):
         client.lpush(KEY, f"{site.url}/slow/300/{n}")
@@ -176,8 +177,8 @@ def test_idle_time_counts_from_the_last_activity_of_any_worker(
     project, site, client, no_leaked_keys
 ):
     project.spider(SEEDED)
-    workers = project.crawl_many(
-        2, "seeded", settings={"MAX_IDLE_TIME_BEFORE_CLOSE": 2}
+    workers = start_together(
+        project, site, 2, "seeded", settings={"MAX_IDLE_TIME_BEFORE_CLOSE": 2}
     )
     wait_for_workers(client, "seeded", 2)
     client.lpush(KEY, f"{site.url}/slow/4000/page")
@@ -471,7 +472,7 @@ def test_redis_crawl_spider_follows_rules(project, site, client, no_leaked_keys)
         def parse_page(self, response):
             record(self, path=urlsplit(response.url).path)
     """)
-    workers = project.crawl_many(2, "shop", settings={"MAX_IDLE_TIME_BEFORE_CLOSE": 1})
+    workers = start_together(project, site, 2, "shop", settings={"MAX_IDLE_TIME_BEFORE_CLOSE": 1})
     seed = "/links/tree~40~3~0,page~other"
     client.lpush("shop:seeds", f"{site.url}{seed}")
     assert_finished(workers)
@@ -493,7 +494,7 @@ def test_sitemap_spider_with_redis_mixin(project, site, client, no_leaked_keys):
         def parse_page(self, response):
             record(self, path=urlsplit(response.url).path)
     """)
-    workers = project.crawl_many(2, "maps", settings={"MAX_IDLE_TIME_BEFORE_CLOSE": 1})
+    workers = start_together(project, site, 2, "maps", settings={"MAX_IDLE_TIME_BEFORE_CLOSE": 1})
     client.lpush("maps:start_urls", f"{site.url}/sitemap/20")
     assert_finished(workers)
 

@@ -8,6 +8,7 @@ import pytest
 
 from tests.support.project import assert_finished
 from tests.support.site import tree_pages
+from tests.support.together import start_together
 from tests.support.wait import wait_until
 
 LOGIN = """
@@ -46,7 +47,7 @@ MEMBERS = Counter(f"/members/{n}" for n in range(21))
 def test_login_works_with_three_workers(project, site, no_leaked_keys):
     project.spider(LOGIN)
     site.delay(20)
-    workers = project.crawl_many(3, "login", args={"url": site.url})
+    workers = start_together(project, site, 3, "login", args={"url": site.url})
     assert_finished(workers)
 
     assert site.hits() == {**tree_pages(150, 3), **MEMBERS, "/login": 1}
@@ -78,7 +79,7 @@ def test_redirects_stay_in_the_worker_that_received_them(project, site, no_leake
             record(self, path=urlsplit(response.url).path, status=response.status)
     """)
     site.delay(50)
-    workers = project.crawl_many(3, "redirects", args={"url": site.url})
+    workers = start_together(project, site, 3, "redirects", args={"url": site.url})
     assert_finished(workers)
 
     expected = Counter({"/page/start": 1})

@@ -10,6 +10,7 @@ from tests.support.project import assert_finished, wait_all
 from tests.support.redis_state import keys, wait_for_workers
 from tests.support.site import graph_pages, tree_pages
 from tests.support.spiders import FOLLOW
+from tests.support.together import start_together
 from tests.support.wait import wait_until
 
 #: As most projects write it; Scrapy requests start_urls with ``dont_filter``.
@@ -61,7 +62,7 @@ def test_three_workers_fetch_each_page_once_and_end(
 ):
     project.spider(START_URLS)
     args = {"url": f"{site.url}/graph/400/4/0"}
-    workers = project.crawl_many(3, "shop", args=args, frontier=frontier)
+    workers = start_together(project, site, 3, "shop", args=args, frontier=frontier)
 
     assert_finished(workers)
 
@@ -82,7 +83,7 @@ def test_workers_started_together_twenty_times(make_project, site, redis_server)
         project = make_project(url)
         project.spider(START_URLS)
         args = {"url": f"{site.url}/gate/all/tree/13/3/0"}
-        workers = project.crawl_many(3, "shop", args=args)
+        workers = start_together(project, site, 3, "shop", args=args)
         with redis_server.client(db=turn % 16) as client:
             wait_for_workers(client, "shop", 3)
             site.open_gate("all")
@@ -101,7 +102,7 @@ def test_ctrl_c_and_start_again_crawls_the_rest(
     project.spider(START_URLS)
     site.delay(20)
     args = {"url": f"{site.url}/graph/200/4/0"}
-    workers = project.crawl_many(2, "shop", args=args)
+    workers = start_together(project, site, 2, "shop", args=args)
     wait_until(lambda: site.hits().total() >= 50, "50 pages")
 
     for worker in workers:
@@ -114,7 +115,7 @@ def test_ctrl_c_and_start_again_crawls_the_rest(
         assert client.zcard("shop:requests") > 0
 
     site.delay(0)
-    workers = project.crawl_many(2, "shop", args=args)
+    workers = start_together(project, site, 2, "shop", args=args)
     assert_finished(workers)
 
     assert site.hits() == graph_pages(200, 4)
@@ -183,7 +184,7 @@ def test_persist_keeps_what_was_seen(project, site, redis_server):
     project.spider(FOLLOW)
     args = {"url": f"{site.url}/graph/30/3/0"}
     settings = {"SCHEDULER_PERSIST": True}
-    assert_finished(project.crawl_many(2, "follow", args=args, settings=settings))
+    assert_finished(start_together(project, site, 2, "follow", args=args, settings=settings))
     assert site.hits() == graph_pages(30, 3)
     with redis_server.client() as client:
         assert client.scard("follow:dupefilter") == 30
@@ -201,7 +202,7 @@ def test_one_worker_that_stops_takes_nothing_from_the_others(
     project.spider(START_URLS)
     site.delay(20)
     args = {"url": f"{site.url}/graph/200/4/0"}
-    workers = project.crawl_many(3, "shop", args=args)
+    workers = start_together(project, site, 3, "shop", args=args)
     agents = {worker.agent for worker in workers}
     wait_until(lambda: set(site.hits_by_worker()) == agents, "all workers at work")
 
@@ -218,8 +219,8 @@ def test_one_worker_that_stops_takes_nothing_from_the_others(
 def test_small_frontier_is_spread_over_all_workers(project, site, redis_server):
     project.spider(START_URLS)
     slow = ",".join(f"slow~700~{n}" for n in range(6))
-    workers = project.crawl_many(
-        3, "shop", args={"url": f"{site.url}/gate/all/links/{slow}"}
+    workers = start_together(
+        project, site, 3, "shop", args={"url": f"{site.url}/gate/all/links/{slow}"}
     )
     with redis_server.client() as client:
         wait_for_workers(client, "shop", 3)
@@ -247,7 +248,7 @@ def test_ten_equal_dont_filter_requests_are_ten_fetches(project, site, no_leaked
             record(self, url=response.url)
     """)
     args = {"url": f"{site.url}/page/first", "again": f"{site.url}/page/again"}
-    assert_finished(project.crawl_many(3, "ten", args=args))
+    assert_finished(start_together(project, site, 3, "ten", args=args))
 
     assert site.hits() == {"/page/first": 1, "/page/again": 10}
     assert project.recorded("url") == [f"{site.url}/page/again"] * 10
@@ -258,7 +259,7 @@ def test_redis_that_hangs_does_not_stop_the_event_loop(make_project, own_redis, 
     project.spider(HEARTBEAT)
     site.delay(10)
     args = {"url": f"{site.url}/graph/200/4/0"}
-    workers = project.crawl_many(2, "heartbeat", args=args)
+    workers = start_together(project, site, 2, "heartbeat", args=args)
     wait_until(lambda: site.hits().total() >= 40, "40 pages")
 
     own_redis.freeze()

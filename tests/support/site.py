@@ -61,6 +61,14 @@ class Site:
         """Answer every page this late, until the next reset."""
         self._control(f"delay?ms={delay_ms}")
 
+    def pause(self) -> None:
+        """Take requests but answer none until `resume`."""
+        self._control("pause")
+
+    def resume(self) -> None:
+        """Answer what waits, and go on."""
+        self._control("resume")
+
     def open_gate(self, name: str) -> None:
         """Answer the requests for /gate/NAME, those that wait and those to come."""
         self._control(f"open?gate={name}")

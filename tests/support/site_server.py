@@ -48,6 +48,7 @@ class Site:
         self.seen: collections.Counter[str] = collections.Counter()
         self.delay_ms = 0.0
         self.opened: set[str] = set()
+        self.paused = False
         self._waiting: dict[str, list[Callable[[], None]]] = {}
 
     def reset(self) -> None:
@@ -55,6 +56,7 @@ class Site:
         self.seen.clear()
         self.delay_ms = 0.0
         self.opened.clear()
+        self.paused = False
         self._waiting.clear()
 
     def when_open(self, gate: str, send: Callable[[], None]) -> None:
@@ -194,7 +196,7 @@ def answer(site: Site, request: dict[str, str], headers: dict[str, str]) -> Repl
 
 
 def control(site: Site, path: str, query: str) -> Reply:
-    """Answer the test: /_control/records, reset, delay?ms=MS and open?gate=NAME."""
+    """Answer the test: /_control/records, reset, delay, open, pause and resume."""
     options = dict(urllib.parse.parse_qsl(query))
     if path == "/_control/records":
         return Reply(json.dumps(site.records), kind="application/json")
@@ -203,6 +205,14 @@ def control(site: Site, path: str, query: str) -> Reply:
         return Reply("{}", kind="application/json")
     if path == "/_control/delay":
         site.delay_ms = float(options["ms"])
+        return Reply("{}", kind="application/json")
+    if path == "/_control/pause":
+        site.paused = True
+        return Reply("{}", kind="application/json")
+    if path == "/_control/resume":
+        site.paused = False
+        site.open_gate("")
+        site.opened.discard("")
         return Reply("{}", kind="application/json")
     if path == "/_control/open":
         site.open_gate(options["gate"])
@@ -274,7 +284,7 @@ class Connection(asyncio.Protocol):
         delay = dict(urllib.parse.parse_qsl(query)).get("delay", 0)
         total_ms = self._site.delay_ms + reply.delay_ms + float(delay)
         loop = asyncio.get_running_loop()
-        if reply.gate:
+        if reply.gate or self._site.paused:
             self._site.when_open(reply.gate, lambda: self._send(method, reply))
         elif total_ms:
             loop.call_later(total_ms / 1000, self._send, method, reply)
