@@ -187,13 +187,9 @@ def test_get_redis_from_settings_by_host_and_params(redis_server):
         assert client.ping()
 
 
-def make_crawler(redis_server, spider_class=Spider, **settings):
-    spider_class.name = getattr(spider_class, "name", None) or "compat"
-    crawler = Crawler(spider_class, {"REDIS_URL": redis_server.url, **settings})
-    apply = getattr(crawler, "_apply_settings", None)
-    if apply is not None:
-        apply()
-    return crawler
+def make_crawler(redis_server, spider_class):
+    """A crawler as far as a spider's ``from_crawler`` needs it."""
+    return Crawler(spider_class, Settings({"REDIS_URL": redis_server.url}))
 
 
 def test_make_request_from_data_makes_form_requests(redis_server):

@@ -18,7 +18,12 @@ def start(project, site, pages: int):
     project.spider(FOLLOW)
     site.delay(60)
     return start_together(
-        project, site, 2, "follow", args={"url": f"{site.url}/tree/{pages}/3/0"}, settings=TTL
+        project,
+        site,
+        2,
+        "follow",
+        args={"url": f"{site.url}/tree/{pages}/3/0"},
+        settings=TTL,
     )
 
 
@@ -64,7 +69,12 @@ def test_redis_frozen_for_longer_than_the_ttl(make_redis, make_project, site):
     project.spider(FOLLOW)
     site.delay(20)
     workers = start_together(
-        project, site, 2, "follow", args={"url": f"{site.url}/graph/200/4/0"}, settings=TTL
+        project,
+        site,
+        2,
+        "follow",
+        args={"url": f"{site.url}/graph/200/4/0"},
+        settings=TTL,
     )
     wait_until(lambda: site.hits().total() >= 40, "40 pages")
     server.freeze()

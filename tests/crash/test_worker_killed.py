@@ -31,7 +31,9 @@ def test_pages_of_a_killed_worker_are_crawled_by_the_others(
     project.spider(FOLLOW)
     site.delay(60)
     workers = start_together(
-        project, site, 3,
+        project,
+        site,
+        3,
         "follow",
         args={"url": f"{site.url}/tree/240/3/0"},
         settings=TTL,
@@ -62,7 +64,7 @@ def test_all_workers_killed_then_started_again(
         worker.kill()
     assert site.hits().total() < 120
     site.delay(0)
-    assert_finished(start_together(project, site, 2, "follow", args=args, settings=TTL))
+    assert_finished(project.crawl_many(2, "follow", args=args, settings=TTL))
 
     assert set(project.recorded("path")) == set(tree_pages(120, 3))
     assert max(site.hits().values()) <= 2
@@ -122,7 +124,9 @@ def test_frozen_worker_loses_its_leases_and_comes_back(
     project.spider(FOLLOW)
     site.delay(100)
     workers = start_together(
-        project, site, 3,
+        project,
+        site,
+        3,
         "follow",
         args={"url": f"{site.url}/tree/400/3/0"},
         settings={**TTL, "CONCURRENT_REQUESTS": 4},
@@ -147,7 +151,12 @@ def test_frozen_worker_that_wakes_up_after_the_end_just_ends(
     project.spider(FOLLOW)
     site.delay(50)
     workers = start_together(
-        project, site, 2, "follow", args={"url": f"{site.url}/tree/60/3/0"}, settings=TTL
+        project,
+        site,
+        2,
+        "follow",
+        args={"url": f"{site.url}/tree/60/3/0"},
+        settings=TTL,
     )
     at_work(site, 3, workers)
     workers[0].freeze()
@@ -183,7 +192,9 @@ def test_page_that_kills_its_worker_takes_no_other_along(
     """)
     site.delay(50)
     workers = start_together(
-        project, site, 3,
+        project,
+        site,
+        3,
         "poison",
         args={"url": f"{site.url}/tree/60/3/0"},
         settings={**TTL, "FRONTIER_MAX_DELIVERIES": 1},
@@ -243,7 +254,9 @@ def test_login_of_a_killed_worker_is_done_again(project, site, no_leaked_keys):
     """)
     site.delay(150)
     workers = start_together(
-        project, site, 2,
+        project,
+        site,
+        2,
         "login",
         args={"url": site.url},
         settings={**TTL, "CONCURRENT_REQUESTS": 2},

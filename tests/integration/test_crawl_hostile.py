@@ -149,7 +149,9 @@ def test_planted_requests_are_set_aside_and_the_crawl_completes(
 def test_garbage_planted_while_they_crawl(project, site, redis_server, no_leaked_keys):
     project.spider(VICTIM)
     site.delay(30)
-    workers = start_together(project, site, 2, "victim", args={"url": f"{site.url}/tree/120/3/0"})
+    workers = start_together(
+        project, site, 2, "victim", args={"url": f"{site.url}/tree/120/3/0"}
+    )
     payloads = list(hostile_payloads(site.url).values())
     wait_until(lambda: site.hits().total() >= 10, "ten pages")
     with redis_server.client() as client:

@@ -19,18 +19,13 @@ class Order(Spider):
     numbers = ""
 
     async def start(self):
-        if self.part:
-            yield Request(f"{self.url}/page/start-{self.part}", self.fill)
-            yield Request(f"{self.url}/gate/{self.part}", self.ignore)
-
-    def fill(self, response):
-        return [
-            Request(f"{self.url}/page/{self.part}-{i}", priority=int(n))
-            for i, n in enumerate(self.numbers.split(","))
-        ]
-
-    def ignore(self, response):
-        pass
+        if not self.part:
+            return
+        yield Request(f"{self.url}/gate/{self.part}")
+        while not self.crawler.engine.downloader.active:
+            await asyncio.sleep(0.01)
+        for i, n in enumerate(self.numbers.split(",")):
+            yield Request(f"{self.url}/page/{self.part}-{i}", priority=int(n))
 
     def parse(self, response):
         pass
@@ -115,7 +110,9 @@ def test_two_workers_share_one_order(
     site.reset()
     site.delay(300)
 
-    workers = start_together(project, site, 2, "order", args={"url": site.url}, settings=settings)
+    workers = start_together(
+        project, site, 2, "order", args={"url": site.url}, settings=settings
+    )
     assert_finished(workers)
 
     order = expected_order(discipline)

@@ -472,7 +472,9 @@ def test_redis_crawl_spider_follows_rules(project, site, client, no_leaked_keys)
         def parse_page(self, response):
             record(self, path=urlsplit(response.url).path)
     """)
-    workers = start_together(project, site, 2, "shop", settings={"MAX_IDLE_TIME_BEFORE_CLOSE": 1})
+    workers = start_together(
+        project, site, 2, "shop", settings={"MAX_IDLE_TIME_BEFORE_CLOSE": 1}
+    )
     seed = "/links/tree~40~3~0,page~other"
     client.lpush("shop:seeds", f"{site.url}{seed}")
     assert_finished(workers)
@@ -494,7 +496,9 @@ def test_sitemap_spider_with_redis_mixin(project, site, client, no_leaked_keys):
         def parse_page(self, response):
             record(self, path=urlsplit(response.url).path)
     """)
-    workers = start_together(project, site, 2, "maps", settings={"MAX_IDLE_TIME_BEFORE_CLOSE": 1})
+    workers = start_together(
+        project, site, 2, "maps", settings={"MAX_IDLE_TIME_BEFORE_CLOSE": 1}
+    )
     client.lpush("maps:start_urls", f"{site.url}/sitemap/20")
     assert_finished(workers)
 

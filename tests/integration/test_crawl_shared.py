@@ -184,7 +184,9 @@ def test_persist_keeps_what_was_seen(project, site, redis_server):
     project.spider(FOLLOW)
     args = {"url": f"{site.url}/graph/30/3/0"}
     settings = {"SCHEDULER_PERSIST": True}
-    assert_finished(start_together(project, site, 2, "follow", args=args, settings=settings))
+    assert_finished(
+        start_together(project, site, 2, "follow", args=args, settings=settings)
+    )
     assert site.hits() == graph_pages(30, 3)
     with redis_server.client() as client:
         assert client.scard("follow:dupefilter") == 30
