@@ -41,6 +41,9 @@ _SAFE_KEYS = frozenset({str, bytes, float, bool, type(None)})
 #: Bytes from which ``dumps`` reads back what it wrote. Fewer cannot hold
 #: ``_MAX_ODD_KEYS`` keys, the one limit that only ``loads`` can check.
 _READ_BACK = 4 * _MAX_ODD_KEYS
+#: Bytes up to which a list is believed to have as many elements as it says. msgpack
+#: allocates them before it reads them; 1 MB of nested lies would take 1 GB.
+_BELIEVED = 4096
 
 
 @dataclass(frozen=True)
@@ -180,11 +183,20 @@ def _plain_text(obj: Any) -> str:
     raise Unserializable(f"objects of {kind.__module__}.{kind.__qualname__}")
 
 
+def _check_lengths(data: bytes) -> None:
+    if len(data) > _BELIEVED:
+        unpacker = msgpack.Unpacker(max_buffer_size=len(data))
+        unpacker.feed(data)
+        unpacker.skip()  # reads all of it, and allocates nothing
+
+
 def _unpack(data: bytes, depth: int) -> Any:
+    _check_lengths(data)
     return msgpack.unpackb(data, ext_hook=_TEXT_KEY_HOOKS[depth])
 
 
 def _unpack_any_keys(data: bytes, depth: int) -> Any:
+    _check_lengths(data)
     return msgpack.unpackb(
         data,
         ext_hook=_ANY_KEY_HOOKS[depth],
