@@ -1,0 +1,455 @@
+"""The embedded Redis: one real server per folder, whatever happens to its users."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+import redis
+from scrapy.settings import Settings
+
+from scrapy_dist import embedded
+from scrapy_dist.connection import (
+    close_client,
+    describe,
+    get_redis_from_settings,
+    open_client,
+)
+from scrapy_dist.embedded import ensure_server
+from scrapy_dist.exceptions import EmbeddedRedisError
+from tests.support.redis_server import find_binary
+from tests.support.wait import wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+#: Seconds of linger where a test does not wait for the end.
+LONG = 60.0
+
+USER = """
+import sys, time
+from pathlib import Path
+from scrapy_dist.embedded import ensure_server
+print(ensure_server(Path(sys.argv[1]), linger=float(sys.argv[2])), flush=True)
+time.sleep(float(sys.argv[3]))
+"""
+
+
+def processes(folder: Path) -> list[int]:
+    """Ids of the supervisors and servers of *folder*, known by their command lines."""
+    marks = [str(folder), *(str(link.readlink()) for link in links(folder))]
+    shown = subprocess.run(
+        ["ps", "-ww", "-eo", "pid=,args="], capture_output=True, text=True, check=True
+    ).stdout
+    found = []
+    for line in shown.splitlines():
+        pid, args = line.split(maxsplit=1)
+        ours = "scrapy_dist.embedded" in args or "unixsocket:" in args
+        if ours and any(mark in args for mark in marks):
+            found.append(int(pid))
+    return found
+
+
+def links(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("redis.sock") if path.is_symlink()]
+
+
+def end(folder: Path) -> None:
+    """Kill what still runs in *folder*; tests end what they started."""
+
+    def gone() -> bool:
+        pids = processes(folder)
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        return not pids
+
+    targets = [link.readlink().parent for link in links(folder)]
+    wait_until(gone, f"the end of the processes of {folder}", interval=0.1)
+    for target in targets:
+        shutil.rmtree(target, ignore_errors=True)
+
+
+@pytest.fixture(autouse=True)
+def program(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The redis-server of the tests is in PATH."""
+    folder = Path(find_binary()).parent
+    monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
+
+
+@pytest.fixture
+def root() -> Iterator[Path]:
+    """A folder with a path that is short enough for a socket."""
+    with tempfile.TemporaryDirectory(prefix="emb-", ignore_cleanup_errors=True) as name:
+        yield Path(name)
+        end(Path(name))
+
+
+@pytest.fixture
+def folder(root: Path) -> Path:
+    return root / "frontier"
+
+
+@contextlib.contextmanager
+def client(path: Path) -> Iterator[redis.Redis]:
+    connection = redis.Redis(unix_socket_path=str(path), decode_responses=True)
+    try:
+        yield connection
+    finally:
+        # In redis-py 5.0, `close` leaves the pool connected.
+        connection.connection_pool.disconnect()
+
+
+def start_user(folder: Path, linger: float, stay: float) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", USER, str(folder), str(linger), str(stay)],
+        env={**os.environ, "PYTHONPATH": str(Path(embedded.__file__).parents[1])},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def server_pid(path: Path) -> int:
+    with client(path) as connection:
+        return int(connection.info("server")["process_id"])
+
+
+def supervisor_pid(folder: Path) -> int:
+    (pid,) = set(processes(folder)) - {server_pid(folder / "redis.sock")}
+    return pid
+
+
+def kill(pid: int) -> None:
+    os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: not alive(pid), f"the death of {pid}")
+
+
+def alive(pid: int) -> bool:
+    """Whether *pid* runs; a zombie whose parent does not care does not."""
+    shown = subprocess.run(
+        ["ps", "-o", "stat=", "-p", str(pid)],
+        capture_output=True,
+        text=True,
+        check=False,
+    ).stdout
+    return bool(shown.strip()) and not shown.startswith("Z")
+
+
+def wait_for_end(folder: Path) -> None:
+    wait_until(lambda: not processes(folder), f"the end of {folder}", interval=0.1)
+
+
+# One server
+
+
+def test_first_starts_it_and_others_join(folder: Path) -> None:
+    path = ensure_server(folder, linger=LONG)
+    pid = server_pid(path)
+
+    with client(path) as connection:
+        info = connection.info()
+        mine = path.stat().st_uid
+    assert ensure_server(folder, linger=LONG) == path
+    assert server_pid(path) == pid
+
+    assert path == folder.resolve() / "redis.sock"
+    assert info["tcp_port"] == 0
+    assert info["aof_enabled"] == 1
+    assert info["maxmemory_policy"] == "noeviction"
+    assert mine == os.getuid()
+    assert path.stat().st_mode & 0o777 == 0o700
+    assert folder.stat().st_mode & 0o777 == 0o700
+    assert len(processes(folder)) == 2
+
+
+def test_ten_processes_at_the_same_instant_get_one_server(folder: Path) -> None:
+    users = [start_user(folder, LONG, 0) for _ in range(10)]
+    results = [user.communicate(timeout=60) for user in users]
+
+    # Nothing but the users' own output reaches the terminal.
+    assert results == [(f"{folder.resolve()}/redis.sock\n", "")] * 10
+    assert len(processes(folder)) == 2
+
+
+def test_projects_do_not_share(root: Path) -> None:
+    for name in ("one", "two"):
+        with client(ensure_server(root / name, linger=LONG)) as connection:
+            assert connection.incr("projects") == 1
+
+    assert len(processes(root)) == 4
+
+
+def test_long_path_moves_the_socket(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = root / ("long" * 40) / "frontier"
+    path = ensure_server(folder, linger=0)
+    assert len(os.fsencode(path)) < 100
+    assert path.parent.stat().st_mode & 0o777 == 0o700
+
+    # Another process may have another folder for temporary files.
+    monkeypatch.setattr(tempfile, "tempdir", str(root))
+    assert ensure_server(folder, linger=0) == path
+
+    with client(path) as connection:
+        assert connection.ping()
+    wait_for_end(root)
+    assert not path.parent.exists()
+    assert links(root) == []
+
+
+def test_folder_of_somebody_else_is_refused(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(root))
+    folder = root / ("long" * 40)
+    embedded._private_folder(folder.resolve()).chmod(0o777)
+
+    with pytest.raises(EmbeddedRedisError, match="0700"):
+        ensure_server(folder, linger=LONG)
+
+
+# Its end
+
+
+def test_it_saves_its_data_and_ends_when_nobody_uses_it(folder: Path) -> None:
+    path = ensure_server(folder, linger=0.5)
+    with client(path) as connection:
+        connection.set("kept", "yes")
+
+    wait_for_end(folder)
+
+    assert not path.exists()
+    assert not (folder / "redis.pid").exists()
+    with client(ensure_server(folder, linger=LONG)) as connection:
+        assert connection.get("kept") == "yes"
+
+
+def test_it_stays_while_somebody_is_connected(folder: Path) -> None:
+    path = ensure_server(folder, linger=0)
+    with client(path) as connection:
+        connection.ping()
+        until = time.monotonic() + 4 * embedded.POLL_INTERVAL
+        while time.monotonic() < until:
+            assert len(processes(folder)) == 2
+            time.sleep(0.5)
+
+    wait_for_end(folder)
+
+
+def test_joining_just_when_it_ends(folder: Path) -> None:
+    seed = random.randrange(1 << 32)
+    print(f"seed {seed}")
+    chance = random.Random(seed)
+    pids = set()
+    for _ in range(3):
+        path = ensure_server(folder, linger=0)
+        pids.add(server_pid(path))
+        time.sleep(2 * embedded.POLL_INTERVAL + chance.uniform(-0.2, 0.1))
+
+    assert len(pids) >= 1
+
+
+def test_deleting_the_folder_ends_it(folder: Path) -> None:
+    pid = server_pid(ensure_server(folder, linger=LONG))
+
+    shutil.rmtree(folder)
+
+    wait_until(lambda: not alive(pid), "the end of the server")
+    assert server_pid(ensure_server(folder, linger=LONG)) != pid
+
+
+# Deaths
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGHUP, signal.SIGKILL])
+def test_it_survives_its_first_user(folder: Path, signum: signal.Signals) -> None:
+    user = start_user(folder, LONG, 60)
+    assert user.stdout is not None
+    path = Path(user.stdout.readline().strip())
+    pid = server_pid(path)
+
+    # To the whole group, as a terminal does.
+    os.killpg(user.pid, signum)
+    user.communicate(timeout=20)
+
+    assert server_pid(path) == pid
+    assert len(processes(folder)) == 2
+
+
+def test_killed_supervisor_is_replaced(folder: Path) -> None:
+    path = ensure_server(folder, linger=LONG)
+    pid, supervisor = server_pid(path), supervisor_pid(folder)
+    kill(supervisor)
+    assert server_pid(path) == pid
+
+    assert ensure_server(folder, linger=0) == path
+    assert server_pid(path) == pid
+    assert supervisor_pid(folder) != supervisor
+    wait_for_end(folder)
+
+
+def test_killed_server_is_replaced_with_its_data(folder: Path) -> None:
+    path = ensure_server(folder, linger=LONG)
+    with client(path) as connection:
+        connection.set("kept", "yes")
+    kill(server_pid(path))
+
+    with client(ensure_server(folder, linger=LONG)) as connection:
+        assert connection.get("kept") == "yes"
+    assert len(processes(folder)) == 2
+
+
+def test_files_left_by_a_reboot_do_not_matter(folder: Path) -> None:
+    path = ensure_server(folder, linger=LONG)
+    end(folder)
+    assert path.exists()
+    # Some innocent process has the number now.
+    (folder / "redis.pid").write_text(f"{os.getpid()}\n")
+
+    assert ensure_server(folder, linger=LONG) == path
+    assert server_pid(path) != os.getpid()
+
+
+def test_torn_tail_is_cut_off(folder: Path) -> None:
+    with client(ensure_server(folder, linger=LONG)) as connection:
+        connection.set("first", "1")
+        connection.set("second", "2")
+    end(folder)
+    log = max(folder.rglob("*.aof"), key=lambda path: path.stat().st_size)
+    with log.open("r+b") as file:
+        file.truncate(log.stat().st_size - 5)
+
+    with client(ensure_server(folder, linger=LONG)) as connection:
+        assert connection.mget("first", "second") == ["1", None]
+
+
+async def test_frontier_gets_it_back_after_a_kill(folder: Path) -> None:
+    settings = Settings(
+        {"FRONTIER_EMBEDDED_DIR": str(folder), "REDIS_PARAMS": {"db": 1}}
+    )
+    connection = await open_client(settings)
+    try:
+        await connection.set("kept", "yes")
+        assert describe(connection) == f"unix://{folder}/redis.sock?db=1"
+        await asyncio.to_thread(end, folder)
+
+        # Newer versions of redis-py notice the loss before they send anything.
+        with contextlib.suppress(redis.ConnectionError):
+            await connection.get("kept")
+        assert await connection.get("kept") == b"yes"
+    finally:
+        await close_client(connection)
+
+
+def test_client_of_a_script_keeps_it(folder: Path) -> None:
+    settings = Settings(
+        {"FRONTIER_EMBEDDED_DIR": str(folder), "FRONTIER_EMBEDDED_LINGER": "0"}
+    )
+    server = get_redis_from_settings(settings)
+    try:
+        time.sleep(3 * embedded.POLL_INTERVAL)
+        assert server.ping()
+    finally:
+        server.connection_pool.disconnect()
+
+
+# What cannot work
+
+
+def test_unusable_folder_is_explained(root: Path) -> None:
+    (root / "file").write_text("")
+
+    with pytest.raises(EmbeddedRedisError, match="FRONTIER_EMBEDDED_DIR") as caught:
+        ensure_server(root / "file" / "frontier", linger=LONG)
+
+    assert str(root / "file") in str(caught.value)
+
+
+@pytest.mark.skipif(os.getuid() == 0, reason="root may write everywhere")
+def test_read_only_folder_is_explained(folder: Path) -> None:
+    folder.mkdir(mode=0o500)
+
+    with pytest.raises(EmbeddedRedisError, match="FRONTIER_EMBEDDED_DIR"):
+        ensure_server(folder, linger=LONG)
+
+
+def test_data_of_a_newer_redis_is_explained(folder: Path) -> None:
+    folder.mkdir()
+    (folder / "appendonly.aof").write_bytes(b"REDIS0099\xff" + bytes(8))
+
+    with pytest.raises(EmbeddedRedisError) as caught:
+        ensure_server(folder, linger=LONG)
+
+    assert "99" in str(caught.value)
+    assert str(folder / "redis.log") in str(caught.value)
+    wait_for_end(folder)
+
+
+def test_data_that_an_old_redis_would_not_see_is_explained(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "appendonlydir").mkdir(parents=True)
+    monkeypatch.setattr(embedded, "_version", lambda program: (6, 2))
+
+    with pytest.raises(EmbeddedRedisError, match="Redis 7 or newer"):
+        ensure_server(folder, linger=LONG)
+
+
+def test_frozen_server_is_not_doubled(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pid = server_pid(ensure_server(folder, linger=LONG))
+    monkeypatch.setattr(embedded, "START_TIMEOUT", 0.5)
+    monkeypatch.setattr(embedded, "REPLY_TIMEOUT", 0.2)
+    os.kill(pid, signal.SIGSTOP)
+
+    with pytest.raises(EmbeddedRedisError, match=f"kill {pid}"):
+        ensure_server(folder, linger=LONG)
+
+    assert len(processes(folder)) == 2
+
+
+def test_lock_that_is_never_freed_is_explained(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(embedded, "LOCK_TIMEOUT", 0.1)
+    folder.mkdir()
+    with embedded._locked(folder, 0):
+        errors: list[Exception] = []
+
+        def join() -> None:
+            try:
+                ensure_server(folder, linger=LONG)
+            except EmbeddedRedisError as e:
+                errors.append(e)
+
+        thread = threading.Thread(target=join)
+        thread.start()
+        thread.join(10)
+
+    assert "held by another process" in str(errors[0])
+
+
+def test_log_is_bounded(folder: Path) -> None:
+    folder.mkdir()
+    (folder / "redis.log").write_bytes(b"x" * (embedded.MAX_LOG_SIZE + 1))
+
+    ensure_server(folder, linger=LONG)
+
+    assert (folder / "redis.log").stat().st_size < embedded.MAX_LOG_SIZE
+    assert (folder / "redis.log.1").exists()
