@@ -28,12 +28,16 @@ from show.outcome import judge
 from show.plan import SPIDERS, make_plan
 from show.processes import Site, Worker
 
+from scrapy_dist.exceptions import FrontierError
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from show.display import Display, Row
 
 PROJECT = Path(__file__).resolve().parent
+#: Where the user is; paths are shown from there.
+START = Path.cwd()
 #: Categories, and books in each of them.
 FULL_SIZE, SMALL_SIZE = (len(CATEGORIES), 40), (4, 12)
 #: Seconds between two looks at the site and at Redis.
@@ -47,7 +51,7 @@ PATIENCE = 20.0
 #: FRONTIER_WORKER_TTL with --kill: the default, a minute, is long to watch.
 KILL_TTL = 3
 #: Workers of the seeded spider end after so many seconds without a seed.
-IDLE = 4
+IDLE = 2
 #: The embedded Redis ends so many seconds after its last user.
 LINGER = 5
 
@@ -79,7 +83,8 @@ class Show:
         shutil.rmtree(self.results, ignore_errors=True)
         self.results.mkdir(parents=True)
         self.frontier.forget()
-        self.display.say(f"A bookshop of {len(self.shop.books)} books: {self.site.url}")
+        self.display.say(f"Bookshop: {len(self.shop.books)} books on {self.site.url}")
+        self.display.say(f"Redis:    {self.frontier.redis_cli(START)}")
         self._push_seeds()
         self._start_workers()
         with self.display:
@@ -106,7 +111,7 @@ class Show:
             settings["FRONTIER_WORKER_TTL"] = KILL_TTL
         if self.plan.seeds:
             settings["MAX_IDLE_TIME_BEFORE_CLOSE"] = IDLE
-        self.display.say(f"Workers: {self.count} times `scrapy crawl {self.spider}`")
+        self.display.say(f"Workers:  {self.count} times `scrapy crawl {self.spider}`")
         self.started = time.monotonic()
         for name in (f"worker-{number}" for number in range(1, self.count + 1)):
             worker = Worker(
@@ -124,8 +129,7 @@ class Show:
         urls = [self.site.url + path for path in self.seeds.popleft()]
         self.frontier.push_seeds(urls)
         key = self.frontier.key("start_urls")
-        line = self.frontier.redis_cli("lpush", key, urls[0])
-        self.display.say(f"{len(urls)} seeds pushed, as this does: {line}")
+        self.display.say(f"Seeds:    {len(urls)}, as by: lpush {key} {urls[0]} …")
 
     def _crawl(self) -> None:
         done, changed = -1, time.monotonic()
@@ -193,18 +197,22 @@ class Show:
         )
         rows = [*self._worker_rows(visits), *outcome.rows()]
         if self.victim:
-            rows.append(("fetched again after the kill", str(outcome.again)))
+            again = f"{outcome.again} pages, {outcome.items_again} items"
+            rows.append(("again after the kill", again))
         rate = outcome.fetched.total() / seconds
         rows.append(("elapsed", f"{seconds:.1f} s, {rate:.0f} pages/s"))
-        rows.append(("results", f"{self.results.resolve()}{os.sep}"))
+        rows += self._result_rows()
         problems = outcome.problems()
-        for worker in self.workers:
-            if worker.failed or worker.running:
-                state = "did not end" if worker.running else "failed"
-                problems.append(f"{worker.name} {state} (see {worker.log.resolve()})")
+        bad = [worker for worker in self.workers if worker.failed or worker.running]
+        for worker in bad:
+            state = "did not end" if worker.running else "failed"
+            problems.append(f"{worker.name} {state}")
         verdict = "Wrong: " + ", ".join(problems)
+        if bad:
+            verdict += f". The log of {bad[0].name} ends with:\n{bad[0].last_line()}"
         if not problems:
-            verdict = "Nothing is lost, nothing was done twice."
+            twice = "nothing else was done" if self.victim else "nothing was done"
+            verdict = f"Nothing is lost, and {twice} twice."
         self.display.summary(rows, verdict, good=not problems)
         return not problems
 
@@ -214,6 +222,16 @@ class Show:
             (worker.name, f"{pages[worker.name]} pages, {worker.state(1)}")
             for worker in self.workers
         ]
+
+    def _result_rows(self) -> list[Row]:
+        rows = [("items in", from_start(self.results / "items.jsonl"))]
+        if self.plan.files:
+            rows.append(("files in", from_start(self.results / "files")))
+        return [*rows, ("logs", from_start(self.results / "worker-*.log"))]
+
+
+def from_start(path: Path) -> str:
+    return os.path.relpath(path, START)
 
 
 def read_options() -> argparse.Namespace:
@@ -249,7 +267,10 @@ def main() -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     os.chdir(PROJECT)
     with only_show():
-        show = Show(options, display)
+        try:
+            show = Show(options, display)
+        except FrontierError as e:
+            raise SystemExit(str(e)) from None
         try:
             return 0 if show.run() else 1
         except KeyboardInterrupt:

@@ -80,17 +80,23 @@ class _Handler(BaseHTTPRequestHandler):
         time.sleep(page.delay)
         self._answer(page)
 
-    def _answer(self, page: Page) -> None:
+    def handle(self) -> None:
         # A killed worker leaves its connections half way.
         with contextlib.suppress(ConnectionError):
-            self.send_response(page.status)
-            self.send_header("Content-Type", page.content_type)
-            self.send_header("Content-Length", str(len(page.body)))
-            if page.location:
-                self.send_header("Location", page.location)
-            self.end_headers()
-            self.wfile.write(page.body)
-            self.wfile.flush()
+            super().handle()
+
+    def _answer(self, page: Page) -> None:
+        self.send_response(page.status)
+        self.send_header("Content-Type", page.content_type)
+        self.send_header("Content-Length", str(len(page.body)))
+        if page.location:
+            self.send_header("Location", page.location)
+        self.end_headers()
+        self.wfile.write(page.body)
+
+    def finish(self) -> None:
+        with contextlib.suppress(ConnectionError):
+            super().finish()
 
     def log_message(self, *args: object) -> None:
         """Quiet: the counts say what was asked for."""

@@ -54,14 +54,12 @@ class Frontier:
         self.redis.delete(self.key("items"))
         return [json.loads(line) for line in lines]
 
-    def redis_cli(self, *words: str) -> str:
-        """The command line that does the same with redis-cli."""
+    def redis_cli(self, start: Path) -> str:
+        """The command line that opens this Redis for a user in the folder *start*."""
         where = self.redis.connection_pool.connection_kwargs
         if "path" in where:
-            server = f"-s {os.path.relpath(where['path'])}"
-        else:
-            server = f"-h {where.get('host')} -p {where.get('port')}"
-        return " ".join(["redis-cli", server, *words])
+            return f"redis-cli -s {os.path.relpath(where['path'], start)}"
+        return f"redis-cli -h {where.get('host')} -p {where.get('port')}"
 
     def close(self) -> None:
         self.redis.close()

@@ -28,7 +28,11 @@ _KINDS = {
 
 @dataclass(frozen=True)
 class Outcome:
-    """Plan and reality; *again*: pages of a killed worker that others fetched again."""
+    """Plan and reality.
+
+    *again* counts the pages that a killed worker held and others fetched again; such a
+    page's item may be stored again too (*items_again*): delivery is at least once.
+    """
 
     plan: Plan
     fetched: Counter[str]
@@ -38,6 +42,7 @@ class Outcome:
     unplanned: int
     items: int
     items_twice: int
+    items_again: int
     files: int
 
     @property
@@ -62,11 +67,10 @@ class Outcome:
             if self.fetched[kind]
         )
         total = self.fetched.total()
-        rows = [
-            ("pages", f"{total} of {len(self.plan.pages)}"),
-            ("", kinds),
-            ("items", f"{self.items} of {len(self.plan.scraped)}"),
-        ]
+        rows = [("pages", f"{total} of {len(self.plan.pages)}")]
+        if kinds:
+            rows.append(("", kinds))
+        rows.append(("items", f"{self.items} of {len(self.plan.scraped)}"))
         if self.plan.files:
             rows.append(("files", f"{self.files} of {len(self.plan.files)}"))
         rows += [("duplicates", str(self.duplicates)), ("lost", str(len(self.lost)))]
@@ -84,18 +88,21 @@ def judge(
     victim: str | None,
 ) -> Outcome:
     """Compare a crawl with its plan; *visits* are the workers' names by path."""
-    again = sum(len(names) > 1 and names[0] == victim for names in visits.values())
+    held = {path for path, names in visits.items() if names[0] == victim}
+    held = {path for path in held if len(visits[path]) > 1}
     more = sum(len(names) - 1 for names in visits.values())
     items = Counter(urlsplit(url).path for url in item_urls)
+    items_again = sum(count - 1 for path, count in items.items() if path in held)
     return Outcome(
         plan=plan,
         fetched=Counter(shop.pages[path].kind for path in plan.pages & visits.keys()),
         lost=sorted(plan.pages - visits.keys()),
-        duplicates=more - again,
-        again=again,
+        duplicates=more - len(held),
+        again=len(held),
         unplanned=len(visits.keys() - plan.pages),
         items=len(plan.scraped & items.keys()),
-        items_twice=items.total() - len(items),
+        items_twice=items.total() - len(items) - items_again,
+        items_again=items_again,
         files=sum(_is_there(path, shop, files) for path in plan.files),
     )
 

@@ -93,6 +93,11 @@ class Worker:
     def failed(self) -> bool:
         return not self.killed and self._process.poll() not in (None, 0)
 
+    def last_line(self) -> str:
+        """Of the log: where a worker that failed says why."""
+        lines = self.log.read_text(errors="replace").splitlines()
+        return lines[-1] if lines else "(empty)"
+
     def state(self, pages: int) -> str:
         if self.killed:
             return "killed"

@@ -1,6 +1,5 @@
-from scrapy_dist.spiders import RedisSpider
-
 from bookshop.items import Book
+from scrapy_dist.spiders import RedisSpider
 
 
 class SeededSpider(RedisSpider):
