@@ -29,7 +29,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, cast
 
 from scrapy_dist import defaults
 from scrapy_dist.exceptions import ConfigurationError, EmbeddedRedisError
@@ -267,9 +267,9 @@ def _private_folder(directory: Path) -> Path:
     return folder
 
 
-def _take(path: Path) -> IO[bytes] | None:
+def _take(path: Path, mode: str = "ab") -> IO[bytes] | None:
     """Lock *path*; None if somebody holds it. It is free again when it is closed."""
-    file = path.open("ab")
+    file = cast("IO[bytes]", path.open(mode))
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -282,7 +282,11 @@ def _take(path: Path) -> IO[bytes] | None:
 
 
 def _is_held(path: Path) -> bool:
-    file = _take(path)
+    try:
+        # Looking makes no file: the folder may be about to be deleted.
+        file = _take(path, "r+b")
+    except FileNotFoundError:
+        return False
     if file is None:
         return True
     file.close()
@@ -471,24 +475,22 @@ class _Supervisor:
         """Start *server* (None: one is running), watch it, end it when it is idle."""
         if server is not None:
             self.child = start_server(server, self.directory, self.path)
-        while True:
-            time.sleep(POLL_INTERVAL)
-            if self.is_orphan() or not _is_held(self.directory / SERVER_LOCK):
-                return
+        while self.has_server():
             _bound_log(self.directory)
             if not self.is_idle():
                 self.idle_since = time.monotonic()
             elif time.monotonic() - self.idle_since >= self.linger and self.stop():
                 return
-
-    def is_orphan(self) -> bool:
-        """Whether the folder was deleted; then the server ends, nobody can find it."""
-        if os.fstat(self.lock.fileno()).st_nlink:
-            return False
-        if self.child is not None:
+            time.sleep(POLL_INTERVAL)
+        if self.child is not None and self.child.poll() is None:
+            # Somebody deleted the folder: nobody can find the server any more.
             self.child.terminate()
             self.child.wait()
-        return True
+
+    def has_server(self) -> bool:
+        """Whether the server runs, and in the folder that has our own lock."""
+        ours = os.fstat(self.lock.fileno()).st_nlink > 0
+        return ours and _is_held(self.directory / SERVER_LOCK)
 
     def is_idle(self) -> bool:
         """Whether nobody is connected, nor was for a moment since the last look."""
@@ -505,7 +507,8 @@ class _Supervisor:
 
         Under the lock: nobody can be told that the server runs while it ends.
         """
-        with contextlib.suppress(EmbeddedRedisError), _locked(self.directory, 0):
+        busy = (EmbeddedRedisError, FileNotFoundError)
+        with contextlib.suppress(*busy), _locked(self.directory, 0):
             if not self.is_idle():
                 return False
             reply = _reply(self.path, "SHUTDOWN")
