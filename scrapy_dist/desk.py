@@ -172,13 +172,15 @@ class Desk:
         for finished in self.ledger.let_go((record,)):
             self._settle(finished)
 
-    def reject(self, record: Record, reason: str) -> None:
-        """Set *record* aside as a dead letter."""
+    def reject(self, record: Record, reason: str, kind: str = "request") -> None:
+        """Set *record* aside as a dead letter; *kind* 'seed' or 'request'."""
         record.settled = True
-        self.exchange.rejects.append((record.id, reason))
+        self.exchange.rejects.append((record.id, kind, reason))
         self._crawler.stats.inc_value("frontier/rejected")
         logger.warning(
-            "Set a request aside in the frontier's failed: %s",
+            "Set a %s aside (%s): %s",
+            kind,
+            self.exchange.failed_key,
             reason,
             extra={"spider": self._crawler.spider},
         )

@@ -8,17 +8,21 @@ test_engine.py`` fails on the Scrapy version that changes one of these names.
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import TYPE_CHECKING, Any
 
 from scrapy import signals
 
-from scrapy_dist.exceptions import ConfigurationError
+from scrapy_dist.exceptions import ConfigurationError, FrontierError
 
 if TYPE_CHECKING:
     from collections.abc import Set as AbstractSet
 
     from scrapy import Request
     from scrapy.crawler import Crawler
+
+
+logger = logging.getLogger("scrapy_dist")
 
 
 def _slot(crawler: Crawler) -> Any:
@@ -82,13 +86,31 @@ def scheduler(crawler: Crawler) -> Any:
     return None if slot is None else slot.scheduler
 
 
-def abandon(crawler: Crawler) -> None:
-    """The spider cannot be opened: an error is about to be raised.
+def fail_start(
+    crawler: Crawler, error: FrontierError, crawl: asyncio.Task[Any] | None
+) -> FrontierError:
+    """Log *error*, which keeps the spider from being opened; returns it to be raised.
 
-    Scrapy would close what it never opened, and its complaints would hide the error.
+    It is the only thing that a user of the command line then sees: Scrapy would close
+    what it never opened and complain about that, and asyncio would add a traceback
+    of the task *crawl*, whose failure still reaches whoever awaits it.
     """
-    if crawler.engine is not None:
-        crawler.engine.spider = None
+    logger.error("%s", error, extra={"spider": crawler.spider})
+    # Crawler.engine raises until there is an engine, on new versions of Scrapy.
+    engine = getattr(crawler, "_engine", None) or getattr(crawler, "engine", None)
+    if engine is not None:
+        engine.spider = None
+    if crawl is not None:
+        crawl.add_done_callback(lambda task: task.cancelled() or task.exception())
+    return error.with_traceback(None)
+
+
+def current_task() -> asyncio.Task[Any] | None:
+    """The asyncio task that runs now, if any."""
+    try:
+        return asyncio.current_task()
+    except RuntimeError:
+        return None
 
 
 def report_dropped(crawler: Crawler, request: Request) -> None:

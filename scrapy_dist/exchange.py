@@ -78,9 +78,10 @@ class Exchange:
     ) -> None:
         self.outbox = Outbox()
         self.releases: list[str] = []
-        self.rejects: list[tuple[str, str]] = []
+        self.rejects: list[tuple[str, str, str]] = []
         self.changes: Callable[[], list[tuple[str, str, str]]] = list
         self.max_rejected = 4096
+        self.failed_key = frontier.keys.failed
         self.exchanges = 0
         self.round_trip = 0.001
         self.pending = 0
@@ -272,7 +273,7 @@ class Exchange:
         if reject is not None:
             reject.reply()
             del self.rejects[: len(rejects)]
-            desk.released([id_ for id_, _ in rejects])
+            desk.released([id_ for id_, _, _ in rejects])
         if not self._apply_commits(commits):
             # Leases of this exchange are found again by comparing accounts.
             self._reconcile = True

@@ -295,12 +295,14 @@ class Frontier:
             int,
         )
 
-    def reject(self, reasons: Sequence[tuple[str, str]], *, max_size: int) -> Call[int]:
-        """Set leases aside as dead letters: (order id, reason)."""
+    def reject(
+        self, rejects: Sequence[tuple[str, str, str]], *, max_size: int
+    ) -> Call[int]:
+        """Set leases aside as dead letters: (order id, 'seed' or 'request', reason)."""
         k = self.keys
         args: list[str | int] = [self.worker, self.name, self._failed_limit, max_size]
-        for id_, reason in reasons:
-            args += (id_, reason)
+        for reject in rejects:
+            args += reject
         return Call("reject", (k.leases, k.leased, k.failed, k.state), args, int)
 
     def reap(self) -> Call[list[int]]:

@@ -35,10 +35,6 @@ __all__ = ["PayloadCodec", "Serializer", "SpiderMethods", "quote"]
 
 logger = logging.getLogger(__name__)
 
-#: ``meta`` keys that are not stored. Scrapy marks with ``is_start_request`` what
-#: ``Spider.start()`` yields; the frontier has dealt with the mark before it stores.
-TRANSIENT_META = frozenset({"is_start_request"})
-
 #: Largest priority that a Redis score, a double, holds exactly.
 MAX_PRIORITY = 1 << 53
 
@@ -330,9 +326,6 @@ class PayloadCodec:
             self._add_all(request, fields)
         else:
             _add_changed(request, fields)
-        meta = fields.get("meta")
-        if meta and not TRANSIENT_META.isdisjoint(meta):
-            fields["meta"] = {k: v for k, v in meta.items() if k not in TRANSIENT_META}
         return fields
 
     def _add_all(self, request: Request, fields: dict[str, Any]) -> None:

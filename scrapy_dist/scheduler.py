@@ -80,8 +80,7 @@ class Scheduler(BaseScheduler):
             engine.require_asyncio(crawler)
             return cls(crawler)
         except FrontierError as e:
-            engine.abandon(crawler)
-            raise e.with_traceback(None) from None
+            raise engine.fail_start(crawler, e, engine.current_task()) from None
 
     def _choose_fingerprint(self) -> Any:
         """How DUPEFILTER_CLASS names a request; None if it filters by itself."""
@@ -105,14 +104,14 @@ class Scheduler(BaseScheduler):
         Fails with ConfigurationError, EmbeddedRedisError or RedisUnavailable.
         """
         self.spider = spider
+        self._crawl = engine.current_task()
         return deferred(self._open(spider))
 
     async def _open(self, spider: Spider) -> None:
         try:
             await self._connect(spider)
         except FrontierError as e:
-            engine.abandon(self.crawler)
-            raise e.with_traceback(None) from None
+            raise engine.fail_start(self.crawler, e, self._crawl) from None
 
     async def _connect(self, spider: Spider) -> None:
         settings, options = self.crawler.settings, self.options

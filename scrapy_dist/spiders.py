@@ -11,7 +11,7 @@ from scrapy.spiders import CrawlSpider, SitemapSpider, Spider
 from scrapy.utils.misc import load_object
 
 from scrapy_dist import connection, defaults, engine
-from scrapy_dist.exceptions import BadSeed, ConfigurationError
+from scrapy_dist.exceptions import BadSeed, ConfigurationError, FrontierError
 from scrapy_dist.keys import fill_template
 from scrapy_dist.options import flag, number
 from scrapy_dist.scheduler import SEED_MARK, Scheduler
@@ -50,7 +50,10 @@ class RedisMixin:
     @classmethod
     def from_crawler(cls, crawler: Crawler, *args: Any, **kwargs: Any) -> Self:
         spider = super().from_crawler(crawler, *args, **kwargs)  # type: ignore[misc]
-        spider.setup_redis(crawler)
+        try:
+            spider.setup_redis(crawler)
+        except FrontierError as e:
+            raise engine.fail_start(crawler, e, engine.current_task()) from None
         return spider  # type: ignore[no-any-return]
 
     def setup_redis(self, crawler: Crawler | None = None) -> None:
@@ -150,14 +153,16 @@ class RedisMixin:
             try:
                 requests = _as_list(self.make_request_from_data(data))
             except BadSeed as e:
-                scheduler.desk.reject(record, str(e))
+                scheduler.desk.reject(record, str(e), "seed")
                 continue
             except Exception as e:
                 logger.exception(
                     "make_request_from_data() failed", extra={"spider": self}
                 )
                 scheduler.desk.reject(
-                    record, f"make_request_from_data() raised {type(e).__name__}: {e}"
+                    record,
+                    f"make_request_from_data() raised {type(e).__name__}: {e}",
+                    "seed",
                 )
                 continue
             for request in requests:

@@ -2,7 +2,8 @@
 --
 -- KEYS  1 leases (zset)  2 leased (hash)  3 failed (stream)  4 state (hash)
 -- ARGV  1 worker number  2 worker for people  3 most dead letters kept
---       4 most bytes kept of a payload, then for each request: order id, reason
+--       4 most bytes kept of a payload, then for each request: order id, kind (seed or
+--       request), reason
 -- Reply requests set aside
 -- Cost  O(requests * log(leases))
 local now = redis.call('TIME')
@@ -11,20 +12,19 @@ redis.call('HLEN', KEYS[2])
 redis.call('XLEN', KEYS[3])
 redis.call('HDEL', KEYS[4], '') -- runs above maxmemory too
 local done = 0
-for i = 5, #ARGV, 2 do
+for i = 5, #ARGV, 3 do
   local id = ARGV[i]
   local owner = redis.call('ZSCORE', KEYS[1], id)
   if owner and tonumber(owner) == tonumber(ARGV[1]) then
     local entry = redis.call('HGET', KEYS[2], id)
     if entry then
       local deaths, at = entry:match('^%S+ (%d+) %S+ ()')
-      local payload, kind = entry:sub(at), 'request'
-      if payload:byte(1) == 0 then
-        payload, kind = payload:sub(2), 'seed'
+      if ARGV[i + 1] == 'seed' then
+        at = at + 1 -- the mark of a seed
       end
       redis.call('XADD', KEYS[3], 'MAXLEN', '~', ARGV[3], '*',
-        'payload', payload:sub(1, tonumber(ARGV[4])), 'reason', ARGV[i + 1],
-        'worker', ARGV[2], 'deliveries', deaths + 1, 'time', now, 'kind', kind)
+        'payload', entry:sub(at, at + ARGV[4] - 1), 'reason', ARGV[i + 2],
+        'worker', ARGV[2], 'deliveries', deaths + 1, 'time', now, 'kind', ARGV[i + 1])
     end
     redis.call('HDEL', KEYS[2], id)
     redis.call('ZREM', KEYS[1], id)
