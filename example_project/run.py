@@ -106,12 +106,16 @@ class Show:
         self.frontier.close()
 
     def _start_workers(self) -> None:
+        self.display.say(f"Workers:  {self.count} times `scrapy crawl {self.spider}`")
         settings: dict[str, object] = {"FRONTIER_EMBEDDED_LINGER": LINGER}
         if self.kill:
             settings["FRONTIER_WORKER_TTL"] = KILL_TTL
         if self.plan.seeds:
             settings["MAX_IDLE_TIME_BEFORE_CLOSE"] = IDLE
-        self.display.say(f"Workers:  {self.count} times `scrapy crawl {self.spider}`")
+            self.display.say(
+                f"          They end {IDLE} s after the last seed is done, because of"
+                f" MAX_IDLE_TIME_BEFORE_CLOSE = {IDLE}."
+            )
         self.started = time.monotonic()
         for name in (f"worker-{number}" for number in range(1, self.count + 1)):
             worker = Worker(
