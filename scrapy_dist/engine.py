@@ -12,6 +12,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from scrapy import signals
+from scrapy.utils.reactor import is_asyncio_reactor_installed
 
 from scrapy_dist.exceptions import ConfigurationError, FrontierError
 
@@ -35,6 +36,8 @@ def require_asyncio(crawler: Crawler) -> None:
     try:
         asyncio.get_running_loop()
     except RuntimeError:
+        if is_asyncio_reactor_installed():
+            return  # Scrapy 2.13 builds components before its event loop runs
         raise ConfigurationError(
             f"TWISTED_REACTOR = {crawler.settings['TWISTED_REACTOR']!r} has no asyncio"
             " event loop. scrapy-dist needs Scrapy's default reactor: remove the setting"
@@ -96,8 +99,8 @@ def fail_start(
     of the task *crawl*, whose failure still reaches whoever awaits it.
     """
     logger.error("%s", error, extra={"spider": crawler.spider})
-    # Crawler.engine raises until there is an engine, on new versions of Scrapy.
-    engine = getattr(crawler, "_engine", None) or getattr(crawler, "engine", None)
+    # From Scrapy 2.15 on the public attribute raises until there is an engine.
+    engine = vars(crawler).get("_engine") or vars(crawler).get("engine")
     if engine is not None:
         engine.spider = None
     if crawl is not None:

@@ -75,12 +75,12 @@ class Exchange:
         *,
         flush: float,
         ttl: float,
+        max_payload: int,
     ) -> None:
         self.outbox = Outbox()
         self.releases: list[str] = []
         self.rejects: list[tuple[str, str, str]] = []
         self.changes: Callable[[], list[tuple[str, str, str]]] = list
-        self.max_rejected = 4096
         self.failed_key = frontier.keys.failed
         self.exchanges = 0
         self.round_trip = 0.001
@@ -92,6 +92,7 @@ class Exchange:
         self._desk = desk
         self._spider = spider
         self._flush = flush
+        self._max_payload = max_payload
         self._beat_every = min(_BEAT, ttl / 4)
         self._wakeup = Wakeup(
             frontier.client,
@@ -227,7 +228,7 @@ class Exchange:
 
         release = add(self._frontier.release(releases)) if releases else None
         reject = (
-            add(self._frontier.reject(rejects, max_size=self.max_rejected))
+            add(self._frontier.reject(rejects, max_size=self._max_payload))
             if rejects
             else None
         )

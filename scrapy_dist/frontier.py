@@ -19,11 +19,10 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from redis.exceptions import NoScriptError, RedisError, ResponseError
 
 from scrapy_dist.exceptions import ConfigurationError, RedisUnavailable
+from scrapy_dist.keys import SETTINGS, Keys
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
-
-    from scrapy_dist.keys import Keys
 
 __all__ = [
     "APPLIED",
@@ -106,10 +105,10 @@ class Beat:
 
 @dataclass(frozen=True)
 class Lease:
-    """A request handed to this worker; *deaths* of workers that held it before."""
+    """A request handed to this worker; *suspect*: another one died or left with it."""
 
     id: str
-    deaths: int
+    suspect: bool
     payload: bytes
 
 
@@ -414,20 +413,23 @@ class Frontier:
 
     async def check_types(self) -> None:
         """Raise ConfigurationError if a key holds another type than the frontier's."""
-        expected = [(getattr(self.keys, name), kind) for name, kind in _TYPES.items()]
+        expected = [
+            (getattr(self.keys, name), setting, _TYPES[name])
+            for name, setting in SETTINGS
+        ]
         try:
             async with self.client.pipeline(transaction=False) as pipeline:
-                for key in [*(key for key, _ in expected), *self.seed_keys]:
+                for key in [*(key for key, _, _ in expected), *self.seed_keys]:
                     pipeline.type(key)
                 found = [kind.decode() for kind in await pipeline.execute()]
         except (RedisError, OSError) as e:
             raise RedisUnavailable(f"{type(e).__name__}: {e}") from e
-        for (key, kind), type_ in zip(expected, found, strict=False):
+        for (key, setting, kind), type_ in zip(expected, found, strict=False):
             if type_ not in ("none", kind):
                 raise ConfigurationError(
                     f"The key {key!r} in Redis is a {type_}; the frontier needs a {kind}."
-                    " Something else uses this name: delete or rename the key, or give"
-                    " the spider other keys (SCHEDULER_QUEUE_KEY, FRONTIER_..._KEY)."
+                    " Something else uses this name: delete or rename the key, or set"
+                    f" {setting} to another one."
                 )
         for key, type_ in zip(self.seed_keys, found[len(expected) :], strict=True):
             if type_ not in ("none", "list", "set", "zset"):
@@ -483,7 +485,7 @@ _TYPES = {
 
 def _parse_leases(raw: list[Any]) -> LeaseReply:
     leases = [
-        Lease(raw[i].decode("latin-1"), raw[i + 1], raw[i + 2])
+        Lease(raw[i].decode("latin-1"), bool(raw[i + 1]), raw[i + 2])
         for i in range(3, len(raw), 3)
     ]
     return LeaseReply(bool(raw[0]), raw[1], raw[2], leases)
@@ -491,7 +493,7 @@ def _parse_leases(raw: list[Any]) -> LeaseReply:
 
 def _parse_seeds(raw: list[Any]) -> SeedsReply:
     leases = [
-        Lease(raw[i].decode("latin-1"), 0, SEED + raw[i + 1])
+        Lease(raw[i].decode("latin-1"), suspect=False, payload=SEED + raw[i + 1])
         for i in range(2, len(raw), 2)
     ]
     return SeedsReply(bool(raw[0]), raw[1], leases)

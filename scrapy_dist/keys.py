@@ -34,9 +34,9 @@ class Keys:
         Raises ConfigurationError for a template that cannot be filled and for two
         templates that give the same key.
         """
-        names = {field: fill(settings, setting, spider) for field, setting in _SETTINGS}
+        names = {field: fill(settings, setting, spider) for field, setting in SETTINGS}
         owner: dict[str, str] = {}
-        for field, setting in _SETTINGS:
+        for field, setting in SETTINGS:
             other = owner.setdefault(names[field], setting)
             if other != setting:
                 raise ConfigurationError(
@@ -46,7 +46,8 @@ class Keys:
         return cls(**names)
 
 
-_SETTINGS = (
+#: Field of Keys and the setting that names it.
+SETTINGS = (
     ("requests", "SCHEDULER_QUEUE_KEY"),
     ("leases", "FRONTIER_LEASES_KEY"),
     ("leased", "FRONTIER_LEASED_KEY"),

@@ -44,7 +44,7 @@ class Ledger:
 
     def open(self, lease: Lease) -> Record:
         """A lease has arrived; it is held by its own request."""
-        record = Record(lease.id, suspect=lease.deaths > 0, holders=1)
+        record = Record(lease.id, suspect=lease.suspect, holders=1)
         self.records[lease.id] = record
         return record
 

@@ -76,6 +76,7 @@ class Options:
     outbox_limit: int
     local_fingerprints: int
     failed_limit: int
+    max_payload: int
     close_timeout: float
     concurrency: int
 
@@ -93,6 +94,7 @@ class Options:
             outbox_limit=int(number(settings, "FRONTIER_OUTBOX_LIMIT", least=1)),
             local_fingerprints=int(number(settings, "FRONTIER_LOCAL_FINGERPRINTS")),
             failed_limit=int(number(settings, "FRONTIER_FAILED_LIMIT", least=1)),
+            max_payload=int(number(settings, "FRONTIER_MAX_PAYLOAD", least=1)),
             close_timeout=number(settings, "FRONTIER_CLOSE_TIMEOUT"),
             concurrency=max(1, settings.getint("CONCURRENT_REQUESTS")),
         )

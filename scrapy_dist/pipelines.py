@@ -12,7 +12,7 @@ from scrapy_dist import connection, defaults, engine, pusher
 from scrapy_dist.exceptions import ConfigurationError
 from scrapy_dist.keys import fill_template
 from scrapy_dist.options import number
-from scrapy_dist.scheduler import Scheduler, deferred
+from scrapy_dist.scheduler import deferred
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -85,7 +85,7 @@ class RedisPipeline:
         key = fill_template(self.item_key(item, spider), "item_key()", spider.name)
         if isinstance(data, str):
             data = data.encode()
-        self._add(key, data)
+        self._queue(key, data)
         while self._waiting() >= self._limit and not engine.closing(self.crawler):
             await asyncio.sleep(_WAIT)
         return item
@@ -94,13 +94,13 @@ class RedisPipeline:
         """The key for *item*; override it to sort items into several lists."""
         return fill_template(self.key, "REDIS_ITEMS_KEY", spider.name)
 
-    def _add(self, key: str, data: bytes) -> None:
+    def _queue(self, key: str, data: bytes) -> None:
         if self._pusher is not None:
             self._pusher.add_item(key, data)
             return
-        scheduler: Scheduler = engine.scheduler(self.crawler)
-        scheduler.exchange.outbox.add_item(key, data)
-        scheduler.exchange.flush_soon()
+        exchange = engine.scheduler(self.crawler).exchange
+        exchange.outbox.add_item(key, data)
+        exchange.flush_soon()
 
     def _waiting(self) -> int:
         if self._pusher is not None:

@@ -15,7 +15,7 @@ from scrapy_dist.exceptions import RedisUnavailable
 from scrapy_dist.frontier import BATCH, Frontier
 from scrapy_dist.keys import Keys
 from scrapy_dist.options import Options
-from scrapy_dist.scheduler import Scheduler
+from scrapy_dist.scheduler import shares
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,7 +30,7 @@ _pushers: WeakKeyDictionary[Crawler, Pusher] = WeakKeyDictionary()
 
 def for_crawler(crawler: Crawler) -> Pusher | None:
     """The pusher of this process, or None where the frontier's exchange does its work."""
-    if isinstance(engine.scheduler(crawler), Scheduler):
+    if shares(type(engine.scheduler(crawler))):
         return None
     if crawler not in _pushers:
         _pushers[crawler] = Pusher(crawler)

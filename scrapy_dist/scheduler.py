@@ -43,7 +43,17 @@ SEED_MARK = "frontier_seed"
 
 def deferred(coroutine: Coroutine[Any, Any, None]) -> Deferred[None]:
     """What Scrapy waits for in ``open`` and ``close``."""
-    return Deferred.fromFuture(asyncio.ensure_future(coroutine))
+    # Scrapy 2.13 calls open() before its event loop runs.
+    loop = asyncio.get_event_loop()
+    return Deferred.fromFuture(asyncio.ensure_future(coroutine, loop=loop))
+
+
+def shares(scheduler_class: object) -> bool:
+    """Whether *scheduler_class* is ours.
+
+    ``issubclass`` does not tell: Scrapy's metaclass says yes to all schedulers.
+    """
+    return Scheduler in getattr(scheduler_class, "__mro__", ())
 
 
 class Scheduler(BaseScheduler):
@@ -165,6 +175,7 @@ class Scheduler(BaseScheduler):
             self.spider,
             flush=options.flush_interval,
             ttl=options.worker_ttl,
+            max_payload=options.max_payload,
         )
         self.desk.exchange = self.exchange
 
@@ -207,7 +218,7 @@ class Scheduler(BaseScheduler):
         records = self._records_to_stay(request)
         fingerprint = ""
         if not seed:
-            known = self._fingerprint(request, start and records is None)
+            known = self._fingerprint(request, start=start, stays=records is not None)
             if known is None:
                 return False
             fingerprint = known
@@ -291,8 +302,9 @@ class Scheduler(BaseScheduler):
             return self.desk.replaced(request) or self.desk.scraping()
         return self.desk.replaced(request)
 
-    def _fingerprint(self, request: Request, start: bool) -> str | None:
+    def _fingerprint(self, request: Request, *, start: bool, stays: bool) -> str | None:
         """The fingerprint to filter *request* by, '' for none, None for a duplicate."""
+        start = start and not stays
         if self._fingerprint_of is None:
             if not request.dont_filter and self.df.request_seen(request):
                 self._report_duplicate(request)
@@ -303,7 +315,11 @@ class Scheduler(BaseScheduler):
             fingerprint = self._fingerprint_of(request)
         else:
             fingerprint = ""
-        if fingerprint and not self.desk.recent.add(fingerprint):
+        # What belongs to a lease may be seen and crawled all the same, if it was claimed
+        # by that lease before a worker died: only Redis knows.
+        if stays or not fingerprint or self.desk.ledger.holds_suspect:
+            return fingerprint
+        if not self.desk.recent.add(fingerprint):
             self._report_duplicate(request)
             return None
         return fingerprint

@@ -14,7 +14,7 @@ from scrapy_dist import connection, defaults, engine
 from scrapy_dist.exceptions import BadSeed, ConfigurationError, FrontierError
 from scrapy_dist.keys import fill_template
 from scrapy_dist.options import flag, number
-from scrapy_dist.scheduler import SEED_MARK, Scheduler
+from scrapy_dist.scheduler import SEED_MARK, Scheduler, shares
 from scrapy_dist.seeds import SeedRules, parse_seed
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ class RedisMixin:
 
     def _require_scheduler(self, crawler: Crawler) -> None:
         path = crawler.settings["SCHEDULER"]
-        if not issubclass(load_object(path), Scheduler):
+        if not shares(load_object(path)):
             raise ConfigurationError(
                 f"SCHEDULER = {path!r} cannot serve the seeds of spider {self.name!r}."
                 " Set SCHEDULER = 'scrapy_dist.scheduler.Scheduler', or"
