@@ -197,7 +197,7 @@ def test_page_that_kills_its_worker_takes_no_other_along(
         3,
         "poison",
         args={"url": f"{site.url}/tree/60/3/0"},
-        settings={**TTL, "FRONTIER_MAX_DELIVERIES": 1},
+        settings={**TTL, "FRONTIER_MAX_DELIVERIES": 2},
     )
     codes = sorted(worker.wait() for worker in workers)
     assert codes == [0, 1, 1]
@@ -217,13 +217,14 @@ def test_seed_of_a_killed_worker_is_crawled_by_another(project, site, redis_serv
     first = project.crawl("seeded", settings=TTL)
     with redis_server.client() as client:
         wait_for_workers(client, "seeded", 1)
-        seeds = [f"{site.url}/slow/3000/{n}" for n in range(5)]
+        seeds = [f"{site.url}/gate/all/page/{n}" for n in range(5)]
         client.lpush("seeded:start_urls", *seeds)
         wait_until(lambda: site.hits().total() == 5, "all seeds in work")
         second = project.crawl("seeded", settings=TTL)
         wait_for_workers(client, "seeded", 2)
         first.kill()
-        expected = {f"/slow/3000/{n}": 1 for n in range(5)}
+        site.open_gate("all")
+        expected = {f"/gate/all/page/{n}": 1 for n in range(5)}
         wait_until(lambda: len(project.records()) == 5, "all pages")
         second.interrupt()
         assert second.wait() == 0

@@ -141,11 +141,12 @@ def test_planted_requests_are_set_aside_and_the_crawl_completes(
     for letter in letters:
         assert letter["kind"] == b"request"
         assert len(letter["reason"]) > 10
-    found = {letter["payload"] for letter in letters}
-    small = {payload for payload in payloads if len(payload) < 1_000_000}
-    assert small - found == set()
+    # Long ones may be shortened.
+    found = {letter["payload"][:200] for letter in letters}
+    assert {payload[:200] for payload in payloads} - found == set()
 
 
+@pytest.mark.parametrize("first_id", [1, 0x7000000000])
 def test_garbage_planted_while_they_crawl(project, site, redis_server, no_leaked_keys):
     project.spider(VICTIM)
     site.delay(30)
@@ -156,15 +157,16 @@ def test_garbage_planted_while_they_crawl(project, site, redis_server, no_leaked
     wait_until(lambda: site.hits().total() >= 10, "ten pages")
     with redis_server.client() as client:
         for n, payload in enumerate(payloads):
-            # Order ids that are in use, or will be: a stranger knows no better.
-            member = f"{n + 1:016x}".encode() + payload
+            # 1, 2, 3 … are in use, or will be: a stranger knows no better.
+            member = f"{first_id + n:016x}".encode() + payload
             client.zadd("victim:requests", {member: -1000})
         assert_finished(workers)
         letters = failed(client, "victim")
 
     assert site.hits() == tree_pages(120, 3)
     assert Counter(project.recorded("path")) == tree_pages(120, 3)
-    assert len(letters) == len(payloads)
+    if first_id != 1:  # else one may take the place of another
+        assert len(letters) == len(payloads)
     assert not (project.folder / "hacked").exists()
 
 
