@@ -147,7 +147,9 @@ def test_planted_requests_are_set_aside_and_the_crawl_completes(
 
 
 @pytest.mark.parametrize("first_id", [1, 0x7000000000])
-def test_garbage_planted_while_they_crawl(project, site, redis_server, no_leaked_keys):
+def test_garbage_planted_while_they_crawl(
+    project, site, redis_server, no_leaked_keys, first_id
+):
     project.spider(VICTIM)
     site.delay(30)
     workers = start_together(
