@@ -267,6 +267,7 @@ class Desk:
     def confirmed(self, numbered: Numbered, filtered: Sequence[Request]) -> None:
         """Redis has stored a commit; *filtered* were duplicates."""
         self.ledger.close(numbered.commit.acks)
+        self._count("redis", len(numbered.requests) - len(filtered))
         for request in filtered:
             self._report_duplicate(request)
             engine.report_dropped(self._crawler, request)
@@ -332,9 +333,16 @@ class Desk:
 
     def _push_kept(self, request: Request, records: Records) -> None:
         self._kept_count += 1
+        self._count("memory", 1)
         heapq.heappush(
             self._kept, (-request.priority, self._kept_count, request, records)
         )
+
+    def _count(self, queue: str, count: int) -> None:
+        if count:
+            stats = self._crawler.stats
+            stats.inc_value("scheduler/enqueued", count)
+            stats.inc_value(f"scheduler/enqueued/{queue}", count)
 
     def _settle(self, record: Record) -> None:
         if record.id not in self.ledger.records:

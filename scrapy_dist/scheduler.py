@@ -227,8 +227,6 @@ class Scheduler(BaseScheduler):
             records = self._store(request, fingerprint)
         if records is not None:
             self.desk.keep(request, records, fingerprint)
-            self.stats.inc_value("scheduler/enqueued/memory")
-        self.stats.inc_value("scheduler/enqueued")
         if len(self.desk) == 0 and self.desk.wanted() > 0:
             self.exchange.request()
         else:
@@ -343,7 +341,6 @@ class Scheduler(BaseScheduler):
         self.exchange.outbox.add_request(
             NewRequest(payload, self._score(request), fingerprint), request
         )
-        self.stats.inc_value("scheduler/enqueued/redis")
         return None
 
     def _report_duplicate(self, request: Request) -> None:

@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from scrapy import Request
+from scrapy.exceptions import CloseSpider
 from scrapy.spiders import CrawlSpider, SitemapSpider, Spider
-from scrapy.utils.misc import load_object
 
 from scrapy_dist import connection, defaults, engine
 from scrapy_dist.exceptions import BadSeed, ConfigurationError, FrontierError
@@ -80,7 +80,6 @@ class RedisMixin:
         self.seed_idle_limit = self.max_idle_time or None
         for name in ("REDIS_START_URLS_AS_SET", "REDIS_START_URLS_AS_ZSET"):
             flag(settings, name)  # the type of the key decides; the value is checked
-        self._require_scheduler(crawler)
 
     def _batch_size(self, crawler: Crawler) -> int:
         size: object = self.redis_batch_size
@@ -113,15 +112,6 @@ class RedisMixin:
             )
         return result
 
-    def _require_scheduler(self, crawler: Crawler) -> None:
-        path = crawler.settings["SCHEDULER"]
-        if not shares(load_object(path)):
-            raise ConfigurationError(
-                f"SCHEDULER = {path!r} cannot serve the seeds of spider {self.name!r}."
-                " Set SCHEDULER = 'scrapy_dist.scheduler.Scheduler', or"
-                " ADDONS = {'scrapy_dist.Addon': 500}."
-            )
-
     @property
     def server(self) -> redis.Redis:
         """A synchronous client for your own use; it blocks the event loop while it waits."""
@@ -135,6 +125,16 @@ class RedisMixin:
 
     async def start(self) -> AsyncIterator[Any]:
         """Requests for seeds, as they come; for a SitemapSpider its sitemaps first."""
+        if not shares(type(self._scheduler)):
+            logger.error(
+                "SCHEDULER = %r cannot serve the seeds of spider %r. Set SCHEDULER ="
+                " 'scrapy_dist.scheduler.Scheduler', or ADDONS ="
+                " {'scrapy_dist.Addon': 500}.",
+                self.crawler.settings["SCHEDULER"],
+                self.name,
+                extra={"spider": self},
+            )
+            raise CloseSpider("configuration_error")
         if isinstance(self, SitemapSpider):
             async for request in super().start():  # type: ignore[misc]
                 yield request
