@@ -85,7 +85,8 @@ FRONTIER_FAILED_KEY: str = "%(spider)s:failed"
 
 #: Seconds of silence after which a worker is dead and loses its leases.
 FRONTIER_WORKER_TTL: float = 60.0
-#: How often a request is handed out again after its worker died; then it fails.
+#: Deaths of workers that held a request after which it has failed: with 1 it is not
+#: handed out again.
 FRONTIER_MAX_DELIVERIES: int = 3
 #: Seconds from the first unsent change to the exchange that sends it.
 FRONTIER_FLUSH_INTERVAL: float = 0.03

@@ -86,7 +86,8 @@ class Pusher:
                     self._stopping.wait(), self.options.flush_interval
                 )
             except (TimeoutError, asyncio.TimeoutError):
-                await self._send()
+                while not await self._send() and not self._warned:
+                    pass
 
     async def _send(self) -> bool:
         self._changed += self.changes()
