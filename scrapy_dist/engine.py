@@ -11,7 +11,7 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, Any
 
-from scrapy import signals
+from scrapy import signals, version_info
 from scrapy.utils.reactor import is_asyncio_reactor_installed
 
 from scrapy_dist.exceptions import ConfigurationError, FrontierError
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 
 logger = logging.getLogger("scrapy_dist")
+
+#: Whether pipelines' open_spider() may be a coroutine; before, it is a Deferred.
+PIPELINES_AWAIT = version_info >= (2, 14)
 
 
 def _slot(crawler: Crawler) -> Any:

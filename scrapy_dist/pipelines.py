@@ -15,7 +15,7 @@ from scrapy_dist.options import number
 from scrapy_dist.scheduler import deferred
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Coroutine
 
     import redis
     from scrapy import Spider
@@ -73,9 +73,16 @@ class RedisPipeline:
             self._server = connection.get_redis_from_settings(self.crawler.settings)
         return self._server
 
-    def open_spider(self, spider: Spider | None = None) -> Deferred[None] | None:
+    def open_spider(
+        self, spider: Spider | None = None
+    ) -> Coroutine[Any, Any, None] | Deferred[None]:
+        opening = self._open()
+        return opening if engine.PIPELINES_AWAIT else deferred(opening)
+
+    async def _open(self) -> None:
         self._pusher = pusher.for_crawler(self.crawler)
-        return deferred(self._pusher.open()) if self._pusher else None
+        if self._pusher is not None:
+            await self._pusher.open()
 
     async def process_item(self, item: Any, spider: Spider | None = None) -> Any:
         """Queue *item*; waits only while Redis does not take what is there already."""
@@ -104,5 +111,5 @@ class RedisPipeline:
 
     def _waiting(self) -> int:
         if self._pusher is not None:
-            return len(self._pusher)
+            return self._pusher.waiting
         return len(engine.scheduler(self.crawler).exchange.outbox)

@@ -54,7 +54,9 @@ class Pusher:
         self._stopping = asyncio.Event()
         self._warned = False
 
-    def __len__(self) -> int:
+    @property
+    def waiting(self) -> int:
+        """Items that Redis does not have."""
         return len(self._items)
 
     def add_item(self, key: str, data: bytes) -> None:
