@@ -197,7 +197,7 @@ class Scheduler(BaseScheduler):
             )
         logger.info(
             "Frontier at %s, key %s: %d pending, %d other worker(s)",
-            connection.describe(self.crawler.settings),
+            connection.describe(self.client),
             self.frontier.keys.requests,
             joined.pending,
             joined.others,
