@@ -74,6 +74,8 @@ FRONTIER_LEASES_KEY: str = "%(spider)s:leases"
 FRONTIER_LEASED_KEY: str = "%(spider)s:leased"
 #: Key of the suspects.
 FRONTIER_SUSPECTS_KEY: str = "%(spider)s:suspects"
+#: Key of the fingerprints of this crawl's start requests.
+FRONTIER_STARTED_KEY: str = "%(spider)s:started"
 #: Key of the workers' last beats.
 FRONTIER_WORKERS_KEY: str = "%(spider)s:workers"
 #: Key of what the frontier knows of itself and of its workers.

@@ -251,9 +251,9 @@ class Exchange:
         started = time.monotonic()
         try:
             await self._frontier.exchange(calls)
-        except RedisUnavailable:
-            if claims:
-                desk.claimed([])
+            verdicts = [] if claim is None else claim.reply()
+        except (RedisUnavailable, ResponseError):
+            desk.claimed([])
             raise
         if self._arm_timer is not None:
             self._arm_timer.cancel()
@@ -263,10 +263,9 @@ class Exchange:
         self.round_trip += 0.2 * (self._last - started - self.round_trip)
         self.exchanges += 1
         self._answered()
-        self._stats_sent = []
+        del self._stats_sent[: len(stats)]
 
-        if claim is not None:
-            desk.claimed(claim.reply())
+        desk.claimed(verdicts)
         if release is not None:
             release.reply()
             del self.releases[: len(releases)]

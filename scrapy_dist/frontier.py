@@ -52,12 +52,19 @@ BATCH = 100
 #: earlier commit of this worker is missing (Redis was rolled back).
 APPLIED, REPEATED, GONE, GAP = 1, 2, 0, -1
 
+#: In front of a payload: it is a seed as it was pushed.
 SEED = b"\x00"
+#: In front of the fingerprint of a start request that is not to be filtered.
+START = "!"
 
 
 @dataclass(frozen=True)
 class NewRequest:
-    """A request for the frontier; *fingerprint* '' means: do not filter."""
+    """A request for the frontier.
+
+    *fingerprint* '' means: do not filter; with START in front: a start request, taken
+    once per crawl even if an earlier crawl has seen it.
+    """
 
     payload: bytes
     score: float
@@ -201,8 +208,14 @@ class Frontier:
 
     # The protocol
 
-    def register(self, facts: str, *, commit: int, flush: bool = False) -> Call[Joined]:
-        """Join the frontier; *facts* tell people who this worker is."""
+    def register(
+        self, facts: str, *, commit: int, flush: bool = False, persist: bool = False
+    ) -> Call[Joined]:
+        """Join the frontier; *facts* tell people who this worker is.
+
+        *flush*: delete what an earlier crawl left, if nobody else is here. *persist*:
+        keep the fingerprints of a finished crawl.
+        """
         self.name = facts
         return Call(
             "register",
@@ -214,6 +227,7 @@ class Frontier:
                 self._present_ms,
                 "1" if flush else "",
                 self._ttl_ms,
+                "1" if persist else "",
             ),
             lambda raw: Joined(*raw),
         )
@@ -252,7 +266,7 @@ class Frontier:
         for request in commit.requests:
             args += (request.fingerprint, request.score, request.payload)
         for key, data in commit.items:
-            args += (7 + item_keys.index(key), data)
+            args += (8 + item_keys.index(key), data)
         args += commit.acks
         return Call(
             "commit",
@@ -263,6 +277,7 @@ class Frontier:
                 k.leased,
                 k.workers,
                 k.state,
+                k.started,
                 *item_keys,
             ),
             args,
@@ -279,7 +294,7 @@ class Frontier:
             args += (fingerprint, len(leases), *leases)
         return Call(
             "claim",
-            (self.keys.dupefilter, self.keys.leased),
+            (self.keys.dupefilter, self.keys.leased, self.keys.started),
             args,
             lambda raw: [bool(new) for new in raw],
         )
@@ -334,15 +349,20 @@ class Frontier:
             lambda raw: Drained(raw[0], raw[1], raw[2], raw[3], raw[4] / 1000),
         )
 
-    def leave(self, *, finished: bool) -> Call[bool]:
+    def leave(self, *, finished: bool, persist: bool = False) -> Call[bool]:
         """Go; true if this was the last one out and the frontier was deleted.
 
-        *finished*: the crawl has ended by itself and is not to be kept.
+        *finished*: the crawl has ended by itself. *persist*: it is to be kept.
         """
         return Call(
             "leave",
             self._all_keys(),
-            (self.worker, "1" if finished else "", self._present_ms),
+            (
+                self.worker,
+                "1" if finished else "",
+                self._present_ms,
+                "1" if persist else "",
+            ),
             bool,
         )
 
@@ -402,10 +422,10 @@ class Frontier:
             await pipeline.execute()
 
     async def leases_held(self) -> list[str]:
-        """Order ids that Redis holds for this worker, at most ten batches."""
+        """Order ids that Redis holds for this worker."""
         try:
             ids: list[Any] = await self.client.zrangebyscore(
-                self.keys.leases, self.worker, self.worker, start=0, num=10 * BATCH
+                self.keys.leases, self.worker, self.worker
             )
         except (RedisError, OSError) as e:
             raise RedisUnavailable(f"{type(e).__name__}: {e}") from e
@@ -450,6 +470,7 @@ class Frontier:
             k.leased,
             k.dupefilter,
             k.stats,
+            k.started,
         )
 
 
@@ -475,6 +496,7 @@ _TYPES = {
     "leases": "zset",
     "leased": "hash",
     "dupefilter": "set",
+    "started": "set",
     "workers": "zset",
     "state": "hash",
     "failed": "stream",

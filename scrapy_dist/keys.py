@@ -21,6 +21,7 @@ class Keys:
     leased: str
     suspects: str
     dupefilter: str
+    started: str
     workers: str
     state: str
     failed: str
@@ -53,6 +54,7 @@ SETTINGS = (
     ("leased", "FRONTIER_LEASED_KEY"),
     ("suspects", "FRONTIER_SUSPECTS_KEY"),
     ("dupefilter", "SCHEDULER_DUPEFILTER_KEY"),
+    ("started", "FRONTIER_STARTED_KEY"),
     ("workers", "FRONTIER_WORKERS_KEY"),
     ("state", "FRONTIER_STATE_KEY"),
     ("failed", "FRONTIER_FAILED_KEY"),

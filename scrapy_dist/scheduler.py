@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 import socket
+import time
 from typing import TYPE_CHECKING, Any
 
 from scrapy import signals
@@ -20,7 +21,7 @@ from scrapy_dist.desk import Desk
 from scrapy_dist.dupefilter import RFPDupeFilter
 from scrapy_dist.exceptions import FrontierError, RedisUnavailable, Unserializable
 from scrapy_dist.exchange import Exchange
-from scrapy_dist.frontier import Drained, Frontier, NewRequest
+from scrapy_dist.frontier import START, Drained, Frontier, NewRequest
 from scrapy_dist.keys import Keys
 from scrapy_dist.options import Options
 from scrapy_dist.payload import PayloadCodec
@@ -151,6 +152,7 @@ class Scheduler(BaseScheduler):
         if take_changes is not None:
             self.exchange.changes = take_changes
         self.crawler.signals.connect(self._say_goodbye, signal=signals.spider_closed)
+        self._opened_at = time.monotonic()
         self.exchange.start()
 
     def _make_desk(self, codec: PayloadCodec) -> None:
@@ -184,6 +186,7 @@ class Scheduler(BaseScheduler):
             f"{socket.gethostname()}:{os.getpid()}",
             commit=0,
             flush=self.options.flush_on_start,
+            persist=self.options.persist,
         )
         await self.frontier.exchange([call])
         joined = call.reply()
@@ -271,8 +274,9 @@ class Scheduler(BaseScheduler):
         await self.exchange.stop()
         self.desk.give_back()
         if await self.exchange.finish(self.options.close_timeout):
-            finished = reason == "finished" and not self.options.persist
-            call = self.frontier.leave(finished=finished)
+            call = self.frontier.leave(
+                finished=reason == "finished", persist=self.options.persist
+            )
             await self.frontier.exchange([call])
             self._cleared = call.reply()
         self.stats.set_value("frontier/exchanges", self.exchange.exchanges)
@@ -308,8 +312,10 @@ class Scheduler(BaseScheduler):
                 self._report_duplicate(request)
                 return None
             # Every worker runs Spider.start(); one of them may crawl what it yields.
-            fingerprint = self._default_fingerprint(request) if start else ""
-        elif start or not request.dont_filter:
+            fingerprint = START + self._default_fingerprint(request) if start else ""
+        elif start and request.dont_filter:
+            fingerprint = START + self._fingerprint_of(request)
+        elif not request.dont_filter:
             fingerprint = self._fingerprint_of(request)
         else:
             fingerprint = ""
@@ -320,6 +326,8 @@ class Scheduler(BaseScheduler):
         if not self.desk.recent.add(fingerprint):
             self._report_duplicate(request)
             return None
+        if start:
+            self.desk.recent.add(fingerprint.removeprefix(START))
         return fingerprint
 
     def _store(self, request: Request, fingerprint: str) -> Records | None:
@@ -357,8 +365,10 @@ class Scheduler(BaseScheduler):
             return None
         if len(self.exchange.outbox) or not self.desk.is_empty():
             return None  # something came while the reply was on its way
-        if state.idle < limit:
-            return limit - state.idle
+        # A worker that has just come counts from then.
+        idle = min(state.idle, time.monotonic() - self._opened_at)
+        if idle < limit:
+            return limit - idle
         self._drained = True
         self._seeds_ready.set()
         engine.wake(self.crawler)

@@ -3,17 +3,22 @@
 -- A claim is kept with its leases. Whoever is handed such a lease again, after a death,
 -- finds the fingerprint seen but claimed by the lease, and may follow it once more.
 --
--- KEYS  1 dupefilter (set)  2 leased (hash)
--- ARGV  for each request: fingerprint, number of its leases, their order ids
+-- KEYS  1 dupefilter (set)  2 leased (hash)  3 started (set)
+-- ARGV  for each request: fingerprint ('!…' = a start request), number of its leases,
+--       their order ids
 -- Reply for each request 1 (crawl it) or 0 (a duplicate)
 -- Cost  O(ARGV)
 redis.call('SCARD', KEYS[1])
 redis.call('HLEN', KEYS[2])
+redis.call('SCARD', KEYS[3])
 local reply, at = {}, 1
 while at < #ARGV do
-  local fingerprint, leases = ARGV[at], tonumber(ARGV[at + 1])
+  local set, fingerprint, leases = KEYS[1], ARGV[at], tonumber(ARGV[at + 1])
+  if fingerprint:byte(1) == 33 then -- '!'
+    set, fingerprint = KEYS[3], fingerprint:sub(2)
+  end
   local claim = redis.sha1hex(fingerprint):sub(1, 16)
-  local seen = redis.call('SISMEMBER', KEYS[1], fingerprint) == 1
+  local seen = redis.call('SISMEMBER', set, fingerprint) == 1
   local open = not seen
   for i = at + 2, at + 1 + leases do
     local entry = redis.call('HGET', KEYS[2], ARGV[i])
@@ -27,7 +32,7 @@ while at < #ARGV do
     end
   end
   if not seen then
-    redis.call('SADD', KEYS[1], fingerprint)
+    redis.call('SADD', set, fingerprint)
   end
   reply[#reply + 1] = open and 1 or 0
   at = at + 2 + leases

@@ -1,10 +1,11 @@
 -- Store what a worker produced, then acknowledge what it has finished.
 --
 -- KEYS  1 requests (zset)  2 dupefilter (set)  3 leases (zset)  4 leased (hash)
---       5 workers (zset)  6 state (hash)  7… keys of items (list)
+--       5 workers (zset)  6 state (hash)  7 started (set)  8… keys of items (list)
 -- ARGV  1 worker number  2 number of this commit  3 '1': newest first (LIFO)
 --       4 requests  5 items  6 acks, then
---       requests: fingerprint ('' = do not filter), score, payload
+--       requests: fingerprint ('' = do not filter, '!…' = a start request, to be taken
+--       once per crawl), score, payload
 --       items: index of their key in KEYS, data        acks: order id
 -- Reply outcome (1 done, 2 was done before, 0 unknown worker, -1 an earlier commit is
 --       missing), acks that were not this worker's, positions of filtered requests
@@ -16,7 +17,8 @@ for _, key in ipairs({KEYS[1], KEYS[3]}) do
 end
 redis.call('SCARD', KEYS[2])
 redis.call('HLEN', KEYS[4])
-for i = 7, #KEYS do
+redis.call('SCARD', KEYS[7])
+for i = 8, #KEYS do
   redis.call('LLEN', KEYS[i])
 end
 if not redis.call('ZSCORE', KEYS[5], worker) then
@@ -35,10 +37,12 @@ if requests == 0 and items == 0 then
 end
 
 local reply = {1, 0}
-local fingerprints, seen = {}, {}
+local fingerprints, seen, started = {}, {}, {}
 for i = 1, requests do
   local fingerprint = ARGV[4 + 3 * i]
-  if fingerprint ~= '' then
+  if fingerprint:byte(1) == 33 then -- '!'
+    seen[fingerprint] = redis.call('SISMEMBER', KEYS[7], fingerprint:sub(2)) == 1
+  elseif fingerprint ~= '' then
     fingerprints[#fingerprints + 1] = fingerprint
   end
 end
@@ -51,12 +55,17 @@ end
 local fresh, members, new = {}, {}, {}
 for i = 1, requests do
   local fingerprint = ARGV[4 + 3 * i]
-  if fingerprint ~= '' and seen[fingerprint] then
+  if seen[fingerprint] then
     reply[#reply + 1] = i - 1
   else
     fresh[#fresh + 1] = i
     if fingerprint ~= '' then
       seen[fingerprint] = true
+      if fingerprint:byte(1) == 33 then
+        fingerprint = fingerprint:sub(2)
+        started[#started + 1] = fingerprint
+        seen[fingerprint] = true
+      end
       new[#new + 1] = fingerprint
     end
   end
@@ -72,6 +81,9 @@ if #fresh > 0 then
 end
 if #new > 0 then
   redis.call('SADD', KEYS[2], unpack(new))
+end
+if #started > 0 then
+  redis.call('SADD', KEYS[7], unpack(started))
 end
 
 local at = 6 + 3 * requests

@@ -1,9 +1,11 @@
--- A worker leaves. The last one out of a finished crawl deletes the frontier.
+-- A worker leaves. The last one out of a finished crawl deletes the frontier, or, if it
+-- is to be kept, marks it finished.
 --
 -- KEYS  1 workers (zset)  2 state (hash)  3 requests (zset)  4 suspects (zset)
 --       5 leases (zset)  6 leased (hash)  7 dupefilter (set)  8 stats (hash)
--- ARGV  1 worker number  2 '1': the crawl has finished and is not to be kept
---       3 ms of silence after which another worker is not counted as present
+--       9 started (set)
+-- ARGV  1 worker number  2 '1': the crawl has finished  3 ms of silence after which
+--       another worker is not counted as present  4 '1': keep a finished crawl
 -- Reply 1 if the frontier was deleted
 -- Cost  O(log workers)
 local now = redis.call('TIME')
@@ -15,10 +17,10 @@ redis.call('ZREM', KEYS[1], ARGV[1])
 if ARGV[2] ~= '1' or left > 0 then
   return 0
 end
-if redis.call('ZCOUNT', KEYS[1], '(' .. now - ARGV[3], '+inf') > 0 then
+if ARGV[4] == '1' or redis.call('ZCOUNT', KEYS[1], '(' .. now - ARGV[3], '+inf') > 0 then
   redis.call('HSET', KEYS[2], 'finished', '1')
   return 0
 end
 redis.call('UNLINK', KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7],
-  KEYS[8])
+  KEYS[8], KEYS[9])
 return 1

@@ -2,10 +2,11 @@
 --
 -- KEYS  1 workers (zset)  2 state (hash)  3 requests (zset)  4 suspects (zset)
 --       5 leases (zset)  6 leased (hash)  7 dupefilter (set)  8 stats (hash)
+--       9 started (set)
 -- ARGV  1 worker number  2 facts for people  3 number of the last commit
 --       4 ms of silence after which another worker is not counted as present
 --       5 '1': delete what an earlier crawl left, if no other worker is present
---       6 ms of silence after which a worker is dead
+--       6 ms of silence after which a worker is dead  7 '1': keep a finished crawl
 -- Reply others present, outcome (0 joined, 1 cleared first, 2 flush refused), pending
 -- Cost  O(log workers)
 local now = redis.call('TIME')
@@ -15,6 +16,7 @@ local left = redis.call('ZCARD', KEYS[3]) + redis.call('ZCARD', KEYS[4])
 redis.call('HLEN', KEYS[6])
 redis.call('SCARD', KEYS[7])
 redis.call('HLEN', KEYS[8])
+redis.call('SCARD', KEYS[9])
 local others = redis.call('ZCOUNT', KEYS[1], '(' .. now - ARGV[4], '+inf')
 if redis.call('ZSCORE', KEYS[1], ARGV[1]) then
   others = others - 1
@@ -22,15 +24,16 @@ end
 -- A finished crawl that nobody could clear: its last worker was killed, not closed.
 local finished = left == 0 and redis.call('HGET', KEYS[2], 'finished')
 local outcome = 0
-if ARGV[5] == '1' or finished then
-  if others <= 0 then
-    redis.call('UNLINK', KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6],
-      KEYS[7], KEYS[8])
-    left = 0
-    outcome = 1
-  elseif ARGV[5] == '1' then
-    outcome = 2
-  end
+if others > 0 then
+  outcome = ARGV[5] == '1' and 2 or 0
+elseif ARGV[5] == '1' or (finished and ARGV[7] ~= '1') then
+  redis.call('UNLINK', KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7],
+    KEYS[8], KEYS[9])
+  outcome = 1
+elseif finished then
+  -- A new crawl on kept fingerprints: its start requests are taken once more.
+  redis.call('UNLINK', KEYS[9])
+  redis.call('HDEL', KEYS[2], 'finished')
 end
 local newest = redis.call('ZREVRANGE', KEYS[1], 0, 0, 'WITHSCORES')[2]
 if newest and now - newest > tonumber(ARGV[6]) then
