@@ -511,11 +511,14 @@ def test_unserializable_requests_are_crawled_from_memory(
     project, site, no_leaked_keys, frontier
 ):
     project.spider(UNSERIALIZABLE)
-    workers = [
-        project.crawl("unserializable", args={"url": site.url}, frontier=frontier)
-    ]
-    if frontier == "classic":
-        workers.append(project.crawl("unserializable", args={"url": site.url}))
+    workers = start_together(
+        project,
+        site,
+        1 if frontier == "memory" else 2,
+        "unserializable",
+        args={"url": site.url},
+        frontier=frontier,
+    )
     assert_finished(workers)
 
     kinds = ("lambda", "file", "plain", "child")
