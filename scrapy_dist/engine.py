@@ -106,7 +106,7 @@ def fail_start(
     engine = vars(crawler).get("_engine") or vars(crawler).get("engine")
     if engine is not None:
         engine.spider = None
-    # Before Scrapy 2.19 the exit code is 0 if there was a spider at all.
+    # Older versions of Scrapy exit with 0 if there was a spider at all.
     crawler.spider = None
     if crawl is not None:
         crawl.add_done_callback(lambda task: task.cancelled() or task.exception())
