@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 
 import pytest
@@ -272,3 +273,36 @@ def test_login_of_a_killed_worker_is_done_again(project, site, no_leaked_keys):
     assert set(project.recorded("path")) == {f"/members/{n}" for n in range(21)}
     assert set(project.recorded("status")) == {200}
     assert site.hits()["/login"] == 2
+
+
+def test_redirect_of_a_killed_worker_is_followed_again(project, site, no_leaked_keys):
+    """Also by a worker that has itself met the target, as a duplicate."""
+    project.spider(FOLLOW)
+    site.delay(50)
+    target = "/gate/g/page/x"
+    redirect = f"/redirect/302{target}"
+    other = f"/gate/second{target}"
+    links = ",".join(path[1:].replace("/", "~") for path in (redirect, other))
+    first, second = start_together(
+        project,
+        site,
+        2,
+        "follow",
+        args={"url": f"{site.url}/links/{links}"},
+        settings={**TTL, "CONCURRENT_REQUESTS": 1},
+    )
+    wait_until(lambda: {target, other} <= set(site.hits()), "one at each gate")
+    holder = site.first(target).agent
+    assert site.first(other).agent != holder
+    dead, alive = (first, second) if first.agent == holder else (second, first)
+    site.open_gate("second")
+    wait_until(lambda: other in project.recorded("path"), "the duplicate is met")
+    time.sleep(0.5)  # and sent
+    dead.kill()
+    site.open_gate("g")
+    assert_finished([alive])
+
+    expected = {f"/links/{links}": 1, other: 1, target: 1, "/page/x": 1}
+    assert Counter(project.recorded("path")) == expected
+    assert site.hits()[redirect] == 2
+    assert site.hits()[target] == 2

@@ -113,6 +113,9 @@ def hostile_payloads(url: str) -> dict[str, bytes]:
     }
 
 
+#: The first of many order ids that no crawl here comes to.
+UNUSED_ID = 0x7000000000
+
 MEMBERS_WITHOUT_ORDER = (b"", b"x", b"0000000000", b"zzzzzzzzzzzzzzzz{}", b"\xff" * 40)
 
 
@@ -124,7 +127,7 @@ def test_planted_requests_are_set_aside_and_the_crawl_completes(
     payloads = list(hostile_payloads(site.url).values())
     with redis_server.client() as client:
         for n, payload in enumerate(payloads):
-            order = f"{n + 1:016x}".encode()
+            order = f"{UNUSED_ID + n:016x}".encode()
             client.zadd(f"victim:{key}", {order + payload: n % 5 - 2})
         for score, member in enumerate(MEMBERS_WITHOUT_ORDER):
             client.zadd(f"victim:{key}", {member: score})
@@ -146,7 +149,7 @@ def test_planted_requests_are_set_aside_and_the_crawl_completes(
     assert {payload[:200] for payload in payloads} - found == set()
 
 
-@pytest.mark.parametrize("first_id", [1, 0x7000000000])
+@pytest.mark.parametrize("first_id", [1, UNUSED_ID])
 def test_garbage_planted_while_they_crawl(
     project, site, redis_server, no_leaked_keys, first_id
 ):
