@@ -1,0 +1,88 @@
+"""Fails on the Scrapy version that changes a private name used in engine.py."""
+
+from __future__ import annotations
+
+from tests.support.project import assert_finished
+
+SPIDER = """
+import time
+
+from scrapy import signals
+from scrapy_dist import engine
+
+
+class Private(Spider):
+    name = "private"
+
+    @classmethod
+    def from_crawler(cls, crawler, *args, **kwargs):
+        spider = super().from_crawler(crawler, *args, **kwargs)
+        crawler.signals.connect(spider.scheduled, signals.request_scheduled)
+        crawler.signals.connect(spider.dropped, signals.request_dropped)
+        crawler.signals.connect(spider.idle, signals.spider_idle)
+        return spider
+
+    async def start(self):
+        self.woken = None
+        self.first = Request(self.url + "/redirect/302/page/target")
+        yield self.first
+
+    def scheduled(self, request):
+        if "redirect_urls" in request.meta:
+            [old] = [r for r in engine.in_progress(self.crawler)]
+            record(
+                self,
+                what="replaced",
+                same=old.url == self.first.url,
+                left=engine.left_downloader(self.crawler, old),
+                scraped=old in engine.in_scraper(self.crawler),
+            )
+
+    def dropped(self, request):
+        record(self, what="dropped", url=request.url)
+
+    def parse(self, response):
+        record(
+            self,
+            what="parsed",
+            in_progress=response.request in engine.in_progress(self.crawler),
+            in_scraper=response.request in engine.in_scraper(self.crawler),
+            left=engine.left_downloader(self.crawler, response.request),
+            scheduler=type(engine.scheduler(self.crawler)).__name__,
+            closing=engine.closing(self.crawler),
+        )
+        engine.report_dropped(self.crawler, Request("http://dropped.example"))
+
+    def idle(self):
+        if self.woken is None:
+            self.woken = time.monotonic()
+            asyncio.get_running_loop().call_later(0.1, engine.wake, self.crawler)
+            raise DontCloseSpider
+        record(self, what="idle again", soon=time.monotonic() - self.woken < 3)
+
+    def closed(self, reason):
+        record(self, what="closed", closing=engine.closing(self.crawler))
+"""
+
+
+def test_private_names_of_scrapy_mean_what_they_meant(project, site):
+    project.spider("from scrapy.exceptions import DontCloseSpider\n" + SPIDER)
+    worker = project.crawl("private", args={"url": site.url}, frontier="memory")
+    assert_finished([worker])
+
+    agent = {"worker": worker.agent}
+    assert project.records() == [
+        {"what": "replaced", "same": True, "left": True, "scraped": False, **agent},
+        {
+            "what": "parsed",
+            "in_progress": True,
+            "in_scraper": True,
+            "left": False,
+            "scheduler": "Scheduler",
+            "closing": False,
+            **agent,
+        },
+        {"what": "dropped", "url": "http://dropped.example", **agent},
+        {"what": "idle again", "soon": True, **agent},
+        {"what": "closed", "closing": True, **agent},
+    ]
