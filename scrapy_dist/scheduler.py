@@ -9,6 +9,7 @@ import socket
 import time
 from typing import TYPE_CHECKING, Any
 
+from redis.exceptions import ResponseError
 from scrapy import signals
 from scrapy.core.scheduler import BaseScheduler
 from scrapy.dupefilters import BaseDupeFilter
@@ -274,15 +275,24 @@ class Scheduler(BaseScheduler):
         await self.exchange.stop()
         self.desk.give_back()
         if await self.exchange.finish(self.options.close_timeout):
-            call = self.frontier.leave(
-                finished=reason == "finished", persist=self.options.persist
-            )
-            await self.frontier.exchange([call])
-            self._cleared = call.reply()
+            await self._leave(finished=reason == "finished")
         self.stats.set_value("frontier/exchanges", self.exchange.exchanges)
         closing = self.df.close(reason) if hasattr(self.df, "close") else None
         if closing is not None:
             await closing.asFuture(asyncio.get_running_loop())
+
+    async def _leave(self, *, finished: bool) -> None:
+        call = self.frontier.leave(finished=finished, persist=self.options.persist)
+        try:
+            await self.frontier.exchange([call])
+            self._cleared = call.reply()
+        except (RedisUnavailable, ResponseError) as e:
+            # Nothing is lost: it holds no lease, and will count as dead.
+            logger.warning(
+                "Redis does not know that this worker has left: %s",
+                e,
+                extra={"spider": self.spider},
+            )
 
     async def _say_goodbye(self) -> None:
         """Deliver the last stats, unless they were deleted with the frontier."""
