@@ -14,6 +14,7 @@
 from __future__ import annotations
 
 import fnmatch
+import signal
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +27,10 @@ from tests.support.site import Site
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # So a shell starts its background jobs, and the processes of the tests inherit it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 #: Keys that outlive a crawl on purpose.
 KEPT_KEYS = ("*:failed", "*:items")

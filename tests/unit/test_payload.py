@@ -298,13 +298,12 @@ def test_the_method_of_the_class_is_called_whatever_the_spider_has_of_its_name(
     assert again.callback.__func__ is Books.parse_item
 
 
-def test_the_mark_of_start_requests_is_not_stored(codec):
+def test_the_mark_of_start_requests_is_kept_for_callbacks(codec):
     request = Request(URL, meta={"is_start_request": True, "depth": 0})
 
     again = codec.decode(codec.encode(request))
 
-    assert again.meta == {"depth": 0}
-    assert request.meta == {"is_start_request": True, "depth": 0}
+    assert again.meta == {"is_start_request": True, "depth": 0}
 
 
 def test_a_payload_is_a_snapshot(codec):
