@@ -11,17 +11,16 @@ Quote medians and ratios: single figures of a busy machine mean nothing.
 from __future__ import annotations
 
 import argparse
-import asyncio
 import contextlib
 import json
 import statistics
 import tempfile
-import threading
 from pathlib import Path
 from typing import Any
 
 from tests.support.project import Project
-from tests.support.redis_server import RedisServer, free_port
+from tests.support.proxy import Proxy
+from tests.support.redis_server import RedisServer
 from tests.support.site import Site
 
 LINKS = 20
@@ -42,47 +41,16 @@ class Bench(Spider):
 """
 
 
-async def _pump(
-    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, delay: float
-) -> None:
-    """Pass bytes on, each chunk *delay* seconds late, in order."""
-    loop = asyncio.get_running_loop()
-    with contextlib.suppress(ConnectionError):
-        while chunk := await reader.read(1 << 16):
-            loop.call_later(delay, writer.write, chunk)
-    loop.call_later(delay, writer.close)
-
-
-async def _serve(port: int, target: int, delay: float) -> None:
-    async def connected(
-        reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-    ) -> None:
-        up_reader, up_writer = await asyncio.open_connection("127.0.0.1", target)
-        await asyncio.gather(
-            _pump(reader, up_writer, delay), _pump(up_reader, writer, delay)
-        )
-
-    server = await asyncio.start_server(connected, "127.0.0.1", port)
-    await server.serve_forever()
-
-
-def start_proxy(target: int, round_trip_ms: float) -> int:
-    """A port of loopback behind which *target* is *round_trip_ms* away."""
-    if not round_trip_ms:
-        return target
-    port = free_port()
-    delay = round_trip_ms / 2000
-    threading.Thread(
-        target=asyncio.run, args=(_serve(port, target, delay),), daemon=True
-    ).start()
-    return port
-
-
-def variants(server: RedisServer) -> dict[str, tuple[str, dict[str, Any]]]:
-    """Name -> frontier of the test project, settings."""
+def variants(
+    server: RedisServer, proxies: contextlib.ExitStack
+) -> dict[str, tuple[str, dict[str, Any]]]:
+    """Name -> frontier of the test project, settings; *proxies* ends what it needs."""
     runs: dict[str, tuple[str, dict[str, Any]]] = {"memory": ("memory", {})}
     for ms in DISTANCES:
-        url = f"redis://127.0.0.1:{start_proxy(server.port, ms)}/0"
+        url = server.url
+        if ms:
+            proxy = proxies.enter_context(Proxy(server.port, round_trip_ms=ms))
+            url = proxy.url(url)
         runs[f"frontier, {ms} ms"] = ("addon", {"REDIS_URL": url})
     with contextlib.suppress(ImportError):
         import scrapy_redis  # noqa: F401
@@ -133,12 +101,12 @@ def main() -> None:
     options = parser.parse_args()
     site = Site()
     results: dict[str, list[dict[str, float]]] = {}
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as proxies:
         server = RedisServer(Path(folder) / "redis")
         project = Project(Path(folder) / "project", server.url)
         project.spider(SPIDER)
         try:
-            runs = variants(server)
+            runs = variants(server, proxies)
             for _ in range(options.pairs):
                 for name, (frontier, settings) in runs.items():
                     url = f"{site.url}/graph/{options.pages}/{LINKS}/0"
