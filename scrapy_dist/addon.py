@@ -9,13 +9,24 @@ if TYPE_CHECKING:
 
 
 class Addon:
-    """``ADDONS = {"scrapy_dist.Addon": 500}``: the scheduler and its dupefilter.
+    """``ADDONS = {"scrapy_dist.Addon": 500}``: the scheduler and all that belongs to it.
 
-    A project's own DUPEFILTER_CLASS stays.
+    Beside the scheduler and its dupefilter it brings what needs a middleware: dead
+    letters for failed pages, and items stored together with the ack of their page. A
+    project's own DUPEFILTER_CLASS stays, and so does its place for each component.
     """
 
     def update_settings(self, settings: BaseSettings) -> None:
+        # Not before there is a crawl: this imports most of the package.
+        from scrapy_dist import middleware  # noqa: PLC0415
+
         settings.set("SCHEDULER", "scrapy_dist.scheduler.Scheduler", "addon")
         settings.set(
             "DUPEFILTER_CLASS", "scrapy_dist.dupefilter.RFPDupeFilter", "addon"
         )
+        for chain, cls, place in (
+            ("SPIDER_MIDDLEWARES", middleware.FrontierSpiderMiddleware, 51),
+            ("DOWNLOADER_MIDDLEWARES", middleware.FrontierDownloaderMiddleware, 1),
+            ("ITEM_PIPELINES", middleware.FrontierPipeline, -1_000_000),
+        ):
+            settings.setdefault_in_component_priority_dict(chain, cls, place)

@@ -94,6 +94,12 @@ FRONTIER_MAX_DELIVERIES: int = 3
 FRONTIER_FLUSH_INTERVAL: float = 0.03
 #: Unsent requests and items above which a worker takes no new request.
 FRONTIER_OUTBOX_LIMIT: int = 10_000
+#: Requests and items of one page up to which all are stored together with its ack.
+#: Beyond it they are stored in parts, and a part may come twice after a death.
+FRONTIER_COMMIT_CHUNK: int = 1000
+#: Seconds without an answer of Redis after which a worker closes with the reason
+#: ``redis_unavailable``; 0: never, it tries for ever.
+FRONTIER_REDIS_PATIENCE: float = 0.0
 #: Fingerprints that a worker remembers to answer duplicates without Redis.
 FRONTIER_LOCAL_FINGERPRINTS: int = 50_000
 #: Bytes of the largest request that is stored or read.

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 
 from scrapy_dist import engine
 from scrapy_dist.exceptions import BadPayload
-from scrapy_dist.frontier import SEED
+from scrapy_dist.frontier import SEED, NewRequest
 from scrapy_dist.ledger import Ledger, Record, Records
+from scrapy_dist.origins import Origins
 from scrapy_dist.outbox import RecentFingerprints
 
 if TYPE_CHECKING:
@@ -30,6 +31,10 @@ logger = logging.getLogger(__name__)
 
 #: Seconds over which the rate of hand-outs is measured.
 _RATE_WINDOW = 1.0
+#: Bytes of outputs that may wait for the ack of their page.
+_PAGE_BYTES = 1 << 22
+#: Seconds that a request may wait for the ack of its page.
+_PAGE_SECONDS = 2.0
 
 
 class Rate:
@@ -71,9 +76,11 @@ class Desk:
         flush: float,
         local_fingerprints: int,
         outbox_limit: int,
+        commit_chunk: int,
         report_duplicate: Callable[[Request], None],
     ) -> None:
         self.ledger = Ledger()
+        self.origins = Origins()
         self.recent = RecentFingerprints(local_fingerprints)
         self.seeds: deque[tuple[Record, bytes]] = deque()
         self.seed_batch = 0
@@ -84,6 +91,9 @@ class Desk:
         self._concurrency = concurrency
         self._flush = flush
         self._outbox_limit = outbox_limit
+        self._commit_chunk = commit_chunk
+        #: Leases with requests that wait for the ack of their page.
+        self._holding: dict[Record, None] = {}
         self._report_duplicate = report_duplicate
         self._inbox: deque[tuple[Record, bytes]] = deque()
         self._head: tuple[Record, Request] | None = None
@@ -126,6 +136,85 @@ class Desk:
         self._rate.add()
         return request, head is not None and request is head[1]
 
+    def note(self, output: object, request: Request | None) -> None:
+        """*output* was yielded by the callback of *request*."""
+        self.origins.noting = True
+        records = None if request is None else self.ledger.handed.get(request)
+        if records is not None:
+            self.origins.note(output, records)
+
+    def fail(self, request: Request, reason: str) -> None:
+        """The page of *request* has failed for good: its lease ends as a dead letter."""
+        for record in self.ledger.handed.get(request, ()):
+            record.failure = reason
+
+    def add_request(
+        self, new: NewRequest, request: Request, origin: Records | None
+    ) -> None:
+        """Send *request*; with the ack of its page if a filter would not know it again."""
+        if new.fingerprint or origin is None or len(origin) != 1:
+            self._mark_producers(origin)
+            self.exchange.outbox.add_request(new, request)
+            return
+        (record,) = origin
+        record.add_request(new)
+        if record not in self._holding:
+            self._holding[record] = None
+            self.exchange.request(_PAGE_SECONDS)
+        self._divide(record)
+
+    def add_item(self, item: object, key: str, data: bytes) -> None:
+        """Send *item*, serialized as *data*, with the ack of its page if it is known."""
+        origin = self.origins.of_item(item)
+        if origin is None or len(origin) != 1:
+            self._mark_producers(origin)
+            self.exchange.outbox.add_item(key, data)
+            self.exchange.flush_soon()
+            return
+        (record,) = origin
+        record.add_item(key, data)
+        self._divide(record)
+
+    def _divide(self, record: Record) -> None:
+        """Send a first part of a page that produces very much."""
+        if record.waiting >= self._commit_chunk or record.size >= _PAGE_BYTES:
+            self._send_part(record)
+
+    def _send_part(self, record: Record) -> None:
+        self._holding.pop(record, None)
+        if record.tainted or record.settled:
+            record.drop_outputs()
+        else:
+            self.exchange.outbox.add_page(record.take_page(done=False))
+            self.exchange.flush_soon()
+
+    def _mark_producers(self, origin: Records | None) -> None:
+        """Something of *origin* travels by itself: its ack may not overtake it."""
+        if origin is None:
+            if not self.origins.noting and not self.exchange.is_full:
+                return  # see ``redis_is_full``
+            origin = self._possible_origins()
+        for record in origin:
+            record.produced = True
+
+    def _possible_origins(self) -> Records:
+        """Leases of the pages that are not waiting for their download any more."""
+        found = [
+            records
+            for request, records in self.ledger.handed.items()
+            if not engine.downloading(self._crawler, request)
+        ]
+        return tuple(dict.fromkeys(record for records in found for record in records))
+
+    def redis_is_full(self) -> None:
+        """Redis has no memory for what pages produce; the acks of others go on.
+
+        Without the middleware nobody has noted until now who has produced something.
+        """
+        if not self.origins.noting:
+            for record in self.ledger.records.values():
+                record.produced = True
+
     @property
     def is_low(self) -> bool:
         """Whether the inbox may run empty before an exchange could fill it."""
@@ -141,8 +230,8 @@ class Desk:
         ]
         return tuple(dict.fromkeys(record for records in found for record in records))
 
-    def replaced(self, request: Request) -> Records | None:
-        """The leases of the request that *request* replaces and must not leave.
+    def replaced(self, request: Request) -> tuple[Records | None, bool]:
+        """The leases of the request that *request* replaces, and whether it must stay.
 
         A redirect belongs to the cookies of this worker, and so does the retry of a
         request that was kept here. Scrapy's redirect and retry middlewares say in
@@ -151,15 +240,29 @@ class Desk:
         redirected = request.meta.get("redirect_urls")
         retried = request.meta.get("retry_times")
         if not redirected and not retried:
-            return None
+            return None, False
         for other, records in self.ledger.handed.items():
             if redirected and other.url == redirected[-1]:
                 stays = True
+            elif (
+                retried
+                and other.url == request.url
+                and other.method == request.method
+                and other.body == request.body
+            ):
+                stays = _is_kept(other)
             else:
-                stays = bool(retried) and other.url == request.url and _is_kept(other)
-            if stays and engine.left_downloader(self._crawler, other):
-                return records
-        return None
+                continue
+            if engine.left_downloader(self._crawler, other):
+                return records, stays
+        return None, False
+
+    def origin(self, request: Request, seed: str | None) -> Records | None:
+        """The leases that *request* comes from; *seed*: the lease of its seed."""
+        if seed is None:
+            return self.origins.take(request)
+        record = self.ledger.records.get(seed)
+        return () if record is None or record.settled else (record,)
 
     def take_seeds(self) -> Iterator[tuple[Record, bytes]]:
         """Leased seeds, without the mark in front."""
@@ -210,6 +313,9 @@ class Desk:
         """Move what is finished to the outbox, or to the releases."""
         for record in self.ledger.sweep(engine.in_progress(self._crawler)):
             self._settle(record)
+        overdue = time.monotonic() - _PAGE_SECONDS
+        for record in [r for r in self._holding if r.since <= overdue]:
+            self._send_part(record)
 
     def wanted(self) -> int:
         """Free places of the downloader, and what it uses during a round trip."""
@@ -219,7 +325,7 @@ class Desk:
             min(self._concurrency // 2, math.ceil(rate * self._flush)),
             int(2 * rate * self.exchange.round_trip),
         )
-        if len(self.exchange.outbox) >= self._outbox_limit:
+        if self.exchange.outbox.is_full(self._outbox_limit):
             return 0
         if engine.closing(self._crawler):
             return 0
@@ -266,8 +372,10 @@ class Desk:
 
     def confirmed(self, numbered: Numbered, filtered: Sequence[Request]) -> None:
         """Redis has stored a commit; *filtered* were duplicates."""
-        self.ledger.close(numbered.commit.acks)
-        self._count("redis", len(numbered.requests) - len(filtered))
+        commit = numbered.commit
+        self.ledger.close(commit.finished)
+        with_pages = sum(len(page.requests) for page in commit.pages)
+        self._count("redis", len(numbered.requests) - len(filtered) + with_pages)
         for request in filtered:
             self._report_duplicate(request)
             engine.report_dropped(self._crawler, request)
@@ -316,6 +424,7 @@ class Desk:
             record = self.ledger.records.pop(id_, None)
             if record is not None:
                 record.tainted = record.settled = True
+                record.drop_outputs()
 
     def rolled_back(self) -> list[str]:
         """Redis went back: forget what it may have forgotten, and taint the rest.
@@ -345,12 +454,17 @@ class Desk:
             stats.inc_value(f"scheduler/enqueued/{queue}", count)
 
     def _settle(self, record: Record) -> None:
+        self.origins.forget(record)
+        self._holding.pop(record, None)
         if record.id not in self.ledger.records:
             return
         if record.tainted:
+            record.drop_outputs()
             self.exchange.releases.append(record.id)
         else:
-            self.exchange.outbox.add_ack(record.id)
+            if record.failure:
+                self._crawler.stats.inc_value("frontier/failed")
+            self.exchange.outbox.add_page(record.take_page(done=True))
         self.exchange.flush_soon()
 
     def _decode_head(self) -> tuple[Record, Request] | None:

@@ -73,6 +73,25 @@ def left_downloader(crawler: Crawler, request: Request) -> bool:
     )
 
 
+def downloading(crawler: Crawler, request: Request) -> bool:
+    """Whether *request* waits for, or is in, its download."""
+    return request in crawler.engine.downloader.active
+
+
+def close(crawler: Crawler, reason: str) -> None:
+    """Close the spider as if it had raised CloseSpider(*reason*)."""
+    engine: Any = crawler.engine
+    if PIPELINES_AWAIT:
+        _closing.append(asyncio.ensure_future(engine.close_spider_async(reason=reason)))
+        _closing[-1].add_done_callback(_closing.remove)
+    else:
+        engine.close_spider(crawler.spider, reason)
+
+
+#: Tasks that close a spider; the event loop itself keeps no strong reference.
+_closing: list[asyncio.Future[None]] = []
+
+
 def wake(crawler: Crawler) -> None:
     """Let the engine ask for requests now; by itself it looks every 5 seconds."""
     slot = _slot(crawler)

@@ -20,6 +20,7 @@ from scrapy_dist.exceptions import RedisUnavailable
 from scrapy_dist.frontier import (
     APPLIED,
     BATCH,
+    FULL,
     GONE,
     REPEATED,
     Beat,
@@ -48,6 +49,8 @@ T = TypeVar("T")
 _COMMITS = 4
 #: Seconds between two tries while Redis does not answer: first, longest.
 _RETRY_FIRST, _RETRY_LONGEST = 0.1, 5.0
+#: Seconds between two tries to store results in a Redis that is full.
+_FULL_RETRY = 0.25
 #: Seconds between two looks of an idle worker where Redis cannot wake it.
 _POLL = 0.25
 #: Seconds between two vain exchanges of a woken worker: first, longest.
@@ -76,11 +79,14 @@ class Exchange:
         flush: float,
         ttl: float,
         max_payload: int,
+        patience: float = 0.0,
     ) -> None:
         self.outbox = Outbox()
         self.releases: list[str] = []
         self.rejects: list[tuple[str, str, str]] = []
         self.changes: Callable[[], list[tuple[str, str, str]]] = list
+        #: Called when Redis has not answered for *patience* seconds (0: never).
+        self.give_up: Callable[[], None] = lambda: None
         self.failed_key = frontier.keys.failed
         self.exchanges = 0
         self.round_trip = 0.001
@@ -93,6 +99,7 @@ class Exchange:
         self._spider = spider
         self._flush = flush
         self._max_payload = max_payload
+        self._patience = patience
         self._beat_every = min(_BEAT, ttl / 4)
         self._wakeup = Wakeup(
             frontier.client,
@@ -118,10 +125,13 @@ class Exchange:
         self._silent = 0
         self._retry = 0.0
         self._vain = 0.0
-        self._last = 0.0
+        self._last = time.monotonic()
         self._stats_at = 0.0
         self._stats_sent: list[tuple[str, str, str]] = []
         self._refused: str | None = None
+        #: Whether Redis has no memory for new requests and items.
+        self.is_full = False
+        self._said_full = False
 
     # When
 
@@ -146,7 +156,8 @@ class Exchange:
 
     def flush_soon(self) -> None:
         """Something waits to be sent: at once if it is a batch, else within a moment."""
-        self.request(0.0 if self.outbox.full_batch else self._flush)
+        at_once = self.outbox.full_batch and not self.is_full
+        self.request(0.0 if at_once else self._flush)
 
     def _woken(self) -> None:
         """Redis says that a key has changed since ``arm``."""
@@ -186,6 +197,15 @@ class Exchange:
                 len(self._desk.held()),
                 extra={"spider": self._spider},
             )
+        if 0 < self._patience <= time.monotonic() - self._last:
+            logger.error(
+                "Redis has not answered for %d seconds (FRONTIER_REDIS_PATIENCE):"
+                " closing. What this worker holds is crawled by the next one.",
+                self._patience,
+                extra={"spider": self._spider},
+            )
+            self._patience = 0.0
+            self.give_up()
         delay = self._retry * (0.5 + random.random())
         self._not_before = asyncio.get_running_loop().time() + delay
         self.request(delay)
@@ -210,16 +230,16 @@ class Exchange:
             await self._compare_leases()
         desk = self._desk
         desk.collect()
-        commits = [
-            (n, self._frontier.commit(n.commit)) for n in self.outbox.take(_COMMITS)
-        ]
+        most = 1 if self.is_full else _COMMITS
+        commits = [(n, self._frontier.commit(n.commit)) for n in self.outbox.take(most)]
         releases = self.releases[:BATCH]
         rejects = self.rejects[:BATCH]
         claims = desk.take_claims()
-        # No lease while Redis refuses commits: what it hands out could not be stored.
-        take = take and self._refused is None
-        want = desk.wanted() if take else 0
-        seeds = desk.seeds_wanted() if take else 0
+        # No lease while Redis refuses commits: what it hands out could not be stored. One
+        # that is only full takes acknowledgements, and those free its memory.
+        hungry = take and self._refused is None
+        want = desk.wanted() if hungry else 0
+        seeds = desk.seeds_wanted() if hungry else 0
         calls: list[Call[Any]] = [call for _, call in commits]
 
         def add(call: Call[T]) -> Call[T]:
@@ -294,6 +314,9 @@ class Exchange:
                 self._refuse(e)
                 self._reconcile = True
                 raise
+            if reply.outcome == FULL:
+                self._wait_for_memory()
+                break  # the commits behind it found it missing
             if reply.outcome not in (APPLIED, REPEATED):
                 self._rollback(
                     "Redis does not know this worker any more"
@@ -305,8 +328,29 @@ class Exchange:
             self._desk.confirmed(
                 numbered, [numbered.requests[at] for at in reply.filtered]
             )
+            if numbered.outputs > len(reply.filtered):
+                self.is_full = False
         self._refused = None
+        if self._said_full and not len(self.outbox):
+            self._said_full = False
+            logger.info("Redis has memory again.", extra={"spider": self._spider})
         return True
+
+    def _wait_for_memory(self) -> None:
+        self._desk.released(self.outbox.only_bare_acks())
+        if not self.is_full:
+            self.is_full = True
+            self._desk.redis_is_full()
+        if self._said_full:
+            return
+        self._said_full = True
+        logger.warning(
+            "Redis is full (maxmemory). %d results of this worker wait until it takes"
+            " them; pages that lead to nothing new go on. Raise maxmemory, move items"
+            " out of Redis, or give it a bigger machine.",
+            len(self.outbox),
+            extra={"spider": self._spider},
+        )
 
     def _apply_beat(self, beat: Beat) -> bool:
         if not beat.known:
@@ -345,8 +389,13 @@ class Exchange:
 
     def _plan(self, *, news: bool, drained: Call[Drained] | None) -> None:
         """Say when the next exchange is due."""
-        if len(self.outbox) or self.releases or self.rejects or self._reconcile:
+        if self.releases or self.rejects or self._reconcile:
             self.flush_soon()
+        elif len(self.outbox):
+            if self.is_full and not self.outbox.has_bare_acks:
+                self.request(_FULL_RETRY)
+            else:
+                self.flush_soon()
         self.request(self._beat_every)
         if self._silent:
             self.request(self._flush)
@@ -394,8 +443,7 @@ class Exchange:
             self._refused = reason
             logger.warning(
                 "Redis refuses what this worker produced: %s. It is kept, and sent again"
-                " until Redis takes it. (Out of memory: raise maxmemory, or let the"
-                " other workers finish.)",
+                " until Redis takes it.",
                 reason,
                 extra={"spider": self._spider},
             )
@@ -404,7 +452,7 @@ class Exchange:
 
     def _rollback(self, found: str) -> None:
         self._rejoin = True
-        acks = self.outbox.withdraw_acks()
+        acks = self.outbox.withdraw_pages()
         self.releases += acks
         self.releases += self._desk.rolled_back()
         logger.warning(
@@ -454,12 +502,22 @@ class Exchange:
         """
         deadline = time.monotonic() + timeout
         while True:
+            reason: object = "it is full"
             try:
                 await self.run_once(take=False)
+            except (RedisUnavailable, ResponseError) as e:
+                reason = e
+            else:
                 if not (len(self.outbox) or self.releases or self.rejects):
                     return True
-            except (RedisUnavailable, ResponseError) as e:
-                if time.monotonic() > deadline:
-                    logger.warning("Redis does not take the last results: %s", e)
-                    return False
-                await asyncio.sleep(_RETRY_FIRST)
+                if not self.is_full:
+                    continue
+            if time.monotonic() > deadline:
+                logger.warning(
+                    "Redis does not take the last results (%s). Nothing is lost: the"
+                    " pages of this worker will be crawled again.",
+                    reason,
+                    extra={"spider": self._spider},
+                )
+                return False
+            await asyncio.sleep(_RETRY_FIRST)

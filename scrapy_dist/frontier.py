@@ -8,6 +8,7 @@ would come in behind these methods.
 
 from __future__ import annotations
 
+import re
 import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -25,10 +26,14 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
 
 __all__ = [
+    "ACK",
     "APPLIED",
+    "BARE_ACK",
     "BATCH",
+    "FULL",
     "GAP",
     "GONE",
+    "PART",
     "REPEATED",
     "Beat",
     "Call",
@@ -40,6 +45,7 @@ __all__ = [
     "Lease",
     "LeaseReply",
     "NewRequest",
+    "Page",
     "SeedsReply",
 ]
 
@@ -48,9 +54,13 @@ T = TypeVar("T")
 #: Requests, items, acks or leases in one script call at the most; DESIGN, section 4.
 BATCH = 100
 
-#: Outcomes of a commit: stored now, stored by an earlier try, unknown worker, and an
-#: earlier commit of this worker is missing (Redis was rolled back).
-APPLIED, REPEATED, GONE, GAP = 1, 2, 0, -1
+#: Outcomes of a commit: stored now, stored by an earlier try, Redis is full, unknown
+#: worker, and an earlier commit of this worker is missing (Redis was rolled back).
+APPLIED, REPEATED, FULL, GONE, GAP = 1, 2, 3, 0, -1
+
+#: Verdicts on a page: acknowledged; the same, and it produced nothing; not finished.
+#: Any other text is the reason of a dead letter.
+ACK, BARE_ACK, PART = "+", "=", "-"
 
 #: In front of a payload: it is a seed as it was pushed.
 SEED = b"\x00"
@@ -72,18 +82,42 @@ class NewRequest:
 
 
 @dataclass(frozen=True)
+class Page:
+    """A leased request, and what is stored only if its lease is still this worker's.
+
+    *requests* are not filtered. *verdict*: ACK, BARE_ACK, PART or why it has failed.
+    """
+
+    id: str
+    requests: Sequence[NewRequest] = ()
+    items: Sequence[tuple[str, bytes]] = ()
+    verdict: str = ACK
+
+    def __len__(self) -> int:
+        return len(self.requests) + len(self.items) + (self.verdict != PART)
+
+
+@dataclass(frozen=True)
 class Commit:
-    """What a worker sends under one number; at most BATCH of each kind."""
+    """What a worker sends under one number; about BATCH of each kind.
+
+    *requests* and *items* are stored whatever happened to the leases.
+    """
 
     number: int
     requests: Sequence[NewRequest] = ()
     items: Sequence[tuple[str, bytes]] = ()
-    acks: Sequence[str] = ()
+    pages: Sequence[Page] = ()
+
+    @property
+    def finished(self) -> list[str]:
+        """Order ids of the leases that end with this commit."""
+        return [page.id for page in self.pages if page.verdict != PART]
 
 
 @dataclass(frozen=True)
 class CommitReply:
-    """*filtered* are the positions of duplicates; *strange* acks were not ours."""
+    """*filtered*: positions of duplicates in *requests*; *strange* pages were not ours."""
 
     outcome: int
     strange: int
@@ -254,34 +288,49 @@ class Frontier:
     def commit(self, commit: Commit) -> Call[CommitReply]:
         """Store requests and items, then acknowledge; safe to repeat by its number."""
         k = self.keys
-        item_keys = list(dict.fromkeys(key for key, _ in commit.items))
-        args: list[str | bytes | int | float] = [
+        keys = [
+            k.requests,
+            k.dupefilter,
+            k.leases,
+            k.leased,
+            k.workers,
+            k.state,
+            k.started,
+            k.failed,
+        ]
+        at: dict[str, int] = {}
+        leases: list[str] = []
+        requests: list[str | bytes | float] = []
+        items: list[str | bytes | int] = []
+        for request in commit.requests:
+            requests += (request.fingerprint, request.score, request.payload)
+        groups = [(0, commit.items)]
+        for n, page in enumerate(commit.pages, 1):
+            leases += (page.id, page.verdict)
+            for request in page.requests:
+                requests += (f"#{n}", request.score, request.payload)
+            groups.append((n, page.items))
+        for n, group in groups:
+            for key, data in group:
+                if key not in at:
+                    keys.append(key)
+                    at[key] = len(keys)
+                items += (at[key], n, data)
+        args = (
             self.worker,
             commit.number,
             self._newest_first,
-            len(commit.requests),
-            len(commit.items),
-            len(commit.acks),
-        ]
-        for request in commit.requests:
-            args += (request.fingerprint, request.score, request.payload)
-        for key, data in commit.items:
-            args += (8 + item_keys.index(key), data)
-        args += commit.acks
+            self.name,
+            self._failed_limit,
+            len(leases) // 2,
+            len(requests) // 3,
+            len(items) // 3,
+            *leases,
+            *requests,
+            *items,
+        )
         return Call(
-            "commit",
-            (
-                k.requests,
-                k.dupefilter,
-                k.leases,
-                k.leased,
-                k.workers,
-                k.state,
-                k.started,
-                *item_keys,
-            ),
-            args,
-            lambda raw: CommitReply(raw[0], raw[1], raw[2:]),
+            "commit", keys, args, lambda raw: CommitReply(raw[0], raw[1], raw[2:])
         )
 
     def claim(self, claims: Sequence[tuple[str, Sequence[str]]]) -> Call[list[bool]]:
@@ -398,6 +447,9 @@ class Frontier:
                     raise RedisUnavailable("Redis had lost its scripts")
                 await self._send(calls)
         except (RedisError, OSError) as e:
+            if _is_elsewhere(e):
+                # The next connection finds out who serves the frontier now.
+                await self.client.connection_pool.disconnect()
             raise RedisUnavailable(f"{type(e).__name__}: {e}") from e
 
     async def _send(self, calls: Sequence[Call[Any]]) -> None:
@@ -411,7 +463,9 @@ class Frontier:
                 )
             replies = await pipeline.execute(raise_on_error=False)
         for call, reply in zip(calls, replies, strict=True):
-            if isinstance(reply, Exception) and not isinstance(reply, ResponseError):
+            if isinstance(reply, Exception) and (
+                not isinstance(reply, ResponseError) or _is_elsewhere(reply)
+            ):
                 raise reply
             call.raw = reply
 
@@ -503,6 +557,18 @@ _TYPES = {
     "stats": "hash",
     "items": "list",
 }
+
+
+#: Errors of a Redis that is not, or not now, the one to talk to; they may come wrapped
+#: in the error of a script.
+_ELSEWHERE = re.compile(r"\b(READONLY|MASTERDOWN|CLUSTERDOWN|MOVED|ASK|TRYAGAIN)\b")
+
+
+def _is_elsewhere(error: Exception) -> bool:
+    names = type(error).__name__.removesuffix("Error").upper()
+    return isinstance(error, ResponseError) and bool(
+        _ELSEWHERE.search(f"{names} {error}")
+    )
 
 
 def _parse_leases(raw: list[Any]) -> LeaseReply:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+from scrapy_dist.frontier import ACK, BARE_ACK, PART, NewRequest, Page
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -16,11 +19,15 @@ if TYPE_CHECKING:
 
 @dataclass(eq=False)
 class Record:
-    """A lease of this worker.
+    """A lease of this worker, and what its page has produced so far.
 
     *holders*: what keeps it from being finished (its own request, and requests that
     stay in this worker under it). *tainted*: Redis was rolled back since, so it is
     released when finished, not acknowledged. *settled*: finished, and Redis will be told.
+
+    *requests* and *items* wait here to be stored together with the ack, so that a page
+    that is crawled again after a death has not left them behind already. *produced*:
+    something of it may be on its way by itself. *failure*: why it is a dead letter.
     """
 
     id: str
@@ -28,6 +35,44 @@ class Record:
     holders: int = 0
     tainted: bool = False
     settled: bool = False
+    produced: bool = False
+    failure: str = ""
+    requests: list[NewRequest] = field(default_factory=list)
+    items: list[tuple[str, bytes]] = field(default_factory=list)
+    size: int = 0
+    since: float = 0.0
+    #: Outputs that the spider middleware has seen and nobody has asked for, by ``id``.
+    noted: dict[int, object] = field(default_factory=dict)
+
+    def add_request(self, request: NewRequest) -> None:
+        if not self.requests:
+            self.since = time.monotonic()
+        self.requests.append(request)
+        self.size += len(request.payload)
+
+    def add_item(self, key: str, data: bytes) -> None:
+        self.items.append((key, data))
+        self.size += len(data)
+
+    @property
+    def waiting(self) -> int:
+        """Requests and items that wait for the ack."""
+        return len(self.requests) + len(self.items)
+
+    def take_page(self, *, done: bool) -> Page:
+        """What waits, with the verdict if the page is *done*."""
+        requests, items = self.requests, self.items
+        bare = not (self.produced or requests or items)
+        self.drop_outputs()
+        # What goes ahead in a part is on its way by itself.
+        self.produced = True
+        if not done:
+            return Page(self.id, requests, items, PART)
+        verdict = self.failure or (BARE_ACK if bare else ACK)
+        return Page(self.id, requests, items, verdict)
+
+    def drop_outputs(self) -> None:
+        self.requests, self.items, self.size = [], [], 0
 
 
 #: The leases that a request belongs to: one, or none, or several where several pages
@@ -79,6 +124,7 @@ class Ledger:
         """Nothing that is under way may be acknowledged any more."""
         for record in self.records.values():
             record.tainted = True
+            record.drop_outputs()
 
     @property
     def holds_suspect(self) -> bool:

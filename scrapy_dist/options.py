@@ -16,8 +16,10 @@ if TYPE_CHECKING:
     from scrapy.settings import BaseSettings
 
 
-def number(settings: BaseSettings, name: str, *, least: float = 0.0) -> float:
-    """The setting *name* as a finite number of at least *least*.
+def number(
+    settings: BaseSettings, name: str, *, least: float = 0.0, most: float = math.inf
+) -> float:
+    """The setting *name* as a finite number from *least* to *most*.
 
     Raises ConfigurationError with name, value and remedy.
     """
@@ -26,9 +28,12 @@ def number(settings: BaseSettings, name: str, *, least: float = 0.0) -> float:
         result = float(value)
     except (TypeError, ValueError):
         result = math.nan
-    if not least <= result < math.inf:
+    if not (least <= result <= most and math.isfinite(result)):
+        limits = f"of at least {least:g}"
+        if most < math.inf:
+            limits = f"from {least:g} to {most:g}"
         raise ConfigurationError(
-            f"{name} = {value!r} is not a number of at least {least:g}."
+            f"{name} = {value!r} is not a number {limits}."
             f" The default is {getattr(defaults, name)!r}."
         )
     return result
@@ -74,6 +79,8 @@ class Options:
     max_deliveries: int
     flush_interval: float
     outbox_limit: int
+    commit_chunk: int
+    redis_patience: float
     local_fingerprints: int
     failed_limit: int
     max_payload: int
@@ -92,6 +99,11 @@ class Options:
             max_deliveries=int(number(settings, "FRONTIER_MAX_DELIVERIES", least=1)),
             flush_interval=number(settings, "FRONTIER_FLUSH_INTERVAL", least=0.001),
             outbox_limit=int(number(settings, "FRONTIER_OUTBOX_LIMIT", least=1)),
+            # Lua passes what one command takes on a stack of 8000 places.
+            commit_chunk=int(
+                number(settings, "FRONTIER_COMMIT_CHUNK", least=1, most=3000)
+            ),
+            redis_patience=number(settings, "FRONTIER_REDIS_PATIENCE"),
             local_fingerprints=int(number(settings, "FRONTIER_LOCAL_FINGERPRINTS")),
             failed_limit=int(number(settings, "FRONTIER_FAILED_LIMIT", least=1)),
             max_payload=int(number(settings, "FRONTIER_MAX_PAYLOAD", least=1)),

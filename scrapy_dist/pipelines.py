@@ -32,8 +32,9 @@ default_serialize = ScrapyJSONEncoder().encode
 class RedisPipeline:
     """Appends each item to ``S:items`` (REDIS_ITEMS_KEY).
 
-    Items travel in the exchanges of the frontier, in or before the commit that
-    acknowledges their page. With another scheduler they are sent in the background.
+    With the add-on the items of a page are stored together with the page's ack, so that
+    no death of a worker doubles them; without it they travel in or before that commit.
+    With another scheduler they are sent in the background.
     """
 
     def __init__(
@@ -92,8 +93,8 @@ class RedisPipeline:
         key = fill_template(self.item_key(item, spider), "item_key()", spider.name)
         if isinstance(data, str):
             data = data.encode()
-        self._queue(key, data)
-        while self._waiting() >= self._limit and not engine.closing(self.crawler):
+        self._queue(item, key, data)
+        while self._is_full() and not engine.closing(self.crawler):
             await asyncio.sleep(_WAIT)
         return item
 
@@ -101,15 +102,14 @@ class RedisPipeline:
         """The key for *item*; override it to sort items into several lists."""
         return fill_template(self.key, "REDIS_ITEMS_KEY", spider.name)
 
-    def _queue(self, key: str, data: bytes) -> None:
+    def _queue(self, item: Any, key: str, data: bytes) -> None:
         if self._pusher is not None:
             self._pusher.add_item(key, data)
-            return
-        exchange = engine.scheduler(self.crawler).exchange
-        exchange.outbox.add_item(key, data)
-        exchange.flush_soon()
+        else:
+            engine.scheduler(self.crawler).desk.add_item(item, key, data)
 
-    def _waiting(self) -> int:
+    def _is_full(self) -> bool:
         if self._pusher is not None:
-            return self._pusher.waiting
-        return len(engine.scheduler(self.crawler).exchange.outbox)
+            return self._pusher.waiting >= self._limit
+        outbox = engine.scheduler(self.crawler).exchange.outbox
+        return bool(outbox.is_full(self._limit))

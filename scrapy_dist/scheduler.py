@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-#: Mark on the requests that a spider makes of seeds.
+#: ``meta`` key of the requests that a spider makes of a seed: the seed's lease.
 SEED_MARK = "frontier_seed"
 
 
@@ -165,6 +165,7 @@ class Scheduler(BaseScheduler):
             flush=options.flush_interval,
             local_fingerprints=options.local_fingerprints,
             outbox_limit=options.outbox_limit,
+            commit_chunk=options.commit_chunk,
             report_duplicate=self._report_duplicate,
         )
         self.desk.seed_batch = getattr(self.spider, "seed_batch", 0)
@@ -179,7 +180,9 @@ class Scheduler(BaseScheduler):
             flush=options.flush_interval,
             ttl=options.worker_ttl,
             max_payload=options.max_payload,
+            patience=options.redis_patience,
         )
+        self.exchange.give_up = lambda: engine.close(self.crawler, "redis_unavailable")
         self.desk.exchange = self.exchange
 
     async def _join(self) -> None:
@@ -213,22 +216,28 @@ class Scheduler(BaseScheduler):
     def enqueue_request(self, request: Request) -> bool:
         """Take *request*; false if it is known to be a duplicate."""
         meta = request.meta
-        seed = meta.pop(SEED_MARK, False)
+        seed = meta.pop(SEED_MARK, None)
         # Copies of a start request (retries, children with its meta) must not count as
         # start requests; Scrapy sets True, so an equal value that is not True tells.
         start = meta.get("is_start_request") is True
         if start:
             meta["is_start_request"] = 1
-        records = self._records_to_stay(request)
+        stays = False
+        origin = self.desk.origin(request, seed)
+        if origin is None:
+            origin, stays = self.desk.replaced(request)
+        records = origin if stays else None
+        if records is None and meta.get("frontier_local"):
+            records = self.desk.scraping() if origin is None else origin
         fingerprint = ""
-        if not seed:
+        if seed is None:
             known = self._fingerprint(request, start=start, stays=records is not None)
             if known is None:
                 return False
             fingerprint = known
         self._drained = False
         if records is None:
-            records = self._store(request, fingerprint)
+            records = self._store(request, fingerprint, origin)
         if records is not None:
             self.desk.keep(request, records, fingerprint)
         if len(self.desk) == 0 and self.desk.wanted() > 0:
@@ -239,7 +248,7 @@ class Scheduler(BaseScheduler):
 
     def next_request(self) -> Request | None:
         """The next request for this worker, or None for now."""
-        if len(self.exchange.outbox) >= self.options.outbox_limit:
+        if self.exchange.outbox.is_full(self.options.outbox_limit):
             return None
         found = self.desk.next()
         if self.desk.is_low and self.exchange.pending:
@@ -309,11 +318,6 @@ class Scheduler(BaseScheduler):
 
     # Taking requests
 
-    def _records_to_stay(self, request: Request) -> Records | None:
-        if request.meta.get("frontier_local"):
-            return self.desk.replaced(request) or self.desk.scraping()
-        return self.desk.replaced(request)
-
     def _fingerprint(self, request: Request, *, start: bool, stays: bool) -> str | None:
         """The fingerprint to filter *request* by, '' for none, None for a duplicate."""
         start = start and not stays
@@ -340,7 +344,9 @@ class Scheduler(BaseScheduler):
             self.desk.recent.add(fingerprint.removeprefix(START))
         return fingerprint
 
-    def _store(self, request: Request, fingerprint: str) -> Records | None:
+    def _store(
+        self, request: Request, fingerprint: str, origin: Records | None
+    ) -> Records | None:
         """Put *request* into the outbox; if it cannot leave, the leases it belongs to."""
         try:
             payload = self.desk.encode(request)
@@ -355,10 +361,9 @@ class Scheduler(BaseScheduler):
                     e,
                     extra={"spider": self.spider},
                 )
-            return self.desk.scraping()
-        self.exchange.outbox.add_request(
-            NewRequest(payload, self._score(request), fingerprint), request
-        )
+            return self.desk.scraping() if origin is None else origin
+        new = NewRequest(payload, self._score(request), fingerprint)
+        self.desk.add_request(new, request, origin)
         return None
 
     def _report_duplicate(self, request: Request) -> None:

@@ -166,7 +166,7 @@ class RedisMixin:
                 )
                 continue
             for request in requests:
-                request.meta[SEED_MARK] = True
+                request.meta[SEED_MARK] = record.id
                 yield request
             scheduler.desk.done(record)
 

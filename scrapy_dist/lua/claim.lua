@@ -11,6 +11,7 @@
 redis.call('SCARD', KEYS[1])
 redis.call('HLEN', KEYS[2])
 redis.call('SCARD', KEYS[3])
+redis.call('HDEL', KEYS[2], '') -- runs above maxmemory too: a page waits for it
 local reply, at = {}, 1
 while at < #ARGV do
   local set, fingerprint, leases = KEYS[1], ARGV[at], tonumber(ARGV[at + 1])

@@ -1,24 +1,30 @@
 -- Store what a worker produced, then acknowledge what it has finished.
 --
 -- KEYS  1 requests (zset)  2 dupefilter (set)  3 leases (zset)  4 leased (hash)
---       5 workers (zset)  6 state (hash)  7 started (set)  8… keys of items (list)
+--       5 workers (zset)  6 state (hash)  7 started (set)  8 failed (stream)
+--       9… keys of items (list)
 -- ARGV  1 worker number  2 number of this commit  3 '1': newest first (LIFO)
---       4 requests  5 items  6 acks, then
---       requests: fingerprint ('' = do not filter, '!…' = a start request, to be taken
---       once per crawl), score, payload
---       items: index of their key in KEYS, data        acks: order id
--- Reply outcome (1 done, 2 was done before, 0 unknown worker, -1 an earlier commit is
---       missing), acks that were not this worker's, positions of filtered requests
--- Cost  O(requests * log(pending) + items + acks * log(leases))
+--       4 worker for people  5 most dead letters kept  6 leases  7 requests  8 items, then
+--       leases: order id, verdict ('+' ack; '=' ack of a page that produced nothing;
+--       '-' none yet, its lease is only asked for; else the reason of a dead letter)
+--       requests: fingerprint ('' = do not filter; '!…' = a start request, to be taken
+--       once per crawl; '#n' = do not filter, part of lease n), score, payload
+--       items: index of their key in KEYS, lease that they are part of (0: none), data
+--       What is part of a lease is stored only if the lease is still this worker's.
+-- Reply outcome (1 done, 2 was done before, 3 Redis is full: only '=' were acknowledged,
+--       0 unknown worker, -1 an earlier commit is missing), leases that were not this
+--       worker's, positions of filtered requests
+-- Cost  O(requests * log(pending) + items + leases * log(leases))
 local worker, number = ARGV[1], tonumber(ARGV[2])
-local requests, items, acks = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
+local leases, requests, items = tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8])
 for _, key in ipairs({KEYS[1], KEYS[3]}) do
   redis.call('ZCARD', key)
 end
 redis.call('SCARD', KEYS[2])
 redis.call('HLEN', KEYS[4])
 redis.call('SCARD', KEYS[7])
-for i = 8, #KEYS do
+redis.call('XLEN', KEYS[8])
+for i = 9, #KEYS do
   redis.call('LLEN', KEYS[i])
 end
 if not redis.call('ZSCORE', KEYS[5], worker) then
@@ -32,17 +38,28 @@ elseif stored ~= number - 1 then
 end
 local now = redis.call('TIME')
 now = string.format('%.0f', now[1] * 1000 + math.floor(now[2] / 1000))
-if requests == 0 and items == 0 then
-  redis.call('HDEL', KEYS[6], '') -- acks go on above maxmemory
+
+local ours, lost = {}, 0
+if leases > 0 then
+  local ids = {}
+  for i = 1, leases do
+    ids[i] = ARGV[7 + 2 * i]
+  end
+  local owners = redis.call('ZMSCORE', KEYS[3], unpack(ids))
+  for i = 1, leases do
+    ours[i] = owners[i] and tonumber(owners[i]) == tonumber(worker)
+    lost = lost + (ours[i] and 0 or 1)
+  end
 end
 
-local reply = {1, 0}
+local reply, at = {1, lost}, 6 + 2 * leases
 local fingerprints, seen, started = {}, {}, {}
 for i = 1, requests do
-  local fingerprint = ARGV[4 + 3 * i]
-  if fingerprint:byte(1) == 33 then -- '!'
+  local fingerprint = ARGV[at + 3 * i]
+  local mark = fingerprint:byte(1)
+  if mark == 33 then -- '!'
     seen[fingerprint] = redis.call('SISMEMBER', KEYS[7], fingerprint:sub(2)) == 1
-  elseif fingerprint ~= '' then
+  elseif mark and mark ~= 35 then -- '#'
     fingerprints[#fingerprints + 1] = fingerprint
   end
 end
@@ -54,14 +71,19 @@ if #fingerprints > 0 then
 end
 local fresh, members, new = {}, {}, {}
 for i = 1, requests do
-  local fingerprint = ARGV[4 + 3 * i]
-  if seen[fingerprint] then
+  local fingerprint = ARGV[at + 3 * i]
+  local mark = fingerprint:byte(1)
+  if mark == 35 then
+    if ours[tonumber(fingerprint:sub(2))] then
+      fresh[#fresh + 1] = i
+    end
+  elseif seen[fingerprint] then
     reply[#reply + 1] = i - 1
   else
     fresh[#fresh + 1] = i
-    if fingerprint ~= '' then
+    if mark then
       seen[fingerprint] = true
-      if fingerprint:byte(1) == 33 then
+      if mark == 33 then
         fingerprint = fingerprint:sub(2)
         started[#started + 1] = fingerprint
         seen[fingerprint] = true
@@ -70,13 +92,51 @@ for i = 1, requests do
     end
   end
 end
-if #fresh > 0 then
-  local order = redis.call('HINCRBY', KEYS[6], 'order', #fresh) - #fresh
-  for i, at in ipairs(fresh) do
-    local id = ARGV[3] == '1' and 9007199254740991 - order - i or order + i
-    members[#members + 1] = ARGV[5 + 3 * at]
-    members[#members + 1] = string.format('%016x', id) .. ARGV[6 + 3 * at]
+
+local function finish(verdicts)
+  local done = {}
+  for i = 1, leases do
+    local id, verdict = ARGV[7 + 2 * i], ARGV[8 + 2 * i]
+    if ours[i] and verdict ~= '-' and (not verdicts or verdict == verdicts) then
+      done[#done + 1] = id
+      local entry = verdict ~= '+' and verdict ~= '=' and redis.call('HGET', KEYS[4], id)
+      if entry then
+        local deaths, from = entry:match('^%S+ (%d+) %S+ ()')
+        local seed = entry:byte(from) == 0
+        redis.call('XADD', KEYS[8], 'MAXLEN', ARGV[5], '*',
+          'payload', entry:sub(seed and from + 1 or from), 'reason', verdict,
+          'worker', ARGV[4], 'deliveries', deaths + 1, 'time', now,
+          'kind', seed and 'seed' or 'request')
+      end
+    end
   end
+  if #done > 0 then
+    redis.call('HDEL', KEYS[4], unpack(done))
+    redis.call('ZREM', KEYS[3], unpack(done))
+  end
+end
+
+if #fresh > 0 or items > 0 then
+  -- Redis looks at its memory at the first write of a script only.
+  local first = redis.pcall('HINCRBY', KEYS[6], 'order', #fresh)
+  if type(first) == 'table' and first.err then
+    if not first.err:find('OOM', 1, true) then
+      return redis.error_reply(first.err)
+    end
+    redis.call('HDEL', KEYS[6], '')
+    finish('=')
+    return {3, lost}
+  end
+  local order = first - #fresh
+  for i, n in ipairs(fresh) do
+    local id = ARGV[3] == '1' and 9007199254740991 - order - i or order + i
+    members[#members + 1] = ARGV[at + 1 + 3 * n]
+    members[#members + 1] = string.format('%016x', id) .. ARGV[at + 2 + 3 * n]
+  end
+else
+  redis.call('HDEL', KEYS[6], '') -- acks go on above maxmemory
+end
+if #members > 0 then
   redis.call('ZADD', KEYS[1], unpack(members))
 end
 if #new > 0 then
@@ -85,27 +145,13 @@ end
 if #started > 0 then
   redis.call('SADD', KEYS[7], unpack(started))
 end
-
-local at = 6 + 3 * requests
+at = at + 3 * requests
 for i = 1, items do
-  redis.call('RPUSH', KEYS[tonumber(ARGV[at + 2 * i - 1])], ARGV[at + 2 * i])
+  local lease = tonumber(ARGV[at + 1 + 3 * i])
+  if lease == 0 or ours[lease] then
+    redis.call('RPUSH', KEYS[tonumber(ARGV[at + 3 * i])], ARGV[at + 2 + 3 * i])
+  end
 end
 redis.call('HSET', KEYS[6], 'commit:' .. worker, ARGV[2], 'active', now)
-
-if acks > 0 then
-  local first = at + 2 * items + 1
-  local ids = {unpack(ARGV, first, first + acks - 1)}
-  local owners = redis.call('ZMSCORE', KEYS[3], unpack(ids))
-  local done = {}
-  for i, id in ipairs(ids) do
-    if owners[i] and tonumber(owners[i]) == tonumber(worker) then
-      done[#done + 1] = id
-    end
-  end
-  reply[2] = acks - #done
-  if #done > 0 then
-    redis.call('HDEL', KEYS[4], unpack(done))
-    redis.call('ZREM', KEYS[3], unpack(done))
-  end
-end
+finish()
 return reply

@@ -5,6 +5,7 @@
 -- Reply stats changed
 -- Cost  O(stats)
 redis.call('HLEN', KEYS[1])
+redis.call('HDEL', KEYS[1], '') -- runs above maxmemory too
 for i = 1, #ARGV, 3 do
   local operation, name, value = ARGV[i], ARGV[i + 1], ARGV[i + 2]
   local old = tonumber(redis.call('HGET', KEYS[1], name) or nil)

@@ -31,11 +31,13 @@ if #ids > 0 then
       deaths = deaths + 1
       if deaths >= tonumber(ARGV[3]) then
         failed = failed + 1
-        redis.call('XADD', KEYS[6], 'MAXLEN', '~', ARGV[4], '*', 'payload', payload,
+        local seed = payload:byte(1) == 0
+        redis.call('XADD', KEYS[6], 'MAXLEN', ARGV[4], '*',
+          'payload', seed and payload:sub(2) or payload,
           'reason', deaths .. ' workers died while they worked on it',
           'worker', redis.call('HGET', KEYS[2], 'worker:' .. dead) or dead,
           'deliveries', deaths, 'time', string.format('%.0f', now),
-          'kind', payload:byte(1) == 0 and 'seed' or 'request')
+          'kind', seed and 'seed' or 'request')
       else
         suspects = suspects + 1
         redis.call('ZADD', KEYS[5], score, id .. deaths .. ' ' .. claims .. ' ' .. payload)

@@ -24,6 +24,7 @@ end
 -- A finished crawl that nobody could clear: its last worker was killed, not closed.
 local finished = left == 0 and redis.call('HGET', KEYS[2], 'finished')
 local outcome = 0
+redis.call('HDEL', KEYS[2], '') -- runs above maxmemory too: more workers drain it sooner
 if others > 0 then
   outcome = ARGV[5] == '1' and 2 or 0
 elseif ARGV[5] == '1' or (finished and ARGV[7] ~= '1') then

@@ -22,7 +22,7 @@ for i = 5, #ARGV, 3 do
       if ARGV[i + 1] == 'seed' then
         at = at + 1 -- the mark of a seed
       end
-      redis.call('XADD', KEYS[3], 'MAXLEN', '~', ARGV[3], '*',
+      redis.call('XADD', KEYS[3], 'MAXLEN', ARGV[3], '*',
         'payload', entry:sub(at, at + ARGV[4] - 1), 'reason', ARGV[i + 2],
         'worker', ARGV[2], 'deliveries', deaths + 1, 'time', now, 'kind', ARGV[i + 1])
     end

@@ -1,0 +1,63 @@
+"""Which page an output of the spider comes from.
+
+Scrapy hands a scheduler requests, and a pipeline items, without saying whose they are.
+The add-on's spider middleware sees each output with its response and notes it here; the
+scheduler and the pipelines ask. What was not noted (errbacks, other middlewares, a
+project without the add-on) has no known origin.
+"""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from scrapy_dist.ledger import Record, Records
+
+#: Origin of the item that the pipelines of this context are working on.
+_current: ContextVar[Records | None] = ContextVar("frontier_origin", default=None)
+
+
+class Origins:
+    """Remembers outputs by identity, for as long as their pages are in progress."""
+
+    def __init__(self) -> None:
+        #: Whether the spider middleware is there.
+        self.noting = False
+        self._noted: dict[int, tuple[object, Records]] = {}
+
+    def note(self, output: object, records: Records) -> None:
+        """*output* comes from the page of *records*; () for ``Spider.start()``."""
+        key = id(output)
+        self._noted[key] = (output, records)
+        for record in records:
+            record.noted[key] = output
+
+    def take(self, output: object) -> Records | None:
+        """The origin of *output*, once; None if it is not known."""
+        key = id(output)
+        noted = self._noted.pop(key, None)
+        if noted is None:
+            return None
+        for record in noted[1]:
+            record.noted.pop(key, None)
+        return noted[1]
+
+    def forget(self, record: Record) -> None:
+        """The page is finished; drop what a later middleware did not let through."""
+        for key in record.noted:
+            self._noted.pop(key, None)
+        record.noted.clear()
+
+    def enter(self, item: object) -> None:
+        """The pipelines begin with *item*, whatever they will make of it."""
+        _current.set(self.take(item))
+
+    def of_item(self, item: object) -> Records | None:
+        """The origin of the *item* that reached RedisPipeline.
+
+        By identity where no pipeline in front has noted it (Scrapy 2.13, whose
+        pipelines do not run in one context).
+        """
+        noted = self._noted.get(id(item))
+        return _current.get() if noted is None else noted[1]
