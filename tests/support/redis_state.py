@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from tests.support.wait import wait_until
@@ -27,6 +29,12 @@ def failed(client: redis.Redis, spider: str) -> list[dict[str, bytes]]:
         {name.decode(): value for name, value in fields.items()}
         for _, fields in client.xrange(f"{spider}:failed")
     ]
+
+
+def items(client: redis.Redis, spider: str, field: str = "path") -> Counter[str]:
+    """How often each *field* is among the items of *spider*."""
+    found = client.lrange(f"{spider}:items", 0, -1)
+    return Counter(json.loads(item)[field] for item in found)
 
 
 def keys(client: redis.Redis) -> list[str]:

@@ -1,0 +1,81 @@
+"""A worker that comes back from the dead changes nothing."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.support.project import assert_finished
+from tests.support.proxy import Proxy
+from tests.support.redis_state import failed, items, wait_for_workers
+from tests.support.site import tree_pages
+from tests.support.spiders import FOLLOW
+from tests.support.wait import wait_until
+
+if TYPE_CHECKING:
+    from tests.support.project import Worker
+
+PAGES = 300
+SETTINGS = {
+    "FRONTIER_WORKER_TTL": 2.0,
+    "CONCURRENT_REQUESTS": 4,
+    "ITEM_PIPELINES": {"scrapy_dist.pipelines.RedisPipeline": 400},
+}
+
+
+def stop(zombie: Worker, proxy: Proxy, how: str) -> None:
+    """The worker does nothing, or nothing that it says reaches Redis."""
+    if how == "process":
+        zombie.freeze()
+    else:
+        proxy.freeze()
+
+
+def resume(zombie: Worker, proxy: Proxy, how: str) -> None:
+    if how == "process":
+        zombie.thaw()
+    else:
+        proxy.thaw()
+
+
+@pytest.mark.parametrize("how", ["process", "network"])
+def test_late_results_of_a_worker_that_was_given_up_change_nothing(
+    project, site, redis_server, no_leaked_keys, how
+):
+    """Its pages were crawled by the other one; its own answers come after that."""
+    project.spider(FOLLOW)
+    site.delay(60)
+    site.pause()
+    start = {"args": {"url": f"{site.url}/tree/{PAGES}/3/0"}, "frontier": "addon"}
+    with Proxy(redis_server.port) as proxy, redis_server.client() as client:
+        through_proxy = {**SETTINGS, "REDIS_URL": proxy.url(redis_server.url)}
+        zombie = project.crawl("follow", settings=through_proxy, **start)
+        other = project.crawl("follow", settings=SETTINGS, **start)
+        wait_for_workers(client, "follow", 2)
+        site.resume()
+        wait_until(lambda: site.hits_by_worker()[zombie.agent] >= 20, "20 pages")
+        stop(zombie, proxy, how)
+        wait_until(
+            lambda: (
+                client.zcard("follow:workers") == 1
+                and client.zcard("follow:suspects") == 0
+            ),
+            "its pages are crawled by the other",
+        )
+        assert site.hits().total() < PAGES
+        resume(zombie, proxy, how)
+        assert_finished([zombie, other])
+
+        assert items(client, "follow") == tree_pages(PAGES, 3)
+        assert failed(client, "follow") == []
+
+    done = Counter(project.recorded("path"))
+    assert set(done) == set(tree_pages(PAGES, 3))
+    twice = {path for path, count in done.items() if count > 1}
+    by_zombie = {r["path"] for r in project.records() if r["worker"] == zombie.agent}
+    # Without any the test would show nothing; more than it held would be a waste.
+    assert 1 <= len(twice & by_zombie) <= 8
+    assert "WARNING" in zombie.log()
+    assert "WARNING" not in other.log()
