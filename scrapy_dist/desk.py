@@ -132,13 +132,15 @@ class Desk:
             self._head = None
         else:
             return None
+        if not self._knows_producers:
+            for record in records:
+                record.produced = True  # as far as we can tell
         self.ledger.handed[request] = records
         self._rate.add()
         return request, head is not None and request is head[1]
 
     def note(self, output: object, request: Request | None) -> None:
         """*output* was yielded by the callback of *request*."""
-        self.origins.noting = True
         records = None if request is None else self.ledger.handed.get(request)
         if records is not None:
             self.origins.note(output, records)
@@ -190,12 +192,18 @@ class Desk:
 
     def _mark_producers(self, origin: Records | None) -> None:
         """Something of *origin* travels by itself: its ack may not overtake it."""
-        if origin is None:
-            if not self.origins.noting and not self.exchange.is_full:
-                return  # see ``redis_is_full``
+        if origin is None and self._knows_producers:
             origin = self._possible_origins()
-        for record in origin:
+        for record in origin or ():
             record.produced = True
+
+    @property
+    def _knows_producers(self) -> bool:
+        """Whether somebody notes which pages have produced something.
+
+        The middleware does so always. Without it, it is done while it is needed.
+        """
+        return self.origins.noting or self.exchange.is_full
 
     def _possible_origins(self) -> Records:
         """Leases of the pages that are not waiting for their download any more."""
@@ -207,13 +215,12 @@ class Desk:
         return tuple(dict.fromkeys(record for records in found for record in records))
 
     def redis_is_full(self) -> None:
-        """Redis has no memory for what pages produce; the acks of others go on.
-
-        Without the middleware nobody has noted until now who has produced something.
-        """
-        if not self.origins.noting:
-            for record in self.ledger.records.values():
-                record.produced = True
+        """Redis has no memory for what pages produce; the acks of others go on."""
+        for request, records in self.ledger.handed.items():
+            if engine.downloading(self._crawler, request):
+                for record in records:
+                    if record.holders == 1:
+                        record.produced = False
 
     @property
     def is_low(self) -> bool:

@@ -101,6 +101,8 @@ class Exchange:
         self._max_payload = max_payload
         self._patience = patience
         self._beat_every = min(_BEAT, ttl / 4)
+        # Not longer than the others may wait for a beat when Redis is back.
+        self._retry_longest = min(_RETRY_LONGEST, ttl / 4)
         self._wakeup = Wakeup(
             frontier.client,
             (
@@ -125,7 +127,9 @@ class Exchange:
         self._silent = 0
         self._retry = 0.0
         self._vain = 0.0
-        self._last = time.monotonic()
+        self._away = False
+        self._answered_at = time.monotonic()
+        self._last = 0.0
         self._stats_at = 0.0
         self._stats_sent: list[tuple[str, str, str]] = []
         self._refused: str | None = None
@@ -177,19 +181,23 @@ class Exchange:
                 await asyncio.sleep(0)
             try:
                 await self.run_once()
-            except (RedisUnavailable, ResponseError) as e:
+            except RedisUnavailable as e:
                 self._failed(e)
+            except ResponseError as e:
+                self._failed(None if self._refused else e)
             except Exception:
                 # A defect must not end the task in silence: the crawl would hang.
                 logger.exception(
                     "The exchange with Redis failed", extra={"spider": self._spider}
                 )
                 self._failed(None)
+            else:
+                self._answered()
 
     def _failed(self, error: Exception | None) -> None:
-        first = self._retry == 0.0
-        self._retry = min(max(self._retry * 2, _RETRY_FIRST), _RETRY_LONGEST)
-        if error is not None and first:
+        self._retry = min(max(self._retry * 2, _RETRY_FIRST), self._retry_longest)
+        if error is not None and not self._away:
+            self._away = True
             logger.warning(
                 "No exchange with Redis (%s). This worker keeps its %d requests, goes on"
                 " with them and tries again until Redis is back.",
@@ -197,7 +205,7 @@ class Exchange:
                 len(self._desk.held()),
                 extra={"spider": self._spider},
             )
-        if 0 < self._patience <= time.monotonic() - self._last:
+        if 0 < self._patience <= time.monotonic() - self._answered_at:
             logger.error(
                 "Redis has not answered for %d seconds (FRONTIER_REDIS_PATIENCE):"
                 " closing. What this worker holds is crawled by the next one.",
@@ -211,10 +219,12 @@ class Exchange:
         self.request(delay)
 
     def _answered(self) -> None:
-        if self._retry:
+        if self._away:
+            self._away = False
             logger.info("Redis is back.", extra={"spider": self._spider})
         self._retry = 0.0
         self._not_before = 0.0
+        self._answered_at = time.monotonic()
 
     # What
 
@@ -282,7 +292,6 @@ class Exchange:
         self._last = time.monotonic()
         self.round_trip += 0.2 * (self._last - started - self.round_trip)
         self.exchanges += 1
-        self._answered()
         del self._stats_sent[: len(stats)]
 
         desk.claimed(verdicts)
@@ -330,7 +339,9 @@ class Exchange:
             )
             if numbered.outputs > len(reply.filtered):
                 self.is_full = False
-        self._refused = None
+        if self._refused is not None:
+            self._refused = None
+            logger.info("Redis takes results again.", extra={"spider": self._spider})
         if self._said_full and not len(self.outbox):
             self._said_full = False
             logger.info("Redis has memory again.", extra={"spider": self._spider})

@@ -423,10 +423,15 @@ class Frontier:
             args += (1 + item_keys.index(key), data)
         return Call("push", item_keys, args, int)
 
-    def count(self, changes: Sequence[tuple[str, str, str]]) -> Call[int]:
-        """Change cluster-wide stats: (inc, set, max or min; name; value)."""
-        args = [part for change in changes for part in change]
-        return Call("count", (self.keys.stats,), args, int)
+    def count(
+        self, changes: Sequence[tuple[str, str, str]], *, left: bool = False
+    ) -> Call[int]:
+        """Change cluster-wide stats: (inc, set, max or min; name; value).
+
+        *left*: by a worker that has left; nothing is done if the frontier is deleted.
+        """
+        args = ["1" if left else "", *(part for change in changes for part in change)]
+        return Call("count", (self.keys.stats, self.keys.state), args, int)
 
     # Talking to Redis
 
@@ -446,8 +451,10 @@ class Frontier:
                     # Some calls were carried out already; the order counts.
                     raise RedisUnavailable("Redis had lost its scripts")
                 await self._send(calls)
+                if any(isinstance(call.raw, NoScriptError) for call in calls):
+                    raise RedisUnavailable("Redis lost its scripts again")
         except (RedisError, OSError) as e:
-            if _is_elsewhere(e):
+            if isinstance(e, ResponseError) and _ELSEWHERE.search(_coded(e)):
                 # The next connection finds out who serves the frontier now.
                 await self.client.connection_pool.disconnect()
             raise RedisUnavailable(f"{type(e).__name__}: {e}") from e
@@ -464,7 +471,7 @@ class Frontier:
             replies = await pipeline.execute(raise_on_error=False)
         for call, reply in zip(calls, replies, strict=True):
             if isinstance(reply, Exception) and (
-                not isinstance(reply, ResponseError) or _is_elsewhere(reply)
+                not isinstance(reply, ResponseError) or _NOT_NOW.search(_coded(reply))
             ):
                 raise reply
             call.raw = reply
@@ -488,7 +495,7 @@ class Frontier:
     async def check_types(self) -> None:
         """Raise ConfigurationError if a key holds another type than the frontier's."""
         expected = [
-            (getattr(self.keys, name), setting, _TYPES[name])
+            (getattr(self.keys, name), setting, TYPES[name])
             for name, setting in SETTINGS
         ]
         try:
@@ -530,6 +537,13 @@ class Frontier:
 
 _SCRIPTS = (
     "beat",
+    "check_leased",
+    "check_leases",
+    "check_order",
+    "check_pending",
+    "check_twice",
+    "check_unreadable",
+    "check_workers",
     "claim",
     "commit",
     "count",
@@ -544,7 +558,8 @@ _SCRIPTS = (
     "seeds",
 )
 
-_TYPES = {
+#: The type of each of the frontier's keys.
+TYPES = {
     "requests": "zset",
     "suspects": "zset",
     "leases": "zset",
@@ -559,16 +574,21 @@ _TYPES = {
 }
 
 
-#: Errors of a Redis that is not, or not now, the one to talk to; they may come wrapped
-#: in the error of a script.
-_ELSEWHERE = re.compile(r"\b(READONLY|MASTERDOWN|CLUSTERDOWN|MOVED|ASK|TRYAGAIN)\b")
+#: Errors of a Redis that cannot work now, whatever is asked of it; they may come
+#: wrapped in the error of a script.
+_NOT_NOW = re.compile(
+    r"\b(ASK|BUSY|CLUSTERDOWN|LOADING|MASTERDOWN|MISCONF|MOVED|NOAUTH|NOPERM|NOREPLICAS"
+    r"|READONLY|TRYAGAIN)\b"
+)
+#: Those of a Redis that is not, or no longer, the one to talk to.
+_ELSEWHERE = re.compile(r"\b(ASK|CLUSTERDOWN|MASTERDOWN|MOVED|READONLY|TRYAGAIN)\b")
 
 
-def _is_elsewhere(error: Exception) -> bool:
-    names = type(error).__name__.removesuffix("Error").upper()
-    return isinstance(error, ResponseError) and bool(
-        _ELSEWHERE.search(f"{names} {error}")
-    )
+def _coded(error: Exception) -> str:
+    """The message of *error* with its code, which redis-py turns into classes."""
+    code = type(error).__name__.removesuffix("Error").removesuffix("Permission")
+    code = "NOPERM" if code == "No" else code.upper()
+    return f"{code} {error}"
 
 
 def _parse_leases(raw: list[Any]) -> LeaseReply:

@@ -63,7 +63,12 @@ class FrontierSpiderMiddleware(_Component):
 
     def __init__(self, crawler: Crawler) -> None:
         super().__init__(crawler)
+        crawler.signals.connect(self._spider_opened, signal=signals.spider_opened)
         crawler.signals.connect(self._spider_error, signal=signals.spider_error)
+
+    def _spider_opened(self) -> None:
+        if self._desk is not None:
+            self._desk.origins.noting = True
 
     def process_spider_output(
         self, response: Response, result: Iterable[Any], spider: Spider | None = None

@@ -65,7 +65,8 @@ class Scheduler(BaseScheduler):
     exchanges fill and empty in the background. Stats: ``scheduler/enqueued``,
     ``scheduler/enqueued/redis``, ``scheduler/enqueued/memory`` (requests that stay in
     this worker), the same of ``dequeued``, ``scheduler/unserializable``,
-    ``frontier/exchanges``, ``frontier/rejected``.
+    ``frontier/exchanges``, ``frontier/rejected`` (requests that cannot be read),
+    ``frontier/failed`` (requests that failed for good; with the add-on).
     """
 
     def __init__(self, crawler: Crawler) -> None:
@@ -84,7 +85,6 @@ class Scheduler(BaseScheduler):
         self._idle_limit: float | None = self.options.idle_before_close
         self._seeds_ready = asyncio.Event()
         self._closed = False
-        self._cleared = False
 
     @classmethod
     def from_crawler(cls, crawler: Crawler) -> Self:
@@ -286,6 +286,14 @@ class Scheduler(BaseScheduler):
         if await self.exchange.finish(self.options.close_timeout):
             await self._leave(finished=reason == "finished")
         self.stats.set_value("frontier/exchanges", self.exchange.exchanges)
+        failed = self.stats.get_value("frontier/failed", 0)
+        if failed:
+            logger.warning(
+                "%d request(s) of this worker failed for good; see the key %s.",
+                failed,
+                self.frontier.keys.failed,
+                extra={"spider": self.spider},
+            )
         closing = self.df.close(reason) if hasattr(self.df, "close") else None
         if closing is not None:
             await closing.asFuture(asyncio.get_running_loop())
@@ -294,7 +302,7 @@ class Scheduler(BaseScheduler):
         call = self.frontier.leave(finished=finished, persist=self.options.persist)
         try:
             await self.frontier.exchange([call])
-            self._cleared = call.reply()
+            call.reply()
         except (RedisUnavailable, ResponseError) as e:
             # Nothing is lost: it holds no lease, and will count as dead.
             logger.warning(
@@ -309,8 +317,9 @@ class Scheduler(BaseScheduler):
         await asyncio.sleep(0)
         changes = self.exchange.changes()
         try:
-            if changes and not self._cleared:
-                await self.frontier.exchange([self.frontier.count(changes)])
+            if changes:
+                last = self.frontier.count(changes, left=True)
+                await self.frontier.exchange([last])
         except RedisUnavailable as e:
             logger.warning("The last stats did not reach Redis: %s", e)
         finally:

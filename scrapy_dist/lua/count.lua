@@ -1,12 +1,16 @@
 -- Bring one worker's stats into the cluster-wide ones.
 --
--- KEYS  1 stats (hash)
--- ARGV  for each stat: operation (inc, set, max, min), name, value
+-- KEYS  1 stats (hash)  2 state (hash)
+-- ARGV  1 '1': only if the frontier still exists, then for each stat: operation (inc, set,
+--       max, min), name, value
 -- Reply stats changed
 -- Cost  O(stats)
 redis.call('HLEN', KEYS[1])
+if ARGV[1] == '1' and redis.call('EXISTS', KEYS[2]) == 0 then
+  return 0
+end
 redis.call('HDEL', KEYS[1], '') -- runs above maxmemory too
-for i = 1, #ARGV, 3 do
+for i = 2, #ARGV, 3 do
   local operation, name, value = ARGV[i], ARGV[i + 1], ARGV[i + 2]
   local old = tonumber(redis.call('HGET', KEYS[1], name) or nil)
   if operation == 'inc' and old then
@@ -19,4 +23,4 @@ for i = 1, #ARGV, 3 do
     redis.call('HSET', KEYS[1], name, value)
   end
 end
-return #ARGV / 3
+return (#ARGV - 1) / 3

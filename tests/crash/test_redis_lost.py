@@ -96,3 +96,24 @@ def test_redis_flushed_in_mid_crawl(make_redis, make_project, site):
         client.flushall()
     assert_finished(workers)
     assert any("WARNING" in worker.log() for worker in workers)
+
+
+def test_worker_closes_when_its_patience_with_redis_is_over(
+    make_redis, make_project, site
+):
+    server = make_redis(appendonly="yes")
+    project = make_project(server.url)
+    project.spider(FOLLOW)
+    site.delay(60)
+    args = {"url": f"{site.url}/tree/60/3/0"}
+    settings = {"FRONTIER_REDIS_PATIENCE": 1.5, "FRONTIER_CLOSE_TIMEOUT": 0.5, **TTL}
+    worker = project.crawl("follow", args=args, settings=settings)
+    wait_until(lambda: site.hits().total() >= 10, "ten pages")
+    server.kill()
+    assert worker.wait() == 0
+    assert worker.reason() == "redis_unavailable"
+    assert worker.log().count("FRONTIER_REDIS_PATIENCE") == 1
+
+    server.start()
+    assert_finished([project.crawl("follow", args=args, settings=settings)])
+    assert set(project.recorded("path")) == set(tree_pages(60, 3))
