@@ -1,0 +1,234 @@
+"""What the subcommands of ``scrapy frontier`` share: finding the crawl, and printing."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+import re
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
+
+from scrapy.crawler import Crawler
+from scrapy.utils.misc import load_object
+from scrapy.utils.project import inside_project
+
+from scrapy_dist import connection, defaults, embedded
+from scrapy_dist.exceptions import ConfigurationError
+from scrapy_dist.frontier import Frontier
+from scrapy_dist.keys import Keys, fill_template
+from scrapy_dist.options import Options
+from scrapy_dist.payload import PayloadCodec
+from scrapy_dist.spiders import RedisMixin
+
+if TYPE_CHECKING:
+    import argparse
+
+    from redis.asyncio import Redis
+    from scrapy import Spider
+    from scrapy.settings import Settings
+    from scrapy.spiderloader import SpiderLoaderProtocol
+
+__all__ = [
+    "OK",
+    "TROUBLE",
+    "WRONG_USE",
+    "Subcommand",
+    "Target",
+    "add_common_options",
+    "find_target",
+    "nearest",
+    "open_frontier",
+    "spiders_in_redis",
+    "write",
+    "write_json",
+]
+
+#: Exit codes: all is well; it is not; the command could not do its work.
+OK, TROUBLE, WRONG_USE = 0, 1, 2
+
+#: Keys that ``spiders_in_redis`` looks at in one step.
+_SCAN_STEP = 1000
+#: Stands for the spider's name while its place in a key is looked for.
+_NAME = "-the-name-"
+
+
+@dataclass(frozen=True)
+class Subcommand:
+    """``scrapy frontier NAME``; *run* gets the parsed options and returns the exit code.
+
+    *summary* is its line in the list of subcommands, *description* and *example* (a
+    command line) are what ``--help`` shows. *run* may raise FrontierError.
+    """
+
+    name: str
+    summary: str
+    description: str
+    example: str
+    add_options: Callable[[argparse.ArgumentParser], None]
+    run: Callable[[Settings, argparse.Namespace], Awaitable[int]]
+
+
+@dataclass(frozen=True)
+class Target:
+    """The crawl that a command is about.
+
+    *codec* reads its requests; None outside the spider's project.
+    """
+
+    spider: str
+    settings: Settings
+    options: Options
+    keys: Keys
+    seed_keys: tuple[str, ...]
+    codec: PayloadCodec | None
+
+
+def add_common_options(parser: argparse.ArgumentParser) -> None:
+    """The options that name the crawl and the form of the output."""
+    parser.add_argument("spider", metavar="SPIDER", help="name of the spider")
+    parser.add_argument(
+        "--redis",
+        metavar="URL",
+        help="where Redis is, e.g. redis://:password@host:6379/0;"
+        " needed outside a project, inside it wins over the project's settings",
+    )
+    parser.add_argument(
+        "--json", action="store_true", help="print one JSON object, for scripts"
+    )
+
+
+def find_target(settings: Settings, opts: argparse.Namespace) -> Target:
+    """The crawl that the options of ``add_common_options`` name.
+
+    Inside a project its settings, and those of the spider, count. Raises
+    ConfigurationError, also for a spider that the project does not have.
+    """
+    if opts.redis:
+        settings.set("REDIS_URL", opts.redis, priority="cmdline")
+    name: str = opts.spider
+    if not inside_project():
+        _require_redis(settings)
+        keys = Keys.from_settings(settings, name)
+        options = Options.from_settings(settings)
+        return Target(name, settings, options, keys, _seed_keys(settings, name), None)
+    spider_class = _load_spider(settings, name)
+    crawler = Crawler(spider_class, settings)
+    crawler.addons.load_settings(crawler.settings)
+    # Nothing of the spider is run; its class says what its requests may call.
+    crawler.spider = spider_class.__new__(spider_class)
+    settings = crawler.settings
+    seed_keys: tuple[str, ...] = ()
+    if issubclass(spider_class, RedisMixin):
+        seed_keys = _seed_keys(settings, name, spider_class.redis_key)
+    return Target(
+        name,
+        settings,
+        Options.from_settings(settings),
+        Keys.from_settings(settings, name),
+        seed_keys,
+        PayloadCodec.from_crawler(crawler),
+    )
+
+
+def _require_redis(settings: Settings) -> None:
+    if connection.describe(settings).startswith("embedded"):
+        folder = embedded.directory_from_settings(settings)
+        if not folder.exists():
+            raise ConfigurationError(
+                "Which Redis? Outside a Scrapy project give --redis URL, for example"
+                " --redis redis://localhost:6379/0."
+            )
+
+
+def _load_spider(settings: Settings, name: str) -> type[Spider]:
+    loader_class = load_object(settings["SPIDER_LOADER_CLASS"])
+    loader = cast(
+        "SpiderLoaderProtocol", loader_class.from_settings(settings.frozencopy())
+    )
+    try:
+        return loader.load(name)
+    except KeyError:
+        raise ConfigurationError(
+            f"There is no spider {name!r} in this project.{nearest(name, loader.list())}"
+        ) from None
+
+
+def nearest(name: str, names: Iterable[str]) -> str:
+    """A sentence, with a space in front, that suggests one of *names*; else ''."""
+    known = sorted(names)
+    close = difflib.get_close_matches(name, known, n=1)
+    if close:
+        return f" Did you mean {close[0]!r}?"
+    if not known:
+        return ""
+    more = ", …" if len(known) > 10 else ""
+    return f" There are: {', '.join(known[:10])}{more}."
+
+
+def _seed_keys(settings: Settings, name: str, own: Any = None) -> tuple[str, ...]:
+    setting = settings.get("REDIS_START_URLS_KEY") or defaults.REDIS_START_URLS_KEY
+    key = own or setting
+    templates = key if isinstance(key, (list, tuple)) else [key]
+    source = "redis_key" if own else "REDIS_START_URLS_KEY"
+    return tuple(fill_template(template, source, name) for template in templates)
+
+
+@asynccontextmanager
+async def open_frontier(target: Target) -> AsyncIterator[Frontier]:
+    """The frontier of *target*, connected; not registered as a worker."""
+    client = await connection.open_client(target.settings)
+    options = target.options
+    try:
+        yield Frontier(
+            client,
+            target.keys,
+            ttl=options.worker_ttl,
+            max_deliveries=options.max_deliveries,
+            failed_limit=options.failed_limit,
+            newest_first=options.discipline.newest_first,
+            seed_keys=target.seed_keys,
+        )
+    finally:
+        await connection.close_client(client)
+
+
+async def spiders_in_redis(client: Redis, settings: Settings) -> list[str]:
+    """Names of the spiders that have a frontier in Redis, sorted.
+
+    Looks at every key of the database, some at a time.
+    """
+    head, *tails = Keys.from_settings(settings, _NAME).state.split(_NAME)
+    if not tails:
+        return []  # one key for all spiders
+    pattern = "*".join(
+        re.sub(r"([*?\[\]\\^])", r"\\\1", part) for part in (head, *tails)
+    )
+    form = re.escape(head) + "(.+)" + r"\1".join(map(re.escape, tails))
+    names = set()
+    async for key in client.scan_iter(match=pattern, count=_SCAN_STEP):
+        found = re.fullmatch(form, key.decode("utf-8", "replace"), re.DOTALL)
+        if found:
+            names.add(found[1])
+    return sorted(names)
+
+
+def write(*lines: str) -> None:
+    """Print *lines*; a reader that has seen enough (``| head``) is no error."""
+    try:
+        sys.stdout.write("".join(f"{line}\n" for line in lines))
+        sys.stdout.flush()
+    except UnicodeEncodeError:
+        encoding = sys.stdout.encoding
+        write(*(line.encode(encoding, "replace").decode(encoding) for line in lines))
+    except BrokenPipeError:
+        # Python would flush once more at its end, and complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def write_json(value: dict[str, Any]) -> None:
+    """Print *value* as one line of ASCII."""
+    write(json.dumps(value))

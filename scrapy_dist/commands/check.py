@@ -1,0 +1,144 @@
+"""``scrapy frontier check``: is the frontier whole? With ``--repair``: make it so."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from redis.exceptions import RedisError
+
+from scrapy_dist import connection, repair
+from scrapy_dist.commands import base
+from scrapy_dist.entries import check_form
+from scrapy_dist.exceptions import ConfigurationError
+
+if TYPE_CHECKING:
+    import argparse
+
+    from scrapy.settings import Settings
+
+    from scrapy_dist.frontier import Frontier
+    from scrapy_dist.repair import Finding, Report
+
+#: Fields of Counts, in the order of the output.
+_COUNTS = ("pending", "suspect", "leased", "failed", "seen")
+#: Seconds to look for the names of spiders in a Redis that may hold many other keys.
+_SUGGEST_TIMEOUT = 3.0
+
+_DESCRIPTION = """\
+Check that the frontier of SPIDER is whole: every lease has its request and its worker,
+every request is in one place and can be read, no order id is given out twice.
+
+It may run while workers are at work, and changes nothing without --repair. With --repair
+it mends what a torn file or a human hand broke: nothing is deleted that still has to be
+crawled; what cannot be read is set aside in the dead letters with its reason.
+
+Exit code: 0 all is well (with --repair: now), 1 something is left, 2 no check was made."""
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    base.add_common_options(parser)
+    parser.add_argument("--repair", action="store_true", help="mend what is broken")
+
+
+async def run(settings: Settings, opts: argparse.Namespace) -> int:
+    target = base.find_target(settings, opts)
+    async with base.open_frontier(target) as frontier:
+        where = connection.describe(frontier.client)
+        report = await repair.check(
+            frontier,
+            target.options,
+            repair=opts.repair,
+            decode=target.codec.decode if target.codec else check_form,
+            seed_keys=target.seed_keys,
+        )
+        if target.codec is None and not report.exists and report.ok:
+            # No project says whether there is such a spider.
+            raise ConfigurationError(
+                f"There is no frontier of a spider {target.spider!r} at {where}."
+                f"{await _suggest(frontier, target)}"
+            )
+    if opts.json:
+        base.write_json(_as_json(target.spider, where, report, repaired=opts.repair))
+    else:
+        base.write(*_lines(target, where, report, repaired=opts.repair))
+    return base.OK if report.ok else base.TROUBLE
+
+
+async def _suggest(frontier: Frontier, target: base.Target) -> str:
+    looking = base.spiders_in_redis(frontier.client, target.settings)
+    try:
+        names = await asyncio.wait_for(looking, _SUGGEST_TIMEOUT)
+    except (asyncio.TimeoutError, RedisError, OSError):
+        return ""
+    return base.nearest(target.spider, names)
+
+
+def _as_json(
+    spider: str, where: str, report: Report, *, repaired: bool
+) -> dict[str, Any]:
+    counts = asdict(report.counts) if report.counts else {}
+    alive, silent = counts.pop("alive", None), counts.pop("silent", None)
+    return {
+        "spider": spider,
+        "redis": where,
+        "ok": report.ok,
+        "repair": repaired,
+        **{name: counts.get(name) for name in _COUNTS},
+        "workers_alive": alive,
+        "workers_silent": silent,
+        "findings": [
+            {**asdict(finding), "left": finding.left}
+            for finding in report.findings.values()
+        ],
+        "notes": report.notes,
+    }
+
+
+def _lines(
+    target: base.Target, where: str, report: Report, *, repaired: bool
+) -> list[str]:
+    lines = []
+    counts = report.counts
+    if not report.exists:
+        lines.append(f"Nothing is in Redis of {target.spider}, at {where}.")
+    elif counts:
+        sizes = ", ".join(f"{getattr(counts, name)} {name}" for name in _COUNTS)
+        lines.append(
+            f"{target.spider} at {where}: {sizes};"
+            f" workers: {counts.alive} alive, {counts.silent} silent"
+        )
+    lines += [_line(finding, repaired=repaired) for finding in report.findings.values()]
+    lines += [f"Note: {note}" for note in report.notes]
+    if not report.findings:
+        lines.append("OK")
+    elif report.ok:
+        lines.append("OK: all is mended")
+    elif not repaired and any(kind != "wrong_type" for kind in report.findings):
+        lines.append(
+            f"Not OK. To mend it: scrapy frontier check {target.spider} --repair"
+        )
+    else:
+        lines.append("Not OK")
+    return lines
+
+
+def _line(finding: Finding, *, repaired: bool) -> str:
+    title, remedy = repair.KINDS[finding.kind]
+    if repaired:
+        remedy = "mended"
+        if finding.left:
+            remedy = f"{finding.mended} mended, {finding.left} left"
+    more = ", …" if finding.count > len(finding.examples) else ""
+    return f"{finding.count} {title} ({remedy}): {'; '.join(finding.examples)}{more}"
+
+
+SUBCOMMAND = base.Subcommand(
+    name="check",
+    summary="is the frontier whole? --repair mends it",
+    description=_DESCRIPTION,
+    example="scrapy frontier check myspider --repair",
+    add_options=add_options,
+    run=run,
+)

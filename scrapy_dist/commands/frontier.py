@@ -1,0 +1,105 @@
+"""``scrapy frontier``, as Scrapy finds it."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+from typing import Any, ClassVar
+
+from scrapy.commands import ScrapyCommand, ScrapyHelpFormatter
+from scrapy.exceptions import UsageError
+from scrapy.utils.log import configure_logging
+
+from scrapy_dist.commands import base, check
+from scrapy_dist.exceptions import FrontierError
+
+SUBCOMMANDS: tuple[base.Subcommand, ...] = (check.SUBCOMMAND,)
+
+#: Exit code after Ctrl-C, as shells have it.
+_INTERRUPTED = 130
+
+
+class _Help(ScrapyHelpFormatter, argparse.RawDescriptionHelpFormatter):
+    """Scrapy's style, with the line breaks of the examples."""
+
+
+class Command(ScrapyCommand):
+    """Dispatches to the subcommands; starts no reactor and no crawl."""
+
+    requires_project = False
+    requires_crawler_process = False
+    default_settings: ClassVar[dict[str, Any]] = {"LOG_ENABLED": False}
+
+    def syntax(self) -> str:
+        return "COMMAND [options]"
+
+    def short_desc(self) -> str:
+        return "Look after the frontier of a crawl in Redis"
+
+    def long_desc(self) -> str:
+        return (
+            "Look after the frontier, in Redis, that the workers of a crawl share. Inside"
+            " a project its settings say where Redis is; elsewhere --redis does."
+            " For example: scrapy frontier check myspider"
+        )
+
+    def add_options(self, parser: argparse.ArgumentParser) -> None:
+        super().add_options(parser)
+        commands = parser.add_subparsers(
+            title="Commands", dest="command", metavar="COMMAND", prog="scrapy frontier"
+        )
+        for command in SUBCOMMANDS:
+            subparser = commands.add_parser(
+                command.name,
+                help=command.summary,
+                description=command.description,
+                epilog=f"Example: {command.example}",
+                formatter_class=_Help,
+            )
+            command.add_options(subparser)
+            self._add_global_options(subparser)
+            subparser.set_defaults(subcommand=command)
+
+    def _add_global_options(self, parser: argparse.ArgumentParser) -> None:
+        """The most usual of Scrapy's global options, behind the subcommand too."""
+        group = parser.add_argument_group(title="Global Options")
+        group.add_argument(
+            "-s",
+            "--set",
+            dest="more_settings",
+            action="append",
+            default=[],
+            metavar="NAME=VALUE",
+            help="set/override setting (may be repeated)",
+        )
+        group.add_argument(
+            "-L", "--loglevel", dest="more_loglevel", metavar="LEVEL", help="log level"
+        )
+
+    def process_options(self, args: list[str], opts: argparse.Namespace) -> None:
+        opts.set += getattr(opts, "more_settings", [])
+        opts.loglevel = getattr(opts, "more_loglevel", None) or opts.loglevel
+        super().process_options(args, opts)
+        if opts.command is None:
+            raise UsageError
+        if args:
+            raise UsageError(
+                f"unrecognized arguments: {' '.join(args)}", print_help=False
+            )
+
+    def run(self, args: list[str], opts: argparse.Namespace) -> None:
+        assert self.settings is not None
+        configure_logging(self.settings)
+        subcommand: base.Subcommand = opts.subcommand
+        try:
+            self.exitcode = asyncio.run(self._run(subcommand, opts))
+        except FrontierError as e:
+            sys.stderr.write(f"scrapy frontier {subcommand.name}: {e}\n")
+            self.exitcode = base.WRONG_USE
+        except KeyboardInterrupt:
+            self.exitcode = _INTERRUPTED
+
+    async def _run(self, subcommand: base.Subcommand, opts: argparse.Namespace) -> int:
+        assert self.settings is not None
+        return await subcommand.run(self.settings, opts)

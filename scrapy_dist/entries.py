@@ -1,0 +1,196 @@
+"""How requests look in the structures of a frontier, for those who look from outside.
+
+The layout is that of the scripts in ``lua/``; workers never read it in Python.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import AsyncIterator, Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from scrapy_dist import serializer
+from scrapy_dist.exceptions import BadPayload
+from scrapy_dist.frontier import BATCH
+from scrapy_dist.payload import quote
+
+if TYPE_CHECKING:
+    from scrapy_dist.keys import Keys
+
+__all__ = [
+    "LEASED",
+    "LEASES",
+    "PLACES",
+    "REQUESTS",
+    "SUSPECTS",
+    "Entry",
+    "IdsSeen",
+    "batches",
+    "check_form",
+    "is_id",
+    "order_of",
+    "parse",
+    "scan",
+    "scan_hash",
+    "scan_zset",
+]
+
+#: Places of a request, numbered as in KEYS of the scripts that take more than one.
+REQUESTS, SUSPECTS, LEASES, LEASED = 1, 2, 3, 4
+#: Their names, as fields of Keys.
+PLACES = {
+    REQUESTS: "requests",
+    SUSPECTS: "suspects",
+    LEASES: "leases",
+    LEASED: "leased",
+}
+
+#: Ids from the last down to the middle one were given newest first (see commit.lua), the
+#: others oldest first.
+_MIDDLE_ID, _LAST_ID = 2**52, 2**53 - 1
+#: Order ids in one page of the map of ids seen.
+_PAGE = 4096
+
+_ID = re.compile(rb"[0-9a-fA-F]{16}")
+_SUSPECT = re.compile(rb"[0-9a-fA-F]{16}(\d+) \S+ ")
+_LEASED = re.compile(rb"[-+]?(?:inf|\d+(?:\.\d+)?(?:e[-+]?\d+)?) (\d+) \S+ ")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A request in one of its places, taken apart; *flaw* is why it cannot be."""
+
+    place: int
+    #: What the place knows it by: the member, or in S:leased the order id.
+    member: bytes
+    #: All that is stored of it.
+    whole: bytes
+    #: Offset of the payload in *whole*.
+    at: int = 0
+    #: How often it has been handed out.
+    deliveries: int = 0
+    flaw: str = ""
+
+    @property
+    def id(self) -> bytes:
+        return self.member[:16]
+
+    @property
+    def payload(self) -> bytes:
+        return self.whole[self.at :]
+
+    def __str__(self) -> str:
+        name = quote(self.member[:40]) if self.flaw else self.id.decode()
+        return f"{name} in {PLACES[self.place]}"
+
+
+def parse(place: int, member: bytes, value: bytes = b"") -> Entry:
+    """The entry *member* of *place*; *value* is what S:leased holds under it."""
+    if place == REQUESTS:
+        if _ID.match(member):
+            return Entry(place, member, member, 16)
+        return Entry(place, member, member, flaw="no order id in front")
+    if place == SUSPECTS:
+        if found := _SUSPECT.match(member):
+            return Entry(place, member, member, found.end(), int(found[1]))
+        flaw = "not of the form order id, deaths, claims, payload"
+        return Entry(place, member, member, flaw=flaw)
+    found = _LEASED.match(value)
+    if found and is_id(member):
+        return Entry(place, member, value, found.end(), int(found[1]) + 1)
+    flaw = "not of the form order id, score, deaths, claims, payload"
+    return Entry(place, member, value, flaw=flaw)
+
+
+def is_id(text: bytes) -> bool:
+    """Whether *text* has the form of an order id."""
+    return _ID.fullmatch(text) is not None
+
+
+def order_of(id_: bytes) -> int:
+    """What the order counter was when *id_* was given; 0 for no id of ours."""
+    if not is_id(id_):
+        return 0
+    number = int(id_, 16)
+    if number < _MIDDLE_ID:
+        return number
+    return _LAST_ID - number if number <= _LAST_ID else 0
+
+
+class IdsSeen:
+    """Which order ids were seen, in about a bit for each."""
+
+    def __init__(self) -> None:
+        self._pages: dict[int, bytearray] = {}
+
+    def add(self, id_: bytes) -> bool:
+        """Whether *id_* is new."""
+        number, bit = divmod(int(id_, 16), 8)
+        page, byte = divmod(number, _PAGE // 8)
+        bits = self._pages.get(page)
+        if bits is None:
+            bits = self._pages[page] = bytearray(_PAGE // 8)
+        new = not bits[byte] >> bit & 1
+        bits[byte] |= 1 << bit
+        return new
+
+
+def check_form(payload: bytes) -> None:
+    """Raise BadPayload unless *payload* may be a request of some spider.
+
+    What can be told without the spider; loads no pickle.
+    """
+    head = payload[:1]
+    if head in (b"\x80", b"\x02"):
+        return  # only SCHEDULER_SERIALIZER knows
+    if head == b"\x01":
+        fields = serializer.loads(payload[1:])
+    elif head == b"{":
+        try:
+            fields = json.loads(payload)
+        except (ValueError, RecursionError) as e:
+            raise BadPayload(f"not readable as JSON: {quote(str(e), 200)}") from e
+    else:
+        raise BadPayload(f"no payload of any kind: {quote(payload[:40])}")
+    if type(fields) is not dict or type(fields.get("url")) is not str:
+        raise BadPayload("it holds no request")
+
+
+async def scan(client: Any, keys: Keys, place: int) -> AsyncIterator[list[Entry]]:
+    """All requests of one place, at most BATCH at a time.
+
+    What is there all the time comes at least once, the rest perhaps.
+    """
+    key = getattr(keys, PLACES[place])
+    if place == LEASED:
+        async for values in scan_hash(client, key):
+            yield [parse(place, name, value) for name, value in values]
+    else:
+        async for members in scan_zset(client, key):
+            yield [parse(place, member) for member in members]
+
+
+async def scan_zset(client: Any, key: str) -> AsyncIterator[list[bytes]]:
+    cursor = 0
+    while True:
+        cursor, found = await client.zscan(key, cursor, count=BATCH)
+        for members in batches([member for member, _ in found]):
+            yield members
+        if not int(cursor):
+            return
+
+
+async def scan_hash(client: Any, key: str) -> AsyncIterator[list[tuple[bytes, bytes]]]:
+    cursor = 0
+    while True:
+        cursor, found = await client.hscan(key, cursor, count=BATCH)
+        for values in batches(list(found.items())):
+            yield values
+        if not int(cursor):
+            return
+
+
+def batches(found: list[Any]) -> Iterable[list[Any]]:
+    return (found[i : i + BATCH] for i in range(0, len(found), BATCH))

@@ -1,0 +1,521 @@
+"""Check that a frontier in Redis is whole, and mend it.
+
+What a torn file or a human hand breaks: see ``KINDS``. A check goes through the
+structures with cursors, some hundred entries at a time, while workers may be at work.
+Whatever looks wrong is looked at once more inside one script, together with its mending:
+what workers move under a check is no finding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from hashlib import sha1
+from typing import TYPE_CHECKING, Any
+
+from redis.exceptions import RedisError
+
+from scrapy_dist.entries import (
+    LEASED,
+    LEASES,
+    PLACES,
+    REQUESTS,
+    SUSPECTS,
+    Entry,
+    IdsSeen,
+    batches,
+    check_form,
+    is_id,
+    order_of,
+    scan,
+    scan_hash,
+    scan_zset,
+)
+from scrapy_dist.exceptions import BadPayload, RedisUnavailable
+from scrapy_dist.frontier import BATCH, SEED, TYPES, Call
+from scrapy_dist.keys import SETTINGS
+from scrapy_dist.payload import quote
+
+if TYPE_CHECKING:
+    from scrapy_dist.frontier import Frontier
+    from scrapy_dist.options import Options
+
+__all__ = ["KINDS", "Counts", "Finding", "Report", "check"]
+
+#: What can be wrong: kind -> what it is, and how it is mended.
+KINDS = {
+    "wrong_type": (
+        "keys of a wrong type",
+        "nothing is done to them: whose are they?",
+    ),
+    "unreadable_member": (
+        "entries that cannot be read",
+        "to be set aside in the dead letters",
+    ),
+    "unreadable_payload": (
+        "requests that cannot be decoded",
+        "to be set aside in the dead letters",
+    ),
+    "payload_without_lease": (
+        "requests without their lease",
+        "to be put back to where they were",
+    ),
+    "lease_without_payload": (
+        "leases without their request",
+        "the work is done: to be removed",
+    ),
+    "lease_of_unknown_worker": (
+        "leases of unknown workers",
+        "to become suspects, as if the worker had died",
+    ),
+    "in_two_places": (
+        "requests in two places",
+        "the copy is to be removed",
+    ),
+    "order_behind": (
+        "order counter behind the ids in use",
+        "to be raised",
+    ),
+    "order_id_twice": (
+        "order ids with two requests",
+        "one of them is to get a new id",
+    ),
+    "unknown_worker": (
+        "traces of unknown workers",
+        "to be removed",
+    ),
+}
+#: Examples of one kind that a report holds at the most.
+EXAMPLES = 3
+#: Members that prove an order id to be in use, in one script call.
+_PROOFS = 10
+#: Undecodable requests above which it may be the settings that are wrong.
+_MANY = BATCH
+#: The worker that dead letters of a check name.
+_WHO = "scrapy frontier check"
+
+
+@dataclass
+class Finding:
+    """One kind of damage: how often, how often mended, and a few *examples*."""
+
+    kind: str
+    count: int = 0
+    mended: int = 0
+    examples: list[str] = field(default_factory=list)
+
+    @property
+    def left(self) -> int:
+        return self.count - self.mended
+
+    def add(self, example: str, *, mended: bool) -> None:
+        self.count += 1
+        self.mended += mended
+        if len(self.examples) < EXAMPLES:
+            self.examples.append(example)
+
+
+@dataclass(frozen=True)
+class Counts:
+    """How large the frontier is after the check, in the words of DESIGN's glossary.
+
+    *alive* and *silent* are workers.
+    """
+
+    pending: int
+    suspect: int
+    leased: int
+    failed: int
+    seen: int
+    alive: int
+    silent: int
+
+
+@dataclass
+class Report:
+    """*findings* by kind, in the order of KINDS; *notes* are sentences for people.
+
+    *counts* is None where a key of a wrong type stands in the way. *exists* is false when
+    Redis holds no key of this frontier, dead letters, stats and items aside.
+    """
+
+    findings: dict[str, Finding]
+    counts: Counts | None = None
+    notes: list[str] = field(default_factory=list)
+    exists: bool = True
+
+    @property
+    def ok(self) -> bool:
+        """Whether all is well now."""
+        return not any(finding.left for finding in self.findings.values())
+
+
+async def check(
+    frontier: Frontier,
+    options: Options,
+    *,
+    repair: bool = False,
+    decode: Callable[[bytes], object] = check_form,
+    seed_keys: Sequence[str] = (),
+) -> Report:
+    """Check *frontier*, which may be in use; with *repair*, mend what is broken.
+
+    *decode* raises BadPayload for payloads that a worker could not read. Memory does
+    not grow with the frontier, but for a bit for each order id. About a second for
+    50,000 requests. Raises RedisUnavailable.
+    """
+    try:
+        return await _Check(frontier, options, repair, decode).run(seed_keys)
+    except (RedisError, OSError) as e:
+        raise RedisUnavailable(
+            f"Redis does not answer, or refuses, and the check is not complete: {e}"
+        ) from e
+
+
+class _Check:
+    """One run over one frontier."""
+
+    def __init__(
+        self,
+        frontier: Frontier,
+        options: Options,
+        repair: bool,
+        decode: Callable[[bytes], object],
+    ) -> None:
+        self._frontier = frontier
+        self._client = frontier.client
+        self._keys = frontier.keys
+        self._options = options
+        self._repair = repair
+        self._decode = decode
+        self._report = Report({kind: Finding(kind) for kind in KINDS})
+        self._decoded = 0
+        self._order = -1
+        self._ids = IdsSeen()
+        #: Order ids that more than one request seems to have.
+        self._twice: set[bytes] = set()
+
+    async def run(self, seed_keys: Sequence[str]) -> Report:
+        if await self._check_types(seed_keys):
+            await self._check_counter(0, [])
+            async for batch in scan(self._client, self._keys, LEASED):
+                await self._check_leased(batch)
+            async for ids in scan_zset(self._client, self._keys.leases):
+                await self._check_leases(ids)
+            for place in (REQUESTS, SUSPECTS):
+                async for batch in scan(self._client, self._keys, place):
+                    await self._check_pending(place, batch)
+            if self._twice:
+                await self._check_twice()
+            if self._repair:
+                await self._set_undecodable_aside()
+            await self._check_workers()
+            self._report.counts = await self._count()
+            self._add_notes(self._report.counts)
+        found = self._report.findings
+        self._report.findings = {k: f for k, f in found.items() if f.count}
+        return self._report
+
+    def _found(self, kind: str, example: str, *, mended: bool | None = None) -> None:
+        mended = self._repair if mended is None else mended
+        self._report.findings[kind].add(example, mended=mended)
+
+    async def _call(
+        self, script: str, keys: Sequence[str], *args: str | bytes | int
+    ) -> list[Any]:
+        call = Call(script, keys, ("1" if self._repair else "", *args), list)
+        await self._frontier.exchange([call])
+        return call.reply()
+
+    def _place_keys(self) -> tuple[str, str, str, str]:
+        k = self._keys
+        return k.requests, k.suspects, k.leases, k.leased
+
+    # Keys
+
+    async def _check_types(self, seed_keys: Sequence[str]) -> bool:
+        """Whether the rest can be checked, and there is anything to check."""
+        names = [(getattr(self._keys, name), name, s) for name, s in SETTINGS]
+        async with self._client.pipeline(transaction=False) as pipeline:
+            for key in [*(key for key, _, _ in names), *seed_keys]:
+                pipeline.type(key)
+            types = [kind.decode() for kind in await pipeline.execute()]
+        usable = True
+        for (key, name, setting), kind in zip(names, types, strict=False):
+            if kind not in ("none", TYPES[name]):
+                usable = usable and name in ("dupefilter", "started", "stats", "items")
+                self._found(
+                    "wrong_type",
+                    f"{key} is a {kind} and must be a {TYPES[name]}: delete or rename"
+                    f" it, or set {setting} to another name",
+                    mended=False,
+                )
+        for key, kind in zip(seed_keys, types[len(names) :], strict=True):
+            if kind not in ("none", "list", "set", "zset"):
+                self._found(
+                    "wrong_type",
+                    f"{key} is a {kind}; seeds are read from a list, a set or a sorted"
+                    " set: delete or rename it, or name another key in redis_key or"
+                    " REDIS_START_URLS_KEY",
+                    mended=False,
+                )
+        if not usable:
+            self._report.notes.append(
+                "Nothing else was checked, because of the keys of a wrong type."
+            )
+        outlive = ("failed", "stats", "items")
+        self._report.exists = any(
+            kind != "none"
+            for (_, name, _), kind in zip(names, types, strict=False)
+            if name not in outlive
+        )
+        return usable
+
+    # What cannot be read
+
+    async def _readable(self, entries: list[Entry]) -> list[Entry]:
+        """Those of the right form; the others are set aside or reported."""
+        flawed = [entry for entry in entries if entry.flaw]
+        undecodable = []
+        readable = [entry for entry in entries if not entry.flaw]
+        for entry in readable:
+            reason = self._reason_against(entry)
+            if reason:
+                undecodable.append((entry, reason))
+        if flawed:
+            reasons = [(entry, entry.flaw) for entry in flawed]
+            await self._set_aside("unreadable_member", reasons, mend=self._repair)
+        if undecodable:
+            # Mended at the end, when it is known how many there are.
+            await self._set_aside("unreadable_payload", undecodable, mend=False)
+        return readable
+
+    def _reason_against(self, entry: Entry) -> str:
+        payload = entry.payload
+        if payload[:1] != SEED:
+            try:
+                self._decode(payload)
+            except BadPayload as e:
+                return str(e)
+            self._decoded += 1
+        return ""
+
+    async def _set_aside(
+        self, kind: str, entries: Sequence[tuple[Entry, str]], *, mend: bool
+    ) -> None:
+        keys = (*self._place_keys(), self._keys.failed, self._keys.state)
+        limit = self._options.failed_limit
+        args: list[str | bytes | int] = ["1" if mend else "", _WHO, limit]
+        args.append(self._options.max_payload)
+        for entry, reason in entries:
+            digest = sha1(entry.whole, usedforsecurity=False).hexdigest()
+            args += (entry.place, entry.member, digest)
+            args += (entry.at + 1, entry.deliveries, reason)
+        call = Call("check_unreadable", keys, args, list)
+        await self._frontier.exchange([call])
+        for (entry, reason), state in zip(entries, call.reply(), strict=True):
+            if state:
+                self._found(kind, f"{entry}: {reason}", mended=mend and state == 1)
+            if state == 2:
+                self._note(
+                    f"{self._keys.failed} is full, so entries that cannot be read stay"
+                    f" where they are. Look through it and empty it, or raise"
+                    f" FRONTIER_FAILED_LIMIT ({limit})."
+                )
+
+    async def _set_undecodable_aside(self) -> None:
+        finding = self._report.findings["unreadable_payload"]
+        if not finding.count:
+            return
+        if finding.count > _MANY and finding.count > self._decoded:
+            self._note(
+                "Most requests cannot be decoded, so it may be the settings that are"
+                " wrong: those requests stay where they are. See SCHEDULER_SERIALIZER,"
+                " FRONTIER_REQUEST_CLASSES and the names of the spider's callbacks."
+            )
+            return
+        self._report.findings["unreadable_payload"] = Finding("unreadable_payload")
+        for place in (REQUESTS, SUSPECTS, LEASED):
+            async for batch in scan(self._client, self._keys, place):
+                bad = [(e, self._reason_against(e)) for e in batch if not e.flaw]
+                bad = [(entry, reason) for entry, reason in bad if reason]
+                if bad:
+                    await self._set_aside("unreadable_payload", bad, mend=True)
+
+    # Leases
+
+    async def _check_leased(self, batch: list[Entry]) -> None:
+        readable = await self._readable(batch)
+        ids = await self._not_leased([entry.id for entry in readable])
+        if not ids:
+            return
+        keys = (*self._place_keys(), self._keys.state)
+        for at in await self._call("check_leased", keys, *ids):
+            self._found("payload_without_lease", ids[at].decode())
+
+    async def _not_leased(self, ids: list[bytes]) -> list[bytes]:
+        owners = await self._owners(ids)
+        return [id_ for id_, owner in zip(ids, owners, strict=True) if owner is None]
+
+    async def _owners(self, ids: list[bytes]) -> list[float | None]:
+        if not ids:
+            return []
+        found: list[float | None] = await self._client.zmscore(
+            self._keys.leases,
+            ids,  # type: ignore[arg-type]
+        )
+        return found
+
+    async def _check_leases(self, ids: list[bytes]) -> None:
+        k = self._keys
+        await self._check_counter(LEASES, [id_ for id_ in ids if is_id(id_)])
+        found = await self._call(
+            "check_leases",
+            (k.workers, k.state, k.leases, k.leased, k.suspects, k.failed),
+            self._options.max_deliveries,
+            self._options.failed_limit,
+            *ids,
+        )
+        kinds = {1: "lease_without_payload", 2: "lease_of_unknown_worker"}
+        for at, kind, worker in zip(*[iter(found)] * 3, strict=True):
+            self._found(kinds[kind], f"{_show(ids[at])} of {_show(worker)}")
+
+    # Pending and suspects
+
+    async def _check_pending(self, place: int, batch: list[Entry]) -> None:
+        entries = await self._readable(batch)
+        members = [entry.member for entry in entries]
+        await self._check_counter(place, members)
+        self._twice.update(e.id for e in entries if not self._ids.add(e.id))
+        if place == REQUESTS:
+            # Suspects are few, and each may be pending as well.
+            owners = await self._owners([entry.id for entry in entries])
+            members = [m for m, o in zip(members, owners, strict=True) if o is not None]
+        if not members:
+            return
+        keys = (*self._place_keys(), self._keys.state)
+        found = await self._call("check_pending", keys, place, *members)
+        for at, kind in zip(*[iter(found)] * 2, strict=True):
+            id_ = members[at][:16]
+            if kind == 1:
+                self._found("in_two_places", f"{id_.decode()} in {PLACES[place]}")
+            else:
+                self._twice.add(id_)
+
+    async def _check_twice(self) -> None:
+        """Compare the requests behind order ids that were seen more than once."""
+        first: dict[bytes, Entry] = {}
+        keys = (*self._place_keys()[:3], self._keys.state)
+        for place in (LEASED, REQUESTS, SUSPECTS):
+            async for batch in scan(self._client, self._keys, place):
+                entries = [e for e in batch if not e.flaw and e.id in self._twice]
+                # Copies are no clash: it moves, or comes twice, or _check_pending saw it.
+                clashes = [
+                    e for e in entries if first.setdefault(e.id, e).payload != e.payload
+                ]
+                if not clashes:
+                    continue
+                args: list[str | bytes | int] = []
+                for entry in clashes:
+                    args += _name(first[entry.id])
+                    args += _name(entry)
+                for at in await self._call("check_twice", keys, *args):
+                    entry = clashes[at]
+                    self._found("order_id_twice", str(entry))
+
+    async def _check_counter(self, place: int, members: list[bytes]) -> None:
+        """Compare the order counter with the ids of *members*."""
+        orders = [(order_of(member[:16]), member) for member in members]
+        need = max((order for order, _ in orders), default=0)
+        if need <= self._order:
+            return
+        k = self._keys
+        # Workers may have raised it: it counts only if it is behind what it gave out.
+        self._order = _number(await self._client.hget(k.state, "order"))
+        if need <= self._order:
+            return
+        proofs = sorted(orders, reverse=True)[:_PROOFS]
+        args: list[str | bytes | int] = [need]
+        for order, member in proofs:
+            if order > self._order:
+                args += (place + 1, member)
+        keys = (k.state, k.requests, k.suspects, k.leases)
+        behind, counter = await self._call("check_order", keys, *args)
+        if behind:
+            finding = self._report.findings["order_behind"] = Finding("order_behind")
+            counter = _show(counter) or "missing"
+            finding.add(f"it is {counter}, {need} is in use", mended=self._repair)
+            self._order = need
+
+    # Workers
+
+    async def _check_workers(self) -> None:
+        numbers: set[bytes] = set()
+        async for batch in scan_hash(self._client, self._keys.state):
+            for name, _ in batch:
+                kind, _, number = name.partition(b":")
+                if kind in (b"worker", b"commit"):
+                    numbers.add(number)
+        async for names in scan_zset(self._client, self._keys.workers):
+            numbers.update(names)
+        for names in batches(sorted(numbers)):
+            await self._check_numbers(names)
+
+    async def _check_numbers(self, numbers: list[bytes]) -> list[int]:
+        ttl_ms = int(self._options.worker_ttl * 1000)
+        keys = (self._keys.workers, self._keys.state)
+        alive, silent, *found = await self._call(
+            "check_workers", keys, ttl_ms, *numbers
+        )
+        for at in found:
+            self._found("unknown_worker", _show(numbers[at]))
+        return [alive, silent]
+
+    # The end
+
+    async def _count(self) -> Counts:
+        k = self._keys
+        async with self._client.pipeline(transaction=False) as pipeline:
+            pipeline.zcard(k.requests)
+            pipeline.zcard(k.suspects)
+            pipeline.zcard(k.leases)
+            pipeline.xlen(k.failed)
+            if not self._report.findings["wrong_type"].count:
+                pipeline.scard(k.dupefilter)
+            sizes = await pipeline.execute()
+        seen = sizes[4] if len(sizes) > 4 else 0
+        alive, silent = await self._check_numbers([])
+        pending, suspect, leased, failed = sizes[:4]
+        return Counts(pending, suspect, leased, failed, seen, alive, silent)
+
+    def _note(self, text: str) -> None:
+        if text not in self._report.notes:
+            self._report.notes.append(text)
+
+    def _add_notes(self, counts: Counts) -> None:
+        if counts.silent:
+            self._note(
+                f"{counts.silent} worker(s) have been silent for more than"
+                f" {self._options.worker_ttl:g} s; a living one takes their requests"
+                " over."
+            )
+        if not counts.alive and (counts.pending or counts.suspect or counts.leased):
+            self._note("No worker is alive: start one, and the crawl continues.")
+
+
+def _name(entry: Entry) -> tuple[int, bytes]:
+    """What check_twice.lua knows *entry* by."""
+    if entry.place == LEASED:
+        return LEASES, entry.id
+    return entry.place, entry.member
+
+
+def _number(value: bytes | str | None) -> int:
+    try:
+        return int(value or 0)
+    except ValueError:
+        return -1
+
+
+def _show(text: bytes) -> str:
+    return quote(text[:40].decode("utf-8", "backslashreplace"))[1:-1]
