@@ -180,14 +180,14 @@ class Desk:
     def _divide(self, record: Record) -> None:
         """Send a first part of a page that produces very much."""
         if record.waiting >= self._commit_chunk or record.size >= _PAGE_BYTES:
-            self._send_part(record)
+            self._send_part(record, items=True)
 
-    def _send_part(self, record: Record) -> None:
+    def _send_part(self, record: Record, *, items: bool) -> None:
         self._holding.pop(record, None)
         if record.tainted or record.settled:
             record.drop_outputs()
         else:
-            self.exchange.outbox.add_page(record.take_page(done=False))
+            self.exchange.outbox.add_page(record.take_part(items=items))
             self.exchange.flush_soon()
 
     def _mark_producers(self, origin: Records | None) -> None:
@@ -322,7 +322,8 @@ class Desk:
             self._settle(record)
         overdue = time.monotonic() - _PAGE_SECONDS
         for record in [r for r in self._holding if r.since <= overdue]:
-            self._send_part(record)
+            # Items may wait, but who waits for a request may be this very page.
+            self._send_part(record, items=False)
 
     def wanted(self) -> int:
         """Free places of the downloader, and what it uses during a round trip."""
@@ -471,7 +472,7 @@ class Desk:
         else:
             if record.failure:
                 self._crawler.stats.inc_value("frontier/failed")
-            self.exchange.outbox.add_page(record.take_page(done=True))
+            self.exchange.outbox.add_page(record.take_page())
         self.exchange.flush_soon()
 
     def _decode_head(self) -> tuple[Record, Request] | None:

@@ -66,6 +66,10 @@ ACK, BARE_ACK, PART = "+", "=", "-"
 SEED = b"\x00"
 #: In front of the fingerprint of a start request that is not to be filtered.
 START = "!"
+#: In front of the number of the page, within its commit, that a request is part of.
+PART_OF = "#"
+#: What no fingerprint may begin with.
+MARKS = ("", START, PART_OF)
 
 
 @dataclass(frozen=True)
@@ -308,7 +312,7 @@ class Frontier:
         for n, page in enumerate(commit.pages, 1):
             leases += (page.id, page.verdict)
             for request in page.requests:
-                requests += (f"#{n}", request.score, request.payload)
+                requests += (f"{PART_OF}{n}", request.score, request.payload)
             groups.append((n, page.items))
         for n, group in groups:
             for key, data in group:

@@ -59,17 +59,23 @@ class Record:
         """Requests and items that wait for the ack."""
         return len(self.requests) + len(self.items)
 
-    def take_page(self, *, done: bool) -> Page:
-        """What waits, with the verdict if the page is *done*."""
+    def take_page(self) -> Page:
+        """What waits, and the verdict; the page is finished."""
         requests, items = self.requests, self.items
-        bare = not (self.produced or requests or items)
         self.drop_outputs()
-        # What goes ahead in a part is on its way by itself.
-        self.produced = True
-        if not done:
-            return Page(self.id, requests, items, PART)
+        bare = not (self.produced or requests or items)
         verdict = self.failure or (BARE_ACK if bare else ACK)
         return Page(self.id, requests, items, verdict)
+
+    def take_part(self, *, items: bool) -> Page:
+        """The requests, and with *items* the items, that go ahead of the ack."""
+        self.produced = True
+        part = Page(self.id, self.requests, self.items if items else (), PART)
+        left = [] if items else self.items
+        self.drop_outputs()
+        for item in left:
+            self.add_item(*item)
+        return part
 
     def drop_outputs(self) -> None:
         self.requests, self.items, self.size = [], [], 0

@@ -7,6 +7,7 @@ import logging
 import os
 import socket
 import time
+from hashlib import sha1
 from typing import TYPE_CHECKING, Any
 
 from redis.exceptions import ResponseError
@@ -22,7 +23,7 @@ from scrapy_dist.desk import Desk
 from scrapy_dist.dupefilter import RFPDupeFilter
 from scrapy_dist.exceptions import FrontierError, RedisUnavailable, Unserializable
 from scrapy_dist.exchange import Exchange
-from scrapy_dist.frontier import START, Drained, Frontier, NewRequest
+from scrapy_dist.frontier import MARKS, START, Drained, Frontier, NewRequest
 from scrapy_dist.keys import Keys
 from scrapy_dist.options import Options
 from scrapy_dist.payload import PayloadCodec
@@ -104,6 +105,13 @@ class Scheduler(BaseScheduler):
         if cls.request_fingerprint is not ScrapyDupeFilter.request_fingerprint:  # type: ignore[attr-defined]
             return self.df.request_fingerprint  # type: ignore[attr-defined]
         return self._default_fingerprint
+
+    def _filter_by(self, request: Request) -> str:
+        """The fingerprint of *request*, clear of the marks of ``frontier.Commit``."""
+        fingerprint: str = self._fingerprint_of(request)
+        if fingerprint[:1] in MARKS:
+            return sha1(fingerprint.encode(), usedforsecurity=False).hexdigest()
+        return fingerprint
 
     def _default_fingerprint(self, request: Request) -> str:
         return self.crawler.request_fingerprinter.fingerprint(request).hex()
@@ -337,9 +345,9 @@ class Scheduler(BaseScheduler):
             # Every worker runs Spider.start(); one of them may crawl what it yields.
             fingerprint = START + self._default_fingerprint(request) if start else ""
         elif start and request.dont_filter:
-            fingerprint = START + self._fingerprint_of(request)
+            fingerprint = START + self._filter_by(request)
         elif not request.dont_filter:
-            fingerprint = self._fingerprint_of(request)
+            fingerprint = self._filter_by(request)
         else:
             fingerprint = ""
         # What belongs to a lease may be seen and crawled all the same, if it was claimed
