@@ -81,7 +81,7 @@ _STATS = re.compile(
 )
 
 
-def _package_parent() -> str:
+def package_parent() -> str:
     """The folder that makes ``import scrapy_dist`` work in the workers.
 
     That of the installed package, so that a wheel can be tested; else this checkout.
@@ -249,7 +249,7 @@ class Project:
     ) -> dict[str, str]:
         env = {k: v for k, v in os.environ.items() if not k.startswith("SCRAPY")}
         env["CRAWL_SETTINGS"] = repr(settings)
-        env["PYTHONPATH"] = _package_parent()
+        env["PYTHONPATH"] = package_parent()
         return {**env, **(extra or {})}
 
     def records(self) -> list[dict[str, Any]]:
