@@ -162,7 +162,7 @@ async def check(
 
     *decode* raises BadPayload for payloads that a worker could not read. Memory does
     not grow with the frontier, but for a bit for each order id. About a second for
-    50,000 requests. Raises RedisUnavailable.
+    40,000 requests. Raises RedisUnavailable.
     """
     try:
         return await _Check(frontier, options, repair, decode).run(seed_keys)
@@ -190,7 +190,9 @@ class _Check:
         self._decode = decode
         self._report = Report({kind: Finding(kind) for kind in KINDS})
         self._decoded = 0
+        #: What the order counter is known to be at least; as it was when it was behind.
         self._order = -1
+        self._counter = ""
         self._ids = IdsSeen()
         #: Order ids that more than one request seems to have.
         self._twice: set[bytes] = set()
@@ -442,9 +444,10 @@ class _Check:
         keys = (k.state, k.requests, k.suspects, k.leases)
         behind, counter = await self._call("check_order", keys, *args)
         if behind:
-            finding = self._report.findings["order_behind"] = Finding("order_behind")
-            counter = _show(counter) or "missing"
-            finding.add(f"it is {counter}, {need} is in use", mended=self._repair)
+            # Found again as higher ids come; mended each time, and one thing all the same.
+            self._counter = self._counter or _show(counter) or "missing"
+            self._report.findings["order_behind"] = Finding("order_behind")
+            self._found("order_behind", f"it was {self._counter}, {need} is in use")
             self._order = need
 
     # Workers

@@ -102,7 +102,9 @@ def _lines(
     lines = []
     counts = report.counts
     if not report.exists:
-        lines.append(f"Nothing is in Redis of {target.spider}, at {where}.")
+        lines.append(
+            f"There is no frontier of {target.spider} at {where}: nothing to check."
+        )
     elif counts:
         sizes = ", ".join(f"{getattr(counts, name)} {name}" for name in _COUNTS)
         lines.append(
