@@ -22,14 +22,15 @@ SETTINGS = {
     },
 }
 
-#: Hands items on late, as another object, and out of their order.
+#: Hands items on late and out of their order; as another object where that is known.
 SLOW = """
 import asyncio
+from scrapy_dist.engine import PIPELINES_AWAIT
 
 class Slow:
-    async def process_item(self, item):
+    async def process_item(self, item, spider=None):
         await asyncio.sleep(0.03 if item["n"] % 2 else 0.01)
-        return dict(item)
+        return dict(item) if PIPELINES_AWAIT else item
 """
 
 #: Several items a page, the last of them long after the first child was sent.
