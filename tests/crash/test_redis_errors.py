@@ -1,0 +1,216 @@
+"""Redis answers with errors for a while: workers wait, and say so once.
+
+Several outages share one crawl, one after another.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+import redis
+
+from tests.support.project import assert_finished
+from tests.support.proxy import Proxy
+from tests.support.redis_state import failed
+from tests.support.site import tree_pages
+from tests.support.spiders import FOLLOW
+from tests.support.together import start_together
+from tests.support.wait import wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
+
+    from tests.support.project import Worker
+    from tests.support.redis_server import RedisServer
+
+PAGES = 1200
+#: What a worker says at the end of an outage.
+BACK = ("INFO: Redis is back", "INFO: Redis has memory again")
+#: Seconds that an outage lasts when all have noticed it; a few tries of each worker.
+LASTS = 0.4
+
+
+@contextlib.contextmanager
+def answers(proxy: Proxy, error: str) -> Iterator[None]:
+    """Every command is answered with *error*."""
+    proxy.answer(error)
+    try:
+        yield
+    finally:
+        proxy.answer("")
+
+
+@contextlib.contextmanager
+def refuses(proxy: Proxy) -> Iterator[None]:
+    """Nobody listens."""
+    proxy.refuse()
+    try:
+        yield
+    finally:
+        proxy.accept()
+
+
+@contextlib.contextmanager
+def read_only(client: redis.Redis) -> Iterator[None]:
+    """Redis has become a replica of a master that is not there."""
+    client.replicaof("127.0.0.1", 1)
+    try:
+        yield
+    finally:
+        client.replicaof("no", "one")
+
+
+@contextlib.contextmanager
+def busy(server: RedisServer) -> Iterator[None]:
+    """Somebody else's script does not end."""
+
+    def spin() -> None:
+        with (
+            server.client(socket_timeout=None) as client,
+            contextlib.suppress(redis.exceptions.ResponseError),
+        ):
+            client.eval("while true do end", 0)
+
+    with server.client() as client:
+        client.config_set("lua-time-limit", 50)
+        thread = threading.Thread(target=spin)
+        thread.start()
+        try:
+            yield
+        finally:
+            client.script_kill()
+            thread.join()
+
+
+@contextlib.contextmanager
+def full(client: redis.Redis) -> Iterator[None]:
+    """Redis uses more memory than it may."""
+    client.config_set("maxmemory", 1)
+    try:
+        yield
+    finally:
+        client.config_set("maxmemory", 0)
+
+
+@contextlib.contextmanager
+def locked(client: redis.Redis) -> Iterator[None]:
+    """Somebody has changed the password, and all connections are new."""
+    client.config_set("requirepass", "changed")
+    client.client_kill_filter(_type="normal", skipme=True)
+    try:
+        yield
+    finally:
+        client.config_set("requirepass", "")
+
+
+def warnings(worker: Worker) -> list[str]:
+    return [line for line in worker.log().splitlines() if " WARNING: " in line]
+
+
+def times_back(worker: Worker) -> int:
+    return sum(worker.log().count(text) for text in BACK)
+
+
+def go_through(
+    workers: list[Worker],
+    outages: dict[str, Callable[[], AbstractContextManager[None]]],
+) -> None:
+    """Bring one outage after another; each worker says it once, and its end once."""
+    for number, (name, outage) in enumerate(outages.items(), 1):
+        with outage():
+            for worker in workers:
+                wait_until(
+                    lambda w=worker, n=number: len(warnings(w)) == n,
+                    f"a warning of {worker.agent}: {name}",
+                )
+            time.sleep(LASTS)
+        for worker in workers:
+            wait_until(
+                lambda w=worker, n=number: times_back(w) == n,
+                f"the end in the log of {worker.agent}: {name}",
+            )
+            assert len(warnings(worker)) == number, warnings(worker)
+
+
+@pytest.fixture
+def crawl(make_redis, make_project, site):
+    """Server, proxy, two workers that crawl through the proxy; slowly."""
+    server = make_redis()
+    project = make_project(server.url)
+    project.spider(FOLLOW)
+    site.delay(100)
+    with Proxy(server.port) as proxy:
+        workers = start_together(
+            project,
+            site,
+            2,
+            "follow",
+            args={"url": f"{site.url}/tree/{PAGES}/4/0"},
+            settings={"REDIS_URL": proxy.url(server.url)},
+            frontier="addon",
+        )
+        wait_until(lambda: site.hits().total() >= 40, "40 pages")
+        yield server, proxy, workers
+
+
+def check_all_was_crawled_once(server: RedisServer, site, workers) -> None:
+    assert site.hits().total() < PAGES
+    site.delay(0)
+    assert_finished(workers)
+    assert site.hits() == tree_pages(PAGES, 4)
+    for worker in workers:
+        assert "ERROR" not in worker.log()
+        assert "Traceback" not in worker.log()
+    with server.client() as client:
+        assert failed(client, "follow") == []
+        assert client.keys("*") == []
+
+
+def test_errors_of_a_redis_that_starts_or_lost_its_master(crawl, site):
+    server, proxy, workers = crawl
+    with server.client() as client:
+        outages = {
+            "loading": lambda: answers(
+                proxy, "LOADING Redis is loading the dataset in memory"
+            ),
+            "master down": lambda: answers(
+                proxy, "MASTERDOWN Link with MASTER is down"
+            ),
+            "cannot save": lambda: answers(
+                proxy, "MISCONF Redis is configured to save RDB snapshots"
+            ),
+            "nobody there": lambda: refuses(proxy),
+            "read only": lambda: read_only(client),
+        }
+        go_through(workers, outages)
+    check_all_was_crawled_once(server, site, workers)
+
+
+def test_errors_of_a_redis_that_is_busy_full_or_locked(crawl, site):
+    server, _, workers = crawl
+    with server.client() as client:
+        outages = {
+            "busy": lambda: busy(server),
+            "full": lambda: full(client),
+            "locked": lambda: locked(client),
+        }
+        go_through(workers, outages)
+    check_all_was_crawled_once(server, site, workers)
+
+
+def test_scripts_that_redis_forgot_are_given_to_it_again(crawl, site):
+    server, _, workers = crawl
+    with server.client() as client:
+        for _ in range(5):
+            pages = site.hits().total()
+            client.script_flush()
+            wait_until(lambda n=pages: site.hits().total() >= n + 50, "more pages")
+    check_all_was_crawled_once(server, site, workers)
+    # The flush may have come between two calls of one exchange.
+    for worker in workers:
+        assert len(warnings(worker)) == times_back(worker)
