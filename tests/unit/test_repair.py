@@ -21,7 +21,7 @@ from scrapy_dist.entries import (
     parse,
 )
 from scrapy_dist.exceptions import BadPayload, RedisUnavailable
-from scrapy_dist.frontier import SEED, Commit, Frontier, NewRequest, Page
+from scrapy_dist.frontier import SEED, Call, Commit, Frontier, NewRequest, Page
 from scrapy_dist.keys import Keys
 from scrapy_dist.options import Options
 from scrapy_dist.repair import check
@@ -447,6 +447,46 @@ async def test_requests_that_got_ids_in_use_after_a_lost_counter_get_others(worl
     assert report.findings["order_id_twice"].count == 7
     assert (await world.check()).findings == {}
     assert "".join(await world.crawl()) == "abcdefghtuvwxyz"
+
+
+async def test_a_new_id_keeps_its_place_where_the_newest_goes_first(client):
+    world = await World(client).build(newest_first=True)
+    member, _ = await world.member(KEYS.requests, "e")
+    await client.zadd(KEYS.requests, {member[:16] + payload("x"): 0})
+    report = await world.check(repair=True)
+    assert report.findings["order_id_twice"].mended == 1
+    await world.worker.push("z")
+    members = await client.zrange(KEYS.requests, 0, -1)
+    assert name_of(members[0][16:]) == "z"
+
+
+@pytest.mark.parametrize(
+    ("script", "keys", "args", "reply"),
+    [
+        # The one has gone; the other alone is no clash.
+        ("check_twice", "requests suspects leases state", (1, "{e}x", 1, "{e}"), []),
+        ("check_twice", "requests suspects leases state", (1, "{e}", 1, "{e}x"), []),
+        # The member has gone; the entry of a lease has changed.
+        (
+            "check_unreadable",
+            "requests suspects leases leased failed state",
+            ("w", 9, 99, 1, "gone", "", 1, 0, "why", 4, "{f}", "0" * 40, 1, 0, "why"),
+            [0, 0],
+        ),
+        # The order id is not in use any more.
+        ("check_order", "state requests suspects leases", (99, 2, "gone"), [0, b"8"]),
+    ],
+)
+async def test_a_suspicion_that_is_not_so_any_more_changes_nothing(
+    world, script, keys, args, reply
+):
+    member, _ = await world.member(KEYS.requests, "e")
+    names = {"{e}": member, "{e}x": member + b"x", "{f}": world.ids["f"].encode()}
+    args = ["1", *(names.get(arg, arg) for arg in args)]
+    before = await world.dump()
+    call = Call(script, [getattr(KEYS, key) for key in keys.split()], args, list)
+    assert await world.worker.call(call) == reply
+    assert await world.dump() == before
 
 
 @pytest.mark.parametrize("key", [KEYS.requests, KEYS.leased, KEYS.state, KEYS.failed])
