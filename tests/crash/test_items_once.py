@@ -9,7 +9,6 @@ import json
 from collections import Counter
 
 from tests.support.project import assert_finished
-from tests.support.redis_state import wait_for_workers
 from tests.support.site import tree_pages
 from tests.support.together import start_together
 from tests.support.wait import wait_until
@@ -105,9 +104,11 @@ def test_unfiltered_requests_of_a_killed_worker_come_once(
     assert max(site.hits().values()) <= 2
 
 
-def test_page_whose_worker_is_killed_between_its_items(project, site, redis_server):
-    """The first items of the page were ready, and Redis away from nobody."""
+def test_page_whose_worker_is_killed_after_its_items(project, site, redis_server):
+    """All outputs have left the callback, which has not ended."""
     project.spider("""
+    import os
+
     class Between(Spider):
         name = "between"
 
@@ -117,12 +118,10 @@ def test_page_whose_worker_is_killed_between_its_items(project, site, redis_serv
         async def parse(self, response):
             for n in range(5):
                 yield {"path": "page", "n": n}
-            record(self, yielded=5)
             yield Request(self.url + "/later", self.later, dont_filter=True)
-            for _ in range(100):
-                await asyncio.sleep(0.1)
-                if self.settings["USER_AGENT"] == "worker-2":
-                    return
+            record(self, yielded=5)
+            while not os.path.exists("may-end"):
+                await asyncio.sleep(0.05)
 
         def later(self, response):
             yield {"path": "later", "n": 0}
@@ -131,17 +130,23 @@ def test_page_whose_worker_is_killed_between_its_items(project, site, redis_serv
         "FRONTIER_WORKER_TTL": 1.0,
         "ITEM_PIPELINES": {"scrapy_dist.pipelines.RedisPipeline": 400},
     }
-    args = {"url": f"{site.url}/page/x"}
-    first = project.crawl("between", settings=settings, args=args, frontier="addon")
-    wait_until(lambda: project.recorded("yielded"), "items in the pipeline")
+    workers = start_together(
+        project,
+        site,
+        2,
+        "between",
+        settings=settings,
+        args={"url": f"{site.url}/page/x"},
+        frontier="addon",
+    )
+    [holder] = wait_until(lambda: project.recorded("worker"), "a page at its end")
+    [dead] = [worker for worker in workers if worker.agent == holder]
+    [alive] = [worker for worker in workers if worker is not dead]
     with redis_server.client() as client:
-        second = project.crawl(
-            "between", settings=settings, args=args, frontier="addon"
-        )
-        wait_for_workers(client, "between", 2)
         assert items(client, "between") == {}
-        first.kill()
-        assert_finished([second])
+        dead.kill()
+        (project.folder / "may-end").touch()
+        assert_finished([alive])
         found = items(client, "between")
 
     assert found == {**{("page", n): 1 for n in range(5)}, ("later", 0): 1}
