@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import os
 import shutil
 import signal
 import socket
@@ -94,10 +95,14 @@ class RedisServer:
 
     Keyword arguments are its options, with ``_`` for ``-``:
     ``RedisServer(folder, appendonly="yes", maxmemory="5mb", requirepass="secret")``.
-    Persistence is off unless an option switches it on.
+    Persistence is off unless an option switches it on. *program*: another server than
+    the one that `find_binary` finds.
     """
 
-    def __init__(self, folder: Path, **options: str) -> None:
+    def __init__(
+        self, folder: Path, program: str | None = None, **options: str
+    ) -> None:
+        self._program = program or find_binary()
         self.folder = folder / "redis-data"
         self.folder.mkdir(parents=True)
         self.port = free_port()
@@ -127,7 +132,7 @@ class RedisServer:
 
     def start(self) -> None:
         """Start the server, again on the same port and data; waits till it answers."""
-        command = [find_binary(), "--port", str(self.port), "--bind", "127.0.0.1"]
+        command = [self._program, "--port", str(self.port), "--bind", "127.0.0.1"]
         command += ["--dir", str(self.folder)]
         for name, value in self.options.items():
             command += [f"--{name.replace('_', '-')}", value]
@@ -192,6 +197,19 @@ class RedisServer:
         shutil.rmtree(self.folder)
         shutil.copytree(snapshot, self.folder)
         self.start()
+
+    def aof(self) -> Path:
+        """The append-only file that grows now."""
+        if (self.folder / "appendonly.aof").exists():
+            return self.folder / "appendonly.aof"
+        # Since Redis 7 a folder: a base, and increments of which the last one grows.
+        parts = (self.folder / "appendonlydir").glob("*.incr.aof")
+        return max(parts, key=lambda part: int(part.name.split(".")[-3]))
+
+    def tear_aof(self, size: int) -> None:
+        """Cut the append-only file of the killed server down to *size* bytes."""
+        assert self._process is None
+        os.truncate(self.aof(), size)
 
     def __enter__(self) -> Self:
         return self

