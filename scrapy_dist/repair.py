@@ -1,6 +1,6 @@
 """Check that a frontier in Redis is whole, and mend it.
 
-What a torn file or a human hand breaks: see ``KINDS``. A check goes through the
+What a torn file or a human hand breaks: see ``findings.KINDS``. A check goes through the
 structures with cursors, some hundred entries at a time, while workers may be at work.
 Whatever looks wrong is looked at once more inside one script, together with its mending:
 what workers move under a check is no finding.
@@ -9,7 +9,6 @@ what workers move under a check is no finding.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from hashlib import sha1
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +31,7 @@ from scrapy_dist.entries import (
     scan_zset,
 )
 from scrapy_dist.exceptions import BadPayload, RedisUnavailable
+from scrapy_dist.findings import KINDS, Counts, Finding, Report
 from scrapy_dist.frontier import BATCH, SEED, TYPES, Call
 from scrapy_dist.keys import SETTINGS
 from scrapy_dist.payload import quote
@@ -40,114 +40,14 @@ if TYPE_CHECKING:
     from scrapy_dist.frontier import Frontier
     from scrapy_dist.options import Options
 
-__all__ = ["KINDS", "Counts", "Finding", "Report", "check"]
+__all__ = ["check"]
 
-#: What can be wrong: kind -> what it is, and how it is mended.
-KINDS = {
-    "wrong_type": (
-        "keys of a wrong type",
-        "nothing is done to them: whose are they?",
-    ),
-    "unreadable_member": (
-        "entries that cannot be read",
-        "to be set aside in the dead letters",
-    ),
-    "unreadable_payload": (
-        "requests that cannot be decoded",
-        "to be set aside in the dead letters",
-    ),
-    "payload_without_lease": (
-        "requests without their lease",
-        "to be put back to where they were",
-    ),
-    "lease_without_payload": (
-        "leases without their request",
-        "the work is done: to be removed",
-    ),
-    "lease_of_unknown_worker": (
-        "leases of unknown workers",
-        "to become suspects, as if the worker had died",
-    ),
-    "in_two_places": (
-        "requests in two places",
-        "the copy is to be removed",
-    ),
-    "order_behind": (
-        "order counter behind the ids in use",
-        "to be raised",
-    ),
-    "order_id_twice": (
-        "order ids with two requests",
-        "one of them is to get a new id",
-    ),
-    "unknown_worker": (
-        "traces of unknown workers",
-        "to be removed",
-    ),
-}
-#: Examples of one kind that a report holds at the most.
-EXAMPLES = 3
 #: Members that prove an order id to be in use, in one script call.
 _PROOFS = 10
 #: Undecodable requests above which it may be the settings that are wrong.
 _MANY = BATCH
 #: The worker that dead letters of a check name.
 _WHO = "scrapy frontier check"
-
-
-@dataclass
-class Finding:
-    """One kind of damage: how often, how often mended, and a few *examples*."""
-
-    kind: str
-    count: int = 0
-    mended: int = 0
-    examples: list[str] = field(default_factory=list)
-
-    @property
-    def left(self) -> int:
-        return self.count - self.mended
-
-    def add(self, example: str, *, mended: bool) -> None:
-        self.count += 1
-        self.mended += mended
-        if len(self.examples) < EXAMPLES:
-            self.examples.append(example)
-
-
-@dataclass(frozen=True)
-class Counts:
-    """How large the frontier is after the check, in the words of DESIGN's glossary.
-
-    *alive* and *silent* are workers.
-    """
-
-    pending: int
-    suspect: int
-    leased: int
-    failed: int
-    seen: int
-    alive: int
-    silent: int
-
-
-@dataclass
-class Report:
-    """*findings* by kind, in the order of KINDS; *notes* are sentences for people.
-
-    *counts* is None where a key of a wrong type stands in the way. *exists* is false when
-    Redis holds no key of this frontier, dead letters, stats and items aside.
-    """
-
-    findings: dict[str, Finding]
-    counts: Counts | None = None
-    notes: list[str] = field(default_factory=list)
-    exists: bool = True
-
-    @property
-    def ok(self) -> bool:
-        """Whether all is well now."""
-        return not any(finding.left for finding in self.findings.values())
 
 
 async def check(

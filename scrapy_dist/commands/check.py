@@ -12,14 +12,15 @@ from scrapy_dist import connection, repair
 from scrapy_dist.commands import base
 from scrapy_dist.entries import check_form
 from scrapy_dist.exceptions import ConfigurationError
+from scrapy_dist.findings import KINDS
 
 if TYPE_CHECKING:
     import argparse
 
     from scrapy.settings import Settings
 
+    from scrapy_dist.findings import Finding, Report
     from scrapy_dist.frontier import Frontier
-    from scrapy_dist.repair import Finding, Report
 
 #: Fields of Counts, in the order of the output.
 _COUNTS = ("pending", "suspect", "leased", "failed", "seen")
@@ -127,7 +128,7 @@ def _lines(
 
 
 def _line(finding: Finding, *, repaired: bool) -> str:
-    title, remedy = repair.KINDS[finding.kind]
+    title, remedy = KINDS[finding.kind]
     if repaired:
         remedy = "mended"
         if finding.left:

@@ -112,7 +112,7 @@ def test_a_broken_frontier_is_mended_and_its_crawl_loses_no_page(
 def test_workers_at_work_cause_no_findings(project, site, no_leaked_keys):
     project.spider(FOLLOW)
     site.delay(50)
-    args = {"url": f"{site.url}/tree/800/4/0"}
+    args = {"url": f"{site.url}/tree/500/4/0"}
     workers = start_together(project, site, 2, "follow", args=args)
     command = check(project, "follow", "--json", "--repair")
     assert command.returncode == 0
@@ -139,6 +139,7 @@ async def check_until_the_end(url, workers):
     while any(worker.running() for worker in workers):
         repair = len(reports) % 2 == 1
         reports.append(await check_frontier(frontier, options, repair=repair))
+        await asyncio.sleep(0.01)  # the workers need the processor too
     await close_client(client)
     return reports
 

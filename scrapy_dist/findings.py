@@ -1,0 +1,108 @@
+"""What a check of a frontier finds, and how it is told."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+__all__ = ["EXAMPLES", "KINDS", "Counts", "Finding", "Report"]
+
+#: What can be wrong: kind -> what it is, and how it is mended.
+KINDS = {
+    "wrong_type": (
+        "keys of a wrong type",
+        "nothing is done to them: whose are they?",
+    ),
+    "unreadable_member": (
+        "entries that cannot be read",
+        "to be set aside in the dead letters",
+    ),
+    "unreadable_payload": (
+        "requests that cannot be decoded",
+        "to be set aside in the dead letters",
+    ),
+    "payload_without_lease": (
+        "requests without their lease",
+        "to be put back to where they were",
+    ),
+    "lease_without_payload": (
+        "leases without their request",
+        "the work is done: to be removed",
+    ),
+    "lease_of_unknown_worker": (
+        "leases of unknown workers",
+        "to become suspects, as if the worker had died",
+    ),
+    "in_two_places": (
+        "requests in two places",
+        "the copy is to be removed",
+    ),
+    "order_behind": (
+        "order counter behind the ids in use",
+        "to be raised",
+    ),
+    "order_id_twice": (
+        "order ids with two requests",
+        "one of them is to get a new id",
+    ),
+    "unknown_worker": (
+        "traces of unknown workers",
+        "to be removed",
+    ),
+}
+#: Examples of one kind that a report holds at the most.
+EXAMPLES = 3
+
+
+@dataclass
+class Finding:
+    """One kind of damage: how often, how often mended, and a few *examples*."""
+
+    kind: str
+    count: int = 0
+    mended: int = 0
+    examples: list[str] = field(default_factory=list)
+
+    @property
+    def left(self) -> int:
+        return self.count - self.mended
+
+    def add(self, example: str, *, mended: bool) -> None:
+        self.count += 1
+        self.mended += mended
+        if len(self.examples) < EXAMPLES:
+            self.examples.append(example)
+
+
+@dataclass(frozen=True)
+class Counts:
+    """How large the frontier is after the check, in the words of DESIGN's glossary.
+
+    *alive* and *silent* are workers.
+    """
+
+    pending: int
+    suspect: int
+    leased: int
+    failed: int
+    seen: int
+    alive: int
+    silent: int
+
+
+@dataclass
+class Report:
+    """*findings* by kind, in the order of KINDS; *notes* are sentences for people.
+
+    *counts* is None where a key of a wrong type stands in the way. *exists* is false when
+    Redis holds no key of this frontier, dead letters, stats and items aside.
+    """
+
+    findings: dict[str, Finding]
+    counts: Counts | None = None
+    notes: list[str] = field(default_factory=list)
+    exists: bool = True
+
+    @property
+    def ok(self) -> bool:
+        """Whether all is well now."""
+        return not any(finding.left for finding in self.findings.values())
