@@ -519,7 +519,8 @@ class Exchange:
             except (RedisUnavailable, ResponseError) as e:
                 reason = e
             else:
-                if not (len(self.outbox) or self.releases or self.rejects):
+                unsettled = self.releases or self.rejects or self._reconcile
+                if not (len(self.outbox) or unsettled or self._rejoin):
                     return True
                 if not self.is_full:
                     continue

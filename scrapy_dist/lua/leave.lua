@@ -12,7 +12,13 @@ local now = redis.call('TIME')
 now = now[1] * 1000 + math.floor(now[2] / 1000)
 local left = redis.call('ZCARD', KEYS[3]) + redis.call('ZCARD', KEYS[4])
   + redis.call('ZCARD', KEYS[5])
-redis.call('HDEL', KEYS[2], 'worker:' .. ARGV[1], 'commit:' .. ARGV[1])
+redis.call('HDEL', KEYS[2], 'commit:' .. ARGV[1])
+if redis.call('ZCOUNT', KEYS[5], ARGV[1], ARGV[1]) > 0 then
+  -- It does not know of these leases. Whoever reaps finds a worker long dead.
+  redis.call('ZADD', KEYS[1], 1, ARGV[1])
+  return 0
+end
+redis.call('HDEL', KEYS[2], 'worker:' .. ARGV[1])
 redis.call('ZREM', KEYS[1], ARGV[1])
 if ARGV[2] ~= '1' or left > 0 then
   return 0

@@ -1,0 +1,71 @@
+"""Exchanges without Scrapy, against a real Redis."""
+
+from __future__ import annotations
+
+from unittest.mock import MagicMock
+
+import pytest
+import redis.asyncio
+from scrapy.settings import Settings
+
+from scrapy_dist.connection import close_client
+from scrapy_dist.exchange import Exchange
+from scrapy_dist.frontier import Frontier, NewRequest
+from scrapy_dist.keys import Keys
+
+
+@pytest.fixture
+async def frontier(redis_server):
+    client = redis.asyncio.Redis.from_url(redis_server.url, protocol=2)
+    keys = Keys.from_settings(Settings(), "s")
+    yield Frontier(client, keys, ttl=60, max_deliveries=3, failed_limit=100)
+    await close_client(client)
+
+
+@pytest.fixture
+async def exchange(frontier):
+    desk = MagicMock()
+    desk.held.return_value = set()
+    desk.take_claims.return_value = []
+    desk.is_empty.return_value = False
+    await call(frontier, frontier.register("host:1", commit=0))
+    return Exchange(frontier, desk, MagicMock(), flush=0.03, ttl=60, max_payload=1000)
+
+
+async def call(frontier, call):
+    await frontier.exchange([call])
+    return call.reply()
+
+
+async def test_worker_gives_back_leases_whose_reply_was_lost_before_it_goes(
+    frontier, exchange
+):
+    exchange.outbox.add_request(NewRequest(b"x", 0), MagicMock())
+    await exchange.run_once(take=False)
+    lost = await call(frontier, frontier.lease(5, suspect=False))
+    assert len(lost.leases) == 1
+
+    assert await exchange.finish(5)
+    keys = frontier.keys
+    assert await frontier.client.zcard(keys.leases) == 0
+    assert await frontier.client.zcard(keys.requests) == 1
+    await call(frontier, frontier.leave(finished=False))
+    assert await frontier.client.zcard(keys.workers) == 0
+
+
+async def test_worker_that_leaves_with_leases_all_the_same_counts_as_dead(
+    frontier, exchange
+):
+    exchange.outbox.add_request(NewRequest(b"x", 0), MagicMock())
+    await exchange.run_once(take=False)
+    await call(frontier, frontier.lease(5, suspect=False))
+    assert not await call(frontier, frontier.leave(finished=True))
+
+    other = Frontier(
+        frontier.client, frontier.keys, ttl=60, max_deliveries=3, failed_limit=100
+    )
+    await call(other, other.register("host:2", commit=0))
+    await frontier.client.hdel(frontier.keys.state, "grace")
+    assert await call(other, other.reap()) == [1, 0, 1]
+    [suspect] = (await call(other, other.lease(5, suspect=True))).leases
+    assert (suspect.payload, suspect.suspect) == (b"x", True)
