@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections import Counter
 from typing import TYPE_CHECKING
 
+from scrapy.settings import Settings
+
+from scrapy_dist.connection import close_client, open_client
+from scrapy_dist.frontier import Frontier
+from scrapy_dist.keys import Keys
+from scrapy_dist.options import Options
+from scrapy_dist.repair import check
 from tests.support.wait import wait_until
 
 if TYPE_CHECKING:
@@ -40,3 +48,21 @@ def items(client: redis.Redis, spider: str, field: str = "path") -> Counter[str]
 def keys(client: redis.Redis) -> list[str]:
     """All keys, sorted."""
     return sorted(key.decode() for key in client.scan_iter())
+
+
+def damage(url: str, spider: str) -> dict[str, int]:
+    """What ``scrapy frontier check`` finds wrong, by kind; workers may be at work."""
+    return asyncio.run(_damage(url, spider))
+
+
+async def _damage(url: str, spider: str) -> dict[str, int]:
+    settings = Settings({"REDIS_URL": url})
+    options = Options.from_settings(settings)
+    client = await open_client(settings)
+    try:
+        keys = Keys.from_settings(settings, spider)
+        frontier = Frontier(client, keys, ttl=60, max_deliveries=3, failed_limit=100)
+        report = await check(frontier, options)
+    finally:
+        await close_client(client)
+    return {kind: found.left for kind, found in report.findings.items() if found.left}
