@@ -44,11 +44,13 @@ if suspects > 0 and want > 0 and ARGV[3] == '1' then
 end
 local alive = math.max(1, redis.call('ZCOUNT', KEYS[5], '(' .. now - ARGV[4], '+inf'))
 local held = redis.call('ZCOUNT', KEYS[3], ARGV[1], ARGV[1]) + (suspect and 1 or 0)
+local members = {}
 local share = math.ceil((pending + suspects + redis.call('ZCARD', KEYS[3])) / alive) - held
 share = math.max(0, math.min(want, pending, share))
 if share > 0 then
   local taken = redis.call('ZRANGE', KEYS[1], 0, share - 1, 'WITHSCORES')
   for i = 1, #taken, 2 do
+    members[#members + 1] = taken[i]
     local id, payload = split(taken[i])
     hand_out(id, taken[i + 1], 0, 0, '-', payload)
   end
@@ -64,7 +66,8 @@ if #entries > 0 then
     redis.call('ZREM', KEYS[2], suspect[1])
   end
   if share > 0 then
-    redis.call('ZREMRANGEBYRANK', KEYS[1], 0, share - 1)
+    -- By value, not by rank: a torn file may be played twice.
+    redis.call('ZREM', KEYS[1], unpack(members))
   end
 end
 return reply

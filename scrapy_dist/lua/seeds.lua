@@ -6,7 +6,7 @@
 -- Reply known (0: register first), seeds left, then for each lease: order id, seed
 -- Cost  O(seeds per call * log(leases))
 local now = redis.call('TIME')
-now = string.format('%.0f', now[1] * 1000 + math.floor(now[2] / 1000))
+now = now[1] * 1000 + math.floor(now[2] / 1000)
 redis.call('ZCARD', KEYS[1])
 redis.call('HLEN', KEYS[2])
 local reads = {
@@ -15,7 +15,12 @@ local reads = {
   zset = function(key, n) return redis.call('ZREVRANGE', key, 0, n - 1) end,
 }
 local removes = {
-  list = function(key, seeds) redis.call('LTRIM', key, #seeds, -1) end,
+  -- By value, not by number: a torn file may be played twice.
+  list = function(key, seeds)
+    for _, seed in ipairs(seeds) do
+      redis.call('LREM', key, 1, seed)
+    end
+  end,
   set = function(key, seeds) redis.call('SREM', key, unpack(seeds)) end,
   zset = function(key, seeds) redis.call('ZREM', key, unpack(seeds)) end,
 }
@@ -40,7 +45,10 @@ for i = 5, #KEYS do
     local seeds = want > 0 and reads[kind](KEYS[i], want) or {}
     if #seeds > 0 then
       redis.call('HDEL', KEYS[4], '') -- runs above maxmemory too
-      local order = redis.call('HINCRBY', KEYS[4], 'order', #seeds) - #seeds
+      -- See commit.lua.
+      local order = tonumber(redis.call('HGET', KEYS[4], 'order') or 0)
+      order = math.max(order, (now - 1735689600000) * 1024)
+      redis.call('HSET', KEYS[4], 'order', string.format('%.0f', order + #seeds))
       local entries, owners = {}, {}
       for n, seed in ipairs(seeds) do
         local id = string.format('%016x', order + n)
@@ -51,7 +59,7 @@ for i = 5, #KEYS do
       end
       redis.call('HSET', KEYS[2], unpack(entries))
       redis.call('ZADD', KEYS[1], unpack(owners))
-      redis.call('HSET', KEYS[4], 'active', now)
+      redis.call('HSET', KEYS[4], 'active', string.format('%.0f', now))
       removes[kind](KEYS[i], seeds)
       want = want - #seeds
     end
