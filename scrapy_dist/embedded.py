@@ -337,6 +337,10 @@ def _start_or_join(directory: Path, linger: float) -> Path:
             log_start = _launch(directory, path, linger)
         # Not ready: the supervisor that we found, or launched, has ended.
         if _wait_until_ready(directory, path):
+            if log_start is not None:
+                # If the file was torn, the half script at its end would be played at
+                # the next start (Redis leaves the MULTI without its EXEC in it).
+                _reply(path, "BGREWRITEAOF")
             return path
 
 
@@ -431,7 +435,7 @@ def _not_started(directory: Path, log_start: int) -> EmbeddedRedisError:
 def _ask(path: Path, command: str) -> str:
     """Send *command*; return a status or error line as it is, or the text of a bulk.
 
-    Three commands do not justify importing a client into the supervisor. Raises
+    A few commands do not justify importing a client into the supervisor. Raises
     OSError when there is no server or no answer.
     """
     with socket.socket(socket.AF_UNIX) as connection:
