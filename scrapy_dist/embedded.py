@@ -337,9 +337,9 @@ def _start_or_join(directory: Path, linger: float) -> Path:
             log_start = _launch(directory, path, linger)
         # Not ready: the supervisor that we found, or launched, has ended.
         if _wait_until_ready(directory, path):
-            if log_start is not None:
-                # If the file was torn, the half script at its end would be played at
-                # the next start (Redis leaves the MULTI without its EXEC in it).
+            if log_start is not None and _was_torn(directory, log_start):
+                # The half script at the end of the file would be played at the next
+                # start: Redis leaves its MULTI, without an EXEC, in the file.
                 _reply(path, "BGREWRITEAOF")
             return path
 
@@ -427,6 +427,13 @@ def _not_started(directory: Path, log_start: int) -> EmbeddedRedisError:
         f"The embedded Redis in {directory} did not start. {_ELSEWHERE}"
         f" The end of {log}:\n{tail}"
     )
+
+
+def _was_torn(directory: Path, log_start: int) -> bool:
+    """Whether the server, by its log, has started with a file that ends too early."""
+    with (directory / LOG).open("rb") as log:
+        log.seek(log_start)
+        return b"aof-load-truncated" in log.read()
 
 
 # Talking to the server

@@ -338,6 +338,28 @@ def test_torn_tail_is_cut_off(folder: Path) -> None:
         assert connection.mget("first", "second") == ["1", None]
 
 
+def test_torn_transaction_is_not_played_at_a_later_start(folder: Path) -> None:
+    with client(ensure_server(folder, linger=LONG)) as connection:
+        connection.set("first", "1")
+        connection.pipeline().set("torn", "1").set("other", "1").execute()
+    end(folder)
+    log = max(folder.rglob("*.aof"), key=lambda path: path.stat().st_size)
+    with log.open("r+b") as file:
+        file.truncate(log.stat().st_size - 5)  # in its EXEC
+
+    with client(ensure_server(folder, linger=LONG)) as connection:
+        assert connection.get("torn") is None
+        wait_until(
+            lambda: not connection.info("persistence")["aof_rewrite_in_progress"],
+            "the rewrite",
+        )
+        connection.config_set("appendfsync", "always")  # it is killed at once
+        connection.pipeline().set("second", "2").execute()
+    end(folder)
+    with client(ensure_server(folder, linger=LONG)) as connection:
+        assert connection.mget("first", "torn", "second") == ["1", None, "2"]
+
+
 async def test_frontier_gets_it_back_after_a_kill(folder: Path) -> None:
     settings = Settings(
         {"FRONTIER_EMBEDDED_DIR": str(folder), "REDIS_PARAMS": {"db": 1}}
