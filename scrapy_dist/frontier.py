@@ -342,12 +342,13 @@ class Frontier:
 
         The reply tells of each whether to crawl it.
         """
-        args: list[str | int] = []
+        k = self.keys
+        args: list[str | int] = [self.worker]
         for fingerprint, leases in claims:
             args += (fingerprint, len(leases), *leases)
         return Call(
             "claim",
-            (self.keys.dupefilter, self.keys.leased, self.keys.started),
+            (k.dupefilter, k.leased, k.started, k.leases),
             args,
             lambda raw: [bool(new) for new in raw],
         )

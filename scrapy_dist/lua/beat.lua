@@ -11,7 +11,7 @@ local ttl = tonumber(ARGV[2])
 if not redis.call('ZSCORE', KEYS[1], ARGV[1]) then
   return {0, 0, 0, 0, 0}
 end
-local facts = redis.call('HMGET', KEYS[2], 'commit:' .. ARGV[1], 'grace')
+local facts = redis.call('HMGET', KEYS[2], 'commit:' .. ARGV[1], 'grace', 'active')
 local held = redis.call('ZCOUNT', KEYS[3], ARGV[1], ARGV[1])
 local newest = redis.call('ZREVRANGE', KEYS[1], 0, 0, 'WITHSCORES')
 local grace = tonumber(facts[2] or 0)
@@ -27,6 +27,9 @@ elseif newest[2] - now > ttl then
   for _, worker in ipairs(ahead) do
     redis.call('ZADD', KEYS[1], now, worker)
   end
+end
+if tonumber(facts[3] or 0) - now > ttl then
+  redis.call('HSET', KEYS[2], 'active', string.format('%.0f', now))
 end
 if grace - now > ttl then
   redis.call('HDEL', KEYS[2], 'grace')

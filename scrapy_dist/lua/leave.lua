@@ -7,11 +7,16 @@
 -- ARGV  1 worker number  2 '1': the crawl has finished  3 ms of silence after which
 --       another worker is not counted as present  4 '1': keep a finished crawl
 -- Reply 1 if the frontier was deleted
--- Cost  O(log workers)
+-- Cost  O(log workers + log leases)
 local now = redis.call('TIME')
 now = now[1] * 1000 + math.floor(now[2] / 1000)
 local left = redis.call('ZCARD', KEYS[3]) + redis.call('ZCARD', KEYS[4])
   + redis.call('ZCARD', KEYS[5])
+redis.call('ZCARD', KEYS[1])
+redis.call('HLEN', KEYS[6])
+redis.call('SCARD', KEYS[7])
+redis.call('HLEN', KEYS[8])
+redis.call('SCARD', KEYS[9])
 redis.call('HDEL', KEYS[2], 'commit:' .. ARGV[1])
 if redis.call('ZCOUNT', KEYS[5], ARGV[1], ARGV[1]) > 0 then
   -- It does not know of these leases. Whoever reaps finds a worker long dead.

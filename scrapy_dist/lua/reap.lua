@@ -14,6 +14,10 @@ redis.call('XLEN', KEYS[6])
 if now < tonumber(redis.call('HGET', KEYS[2], 'grace') or 0) then
   return {0, 0, 0}
 end
+local newest = redis.call('ZREVRANGE', KEYS[1], 0, 0, 'WITHSCORES')[2]
+if not newest or now - newest > tonumber(ARGV[1]) then
+  return {0, 0, 0} -- Redis was away: the next beat will give the living time
+end
 local dead = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now - ARGV[1], 'LIMIT', 0, 1)[1]
 if not dead then
   return {0, 0, 0}

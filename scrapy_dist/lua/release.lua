@@ -9,6 +9,9 @@ local now = redis.call('TIME')
 now = now[1] * 1000 + math.floor(now[2] / 1000)
 redis.call('ZCARD', KEYS[1])
 redis.call('ZCARD', KEYS[2])
+if #ARGV < 2 then
+  return 0
+end
 local ids = {unpack(ARGV, 2)}
 local owners = redis.call('ZMSCORE', KEYS[3], unpack(ids))
 local entries = redis.call('HMGET', KEYS[4], unpack(ids))

@@ -340,6 +340,7 @@ def test_torn_tail_is_cut_off(folder: Path) -> None:
 
 def test_torn_transaction_is_not_played_at_a_later_start(folder: Path) -> None:
     with client(ensure_server(folder, linger=LONG)) as connection:
+        connection.config_set("appendfsync", "always")
         connection.set("first", "1")
         connection.pipeline().set("torn", "1").set("other", "1").execute()
     end(folder)
