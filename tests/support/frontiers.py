@@ -1,0 +1,187 @@
+"""Workers of the frontier without Scrapy, for tests of the protocol itself."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import pytest
+from scrapy.settings import Settings
+
+from scrapy_dist.frontier import Commit, Frontier, NewRequest, Page
+from scrapy_dist.keys import Keys
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from redis.asyncio import Redis
+    from typing_extensions import Self
+
+    from scrapy_dist.frontier import Call, CommitReply, Joined, Lease
+
+T = TypeVar("T")
+
+#: For a test of what fakeredis has not: `redis.sha1hex`.
+ON_REDIS_ONLY = pytest.mark.parametrize("backend", ["redis"], indirect=True)
+
+KEYS = Keys.from_settings(Settings(), "s")
+SEED_KEYS = ("s:start_urls", "s:more_urls")
+#: Seconds of silence after which a worker is dead.
+TTL = 60.0
+#: What everything that one crawl leaves behind is deleted with.
+CLEARED = (
+    KEYS.workers,
+    KEYS.state,
+    KEYS.requests,
+    KEYS.suspects,
+    KEYS.leases,
+    KEYS.leased,
+    KEYS.dupefilter,
+    KEYS.stats,
+    KEYS.started,
+)
+
+
+class Worker:
+    """One worker; each method is one exchange of one call."""
+
+    def __init__(self, client: Redis, **options: Any) -> None:
+        options = {"ttl": TTL, "max_deliveries": 3, "failed_limit": 100} | options
+        self.frontier = Frontier(client, KEYS, seed_keys=SEED_KEYS, **options)
+        self.number = self.frontier.worker
+        self.commits = 0
+
+    async def call(self, call: Call[T]) -> T:
+        await self.frontier.exchange([call])
+        return call.reply()
+
+    async def register(self, facts: str = "host:1", **options: Any) -> Joined:
+        return await self.call(
+            self.frontier.register(facts, commit=self.commits, **options)
+        )
+
+    async def join(self, facts: str = "host:1") -> Self:
+        await self.register(facts)
+        return self
+
+    async def commit(
+        self,
+        requests: Sequence[NewRequest] = (),
+        pages: Sequence[Page] = (),
+        items: Sequence[tuple[str, bytes]] = (),
+        number: int | None = None,
+    ) -> CommitReply:
+        """Commit under *number*, or under the next one."""
+        if number is None:
+            self.commits += 1
+            number = self.commits
+        commit = Commit(number, requests, items, pages)
+        return await self.call(self.frontier.commit(commit))
+
+    async def push(self, *names: str | bytes, score: float = 0.0) -> None:
+        """Unfiltered requests."""
+        payloads = [n.encode() if isinstance(n, str) else n for n in names]
+        await self.commit([NewRequest(payload, score) for payload in payloads])
+
+    async def lease(self, want: int = 100, *, suspect: bool = True) -> Sequence[Lease]:
+        return (await self.call(self.frontier.lease(want, suspect=suspect))).leases
+
+    async def lease_one(self, *, suspect: bool = True) -> Lease:
+        [lease] = await self.lease(1, suspect=suspect)
+        return lease
+
+    async def seeds(self, want: int = 100) -> Sequence[Lease]:
+        return (await self.call(self.frontier.take_seeds(want))).leases
+
+    async def ack(self, *leases: Lease) -> CommitReply:
+        return await self.commit(pages=[Page(lease.id) for lease in leases])
+
+    async def release(self, *leases: Lease) -> int:
+        return await self.call(self.frontier.release([lease.id for lease in leases]))
+
+    async def beat(self) -> Any:
+        return await self.call(self.frontier.beat())
+
+    async def reap(self) -> list[int]:
+        return await self.call(self.frontier.reap())
+
+    async def leave(self, *, finished: bool = False, persist: bool = False) -> bool:
+        return await self.call(self.frontier.leave(finished=finished, persist=persist))
+
+    async def dies(self, reaper: Worker) -> list[int]:
+        """Its beat is long ago and *reaper* notices; the reply of one reap."""
+        await self.frontier.client.zadd(KEYS.workers, {self.number: 1})
+        await reaper.beat()
+        return await reaper.reap()
+
+
+def names(leases: Iterable[Lease]) -> list[str]:
+    """The payloads of *leases* as text."""
+    return [lease.payload.decode() for lease in leases]
+
+
+async def contents(client: Redis) -> dict[str, Any]:
+    """Every key and its value, to be compared."""
+    found: dict[str, Any] = {}
+    for key in sorted(await client.keys("*")):
+        kind = (await client.type(key)).decode()
+        if kind == "zset":
+            value: Any = await client.zrange(key, 0, -1, withscores=True)
+        elif kind == "hash":
+            value = await client.hgetall(key)
+        elif kind == "set":
+            value = await client.smembers(key)
+        elif kind == "list":
+            value = await client.lrange(key, 0, -1)
+        elif kind == "stream":
+            value = await client.xrange(key)
+        else:
+            value = await client.get(key)
+        found[key.decode()] = value
+    return found
+
+
+async def places(client: Redis) -> dict[str, list[str]]:
+    """The requests in the frontier, by place, each in its order; payloads are text."""
+    pending = await client.zrange(KEYS.requests, 0, -1)
+    suspects = await client.zrange(KEYS.suspects, 0, -1)
+    leased = await client.hgetall(KEYS.leased)
+    assert set(await client.zrange(KEYS.leases, 0, -1)) == set(leased)
+    return {
+        "pending": [member[16:].decode() for member in pending],
+        "suspects": [m[16:].split(b" ", 2)[2].decode() for m in suspects],
+        "leased": [leased[i].split(b" ", 3)[3].decode() for i in sorted(leased)],
+    }
+
+
+async def dead_letters(client: Redis) -> list[dict[str, bytes]]:
+    """The oldest first."""
+    return [
+        {name.decode(): value for name, value in fields.items()}
+        for _, fields in await client.xrange(KEYS.failed)
+    ]
+
+
+async def dump(client: Redis) -> dict[bytes, bytes]:
+    """All data, for `restore`."""
+    return {key: await client.dump(key) for key in await client.keys("*")}
+
+
+async def restore(client: Redis, data: dict[bytes, bytes]) -> None:
+    """Bring Redis back to the state that `dump` saw."""
+    await client.flushdb()
+    for key, value in data.items():
+        await client.restore(key, 0, value)
+
+
+async def pass_time(client: Redis, seconds: float) -> None:
+    """Let Redis' clock go on by *seconds*, or back if they are negative.
+
+    Its clock cannot be set, so all times that the frontier keeps are shifted.
+    """
+    ms = int(seconds * 1000)
+    for worker in await client.zrange(KEYS.workers, 0, -1):
+        await client.zincrby(KEYS.workers, -ms, worker)
+    for field in ("active", "grace"):
+        value = await client.hget(KEYS.state, field)
+        if value is not None:
+            await client.hset(KEYS.state, field, int(value) - ms)

@@ -1,0 +1,195 @@
+"""An exchange: one round trip, calls in their order, scripts that Redis has lost."""
+
+from __future__ import annotations
+
+import re
+from importlib import resources
+
+import pytest
+import redis.asyncio
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+
+from scrapy_dist import frontier as module
+from scrapy_dist.connection import close_client
+from scrapy_dist.exceptions import RedisUnavailable
+from scrapy_dist.frontier import REPEATED, Commit, NewRequest, Page
+from tests.support.frontiers import (
+    KEYS,
+    SEED_KEYS,
+    Worker,
+    contents,
+    names,
+    places,
+)
+from tests.support.redis_server import free_port
+
+
+async def load(client, *scripts):
+    for name in scripts:
+        await client.script_load(module._script(name)[0])
+
+
+async def test_calls_are_carried_out_in_their_order(client):
+    worker = await Worker(client).join()
+    await worker.push("a")
+    a = await worker.lease_one()
+    frontier = worker.frontier
+    commit = Commit(worker.commits + 1, [NewRequest(b"b", 0.0)], pages=[Page(a.id)])
+    calls = [
+        frontier.drained(),
+        frontier.commit(commit),
+        frontier.beat(),
+        frontier.lease(5, suspect=True),
+        frontier.drained(),
+    ]
+    await frontier.exchange(calls)
+    before, _, beat, lease, after = (call.reply() for call in calls)
+    assert (before.pending, before.leased) == (0, 1)
+    assert (beat.commit, beat.held) == (commit.number, 0)
+    assert names(lease.leases) == ["b"]
+    assert (after.pending, after.leased) == (0, 1)
+
+
+async def test_exchange_of_no_calls_is_nothing(client):
+    worker = await Worker(client).join()
+    before = await contents(client)
+    await worker.frontier.exchange([])
+    assert await contents(client) == before
+
+
+async def test_worker_numbers_fit_in_a_score(client):
+    numbers = {int(Worker(client).number) for _ in range(1000)}
+    assert len(numbers) == 1000
+    assert all(0 < number < 2**52 for number in numbers)
+
+
+async def test_workers_are_told_apart_by_every_bit_of_their_numbers(client):
+    low, high = Worker(client), Worker(client)
+    low.number = low.frontier.worker = str(2**52 - 2)
+    high.number = high.frontier.worker = str(2**52 - 1)
+    await low.join()
+    await high.join()
+    await low.push("a", "b")
+    mine, theirs = await low.lease_one(), await high.lease_one()
+    assert await low.frontier.leases_held() == [mine.id]
+    assert await low.release(theirs) == 0
+    assert (await low.ack(theirs)).strange == 1
+    assert (await low.beat()).held == 1
+    assert (await low.dies(high)) == [1, 0, 1]
+    assert await high.frontier.leases_held() == [theirs.id]
+
+
+# Scripts
+
+
+async def test_new_redis_is_given_the_scripts(client):
+    worker = Worker(client)
+    await worker.join()
+    assert (await worker.beat()).known
+
+
+async def test_redis_that_lost_its_scripts_is_given_them_again(client):
+    worker = await Worker(client).join()
+    await worker.push("a")
+    await client.script_flush()
+    assert names(await worker.lease()) == ["a"]
+    await client.script_flush()
+    frontier = worker.frontier
+    calls = [frontier.beat(), frontier.lease(5, suspect=True), frontier.drained()]
+    await frontier.exchange(calls)
+    assert [call.reply() is not None for call in calls] == [True] * 3
+
+
+async def test_scripts_lost_between_two_calls_of_an_exchange(client):
+    """What came first was carried out; nobody knows it, so all is sent again."""
+    worker = await Worker(client).join()
+    await worker.push("a")
+    [a] = await worker.lease()
+    await client.script_flush()
+    await load(client, "commit", "lease")
+    frontier = worker.frontier
+    number = worker.commits + 1
+    commit = Commit(number, [NewRequest(b"b", 0.0, "fp")], pages=[Page(a.id)])
+
+    def calls():
+        return [frontier.commit(commit), frontier.beat(), frontier.drained()]
+
+    with pytest.raises(RedisUnavailable, match="lost its scripts"):
+        await frontier.exchange(calls())
+    once_more = calls()
+    await frontier.exchange(once_more)
+    assert once_more[0].reply().outcome == REPEATED
+    assert once_more[1].reply().commit == number
+    assert await places(client) == {"pending": ["b"], "suspects": [], "leased": []}
+
+
+async def test_no_call_overtakes_one_that_redis_did_not_know(client):
+    """A lease that is carried out before its commit would still be counted by beats."""
+    worker = await Worker(client).join()
+    await worker.push("a")
+    await client.script_flush()
+    await load(client, "lease")
+    frontier = worker.frontier
+    commit = Commit(worker.commits + 1, [NewRequest(b"b", 0.0)])
+    with pytest.raises(RedisUnavailable, match="lost its scripts"):
+        await frontier.exchange(
+            [frontier.commit(commit), frontier.lease(1, suspect=True)]
+        )
+    [lost] = await frontier.leases_held()
+    assert (await worker.beat()).held == 1
+    assert await worker.call(frontier.release([lost])) == 1
+
+
+async def test_redis_that_forgets_scripts_at_once_is_not_there(client, monkeypatch):
+    worker = Worker(client)
+    await client.script_flush()
+
+    async def load_nothing():
+        pass
+
+    monkeypatch.setattr(worker.frontier, "_load", load_nothing)
+    with pytest.raises(RedisUnavailable, match="lost its scripts again"):
+        await worker.join()
+
+
+async def test_every_script_has_its_header():
+    """Purpose, KEYS and ARGV as they are used, reply and cost."""
+    scripts = sorted(
+        file.name for file in (resources.files("scrapy_dist") / "lua").iterdir()
+    )
+    assert scripts == [f"{name}.lua" for name in module._SCRIPTS]
+    for name in module._SCRIPTS:
+        source, sha = module._script(name)
+        header = re.match(r"(--.*\n)+", source)[0]
+        parts = ["KEYS"] * ("KEYS" in source) + ["Reply", "Cost"]
+        for part in parts:
+            assert re.search(rf"^-- {part} ", header, re.MULTILINE), (name, part)
+        assert len(sha) == 40
+        for forbidden in ("KEYS'", "SCAN", "cjson", "cmsgpack", "RANDOMKEY"):
+            assert forbidden not in source, (name, forbidden)
+
+
+async def test_scripts_name_all_keys_that_they_use(client):
+    """For Redis Cluster: no script builds a key name."""
+    for name in module._SCRIPTS:
+        source, _ = module._script(name)
+        for key in (*vars(KEYS).values(), *SEED_KEYS):
+            assert key not in source
+
+
+# Redis away
+
+
+async def test_redis_that_is_not_there_is_one_kind_of_error():
+    no_retry = Retry(NoBackoff(), 0)
+    client = redis.asyncio.Redis(port=free_port(), protocol=2, retry=no_retry)
+    frontier = Worker(client).frontier
+    for attempt in (
+        frontier.check_types(),
+        frontier.leases_held(),
+        frontier.exchange([frontier.beat()]),
+    ):
+        with pytest.raises(RedisUnavailable, match=r"\w+Error: "):
+            await attempt
+    await close_client(client)
