@@ -100,12 +100,16 @@ class RedisServer:
     """
 
     def __init__(
-        self, folder: Path, program: str | None = None, **options: str
+        self,
+        folder: Path,
+        program: str | None = None,
+        port: int | None = None,
+        **options: str,
     ) -> None:
         self._program = program or find_binary()
         self.folder = folder / "redis-data"
         self.folder.mkdir(parents=True)
-        self.port = free_port()
+        self.port = port or free_port()
         self.options = {"save": "", "appendonly": "no", **options}
         self._log = folder / "redis.log"
         self._snapshots = 0

@@ -1,0 +1,87 @@
+"""The end of Redis' append-only file is lost: the crawl goes on from what is left.
+
+A script is in the file as MULTI … EXEC. Redis leaves a MULTI without its EXEC in a file
+that was cut in between, and carries out what stands behind it when it is started the
+next time. BGREWRITEAOF writes the file anew, without it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.support.project import assert_finished
+from tests.support.redis_state import damage, failed, items
+from tests.support.site import tree_pages
+from tests.support.spiders import FOLLOW
+from tests.support.together import start_together
+from tests.support.wait import wait_until
+
+if TYPE_CHECKING:
+    from tests.support.redis_server import RedisServer
+
+PAGES = 600
+#: Bytes cut off the end, one crash after another. A script is some hundreds to some
+#: thousands of bytes of the file, so that most cuts are in the middle of one.
+CUTS = (1, 300, 1_100, 5_000, 20_000)
+
+
+def crash(server: RedisServer, cut: int) -> None:
+    """Kill the server, take the last *cut* bytes of its file, and start it again."""
+    server.kill()
+    server.tear_aof(server.aof().stat().st_size - cut)
+    server.start()
+
+
+def rewrite(server: RedisServer) -> None:
+    with server.client() as client:
+        client.bgrewriteaof()
+        wait_until(
+            lambda: not client.info("persistence")["aof_rewrite_in_progress"],
+            "the file is written anew",
+        )
+
+
+@pytest.mark.parametrize("rewritten", [True, False], ids=["rewritten", "as it is"])
+def test_crawl_goes_on_by_itself_after_each_torn_file(
+    make_redis, make_project, site, rewritten
+):
+    server = make_redis(appendonly="yes", appendfsync="everysec")
+    project = make_project(server.url)
+    project.spider(FOLLOW)
+    site.delay(60)
+    workers = start_together(
+        project,
+        site,
+        2,
+        "follow",
+        args={"url": f"{site.url}/tree/{PAGES}/3/0"},
+        settings={
+            "FRONTIER_WORKER_TTL": 2.0,
+            "CONCURRENT_REQUESTS": 8,
+            "ITEM_PIPELINES": {"scrapy_dist.pipelines.RedisPipeline": 400},
+        },
+        frontier="addon",
+    )
+    for cut in CUTS:
+        pages = len(project.records())
+        wait_until(lambda n=pages: len(project.records()) >= n + 40, "40 more pages")
+        crash(server, cut)
+        if rewritten:
+            rewrite(server)
+            assert damage(server.url, "follow") == {}
+    assert len(set(project.recorded("path"))) < PAGES
+    assert_finished(workers)
+
+    done = Counter(project.recorded("path"))
+    assert set(done) == set(tree_pages(PAGES, 3))
+    assert 1 <= sum(done.values()) - PAGES <= PAGES // 2
+    with server.client() as client:
+        found = items(client, "follow")
+        assert failed(client, "follow") == []
+        assert client.zcard("follow:requests") == 0
+    # Only what Redis itself repeats may be there twice.
+    assert set(found) == set(tree_pages(PAGES, 3))
+    assert not rewritten or found == tree_pages(PAGES, 3)
