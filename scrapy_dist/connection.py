@@ -13,7 +13,7 @@ import inspect
 import logging
 import re
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
@@ -39,6 +39,12 @@ from scrapy_dist.exceptions import (
     ConfigurationError,
     FrontierError,
     RedisUnavailable,
+)
+from scrapy_dist.topology import (
+    Topology,
+    connection_class,
+    split_url,
+    topology_from_settings,
 )
 
 if TYPE_CHECKING:
@@ -113,10 +119,25 @@ def get_redis_from_settings(settings: BaseSettings) -> redis.Redis:
         # A connected client keeps the embedded server from ending.
         client.ping()
         return client
+    if config.topology is not None:
+        return config.build(lambda: _build_blocking(config))
     client = config.build(lambda: get_redis(**config.arguments()))
     if isinstance(client, redis.Redis):
         config.check_connection(client.connection_pool)
     return client
+
+
+def _build_blocking(config: _Config) -> redis.Redis:
+    assert config.topology is not None
+    arguments = config.arguments()
+    url = arguments.pop("url", None)
+    if url:
+        parsed: dict[str, Any] = dict(parse_url(url))
+        if parsed.pop("connection_class", None) is not None:
+            parsed["ssl"] = True
+        arguments.update(parsed)
+    cls = arguments.pop("redis_cls", None) or redis.Redis
+    return cast("redis.Redis", config.topology.make_client(cls, arguments))
 
 
 #: scrapy-redis' other name.
@@ -126,8 +147,10 @@ from_settings = get_redis_from_settings
 # The asynchronous client
 
 
-async def open_client(settings: BaseSettings) -> redis.asyncio.Redis:
+async def open_client(settings: BaseSettings, key: str = "") -> redis.asyncio.Redis:
     """The frontier's client, connected to a Redis that was found fit.
+
+    *key* is any key of the frontier: with Redis Cluster it tells whose server to use.
 
     It speaks RESP2, returns bytes, and never repeats a command: a lease whose reply got
     lost must not be asked for again. Its pool is ``client.connection_pool``; close it
@@ -140,7 +163,7 @@ async def open_client(settings: BaseSettings) -> redis.asyncio.Redis:
         path = await asyncio.to_thread(embedded.ensure_server_for, settings)
         client = _build_local(config, settings, path)
     else:
-        client = _build(config)
+        client = _build(config, key)
     try:
         await _verify(client, config, settings)
     except BaseException:
@@ -170,6 +193,8 @@ def describe(
     pool = client.connection_pool
     kwargs = pool.connection_kwargs
     db = kwargs.get("db") or 0
+    if topology := kwargs.get("topology"):
+        return f"{topology}/{db}" if topology.master else str(topology)
     if path := kwargs.get("path"):
         return f"unix://{path}?db={db}"
     scheme = "rediss" if "SSL" in pool.connection_class.__name__ else "redis"
@@ -245,14 +270,18 @@ _IGNORED = {
 }
 
 
-def _build(config: _Config) -> redis.asyncio.Redis:
+def _build(config: _Config, key: str = "") -> redis.asyncio.Redis:
     arguments = _without_ignored(config.arguments())
     url = arguments.pop("url", None)
     if url is None:
         client = config.build(lambda: redis.asyncio.Redis(**arguments))
     else:
         client = config.build(lambda: redis.asyncio.Redis.from_url(url, **arguments))
-    config.check_connection(client.connection_pool)
+    pool = client.connection_pool
+    if config.topology is not None:
+        pool.connection_class = connection_class(pool.connection_class)
+        pool.connection_kwargs["topology"] = replace(config.topology, key=key)
+    config.check_connection(pool)
     return client
 
 
@@ -293,6 +322,7 @@ class _Config:
     #: The settings that say where Redis is, for messages.
     shown: str
     embedded: bool
+    topology: Topology | None = None
 
     def arguments(self) -> dict[str, Any]:
         """For a client; without what its transport does not take."""
@@ -328,6 +358,7 @@ class _Config:
 def _read(settings: BaseSettings) -> _Config:
     params: dict[str, Any] = dict(defaults.REDIS_PARAMS)
     origin: dict[str, str] = {}
+    topology = topology_from_settings(settings)
     for name, value in _redis_params(settings).items():
         if name in _ADDRESS and value is None:
             continue
@@ -339,6 +370,8 @@ def _read(settings: BaseSettings) -> _Config:
         if value is not None and value != "":
             params[name] = value
             origin[name] = setting
+    if topology is not None:
+        return _read_topology(topology, params, origin)
     for name, setting in origin.items():
         params[name] = _checked(name, params[name], setting)
     where = {name: origin[name] for name in _ADDRESS if name in origin}
@@ -346,6 +379,34 @@ def _read(settings: BaseSettings) -> _Config:
         where = {"url": where["url"]}
     shown = ", ".join(f"{s} = {_shown(n, params[n])}" for n, s in where.items())
     return _Config(params, shown or "embedded Redis", embedded=not where)
+
+
+def _read_topology(
+    topology: Topology, params: dict[str, Any], origin: dict[str, str]
+) -> _Config:
+    """Like `_read` for several servers; where to connect to is asked for later."""
+    sentinel_kwargs = params.pop("sentinel_kwargs", None) or {}
+    if not isinstance(sentinel_kwargs, dict):
+        raise ConfigurationError(
+            "REDIS_PARAMS['sentinel_kwargs'] is not a dict of arguments for connections"
+            ' to the sentinels. Write e.g. {"password": "..."}.'
+        )
+    topology = replace(topology, sentinel_kwargs=sentinel_kwargs)
+    if "url" in params:
+        params["url"], _ = split_url(params["url"])
+    else:
+        params["host"], params["port"] = topology.nodes[0]
+    for name in ("unix_socket_path", "connection_pool"):
+        params.pop(name, None)
+    for name, setting in origin.items():
+        if name in params:
+            params[name] = _checked(name, params[name], setting)
+    if topology.is_cluster and params.get("db"):
+        raise ConfigurationError(
+            f"{origin.get('db', 'REDIS_DB')} = {params['db']}: a Redis Cluster has only"
+            " the database 0. Write 0."
+        )
+    return _Config(params, str(topology), embedded=False, topology=topology)
 
 
 def _redis_params(settings: BaseSettings) -> Mapping[str, Any]:
@@ -453,7 +514,7 @@ _CHECKS: dict[str, tuple[Callable[[Any], Any], str]] = {
         (
             "Write redis://user:password@host:6379/0, rediss://... for TLS or"
             " unix:///path/redis.sock; percent-encode special characters in the"
-            " password. Redis Sentinel and Redis Cluster are not supported."
+            " password."
         ),
     ),
     "host": (_host, "Write a host name or address; the port goes into REDIS_PORT."),
@@ -474,11 +535,22 @@ _CHECKS: dict[str, tuple[Callable[[Any], Any], str]] = {
 async def _verify(
     client: redis.asyncio.Redis, config: _Config, settings: BaseSettings
 ) -> None:
-    try:
-        await _ping(client, config)
-        info = await _info(client)
-    except (RedisError, OSError) as e:
-        raise _explained(e, config) from e
+    deadline = time.monotonic() + LOADING_TIMEOUT
+    while True:
+        try:
+            await _ping(client, config)
+            info = await _info(client)
+        except (RedisError, OSError) as e:
+            if config.topology is None or time.monotonic() > deadline:
+                raise _explained(e, config) from e
+        else:
+            # Right after a failover the old master may be named still.
+            if config.topology is None or info.get("role") != "slave":
+                break
+            if time.monotonic() > deadline:
+                break
+        await client.connection_pool.disconnect()
+        await asyncio.sleep(LOADING_INTERVAL)
     _check_version(info, config)
     _check_role(info, config)
     _check_eviction(info, config, settings)

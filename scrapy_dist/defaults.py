@@ -9,10 +9,18 @@ from __future__ import annotations
 # --- Connection (scrapy-redis) ---------------------------------------------------
 
 #: URL of Redis, e.g. ``redis://:password@host:6379/0``, ``rediss://`` for TLS,
-#: ``unix:///path/redis.sock``. None: see REDIS_HOST.
+#: ``unix:///path/redis.sock``; for Sentinel and Cluster see below. None: see REDIS_HOST.
 REDIS_URL: str | None = None
 #: Host of Redis. Neither REDIS_URL nor REDIS_HOST: an embedded Redis is used.
 REDIS_HOST: str | None = None
+#: Sentinels, as ``[("host", 26379), ...]`` or ``"host:26379,..."``; also as a URL:
+#: ``redis+sentinel://:password@host1,host2/mymaster/0``.
+REDIS_SENTINELS: list[tuple[str, int]] = []
+#: Name that the sentinels know the master by.
+REDIS_SENTINEL_MASTER: str = "mymaster"
+#: Some nodes of a Redis Cluster, as ``[("host", 6379), ...]`` or ``"host:6379,..."``; also
+#: as a URL: ``redis+cluster://:password@host1:6379,host2:6379``.
+REDIS_CLUSTER: list[tuple[str, int]] = []
 #: Port of Redis.
 REDIS_PORT: int = 6379
 #: Number of the Redis database.

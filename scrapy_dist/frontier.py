@@ -589,6 +589,11 @@ _NOT_NOW = re.compile(
 _ELSEWHERE = re.compile(r"\b(ASK|CLUSTERDOWN|MASTERDOWN|MOVED|READONLY|TRYAGAIN)\b")
 
 
+def is_temporary(error: ResponseError) -> bool:
+    """Whether Redis would give this error to any request now, and may not later."""
+    return bool(_NOT_NOW.search(_coded(error)))
+
+
 def _coded(error: Exception) -> str:
     """The message of *error* with its code, which redis-py turns into classes."""
     code = type(error).__name__.removesuffix("Error").removesuffix("Permission")

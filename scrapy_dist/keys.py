@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from scrapy_dist import defaults
 from scrapy_dist.exceptions import ConfigurationError
+from scrapy_dist.topology import check_slots, uses_cluster
 
 if TYPE_CHECKING:
     from scrapy.settings import BaseSettings
@@ -32,10 +33,13 @@ class Keys:
     def from_settings(cls, settings: BaseSettings, spider: str) -> Keys:
         """Fill the templates of *settings* with the name *spider*.
 
-        Raises ConfigurationError for a template that cannot be filled and for two
-        templates that give the same key.
+        Raises ConfigurationError for a template that cannot be filled, for two
+        templates that give the same key, and for keys that a cluster would separate.
         """
+        spider = tagged(settings, spider)
         names = {field: fill(settings, setting, spider) for field, setting in SETTINGS}
+        if uses_cluster(settings):
+            check_slots([(names[field], setting) for field, setting in SETTINGS])
         owner: dict[str, str] = {}
         for field, setting in SETTINGS:
             other = owner.setdefault(names[field], setting)
@@ -61,6 +65,14 @@ SETTINGS = (
     ("stats", "STATS_KEY"),
     ("items", "REDIS_ITEMS_KEY"),
 )
+
+
+def tagged(settings: BaseSettings, spider: str) -> str:
+    """What stands for the name *spider* in keys: with Redis Cluster a hash tag.
+
+    All keys with the same tag share a slot, and so a server.
+    """
+    return f"{{{spider}}}" if uses_cluster(settings) else spider
 
 
 def fill(settings: BaseSettings, setting: str, spider: str) -> str:

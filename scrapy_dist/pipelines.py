@@ -10,9 +10,10 @@ from scrapy.utils.serialize import ScrapyJSONEncoder
 
 from scrapy_dist import connection, defaults, engine, pusher
 from scrapy_dist.exceptions import ConfigurationError
-from scrapy_dist.keys import fill_template
+from scrapy_dist.keys import Keys, fill_template, tagged
 from scrapy_dist.options import number
 from scrapy_dist.scheduler import deferred
+from scrapy_dist.topology import check_slots, uses_cluster
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from twisted.internet.defer import Deferred
     from typing_extensions import Self
 
+#: Keys of items of which is remembered that they are right.
+_KNOWN_KEYS = 1000
 #: Seconds between two looks while Redis does not take items.
 _WAIT = 0.05
 
@@ -48,6 +51,7 @@ class RedisPipeline:
         self.serialize = serialize_func
         self._limit = int(number(crawler.settings, "FRONTIER_OUTBOX_LIMIT", least=1))
         self._server: redis.Redis | None = None
+        self._known_keys: set[str] = set()
         self._pusher: pusher.Pusher | None = None
 
     @classmethod
@@ -90,7 +94,7 @@ class RedisPipeline:
         spider = spider or self.crawler.spider
         assert spider is not None
         data = self.serialize(item)
-        key = fill_template(self.item_key(item, spider), "item_key()", spider.name)
+        key = self._checked_key(self.item_key(item, spider), spider)
         if isinstance(data, str):
             data = data.encode()
         self._queue(item, key, data)
@@ -100,7 +104,19 @@ class RedisPipeline:
 
     def item_key(self, item: Any, spider: Spider) -> str:
         """The key for *item*; override it to sort items into several lists."""
-        return fill_template(self.key, "REDIS_ITEMS_KEY", spider.name)
+        name = tagged(self.crawler.settings, spider.name)
+        return fill_template(self.key, "REDIS_ITEMS_KEY", name)
+
+    def _checked_key(self, template: str, spider: Spider) -> str:
+        settings = self.crawler.settings
+        key = fill_template(template, "item_key()", tagged(settings, spider.name))
+        if key not in self._known_keys:
+            if uses_cluster(settings):
+                requests = Keys.from_settings(settings, spider.name).requests
+                check_slots([(requests, "SCHEDULER_QUEUE_KEY"), (key, "item_key()")])
+            if len(self._known_keys) < _KNOWN_KEYS:
+                self._known_keys.add(key)
+        return key
 
     def _queue(self, item: Any, key: str, data: bytes) -> None:
         if self._pusher is not None:

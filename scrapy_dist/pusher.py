@@ -70,7 +70,7 @@ class Pusher:
         spider = self._crawler.spider
         assert spider is not None
         keys = Keys.from_settings(settings, spider.name)
-        self._client = await connection.open_client(settings)
+        self._client = await connection.open_client(settings, keys.requests)
         self._frontier = Frontier(
             self._client,
             keys,

@@ -140,7 +140,7 @@ class Scheduler(BaseScheduler):
         opened = self.df.open() if hasattr(self.df, "open") else None
         if opened is not None:
             await opened.asFuture(asyncio.get_running_loop())
-        self.client: Redis = await connection.open_client(settings)
+        self.client: Redis = await connection.open_client(settings, keys.requests)
         try:
             self.frontier = Frontier(
                 self.client,

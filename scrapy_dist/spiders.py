@@ -12,7 +12,7 @@ from scrapy.spiders import CrawlSpider, SitemapSpider, Spider
 
 from scrapy_dist import connection, defaults, engine
 from scrapy_dist.exceptions import BadSeed, ConfigurationError, FrontierError
-from scrapy_dist.keys import fill_template
+from scrapy_dist.keys import fill_template, tagged
 from scrapy_dist.options import flag, number
 from scrapy_dist.scheduler import SEED_MARK, Scheduler, shares
 from scrapy_dist.seeds import SeedRules, parse_seed
@@ -68,7 +68,8 @@ class RedisMixin:
         templates = key if isinstance(key, (list, tuple)) else [key]
         source = "redis_key" if self.redis_key else "REDIS_START_URLS_KEY"
         #: Keys of the seeds, in order of priority.
-        self.seed_keys = [fill_template(t, source, self.name) for t in templates]
+        name = tagged(settings, self.name)
+        self.seed_keys = [fill_template(t, source, name) for t in templates]
         if isinstance(self.redis_key, str) or self.redis_key is None:
             self.redis_key = self.seed_keys[0]
         self.redis_batch_size = self._batch_size(crawler)

@@ -13,9 +13,10 @@ import contextlib
 import logging
 from typing import TYPE_CHECKING
 
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import NoPermissionError, RedisError, ResponseError
 
 from scrapy_dist.connection import close_client
+from scrapy_dist.frontier import is_temporary
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -55,6 +56,8 @@ class Wakeup:
             await self._reader.exists(*self._keys)
         except ResponseError as e:
             await self.close()
+            if is_temporary(e) and not isinstance(e, NoPermissionError):
+                return False
             self.available = False
             logger.info("Redis refuses CLIENT TRACKING (%s): polling instead", e)
         except (RedisError, OSError) as e:

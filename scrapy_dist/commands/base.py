@@ -19,7 +19,7 @@ from scrapy.utils.project import inside_project
 from scrapy_dist import connection, defaults, embedded
 from scrapy_dist.exceptions import ConfigurationError
 from scrapy_dist.frontier import Frontier
-from scrapy_dist.keys import Keys, fill_template
+from scrapy_dist.keys import Keys, fill_template, tagged
 from scrapy_dist.options import Options
 from scrapy_dist.payload import PayloadCodec
 from scrapy_dist.spiders import RedisMixin
@@ -174,13 +174,14 @@ def _seed_keys(settings: Settings, name: str, own: Any = None) -> tuple[str, ...
     key = own or setting
     templates = key if isinstance(key, (list, tuple)) else [key]
     source = "redis_key" if own else "REDIS_START_URLS_KEY"
+    name = tagged(settings, name)
     return tuple(fill_template(template, source, name) for template in templates)
 
 
 @asynccontextmanager
 async def open_frontier(target: Target) -> AsyncIterator[Frontier]:
     """The frontier of *target*, connected; not registered as a worker."""
-    client = await connection.open_client(target.settings)
+    client = await connection.open_client(target.settings, target.keys.requests)
     options = target.options
     try:
         yield Frontier(

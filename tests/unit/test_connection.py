@@ -239,7 +239,7 @@ def test_description_has_no_password() -> None:
         ({"REDIS_HOST": "h", "REDIS_DB": -1}, ["REDIS_DB = -1", "0 or more"]),
         ({"REDIS_HOST": "h:6379"}, ["REDIS_HOST = 'h:6379'", "REDIS_PORT"]),
         ({"REDIS_URL": "http://h"}, ["REDIS_URL = 'http://h'", "redis://"]),
-        ({"REDIS_URL": "redis+sentinel://h/x"}, ["REDIS_URL", "Sentinel"]),
+        ({"REDIS_URL": "redis+sentinel://h"}, ["REDIS_URL", "mymaster"]),
         ({"REDIS_URL": "localhost:6379"}, ["REDIS_URL = 'localhost:6379'"]),
         ({"REDIS_URL": "redis://h/books"}, ["REDIS_URL = 'redis://h/books'"]),
         ({"REDIS_URL": "redis://:a/b@h/0"}, ["REDIS_URL = 'redis://***@h/0'"]),

@@ -1,0 +1,155 @@
+"""Redis Sentinel and Redis Cluster: masters die, lag and move; no page is lost."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter
+
+import pytest
+from scrapy.settings import Settings
+
+from scrapy_dist.connection import get_redis_from_settings
+from tests.support.project import assert_finished
+from tests.support.site import tree_pages
+from tests.support.spiders import FOLLOW, SEEDED
+from tests.support.topologies import MASTER, Cluster, Sentinels
+from tests.support.wait import wait_until
+
+SETTINGS = {
+    "FRONTIER_WORKER_TTL": 5.0,
+    "ITEM_PIPELINES": {"scrapy_dist.pipelines.RedisPipeline": 400},
+}
+
+
+@pytest.fixture
+def sentinels(tmp_path):
+    servers = Sentinels(tmp_path)
+    yield servers
+    servers.stop()
+
+
+@pytest.fixture
+def make_cluster(tmp_path):
+    made = []
+
+    def make(**options):
+        made.append(Cluster(tmp_path, "{follow}", **options))
+        return made[-1]
+
+    yield make
+    for cluster in made:
+        cluster.stop()
+
+
+def start(project, site, pages: int, **settings):
+    project.spider(FOLLOW)
+    site.delay(50)
+    workers = project.crawl_many(
+        2,
+        "follow",
+        args={"url": f"{site.url}/tree/{pages}/3/0"},
+        settings={**SETTINGS, **settings},
+        frontier="addon",
+    )
+    wait_until(lambda: len(site.hits_by_worker()) == 2, "two workers", 40)
+    return workers
+
+
+def assert_all_crawled(project, site, pages: int, client, key: str) -> None:
+    assert set(project.recorded("path")) == set(tree_pages(pages, 3))
+    items = Counter(json.loads(item)["path"] for item in client.lrange(key, 0, -1))
+    assert items == tree_pages(pages, 3)
+
+
+def test_sentinel_promotes_a_replica_that_lags(sentinels, make_project, site):
+    project = make_project(sentinels.url)
+    workers = start(project, site, 500)
+    wait_until(lambda: site.hits().total() >= 80, "80 pages")
+    sentinels.cut_replication()
+    before = site.hits().total()
+    wait_until(lambda: site.hits().total() >= before + 60, "60 pages more")
+    sentinels.master.kill()
+    sentinels.wait_for_failover()
+    assert site.hits().total() < 500
+    assert_finished(workers)
+
+    with sentinels.replica.client() as client:
+        assert_all_crawled(project, site, 500, client, "follow:items")
+        assert client.exists("follow:failed", "follow:requests", "follow:state") == 0
+    logs = [worker.log() for worker in workers]
+    for log in logs:
+        assert "has lost commits" in log or "went back to an earlier state" in log
+        assert f"redis+sentinel://127.0.0.1:{sentinels.ports[0]}," in log
+        assert (
+            log.count("No exchange with Redis") == log.count("INFO: Redis is back") == 1
+        )
+
+
+def test_settings_instead_of_a_url_and_a_client_for_user_code(
+    sentinels, make_project, site
+):
+    project = make_project(
+        None,
+        REDIS_SENTINELS=[("127.0.0.1", port) for port in sentinels.ports],
+        REDIS_SENTINEL_MASTER=MASTER,
+    )
+    workers = start(project, site, 60)
+    assert_finished(workers)
+    with sentinels.master.client() as client:
+        assert_all_crawled(project, site, 60, client, "follow:items")
+    with get_redis_from_settings(project_settings(project)) as client:
+        assert client.llen("follow:items") == 60
+
+
+def project_settings(project):
+    url = {"REDIS_URL": project.redis_url} if project.redis_url else {}
+    return Settings({**project.settings, **url})
+
+
+def test_cluster_loses_the_master_of_the_slot(make_cluster, make_project, site):
+    cluster = make_cluster(replicas=1)
+    project = make_project(cluster.url)
+    workers = start(project, site, 400)
+    wait_until(lambda: site.hits().total() >= 80, "80 pages")
+    cluster.master.kill()
+    replica = cluster.nodes[3]
+    with replica.client() as client:
+        wait_until(lambda: client.info()["role"] == "master", "a new master", 30)
+        assert site.hits().total() < 400
+        assert_finished(workers)
+        assert_all_crawled(project, site, 400, client, "{follow}:items")
+        assert client.exists("{follow}:failed", "{follow}:requests") == 0
+
+
+def test_slot_moves_to_another_master(make_cluster, make_project, site):
+    cluster = make_cluster()
+    project = make_project(
+        None, REDIS_CLUSTER=[("127.0.0.1", node.port) for node in cluster.nodes]
+    )
+    workers = start(project, site, 300)
+    wait_until(lambda: site.hits().total() >= 60, "60 pages")
+    [target] = [n for n in cluster.nodes if n is not cluster.master][:1]
+    cluster.migrate(target)
+    assert site.hits().total() < 300
+    assert_finished(workers)
+
+    assert site.hits() == tree_pages(300, 3)
+    with target.client() as client:
+        assert_all_crawled(project, site, 300, client, "{follow}:items")
+    with get_redis_from_settings(project_settings(project)) as client:
+        assert client.llen("{follow}:items") == 300
+
+
+def test_seed_in_a_cluster_wakes_an_idle_worker(make_cluster, make_project, site):
+    cluster = make_cluster()
+    project = make_project(cluster.url)
+    project.spider(SEEDED)
+    worker = project.crawl("seeded", frontier="addon")
+    worker.wait_open()
+    time.sleep(0.5)
+    with get_redis_from_settings(project_settings(project)) as client:
+        client.lpush("{seeded}:start_urls", f"{site.url}/page/x")
+    wait_until(lambda: site.hits()["/page/x"] == 1, "the page", timeout=3)
+    worker.interrupt()
+    assert worker.wait() == 0
