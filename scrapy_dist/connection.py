@@ -12,6 +12,7 @@ import codecs
 import inspect
 import logging
 import re
+import ssl
 import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -87,6 +88,7 @@ _ADDRESS = ("url", "host", "port", "unix_socket_path", "connection_pool")
 _TCP_ONLY = {"host", "port", "socket_keepalive", "socket_keepalive_options"}
 
 _T = TypeVar("_T")
+_E = TypeVar("_E", bound=BaseException)
 
 
 # Synchronous clients
@@ -598,6 +600,13 @@ def _explained(error: Exception, config: _Config) -> FrontierError:
             f"The Redis user is not allowed to work: {reason} ({config.shown})."
             " Grant it the rights with ACL SETUSER, or name another user in REDIS_URL."
         )
+    tls = _cause(error, ssl.SSLError)
+    if tls is not None:
+        return ConfigurationError(
+            f"No TLS connection to Redis: {tls} ({config.shown}). Name the authority of"
+            " its certificate, REDIS_PARAMS = {'ssl_ca_certs': '/path/ca.pem'}, or write"
+            " redis:// if it speaks no TLS."
+        )
     if isinstance(error, ResponseError) and re.search(r"DB index|SELECT", reason):
         return ConfigurationError(
             f"Redis does not have that database: {reason} ({config.shown}, REDIS_DB ="
@@ -608,6 +617,13 @@ def _explained(error: Exception, config: _Config) -> FrontierError:
         f"Redis cannot be used: {reason} ({config.shown}). Start it or correct the"
         " setting; without REDIS_URL and REDIS_HOST a Redis is started for you."
     )
+
+
+def _cause(error: BaseException | None, kind: type[_E]) -> _E | None:
+    """What *error* comes from, if that is a *kind*."""
+    while error is not None and not isinstance(error, kind):
+        error = error.__cause__ or error.__context__
+    return error
 
 
 def _check_version(info: Mapping[str, Any], config: _Config) -> None:

@@ -1,0 +1,245 @@
+"""A worker that may do no more than README says, and one that speaks TLS."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import ipaddress
+import json
+import re
+import socket
+import ssl
+import threading
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from tests.support.project import assert_finished
+from tests.support.site import tree_pages
+from tests.support.spiders import FOLLOW, SEEDED
+from tests.support.together import start_together
+from tests.support.wait import wait_until
+
+README = Path(__file__).parents[2] / "README.md"
+SETTINGS = {
+    "FRONTIER_WORKER_TTL": 2.0,
+    "ITEM_PIPELINES": {"scrapy_dist.pipelines.RedisPipeline": 400},
+    "STATS_CLASS": "scrapy_dist.stats.RedisStatsCollector",
+}
+
+
+def acl(spider: str) -> list[str]:
+    """README's rules for a worker of *spider*."""
+    found = re.search(
+        r"ACL SETUSER worker on (.*?)\n```", README.read_text(), re.DOTALL
+    )
+    assert found
+    return found[1].replace("myspider", spider).split()
+
+
+def limited(server, spider: str, without: str = "") -> str:
+    """The URL of a user with README's rights, perhaps *without* one of them."""
+    rights = [right for right in acl(spider) if right != f"+{without}"]
+    with server.client() as client:
+        client.execute_command("ACL", "SETUSER", "worker", "on", *rights)
+    return f"redis://worker:password@127.0.0.1:{server.port}/0"
+
+
+def crawl_with_a_death(project, site, redis_url: str) -> None:
+    project.spider(FOLLOW)
+    site.delay(30)
+    workers = start_together(
+        project,
+        site,
+        3,
+        "follow",
+        args={"url": f"{site.url}/tree/150/3/0"},
+        settings={**SETTINGS, "REDIS_URL": redis_url},
+        frontier="addon",
+    )
+    wait_until(lambda: site.hits().total() >= 40, "40 pages")
+    workers[0].kill()
+    assert_finished(workers[1:])
+    for worker in workers[1:]:
+        assert "WARNING" not in worker.log().partition("Dumping")[0]
+
+
+def test_worker_does_with_the_rights_that_readme_gives(make_redis, make_project, site):
+    server = make_redis()
+    project = make_project(server.url)
+    crawl_with_a_death(project, site, limited(server, "follow"))
+    with server.client() as client:
+        items = [json.loads(item) for item in client.lrange("follow:items", 0, -1)]
+        assert Counter(item["path"] for item in items) == tree_pages(150, 3)
+        # Whatever a command was refused for would be here.
+        refused = client.execute_command("ACL", "LOG")
+    assert refused == []
+
+
+def test_seeds_with_the_rights_that_readme_gives(make_redis, make_project, site):
+    server = make_redis()
+    project = make_project(limited(server, "seeded"))
+    project.spider(SEEDED)
+    worker = project.crawl("seeded", settings=SETTINGS, frontier="addon")
+    worker.wait_open()
+    with server.client() as client:
+        wait_until(
+            lambda: client.info("clients")["tracking_clients"] == 1, "the wake-up"
+        )
+        client.lpush("seeded:start_urls", f"{site.url}/page/x")
+        wait_until(lambda: project.recorded("path") == ["/page/x"], "the page", 3)
+        worker.interrupt()
+        assert worker.wait() == 0
+        assert client.execute_command("ACL", "LOG") == []
+
+
+@pytest.mark.parametrize(
+    ("missing", "words"),
+    [("evalsha", "evalsha"), ("info", None), ("client|tracking", None)],
+)
+def test_missing_right(make_redis, make_project, site, missing, words):
+    """Said at start in one line, or done without."""
+    server = make_redis()
+    project = make_project(limited(server, "follow", missing))
+    project.spider(FOLLOW)
+    worker = project.crawl(
+        "follow", args={"url": f"{site.url}/tree/20/3/0"}, frontier="addon"
+    )
+    if words is None:
+        assert_finished([worker])
+        assert site.hits() == tree_pages(20, 3)
+        return
+    assert worker.wait() == 1
+    [line] = [line for line in worker.log().splitlines() if "ERROR" in line]
+    assert words in line
+    assert "Traceback" not in worker.log()
+    assert "password" not in worker.log()
+
+
+class TlsProxy:
+    """Speaks TLS in front of a server that does not."""
+
+    def __init__(self, folder: Path, port: int) -> None:
+        self.authority = folder / "ca.pem"
+        self._target = port
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(*self._certificate(folder))
+        self._context = context
+        self._socket = socket.create_server(("127.0.0.1", 0))
+        self.port = self._socket.getsockname()[1]
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _certificate(self, folder: Path) -> tuple[Path, Path]:
+        key = ec.generate_private_key(ec.SECP256R1())
+        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "loopback")])
+        now = dt.datetime.now(dt.timezone.utc)
+        address = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
+        usage = dict.fromkeys(
+            (
+                "content_commitment",
+                "key_encipherment",
+                "data_encipherment",
+                "key_agreement",
+                "crl_sign",
+                "encipher_only",
+                "decipher_only",
+            ),
+            False,
+        )
+        certificate = (
+            x509.CertificateBuilder()
+            .subject_name(name)
+            .issuer_name(name)
+            .public_key(key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - dt.timedelta(days=1))
+            .not_valid_after(now + dt.timedelta(days=1))
+            .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+            .add_extension(
+                x509.KeyUsage(digital_signature=True, key_cert_sign=True, **usage),
+                critical=True,
+            )
+            .add_extension(
+                x509.SubjectKeyIdentifier.from_public_key(key.public_key()),
+                critical=False,
+            )
+            .add_extension(x509.SubjectAlternativeName([address]), critical=False)
+            .sign(key, hashes.SHA256())
+        )
+        pem = serialization.Encoding.PEM
+        self.authority.write_bytes(certificate.public_bytes(pem))
+        private = folder / "key.pem"
+        private.write_bytes(
+            key.private_bytes(
+                pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+            )
+        )
+        return self.authority, private
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                plain, _ = self._socket.accept()
+            except OSError:  # closed
+                return
+            threading.Thread(target=self._serve, args=(plain,), daemon=True).start()
+
+    def _serve(self, plain: socket.socket) -> None:
+        try:
+            secure = self._context.wrap_socket(plain, server_side=True)
+            server = socket.create_connection(("127.0.0.1", self._target))
+        except OSError:
+            plain.close()
+            return
+        back = threading.Thread(target=self._pump, args=(server, secure), daemon=True)
+        back.start()
+        self._pump(secure, server)
+        back.join()
+        secure.close()
+        server.close()
+
+    def _pump(self, source: socket.socket, target: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(65536):
+                target.sendall(data)
+        for end in (source, target):
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+@pytest.fixture
+def tls(tmp_path, own_redis):
+    proxy = TlsProxy(tmp_path, own_redis.port)
+    yield proxy
+    proxy.close()
+
+
+def test_crawl_over_tls(own_redis, tls, make_project, site):
+    url = f"rediss://127.0.0.1:{tls.port}/0"
+    project = make_project(url, REDIS_PARAMS={"ssl_ca_certs": str(tls.authority)})
+    project.spider(FOLLOW)
+    worker = project.crawl(
+        "follow", args={"url": f"{site.url}/tree/60/3/0"}, frontier="addon"
+    )
+    assert_finished([worker])
+    assert site.hits() == tree_pages(60, 3)
+    assert f"Frontier at {url}" in worker.log()
+
+
+def test_certificate_that_nobody_knows(tls, make_project, site):
+    project = make_project(f"rediss://127.0.0.1:{tls.port}/0")
+    project.spider(FOLLOW)
+    worker = project.crawl("follow", args={"url": site.url}, frontier="addon")
+    assert worker.wait() == 1
+    [line] = [line for line in worker.log().splitlines() if "ERROR" in line]
+    assert "certificate" in line.lower()
+    assert "ssl_ca_certs" in line
+    assert "Traceback" not in worker.log()
