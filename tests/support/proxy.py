@@ -232,14 +232,18 @@ class _Link:
             if self._open == 1:
                 side.abort()  # the client has gone in the meantime
             else:
-                self.set_reading(not self._state.frozen)
+                self._loop.call_soon(self._begin)
             return
         self._client = side
         self._state.accepted += 1
         self._state.links.add(self)
-        # What the client says waits until there is somebody to hear it.
-        side.set_reading(False)
+        # What the client says waits until there is somebody to hear it. (Python 3.10
+        # begins to read after this call, whatever is said in it.)
+        self._loop.call_soon(side.set_reading, False)
         self._task = self._loop.create_task(self._connect())
+
+    def _begin(self) -> None:
+        self.set_reading(not self._state.frozen)
 
     async def _connect(self) -> None:
         target = self._state.target
