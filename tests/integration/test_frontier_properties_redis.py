@@ -1,4 +1,4 @@
-"""Random plays against the frontier on a real Redis, fewer than on the fake."""
+"""Random plays against the frontier on a real Redis, with requests that stay, too."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from hypothesis.stateful import run_state_machine_as_test
 
 from tests.support.frontier_machine import FrontierMachine
 
-FEW = settings(
-    max_examples=20,
-    stateful_step_count=40,
+PLAYS = settings(
+    max_examples=100,
+    stateful_step_count=25,
     deadline=None,
     suppress_health_check=list(HealthCheck),
 )
@@ -26,7 +26,10 @@ def url(redis_server):
 
 def test_invariants_hold_on_a_real_redis(url):
     class RealRedisMachine(FrontierMachine):
-        def make_client(self) -> Any:
-            return redis.asyncio.Redis.from_url(url, protocol=2)
+        def make_clients(self) -> tuple[Any, Any]:
+            return (
+                redis.asyncio.Redis.from_url(url, protocol=2),
+                redis.Redis.from_url(url, protocol=2),
+            )
 
-    run_state_machine_as_test(RealRedisMachine, settings=FEW)
+    run_state_machine_as_test(RealRedisMachine, settings=PLAYS)

@@ -1,351 +1,565 @@
-"""A random play of workers, deaths, lost replies and rollbacks against the frontier.
+"""A random play of workers, deaths, cut connections and rollbacks against the frontier.
 
-The machine checks DESIGN's invariants I1 to I3 after every step, and at the end that an
-honest worker finds everything that is left. Requests form a tree that is known in
-advance, so a lost one shows.
+The machine knows, from what Redis held before each call, what the call may do. After
+every step it looks whether DESIGN's invariants I1 to I3 hold, and at the end whether an
+honest worker finds everything that is left, and each page's items are there once.
 """
 
 from __future__ import annotations
 
 import asyncio
 import copy
+import hashlib
+import math
+import time
+from collections import Counter
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
     initialize,
     invariant,
-    precondition,
     rule,
 )
 
 from scrapy_dist.connection import close_client
-from scrapy_dist.frontier import APPLIED, REPEATED, Frontier, NewRequest
-from scrapy_dist.keys import Keys
-from scrapy_dist.outbox import Outbox
+from scrapy_dist.exceptions import RedisUnavailable
+from scrapy_dist.frontier import APPLIED, GAP, GONE, PART, REPEATED
+from tests.support.frontiers import KEYS, SEED_KEYS, dump, pass_time, restore
+from tests.support.light_worker import LightWorker, Yield, score
 
-KEYS = Keys(
-    **{
-        name: f"m:{name}"
-        for name in (
-            "requests",
-            "leases",
-            "leased",
-            "suspects",
-            "dupefilter",
-            "started",
-            "workers",
-            "state",
-            "failed",
-            "stats",
-            "items",
-        )
-    }
-)
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from scrapy_dist.frontier import Call
+
 DEPTH = 3
 WORKERS = 3
+SNAPSHOTS = 3
+MAX_DELIVERIES = 4
+TTL = 60.0
+START = "home"
+
+#: Which worker: the first, the second …
+ANY = st.integers(0, WORKERS - 1)
+#: What a worker may do. A connection that is cut lets so many calls of an exchange pass.
+ACTIONS = (
+    "exchange",
+    "lease 1",
+    "lease 3",
+    "yield",
+    "finish",
+    "finish",
+    "cut 1",
+    "cut 3",
+)
+#: What may happen around them: "time" is in seconds, "back" the number of a snapshot.
+EVENTS = (
+    "join",
+    "seed",
+    "time 26",
+    "time 41",
+    "scripts",
+    "save",
+    "save",
+    "back 1",
+    "back 2",
+)
 
 
-def children(name: str) -> list[tuple[str, str]]:
-    """Name and fingerprint of what the page *name* yields.
+def programs() -> st.SearchStrategy[list[str]]:
+    return st.lists(st.sampled_from(ACTIONS), min_size=1, max_size=5)
 
-    The second child is not filtered; the third is the same page for all siblings of a
-    level, so that it is a duplicate most of the time.
+
+def plays() -> st.SearchStrategy[list[tuple[int, str]]]:
+    """Of two workers."""
+    action = st.tuples(st.integers(0, 1), st.sampled_from(ACTIONS))
+    return st.lists(action, min_size=1, max_size=8)
+
+
+def site(name: str, *, kept: bool = True) -> Yield:
+    """What the page *name* yields, known in advance so that a lost one shows.
+
+    A filtered request, one that is not filtered, one that stays in the worker, and one
+    that all pages of a level share, so that it is a duplicate most of the time. The last
+    letter of a name says what kind of page it is.
     """
     depth = name.count(".")
-    if depth >= DEPTH or name.startswith("shared"):
-        return []
-    return [
-        (f"{name}.a", f"fp-{name}.a"),
-        (f"{name}.b", ""),
-        (f"shared-{depth}", f"fp-shared-{depth}"),
-    ]
+    kind = name[-1]
+    items = (f"item-{name}".encode(),)
+    if kind == "x":
+        return Yield(failure="it raised", items=items)
+    if kind == "p":
+        return Yield(unfiltered=(f"{name}.t",), items=items, in_parts=True)
+    if depth >= DEPTH or "shared" in name or kind == "t":
+        return Yield(items=items)
+    if kind == "k":
+        return Yield(filtered=(f"{name}.a",), items=items)
+    shared = f"{'seed-' * name.startswith('seed-')}shared-{depth}"
+    return Yield(
+        filtered=(f"{name}.a", shared, *([f"{name}.x"] * (depth < 2))),
+        unfiltered=(f"{name}.b", *([f"{name}.p"] * (depth == 0))),
+        kept=(f"{name}.k",) if kept and depth < DEPTH - 1 else (),
+        items=items,
+    )
 
 
-def closure(name: str) -> set[str]:
-    return {name}.union(*(closure(child) for child, _ in children(name)))
+def comes_again(name: str) -> bool:
+    """Whether *name* was sent ahead of the ack of its page, so that it may come twice."""
+    return name.endswith(".t")
 
 
 @dataclass
-class Worker:
-    """What a worker knows; it follows the protocol as the exchange does."""
+class World:
+    """What is true at a moment; it goes back with Redis."""
 
-    frontier: Frontier
-    outbox: Outbox = field(default_factory=Outbox)
-    held: dict[str, str] = field(default_factory=dict)
-    finished: set[str] = field(default_factory=set)
-    yielded: set[str] = field(default_factory=set)
-    tainted: set[str] = field(default_factory=set)
+    acked: set[str] = field(default_factory=set)
+    failed: set[str] = field(default_factory=set)
+    killed: set[str] = field(default_factory=set)
+    deaths: Counter[str] = field(default_factory=Counter)
+    seeds: set[str] = field(default_factory=set)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A request in one place in Redis."""
+
+    id: bytes
+    place: str
+    name: str
+    score: float
+    deaths: int
+    claims: bytes
+
+
+class Look:
+    """All of the frontier at one moment."""
+
+    def __init__(self, client: Any) -> None:
+        pipeline = client.pipeline(transaction=False)
+        pipeline.zrange(KEYS.requests, 0, -1, withscores=True)
+        pipeline.zrange(KEYS.suspects, 0, -1, withscores=True)
+        pipeline.hgetall(KEYS.leased)
+        pipeline.zrange(KEYS.leases, 0, -1, withscores=True)
+        pipeline.smembers(KEYS.dupefilter)
+        pipeline.lrange(KEYS.items, 0, -1)
+        pipeline.xrange(KEYS.failed)
+        pipeline.lrange(SEED_KEYS[0], 0, -1)
+        pipeline.zrange(KEYS.workers, 0, -1)
+        pipeline.hgetall(KEYS.state)
+        (
+            pending,
+            suspects,
+            leased,
+            leases,
+            seen,
+            items,
+            failed,
+            seeds,
+            workers,
+            state,
+        ) = pipeline.execute()
+        self.order = [member[:16] for member, _ in pending]
+        self.suspects = [member[:16] for member, _ in suspects]
+        self.owners = {id_: int(owner) for id_, owner in leases}
+        self.seen = {fingerprint.decode() for fingerprint in seen}
+        self.items = Counter(items)
+        self.letters = [
+            (fields[b"payload"].decode(), fields[b"reason"], int(fields[b"deliveries"]))
+            for _, fields in failed
+        ]
+        self.waiting = {seed.decode() for seed in seeds}
+        self.entries = [
+            Entry(member[:16], "pending", name_of(member[16:]), at, 0, b"-")
+            for member, at in pending
+        ]
+        for member, at in suspects:
+            deaths, claims, payload = member[16:].split(b" ", 2)
+            name = name_of(payload)
+            self.entries.append(
+                Entry(member[:16], "suspect", name, at, int(deaths), claims)
+            )
+        for id_, entry in leased.items():
+            at, deaths, claims, payload = entry.split(b" ", 3)
+            self.entries.append(
+                Entry(id_, "leased", name_of(payload), float(at), int(deaths), claims)
+            )
+        #: Of each worker the number of its last commit.
+        self.commits = {
+            worker.decode(): int(state[b"commit:" + worker]) for worker in workers
+        }
+        self.by_id = {entry.id: entry for entry in self.entries}
+
+    def leased_by(self, worker: LightWorker) -> set[bytes]:
+        number = int(worker.frontier.worker)
+        return {id_ for id_, owner in self.owners.items() if owner == number}
+
+
+def name_of(payload: bytes) -> str:
+    return payload.removeprefix(b"\0").decode()
 
 
 class FrontierMachine(RuleBasedStateMachine):
-    """*client* is set by the subclass: a redis.asyncio client of an empty database."""
+    """Subclasses say which Redis; its database is emptied."""
+
+    #: Whether Redis can do claims: fakeredis has no ``redis.sha1hex``.
+    has_claims = True
 
     def __init__(self) -> None:
         super().__init__()
+        self.snapshots: list[tuple[dict[bytes, bytes], World]] = []
         self.loop = asyncio.new_event_loop()
-        self.client = self.make_client()
-        self.run(self.client.flushdb())
-        self.workers: list[Worker] = []
-        self.acked: set[str] = set()
-        self.processed: set[str] = set()
-        self.snapshot: tuple[dict[bytes, bytes], set[str]] | None = None
+        self.client, self.redis = self.make_clients()
+        self.redis.flushdb()
+        self.workers: list[LightWorker] = []
+        self.world = World()
+        self.pushed = self.joined = 0
 
-    def make_client(self) -> Any:
+    def make_clients(self) -> tuple[Any, Any]:
+        """A client for the workers and a blocking one to look with, of one Redis."""
         raise NotImplementedError
 
     def run(self, coroutine: Any) -> Any:
         return self.loop.run_until_complete(coroutine)
 
-    def call(self, worker: Worker, *calls: Any) -> list[Any]:
-        self.run(worker.frontier.exchange(calls))
-        return [call.reply() for call in calls]
+    def site(self, name: str) -> Yield:
+        return site(name, kept=self.has_claims)
 
-    def join(self) -> Worker:
-        worker = Worker(
-            Frontier(self.client, KEYS, ttl=60, max_deliveries=1000, failed_limit=100)
+    def pick(self, at: int) -> LightWorker:
+        return self.workers[at % len(self.workers)]
+
+    def join(self) -> LightWorker:
+        worker = LightWorker(
+            self.client,
+            KEYS,
+            self.site,
+            seed_keys=SEED_KEYS,
+            watch=self.watch,
+            ttl=TTL,
+            max_deliveries=MAX_DELIVERIES,
+            failed_limit=10_000,
         )
-        self.call(worker, worker.frontier.register("host:1", commit=0))
+        # Not at random, so that a play can be repeated.
+        self.joined += 1
+        worker.frontier.worker = str(self.joined)
+        self.run(worker.register("host:1"))
+        worker.start(START)
         self.workers.append(worker)
         return worker
 
-    def pick(self, at: int) -> Worker:
-        return self.workers[at % len(self.workers)]
+    def exchange(self, worker: LightWorker, **wants: int) -> None:
+        try:
+            self.run(worker.exchange(**wants))
+        except RedisUnavailable as e:
+            if "cut" not in str(e):
+                raise
 
-    # Rules
+    def act(self, worker: LightWorker, actions: list[str]) -> None:
+        """Let *worker* do some of ACTIONS."""
+        for action in actions:
+            what, _, argument = action.partition(" ")
+            if what == "exchange":
+                self.exchange(worker)
+            elif what == "lease":
+                self.exchange(worker, want=int(argument), seeds=1)
+            elif what == "cut":
+                worker.cut_after(int(argument))
+                self.exchange(worker, want=2)
+                worker.cut_after(math.inf)
+            elif what == "yield":
+                task = worker.take()
+                if task is not None:
+                    worker.go_on(task)
+            elif worker.open or worker.inbox:
+                worker.finish(worker.open[0] if worker.open else worker.take())
 
-    @initialize()
-    def seed(self) -> None:
-        worker = self.join()
-        self.yield_request(worker, "root", "!fp-root")
-        self.deliver(worker)
+    # What may happen
 
-    @precondition(lambda self: len(self.workers) < WORKERS)
-    @rule()
-    def another_worker_joins(self) -> None:
-        worker = self.join()
-        self.yield_request(worker, "root", "!fp-root")  # every worker runs start()
+    @initialize(actions=programs())
+    def a_crawl_has_begun(self, actions: list[str]) -> None:
+        first, second = self.join(), self.join()
+        self.act(first, ["exchange", "lease 1", "finish", "exchange", "lease 2"])
+        self.act(second, ["exchange", "lease 2"])
+        self.act(first, actions)
 
-    @rule(at=st.integers(0, 9), want=st.integers(1, 4), lost=st.booleans())
-    def leases(self, at: int, want: int, lost: bool) -> None:
+    @rule(at=ANY, actions=programs())
+    def works(self, at: int, actions: list[str]) -> None:
+        self.act(self.pick(at), actions)
+
+    @rule(at=ANY, actions=programs(), then=programs())
+    def is_frozen_and_given_up(
+        self, at: int, actions: list[str], then: list[str]
+    ) -> None:
+        """Another one finds it dead and acts; then it goes on, and nobody told it."""
+        if len(self.workers) > 1:
+            zombie, other = self.pick(at), self.pick(at + 1)
+            self.fall_silent(zombie)
+            self.act(other, ["exchange", "lease 1", "finish", *actions])
+            self.act(zombie, then)
+
+    @rule(at=ANY, end=st.sampled_from(["dies", "leaves"]))
+    def ends(self, at: int, end: str) -> None:
+        """And another one takes its place."""
         worker = self.pick(at)
-        [reply] = self.call(worker, worker.frontier.lease(want, suspect=True))
-        if not reply.known:
-            self.start_over(worker)
-        elif not lost:
-            for lease in reply.leases:
-                worker.held[lease.id] = lease.payload.decode()
-
-    @rule(at=st.integers(0, 9), which=st.integers(0, 9))
-    def finishes_a_page(self, at: int, which: int) -> None:
-        worker = self.pick(at)
-        open_ids = sorted(set(worker.held) - worker.finished)
-        if open_ids:
-            self.process(worker, open_ids[which % len(open_ids)])
-
-    @rule(at=st.integers(0, 9), which=st.integers(0, 9))
-    def a_page_yields_before_it_finishes(self, at: int, which: int) -> None:
-        worker = self.pick(at)
-        open_ids = sorted(set(worker.held) - worker.yielded)
-        if open_ids:
-            self.yield_children(worker, open_ids[which % len(open_ids)])
-
-    @rule(at=st.integers(0, 9), lost=st.booleans())
-    def delivers(self, at: int, lost: bool) -> None:
-        self.deliver(self.pick(at), lost=lost)
-
-    @rule(at=st.integers(0, 9))
-    def beats(self, at: int) -> None:
-        self.beat(self.pick(at))
-
-    @rule(at=st.integers(0, 9))
-    def releases_an_unstarted_page(self, at: int) -> None:
-        worker = self.pick(at)
-        for id_ in sorted(set(worker.held) - worker.finished)[:1]:
-            self.call(worker, worker.frontier.release([id_]))
-            del worker.held[id_]
-
-    @precondition(lambda self: len(self.workers) > 1)
-    @rule(at=st.integers(0, 9))
-    def dies(self, at: int) -> None:
-        worker = self.workers.pop(at % len(self.workers))
-        self.fall_silent(worker)
-
-    @precondition(lambda self: len(self.workers) > 1)
-    @rule(at=st.integers(0, 9))
-    def is_frozen_and_loses_its_leases(self, at: int) -> None:
-        zombie = self.pick(at)
-        self.fall_silent(zombie)
-        other = self.pick(at + 1)
-        self.beat(other)
-        self.call(other, other.frontier.reap())
-
-    @rule(at=st.integers(0, 9))
-    def reaps(self, at: int) -> None:
-        worker = self.pick(at)
-        self.beat(worker)
-        self.call(worker, worker.frontier.reap())
-
-    @rule()
-    def redis_saves_a_snapshot(self) -> None:
-        self.snapshot = (self.dump(), copy.copy(self.acked))
-
-    @precondition(lambda self: self.snapshot is not None)
-    @rule()
-    def redis_comes_back_from_the_snapshot(self) -> None:
-        data, self.acked = self.snapshot[0], copy.copy(self.snapshot[1])
-        self.run(self.client.flushdb())
-        for key, value in data.items():
-            self.run(self.client.restore(key, 0, value))
-
-    # What a worker does
-
-    def yield_request(self, worker: Worker, name: str, fingerprint: str) -> None:
-        worker.outbox.add_request(
-            NewRequest(name.encode(), -name.count("."), fingerprint), name
-        )
-
-    def process(self, worker: Worker, id_: str) -> None:
-        name = worker.held[id_]
-        self.processed.add(name)
-        if id_ not in worker.yielded:
-            self.yield_children(worker, id_)
-        worker.finished.add(id_)
-        if id_ in worker.tainted:
-            self.call(worker, worker.frontier.release([id_]))
-            self.forget(worker, id_)
+        if end == "dies":
+            self.fall_silent(worker)
         else:
-            worker.outbox.add_ack(id_)
+            self.leave(worker)
+        self.workers.remove(worker)
+        if len(self.workers) < WORKERS:
+            self.join()
 
-    def yield_children(self, worker: Worker, id_: str) -> None:
-        worker.yielded.add(id_)
-        for child, fingerprint in children(worker.held[id_]):
-            self.yield_request(worker, child, fingerprint)
+    @rule(at=ANY, lost=plays(), then=plays())
+    def redis_goes_back_while_workers_work(
+        self, at: int, lost: list[tuple[int, str]], then: list[tuple[int, str]]
+    ) -> None:
+        """What two of them do is lost, and they go on as if it were not."""
+        self.save()
+        for who, action in lost:
+            self.act(self.pick(at + who), [action])
+        self.come_back(1)
+        for who, action in [*then, (0, "finish"), (0, "exchange")]:
+            self.act(self.pick(at + who), [action])
 
-    def forget(self, worker: Worker, id_: str) -> None:
-        worker.held.pop(id_, None)
-        worker.finished.discard(id_)
-        worker.yielded.discard(id_)
-        worker.tainted.discard(id_)
+    @rule(what=st.sampled_from(EVENTS))
+    def something_happens(self, what: str) -> None:
+        kind, _, argument = what.partition(" ")
+        if kind == "join" and len(self.workers) < WORKERS:
+            self.join()
+        elif kind == "seed":
+            self.pushed += 1
+            name = f"seed-{self.pushed}"
+            self.redis.rpush(SEED_KEYS[0], name)
+            self.world.seeds.add(name)
+        elif kind == "time":
+            self.run(pass_time(self.client, int(argument)))
+        elif kind == "scripts":
+            self.redis.script_flush()
+        elif kind == "save":
+            self.save()
+        elif kind == "back" and self.snapshots:
+            self.come_back(int(argument))
 
-    def deliver(self, worker: Worker, *, lost: bool = False) -> None:
-        for numbered in worker.outbox.take(10):
-            mine = self.leased_by(worker)
-            [reply] = self.call(worker, worker.frontier.commit(numbered.commit))
-            if reply.outcome == APPLIED:
-                self.acked |= {
-                    worker.held[id_]
-                    for id_ in numbered.commit.acks
-                    if id_ in mine and id_ in worker.held
-                }
-            if lost:
-                return
-            if reply.outcome not in (APPLIED, REPEATED):
-                self.start_over(worker)
-                return
-            worker.outbox.confirm(numbered)
-            for id_ in numbered.commit.acks:
-                self.forget(worker, id_)
+    def save(self) -> None:
+        self.snapshots.append((self.run(dump(self.client)), copy.deepcopy(self.world)))
+        del self.snapshots[:-SNAPSHOTS]
 
-    def start_over(self, worker: Worker) -> None:
-        """Redis was rolled back, or the worker was declared dead."""
-        acks = worker.outbox.withdraw_acks()
-        self.call(
-            worker,
-            worker.frontier.register("host:1", commit=worker.outbox.number),
-        )
-        worker.tainted |= set(worker.held)
-        for id_ in sorted(set(worker.held) - worker.finished):
-            self.call(worker, worker.frontier.release([id_]))
-            self.forget(worker, id_)
-        for id_ in acks:
-            self.call(worker, worker.frontier.release([id_]))
-            self.forget(worker, id_)
-        self.compare(worker)
+    def come_back(self, snapshot: int) -> None:
+        """Redis loses what it has, and has the last, or last but one, … *snapshot*."""
+        data, world = self.snapshots[-min(snapshot, len(self.snapshots))]
+        self.world = copy.deepcopy(world)
+        self.run(restore(self.client, data))
+        time.sleep(
+            0.002
+        )  # no restart of Redis takes less; order ids are made of the ms
 
-    def beat(self, worker: Worker) -> None:
-        [beat] = self.call(worker, worker.frontier.beat())
-        if not beat.known or beat.commit < worker.outbox.confirmed:
-            self.start_over(worker)
-        elif beat.held != len(worker.held):
-            self.compare(worker)
+    def leave(self, worker: LightWorker) -> None:
+        worker.give_back()
+        for _ in range(9):
+            if worker.is_idle:
+                break
+            self.exchange(worker)
+        assert worker.is_idle
+        assert not self.run(worker.leave(finished=False))
 
-    def compare(self, worker: Worker) -> None:
-        in_redis = set(self.run(worker.frontier.leases_held()))
-        for id_ in sorted(in_redis - set(worker.held)):
-            self.call(worker, worker.frontier.release([id_]))
-        for id_ in sorted(set(worker.held) - in_redis):
-            if id_ not in worker.finished:
-                self.forget(worker, id_)
+    def fall_silent(self, worker: LightWorker) -> None:
+        """Its last beat is long ago."""
+        self.redis.zadd(KEYS.workers, {worker.frontier.worker: 1}, xx=True)
 
-    def fall_silent(self, worker: Worker) -> None:
-        if self.run(self.client.zscore(KEYS.workers, worker.frontier.worker)):
-            self.run(self.client.zadd(KEYS.workers, {worker.frontier.worker: 1}))
+    # What a call may do, seen from what Redis held before it
+
+    def watch(self, worker: LightWorker, call: Call[Any]) -> Callable[[], None] | None:
+        check = getattr(self, f"after_{call.script}", None)
+        if check is None:
+            return None
+        before = Look(self.redis)
+        return lambda: check(worker, call, before, Look(self.redis))
+
+    def after_commit(
+        self, worker: LightWorker, call: Call[Any], before: Look, after: Look
+    ) -> None:
+        reply = call.reply()
+        number, stored = int(call.args[1]), before.commits.get(worker.frontier.worker)
+        if stored is None:
+            assert reply.outcome == GONE
+        elif number <= stored:
+            assert reply.outcome == REPEATED
+        elif number > stored + 1:
+            assert reply.outcome == GAP
+        else:
+            assert reply.outcome == APPLIED
+        if reply.outcome != APPLIED:
+            assert vars(before) == vars(after)
+            return
+        leases = int(call.args[5])
+        pairs = call.args[8 : 8 + 2 * leases]
+        mine = before.leased_by(worker)
+        strange = 0
+        for id_, verdict in zip(pairs[::2], pairs[1::2], strict=True):
+            entry = before.by_id.get(str(id_).encode())
+            if entry is None or entry.id not in mine:
+                strange += 1
+            elif verdict != PART:
+                done = self.world.acked
+                if self.site(entry.name).failure:
+                    done = self.world.failed
+                done.add(entry.name)
+        assert reply.strange == strange
+
+    def after_reap(
+        self, worker: LightWorker, call: Call[Any], before: Look, after: Look
+    ) -> None:
+        for id_ in before.owners.keys() - after.owners.keys():
+            name = before.by_id[id_].name
+            self.world.deaths[name] += 1
+            if self.world.deaths[name] >= MAX_DELIVERIES:
+                self.world.killed.add(name)
+
+    def after_lease(
+        self, worker: LightWorker, call: Call[Any], before: Look, after: Look
+    ) -> None:
+        """The best ones, at most one suspect among them."""
+        _, want, may_take_suspect, _ = call.args
+        leases = call.reply().leases
+        suspects = [lease.id.encode() for lease in leases if lease.suspect]
+        others = [lease.id.encode() for lease in leases if not lease.suspect]
+        assert len(leases) <= int(want)
+        assert suspects == before.suspects[: len(suspects)]
+        assert len(suspects) <= (may_take_suspect == "1")
+        assert others == before.order[: len(others)]
+
+    def after_release(
+        self, worker: LightWorker, call: Call[Any], before: Look, after: Look
+    ) -> None:
+        ids = {str(id_).encode() for id_ in call.args[1:]} & before.leased_by(worker)
+        assert call.reply() == len(ids)
+        assert before.owners.keys() - after.owners.keys() == ids
 
     # What must hold
 
-    def dump(self) -> dict[bytes, bytes]:
-        keys = self.run(self.client.keys("*"))
-        return {key: self.run(self.client.dump(key)) for key in keys}
-
-    def leased_by(self, worker: Worker) -> set[str]:
-        return set(self.run(worker.frontier.leases_held()))
-
-    def places(self) -> list[str]:
-        """The name of every request in Redis, once for each place where it is."""
-        pending = self.run(self.client.zrange(KEYS.requests, 0, -1))
-        suspects = self.run(self.client.zrange(KEYS.suspects, 0, -1))
-        leased = self.run(self.client.hvals(KEYS.leased))
-        names = [member[16:].decode() for member in pending]
-        names += [member[16:].split(b" ", 2)[2].decode() for member in suspects]
-        names += [entry.split(b" ", 3)[3].decode() for entry in leased]
-        return names
-
     @invariant()
-    def every_lease_has_one_request_and_the_other_way_round(self) -> None:
-        leases = set(self.run(self.client.zrange(KEYS.leases, 0, -1)))
-        entries = set(self.run(self.client.hkeys(KEYS.leased)))
-        assert leases == entries
+    def the_frontier_is_whole(self) -> None:
+        look = Look(self.redis)
+        world = self.world
+        done = world.acked | world.failed
+        assert look.owners.keys() == {e.id for e in look.entries if e.place == "leased"}
+        self.everything_is_in_one_place(look, done)
+        for entry in look.entries:
+            assert entry.score == score(entry.name), entry
+            assert entry.deaths == world.deaths[entry.name], entry
+        self.what_was_acknowledged_is_stored(look, done)
+        self.what_was_seen_can_be_found(look, done)
 
-    @invariant()
-    def every_filtered_request_is_in_one_place(self) -> None:
-        names = [name for name in self.places() if not name.endswith(".b")]
-        assert len(names) == len(set(names)), names
+    def everything_is_in_one_place(self, look: Look, done: set[str]) -> None:
+        """I3."""
+        places = Counter(entry.name for entry in look.entries)
+        places.update(done)
+        places.update(self.world.killed)
+        twice = {n for n, count in places.items() if count > 1 and not comes_again(n)}
+        assert not twice
+        letters = Counter(name for name, _, _ in look.letters)
+        assert letters == Counter({*self.world.failed, *self.world.killed})
+        for name, reason, deliveries in look.letters:
+            killed = name in self.world.killed
+            assert reason == (
+                f"{MAX_DELIVERIES} workers died while they worked on it".encode()
+                if killed
+                else b"it raised"
+            )
+            assert deliveries == self.world.deaths[name] + (not killed)
+        known = places.keys() | look.waiting
+        assert self.world.seeds <= known, "a seed is lost"
 
-    @invariant()
-    def what_an_acknowledged_page_yielded_is_known(self) -> None:
-        known = set(self.places()) | self.acked
-        for name in self.acked:
-            missing = {child for child, _ in children(name)} - known
-            assert not missing, (name, missing)
+    def what_was_acknowledged_is_stored(self, look: Look, done: set[str]) -> None:
+        """I1, and items only and exactly with the acknowledgement of their page."""
+        known = {entry.name for entry in look.entries} | done | self.world.killed
+        items: Counter[bytes] = Counter()
+        parts: set[bytes] = set()
+        pages = sorted(done)
+        while pages:
+            page = pages.pop()
+            result = self.site(page)
+            missing = {*result.filtered, *result.unfiltered} - known
+            assert not missing, (page, missing)
+            if not result.in_parts and not comes_again(page):
+                items.update(result.items)
+            else:
+                assert all(look.items[item] for item in result.items)
+            pages += result.kept
+        for item, count in look.items.items():
+            name = item.decode().removeprefix("item-")
+            if self.site(name).in_parts or comes_again(name):
+                parts.add(item)
+            else:
+                assert count == items[item], (item, count)
+        assert look.items.keys() == items.keys() | parts
+
+    def what_was_seen_can_be_found(self, look: Look, done: set[str]) -> None:
+        """A fingerprint without its request would be a page that nobody crawls."""
+        known = {entry.name for entry in look.entries} | done | self.world.killed
+        for fingerprint in look.seen:
+            name = fingerprint.removeprefix("fp-")
+            if not name.endswith(".k"):
+                assert name in known, name
+                continue
+            page = name.removesuffix(".k")
+            claim = hashlib.sha1(fingerprint.encode()).hexdigest()[:16].encode()
+            if page not in done | self.world.killed:
+                claims = [e.claims for e in look.entries if e.name == page]
+                assert any(claim in each for each in claims), (page, claims)
+
+    # The end
 
     def teardown(self) -> None:
-        if self.workers:
-            self.drain()
-        self.run(close_client(self.client))
-        self.loop.close()
+        try:
+            if self.workers:
+                self.the_rest_is_crawled()
+        finally:
+            self.run(close_client(self.client))
+            self.redis.close()
+            self.loop.close()
 
-    def drain(self) -> None:
+    def the_rest_is_crawled(self) -> None:
         """All workers vanish; an honest one finishes the crawl."""
-        # Also those that died before a snapshot in which they still beat.
-        for worker in self.run(self.client.zrange(KEYS.workers, 0, -1)):
-            self.run(self.client.zadd(KEYS.workers, {worker: 1}))
+        for worker in self.redis.zrange(KEYS.workers, 0, -1):
+            self.redis.zadd(KEYS.workers, {worker: 1})
         honest = self.join()
-        self.yield_request(honest, "root", "!fp-root")
-        for _ in range(500):
-            self.run(self.client.hdel(KEYS.state, "grace"))
-            self.beat(honest)
-            self.call(honest, honest.frontier.reap())
-            [reply] = self.call(honest, honest.frontier.lease(50, suspect=True))
-            for lease in reply.leases:
-                honest.held[lease.id] = lease.payload.decode()
-            for id_ in sorted(set(honest.held) - honest.finished):
-                self.process(honest, id_)
-            self.deliver(honest)
-            [left] = self.call(honest, honest.frontier.drained())
-            if left and self.run(self.client.zcard(KEYS.workers)) == 1:
+        for _ in range(200):
+            self.redis.hdel(KEYS.state, "grace")
+            self.exchange(honest, want=50, seeds=50)
+            while task := honest.take():
+                honest.finish(task)
+            [left] = self.run(self.ask_what_is_left(honest))
+            if left and honest.is_idle and self.redis.zcard(KEYS.workers) == 1:
                 break
-        assert left, left
-        assert self.processed == closure("root")
+        self.the_frontier_is_whole()
+        assert left
+        assert honest.is_idle
+        self.everything_was_crawled()
+        assert self.run(honest.leave(finished=True))
+        kept = {KEYS.items.encode(), KEYS.failed.encode()}
+        assert set(self.redis.keys("*")) <= kept
+
+    async def ask_what_is_left(self, worker: LightWorker) -> list[Any]:
+        call = worker.frontier.drained()
+        await worker.frontier.exchange([call])
+        return [call.reply()]
+
+    def everything_was_crawled(self) -> None:
+        world = self.world
+        to_do, known = [START, *world.seeds], set()
+        while to_do:
+            name = to_do.pop()
+            if name in known:
+                continue
+            known.add(name)
+            if name in world.killed:
+                continue
+            result = self.site(name)
+            assert (name in world.failed) == bool(result.failure), name
+            assert (name in world.acked) != (name in world.failed), name
+            to_do += [*result.filtered, *result.unfiltered]
+            for kept in result.kept:
+                to_do += [*self.site(kept).filtered, *self.site(kept).unfiltered]

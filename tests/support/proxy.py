@@ -50,6 +50,7 @@ class _State:
     target: int | Path
     #: Seconds by which bytes are late, each way.
     delay: float
+    refuses: bool = False
     swallows: bool = False
     frozen: bool = False
     #: What every command is answered with.
@@ -112,13 +113,16 @@ class Proxy:
         return self._plan(Cut(after, mark, b"", in_reply=False))
 
     def refuse(self) -> None:
-        """Cut all connections and refuse new ones, until `accept`."""
-        self._run(self._stop_listening)
+        """Cut all connections and reset new ones at once, until `accept`.
+
+        The port stays ours: while it is free, anybody's connection may take it.
+        """
+        self._call(setattr, self._state, "refuses", True)
         self.cut()
 
     def accept(self) -> None:
-        """Take connections again, on the same port."""
-        self._run(self._listen)
+        """Take connections again."""
+        self._call(setattr, self._state, "refuses", False)
 
     def freeze(self) -> None:
         """Pass nothing on, as a network without a route does, until `thaw`."""
@@ -148,7 +152,7 @@ class Proxy:
         """End everything; the port is free again."""
         if self._loop.is_closed():
             return
-        self.refuse()
+        self._run(self._stop_listening)
         self._run(self._end_links)
         self._call(self._loop.stop)
         self._thread.join(_PATIENCE)
@@ -233,6 +237,9 @@ class _Link:
                 side.abort()  # the client has gone in the meantime
             else:
                 self._loop.call_soon(self._begin)
+            return
+        if self._state.refuses:
+            side.abort()
             return
         self._client = side
         self._state.accepted += 1

@@ -11,14 +11,20 @@ from tests.support.frontier_machine import FrontierMachine
 
 
 class FakeRedisMachine(FrontierMachine):
-    def make_client(self) -> Any:
-        return fakeredis.FakeAsyncRedis()
+    has_claims = False
+
+    def make_clients(self) -> tuple[Any, Any]:
+        server = fakeredis.FakeServer()
+        return (
+            fakeredis.FakeAsyncRedis(server=server, protocol=2),
+            fakeredis.FakeRedis(server=server, protocol=2),
+        )
 
 
 TestFrontierOnFakeRedis = FakeRedisMachine.TestCase
 TestFrontierOnFakeRedis.settings = settings(
-    max_examples=150,
-    stateful_step_count=50,
+    max_examples=40,
+    stateful_step_count=25,
     deadline=None,
     suppress_health_check=list(HealthCheck),
 )

@@ -1,0 +1,338 @@
+"""A worker without Scrapy: what Desk and Exchange do, as far as Redis can see it.
+
+Pages are names; a *site* says what each of them yields. Used by the random plays against
+the frontier and by the load test.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from scrapy_dist.exceptions import RedisUnavailable
+from scrapy_dist.frontier import (
+    APPLIED,
+    BATCH,
+    FULL,
+    REPEATED,
+    SEED,
+    Call,
+    Frontier,
+    NewRequest,
+)
+from scrapy_dist.ledger import Ledger, Record
+from scrapy_dist.outbox import Numbered, Outbox, RecentFingerprints
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from redis.asyncio import Redis
+
+    from scrapy_dist.frontier import CommitReply, Joined, Lease
+    from scrapy_dist.keys import Keys
+
+
+@dataclass(frozen=True)
+class Yield:
+    """What a page yields. Of requests the names; *kept* ones stay in their worker.
+
+    *failure*: why it is a dead letter. *in_parts*: what it yields goes ahead of its ack.
+    """
+
+    filtered: Sequence[str] = ()
+    unfiltered: Sequence[str] = ()
+    kept: Sequence[str] = ()
+    items: Sequence[bytes] = ()
+    failure: str = ""
+    in_parts: bool = False
+
+
+def score(name: str) -> float:
+    """Deeper pages later."""
+    return float(name.count("."))
+
+
+@dataclass(eq=False)
+class Task:
+    """A page in hand, under the lease that *record* is about."""
+
+    name: str
+    record: Record
+    is_kept: bool = False
+    has_yielded: bool = False
+
+
+class LightWorker:
+    """Follows the protocol; whoever plays decides when it does what.
+
+    *item_key* is where items go. After `cut_after`, Redis carries out so many calls of
+    what is sent next, and then the connection is lost, before any reply. *watch* is
+    called with each call before Redis has it, and what it returns is called afterwards.
+    """
+
+    def __init__(
+        self,
+        client: Redis,
+        keys: Keys,
+        site: Callable[[str], Yield],
+        *,
+        seed_keys: Sequence[str] = (),
+        watch: Callable[[LightWorker, Call[Any]], Callable[[], None] | None]
+        | None = None,
+        **options: Any,
+    ) -> None:
+        self.frontier = Frontier(client, keys, seed_keys=seed_keys, **options)
+        self.outbox = Outbox()
+        self.ledger = Ledger()
+        self.recent = RecentFingerprints(1000)
+        self.inbox: deque[Task] = deque()
+        self.open: list[Task] = []
+        self.unclaimed: list[Task] = []
+        self.releases: list[str] = []
+        self.silent = 0
+        self.pending = 0
+        self.is_new_here = True
+        self.has_doubts = False
+        self.is_full = False
+        self.finished_pages = 0
+        self.rollbacks = 0
+        self._site = site
+        self._watch = watch
+        self._item_key = keys.items
+        self._budget = math.inf
+
+    # Pages
+
+    def start(self, name: str) -> None:
+        """Yield the start request *name*; every worker does."""
+        self._send(name, f"!fp-{name}")
+
+    def take(self) -> Task | None:
+        """Begin with the next page."""
+        if not self.inbox:
+            return None
+        task = self.inbox.popleft()
+        self.open.append(task)
+        return task
+
+    def go_on(self, task: Task) -> None:
+        """The page yields everything; it is not finished yet."""
+        task.has_yielded = True
+        record = task.record
+        result = self._site(task.name)
+        for name in result.filtered:
+            record.produced = True
+            self._send(name, f"fp-{name}")
+        for name in result.unfiltered:
+            record.add_request(NewRequest(name.encode(), score(name)))
+        for item in result.items:
+            record.add_item(self._item_key, item)
+        for name in result.kept:
+            self.ledger.hold((record,))
+            self.unclaimed.append(Task(name, record, is_kept=True))
+        if result.failure:
+            record.failure = result.failure
+        if result.in_parts:
+            if record.tainted or record.settled:
+                record.drop_outputs()
+            else:
+                self.outbox.add_page(record.take_part(items=True))
+
+    def finish(self, task: Task) -> None:
+        if not task.has_yielded:
+            self.go_on(task)
+        self.open.remove(task)
+        self.finished_pages += 1
+        self._let_go(task.record)
+
+    def _send(self, name: str, fingerprint: str) -> None:
+        if self.recent.add(fingerprint):
+            new = NewRequest(name.encode(), score(name), fingerprint)
+            self.outbox.add_request(new, name)
+
+    def _let_go(self, record: Record) -> None:
+        for done in self.ledger.let_go((record,)):
+            if done.id not in self.ledger.records:
+                continue
+            if done.tainted:
+                done.drop_outputs()
+                self.releases.append(done.id)
+            else:
+                self.outbox.add_page(done.take_page())
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether it has nothing in hand and nothing to tell."""
+        return not (
+            len(self.outbox)
+            or self.inbox
+            or self.open
+            or self.unclaimed
+            or self.releases
+            or self.has_doubts
+            or self.is_new_here
+        )
+
+    # Exchanges
+
+    def cut_after(self, calls: float) -> None:
+        """Lose the connection when Redis has carried out so many *calls*."""
+        self._budget = calls
+
+    async def exchange(self, *, want: int = 0, seeds: int = 0) -> None:
+        """One exchange. Raises RedisUnavailable, and nothing is lost then."""
+        if self.is_new_here:
+            await self._register()
+        if self.has_doubts:
+            await self._compare()
+        numbered = self.outbox.take(1 if self.is_full else 4)
+        commits = [(each, self.frontier.commit(each.commit)) for each in numbered]
+        releases = self.releases[:BATCH]
+        claiming, self.unclaimed = self.unclaimed, []
+        calls: list[Call[Any]] = [call for _, call in commits]
+        release = claim = None
+        if releases:
+            release = self.frontier.release(releases)
+            calls.append(release)
+        if claiming:
+            claims = [(f"fp-{task.name}", [task.record.id]) for task in claiming]
+            claim = self.frontier.claim(claims)
+            calls.append(claim)
+        if self.silent:
+            calls.append(self.frontier.reap())
+        beat = self.frontier.beat()
+        suspect = not self.ledger.holds_suspect
+        lease = self.frontier.lease(want, suspect=suspect)
+        taken = self.frontier.take_seeds(seeds)
+        calls += [beat, *[lease] * bool(want), *[taken] * bool(seeds)]
+        try:
+            await self._carry_out(calls)
+        except RedisUnavailable:
+            self.unclaimed = claiming + self.unclaimed
+            raise
+        if claim is not None:
+            self._claimed(claiming, claim.reply())
+        if release is not None:
+            release.reply()
+            del self.releases[: len(releases)]
+            self.ledger.close(releases)
+        if not self._committed(commits):
+            self.has_doubts = True
+            return
+        reply = beat.reply()
+        if not reply.known or reply.commit < self.outbox.confirmed:
+            self._rollback()
+            return
+        self.silent = reply.silent
+        self.has_doubts = reply.held != len(self.ledger.records)
+        if want:
+            found = lease.reply()
+            self.pending = found.pending + found.suspects
+            self._accept(found.leases)
+        if seeds:
+            self._accept(taken.reply().leases)
+
+    async def register(self, facts: str) -> Joined:
+        """Join, for the first time; raises RedisUnavailable."""
+        call = self.frontier.register(facts, commit=self.outbox.number)
+        await self._carry_out([call])
+        self.is_new_here = False
+        return call.reply()
+
+    async def leave(self, *, finished: bool) -> bool:
+        call = self.frontier.leave(finished=finished)
+        await self._carry_out([call])
+        return call.reply()
+
+    def give_back(self) -> None:
+        """Before it leaves: what is in hand will not be finished here."""
+        tasks = [*self.inbox, *self.open, *self.unclaimed]
+        self.inbox.clear()
+        self.open.clear()
+        self.unclaimed.clear()
+        for task in tasks:
+            task.record.tainted = True
+            self._let_go(task.record)
+
+    async def _carry_out(self, calls: list[Call[Any]]) -> None:
+        if self._watch is None and self._budget == math.inf:
+            await self.frontier.exchange(calls)
+            return
+        for call in calls:
+            if self._budget < 1:
+                break
+            self._budget -= 1
+            seen = self._watch(self, call) if self._watch is not None else None
+            await self.frontier.exchange([call])
+            if seen is not None:
+                seen()
+        if self._budget < 1:
+            self._budget = math.inf
+            raise RedisUnavailable("the connection was cut")
+
+    def _claimed(self, tasks: list[Task], verdicts: list[bool]) -> None:
+        for task, new in zip(tasks, verdicts, strict=True):
+            if new:
+                self.inbox.append(task)
+            else:
+                self._let_go(task.record)
+
+    def _committed(self, commits: Sequence[tuple[Numbered, Call[CommitReply]]]) -> bool:
+        for numbered, call in commits:
+            outcome = call.reply().outcome
+            if outcome == FULL:
+                self.is_full = True
+                self.ledger.close(self.outbox.only_bare_acks())
+                return True
+            if outcome not in (APPLIED, REPEATED):
+                self._rollback()
+                return False
+            self.outbox.confirm(numbered)
+            self.ledger.close(numbered.commit.finished)
+            if numbered.outputs:
+                self.is_full = False
+        return True
+
+    def _accept(self, leases: Sequence[Lease]) -> None:
+        for lease in leases:
+            if lease.id in self.ledger.records:
+                continue  # it was leased before Redis went back, and is in hand
+            record = self.ledger.open(lease)
+            name = lease.payload.removeprefix(SEED).decode()
+            self.inbox.append(Task(name, record))
+
+    def _rollback(self) -> None:
+        self.rollbacks += 1
+        self.is_new_here = True
+        self.releases += self.outbox.withdraw_pages()
+        self.recent.forget()
+        self.ledger.taint()
+        self.releases += self._drop_unstarted(set(self.ledger.records))
+
+    def _drop_unstarted(self, ids: set[str]) -> list[str]:
+        dropped = [t for t in self.inbox if t.record.id in ids and not t.is_kept]
+        for task in dropped:
+            self.inbox.remove(task)
+            task.record.settled = True
+        return [task.record.id for task in dropped]
+
+    async def _register(self) -> None:
+        await self.register(self.frontier.name)
+        self.has_doubts = True
+
+    async def _compare(self) -> None:
+        if self._budget < 1:
+            self._budget = math.inf
+            raise RedisUnavailable("the connection was cut")
+        in_redis = set(await self.frontier.leases_held())
+        here = set(self.ledger.records)
+        self.releases += sorted(in_redis - here - set(self.releases))
+        gone = here - in_redis
+        self._drop_unstarted(gone)
+        for id_ in gone:
+            record = self.ledger.records.pop(id_)
+            record.tainted = record.settled = True
+            record.drop_outputs()
+        self.has_doubts = False
