@@ -188,7 +188,8 @@ class Look:
             )
         #: Of each worker the number of its last commit.
         self.commits = {
-            worker.decode(): int(state[b"commit:" + worker]) for worker in workers
+            worker.decode(): int(state.get(b"commit:" + worker, -1))
+            for worker in workers
         }
         self.by_id = {entry.id: entry for entry in self.entries}
 
