@@ -393,6 +393,8 @@ class Desk:
 
     def accept(self, leases: Sequence[Lease]) -> None:
         for lease in leases:
+            if lease.id in self.ledger.records:
+                continue  # leased before Redis went back, and in hand
             record = self.ledger.open(lease)
             if lease.payload[:1] == SEED:
                 self._accept_seed(record, lease.payload)
@@ -402,7 +404,8 @@ class Desk:
 
     def accept_seeds(self, leases: Sequence[Lease]) -> None:
         for lease in leases:
-            self._accept_seed(self.ledger.open(lease), lease.payload)
+            if lease.id not in self.ledger.records:
+                self._accept_seed(self.ledger.open(lease), lease.payload)
 
     def _accept_seed(self, record: Record, payload: bytes) -> None:
         if not self.seed_batch:
