@@ -90,6 +90,11 @@ FRONTIER_WORKERS_KEY: str = "%(spider)s:workers"
 FRONTIER_STATE_KEY: str = "%(spider)s:state"
 #: Key of the dead letters.
 FRONTIER_FAILED_KEY: str = "%(spider)s:failed"
+#: Key of what ``scrapy frontier pause`` and ``workers --stop`` ask of the workers.
+FRONTIER_CONTROL_KEY: str = "%(spider)s:control"
+#: Name of this crawl, if one spider runs as several crawls at once, each with its own
+#: keys: ``%(spider)s`` then stands for ``spider:job``.
+FRONTIER_JOB: str | None = None
 
 # --- Frontier: behaviour ---------------------------------------------------------
 

@@ -15,6 +15,7 @@ from scrapy_dist.frontier import SEED, NewRequest
 from scrapy_dist.ledger import Ledger, Record, Records
 from scrapy_dist.origins import Origins
 from scrapy_dist.outbox import RecentFingerprints
+from scrapy_dist.progress import Progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -80,6 +81,7 @@ class Desk:
         report_duplicate: Callable[[Request], None],
     ) -> None:
         self.ledger = Ledger()
+        self.progress = Progress()
         self.origins = Origins()
         self.recent = RecentFingerprints(local_fingerprints)
         self.seeds: deque[tuple[Record, bytes]] = deque()
@@ -287,6 +289,7 @@ class Desk:
         record.settled = True
         self.exchange.rejects.append((record.id, kind, reason))
         self._crawler.stats.inc_value("frontier/rejected")
+        self.progress.failed += 1
         logger.warning(
             "Set a %s aside (%s): %s",
             kind,
@@ -382,6 +385,7 @@ class Desk:
         """Redis has stored a commit; *filtered* were duplicates."""
         commit = numbered.commit
         self.ledger.close(commit.finished)
+        self.progress.add(len(commit.finished))
         with_pages = sum(len(page.requests) for page in commit.pages)
         self._count("redis", len(numbered.requests) - len(filtered) + with_pages)
         for request in filtered:
@@ -475,6 +479,7 @@ class Desk:
         else:
             if record.failure:
                 self._crawler.stats.inc_value("frontier/failed")
+                self.progress.failed += 1
             self.exchange.outbox.add_page(record.take_page())
         self.exchange.flush_soon()
 

@@ -61,6 +61,8 @@ _ARM = 0.05
 _BEAT = 5.0
 #: Seconds between two deliveries of stats.
 _STATS = 1.0
+#: Seconds between two deliveries of what this worker tells people of itself.
+_FACTS = 1.0
 
 
 class Exchange:
@@ -87,6 +89,10 @@ class Exchange:
         self.changes: Callable[[], list[tuple[str, str, str]]] = list
         #: Called when Redis has not answered for *patience* seconds (0: never).
         self.give_up: Callable[[], None] = lambda: None
+        #: Called when somebody asks this worker to close.
+        self.stop_asked: Callable[[], None] = lambda: None
+        #: What this worker tells people of itself.
+        self.facts: Callable[[], str] = str
         self.failed_key = frontier.keys.failed
         self.exchanges = 0
         self.round_trip = 0.001
@@ -109,6 +115,7 @@ class Exchange:
                 frontier.keys.requests,
                 frontier.keys.suspects,
                 frontier.keys.leases,
+                frontier.keys.control,
                 *frontier.seed_keys,
             ),
             self._woken,
@@ -131,6 +138,9 @@ class Exchange:
         self._answered_at = time.monotonic()
         self._last = 0.0
         self._stats_at = 0.0
+        self._facts_at = 0.0
+        self._paused = False
+        self._stop_said = False
         self._stats_sent: list[tuple[str, str, str]] = []
         self._refused: str | None = None
         #: Whether Redis has no memory for new requests and items.
@@ -265,7 +275,10 @@ class Exchange:
         claim = add(self._frontier.claim(claims)) if claims else None
         if self._silent and take:
             add(self._frontier.reap())
-        beat = add(self._frontier.beat())
+        facts = ""
+        if time.monotonic() - self._facts_at >= _FACTS:
+            facts = self.facts()
+        beat = add(self._frontier.beat(facts))
         leases = []
         suspect = want > 0 and desk.may_take_suspect()
         for first in range(0, want, BATCH):
@@ -293,6 +306,8 @@ class Exchange:
         self.round_trip += 0.2 * (self._last - started - self.round_trip)
         self.exchanges += 1
         del self._stats_sent[: len(stats)]
+        if facts:
+            self._facts_at = started
 
         desk.claimed(verdicts)
         if release is not None:
@@ -377,7 +392,25 @@ class Exchange:
         self.alive = max(1, beat.alive)
         self._silent = beat.silent
         self._reconcile = beat.held != len(self._desk.held())
+        self._obey(beat)
         return True
+
+    def _obey(self, beat: Beat) -> None:
+        if beat.paused != self._paused:
+            self._paused = beat.paused
+            logger.info(
+                "Paused: this worker finishes what it holds and takes no more."
+                if beat.paused
+                else "Resumed.",
+                extra={"spider": self._spider},
+            )
+        if beat.stop and not self._stop_said:
+            self._stop_said = True
+            logger.info(
+                "Asked to stop (scrapy frontier workers --stop): closing.",
+                extra={"spider": self._spider},
+            )
+            self.stop_asked()
 
     def _apply_leases(
         self, leases: Sequence[Call[LeaseReply]], taken: Call[SeedsReply] | None
@@ -419,7 +452,7 @@ class Exchange:
             return
         if not news:
             self._vain = min(max(self._vain * 2, _VAIN_FIRST), _VAIN_LONGEST)
-        if self.pending or self.seeds_left:
+        if (self.pending or self.seeds_left) and not self._paused:
             # Others had their share first, or a suspect is in hand.
             self.request(max(self._flush, self._vain))
         elif not self._armed:

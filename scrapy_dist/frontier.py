@@ -139,13 +139,18 @@ class Joined:
 
 @dataclass(frozen=True)
 class Beat:
-    """*held* leases, *alive* workers, *silent* workers that a reap may end."""
+    """*held* leases, *alive* workers, *silent* workers that a reap may end.
+
+    *paused*: nobody is given a lease. *stop*: this worker is asked to close.
+    """
 
     known: bool
     commit: int
     held: int
     alive: int
     silent: int
+    paused: bool = False
+    stop: bool = False
 
 
 @dataclass(frozen=True)
@@ -270,13 +275,17 @@ class Frontier:
             lambda raw: Joined(*raw),
         )
 
-    def beat(self) -> Call[Beat]:
-        """Say that this worker lives; Redis' side of the account in return."""
+    def beat(self, facts: str = "") -> Call[Beat]:
+        """Say that this worker lives; Redis' side of the account in return.
+
+        *facts* are for people, '' leaves those that were sent before.
+        """
+        k = self.keys
         return Call(
             "beat",
-            (self.keys.workers, self.keys.state, self.keys.leases),
-            (self.worker, self._ttl_ms),
-            lambda raw: Beat(bool(raw[0]), *raw[1:]),
+            (k.workers, k.state, k.leases, k.control),
+            (self.worker, self._ttl_ms, facts),
+            lambda raw: Beat(bool(raw[0]), *raw[1:5], *map(bool, raw[5:])),
         )
 
     def lease(self, want: int, *, suspect: bool) -> Call[LeaseReply]:
@@ -284,7 +293,15 @@ class Frontier:
         k = self.keys
         return Call(
             "lease",
-            (k.requests, k.suspects, k.leases, k.leased, k.workers, k.state),
+            (
+                k.requests,
+                k.suspects,
+                k.leases,
+                k.leased,
+                k.workers,
+                k.state,
+                k.control,
+            ),
             (self.worker, min(want, BATCH), "1" if suspect else "", self._ttl_ms),
             _parse_leases,
         )
@@ -378,7 +395,7 @@ class Frontier:
         k = self.keys
         return Call(
             "reap",
-            (k.workers, k.state, k.leases, k.leased, k.suspects, k.failed),
+            (k.workers, k.state, k.leases, k.leased, k.suspects, k.failed, k.control),
             (self._ttl_ms, BATCH, self._max_deliveries, self._failed_limit),
             list,
         )
@@ -388,7 +405,7 @@ class Frontier:
         k = self.keys
         return Call(
             "seeds",
-            (k.leases, k.leased, k.workers, k.state, *self.seed_keys),
+            (k.leases, k.leased, k.workers, k.state, k.control, *self.seed_keys),
             (self.worker, min(want, BATCH)),
             _parse_seeds,
         )
@@ -419,6 +436,19 @@ class Frontier:
             ),
             bool,
         )
+
+    def pause(self, paused: bool) -> Call[tuple[bool, int]]:
+        """Let no worker lease anything, or let them again: (paused before, alive)."""
+        return Call(
+            "pause",
+            (self.keys.control, self.keys.workers),
+            ("1" if paused else "", self._ttl_ms),
+            lambda raw: (bool(raw[0]), raw[1]),
+        )
+
+    def stop(self, workers: Sequence[str]) -> Call[int]:
+        """Ask workers (at most BATCH numbers) to close; how many are registered."""
+        return Call("stop", (self.keys.control, self.keys.workers), workers, int)
 
     def push(self, items: Sequence[tuple[str, bytes]]) -> Call[int]:
         """Append items without a lease: (key, data)."""
@@ -537,6 +567,7 @@ class Frontier:
             k.dupefilter,
             k.stats,
             k.started,
+            k.control,
         )
 
 
@@ -555,12 +586,14 @@ _SCRIPTS = (
     "drained",
     "lease",
     "leave",
+    "pause",
     "push",
     "reap",
     "register",
     "reject",
     "release",
     "seeds",
+    "stop",
 )
 
 #: The type of each of the frontier's keys.
@@ -574,6 +607,7 @@ TYPES = {
     "workers": "zset",
     "state": "hash",
     "failed": "stream",
+    "control": "hash",
     "stats": "hash",
     "items": "list",
 }

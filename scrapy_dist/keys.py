@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,9 @@ from scrapy_dist.topology import check_slots, uses_cluster
 
 if TYPE_CHECKING:
     from scrapy.settings import BaseSettings
+
+
+_JOB = re.compile(r"[\w.-]{1,200}")
 
 
 @dataclass(frozen=True)
@@ -26,6 +30,7 @@ class Keys:
     workers: str
     state: str
     failed: str
+    control: str
     stats: str
     items: str
 
@@ -62,17 +67,38 @@ SETTINGS = (
     ("workers", "FRONTIER_WORKERS_KEY"),
     ("state", "FRONTIER_STATE_KEY"),
     ("failed", "FRONTIER_FAILED_KEY"),
+    ("control", "FRONTIER_CONTROL_KEY"),
     ("stats", "STATS_KEY"),
     ("items", "REDIS_ITEMS_KEY"),
 )
 
 
 def tagged(settings: BaseSettings, spider: str) -> str:
-    """What stands for the name *spider* in keys: with Redis Cluster a hash tag.
+    """What stands for the name *spider* in keys: with a job ``spider:job``.
 
-    All keys with the same tag share a slot, and so a server.
+    With Redis Cluster it is a hash tag: all keys with the same tag share a slot, and so
+    a server. Raises ConfigurationError for a FRONTIER_JOB that is no name.
     """
-    return f"{{{spider}}}" if uses_cluster(settings) else spider
+    name = crawl_name(spider, job_from_settings(settings))
+    return f"{{{name}}}" if uses_cluster(settings) else name
+
+
+def crawl_name(spider: str, job: str) -> str:
+    """What people and keys call the crawl *job* of *spider*; *job* may be ''."""
+    return f"{spider}:{job}" if job else spider
+
+
+def job_from_settings(settings: BaseSettings) -> str:
+    """FRONTIER_JOB, or ''."""
+    job = settings.get("FRONTIER_JOB")
+    if job is None or job == "":
+        return ""
+    if not _JOB.fullmatch(str(job)):
+        raise ConfigurationError(
+            f"FRONTIER_JOB = {job!r} is not a name of a crawl. Use letters, digits, '.',"
+            " '_' and '-', for example 'nightly'."
+        )
+    return str(job)
 
 
 def fill(settings: BaseSettings, setting: str, spider: str) -> str:

@@ -357,8 +357,12 @@ class _Check:
         async for batch in scan_hash(self._client, self._keys.state):
             for name, _ in batch:
                 kind, _, number = name.partition(b":")
-                if kind in (b"worker", b"commit"):
+                if kind in (b"worker", b"commit", b"since", b"beat"):
                     numbers.add(number)
+        async for batch in scan_hash(self._client, self._keys.control):
+            numbers.update(
+                name[len(b"stop:") :] for name, _ in batch if name.startswith(b"stop:")
+            )
         async for names in scan_zset(self._client, self._keys.workers):
             numbers.update(names)
         for names in batches(sorted(numbers)):
@@ -366,7 +370,7 @@ class _Check:
 
     async def _check_numbers(self, numbers: list[bytes]) -> list[int]:
         ttl_ms = int(self._options.worker_ttl * 1000)
-        keys = (self._keys.workers, self._keys.state)
+        keys = (self._keys.workers, self._keys.state, self._keys.control)
         alive, silent, *found = await self._call(
             "check_workers", keys, ttl_ms, *numbers
         )

@@ -191,6 +191,8 @@ class Scheduler(BaseScheduler):
             patience=options.redis_patience,
         )
         self.exchange.give_up = lambda: engine.close(self.crawler, "redis_unavailable")
+        self.exchange.stop_asked = lambda: engine.close(self.crawler, "stopped")
+        self.exchange.facts = self.desk.progress.facts
         self.desk.exchange = self.exchange
 
     async def _join(self) -> None:

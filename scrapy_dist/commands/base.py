@@ -97,6 +97,11 @@ def add_common_options(parser: argparse.ArgumentParser) -> None:
         " needed outside a project, inside it wins over the project's settings",
     )
     parser.add_argument(
+        "--job",
+        metavar="NAME",
+        help="the crawl of that name (the setting FRONTIER_JOB)",
+    )
+    parser.add_argument(
         "--json", action="store_true", help="print one JSON object, for scripts"
     )
 
@@ -109,6 +114,8 @@ def find_target(settings: Settings, opts: argparse.Namespace) -> Target:
     """
     if opts.redis:
         settings.set("REDIS_URL", opts.redis, priority="cmdline")
+    if opts.job is not None:
+        settings.set("FRONTIER_JOB", opts.job, priority="cmdline")
     name: str = opts.spider
     if not inside_project():
         _require_redis(settings)

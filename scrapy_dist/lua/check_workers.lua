@@ -1,6 +1,6 @@
 -- Find what is left of workers that are not in the list, and names that are no worker's.
 --
--- KEYS  1 workers (zset)  2 state (hash)
+-- KEYS  1 workers (zset)  2 state (hash)  3 control (hash)
 -- ARGV  1 '1': mend  2 ms of silence after which a worker is dead
 --       3… worker numbers (<= 100)
 -- Reply workers alive, workers silent, then positions of the numbers that are no worker's
@@ -9,6 +9,7 @@ local now = redis.call('TIME')
 now = now[1] * 1000 + math.floor(now[2] / 1000)
 local alive = redis.call('ZCOUNT', KEYS[1], '(' .. now - ARGV[2], '+inf')
 redis.call('HLEN', KEYS[2])
+redis.call('HLEN', KEYS[3])
 local mend = ARGV[1] == '1'
 if mend then
   redis.call('HDEL', KEYS[2], '') -- runs above maxmemory too
@@ -16,15 +17,18 @@ end
 local reply = {alive, redis.call('ZCARD', KEYS[1]) - alive}
 for i = 3, #ARGV do
   local name = ARGV[i]
-  local facts = redis.call('HMGET', KEYS[2], 'worker:' .. name, 'commit:' .. name)
+  local traces = {'worker:' .. name, 'commit:' .. name, 'since:' .. name, 'beat:' .. name}
+  local facts = redis.call('HMGET', KEYS[2], unpack(traces))
+  facts[5] = redis.call('HGET', KEYS[3], 'stop:' .. name)
   local listed = redis.call('ZSCORE', KEYS[1], name)
-  local stray = not listed and (facts[1] or facts[2])
+  local stray = not listed and (facts[1] or facts[2] or facts[3] or facts[4] or facts[5])
   -- Nobody could reap it, nor anybody whose turn is after it.
   local nonsense = listed and not name:find('^%d+$')
   if stray or nonsense then
     reply[#reply + 1] = i - 3
     if mend then
-      redis.call('HDEL', KEYS[2], 'worker:' .. name, 'commit:' .. name)
+      redis.call('HDEL', KEYS[2], unpack(traces))
+      redis.call('HDEL', KEYS[3], 'stop:' .. name)
       redis.call('ZREM', KEYS[1], name)
     end
   end

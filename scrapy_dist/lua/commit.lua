@@ -112,6 +112,7 @@ local function finish(verdicts)
     end
   end
   if #done > 0 then
+    redis.call('HINCRBY', KEYS[6], 'pages', #done)
     redis.call('HDEL', KEYS[4], unpack(done))
     redis.call('ZREM', KEYS[3], unpack(done))
   end

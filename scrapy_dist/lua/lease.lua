@@ -1,7 +1,7 @@
 -- Hand out pending requests, a fair share at most, and at most one suspect.
 --
 -- KEYS  1 requests (zset)  2 suspects (zset)  3 leases (zset)  4 leased (hash)
---       5 workers (zset)  6 state (hash)
+--       5 workers (zset)  6 state (hash)  7 control (hash)
 -- ARGV  1 worker number  2 most requests (<= 100)  3 '1': may be given a suspect
 --       4 ms of silence after which a worker is dead
 -- Reply known (0: register first), pending left, suspects left,
@@ -15,6 +15,9 @@ redis.call('ZCARD', KEYS[3])
 redis.call('HLEN', KEYS[4])
 if not redis.call('ZSCORE', KEYS[5], ARGV[1]) then
   return {0, pending, suspects}
+end
+if redis.call('HEXISTS', KEYS[7], 'paused') == 1 then
+  return {1, pending, suspects}
 end
 local reply, entries, owners = {1, 0, 0}, {}, {}
 local function hand_out(id, score, is_suspect, deaths, claims, payload)

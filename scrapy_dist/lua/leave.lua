@@ -3,7 +3,7 @@
 --
 -- KEYS  1 workers (zset)  2 state (hash)  3 requests (zset)  4 suspects (zset)
 --       5 leases (zset)  6 leased (hash)  7 dupefilter (set)  8 stats (hash)
---       9 started (set)
+--       9 started (set)  10 control (hash)
 -- ARGV  1 worker number  2 '1': the crawl has finished  3 ms of silence after which
 --       another worker is not counted as present  4 '1': keep a finished crawl
 -- Reply 1 if the frontier was deleted
@@ -17,13 +17,15 @@ redis.call('HLEN', KEYS[6])
 redis.call('SCARD', KEYS[7])
 redis.call('HLEN', KEYS[8])
 redis.call('SCARD', KEYS[9])
+redis.call('HLEN', KEYS[10])
 redis.call('HDEL', KEYS[2], 'commit:' .. ARGV[1])
 if redis.call('ZCOUNT', KEYS[5], ARGV[1], ARGV[1]) > 0 then
   -- It does not know of these leases. Whoever reaps finds a worker long dead.
   redis.call('ZADD', KEYS[1], 1, ARGV[1])
   return 0
 end
-redis.call('HDEL', KEYS[2], 'worker:' .. ARGV[1])
+redis.call('HDEL', KEYS[2], 'worker:' .. ARGV[1], 'since:' .. ARGV[1], 'beat:' .. ARGV[1])
+redis.call('HDEL', KEYS[10], 'stop:' .. ARGV[1])
 redis.call('ZREM', KEYS[1], ARGV[1])
 if ARGV[2] ~= '1' or left > 0 then
   return 0
@@ -33,5 +35,5 @@ if ARGV[4] == '1' or redis.call('ZCOUNT', KEYS[1], '(' .. now - ARGV[3], '+inf')
   return 0
 end
 redis.call('UNLINK', KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7],
-  KEYS[8], KEYS[9])
+  KEYS[8], KEYS[9], KEYS[10])
 return 1

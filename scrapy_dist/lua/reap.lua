@@ -1,7 +1,7 @@
 -- Take the leases of one dead worker away, some at a time; they become suspects.
 --
 -- KEYS  1 workers (zset)  2 state (hash)  3 leases (zset)  4 leased (hash)
---       5 suspects (zset)  6 failed (stream)
+--       5 suspects (zset)  6 failed (stream)  7 control (hash)
 -- ARGV  1 ms of silence after which a worker is dead  2 most leases per call
 --       3 deaths after which a request has failed  4 most dead letters kept
 -- Reply new suspects, newly failed, workers ended
@@ -11,6 +11,7 @@ now = now[1] * 1000 + math.floor(now[2] / 1000)
 redis.call('HLEN', KEYS[4])
 redis.call('ZCARD', KEYS[5])
 redis.call('XLEN', KEYS[6])
+redis.call('HLEN', KEYS[7])
 if now < tonumber(redis.call('HGET', KEYS[2], 'grace') or 0) then
   return {0, 0, 0}
 end
@@ -55,6 +56,8 @@ end
 if #ids == tonumber(ARGV[2]) then
   return {suspects, failed, 0}
 end
-redis.call('HDEL', KEYS[2], 'worker:' .. dead, 'commit:' .. dead)
+redis.call('HDEL', KEYS[2], 'worker:' .. dead, 'commit:' .. dead, 'since:' .. dead,
+  'beat:' .. dead)
+redis.call('HDEL', KEYS[7], 'stop:' .. dead)
 redis.call('ZREM', KEYS[1], dead)
 return {suspects, failed, 1}

@@ -2,7 +2,7 @@
 --
 -- KEYS  1 workers (zset)  2 state (hash)  3 requests (zset)  4 suspects (zset)
 --       5 leases (zset)  6 leased (hash)  7 dupefilter (set)  8 stats (hash)
---       9 started (set)
+--       9 started (set)  10 control (hash)
 -- ARGV  1 worker number  2 facts for people  3 number of the last commit
 --       4 ms of silence after which another worker is not counted as present
 --       5 '1': delete what an earlier crawl left, if no other worker is present
@@ -17,6 +17,7 @@ redis.call('HLEN', KEYS[6])
 redis.call('SCARD', KEYS[7])
 redis.call('HLEN', KEYS[8])
 redis.call('SCARD', KEYS[9])
+redis.call('HLEN', KEYS[10])
 local others = redis.call('ZCOUNT', KEYS[1], '(' .. now - ARGV[4], '+inf')
 if redis.call('ZSCORE', KEYS[1], ARGV[1]) then
   others = others - 1
@@ -29,12 +30,12 @@ if others > 0 then
   outcome = ARGV[5] == '1' and 2 or 0
 elseif ARGV[5] == '1' or (finished and ARGV[7] ~= '1') then
   redis.call('UNLINK', KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7],
-    KEYS[8], KEYS[9])
+    KEYS[8], KEYS[9], KEYS[10])
   outcome = 1
 elseif finished then
   -- A new crawl on kept fingerprints: its start requests are taken once more.
   redis.call('UNLINK', KEYS[9])
-  redis.call('HDEL', KEYS[2], 'finished')
+  redis.call('HDEL', KEYS[2], 'finished', 'pages')
 end
 local newest = redis.call('ZREVRANGE', KEYS[1], 0, 0, 'WITHSCORES')[2]
 if newest and now - newest > tonumber(ARGV[6]) then
@@ -43,5 +44,6 @@ if newest and now - newest > tonumber(ARGV[6]) then
 end
 redis.call('HSET', KEYS[2], 'worker:' .. ARGV[1], ARGV[2], 'commit:' .. ARGV[1], ARGV[3])
 redis.call('HSETNX', KEYS[2], 'active', string.format('%.0f', now))
+redis.call('HSETNX', KEYS[2], 'since:' .. ARGV[1], string.format('%.0f', now))
 redis.call('ZADD', KEYS[1], now, ARGV[1])
 return {math.max(others, 0), outcome, redis.call('ZCARD', KEYS[3])}

@@ -1,7 +1,7 @@
 -- Lease seeds: from the left of a list, any of a set, the highest of a sorted set.
 --
 -- KEYS  1 leases (zset)  2 leased (hash)  3 workers (zset)  4 state (hash)
---       5… keys of seeds, in order of priority
+--       5 control (hash)  6… keys of seeds, in order of priority
 -- ARGV  1 worker number  2 most seeds (<= 100)
 -- Reply known (0: register first), seeds left, then for each lease: order id, seed
 -- Cost  O(seeds per call * log(leases))
@@ -26,7 +26,7 @@ local removes = {
 }
 local sizes = {list = 'LLEN', set = 'SCARD', zset = 'ZCARD'}
 local types = {}
-for i = 5, #KEYS do
+for i = 6, #KEYS do
   local kind = redis.call('TYPE', KEYS[i])
   kind = kind.ok or kind
   if kind ~= 'none' and not reads[kind] then
@@ -39,7 +39,10 @@ if not redis.call('ZSCORE', KEYS[3], ARGV[1]) then
   return {0, 0}
 end
 local reply, want = {1, 0}, tonumber(ARGV[2])
-for i = 5, #KEYS do
+if redis.call('HEXISTS', KEYS[5], 'paused') == 1 then
+  want = 0
+end
+for i = 6, #KEYS do
   local kind = types[i]
   if kind then
     local seeds = want > 0 and reads[kind](KEYS[i], want) or {}

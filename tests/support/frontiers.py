@@ -38,6 +38,7 @@ CLEARED = (
     KEYS.dupefilter,
     KEYS.stats,
     KEYS.started,
+    KEYS.control,
 )
 
 

@@ -88,6 +88,7 @@ async def test_dead_worker_loses_its_leases_to_the_suspects(client):
         b"order",
         b"worker:" + other.number.encode(),
         b"commit:" + other.number.encode(),
+        b"since:" + other.number.encode(),
     }
     before = await contents(client)
     assert await other.reap() == [0, 0, 0]
@@ -437,6 +438,7 @@ async def test_flush_deletes_an_earlier_crawl_but_no_seeds_items_or_dead_letters
         b"active",
         f"worker:{worker.number}".encode(),
         f"commit:{worker.number}".encode(),
+        f"since:{worker.number}".encode(),
     }
 
 
@@ -527,7 +529,7 @@ async def test_last_one_out_of_a_finished_crawl_deletes_exactly_the_frontier(
     kept = {SEED_KEYS[0], "s:items", "other", KEYS.failed, "s:foreign"}
     if persist:
         kept |= {KEYS.dupefilter, KEYS.started, KEYS.stats, KEYS.state}
-        assert set(after[KEYS.state]) == {b"active", b"order", b"finished"}
+        assert set(after[KEYS.state]) == {b"active", b"order", b"finished", b"pages"}
     assert set(after) == kept
     assert all(after[key] == before[key] for key in kept - {KEYS.state})
     # A reply may be lost: to leave once more changes nothing.
@@ -541,7 +543,7 @@ async def test_interrupted_worker_leaves_the_frontier_as_it_is(client):
     await worker.ack(await worker.lease_one())
     assert not await worker.leave(finished=False)
     assert await client.smembers(KEYS.dupefilter) == {b"fp-a"}
-    assert set(await client.hkeys(KEYS.state)) == {b"active", b"order"}
+    assert set(await client.hkeys(KEYS.state)) == {b"active", b"order", b"pages"}
     assert await client.exists(KEYS.workers) == 0
     assert (await Worker(client).register()).outcome == 0
 
@@ -598,5 +600,5 @@ async def test_last_worker_that_leaves_with_leases_is_reaped_by_the_next(client)
 
 
 async def test_only_what_belongs_to_this_frontier_is_in_the_list():
-    assert len(CLEARED) == 9
+    assert len(CLEARED) == 10
     assert set(CLEARED) == set(Worker(None).frontier._all_keys())

@@ -34,6 +34,7 @@ async def build(client):
     assert names(await me.lease(1, suspect=False)) == ["a"]
     await dead.register("host:2")
     assert names(await dead.lease(1, suspect=False)) == ["b"]
+    await me.call(me.frontier.stop([dead.number]))
     await client.zadd(KEYS.workers, {dead.number: 1})
     await client.hdel(KEYS.state, "grace")
     await client.rpush(SEED_KEYS[0], "seed")
@@ -57,29 +58,33 @@ async def calls(me):
         "drained": frontier.drained(),
         "lease": frontier.lease(5, suspect=True),
         "leave": frontier.leave(finished=True),
+        "pause": frontier.pause(True),
         "push": frontier.push(items),
         "reap": frontier.reap(),
         "register": frontier.register("host:1", commit=7, flush=True),
         "reject": frontier.reject([(held, "request", "why")], max_size=9),
         "release": frontier.release([held]),
         "seeds": frontier.take_seeds(5),
+        "stop": frontier.stop([me.number]),
     }
 
 
 #: Scripts and their keys, by index.
 USES = [
-    ("beat", 3),
+    ("beat", 4),
     ("commit", 9),
     ("count", 1),
     ("drained", 4),
-    ("lease", 6),
-    ("leave", 9),
+    ("lease", 7),
+    ("leave", 10),
+    ("pause", 2),
     ("push", 1),
-    ("reap", 6),
-    ("register", 9),
+    ("reap", 7),
+    ("register", 10),
     ("reject", 4),
     ("release", 5),
-    ("seeds", 6),
+    ("seeds", 7),
+    ("stop", 2),
 ]
 MATRIX = [(script, at) for script, keys in USES for at in range(keys)]
 
@@ -118,7 +123,7 @@ async def test_each_call_of_this_module_writes_where_it_can(client, script):
 
 
 async def test_seed_key_of_a_wrong_type_is_named(client):
-    error = await fails_before_it_writes(client, "seeds", 5)
+    error = await fails_before_it_writes(client, "seeds", 6)
     assert SEED_KEYS[1] in error
     assert "a list, a set or a sorted set" in error
 
