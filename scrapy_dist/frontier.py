@@ -450,6 +450,27 @@ class Frontier:
         """Ask workers (at most BATCH numbers) to close; how many are registered."""
         return Call("stop", (self.keys.control, self.keys.workers), workers, int)
 
+    def status(self, most_workers: int) -> Call[list[Any]]:
+        """How the crawl stands, as ``status.lua`` tells it; see ``read_status``."""
+        k = self.keys
+        return Call(
+            "status",
+            (
+                k.requests,
+                k.suspects,
+                k.leases,
+                k.state,
+                k.workers,
+                k.control,
+                k.dupefilter,
+                k.failed,
+                k.items,
+                *self.seed_keys,
+            ),
+            (self._ttl_ms, most_workers),
+            list,
+        )
+
     def push(self, items: Sequence[tuple[str, bytes]]) -> Call[int]:
         """Append items without a lease: (key, data)."""
         item_keys = list(dict.fromkeys(key for key, _ in items))
@@ -593,6 +614,7 @@ _SCRIPTS = (
     "reject",
     "release",
     "seeds",
+    "status",
     "stop",
 )
 

@@ -1,0 +1,51 @@
+-- How a crawl stands, for people. Writes nothing.
+--
+-- KEYS  1 requests (zset)  2 suspects (zset)  3 leases (zset)  4 state (hash)
+--       5 workers (zset)  6 control (hash)  7 dupefilter (set, or hash with its count)
+--       8 failed (stream)  9 items (list)  10… keys of seeds
+-- ARGV  1 ms of silence after which a worker is dead  2 most workers in the reply
+-- Reply now (ms), 1 if there is a frontier, pending, suspects, leases, failed, seen,
+--       seeds, items, pages, ms since when paused or false, then for each worker, the
+--       latest beat first: number, ms since its last beat, 1 if alive, leases held,
+--       1 if asked to stop, name, ms when it came, facts
+-- Cost  O(workers * log(leases))
+local now = redis.call('TIME')
+now = now[1] * 1000 + math.floor(now[2] / 1000)
+local function kind_of(key)
+  local kind = redis.call('TYPE', key)
+  return kind.ok or kind
+end
+local seen
+if kind_of(KEYS[7]) == 'hash' then
+  seen = tonumber(redis.call('HGET', KEYS[7], 'count') or nil) or 0
+else
+  seen = redis.call('SCARD', KEYS[7])
+end
+local sizes = {list = 'LLEN', set = 'SCARD', zset = 'ZCARD'}
+local seeds = 0
+for i = 10, #KEYS do
+  local size = sizes[kind_of(KEYS[i])]
+  if size then
+    seeds = seeds + redis.call(size, KEYS[i])
+  end
+end
+local reply = {now, redis.call('EXISTS', KEYS[4]), redis.call('ZCARD', KEYS[1]),
+  redis.call('ZCARD', KEYS[2]), redis.call('ZCARD', KEYS[3]), redis.call('XLEN', KEYS[8]),
+  seen, seeds, redis.call('LLEN', KEYS[9]),
+  tonumber(redis.call('HGET', KEYS[4], 'pages') or nil) or 0,
+  redis.call('HGET', KEYS[6], 'paused')}
+local beats = redis.call('ZREVRANGE', KEYS[5], 0, ARGV[2] - 1, 'WITHSCORES')
+for i = 1, #beats, 2 do
+  local number, silent = beats[i], math.max(0, now - beats[i + 1])
+  local known = redis.call('HMGET', KEYS[4], 'worker:' .. number, 'since:' .. number,
+    'beat:' .. number)
+  local held = 0
+  if number:find('^%d+$') then
+    held = redis.call('ZCOUNT', KEYS[3], number, number)
+  end
+  for _, fact in ipairs({number, silent, silent < tonumber(ARGV[1]) and 1 or 0, held,
+    redis.call('HEXISTS', KEYS[6], 'stop:' .. number), known[1], known[2], known[3]}) do
+    reply[#reply + 1] = fact
+  end
+end
+return reply

@@ -1,0 +1,310 @@
+"""How a crawl stands: what is left, what is done, and by whom.
+
+Only reads. All times are those of Redis' clock.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from dataclasses import dataclass, replace
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Any
+
+from redis.exceptions import RedisError, ResponseError
+
+from scrapy_dist import entries, serializer
+from scrapy_dist.connection import describe
+from scrapy_dist.exceptions import (
+    BadPayload,
+    ConfigurationError,
+    RedisUnavailable,
+)
+from scrapy_dist.payload import quote
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from scrapy_dist.frontier import Frontier
+
+__all__ = ["MAX_WORKERS", "Status", "WorkerStatus", "read_status"]
+
+#: Workers that a status tells of at the most, those with the latest beats.
+MAX_WORKERS = 1000
+
+#: Fields of the reply of ``status.lua`` in front of the workers, and of each worker.
+_HEAD, _EACH = 11, 8
+#: Largest facts of a worker that are read, in bytes.
+_MAX_FACTS = 4096
+#: Largest request that is decoded for its URL, in bytes.
+_MAX_SHOWN = 65536
+_LAST_MS = 253402300799000  # year 9999, the last that datetime knows
+
+
+@dataclass(frozen=True)
+class WorkerStatus:
+    """One worker, as its last beat told.
+
+    *worker* is its ``host:pid``, *number* what Redis knows it by. *since* is when it
+    joined, *silent_for* the seconds since its last beat. *pages*, *failed* and
+    *pages_per_second* (over the last minute) are its own, *memory* is in bytes or None
+    if it has not told. *leased* requests are in its hands; *holds* are the URLs of some
+    of them, if they were asked for. *stopping*: it was asked to close.
+    """
+
+    worker: str
+    number: str
+    alive: bool
+    since: datetime | None
+    silent_for: float
+    pages: int
+    pages_per_second: float
+    failed: int
+    leased: int
+    memory: int | None
+    stopping: bool
+    holds: tuple[str, ...] = ()
+
+    def as_json(self) -> dict[str, Any]:
+        """All of it as JSON has it; times in ISO 8601."""
+        return {**vars(self), "since": _iso(self.since), "holds": list(self.holds)}
+
+
+@dataclass(frozen=True)
+class Status:
+    """A frontier at one moment, in the words of DESIGN's glossary.
+
+    *pages* were acknowledged by all workers of this crawl, *pages_per_second* is the sum
+    of what the living workers did in the last minute. *exists* is false when no worker
+    has been here since the frontier was last cleared.
+    """
+
+    spider: str
+    job: str | None
+    redis: str
+    time: datetime
+    pending: int
+    leased: int
+    suspect: int
+    failed: int
+    seen: int
+    seeds: int
+    items: int
+    pages: int
+    pages_per_second: float
+    paused: bool
+    workers: tuple[WorkerStatus, ...]
+    exists: bool = True
+
+    @property
+    def left(self) -> int:
+        """Requests and seeds that are known and not done."""
+        return self.pending + self.leased + self.suspect + self.seeds
+
+    @property
+    def drained(self) -> bool:
+        """Whether nothing is left to do for anybody."""
+        return not self.left
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Time to do what is left at the rate of the last minute; None: unknown.
+
+        What the pages will turn up is not counted, because nobody knows it.
+        """
+        if not self.left:
+            return 0.0
+        if self.paused or self.pages_per_second <= 0:
+            return None
+        return self.left / self.pages_per_second
+
+    @property
+    def alive(self) -> list[WorkerStatus]:
+        """The living workers."""
+        return [worker for worker in self.workers if worker.alive]
+
+    def as_json(self) -> dict[str, Any]:
+        """All of it as JSON has it; times in ISO 8601."""
+        seconds_left = self.seconds_left
+        return {
+            "spider": self.spider,
+            "job": self.job,
+            "redis": self.redis,
+            "time": _iso(self.time),
+            "pending": self.pending,
+            "leased": self.leased,
+            "suspect": self.suspect,
+            "failed": self.failed,
+            "seen": self.seen,
+            "seeds": self.seeds,
+            "items": self.items,
+            "pages": self.pages,
+            "pages_per_second": round(self.pages_per_second, 2),
+            "seconds_left": None if seconds_left is None else round(seconds_left, 1),
+            "paused": self.paused,
+            "workers": [worker.as_json() for worker in self.workers],
+        }
+
+
+async def read_status(
+    frontier: Frontier, spider: str = "", job: str | None = None, *, holds: int = 0
+) -> Status:
+    """How the crawl of *frontier* stands; one round trip, three with *holds*.
+
+    *spider* and *job* are only passed on. *holds*: tell the URLs of so many leased
+    requests of each worker. Raises RedisUnavailable, and ConfigurationError for a key
+    of a wrong type.
+    """
+    call = frontier.status(MAX_WORKERS)
+    await frontier.exchange([call])
+    try:
+        raw = call.reply()
+    except ResponseError as e:
+        if "WRONGTYPE" not in str(e):
+            raise RedisUnavailable(str(e)) from e
+        raise ConfigurationError(
+            f"A key of the frontier of {spider!r} holds something else:"
+            f" scrapy frontier check {spider} tells which."
+        ) from e
+    workers = [_worker(raw[i : i + _EACH]) for i in range(_HEAD, len(raw), _EACH)]
+    workers.sort(key=_by_name)
+    if holds:
+        urls = await _held(frontier, workers, holds)
+        workers = [
+            replace(worker, holds=tuple(of))
+            for worker, of in zip(workers, urls, strict=True)
+        ]
+    now, exists, pending, suspect, leased, failed, seen, seeds, items, pages = raw[:10]
+    return Status(
+        spider=spider,
+        job=job or None,
+        redis=describe(frontier.client),
+        time=_time(now) or datetime.now(timezone.utc),
+        pending=pending,
+        leased=leased,
+        suspect=suspect,
+        failed=failed,
+        seen=seen,
+        seeds=seeds,
+        items=items,
+        pages=pages,
+        pages_per_second=sum(w.pages_per_second for w in workers if w.alive),
+        paused=raw[10] is not None,
+        workers=tuple(workers),
+        exists=bool(exists),
+    )
+
+
+def _worker(raw: Sequence[Any]) -> WorkerStatus:
+    number, silent, alive, held, stopping, name, since, facts = raw
+    number = number.decode("utf-8", "replace")
+    told = _facts(facts)
+    return WorkerStatus(
+        worker=name.decode("utf-8", "replace") if name else number,
+        number=number,
+        alive=bool(alive),
+        since=_time(since),
+        silent_for=silent / 1000,
+        pages=int(_number(told, "pages") or 0),
+        pages_per_second=_number(told, "pages_per_second") or 0.0,
+        failed=int(_number(told, "failed") or 0),
+        leased=held,
+        memory=None if (size := _number(told, "memory")) is None else int(size),
+        stopping=bool(stopping),
+    )
+
+
+def _facts(facts: bytes | None) -> dict[str, Any]:
+    """What a worker told of itself; {} if it is not what workers tell."""
+    if not facts or len(facts) > _MAX_FACTS:
+        return {}
+    try:
+        told = json.loads(facts)
+    except (ValueError, RecursionError):
+        return {}
+    return told if isinstance(told, dict) else {}
+
+
+def _number(told: dict[str, Any], name: str) -> float | None:
+    value: Any = told.get(name)
+    if type(value) not in (int, float) or not 0 <= value < math.inf:
+        return None
+    return float(value)
+
+
+def _by_name(worker: WorkerStatus) -> tuple[str, int, str]:
+    host, _, pid = worker.worker.rpartition(":")
+    return host, int(pid) if re.fullmatch("[0-9]{1,18}", pid) else 0, worker.number
+
+
+def _time(ms: bytes | int | None) -> datetime | None:
+    try:
+        since = int(ms or 0)
+    except ValueError:
+        return None
+    if not 0 < since <= _LAST_MS:
+        return None
+    return datetime.fromtimestamp(since / 1000, timezone.utc)
+
+
+def _iso(time: datetime | None) -> str | None:
+    if time is None:
+        return None
+    return time.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+async def _held(
+    frontier: Frontier, workers: Sequence[WorkerStatus], count: int
+) -> list[list[str]]:
+    """URLs of at most *count* leased requests of each worker, the oldest first."""
+    keys, client = frontier.keys, frontier.client
+    numbers = [w.number if re.fullmatch("[0-9]+", w.number) else "-1" for w in workers]
+    try:
+        async with client.pipeline(transaction=False) as pipeline:
+            for number in numbers:
+                pipeline.zrangebyscore(keys.leases, number, number, 0, count)
+            ids = await pipeline.execute()
+        async with client.pipeline(transaction=False) as pipeline:
+            for id_ in (id_ for of in ids for id_ in of):
+                pipeline.hstrlen(keys.leased, id_)
+            sizes = iter(await pipeline.execute())
+        small = [[i for i in of if next(sizes) <= _MAX_SHOWN] for of in ids]
+        async with client.pipeline(transaction=False) as pipeline:
+            for of in small:
+                pipeline.hmget(keys.leased, of or [b""])
+            values = await pipeline.execute()
+    except (RedisError, OSError) as e:
+        raise RedisUnavailable(f"{type(e).__name__}: {e}") from e
+    return [
+        [_url(id_, value) for id_, value in zip(of, found, strict=False) if value]
+        for of, found in zip(small, values, strict=True)
+    ]
+
+
+def _url(id_: bytes, value: bytes) -> str:
+    entry = entries.parse(entries.LEASED, id_, value)
+    return url_of(entry.payload) if not entry.flaw else f"({entry.flaw})"
+
+
+def url_of(payload: bytes) -> str:
+    """The URL of a request or seed as the frontier keeps it, else what it is, in ().
+
+    Runs nothing of what it reads: a pickle stays closed.
+    """
+    head, body = payload[:1], payload[1:]
+    if head == b"\x80":
+        return "(a pickle)"
+    if head == b"\x02":
+        return "(the work of another serializer)"
+    try:
+        if head == b"\x01":
+            fields = serializer.loads(body)
+        elif head == b"\x00" and body.lstrip()[:1] != b"{":
+            return body.decode("utf-8", "replace")
+        else:
+            fields = json.loads(body if head == b"\x00" else payload)
+    except (BadPayload, ValueError, RecursionError):
+        return f"(not readable: {quote(payload[:40])})"
+    url = fields.get("url") if isinstance(fields, dict) else None
+    return url if isinstance(url, str) else "(without a URL)"
