@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import difflib
 import json
 import os
@@ -12,6 +13,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
+from redis.exceptions import RedisError
 from scrapy.crawler import Crawler
 from scrapy.utils.misc import load_object
 from scrapy.utils.project import inside_project
@@ -19,7 +21,13 @@ from scrapy.utils.project import inside_project
 from scrapy_dist import connection, defaults, embedded
 from scrapy_dist.exceptions import ConfigurationError
 from scrapy_dist.frontier import Frontier
-from scrapy_dist.keys import Keys, fill_template, tagged
+from scrapy_dist.keys import (
+    Keys,
+    crawl_name,
+    fill_template,
+    job_from_settings,
+    tagged,
+)
 from scrapy_dist.options import Options
 from scrapy_dist.payload import PayloadCodec
 from scrapy_dist.spiders import RedisMixin
@@ -40,9 +48,11 @@ __all__ = [
     "Target",
     "add_common_options",
     "find_target",
+    "frontier_of",
     "nearest",
     "open_frontier",
     "spiders_in_redis",
+    "unknown_frontier",
     "write",
     "write_json",
 ]
@@ -52,6 +62,8 @@ OK, TROUBLE, WRONG_USE = 0, 1, 2
 
 #: Keys that ``spiders_in_redis`` looks at in one step.
 _SCAN_STEP = 1000
+#: Seconds to look for the names of spiders in a Redis that may hold many other keys.
+_SUGGEST_TIMEOUT = 3.0
 #: Stands for the spider's name while its place in a key is looked for.
 _NAME = "-the-name-"
 
@@ -87,9 +99,16 @@ class Target:
     codec: PayloadCodec | None
 
 
-def add_common_options(parser: argparse.ArgumentParser) -> None:
+def add_common_options(
+    parser: argparse.ArgumentParser, *, spider_optional: bool = False
+) -> None:
     """The options that name the crawl and the form of the output."""
-    parser.add_argument("spider", metavar="SPIDER", help="name of the spider")
+    parser.add_argument(
+        "spider",
+        metavar="SPIDER",
+        nargs="?" if spider_optional else None,
+        help="name of the spider",
+    )
     parser.add_argument(
         "--redis",
         metavar="URL",
@@ -189,19 +208,38 @@ def _seed_keys(settings: Settings, name: str, own: Any = None) -> tuple[str, ...
 async def open_frontier(target: Target) -> AsyncIterator[Frontier]:
     """The frontier of *target*, connected; not registered as a worker."""
     client = await connection.open_client(target.settings, target.keys.requests)
-    options = target.options
     try:
-        yield Frontier(
-            client,
-            target.keys,
-            ttl=options.worker_ttl,
-            max_deliveries=options.max_deliveries,
-            failed_limit=options.failed_limit,
-            newest_first=options.discipline.newest_first,
-            seed_keys=target.seed_keys,
-        )
+        yield frontier_of(target, client)
     finally:
         await connection.close_client(client)
+
+
+def frontier_of(target: Target, client: Redis) -> Frontier:
+    """The frontier of *target* in the Redis of *client*."""
+    options = target.options
+    return Frontier(
+        client,
+        target.keys,
+        ttl=options.worker_ttl,
+        max_deliveries=options.max_deliveries,
+        failed_limit=options.failed_limit,
+        newest_first=options.discipline.newest_first,
+        seed_keys=target.seed_keys,
+    )
+
+
+async def unknown_frontier(frontier: Frontier, target: Target) -> ConfigurationError:
+    """The error for a spider of which Redis has no frontier; suggests the nearest."""
+    looking = spiders_in_redis(frontier.client, target.settings)
+    try:
+        names = await asyncio.wait_for(looking, _SUGGEST_TIMEOUT)
+    except (asyncio.TimeoutError, RedisError, OSError):
+        names = []
+    name = crawl_name(target.spider, job_from_settings(target.settings))
+    return ConfigurationError(
+        f"There is no frontier of a spider {name!r} at"
+        f" {connection.describe(frontier.client)}.{nearest(name, names)}"
+    )
 
 
 async def spiders_in_redis(client: Redis, settings: Settings) -> list[str]:
@@ -217,7 +255,7 @@ async def spiders_in_redis(client: Redis, settings: Settings) -> list[str]:
     )
     form = re.escape(head) + "(.+)" + r"\1".join(map(re.escape, tails))
     names = set()
-    async for key in client.scan_iter(match=pattern, count=_SCAN_STEP):
+    async for key in client.scan_iter(match=pattern, count=_SCAN_STEP, _type="HASH"):
         found = re.fullmatch(form, key.decode("utf-8", "replace"), re.DOTALL)
         if found:
             names.add(found[1])
@@ -237,6 +275,6 @@ def write(*lines: str) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def write_json(value: dict[str, Any]) -> None:
+def write_json(value: dict[str, Any] | list[dict[str, Any]]) -> None:
     """Print *value* as one line of ASCII."""
     write(json.dumps(value))

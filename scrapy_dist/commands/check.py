@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
-
-from redis.exceptions import RedisError
 
 from scrapy_dist import connection, repair
 from scrapy_dist.commands import base
 from scrapy_dist.entries import check_form
-from scrapy_dist.exceptions import ConfigurationError
 from scrapy_dist.findings import KINDS
 
 if TYPE_CHECKING:
@@ -20,12 +16,9 @@ if TYPE_CHECKING:
     from scrapy.settings import Settings
 
     from scrapy_dist.findings import Finding, Report
-    from scrapy_dist.frontier import Frontier
 
 #: Fields of Counts, in the order of the output.
 _COUNTS = ("pending", "suspect", "leased", "failed", "seen")
-#: Seconds to look for the names of spiders in a Redis that may hold many other keys.
-_SUGGEST_TIMEOUT = 3.0
 
 _DESCRIPTION = """\
 Check that the frontier of SPIDER is whole: every lease has its request and its worker,
@@ -56,24 +49,12 @@ async def run(settings: Settings, opts: argparse.Namespace) -> int:
         )
         if target.codec is None and not report.exists and report.ok:
             # No project says whether there is such a spider.
-            raise ConfigurationError(
-                f"There is no frontier of a spider {target.spider!r} at {where}."
-                f"{await _suggest(frontier, target)}"
-            )
+            raise await base.unknown_frontier(frontier, target)
     if opts.json:
         base.write_json(_as_json(target.spider, where, report, repaired=opts.repair))
     else:
         base.write(*_lines(target, where, report, repaired=opts.repair))
     return base.OK if report.ok else base.TROUBLE
-
-
-async def _suggest(frontier: Frontier, target: base.Target) -> str:
-    looking = base.spiders_in_redis(frontier.client, target.settings)
-    try:
-        names = await asyncio.wait_for(looking, _SUGGEST_TIMEOUT)
-    except (asyncio.TimeoutError, RedisError, OSError):
-        return ""
-    return base.nearest(target.spider, names)
 
 
 def _as_json(
