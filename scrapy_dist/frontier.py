@@ -613,6 +613,7 @@ _SCRIPTS = (
     "register",
     "reject",
     "release",
+    "retry",
     "seeds",
     "status",
     "stop",
