@@ -28,7 +28,13 @@ if TYPE_CHECKING:
 
     from scrapy_dist.frontier import Frontier
 
-__all__ = ["MAX_WORKERS", "Status", "WorkerStatus", "read_status"]
+__all__ = [
+    "MAX_WORKERS",
+    "Status",
+    "WorkerStatus",
+    "read_status",
+    "url_of",
+]
 
 #: Workers that a status tells of at the most, those with the latest beats.
 MAX_WORKERS = 1000
@@ -118,6 +124,26 @@ class Status:
         if self.paused or self.pages_per_second <= 0:
             return None
         return self.left / self.pages_per_second
+
+    @property
+    def is_blank(self) -> bool:
+        """Whether Redis holds nothing at all of this crawl."""
+        return not (self.exists or self.left or self.failed or self.seen or self.items)
+
+    @property
+    def phase(self) -> str:
+        """One word for people: none, done, paused, running, idle or stopped.
+
+        *idle*: workers wait for seeds or for each other. *stopped*: something is left
+        and nobody is there to do it.
+        """
+        if self.paused:
+            return "paused"
+        if self.alive:
+            return "running" if self.left else "idle"
+        if self.left:
+            return "stopped"
+        return "done" if self.exists else "none"
 
     @property
     def alive(self) -> list[WorkerStatus]:

@@ -19,7 +19,7 @@ from scrapy.utils.misc import load_object
 from scrapy.utils.project import inside_project
 
 from scrapy_dist import connection, defaults, embedded
-from scrapy_dist.exceptions import ConfigurationError
+from scrapy_dist.exceptions import ConfigurationError, RedisUnavailable
 from scrapy_dist.frontier import Frontier
 from scrapy_dist.keys import (
     Keys,
@@ -31,6 +31,7 @@ from scrapy_dist.keys import (
 from scrapy_dist.options import Options
 from scrapy_dist.payload import PayloadCodec
 from scrapy_dist.spiders import RedisMixin
+from scrapy_dist.topology import uses_cluster
 
 if TYPE_CHECKING:
     import argparse
@@ -47,12 +48,15 @@ __all__ = [
     "Subcommand",
     "Target",
     "add_common_options",
+    "all_targets",
+    "apply_options",
     "find_target",
     "frontier_of",
     "nearest",
     "open_frontier",
     "spiders_in_redis",
     "unknown_frontier",
+    "warn",
     "write",
     "write_json",
 ]
@@ -98,6 +102,15 @@ class Target:
     seed_keys: tuple[str, ...]
     codec: PayloadCodec | None
 
+    @property
+    def job(self) -> str | None:
+        return job_from_settings(self.settings) or None
+
+    @property
+    def name(self) -> str:
+        """What people call the crawl: the spider's name, with a job ``spider:job``."""
+        return crawl_name(self.spider, self.job or "")
+
 
 def add_common_options(
     parser: argparse.ArgumentParser, *, spider_optional: bool = False
@@ -131,17 +144,35 @@ def find_target(settings: Settings, opts: argparse.Namespace) -> Target:
     Inside a project its settings, and those of the spider, count. Raises
     ConfigurationError, also for a spider that the project does not have.
     """
+    apply_options(settings, opts)
+    if not inside_project():
+        return _outside(settings, opts.spider)
+    return _inside(settings, opts.spider, _load_spider(settings, opts.spider))
+
+
+def apply_options(settings: Settings, opts: argparse.Namespace) -> None:
+    """Let --redis and --job win over *settings*; raise ConfigurationError if no Redis
+    is named at all."""
     if opts.redis:
         settings.set("REDIS_URL", opts.redis, priority="cmdline")
     if opts.job is not None:
         settings.set("FRONTIER_JOB", opts.job, priority="cmdline")
-    name: str = opts.spider
     if not inside_project():
         _require_redis(settings)
-        keys = Keys.from_settings(settings, name)
-        options = Options.from_settings(settings)
-        return Target(name, settings, options, keys, _seed_keys(settings, name), None)
-    spider_class = _load_spider(settings, name)
+
+
+def _outside(settings: Settings, name: str) -> Target:
+    return Target(
+        name,
+        settings,
+        Options.from_settings(settings),
+        Keys.from_settings(settings, name),
+        _seed_keys(settings, name),
+        None,
+    )
+
+
+def _inside(settings: Settings, name: str, spider_class: type[Spider]) -> Target:
     crawler = Crawler(spider_class, settings)
     crawler.addons.load_settings(crawler.settings)
     # Nothing of the spider is run; its class says what its requests may call.
@@ -170,11 +201,15 @@ def _require_redis(settings: Settings) -> None:
             )
 
 
-def _load_spider(settings: Settings, name: str) -> type[Spider]:
+def _spider_loader(settings: Settings) -> SpiderLoaderProtocol:
     loader_class = load_object(settings["SPIDER_LOADER_CLASS"])
-    loader = cast(
+    return cast(
         "SpiderLoaderProtocol", loader_class.from_settings(settings.frozencopy())
     )
+
+
+def _load_spider(settings: Settings, name: str) -> type[Spider]:
+    loader = _spider_loader(settings)
     try:
         return loader.load(name)
     except KeyError:
@@ -230,16 +265,58 @@ def frontier_of(target: Target, client: Redis) -> Frontier:
 
 async def unknown_frontier(frontier: Frontier, target: Target) -> ConfigurationError:
     """The error for a spider of which Redis has no frontier; suggests the nearest."""
-    looking = spiders_in_redis(frontier.client, target.settings)
+    settings = target.settings.copy()
+    settings.set("FRONTIER_JOB", "", priority="cmdline")
+    looking = spiders_in_redis(frontier.client, settings)
     try:
         names = await asyncio.wait_for(looking, _SUGGEST_TIMEOUT)
     except (asyncio.TimeoutError, RedisError, OSError):
         names = []
-    name = crawl_name(target.spider, job_from_settings(target.settings))
     return ConfigurationError(
-        f"There is no frontier of a spider {name!r} at"
-        f" {connection.describe(frontier.client)}.{nearest(name, names)}"
+        f"There is no frontier of a spider {target.name!r} at"
+        f" {connection.describe(frontier.client)}.{nearest(target.name, names)}"
     )
+
+
+async def all_targets(client: Redis, settings: Settings) -> list[Target]:
+    """The crawls that have a frontier in Redis; with FRONTIER_JOB only those of it.
+
+    Raises ConfigurationError where they cannot be looked for.
+    """
+    loader = _spider_loader(settings) if inside_project() else None
+    known = loader.list() if loader else []
+    if uses_cluster(settings):
+        # Each server would have to be asked for its part of the names.
+        raise ConfigurationError(
+            "In a Redis Cluster the frontiers cannot be listed. Name the spider."
+            f"{nearest('', known)}"
+        )
+    try:
+        names = await spiders_in_redis(client, settings)
+    except (RedisError, OSError) as e:
+        raise RedisUnavailable(
+            f"Redis does not let us look for frontiers ({type(e).__name__}: {e})."
+            " Name the spider."
+        ) from e
+    given_job = job_from_settings(settings)
+    targets = []
+    for name in names:
+        spider, job = (name, given_job)
+        if not job and name not in known:
+            spider, job = _split_crawl_name(name)
+        own = settings.copy()
+        own.set("FRONTIER_JOB", job, priority="cmdline")
+        if loader and spider in known:
+            targets.append(_inside(own, spider, loader.load(spider)))
+        else:
+            targets.append(_outside(own, spider))
+    return targets
+
+
+def _split_crawl_name(name: str) -> tuple[str, str]:
+    """Spider and job of a name that ``crawl_name`` gave; a job holds no colon."""
+    spider, _, job = name.rpartition(":")
+    return (spider, job) if spider and re.fullmatch(r"[\w.-]+", job) else (name, "")
 
 
 async def spiders_in_redis(client: Redis, settings: Settings) -> list[str]:
@@ -273,6 +350,11 @@ def write(*lines: str) -> None:
     except BrokenPipeError:
         # Python would flush once more at its end, and complain.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def warn(command: str, message: str) -> None:
+    """Print *message* of ``scrapy frontier`` *command* for people, beside the output."""
+    sys.stderr.write(f"scrapy frontier {command}: {message}\n")
 
 
 def write_json(value: dict[str, Any] | list[dict[str, Any]]) -> None:

@@ -11,10 +11,16 @@ from scrapy.commands import ScrapyCommand, ScrapyHelpFormatter
 from scrapy.exceptions import UsageError
 from scrapy.utils.log import configure_logging
 
-from scrapy_dist.commands import base, check
+from scrapy_dist.commands import base, check, pause, status, workers
 from scrapy_dist.exceptions import FrontierError
 
-SUBCOMMANDS: tuple[base.Subcommand, ...] = (check.SUBCOMMAND,)
+SUBCOMMANDS: tuple[base.Subcommand, ...] = (
+    status.SUBCOMMAND,
+    workers.SUBCOMMAND,
+    pause.PAUSE,
+    pause.RESUME,
+    check.SUBCOMMAND,
+)
 
 #: Exit code after Ctrl-C, as shells have it.
 _INTERRUPTED = 130

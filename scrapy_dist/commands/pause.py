@@ -1,0 +1,76 @@
+"""``scrapy frontier pause`` and ``resume``."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+from scrapy_dist import connection
+from scrapy_dist.commands import base
+from scrapy_dist.commands.status import read_known
+
+if TYPE_CHECKING:
+    import argparse
+
+    from scrapy.settings import Settings
+
+_PAUSE = """\
+Let the workers of SPIDER take no more requests and no seeds, within a second, until
+"scrapy frontier resume". They finish what they hold, stay, and keep their sessions;
+nothing is lost. Workers that start meanwhile wait too. It may be said twice.
+
+Exit code: 0 done, 2 not."""
+
+_RESUME = """\
+Let the workers of SPIDER go on after "scrapy frontier pause". It may be said twice.
+
+Exit code: 0 done, 2 not."""
+
+
+async def _run(settings: Settings, opts: argparse.Namespace, *, pause: bool) -> int:
+    target = base.find_target(settings, opts)
+    async with base.open_frontier(target) as frontier:
+        # A name that nobody knows must leave no key behind.
+        await read_known(frontier, target)
+        call = frontier.pause(pause)
+        await frontier.exchange([call])
+        before, alive = call.reply()
+        where = connection.describe(frontier.client)
+    if opts.json:
+        base.write_json(
+            {
+                "spider": target.spider,
+                "job": target.job,
+                "redis": where,
+                "paused": pause,
+                "paused_before": before,
+                "workers_alive": alive,
+            }
+        )
+        return base.OK
+    base.write(_sentence(target.name, alive, pause=pause, before=before))
+    return base.OK
+
+
+def _sentence(name: str, alive: int, *, pause: bool, before: bool) -> str:
+    who = "1 worker" if alive == 1 else f"{alive} workers"
+    if pause:
+        done = "was paused already" if before else "is paused"
+        return f"{name} {done}: {who} finish what they hold and take no more."
+    done = "goes on" if before else "was not paused"
+    return f"{name} {done}: {who}."
+
+
+def _subcommand(name: str, summary: str, description: str) -> base.Subcommand:
+    return base.Subcommand(
+        name=name,
+        summary=summary,
+        description=description,
+        example=f"scrapy frontier {name} myspider",
+        add_options=base.add_common_options,
+        run=partial(_run, pause=name == "pause"),
+    )
+
+
+PAUSE = _subcommand("pause", "let the workers take no more requests", _PAUSE)
+RESUME = _subcommand("resume", "let them go on", _RESUME)

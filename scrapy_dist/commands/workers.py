@@ -1,0 +1,172 @@
+"""``scrapy frontier workers``: who works on a crawl; ``--stop`` asks them to close."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from scrapy_dist.commands import base, text
+from scrapy_dist.commands.status import read_known
+from scrapy_dist.exceptions import ConfigurationError
+from scrapy_dist.frontier import BATCH
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Sequence
+
+    from scrapy.settings import Settings
+
+    from scrapy_dist.frontier import Frontier
+    from scrapy_dist.status import Status, WorkerStatus
+
+#: URLs of one worker that can be asked for.
+_MAX_URLS = 100
+
+_DESCRIPTION = """\
+Show who works on the crawl of SPIDER, since when, and on what: one line a worker, with
+one of the URLs that it holds.
+
+  ALIVE      no: silent for FRONTIER_WORKER_TTL; its leases go to the others
+  SINCE      for how long it has been there     BEAT    time since its last sign of life
+  PAGES/S    over the last minute               LEASED  requests in its hands
+
+With --stop it asks workers to close, by the name that the first column shows, and
+returns at once. They finish what they have begun, give the rest back, and end with the
+reason "stopped"; the crawl goes on with the others, or when somebody starts it again.
+
+Exit code: 0 shown or asked, 2 not."""
+
+_COLUMNS = (
+    *("WORKER", "ALIVE", "SINCE", "BEAT", "PAGES", "PAGES/S", "FAILED", "LEASED"),
+    *("MEMORY", "WORKS ON"),
+)
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    base.add_common_options(parser)
+    parser.add_argument(
+        "--urls",
+        metavar="N",
+        type=_count,
+        default=1,
+        help="show at most N URLs of what each worker holds (default: 1)",
+    )
+    parser.add_argument(
+        "--stop",
+        metavar="HOST:PID",
+        action="append",
+        default=[],
+        help='ask this worker to close, or "all" of them (may be repeated)',
+    )
+
+
+def _count(value: str) -> int:
+    count = int(value)
+    if not 0 <= count <= _MAX_URLS:
+        raise ValueError
+    return count
+
+
+async def run(settings: Settings, opts: argparse.Namespace) -> int:
+    target = base.find_target(settings, opts)
+    async with base.open_frontier(target) as frontier:
+        holds = 0 if opts.stop else opts.urls
+        status = await read_known(frontier, target, holds=holds)
+        if opts.stop:
+            chosen = _choose(status, opts.stop)
+            asked = await _ask_to_stop(frontier, chosen)
+    if opts.stop:
+        _tell_stopped(status, chosen, asked, as_json=opts.json)
+    elif opts.json:
+        told = status.as_json()
+        names = ("spider", "job", "redis", "time", "workers")
+        base.write_json({name: told[name] for name in names})
+    else:
+        base.write(*_lines(status))
+    return base.OK
+
+
+def _choose(status: Status, names: Sequence[str]) -> list[WorkerStatus]:
+    """The workers that *names* mean: ``host:pid``, a number, or all."""
+    if "all" in names:
+        return list(status.workers)
+    known = {worker.worker for worker in status.workers}
+    known |= {worker.number for worker in status.workers}
+    for name in names:
+        if name not in known:
+            who = [worker.worker for worker in status.workers]
+            raise ConfigurationError(
+                f"No worker {name!r} works on {status.spider}.{base.nearest(name, who)}"
+            )
+    return [w for w in status.workers if w.worker in names or w.number in names]
+
+
+async def _ask_to_stop(frontier: Frontier, workers: Sequence[WorkerStatus]) -> int:
+    """How many were asked: those that were still there."""
+    asked = 0
+    for i in range(0, len(workers), BATCH):
+        call = frontier.stop([worker.number for worker in workers[i : i + BATCH]])
+        await frontier.exchange([call])
+        asked += call.reply()
+    return asked
+
+
+def _tell_stopped(
+    status: Status, chosen: Sequence[WorkerStatus], asked: int, *, as_json: bool
+) -> None:
+    if as_json:
+        told = status.as_json()
+        told = {name: told[name] for name in ("spider", "job", "redis")}
+        names = [worker.worker for worker in chosen]
+        base.write_json({**told, "asked": asked, "workers": names})
+        return
+    if not chosen:
+        base.write(f"Nobody works on {status.spider}.")
+        return
+    what = "1 worker" if asked == 1 else f"{asked} workers"
+    base.write(f"Asked {what} of {status.spider} to close.")
+    silent = sum(not worker.alive for worker in chosen)
+    if silent:
+        base.write(f"{silent} of them were silent, and may not be there any more.")
+
+
+def _lines(status: Status) -> list[str]:
+    if not status.workers:
+        return [f"Nobody works on {status.spider}."]
+    rows = [
+        (
+            text.clean(worker.worker),
+            _state(worker),
+            text.age(_seconds_since(status, worker)),
+            text.age(worker.silent_for),
+            str(worker.pages),
+            text.rate(worker.pages_per_second),
+            str(worker.failed),
+            str(worker.leased),
+            text.memory(worker.memory),
+            " ".join(map(text.clean, worker.holds)) or text.UNKNOWN,
+        )
+        for worker in status.workers
+    ]
+    return text.table(_COLUMNS, rows, left=("WORKER", "ALIVE", "WORKS ON"))
+
+
+def _state(worker: WorkerStatus) -> str:
+    if not worker.alive:
+        return "no"
+    return "stopping" if worker.stopping else "yes"
+
+
+def _seconds_since(status: Status, worker: WorkerStatus) -> float | None:
+    if worker.since is None:
+        return None
+    return max(0.0, (status.time - worker.since).total_seconds())
+
+
+SUBCOMMAND = base.Subcommand(
+    name="workers",
+    summary="who works, and on what; --stop asks them to close",
+    description=_DESCRIPTION,
+    example="scrapy frontier workers myspider --stop web1:4711",
+    add_options=add_options,
+    run=run,
+)
