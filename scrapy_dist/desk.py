@@ -360,6 +360,12 @@ class Desk:
             for fingerprint, _, records in self._claiming
         ]
 
+    def claim_again(self) -> None:
+        """Nothing was done for the claims taken last."""
+        self._unclaimed = self._claiming + self._unclaimed
+        self._claiming = []
+        self.exchange.flush_soon()
+
     def claimed(self, verdicts: Sequence[bool]) -> None:
         """The verdicts on the claims taken last; none: no reply came."""
         claims, self._claiming = self._claiming, []

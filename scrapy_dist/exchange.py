@@ -23,6 +23,7 @@ from scrapy_dist.frontier import (
     FULL,
     GONE,
     REPEATED,
+    RESHAPED,
     Beat,
     Call,
     CommitReply,
@@ -260,7 +261,9 @@ class Exchange:
         hungry = take and self._refused is None
         want = desk.wanted() if hungry else 0
         seeds = desk.seeds_wanted() if hungry else 0
-        calls: list[Call[Any]] = [call for _, call in commits]
+        grow = self._frontier.grow()
+        calls: list[Call[Any]] = [] if grow is None else [grow]
+        calls += [call for _, call in commits]
 
         def add(call: Call[T]) -> Call[T]:
             calls.append(call)
@@ -295,6 +298,8 @@ class Exchange:
         try:
             await self._frontier.exchange(calls)
             verdicts = [] if claim is None else claim.reply()
+            if grow is not None:
+                grow.reply()
         except (RedisUnavailable, ResponseError):
             desk.claimed([])
             raise
@@ -309,7 +314,10 @@ class Exchange:
         if facts:
             self._facts_at = started
 
-        desk.claimed(verdicts)
+        if verdicts is None:
+            desk.claim_again()
+        else:
+            desk.claimed(verdicts)
         if release is not None:
             release.reply()
             del self.releases[: len(releases)]
@@ -341,6 +349,8 @@ class Exchange:
             if reply.outcome == FULL:
                 self._wait_for_memory()
                 break  # the commits behind it found it missing
+            if reply.outcome == RESHAPED:
+                break  # to be sent again, and the commits behind it too
             if reply.outcome not in (APPLIED, REPEATED):
                 self._rollback(
                     "Redis does not know this worker any more"

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from redis.exceptions import NoScriptError, RedisError, ResponseError
 
+from scrapy_dist.buckets import SPLITS, Shape
 from scrapy_dist.exceptions import ConfigurationError, RedisUnavailable
 from scrapy_dist.keys import SETTINGS, Keys
 
@@ -35,6 +36,7 @@ __all__ = [
     "GONE",
     "PART",
     "REPEATED",
+    "RESHAPED",
     "Beat",
     "Call",
     "Commit",
@@ -54,9 +56,13 @@ T = TypeVar("T")
 #: Requests, items, acks or leases in one script call at the most; DESIGN, section 4.
 BATCH = 100
 
-#: Outcomes of a commit: stored now, stored by an earlier try, Redis is full, unknown
-#: worker, and an earlier commit of this worker is missing (Redis was rolled back).
-APPLIED, REPEATED, FULL, GONE, GAP = 1, 2, 3, 0, -1
+#: Outcomes of a commit: stored now, stored by an earlier try, Redis is full, to be sent
+#: again for other buckets, unknown worker, and an earlier commit of this worker is missing
+#: (Redis was rolled back).
+APPLIED, REPEATED, FULL, RESHAPED, GONE, GAP = 1, 2, 3, 4, 0, -1
+
+#: Keys that are deleted in one command.
+_SWEEP = 500
 
 #: Verdicts on a page: acknowledged; the same, and it produced nothing; not finished.
 #: Any other text is the reason of a dead letter.
@@ -236,9 +242,12 @@ class Frontier:
         failed_limit: int,
         newest_first: bool = False,
         seed_keys: Sequence[str] = (),
+        compact: bool = False,
     ) -> None:
         self.client = client
         self.keys = keys
+        #: The buckets of fingerprints; None: they are in one set.
+        self.shape = Shape(keys.dupefilter) if compact else None
         self.worker = str(1 + secrets.randbits(52) % (2**52 - 1))
         self.name = ""
         self.seed_keys = tuple(seed_keys)
@@ -323,8 +332,15 @@ class Frontier:
         leases: list[str] = []
         requests: list[str | bytes | float] = []
         items: list[str | bytes | int] = []
+        buckets: list[str] = []
+        bucket_keys: list[str] = []
         for request in commit.requests:
             requests += (request.fingerprint, request.score, request.payload)
+            if self.shape is not None and request.fingerprint:
+                fingerprint = request.fingerprint.removeprefix(START)
+                number = self.shape.number(fingerprint)
+                buckets.append(f"{fingerprint} {number}")
+                bucket_keys += self.shape.keys(number)
         groups = [(0, commit.items)]
         for n, page in enumerate(commit.pages, 1):
             leases += (page.id, page.verdict)
@@ -346,29 +362,87 @@ class Frontier:
             len(leases) // 2,
             len(requests) // 3,
             len(items) // 3,
+            "" if self.shape is None else self.shape.epoch,
+            0 if self.shape is None else self.shape.level,
+            len(at),
             *leases,
             *requests,
             *items,
+            *buckets,
         )
+        return Call("commit", [*keys, *bucket_keys], args, self._parse_commit)
+
+    def _parse_commit(self, raw: list[Any]) -> CommitReply:
+        outcome = raw[0]
+        if outcome == RESHAPED:
+            self._reshape(raw[1:4])
+            return CommitReply(outcome, 0, [])
+        if self.shape is not None and outcome == APPLIED and raw[2]:
+            self._reshape([self.shape.epoch, *raw[2:4]])
+        return CommitReply(outcome, raw[1], raw[4:])
+
+    def _reshape(self, raw: Sequence[Any]) -> None:
+        """Take in epoch, buckets and fingerprints, as scripts reply them."""
+        epoch, buckets, count = raw
+        epoch = epoch.decode() if isinstance(epoch, bytes) else epoch
+        self.shape = Shape(self.keys.dupefilter, epoch or "-", max(1, buckets), count)
+
+    def grow(self) -> Call[None] | None:
+        """Split buckets of fingerprints, if they hold too many."""
+        shape = self.shape
+        if shape is None or not shape.is_crowded:
+            return None
         return Call(
-            "commit", keys, args, lambda raw: CommitReply(raw[0], raw[1], raw[2:])
+            "grow",
+            (shape.key, *shape.next()),
+            (shape.epoch, shape.buckets, shape.load, SPLITS),
+            self._reshape,
         )
 
-    def claim(self, claims: Sequence[tuple[str, Sequence[str]]]) -> Call[list[bool]]:
+    async def sweep(self) -> int:
+        """Delete the buckets of cleared crawls, some at a time; how many there were."""
+        swept = 0
+        for name, value in (await self._retired()).items():
+            shape = Shape(self.keys.dupefilter, name.decode().removeprefix("old:"))
+            last = int(value)
+            for first in range(0, last, _SWEEP):
+                numbers = range(first, min(first + _SWEEP, last))
+                await self.client.unlink(*map(shape.name, numbers))
+            await self.client.hdel(shape.key, name.decode())
+            swept += last
+        return swept
+
+    async def _retired(self) -> dict[bytes, bytes]:
+        key = self.keys.dupefilter
+        if await self.client.type(key) != b"hash":
+            return {}
+        found: dict[Any, Any] = await self.client.hgetall(key)
+        return {k: v for k, v in found.items() if k.startswith(b"old:")}
+
+    def claim(
+        self, claims: Sequence[tuple[str, Sequence[str]]]
+    ) -> Call[list[bool] | None]:
         """Filter requests that stay in this worker: (fingerprint, order ids of leases).
 
-        The reply tells of each whether to crawl it.
+        The reply tells of each whether to crawl it; None: ask again, for other buckets.
         """
-        k = self.keys
+        k, shape = self.keys, self.shape
+        keys = [k.dupefilter, k.leased, k.started, k.leases]
         args: list[str | int] = [self.worker]
+        args += ("", 0) if shape is None else (shape.epoch, shape.level)
         for fingerprint, leases in claims:
-            args += (fingerprint, len(leases), *leases)
-        return Call(
-            "claim",
-            (k.dupefilter, k.leased, k.started, k.leases),
-            args,
-            lambda raw: [bool(new) for new in raw],
-        )
+            number = 0
+            if shape is not None:
+                number = shape.number(fingerprint.removeprefix(START))
+                keys += shape.keys(number)
+            args += (fingerprint, number, len(leases), *leases)
+        return Call("claim", keys, args, self._parse_claim)
+
+    def _parse_claim(self, raw: list[Any]) -> list[bool] | None:
+        if raw[:1] == [-1]:
+            self._reshape(raw[1:4])
+            return None
+        return [bool(new) for new in raw]
 
     def release(self, ids: Sequence[str]) -> Call[int]:
         """Give leases (at most BATCH) back undone."""
@@ -553,14 +627,18 @@ class Frontier:
         expected = [
             (getattr(self.keys, name), setting, TYPES[name])
             for name, setting in SETTINGS
+            if name != "dupefilter"
         ]
         try:
             async with self.client.pipeline(transaction=False) as pipeline:
+                pipeline.type(self.keys.dupefilter)
                 for key in [*(key for key, _, _ in expected), *self.seed_keys]:
                     pipeline.type(key)
-                found = [kind.decode() for kind in await pipeline.execute()]
+                kinds = [kind.decode() for kind in await pipeline.execute()]
         except (RedisError, OSError) as e:
             raise RedisUnavailable(f"{type(e).__name__}: {e}") from e
+        self._check_fingerprints(kinds[0])
+        found = kinds[1:]
         for (key, setting, kind), type_ in zip(expected, found, strict=False):
             if type_ not in ("none", kind):
                 raise ConfigurationError(
@@ -575,6 +653,25 @@ class Frontier:
                     " a set or a sorted set. Delete the key, or name another one in"
                     " redis_key or REDIS_START_URLS_KEY."
                 )
+
+    def _check_fingerprints(self, kind: str) -> None:
+        compact = self.shape is not None
+        if kind in ("none", "hash" if compact else "set"):
+            return
+        key, other = self.keys.dupefilter, "RFPDupeFilter"
+        if kind == "hash" and not compact:
+            other = "CompactDupeFilter"
+        elif kind != "set":
+            raise ConfigurationError(
+                f"The key {key!r} in Redis is a {kind}; the frontier needs a set."
+                " Something else uses this name: delete or rename the key, or set"
+                " SCHEDULER_DUPEFILTER_KEY to another one."
+            )
+        raise ConfigurationError(
+            f"The key {key!r} in Redis holds fingerprints of {other}. Set DUPEFILTER_CLASS"
+            f' to "scrapy_dist.dupefilter.{other}" to go on with that crawl, or clear it:'
+            " scrapy frontier clear."
+        )
 
     def _all_keys(self) -> tuple[str, ...]:
         k = self.keys
@@ -605,6 +702,7 @@ _SCRIPTS = (
     "commit",
     "count",
     "drained",
+    "grow",
     "lease",
     "leave",
     "pause",

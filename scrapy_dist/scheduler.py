@@ -19,8 +19,9 @@ from scrapy.utils.misc import build_from_crawler, load_object
 from twisted.internet.defer import Deferred
 
 from scrapy_dist import connection, engine
+from scrapy_dist.buckets import compact
 from scrapy_dist.desk import Desk
-from scrapy_dist.dupefilter import RFPDupeFilter
+from scrapy_dist.dupefilter import CompactDupeFilter, RFPDupeFilter
 from scrapy_dist.exceptions import FrontierError, RedisUnavailable, Unserializable
 from scrapy_dist.exchange import Exchange
 from scrapy_dist.frontier import MARKS, START, Drained, Frontier, NewRequest
@@ -76,6 +77,7 @@ class Scheduler(BaseScheduler):
         self.df: BaseDupeFilter = build_from_crawler(
             load_object(crawler.settings["DUPEFILTER_CLASS"]), crawler
         )
+        self._compact = isinstance(self.df, CompactDupeFilter)
         self.stats = crawler.stats
         self._score = self.options.discipline.score
         self._fingerprint_of = self._choose_fingerprint()
@@ -109,6 +111,8 @@ class Scheduler(BaseScheduler):
     def _filter_by(self, request: Request) -> str:
         """The fingerprint of *request*, clear of the marks of ``frontier.Commit``."""
         fingerprint: str = self._fingerprint_of(request)
+        if self._compact:
+            return compact(fingerprint)
         if fingerprint[:1] in MARKS:
             return sha1(fingerprint.encode(), usedforsecurity=False).hexdigest()
         return fingerprint
@@ -150,6 +154,7 @@ class Scheduler(BaseScheduler):
                 failed_limit=options.failed_limit,
                 newest_first=options.discipline.newest_first,
                 seed_keys=getattr(spider, "seed_keys", ()),
+                compact=self._compact,
             )
             await self.frontier.check_types()
             self._make_desk(codec)

@@ -4,31 +4,53 @@
 -- finds the fingerprint seen but claimed by the lease, and may follow it once more. A
 -- worker that has lost such a lease, and may not know it yet, marks nothing as seen.
 --
--- KEYS  1 dupefilter (set)  2 leased (hash)  3 started (set)  4 leases (zset)
--- ARGV  1 worker number, then for each request: fingerprint ('!…' = a start request),
+-- KEYS  1 dupefilter (set, or hash: see buckets.py)  2 leased (hash)  3 started (set)
+--       4 leases (zset), then for each request the bucket of its fingerprint, and the
+--       bucket that this one is to be split from (set)
+-- ARGV  1 worker number  2 epoch of the buckets ('': dupefilter is a set)  3 their level,
+--       then for each request: fingerprint ('!…' = a start request), number of its bucket,
 --       number of its leases, their order ids
--- Reply for each request 1 (crawl it) or 0 (a duplicate)
+-- Reply for each request 1 (crawl it) or 0 (a duplicate); or -1 if the buckets are
+--       others, then epoch, buckets and fingerprints in them
 -- Cost  O(ARGV)
-redis.call('SCARD', KEYS[1])
+local compact = ARGV[2] ~= ''
+redis.call(compact and 'HLEN' or 'SCARD', KEYS[1])
 redis.call('HLEN', KEYS[2])
 redis.call('SCARD', KEYS[3])
 redis.call('ZCARD', KEYS[4])
 redis.call('HDEL', KEYS[2], '') -- runs above maxmemory too: a page waits for it
-local reply, at = {}, 2
-while at < #ARGV do
-  local set, fingerprint, leases = KEYS[1], ARGV[at], tonumber(ARGV[at + 1])
-  if fingerprint:byte(1) == 33 then -- '!'
-    set, fingerprint = KEYS[3], fingerprint:sub(2)
+local shape, level = {}, tonumber(ARGV[3])
+if compact then
+  shape = redis.call('HMGET', KEYS[1], 'epoch', 'buckets', 'count')
+  if not shape[1] then
+    local now = redis.call('TIME')
+    shape = {string.format('%.0f', now[1] * 1000 + math.floor(now[2] / 1000)), '1', '0'}
+    redis.call('HSET', KEYS[1], 'epoch', shape[1], 'buckets', 1, 'count', 0)
   end
-  local claim = redis.sha1hex(fingerprint):sub(1, 16)
-  local seen = redis.call('SISMEMBER', set, fingerprint) == 1
+  local buckets = tonumber(shape[2])
+  if shape[1] ~= ARGV[2] or buckets < level or buckets >= 2 * level then
+    return {-1, shape[1], buckets, tonumber(shape[3])}
+  end
+end
+local reply, at, at_key = {}, 4, 5
+while at < #ARGV do
+  local fingerprint, leases = ARGV[at], tonumber(ARGV[at + 2])
+  local is_start = fingerprint:byte(1) == 33 -- '!'
+  local plain = is_start and fingerprint:sub(2) or fingerprint
+  local set = KEYS[is_start and 3 or 1]
+  if compact and not is_start then
+    local is_split = tonumber(ARGV[at + 1]) < tonumber(shape[2])
+    set = KEYS[is_split and at_key or at_key + 1]
+  end
+  local claim = redis.sha1hex(plain):sub(1, 16)
+  local seen = redis.call('SISMEMBER', set, plain) == 1
   local open = not seen
   local ours = true
-  for i = at + 2, at + 1 + leases do
+  for i = at + 3, at + 2 + leases do
     local owner = redis.call('ZSCORE', KEYS[4], ARGV[i])
     ours = ours and owner and tonumber(owner) == tonumber(ARGV[1])
   end
-  for i = at + 2, ours and at + 1 + leases or 0 do
+  for i = at + 3, ours and at + 2 + leases or 0 do
     local entry = redis.call('HGET', KEYS[2], ARGV[i])
     if entry then
       local head, claims, rest = entry:match('^(%S+ %d+ )(%S+)()')
@@ -40,9 +62,12 @@ while at < #ARGV do
     end
   end
   if ours and not seen then
-    redis.call('SADD', set, fingerprint)
+    redis.call('SADD', set, plain)
+    if compact and not is_start then
+      redis.call('HINCRBY', KEYS[1], 'count', 1)
+    end
   end
   reply[#reply + 1] = (open or not ours) and 1 or 0
-  at = at + 2 + leases
+  at, at_key = at + 3 + leases, at_key + 2
 end
 return reply

@@ -1,30 +1,35 @@
 -- Store what a worker produced, then acknowledge what it has finished.
 --
--- KEYS  1 requests (zset)  2 dupefilter (set)  3 leases (zset)  4 leased (hash)
---       5 workers (zset)  6 state (hash)  7 started (set)  8 failed (stream)
---       9… keys of items (list)
+-- KEYS  1 requests (zset)  2 dupefilter (set, or hash: see buckets.py)  3 leases (zset)
+--       4 leased (hash)  5 workers (zset)  6 state (hash)  7 started (set)
+--       8 failed (stream)  9… keys of items (list), then for each fingerprint of the
+--       requests its bucket, and the bucket that this one is to be split from (set)
 -- ARGV  1 worker number  2 number of this commit  3 '1': newest first (LIFO)
---       4 worker for people  5 most dead letters kept  6 leases  7 requests  8 items, then
+--       4 worker for people  5 most dead letters kept  6 leases  7 requests  8 items
+--       9 epoch of the buckets ('': dupefilter is a set)  10 their level
+--       11 keys of items, then
 --       leases: order id, verdict ('+' ack; '=' ack of a page that produced nothing;
 --       '-' none yet, its lease is only asked for; else the reason of a dead letter)
 --       requests: fingerprint ('' = do not filter; '!…' = a start request, to be taken
 --       once per crawl; '#n' = do not filter, part of lease n), score, payload
 --       items: index of their key in KEYS, lease that they are part of (0: none), data
+--       buckets: fingerprint, space, number of its bucket
 --       What is part of a lease is stored only if the lease is still this worker's.
 -- Reply outcome (1 done, 2 was done before, 3 Redis is full: only '=' were acknowledged,
---       0 unknown worker, -1 an earlier commit is missing), leases that were not this
---       worker's, positions of filtered requests
+--       4 the buckets are others: epoch, buckets and fingerprints follow, 0 unknown
+--       worker, -1 an earlier commit is missing), leases that were not this worker's,
+--       buckets and fingerprints in them (0 for a set), positions of filtered requests
 -- Cost  O(requests * log(pending) + items + leases * log(leases))
 local worker, number = ARGV[1], tonumber(ARGV[2])
 local leases, requests, items = tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8])
 for _, key in ipairs({KEYS[1], KEYS[3]}) do
   redis.call('ZCARD', key)
 end
-redis.call('SCARD', KEYS[2])
+redis.call(ARGV[9] == '' and 'SCARD' or 'HLEN', KEYS[2])
 redis.call('HLEN', KEYS[4])
 redis.call('SCARD', KEYS[7])
 redis.call('XLEN', KEYS[8])
-for i = 9, #KEYS do
+for i = 9, 8 + ARGV[11] do
   redis.call('LLEN', KEYS[i])
 end
 if not redis.call('ZSCORE', KEYS[5], worker) then
@@ -43,7 +48,7 @@ local ours, lost = {}, 0
 if leases > 0 then
   local ids = {}
   for i = 1, leases do
-    ids[i] = ARGV[7 + 2 * i]
+    ids[i] = ARGV[10 + 2 * i]
   end
   local owners = redis.call('ZMSCORE', KEYS[3], unpack(ids))
   for i = 1, leases do
@@ -52,7 +57,7 @@ if leases > 0 then
   end
 end
 
-local reply, at = {1, lost}, 6 + 2 * leases
+local reply, at = {1, lost, 0, 0}, 9 + 2 * leases
 local fingerprints, seen, started = {}, {}, {}
 for i = 1, requests do
   local fingerprint = ARGV[at + 3 * i]
@@ -63,10 +68,36 @@ for i = 1, requests do
     fingerprints[#fingerprints + 1] = fingerprint
   end
 end
-if #fingerprints > 0 then
+local buckets, places, bucket_of = 0, at + 3 * (requests + items), {}
+if #fingerprints > 0 and ARGV[9] == '' then
   local known = redis.call('SMISMEMBER', KEYS[2], unpack(fingerprints))
   for i, fingerprint in ipairs(fingerprints) do
     seen[fingerprint] = known[i] == 1
+  end
+elseif ARGV[9] ~= '' then
+  -- CompactDupeFilter, see buckets.py: a bucket that is not split yet stands for two.
+  local shape = redis.call('HMGET', KEYS[2], 'epoch', 'buckets', 'count')
+  buckets = tonumber(shape[2] or 0)
+  reply[3], reply[4] = buckets, tonumber(shape[3] or 0)
+  local level = tonumber(ARGV[10])
+  if ARGV[places + 3] then
+    if not shape[1] then
+      redis.call('HDEL', KEYS[6], '') -- a new set is small: above maxmemory too
+      shape[1], buckets = string.format('%.0f', now), 1
+      redis.call('HSET', KEYS[2], 'epoch', shape[1], 'buckets', 1, 'count', 0)
+    end
+    if shape[1] ~= ARGV[9] or buckets < level or buckets >= 2 * level then
+      return {4, shape[1], buckets, tonumber(shape[3] or 0)}
+    end
+  end
+  for i = places + 3, #ARGV do
+    local fingerprint, bucket = ARGV[i]:match('^(%S+) (%d+)$')
+    local at_key = 9 + ARGV[11] + 2 * (i - places - 3)
+    local key = KEYS[tonumber(bucket) < buckets and at_key or at_key + 1]
+    bucket_of[fingerprint] = key
+    if seen[fingerprint] == nil then
+      seen[fingerprint] = redis.call('SISMEMBER', key, fingerprint) == 1
+    end
   end
 end
 local fresh, members, new = {}, {}, {}
@@ -96,7 +127,7 @@ end
 local function finish(verdicts)
   local done = {}
   for i = 1, leases do
-    local id, verdict = ARGV[7 + 2 * i], ARGV[8 + 2 * i]
+    local id, verdict = ARGV[10 + 2 * i], ARGV[11 + 2 * i]
     if ours[i] and verdict ~= '-' and (not verdicts or verdict == verdicts) then
       done[#done + 1] = id
       local entry = verdict ~= '+' and verdict ~= '=' and redis.call('HGET', KEYS[4], id)
@@ -145,8 +176,14 @@ end
 if #members > 0 then
   redis.call('ZADD', KEYS[1], unpack(members))
 end
-if #new > 0 then
+if #new > 0 and ARGV[9] == '' then
   redis.call('SADD', KEYS[2], unpack(new))
+elseif #new > 0 then
+  local added = 0
+  for _, fingerprint in ipairs(new) do
+    added = added + redis.call('SADD', bucket_of[fingerprint], fingerprint)
+  end
+  reply[4] = redis.call('HINCRBY', KEYS[2], 'count', added)
 end
 if #started > 0 then
   redis.call('SADD', KEYS[7], unpack(started))

@@ -1,7 +1,7 @@
 -- A worker joins the frontier, or joins again after it was declared dead.
 --
 -- KEYS  1 workers (zset)  2 state (hash)  3 requests (zset)  4 suspects (zset)
---       5 leases (zset)  6 leased (hash)  7 dupefilter (set)  8 stats (hash)
+--       5 leases (zset)  6 leased (hash)  7 dupefilter (set or hash)  8 stats (hash)
 --       9 started (set)  10 control (hash)
 -- ARGV  1 worker number  2 facts for people  3 number of the last commit
 --       4 ms of silence after which another worker is not counted as present
@@ -14,7 +14,9 @@ now = now[1] * 1000 + math.floor(now[2] / 1000)
 local left = redis.call('ZCARD', KEYS[3]) + redis.call('ZCARD', KEYS[4])
   + redis.call('ZCARD', KEYS[5])
 redis.call('HLEN', KEYS[6])
-redis.call('SCARD', KEYS[7])
+local compact = redis.call('TYPE', KEYS[7])
+compact = (compact.ok or compact) == 'hash'
+redis.call(compact and 'HLEN' or 'SCARD', KEYS[7])
 redis.call('HLEN', KEYS[8])
 redis.call('SCARD', KEYS[9])
 redis.call('HLEN', KEYS[10])
@@ -24,13 +26,27 @@ if redis.call('ZSCORE', KEYS[1], ARGV[1]) then
 end
 -- A finished crawl that nobody could clear: its last worker was killed, not closed.
 local finished = left == 0 and redis.call('HGET', KEYS[2], 'finished')
+-- Buckets of fingerprints may be millions of keys: their name is noted, and they are
+-- deleted some at a time (see Frontier.sweep).
+local function retire_buckets()
+  if not compact then
+    redis.call('UNLINK', KEYS[7])
+    return
+  end
+  local shape = redis.call('HMGET', KEYS[7], 'epoch', 'buckets')
+  if shape[1] then
+    redis.call('HSET', KEYS[7], 'old:' .. shape[1], shape[2])
+    redis.call('HDEL', KEYS[7], 'epoch', 'buckets', 'count')
+  end
+end
 local outcome = 0
 redis.call('HDEL', KEYS[2], '') -- runs above maxmemory too: more workers drain it sooner
 if others > 0 then
   outcome = ARGV[5] == '1' and 2 or 0
 elseif ARGV[5] == '1' or (finished and ARGV[7] ~= '1') then
-  redis.call('UNLINK', KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7],
-    KEYS[8], KEYS[9], KEYS[10])
+  retire_buckets()
+  redis.call('UNLINK', KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[8],
+    KEYS[9], KEYS[10])
   outcome = 1
 elseif finished then
   -- A new crawl on kept fingerprints: its start requests are taken once more.

@@ -9,10 +9,11 @@ import redis.asyncio
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import run_state_machine_as_test
 
+from scrapy_dist.buckets import Shape
 from tests.support.frontier_machine import FrontierMachine
 
 PLAYS = settings(
-    max_examples=100,
+    max_examples=60,
     stateful_step_count=25,
     deadline=None,
     suppress_health_check=list(HealthCheck),
@@ -24,8 +25,13 @@ def url(redis_server):
     return redis_server.url
 
 
-def test_invariants_hold_on_a_real_redis(url):
+@pytest.mark.parametrize("compact", [False, True])
+def test_invariants_hold_on_a_real_redis(url, compact, monkeypatch):
+    monkeypatch.setattr(Shape, "load", 2)
+
     class RealRedisMachine(FrontierMachine):
+        is_compact = compact
+
         def make_clients(self) -> tuple[Any, Any]:
             return (
                 redis.asyncio.Redis.from_url(url, protocol=2),

@@ -24,9 +24,10 @@ from hypothesis.stateful import (
     rule,
 )
 
+from scrapy_dist.buckets import Shape, compact
 from scrapy_dist.connection import close_client
 from scrapy_dist.exceptions import RedisUnavailable
-from scrapy_dist.frontier import APPLIED, GAP, GONE, PART, REPEATED
+from scrapy_dist.frontier import APPLIED, GAP, GONE, PART, REPEATED, RESHAPED
 from tests.support.frontiers import KEYS, SEED_KEYS, dump, pass_time, restore
 from tests.support.light_worker import LightWorker, Yield, score
 
@@ -134,6 +135,25 @@ class Entry:
     claims: bytes
 
 
+def fingerprints(client: Any) -> list[str]:
+    """What is seen, from the set or from its buckets."""
+    key = KEYS.dupefilter
+    if client.type(key) != b"hash":
+        return [each.decode() for each in client.smembers(key)]
+    facts = client.hgetall(key)
+    if b"epoch" not in facts:
+        return []
+    shape = Shape(key, facts[b"epoch"].decode(), int(facts[b"buckets"]))
+    found = []
+    for number in range(shape.buckets):
+        name = shape.name(number)
+        members = [each.decode() for each in client.smembers(name)]
+        assert all(shape.place(each) == name for each in members)
+        found += members
+    assert len(found) == int(facts[b"count"])
+    return found
+
+
 class Look:
     """All of the frontier at one moment."""
 
@@ -143,7 +163,6 @@ class Look:
         pipeline.zrange(KEYS.suspects, 0, -1, withscores=True)
         pipeline.hgetall(KEYS.leased)
         pipeline.zrange(KEYS.leases, 0, -1, withscores=True)
-        pipeline.smembers(KEYS.dupefilter)
         pipeline.lrange(KEYS.items, 0, -1)
         pipeline.xrange(KEYS.failed)
         pipeline.lrange(SEED_KEYS[0], 0, -1)
@@ -154,7 +173,6 @@ class Look:
             suspects,
             leased,
             leases,
-            seen,
             items,
             failed,
             seeds,
@@ -164,7 +182,7 @@ class Look:
         self.order = [member[:16] for member, _ in pending]
         self.suspects = [member[:16] for member, _ in suspects]
         self.owners = {id_: int(owner) for id_, owner in leases}
-        self.seen = {fingerprint.decode() for fingerprint in seen}
+        self.seen = set(fingerprints(client))
         self.items = Counter(items)
         self.letters = [
             (fields[b"payload"].decode(), fields[b"reason"], int(fields[b"deliveries"]))
@@ -207,6 +225,8 @@ class FrontierMachine(RuleBasedStateMachine):
 
     #: Whether Redis can do claims: fakeredis has no ``redis.sha1hex``.
     has_claims = True
+    #: Whether fingerprints are in buckets of integers.
+    is_compact = False
 
     def __init__(self) -> None:
         super().__init__()
@@ -217,6 +237,8 @@ class FrontierMachine(RuleBasedStateMachine):
         self.workers: list[LightWorker] = []
         self.world = World()
         self.pushed = self.joined = 0
+        #: Pages by their fingerprints of 64 bits.
+        self.names: dict[str, str] = {}
 
     def make_clients(self) -> tuple[Any, Any]:
         """A client for the workers and a blocking one to look with, of one Redis."""
@@ -226,7 +248,10 @@ class FrontierMachine(RuleBasedStateMachine):
         return self.loop.run_until_complete(coroutine)
 
     def site(self, name: str) -> Yield:
-        return site(name, kept=self.has_claims)
+        result = site(name, kept=self.has_claims)
+        for each in (START, name, *result.filtered, *result.kept):
+            self.names[compact(f"fp-{each}")] = f"fp-{each}"
+        return result
 
     def pick(self, at: int) -> LightWorker:
         return self.workers[at % len(self.workers)]
@@ -241,6 +266,7 @@ class FrontierMachine(RuleBasedStateMachine):
             ttl=TTL,
             max_deliveries=MAX_DELIVERIES,
             failed_limit=10_000,
+            compact=self.is_compact,
         )
         # Not at random, so that a play can be repeated.
         self.joined += 1
@@ -383,7 +409,9 @@ class FrontierMachine(RuleBasedStateMachine):
     ) -> None:
         reply = call.reply()
         number, stored = int(call.args[1]), before.commits.get(worker.frontier.worker)
-        if stored is None:
+        if reply.outcome == RESHAPED:
+            assert worker.frontier.shape is not None
+        elif stored is None:
             assert reply.outcome == GONE
         elif number <= stored:
             assert reply.outcome == REPEATED
@@ -395,7 +423,7 @@ class FrontierMachine(RuleBasedStateMachine):
             assert vars(before) == vars(after)
             return
         leases = int(call.args[5])
-        pairs = call.args[8 : 8 + 2 * leases]
+        pairs = call.args[11 : 11 + 2 * leases]
         mine = before.leased_by(worker)
         strange = 0
         for id_, verdict in zip(pairs[::2], pairs[1::2], strict=True):
@@ -414,8 +442,10 @@ class FrontierMachine(RuleBasedStateMachine):
     ) -> None:
         for id_ in before.owners.keys() - after.owners.keys():
             name = before.by_id[id_].name
-            self.world.deaths[name] += 1
-            if self.world.deaths[name] >= MAX_DELIVERIES:
+            # What comes twice has several ids, and each dies its own deaths.
+            key = id_.decode() if comes_again(name) else name
+            self.world.deaths[key] += 1
+            if self.world.deaths[key] >= MAX_DELIVERIES:
                 self.world.killed.add(name)
 
     def after_lease(
@@ -449,7 +479,8 @@ class FrontierMachine(RuleBasedStateMachine):
         self.everything_is_in_one_place(look, done)
         for entry in look.entries:
             assert entry.score == score(entry.name), entry
-            assert entry.deaths == world.deaths[entry.name], entry
+            key = entry.id.decode() if comes_again(entry.name) else entry.name
+            assert entry.deaths == world.deaths[key], entry
         self.what_was_acknowledged_is_stored(look, done)
         self.what_was_seen_can_be_found(look, done)
 
@@ -469,7 +500,9 @@ class FrontierMachine(RuleBasedStateMachine):
                 if killed
                 else b"it raised"
             )
-            assert deliveries == self.world.deaths[name] + (not killed)
+            assert deliveries == (
+                MAX_DELIVERIES if killed else self.world.deaths[name] + 1
+            )
         known = places.keys() | look.waiting
         assert self.world.seeds <= known, "a seed is lost"
 
@@ -501,7 +534,7 @@ class FrontierMachine(RuleBasedStateMachine):
         """A fingerprint without its request would be a page that nobody crawls."""
         known = {entry.name for entry in look.entries} | done | self.world.killed
         for fingerprint in look.seen:
-            name = fingerprint.removeprefix("fp-")
+            name = self.names.get(fingerprint, fingerprint).removeprefix("fp-")
             if not name.endswith(".k"):
                 assert name in known, name
                 continue
@@ -540,6 +573,7 @@ class FrontierMachine(RuleBasedStateMachine):
         assert honest.is_idle
         self.everything_was_crawled()
         assert self.run(honest.leave(finished=True))
+        self.run(honest.frontier.sweep())
         kept = {KEYS.items.encode(), KEYS.failed.encode()}
         assert set(self.redis.keys("*")) <= kept
 

@@ -11,12 +11,14 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from scrapy_dist.buckets import compact
 from scrapy_dist.exceptions import RedisUnavailable
 from scrapy_dist.frontier import (
     APPLIED,
     BATCH,
     FULL,
     REPEATED,
+    RESHAPED,
     SEED,
     Call,
     Frontier,
@@ -107,7 +109,7 @@ class LightWorker:
 
     def start(self, name: str) -> None:
         """Yield the start request *name*; every worker does."""
-        self._send(name, f"!fp-{name}")
+        self._send(name, f"!{self.fingerprint(name)}")
 
     def take(self) -> Task | None:
         """Begin with the next page."""
@@ -124,7 +126,7 @@ class LightWorker:
         result = self._site(task.name)
         for name in result.filtered:
             record.produced = True
-            self._send(name, f"fp-{name}")
+            self._send(name, self.fingerprint(name))
         for name in result.unfiltered:
             record.add_request(NewRequest(name.encode(), score(name)))
         for item in result.items:
@@ -146,6 +148,9 @@ class LightWorker:
         self.open.remove(task)
         self.finished_pages += 1
         self._let_go(task.record)
+
+    def fingerprint(self, name: str) -> str:
+        return f"fp-{name}" if self.frontier.shape is None else compact(f"fp-{name}")
 
     def _send(self, name: str, fingerprint: str) -> None:
         if self.recent.add(fingerprint):
@@ -191,13 +196,17 @@ class LightWorker:
         commits = [(each, self.frontier.commit(each.commit)) for each in numbered]
         releases = self.releases[:BATCH]
         claiming, self.unclaimed = self.unclaimed, []
-        calls: list[Call[Any]] = [call for _, call in commits]
+        grow = self.frontier.grow()
+        calls: list[Call[Any]] = [*[grow] * (grow is not None)]
+        calls += [call for _, call in commits]
         release = claim = None
         if releases:
             release = self.frontier.release(releases)
             calls.append(release)
         if claiming:
-            claims = [(f"fp-{task.name}", [task.record.id]) for task in claiming]
+            claims = [
+                (self.fingerprint(task.name), [task.record.id]) for task in claiming
+            ]
             claim = self.frontier.claim(claims)
             calls.append(claim)
         if self.silent:
@@ -212,6 +221,8 @@ class LightWorker:
         except RedisUnavailable:
             self.unclaimed = claiming + self.unclaimed
             raise
+        if grow is not None:
+            grow.reply()
         if claim is not None:
             self._claimed(claiming, claim.reply())
         if release is not None:
@@ -272,7 +283,10 @@ class LightWorker:
             self._budget = math.inf
             raise RedisUnavailable("the connection was cut")
 
-    def _claimed(self, tasks: list[Task], verdicts: list[bool]) -> None:
+    def _claimed(self, tasks: list[Task], verdicts: list[bool] | None) -> None:
+        if verdicts is None:
+            self.unclaimed = tasks + self.unclaimed
+            return
         for task, new in zip(tasks, verdicts, strict=True):
             if new:
                 self.inbox.append(task)
@@ -285,6 +299,8 @@ class LightWorker:
             if outcome == FULL:
                 self.is_full = True
                 self.ledger.close(self.outbox.only_bare_acks())
+                return True
+            if outcome == RESHAPED:
                 return True
             if outcome not in (APPLIED, REPEATED):
                 self._rollback()
