@@ -87,6 +87,8 @@ class _Check:
         self._keys = frontier.keys
         self._options = options
         self._repair = repair
+        #: Whether fingerprints are in buckets (see buckets.py).
+        self._is_compact = False
         self._decode = decode
         self._report = Report({kind: Finding(kind) for kind in KINDS})
         self._decoded = 0
@@ -144,7 +146,9 @@ class _Check:
             types = [kind.decode() for kind in await pipeline.execute()]
         usable = True
         for (key, name, setting), kind in zip(names, types, strict=False):
-            if kind not in ("none", TYPES[name]):
+            if kind == "hash" and name == "dupefilter":
+                self._is_compact = True
+            elif kind not in ("none", TYPES[name]):
                 usable = usable and name in ("dupefilter", "started", "stats", "items")
                 self._found(
                     "wrong_type",
@@ -388,9 +392,12 @@ class _Check:
             pipeline.zcard(k.leases)
             pipeline.xlen(k.failed)
             if not self._report.findings["wrong_type"].count:
-                pipeline.scard(k.dupefilter)
+                if self._is_compact:
+                    pipeline.hget(k.dupefilter, "count")
+                else:
+                    pipeline.scard(k.dupefilter)
             sizes = await pipeline.execute()
-        seen = sizes[4] if len(sizes) > 4 else 0
+        seen = int(sizes[4] or 0) if len(sizes) > 4 else 0
         alive, silent = await self._check_numbers([])
         pending, suspect, leased, failed = sizes[:4]
         return Counts(pending, suspect, leased, failed, seen, alive, silent)

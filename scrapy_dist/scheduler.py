@@ -10,7 +10,7 @@ import time
 from hashlib import sha1
 from typing import TYPE_CHECKING, Any
 
-from redis.exceptions import ResponseError
+from redis.exceptions import RedisError, ResponseError
 from scrapy import signals
 from scrapy.core.scheduler import BaseScheduler
 from scrapy.dupefilters import BaseDupeFilter
@@ -166,6 +166,8 @@ class Scheduler(BaseScheduler):
         if take_changes is not None:
             self.exchange.changes = take_changes
         self.crawler.signals.connect(self._say_goodbye, signal=signals.spider_closed)
+        # What a worker that cleared an earlier crawl did not come to.
+        self._sweeping = asyncio.create_task(self._sweep())
         self._opened_at = time.monotonic()
         self.exchange.start()
 
@@ -300,6 +302,7 @@ class Scheduler(BaseScheduler):
         self.desk.give_back()
         if await self.exchange.finish(self.options.close_timeout):
             await self._leave(finished=reason == "finished")
+        await self._sweeping
         self.stats.set_value("frontier/exchanges", self.exchange.exchanges)
         failed = self.stats.get_value("frontier/failed", 0)
         if failed:
@@ -317,11 +320,26 @@ class Scheduler(BaseScheduler):
         call = self.frontier.leave(finished=finished, persist=self.options.persist)
         try:
             await self.frontier.exchange([call])
-            call.reply()
+            if call.reply():
+                await self._sweep()
         except (RedisUnavailable, ResponseError) as e:
             # Nothing is lost: it holds no lease, and will count as dead.
             logger.warning(
                 "Redis does not know that this worker has left: %s",
+                e,
+                extra={"spider": self.spider},
+            )
+
+    async def _sweep(self) -> None:
+        """Delete the buckets of cleared crawls (CompactDupeFilter)."""
+        if not self._compact:
+            return
+        try:
+            await self.frontier.sweep()
+        except (RedisError, OSError) as e:
+            logger.info(
+                "Fingerprints of a cleared crawl are left in Redis (%s); the next worker"
+                " deletes them.",
                 e,
                 extra={"spider": self.spider},
             )

@@ -75,6 +75,18 @@ def test_three_workers_fetch_each_page_once_and_end(
         assert 0 <= worker.finish_time() - last_page <= 1.0
 
 
+def test_compact_fingerprints_filter_as_well(project, site, no_leaked_keys):
+    """1000 pages of four links each, so that buckets are split under way."""
+    project.spider(START_URLS)
+    args = {"url": f"{site.url}/graph/1000/4/0"}
+    settings = {"DUPEFILTER_CLASS": "scrapy_dist.dupefilter.CompactDupeFilter"}
+    workers = start_together(project, site, 2, "shop", args=args, settings=settings)
+
+    assert_finished(workers)
+
+    assert site.hits() == graph_pages(1000, 4)
+
+
 @pytest.mark.parametrize("turn", range(20))
 def test_workers_started_together(project, site, no_leaked_keys, turn):
     project.spider(START_URLS)
