@@ -43,6 +43,8 @@ MAX_WORKERS = 1000
 _HEAD, _EACH = 11, 8
 #: Largest facts of a worker that are read, in bytes.
 _MAX_FACTS = 4096
+#: Leases read beside those that are shown: the oldest may be done a moment later.
+_SPARE = 10
 #: Largest request that is decoded for its URL, in bytes.
 _MAX_SHOWN = 65536
 _LAST_MS = 253402300799000  # year 9999, the last that datetime knows
@@ -289,7 +291,8 @@ async def _held(
     try:
         async with client.pipeline(transaction=False) as pipeline:
             for number in numbers:
-                pipeline.zrangebyscore(keys.leases, number, number, 0, count)
+                most = count + _SPARE
+                pipeline.zrangebyscore(keys.leases, number, number, 0, most)
             ids = await pipeline.execute()
         async with client.pipeline(transaction=False) as pipeline:
             for id_ in (id_ for of in ids for id_ in of):
@@ -303,7 +306,9 @@ async def _held(
     except (RedisError, OSError) as e:
         raise RedisUnavailable(f"{type(e).__name__}: {e}") from e
     return [
-        [_url(id_, value) for id_, value in zip(of, found, strict=False) if value]
+        [_url(id_, value) for id_, value in zip(of, found, strict=False) if value][
+            :count
+        ]
         for of, found in zip(small, values, strict=True)
     ]
 

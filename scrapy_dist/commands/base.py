@@ -339,17 +339,22 @@ async def spiders_in_redis(client: Redis, settings: Settings) -> list[str]:
     return sorted(names)
 
 
-def write(*lines: str) -> None:
-    """Print *lines*; a reader that has seen enough (``| head``) is no error."""
+def write(*lines: str) -> bool:
+    """Print *lines*; false for a reader that has seen enough (``| head``), no error."""
     try:
         sys.stdout.write("".join(f"{line}\n" for line in lines))
         sys.stdout.flush()
     except UnicodeEncodeError:
         encoding = sys.stdout.encoding
-        write(*(line.encode(encoding, "replace").decode(encoding) for line in lines))
+        lines = tuple(
+            line.encode(encoding, "replace").decode(encoding) for line in lines
+        )
+        return write(*lines)
     except BrokenPipeError:
         # Python would flush once more at its end, and complain.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return False
+    return True
 
 
 def warn(command: str, message: str) -> None:
@@ -357,6 +362,6 @@ def warn(command: str, message: str) -> None:
     sys.stderr.write(f"scrapy frontier {command}: {message}\n")
 
 
-def write_json(value: dict[str, Any] | list[dict[str, Any]]) -> None:
-    """Print *value* as one line of ASCII."""
-    write(json.dumps(value))
+def write_json(value: dict[str, Any] | list[dict[str, Any]]) -> bool:
+    """Print *value* as one line of ASCII; false as in `write`."""
+    return write(json.dumps(value))

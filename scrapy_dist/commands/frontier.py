@@ -11,11 +11,12 @@ from scrapy.commands import ScrapyCommand, ScrapyHelpFormatter
 from scrapy.exceptions import UsageError
 from scrapy.utils.log import configure_logging
 
-from scrapy_dist.commands import base, check, pause, status, workers
+from scrapy_dist.commands import base, check, pause, status, top, workers
 from scrapy_dist.exceptions import FrontierError
 
 SUBCOMMANDS: tuple[base.Subcommand, ...] = (
     status.SUBCOMMAND,
+    top.SUBCOMMAND,
     workers.SUBCOMMAND,
     pause.PAUSE,
     pause.RESUME,

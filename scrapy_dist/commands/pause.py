@@ -53,12 +53,14 @@ async def _run(settings: Settings, opts: argparse.Namespace, *, pause: bool) -> 
 
 
 def _sentence(name: str, alive: int, *, pause: bool, before: bool) -> str:
-    who = "1 worker" if alive == 1 else f"{alive} workers"
+    who, verbs = f"{alive} workers", "finish what they hold and take no more"
+    if alive == 1:
+        who, verbs = "1 worker", "finishes what it holds and takes no more"
     if pause:
-        done = "was paused already" if before else "is paused"
-        return f"{name} {done}: {who} finish what they hold and take no more."
-    done = "goes on" if before else "was not paused"
-    return f"{name} {done}: {who}."
+        return (
+            f"{name} {'was paused already' if before else 'is paused'}: {who} {verbs}."
+        )
+    return f"{name} {'goes on' if before else 'was not paused'}: {who}."
 
 
 def _subcommand(name: str, summary: str, description: str) -> base.Subcommand:

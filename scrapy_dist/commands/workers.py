@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from typing import TYPE_CHECKING
 
 from scrapy_dist.commands import base, text
@@ -10,7 +11,6 @@ from scrapy_dist.exceptions import ConfigurationError
 from scrapy_dist.frontier import BATCH
 
 if TYPE_CHECKING:
-    import argparse
     from collections.abc import Sequence
 
     from scrapy.settings import Settings
@@ -60,10 +60,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _count(value: str) -> int:
-    count = int(value)
-    if not 0 <= count <= _MAX_URLS:
-        raise ValueError
-    return count
+    if not value.isdecimal() or int(value) > _MAX_URLS:
+        raise argparse.ArgumentTypeError(
+            f"{value!r} is not a number from 0 to {_MAX_URLS}"
+        )
+    return int(value)
 
 
 async def run(settings: Settings, opts: argparse.Namespace) -> int:

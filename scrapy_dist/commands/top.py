@@ -1,0 +1,274 @@
+"""``scrapy frontier top``: the crawl, live."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import math
+import os
+import signal
+import sys
+import termios
+import tty
+from contextlib import aclosing, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from scrapy_dist.commands import base, text
+from scrapy_dist.commands.status import read_known
+from scrapy_dist.exceptions import ConfigurationError, RedisUnavailable
+from scrapy_dist.letters import list_failed
+from scrapy_dist.status import read_status
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from scrapy.settings import Settings
+
+    from scrapy_dist.frontier import Frontier
+    from scrapy_dist.letters import Letter
+    from scrapy_dist.status import Status
+
+#: Seconds after which a Redis that does not answer is taken to be away.
+_TIMEOUT = 5.0
+#: Newest dead letters that are read, at the most.
+_FAILURES = 8
+#: Signals that end the command in order.
+_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+_DESCRIPTION = """\
+Watch the crawl of SPIDER: how far it is, how fast, every worker, the newest failures.
+q or Ctrl-C ends it. Without a terminal it prints one line each time.
+
+The history shows pages per second from one look to the next. What the bar calls known is
+what is done and what is left; a crawl that still finds links makes it longer.
+
+It needs rich (pip install "scrapy-dist[top]"), except without a terminal.
+
+Exit code: 0 ended, 2 not begun."""
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    base.add_common_options(parser)
+    parser.add_argument(
+        "--interval",
+        metavar="SECONDS",
+        type=_seconds,
+        default=1.0,
+        help="time between two looks (default: 1)",
+    )
+    parser.add_argument(
+        "-n",
+        "--count",
+        metavar="N",
+        type=_count,
+        help="look N times, then end",
+    )
+    parser.add_argument(
+        "--svg", metavar="FILE", help="at the end, write the last picture as SVG"
+    )
+
+
+def _seconds(value: str) -> float:
+    try:
+        seconds = float(value)
+    except ValueError:
+        seconds = math.nan
+    if not 0.1 <= seconds <= 86400:
+        raise argparse.ArgumentTypeError(f"{value!r} is not a time from 0.1 to 86400 s")
+    return seconds
+
+
+def _count(value: str) -> int:
+    if not value.isdecimal() or int(value) < 1:
+        raise argparse.ArgumentTypeError(f"{value!r} is not a number above 0")
+    return int(value)
+
+
+async def run(settings: Settings, opts: argparse.Namespace) -> int:
+    in_terminal = sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
+    live = in_terminal and not opts.json
+    if live or opts.svg:
+        _require_rich()
+    target = base.find_target(settings, opts)
+    async with base.open_frontier(target) as frontier:
+        status = await read_known(frontier, target)
+        screen: Screen = Lines(as_json=opts.json)
+        if live or opts.svg:
+            from scrapy_dist.commands.picture import Picture  # noqa: PLC0415
+
+            screen = Picture(status, None if live else screen)
+        watching = asyncio.ensure_future(
+            _watch(frontier, target, screen, opts.interval, opts.count)
+        )
+        with _keys(watching.cancel, wanted=live), screen, _signals(watching.cancel):
+            try:
+                await asyncio.wait([watching])
+            finally:
+                watching.cancel()
+    if not watching.cancelled():
+        watching.result()
+    if opts.svg:
+        _save(Path(opts.svg), screen.as_svg())
+    return base.OK
+
+
+def _require_rich() -> None:
+    try:
+        import rich  # noqa: F401, PLC0415
+    except ImportError as e:
+        raise ConfigurationError(
+            f"top draws with rich, which cannot be imported ({e}). Install it: pip"
+            ' install "scrapy-dist[top]". Without it: scrapy frontier top SPIDER | cat'
+        ) from None
+
+
+def _save(path: Path, picture: str) -> None:
+    try:
+        path.write_text(picture, "utf-8")
+    except OSError as e:
+        raise ConfigurationError(f"--svg {path}: {e.strerror}. Name a file.") from None
+
+
+class Screen(Protocol):
+    """Shows each look; false if nobody watches any more."""
+
+    def __enter__(self) -> object: ...
+
+    def __exit__(self, *exc: object) -> None: ...
+
+    def show(self, status: Status, failures: Sequence[Letter]) -> bool: ...
+
+    def fail(self, reason: str) -> bool: ...
+
+    def as_svg(self) -> str: ...
+
+
+class Lines:
+    """One line for each look, for logs and pipes."""
+
+    def __init__(self, *, as_json: bool = False) -> None:
+        self._as_json = as_json
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, *exc: object) -> None:
+        pass
+
+    def show(self, status: Status, failures: Sequence[Letter]) -> bool:
+        if self._as_json:
+            return base.write_json(status.as_json())
+        return base.write(_line(status))
+
+    def fail(self, reason: str) -> bool:
+        base.warn("top", reason)
+        return True
+
+    def as_svg(self) -> str:
+        raise NotImplementedError
+
+
+def _line(status: Status) -> str:
+    name = status.spider if status.job is None else f"{status.spider}:{status.job}"
+    alive, silent = len(status.alive), len(status.workers) - len(status.alive)
+    return (
+        f"{status.time:%Y-%m-%dT%H:%M:%SZ} {text.clean(name)} {status.phase}:"
+        f" {status.pages} pages, {text.rate(status.pages_per_second)} pages/s,"
+        f" {status.pending} pending, {status.leased} leased, {status.suspect} suspect,"
+        f" {status.failed} failed, {status.seeds} seeds, {alive} workers,"
+        f" {silent} silent, {text.age(status.seconds_left)} left"
+    )
+
+
+async def _watch(
+    frontier: Frontier,
+    target: base.Target,
+    screen: Screen,
+    interval: float,
+    count: int | None,
+) -> None:
+    """Look, show, wait; *count* times, or as long as somebody watches."""
+    looks = 0
+    while True:
+        try:
+            look = await asyncio.wait_for(_look(frontier, target), _TIMEOUT)
+        except (RedisUnavailable, asyncio.TimeoutError) as e:
+            # A reply that comes late must not be taken for that of the next question.
+            await frontier.client.connection_pool.disconnect()
+            reason = str(e) or f"no answer for {_TIMEOUT:g} s"
+            watched = screen.fail(f"Redis is away ({text.clean(reason)}).")
+        else:
+            watched = screen.show(*look)
+        looks += 1
+        if looks == count or not watched:
+            return
+        await asyncio.sleep(interval)
+
+
+async def _look(frontier: Frontier, target: base.Target) -> tuple[Status, list[Letter]]:
+    status = await read_status(frontier, target.spider, target.job)
+    failures: list[Letter] = []
+    if status.failed:
+        async with aclosing(list_failed(frontier)) as letters:  # type: ignore[type-var]
+            async for letter in letters:
+                failures.append(letter)
+                if len(failures) == _FAILURES:
+                    break
+    return status, failures
+
+
+@contextmanager
+def _signals(end: Callable[[], object]) -> Iterator[None]:
+    """Let the signals that end a command call *end*; those ignored stay so."""
+    loop = asyncio.get_running_loop()
+    caught = [s for s in _ENDING if signal.getsignal(s) is not signal.SIG_IGN]
+    for each in caught:
+        loop.add_signal_handler(each, end)
+    try:
+        yield
+    finally:
+        for each in caught:
+            loop.remove_signal_handler(each)
+
+
+@contextmanager
+def _keys(end: Callable[[], object], *, wanted: bool) -> Iterator[None]:
+    """Let the key q call *end*, and give the terminal back as it was.
+
+    Nothing is done without a terminal to type on.
+    """
+    if not wanted or sys.stdin is None or not sys.stdin.isatty():
+        yield
+        return
+    terminal = sys.stdin.fileno()
+
+    def typed() -> None:
+        keys = os.read(terminal, 1024)
+        if not keys or b"q" in keys.lower():
+            end()
+
+    before = termios.tcgetattr(terminal)
+    loop = asyncio.get_running_loop()
+    try:
+        tty.setcbreak(terminal)
+        # Ctrl-Z would leave the shell with this screen.
+        modes = termios.tcgetattr(terminal)
+        modes[6][termios.VSUSP] = b"\0"
+        termios.tcsetattr(terminal, termios.TCSANOW, modes)
+        loop.add_reader(terminal, typed)
+        yield
+    finally:
+        loop.remove_reader(terminal)
+        # What was typed for this command must not reach the shell.
+        termios.tcsetattr(terminal, termios.TCSAFLUSH, before)
+
+
+SUBCOMMAND = base.Subcommand(
+    name="top",
+    summary="watch a crawl, live",
+    description=_DESCRIPTION,
+    example="scrapy frontier top myspider",
+    add_options=add_options,
+    run=run,
+)
