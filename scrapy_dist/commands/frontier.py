@@ -11,7 +11,7 @@ from scrapy.commands import ScrapyCommand, ScrapyHelpFormatter
 from scrapy.exceptions import UsageError
 from scrapy.utils.log import configure_logging
 
-from scrapy_dist.commands import base, check, pause, status, top, workers
+from scrapy_dist.commands import base, check, failed, pause, seed, status, top, workers
 from scrapy_dist.exceptions import FrontierError
 
 SUBCOMMANDS: tuple[base.Subcommand, ...] = (
@@ -20,6 +20,10 @@ SUBCOMMANDS: tuple[base.Subcommand, ...] = (
     workers.SUBCOMMAND,
     pause.PAUSE,
     pause.RESUME,
+    seed.SUBCOMMAND,
+    failed.FAILED,
+    failed.RETRY,
+    failed.FORGET,
     check.SUBCOMMAND,
 )
 

@@ -1,0 +1,329 @@
+"""``scrapy frontier seed``: push seeds from arguments, files, pipes and sitemaps."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import sys
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+from scrapy.utils.misc import load_object
+
+from scrapy_dist import connection
+from scrapy_dist.commands import arguments, base
+from scrapy_dist.commands.bar import Bar
+from scrapy_dist.commands.text import number
+from scrapy_dist.exceptions import BadSeed, ConfigurationError, RedisUnavailable
+from scrapy_dist.sources import Lines, Tally, read_file, read_sitemap
+from scrapy_dist.sowing import SeedMaker, Sower, kind_of_new_key
+
+if TYPE_CHECKING:
+    from scrapy import Spider
+    from scrapy.settings import Settings
+    from scrapy.spiderloader import SpiderLoaderProtocol
+
+#: Stands for standard input.
+_STDIN = "-"
+
+_DESCRIPTION = """\
+Push seeds of SPIDER: URLs, or JSON objects such as {"url": "https://example.org/",
+"meta": {"shop": 7}, "priority": 10}. They are taken in the order in which they come.
+
+They are read from the arguments, then from files (--file), then from sitemaps (--sitemap);
+with none of these from standard input, if that is no terminal. A file has one URL or one
+JSON object a line; gzip is noticed; blank lines and lines that begin with # are skipped.
+--meta and --priority are for seeds that do not have their own.
+
+Each seed is checked by the rules of the workers. One that is no good is reported with its
+file, line and reason, and the others are pushed; --strict stops there instead. If Redis
+goes away, or after Ctrl-C, the last line says from where to go on: --skip N.
+
+Exit code: 0 all were pushed, 1 some were not, 2 none was (wrong use, Redis away)."""
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    base.add_common_options(parser)
+    arguments.add_list(
+        parser, "urls", metavar="URL", help="a seed; a URL or a JSON object"
+    )
+    parser.add_argument(
+        "--file",
+        action="append",
+        default=[],
+        metavar="F",
+        help="read seeds from the lines of this file, may be gzipped; - is standard"
+        " input; may be repeated",
+    )
+    parser.add_argument(
+        "--sitemap",
+        action="append",
+        default=[],
+        metavar="URL",
+        help="read URLs from this sitemap, index of sitemaps or robots.txt (http or"
+        " https, may be gzipped); may be repeated",
+    )
+    parser.add_argument(
+        "--meta",
+        action="append",
+        default=[],
+        type=_key_and_value,
+        metavar="K=V",
+        help="meta of the requests, as text; may be repeated",
+    )
+    parser.add_argument(
+        "--priority",
+        type=int,
+        metavar="N",
+        help="priority of the requests, a higher one goes first",
+    )
+    parser.add_argument(
+        "--key",
+        metavar="KEY",
+        help="push to this key, not to the first that the spider reads",
+    )
+    parser.add_argument(
+        "--skip",
+        type=arguments.whole_number,
+        default=0,
+        metavar="N",
+        help="leave out the first N lines, to go on where a push stopped",
+    )
+    parser.add_argument(
+        "--strict",
+        action="store_true",
+        help="stop at the first seed that is no good, push nothing behind it",
+    )
+
+
+def _key_and_value(text: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    if not key or not equals:
+        raise argparse.ArgumentTypeError(f"{text!r} is not of the form key=value")
+    return key, value
+
+
+async def run(settings: Settings, opts: argparse.Namespace) -> int:
+    target = base.find_target(settings, opts)
+    key = _key(target, opts)
+    files, tally = _files(opts)
+    maker = SeedMaker.from_settings(
+        target.settings,
+        spider=_spider(target),
+        meta=dict(opts.meta),
+        priority=opts.priority,
+    )
+    lines = _all_lines(opts, files, tally, maker, target.settings["USER_AGENT"])
+    client = await connection.open_client(target.settings, key)
+    try:
+        kind = kind_of_new_key(target.settings)
+        pushing = _Pushing(Sower(client, key, maker, kind=kind), opts, Bar(tally))
+        if maker.own_form:
+            pushing.bar.note(
+                f"Note: the spider {target.spider} reads seeds in its own way"
+                " (make_request_from_data), so only their size is checked."
+            )
+        async with aclosing(lines):
+            await pushing.run(lines)
+    finally:
+        await connection.close_client(client)
+    if opts.json:
+        where = connection.describe(client)
+        base.write_json(pushing.as_json(target.spider, where, key))
+    else:
+        base.write(pushing.summary(key))
+    return base.OK if pushing.is_complete else base.TROUBLE
+
+
+def _spider(target: base.Target) -> Spider | None:
+    """An object of the spider's class, which runs nothing of it; None: unknown here."""
+    if target.codec is None:
+        return None
+    loader_class = load_object(target.settings["SPIDER_LOADER_CLASS"])
+    loader = cast(
+        "SpiderLoaderProtocol",
+        loader_class.from_settings(target.settings.frozencopy()),
+    )
+    spider_class = loader.load(target.spider)
+    return spider_class.__new__(spider_class)
+
+
+def _key(target: base.Target, opts: argparse.Namespace) -> str:
+    if opts.key:
+        return str(opts.key)
+    if not target.seed_keys:
+        raise ConfigurationError(
+            f"The spider {target.spider!r} reads no seeds: it is no RedisSpider. Make it"
+            " one (scrapy_dist.spiders.RedisSpider), or name a key with --key."
+        )
+    return target.seed_keys[0]
+
+
+def _files(opts: argparse.Namespace) -> tuple[list[tuple[int | Path, str]], Tally]:
+    """Files to read, each with its name for people; and what is known of their size.
+
+    Raises ConfigurationError for a file that cannot be read, before anything is pushed.
+    """
+    names: list[str] = list(opts.file)
+    if not (names or opts.urls or opts.sitemap):
+        if sys.stdin is None or sys.stdin.isatty():
+            raise ConfigurationError(
+                "Which seeds? Give URLs, --file F or --sitemap URL, or pipe lines in, for"
+                " example: scrapy frontier seed myspider < urls.txt"
+            )
+        names = [_STDIN]
+    files: list[tuple[int | Path, str]] = []
+    total: int | None = 0 if not opts.sitemap else None
+    for name in names:
+        if name == _STDIN:
+            files.append((sys.stdin.fileno(), "standard input"))
+            total = None
+            continue
+        path = Path(name)
+        if path.is_dir() or not os.access(path, os.R_OK):
+            problem = "is a folder" if path.is_dir() else "cannot be read"
+            problem = problem if path.exists() else "does not exist"
+            raise ConfigurationError(f"The file {name!r} {problem}.")
+        files.append((path, name))
+        if total is not None:
+            total = total + path.stat().st_size if path.is_file() else None
+    return files, Tally(total)
+
+
+async def _all_lines(
+    opts: argparse.Namespace,
+    files: list[tuple[int | Path, str]],
+    tally: Tally,
+    maker: SeedMaker,
+    user_agent: str,
+) -> AsyncGenerator[Lines, None]:
+    if opts.urls:
+        yield Lines("argument", 1, opts.urls)
+    for file, name in files:
+        async for part in read_file(file, name, maker.max_size, tally):
+            yield part
+    for url in opts.sitemap:
+        async for part in read_sitemap(url, user_agent):
+            yield part
+
+
+class _Pushing:
+    """One run of the command, and how far it has come."""
+
+    def __init__(self, sower: Sower, opts: argparse.Namespace, bar: Bar) -> None:
+        self._sower = sower
+        self._skip: int = opts.skip
+        self._strict: bool = opts.strict
+        self._is_sending = False
+        self.bar = bar
+        #: Lines of all sources that were looked at, and that are dealt with for good.
+        self._at = 0
+        self._done = 0
+        self._bad = 0
+        #: Sources that could not be read to their end.
+        self._problems = 0
+        self._stopped = False
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every seed was pushed."""
+        return not (self._bad or self._problems or self._stopped)
+
+    async def run(self, source: AsyncIterator[Lines]) -> None:
+        """Push all of *source*. What goes wrong is told on stderr at once."""
+        try:
+            async for part in source:
+                await self._push_part(part)
+                if self._stopped:
+                    break
+            await self._push()
+        except RedisUnavailable as e:
+            self._stopped = True
+            self.bar.note(f"scrapy frontier seed: {e}")
+            self.bar.note(self._how_to_go_on())
+        except asyncio.CancelledError:
+            self.bar.note(self._how_to_go_on())
+            raise
+        finally:
+            self.bar.close()
+
+    async def _push_part(self, part: Lines) -> None:
+        for i, raw in enumerate(part.lines, part.first):
+            self._at += 1
+            if self._at <= self._skip:
+                self._done = self._at
+                continue
+            line = raw.strip()
+            if isinstance(line, bytes) and (not line or line.startswith(b"#")):
+                continue
+            try:
+                self._sower.take(line)
+            except BadSeed as e:
+                self._bad += 1
+                self.bar.note(f"{part.source}:{i}: {e}")
+                if self._strict:
+                    self._at -= 1
+                    await self._push()
+                    self._stopped = True
+                    self.bar.note(self._how_to_go_on())
+                    return
+            if self._sower.is_full:
+                await self._push()
+        if part.problem:
+            self._problems += 1
+            self.bar.note(f"{part.source}: {part.problem}")
+
+    async def _push(self) -> None:
+        self._is_sending = True
+        await self._sower.push()
+        self._is_sending = False
+        self._done = self._at
+        self.bar.update(self._sower.pushed)
+
+    def _how_to_go_on(self) -> str:
+        text = f"Stopped: {_seeds(self._sower.pushed)} pushed. To go on: --skip {self._done}"
+        if self._is_sending:
+            text += (
+                f" (it is not known whether Redis has the {self._sower.waiting} behind"
+                f" them; if so: --skip {self._at})"
+            )
+        return text
+
+    def as_json(self, spider: str, where: str, key: str) -> dict[str, object]:
+        return {
+            "spider": spider,
+            "redis": where,
+            "key": key,
+            "pushed": self._sower.pushed,
+            "new": self._sower.new,
+            "bad": self._bad,
+            "unreadable_sources": self._problems,
+            "complete": self.is_complete,
+            "skip": self._done,
+        }
+
+    def summary(self, key: str) -> str:
+        sower = self._sower
+        text = f"{_seeds(sower.pushed)} pushed to {key}"
+        if sower.new < sower.pushed:
+            text += f", {number(sower.pushed - sower.new)} of them were there already"
+        if self._bad:
+            text += f"; {number(self._bad)} not pushed, see above"
+        return text
+
+
+def _seeds(count: int) -> str:
+    return f"{number(count)} seed{'' if count == 1 else 's'}"
+
+
+SUBCOMMAND = base.Subcommand(
+    name="seed",
+    summary="push seeds from arguments, files, pipes or sitemaps",
+    description=_DESCRIPTION,
+    example="scrapy frontier seed myspider --file urls.txt.gz --priority 10",
+    add_options=add_options,
+    run=run,
+)
