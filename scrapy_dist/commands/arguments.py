@@ -29,12 +29,8 @@ def add_list(parser: argparse.ArgumentParser, name: str, **kwargs: Any) -> None:
 
 def json_lines(parser: argparse.ArgumentParser, what: str) -> None:
     """Let ``--json`` of the common options mean one object a line."""
-    parser.conflict_handler = "resolve"
-    parser.add_argument(
-        "--json",
-        action="store_true",
-        help=f"print one JSON object a line for each {what}, for scripts",
-    )
+    [action] = [a for a in parser._actions if "--json" in a.option_strings]  # noqa: SLF001 - argparse has no other way to change a help text
+    action.help = f"print one JSON object a line for each {what}, for scripts"
 
 
 def whole_number(text: str) -> int:
