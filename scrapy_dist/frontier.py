@@ -712,9 +712,11 @@ _SCRIPTS = (
     "reject",
     "release",
     "retry",
+    "return_items",
     "seeds",
     "status",
     "stop",
+    "take_items",
 )
 
 #: The type of each of the frontier's keys.
