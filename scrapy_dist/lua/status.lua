@@ -35,17 +35,30 @@ local reply = {now, redis.call('EXISTS', KEYS[4]), redis.call('ZCARD', KEYS[1]),
   tonumber(redis.call('HGET', KEYS[4], 'pages') or nil) or 0,
   redis.call('HGET', KEYS[6], 'paused')}
 local beats = redis.call('ZREVRANGE', KEYS[5], 0, ARGV[2] - 1, 'WITHSCORES')
-for i = 1, #beats, 2 do
-  local number, silent = beats[i], math.max(0, now - beats[i + 1])
-  local known = redis.call('HMGET', KEYS[4], 'worker:' .. number, 'since:' .. number,
-    'beat:' .. number)
-  local held = 0
-  if number:find('^%d+$') then
-    held = redis.call('ZCOUNT', KEYS[3], number, number)
+-- Of some workers at a time, because Lua's stack is bounded: one call for all is cheaper.
+for first = 1, #beats, 400 do
+  local last = math.min(first + 398, #beats - 1)
+  local fields, stops = {}, {}
+  for i = first, last, 2 do
+    for _, field in ipairs({'worker:', 'since:', 'beat:'}) do
+      fields[#fields + 1] = field .. beats[i]
+    end
+    stops[#stops + 1] = 'stop:' .. beats[i]
   end
-  for _, fact in ipairs({number, silent, silent < tonumber(ARGV[1]) and 1 or 0, held,
-    redis.call('HEXISTS', KEYS[6], 'stop:' .. number), known[1], known[2], known[3]}) do
-    reply[#reply + 1] = fact
+  local known = redis.call('HMGET', KEYS[4], unpack(fields))
+  local asked = redis.call('HMGET', KEYS[6], unpack(stops))
+  for i = first, last, 2 do
+    local number, silent = beats[i], math.max(0, now - beats[i + 1])
+    local n, at = (i - first) / 2, #reply
+    reply[at + 1] = number
+    reply[at + 2] = silent
+    reply[at + 3] = silent < tonumber(ARGV[1]) and 1 or 0
+    reply[at + 4] = number:find('^%d+$') and redis.call('ZCOUNT', KEYS[3], number, number)
+      or 0
+    reply[at + 5] = asked[n + 1] and 1 or 0
+    reply[at + 6] = known[3 * n + 1]
+    reply[at + 7] = known[3 * n + 2]
+    reply[at + 8] = known[3 * n + 3]
   end
 end
 return reply
