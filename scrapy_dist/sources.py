@@ -139,12 +139,13 @@ def _wake(ready: asyncio.Future[None]) -> None:
 
 
 class _Splitter:
-    """Chunks of bytes in, whole lines out."""
+    """Chunks of bytes in, whole lines out, without a byte order mark in front."""
 
     def __init__(self, max_line: int) -> None:
         self._max = max_line
         self._rest = b""
         self._cut = False
+        self._is_first = True
 
     def feed(self, chunk: bytes) -> list[bytes]:
         if self._cut:
@@ -159,10 +160,16 @@ class _Splitter:
         if len(self._rest) > self._max:
             self._rest = self._rest[: self._max + 1]
             self._cut = True
-        return [line[: self._max + 1] for line in lines]
+        return self._unmarked([line[: self._max + 1] for line in lines])
 
     def end(self) -> list[bytes]:
-        return [self._rest] if self._rest else []
+        return self._unmarked([self._rest] if self._rest else [])
+
+    def _unmarked(self, lines: list[bytes]) -> list[bytes]:
+        if self._is_first and lines:
+            self._is_first = False
+            lines[0] = lines[0].removeprefix(_BOM)
+        return lines
 
 
 class _Unpacker:
@@ -176,12 +183,11 @@ class _Unpacker:
     def feed(self, data: bytes) -> Iterator[bytes]:
         if self._packed is None:
             data = self._head + data
-            if len(data) < len(_BOM):
+            if len(data) < len(_GZIP):
                 self._head = data
                 return
             self._head = b""
             self._packed = data.startswith(_GZIP)
-            data = data.removeprefix(_BOM)
         if not self._packed:
             yield data
             return

@@ -160,11 +160,12 @@ class SeedMaker:
             return _NOBODY
         seed = self._load(data)
         names = (seed.get("callback"), seed.get("errback"))
-        methods = {
+        methods: dict[str, Any] = {
             name: _some_callback
             for name in names
             if isinstance(name, str) and name.isidentifier() and name[:2] != "__"
         }
+        methods["__module__"] = "project"  # SpiderMethods looks where a class is from
         spider: Spider = object.__new__(type("AnySpider", (Spider,), methods))
         return spider
 
