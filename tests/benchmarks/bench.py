@@ -57,7 +57,7 @@ class Run:
     last: float
     closed: float
     gap: float
-    gap_at: float
+    gap_without_gc: float
     rss: int
     redis: dict[str, float]
     stats: dict[str, Any] = field(repr=False)

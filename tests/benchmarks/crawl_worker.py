@@ -11,6 +11,7 @@ stdout is a JSON object, see `Meter.facts`. Everything else goes to stderr.
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import resource
 import socket
@@ -76,8 +77,8 @@ class Meter:
 
     def __init__(self, crawler: Crawler, job: dict[str, Any]) -> None:
         self.pages = 0
-        self.gap = 0.0
-        self.gap_at = 0.0
+        self.gap = self.gap_without_gc = 0.0
+        self._gc_seconds = self._gc_started = 0.0
         self._crawler = crawler
         self._job = job
         self._redis: list[dict[str, float]] = []
@@ -100,7 +101,10 @@ class Meter:
                 self._crawler.signals.send_catch_log(_ENOUGH)
 
     def facts(self) -> dict[str, Any]:
-        """Times in seconds of `time.monotonic`, ``cpu`` in seconds, ``gap`` in ms."""
+        """Times in seconds of `time.monotonic`, ``cpu`` in seconds, gaps in ms.
+
+        ``gap_without_gc``: a gap less the time of garbage collections in it.
+        """
         before, after = self._redis if len(self._redis) == 2 else ({}, {})
         return {
             "pages": self.pages,
@@ -110,7 +114,7 @@ class Meter:
             "last": self._last[0],
             "closed": self._closed,
             "gap": self.gap * 1000,
-            "gap_at": self.gap_at,
+            "gap_without_gc": self.gap_without_gc * 1000,
             "rss": self._rss,
             "redis": {name: after[name] - before[name] for name in after},
             "stats": self._crawler.stats.get_stats(),
@@ -125,17 +129,28 @@ class Meter:
         self._look_at_redis()
         self._first = self._last = (time.monotonic(), time.process_time())
         if self._job.get("tick"):
-            self._tick(self._first[0])
+            gc.callbacks.append(self._collecting)
+            self._tick(self._first[0], self._gc_seconds)
 
     def _look_at_redis(self) -> None:
         if self._job.get("redis_port"):
             self._redis.append(redis_work(self._job["redis_port"]))
 
-    def _tick(self, due: float) -> None:
+    def _tick(self, due: float, gc_before: float) -> None:
         now = time.monotonic()
-        if self.pages < self._job["pages"] and now - due > self.gap:
-            self.gap, self.gap_at = now - due, now - self._first[0]
-        asyncio.get_running_loop().call_later(TICK, self._tick, now + TICK)
+        if self.pages < self._job["pages"]:
+            late = now - due
+            self.gap = max(self.gap, late)
+            late -= self._gc_seconds - gc_before
+            self.gap_without_gc = max(self.gap_without_gc, late)
+        loop = asyncio.get_running_loop()
+        loop.call_later(TICK, self._tick, now + TICK, self._gc_seconds)
+
+    def _collecting(self, phase: str, info: dict[str, int]) -> None:
+        if phase == "start":
+            self._gc_started = time.monotonic()
+        else:
+            self._gc_seconds += time.monotonic() - self._gc_started
 
     def _close(self) -> None:
         self._closed = time.monotonic()

@@ -4,6 +4,7 @@ Every answer is bytes that were built once, so that the site is not what is meas
 
     /shop/SIZE/N     page N of a shop: 20 links, of which one is new on average
     /chain/SIZE/N    links to page N + 1 only
+    /later/SIZE/N    the same, answered after `LATER`
     /seed/N          no link; its arrival is noted
 
 `Shop.load` says what it took of a core.
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[2]
 #: Links of a shop's page, and how many of them stand on every page (its menu).
 LINKS, MENU = 20, 5
+#: Seconds after which /later/ pages are answered.
+LATER = 0.01
 
 
 class Shop:
@@ -69,7 +72,7 @@ def links(kind: str, size: int, n: int) -> list[str]:
     if kind == "shop":
         own = LINKS - MENU
         numbers = [*range(MENU), *((n * own + i) % size for i in range(1, own + 1))]
-    elif kind == "chain":
+    elif kind in ("chain", "later"):
         numbers = [n + 1] if n + 1 < size else []
     else:
         numbers = []
@@ -117,7 +120,12 @@ class _Connection(asyncio.Protocol):
         while (end := self._data.find(b"\r\n\r\n")) >= 0:
             path = self._data.split(b" ", 2)[1]
             self._data = self._data[end + 4 :]
-            self._transport.write(self._answer(path))
+            answer = self._answer(path)
+            if path.startswith(b"/later/"):
+                loop = asyncio.get_running_loop()
+                loop.call_later(LATER, self._transport.write, answer)
+            else:
+                self._transport.write(answer)
 
     def _answer(self, path: bytes) -> bytes:
         if path.startswith(b"/_/"):
