@@ -68,6 +68,9 @@ _SWEEP = 500
 #: Any other text is the reason of a dead letter.
 ACK, BARE_ACK, PART = "+", "=", "-"
 
+#: Their order within a commit.
+_VERDICTS = {ACK: 0, BARE_ACK: 1}
+
 #: In front of a payload: it is a seed as it was pushed.
 SEED = b"\x00"
 #: In front of the fingerprint of a start request that is not to be filtered.
@@ -329,24 +332,30 @@ class Frontier:
             k.failed,
         ]
         at: dict[str, int] = {}
-        leases: list[str] = []
-        requests: list[str | bytes | float] = []
+        requests: list[str | bytes] = []
+        scores: list[float] = []
         items: list[str | bytes | int] = []
         buckets: list[str] = []
         bucket_keys: list[str] = []
         for request in commit.requests:
-            requests += (request.fingerprint, request.score, request.payload)
+            requests += (request.fingerprint, request.payload)
+            scores.append(request.score)
             if self.shape is not None and request.fingerprint:
                 fingerprint = request.fingerprint.removeprefix(START)
                 number = self.shape.number(fingerprint)
                 buckets.append(f"{fingerprint} {number}")
                 bucket_keys += self.shape.keys(number)
         groups = [(0, commit.items)]
-        for n, page in enumerate(commit.pages, 1):
-            leases += (page.id, page.verdict)
+        pages = sorted(commit.pages, key=_by_verdict)
+        numbers = {id(page): n for n, page in enumerate(pages, 1)}
+        for page in commit.pages:  # requests in the order in which they came
+            n = numbers[id(page)]
             for request in page.requests:
-                requests += (f"{PART_OF}{n}", request.score, request.payload)
+                requests += (f"{PART_OF}{n}", request.payload)
+                scores.append(request.score)
             groups.append((n, page.items))
+        verdicts = [page.verdict for page in pages]
+        acks, bare = verdicts.count(ACK), verdicts.count(BARE_ACK)
         for n, group in groups:
             for key, data in group:
                 if key not in at:
@@ -359,13 +368,17 @@ class Frontier:
             self._newest_first,
             self.name,
             self._failed_limit,
-            len(leases) // 2,
-            len(requests) // 3,
+            len(pages),
+            len(scores),
             len(items) // 3,
             "" if self.shape is None else self.shape.epoch,
             0 if self.shape is None else self.shape.level,
             len(at),
-            *leases,
+            acks,
+            bare,
+            scores[0] if len(set(scores)) == 1 else " ".join(map(repr, scores)),
+            *(page.id for page in pages),
+            *verdicts[acks + bare :],
             *requests,
             *items,
             *buckets,
@@ -699,15 +712,19 @@ _SCRIPTS = (
     "check_unreadable",
     "check_workers",
     "claim",
+    "clear",
     "commit",
     "count",
     "drained",
+    "export",
     "grow",
+    "import",
     "lease",
     "leave",
     "pause",
     "push",
     "reap",
+    "recrawl",
     "register",
     "reject",
     "release",
@@ -717,6 +734,7 @@ _SCRIPTS = (
     "status",
     "stop",
     "take_items",
+    "takeover",
 )
 
 #: The type of each of the frontier's keys.
@@ -756,6 +774,10 @@ def _coded(error: Exception) -> str:
     code = type(error).__name__.removesuffix("Error").removesuffix("Permission")
     code = "NOPERM" if code == "No" else code.upper()
     return f"{code} {error}"
+
+
+def _by_verdict(page: Page) -> int:
+    return _VERDICTS.get(page.verdict, len(_VERDICTS))
 
 
 def _parse_leases(raw: list[Any]) -> LeaseReply:

@@ -29,8 +29,9 @@ local function hand_out(id, score, is_suspect, deaths, claims, payload)
   reply[#reply + 1] = is_suspect
   reply[#reply + 1] = payload
 end
+local hex = '^' .. ('%x'):rep(16)
 local function split(member)
-  if member:find('^' .. ('%x'):rep(16)) then
+  if member:find(hex) then
     return member:sub(1, 16), member:sub(17)
   end
   -- Not the frontier's work: the worker will set it aside.

@@ -181,6 +181,7 @@ async def test_of_a_commit_that_needs_memory_only_bare_acks_are_taken(full, what
     assert reply == CommitReply(FULL, 0, [])
     after = await contents(full.client)
     assert (await places(full.client))["leased"] == ["a", "b"]
+    assert after[KEYS.state].pop(b"pages") == b"1"
     for key in {*before, *after} - {KEYS.leases, KEYS.leased}:
         assert after.get(key) == before.get(key)
     # What comes behind it waits too.

@@ -27,7 +27,16 @@ from hypothesis.stateful import (
 from scrapy_dist.buckets import Shape, compact
 from scrapy_dist.connection import close_client
 from scrapy_dist.exceptions import RedisUnavailable
-from scrapy_dist.frontier import APPLIED, GAP, GONE, PART, REPEATED, RESHAPED
+from scrapy_dist.frontier import (
+    ACK,
+    APPLIED,
+    BARE_ACK,
+    GAP,
+    GONE,
+    PART,
+    REPEATED,
+    RESHAPED,
+)
 from tests.support.frontiers import KEYS, SEED_KEYS, dump, pass_time, restore
 from tests.support.light_worker import LightWorker, Yield, score
 
@@ -423,10 +432,13 @@ class FrontierMachine(RuleBasedStateMachine):
             assert vars(before) == vars(after)
             return
         leases = int(call.args[5])
-        pairs = call.args[11 : 11 + 2 * leases]
+        acks, bare = call.args[11:13]
+        ids = call.args[14 : 14 + leases]
+        verdicts = [ACK] * acks + [BARE_ACK] * bare
+        verdicts += call.args[14 + leases : 14 + 2 * leases - acks - bare]
         mine = before.leased_by(worker)
         strange = 0
-        for id_, verdict in zip(pairs[::2], pairs[1::2], strict=True):
+        for id_, verdict in zip(ids, verdicts, strict=True):
             entry = before.by_id.get(str(id_).encode())
             if entry is None or entry.id not in mine:
                 strange += 1
