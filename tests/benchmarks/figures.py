@@ -31,3 +31,26 @@ class Figure:
     def as_dict(self) -> dict[str, Any]:
         """The figure as JSON has it."""
         return asdict(self)
+
+
+@dataclass
+class Curve:
+    """A plot: lines, or for *labels* on the x axis groups of bars.
+
+    *series* are points (x, y) by what they show; x of a bar is the place of its label.
+    *level* is a horizontal line with its name, for a target. *file* has no suffix.
+    """
+
+    title: str
+    x_label: str
+    y_label: str
+    series: dict[str, list[tuple[float, float]]]
+    file: str
+    log_x: bool = False
+    log_y: bool = False
+    labels: list[str] = field(default_factory=list)
+    level: tuple[float, str] | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """The curve as JSON has it."""
+        return asdict(self)
