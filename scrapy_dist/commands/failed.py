@@ -123,9 +123,10 @@ async def _explain_none(frontier: Frontier, target: base.Target, reason: str) ->
 
 
 def _as_json(letter: Letter) -> dict[str, Any]:
+    time = _time(letter)
     return {
         "id": letter.id,
-        "time": _time(letter).isoformat(timespec="milliseconds"),
+        "time": time.isoformat(timespec="milliseconds") if time else None,
         "kind": letter.kind,
         "deliveries": letter.deliveries,
         "worker": letter.worker,
@@ -135,9 +136,10 @@ def _as_json(letter: Letter) -> dict[str, Any]:
 
 
 def _cells(letter: Letter) -> tuple[str, ...]:
+    time = _time(letter)
     return (
         letter.id,
-        _time(letter).strftime("%Y-%m-%dT%H:%M:%S"),
+        time.strftime("%Y-%m-%dT%H:%M:%S") if time else UNKNOWN,
         letter.kind,
         str(letter.deliveries),
         clean(letter.worker, _WORKER) or UNKNOWN,
@@ -152,9 +154,13 @@ def _line(cells: tuple[str, ...]) -> str:
     return "  ".join([*fixed, *cells[len(_WIDTHS) :]])
 
 
-def _time(letter: Letter) -> datetime:
-    """When it was set aside, in the time zone of this machine."""
-    return datetime.fromtimestamp(letter.time_ms / 1000, timezone.utc).astimezone()
+def _time(letter: Letter) -> datetime | None:
+    """When it was set aside, in the time zone of this machine; None: nobody knows."""
+    try:
+        time = datetime.fromtimestamp(letter.time_ms / 1000, timezone.utc)
+        return time.astimezone() if letter.time_ms else None
+    except (OSError, OverflowError, ValueError):
+        return None
 
 
 async def run_retry(settings: Settings, opts: argparse.Namespace) -> int:
