@@ -86,6 +86,7 @@ class Options:
     max_payload: int
     close_timeout: float
     concurrency: int
+    report_interval: float
 
     @classmethod
     def from_settings(cls, settings: BaseSettings) -> Options:
@@ -108,5 +109,6 @@ class Options:
             failed_limit=int(number(settings, "FRONTIER_FAILED_LIMIT", least=1)),
             max_payload=int(number(settings, "FRONTIER_MAX_PAYLOAD", least=1)),
             close_timeout=number(settings, "FRONTIER_CLOSE_TIMEOUT"),
+            report_interval=settings.getfloat("LOGSTATS_INTERVAL"),
             concurrency=max(1, settings.getint("CONCURRENT_REQUESTS")),
         )

@@ -28,6 +28,7 @@ from scrapy_dist.frontier import MARKS, START, Drained, Frontier, NewRequest
 from scrapy_dist.keys import Keys
 from scrapy_dist.options import Options
 from scrapy_dist.payload import PayloadCodec
+from scrapy_dist.reporter import Reporter
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterator
@@ -169,6 +170,10 @@ class Scheduler(BaseScheduler):
         # What a worker that cleared an earlier crawl did not come to.
         self._sweeping = asyncio.create_task(self._sweep())
         self._opened_at = time.monotonic()
+        self.reporter = Reporter(
+            self.frontier, self.desk.progress, spider, options.report_interval
+        )
+        self.reporter.start()
         self.exchange.start()
 
     def _make_desk(self, codec: PayloadCodec) -> None:
@@ -298,20 +303,14 @@ class Scheduler(BaseScheduler):
         return deferred(self._close(reason))
 
     async def _close(self, reason: str) -> None:
+        self.reporter.stop()
         await self.exchange.stop()
         self.desk.give_back()
         if await self.exchange.finish(self.options.close_timeout):
+            await self.reporter.sum_up()
             await self._leave(finished=reason == "finished")
         await self._sweeping
         self.stats.set_value("frontier/exchanges", self.exchange.exchanges)
-        failed = self.stats.get_value("frontier/failed", 0)
-        if failed:
-            logger.warning(
-                "%d request(s) of this worker failed for good; see the key %s.",
-                failed,
-                self.frontier.keys.failed,
-                extra={"spider": self.spider},
-            )
         closing = self.df.close(reason) if hasattr(self.df, "close") else None
         if closing is not None:
             await closing.asFuture(asyncio.get_running_loop())

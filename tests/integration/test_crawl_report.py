@@ -1,0 +1,98 @@
+"""What workers say of the whole crawl, and one spider as two crawls at once."""
+
+from __future__ import annotations
+
+import re
+
+import redis
+
+from tests.support.project import assert_finished
+from tests.support.site import graph_pages
+from tests.support.spiders import FOLLOW
+from tests.support.together import start_together
+
+ALL = re.compile(
+    r"All (\d+) worker\(s\): (\d+) pages \(at (\d+) pages/min\), (\d+) pending, (\d+)"
+    r" leased, 0 suspect, 0 failed$",
+    re.MULTILINE,
+)
+SUM = re.compile(r"This worker crawled (\d+) of (\d+) pages \((\d+) %\); 0 request")
+
+#: One page is not there, and nobody handles that.
+BROKEN = """
+class Broken(Spider):
+    name = "broken"
+
+    async def start(self):
+        yield Request(self.url + "/graph/1/1/0")
+        yield Request(self.url + "/nowhere/at/all")
+
+    def parse(self, response):
+        pass
+"""
+
+
+def test_workers_tell_of_all_workers_and_of_their_share(project, site):
+    project.spider(FOLLOW)
+    site.delay(20)
+    args = {"url": f"{site.url}/graph/300/4/0"}
+    settings = {"LOGSTATS_INTERVAL": 0.5}
+    workers = start_together(project, site, 2, "follow", args=args, settings=settings)
+
+    assert_finished(workers)
+
+    shares = []
+    for worker in workers:
+        told = [list(map(int, found)) for found in ALL.findall(worker.log())]
+        assert len(told) >= 2
+        assert any(alive == 2 and rate > 0 for alive, _, rate, _, _ in told)
+        pages = [pages for _, pages, *_ in told]
+        assert pages == sorted(pages)
+        shares.append(list(map(int, SUM.search(worker.log()).groups())))
+    assert sum(mine for mine, _, _ in shares) == 300
+    assert max(whole for _, whole, _ in shares) == 300
+
+
+def test_failures_are_summed_up_with_where_to_look(project, site):
+    project.spider(BROKEN)
+    [worker] = start_together(
+        project, site, 1, "broken", args={"url": site.url}, frontier="addon"
+    )
+
+    assert_finished([worker])
+
+    assert (
+        "1 request(s) of this worker failed for good, 1 dead letter(s) in all:"
+        " scrapy frontier failed broken (the key broken:failed)."
+    ) in worker.log()
+
+
+def test_one_spider_runs_as_two_crawls_at_once(project, site, redis_server):
+    """Each with its own keys; their items are apart, too."""
+    project.spider(FOLLOW)
+    args = {"url": f"{site.url}/graph/60/3/0"}
+    pipelines = {"scrapy_dist.pipelines.RedisPipeline": 300}
+    workers = [
+        project.crawl(
+            "follow",
+            args=args,
+            settings={"FRONTIER_JOB": job, "ITEM_PIPELINES": pipelines},
+        )
+        for job in ("nightly", "2026.w47")
+    ]
+
+    assert_finished(workers)
+
+    assert site.hits() == dict.fromkeys(graph_pages(60, 3), 2)
+    with redis.Redis.from_url(redis_server.url) as client:
+        keys = {key.decode() for key in client.scan_iter()}
+        assert keys == {"follow:nightly:items", "follow:2026.w47:items"}
+        assert {client.llen(key) for key in keys} == {60}
+
+
+def test_job_that_is_no_name_is_refused(project, redis_server):
+    project.spider(FOLLOW)
+    worker = project.crawl("follow", settings={"FRONTIER_JOB": "a:b c"})
+    worker.wait(30)
+    assert "FRONTIER_JOB = 'a:b c' is not a name of a crawl." in worker.log()
+    assert "Traceback" not in worker.log()
