@@ -11,7 +11,21 @@ from scrapy.commands import ScrapyCommand, ScrapyHelpFormatter
 from scrapy.exceptions import UsageError
 from scrapy.utils.log import configure_logging
 
-from scrapy_dist.commands import base, check, failed, pause, seed, status, top, workers
+from scrapy_dist.commands import (
+    base,
+    check,
+    clear,
+    explain,
+    export,
+    failed,
+    import_,
+    pause,
+    peek,
+    seed,
+    status,
+    top,
+    workers,
+)
 from scrapy_dist.exceptions import FrontierError
 
 SUBCOMMANDS: tuple[base.Subcommand, ...] = (
@@ -24,6 +38,12 @@ SUBCOMMANDS: tuple[base.Subcommand, ...] = (
     failed.FAILED,
     failed.RETRY,
     failed.FORGET,
+    peek.SUBCOMMAND,
+    explain.EXPLAIN,
+    explain.RECRAWL,
+    export.SUBCOMMAND,
+    import_.SUBCOMMAND,
+    clear.SUBCOMMAND,
     check.SUBCOMMAND,
 )
 

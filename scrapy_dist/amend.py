@@ -1,0 +1,105 @@
+"""What people change in a frontier: requests queued once more, parts of it deleted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from redis.exceptions import ResponseError
+
+from scrapy_dist.exceptions import ConfigurationError, RedisUnavailable
+from scrapy_dist.frontier import BATCH, Call
+
+if TYPE_CHECKING:
+    from scrapy_dist.frontier import Frontier, NewRequest
+    from scrapy_dist.options import Options
+
+__all__ = ["FRONTIER", "PARTS", "Cleared", "clear", "recrawl"]
+
+#: Parts of a frontier that can be cleared, and the keys (fields of ``Keys``) of each;
+#: the fingerprints and the seeds go with ``dupefilter`` and ``seeds``.
+PARTS: dict[str, tuple[str, ...]] = {
+    "requests": ("requests", "suspects", "leases", "leased"),
+    "dupefilter": ("started",),
+    "failed": ("failed",),
+    "items": ("items",),
+    "stats": ("stats",),
+    "seeds": (),
+}
+#: What a worker with SCHEDULER_FLUSH_ON_START deletes.
+FRONTIER = "frontier"
+_FRONTIER_KEYS = (*PARTS["requests"], "workers", "state", "stats", "started", "control")
+
+
+@dataclass(frozen=True)
+class Cleared:
+    """*alive* workers; *done* is false if nothing was deleted because of them."""
+
+    alive: int
+    done: bool
+
+
+async def clear(
+    frontier: Frontier, options: Options, parts: Sequence[str], *, force: bool = False
+) -> Cleared:
+    """Delete *parts* (FRONTIER, or of PARTS) in one moment, unless workers live.
+
+    *force*: also then; they notice, and what they were working on is not stored. Redis
+    frees the memory in the background. Raises RedisUnavailable.
+    """
+    k = frontier.keys
+    names = [n for part in parts for n in PARTS.get(part, _FRONTIER_KEYS)]
+    keys = [getattr(k, name) for name in dict.fromkeys(names)]
+    if "seeds" in parts:
+        keys += frontier.seed_keys
+    seen = FRONTIER in parts or "dupefilter" in parts
+    call = Call(
+        "clear",
+        (k.workers, k.dupefilter, *keys),
+        (
+            int(options.worker_ttl * 1000),
+            "1" if force else "",
+            "1" if seen else "",
+        ),
+        lambda raw: Cleared(raw[0], bool(raw[1])),
+    )
+    await frontier.exchange([call])
+    try:
+        cleared = call.reply()
+    except ResponseError as e:
+        raise _refused(e) from e
+    if cleared.done and seen:
+        await frontier.sweep()
+    return cleared
+
+
+async def recrawl(
+    frontier: Frontier, options: Options, requests: Sequence[NewRequest]
+) -> None:
+    """Queue *requests* whether they were seen or not; from then on they are seen.
+
+    Each is crawled once more, and what it links to is filtered as always. Raises
+    RedisUnavailable.
+    """
+    k = frontier.keys
+    newest_first = "1" if options.discipline.newest_first else ""
+    for at in range(0, len(requests), BATCH):
+        args: list[str | bytes | float] = [newest_first]
+        for request in requests[at : at + BATCH]:
+            args += (request.fingerprint, request.score, request.payload)
+        call = Call("recrawl", (k.requests, k.dupefilter, k.state), args, int)
+        await frontier.exchange([call])
+        try:
+            call.reply()
+        except ResponseError as e:
+            raise _refused(e) from e
+
+
+def _refused(error: ResponseError) -> Exception:
+    if "WRONGTYPE" in str(error):
+        return ConfigurationError(
+            "A key of the frontier holds something else: scrapy frontier check tells"
+            " which."
+        )
+    return RedisUnavailable(f"Redis refuses: {error}")

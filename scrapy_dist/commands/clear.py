@@ -1,0 +1,154 @@
+"""``scrapy frontier clear``: delete a frontier, or parts of it."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+from redis.exceptions import RedisError
+
+from scrapy_dist import amend, connection
+from scrapy_dist.commands import base
+from scrapy_dist.commands.status import read_known
+from scrapy_dist.commands.text import clean, number
+from scrapy_dist.exceptions import ConfigurationError, RedisUnavailable
+
+if TYPE_CHECKING:
+    import argparse
+
+    from scrapy.settings import Settings
+
+    from scrapy_dist.frontier import Frontier
+    from scrapy_dist.status import Status
+
+_HELP = {
+    "requests": "pending, leased and suspect requests",
+    "dupefilter": "fingerprints: every page may be crawled again",
+    "failed": "dead letters",
+    "items": "items",
+    "stats": "cluster-wide stats",
+    "seeds": "seeds that wait",
+}
+
+_DESCRIPTION = """\
+Delete the frontier of SPIDER: requests, fingerprints, stats, and what it knows of its
+workers, so that the next worker begins a new crawl. Seeds, items and dead letters stay. With
+options only what they name is deleted.
+
+It shows what there is and asks first; in a script say --yes. It refuses while workers live:
+stop them (scrapy frontier workers SPIDER --stop all), or say --force; then they notice, and
+what they are working on is not stored. All goes in one moment, and without holding Redis up.
+
+Exit code: 0 deleted, or there was nothing; 1 the answer was no; 2 refused, wrong use, Redis
+away."""
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    base.add_common_options(parser)
+    for part, meaning in _HELP.items():
+        parser.add_argument(
+            f"--{part}",
+            dest="parts",
+            action="append_const",
+            const=part,
+            help=f"delete {meaning}",
+        )
+    parser.add_argument("--yes", action="store_true", help="do not ask")
+    parser.add_argument(
+        "--force", action="store_true", help="also while workers are alive"
+    )
+
+
+async def run(settings: Settings, opts: argparse.Namespace) -> int:
+    target = base.find_target(settings, opts)
+    parts = opts.parts or [amend.FRONTIER]
+    async with base.open_frontier(target) as frontier:
+        status = await read_known(frontier, target)
+        counts = await _counts(frontier, status, parts)
+        where = connection.describe(frontier.client)
+        if status.alive and not opts.force:
+            raise _alive(target.name, len(status.alive))
+        sure = opts.yes or not any(counts.values())
+        if not (sure or _confirm(target.name, where, counts)):
+            base.warn("clear", "Nothing was deleted.")
+            return base.TROUBLE
+        cleared = await amend.clear(frontier, target.options, parts, force=opts.force)
+    if not cleared.done:
+        raise _alive(target.name, cleared.alive)
+    if opts.json:
+        base.write_json(
+            {
+                "spider": target.spider,
+                "job": target.job,
+                "redis": where,
+                "deleted": counts,
+                "workers_alive": cleared.alive,
+            }
+        )
+    elif any(counts.values()):
+        base.write(f"Deleted of {clean(target.name)}: {_list(counts)}.")
+    else:
+        base.write(f"There was nothing of {clean(target.name)} to delete.")
+    return base.OK
+
+
+async def _counts(
+    frontier: Frontier, status: Status, parts: list[str]
+) -> dict[str, int]:
+    requests = {
+        "pending": status.pending,
+        "leased": status.leased,
+        "suspect": status.suspect,
+    }
+    of_part = {
+        amend.FRONTIER: {**requests, "seen": status.seen},
+        "requests": requests,
+        "dupefilter": {"seen": status.seen},
+        "failed": {"failed": status.failed},
+        "items": {"items": status.items},
+        "seeds": {"seeds": status.seeds},
+        "stats": {"stats": await _count_stats(frontier)},
+    }
+    of_part[amend.FRONTIER] |= of_part["stats"] | {"workers": len(status.workers)}
+    return {name: n for part in parts for name, n in of_part[part].items()}
+
+
+async def _count_stats(frontier: Frontier) -> int:
+    client: Any = frontier.client
+    try:
+        return int(await client.hlen(frontier.keys.stats))
+    except (RedisError, OSError) as e:
+        raise RedisUnavailable(f"{type(e).__name__}: {e}") from e
+
+
+def _list(counts: dict[str, int]) -> str:
+    return ", ".join(f"{number(count)} {name}" for name, count in counts.items())
+
+
+def _confirm(name: str, where: str, counts: dict[str, int]) -> bool:
+    question = f"Delete of {clean(name)} at {where}: {_list(counts)}?"
+    if sys.stdin is None or not sys.stdin.isatty():
+        raise ConfigurationError(
+            f"{question} There is no terminal to ask: say --yes to delete."
+        )
+    sys.stderr.write(f"{question} [y/N] ")
+    sys.stderr.flush()
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+
+def _alive(name: str, count: int) -> ConfigurationError:
+    workers = "1 worker is" if count == 1 else f"{count} workers are"
+    return ConfigurationError(
+        f"{workers} alive, so nothing of {clean(name)} was deleted. Stop them (scrapy"
+        f" frontier workers {clean(name)} --stop all), or say --force."
+    )
+
+
+SUBCOMMAND = base.Subcommand(
+    name="clear",
+    summary="delete a frontier, or parts of it",
+    description=_DESCRIPTION,
+    example="scrapy frontier clear myspider --dupefilter --requests --yes",
+    add_options=add_options,
+    run=run,
+)

@@ -1,0 +1,138 @@
+"""``scrapy frontier export``: a frontier into a file."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, cast
+
+from scrapy_dist import exportfile
+from scrapy_dist.commands import base
+from scrapy_dist.commands.project import Counter
+from scrapy_dist.commands.status import read_known
+from scrapy_dist.commands.text import clean, number
+from scrapy_dist.exceptions import ConfigurationError
+from scrapy_dist.exporting import Exported, export_lines
+
+if TYPE_CHECKING:
+    import argparse
+    from collections import Counter as Counts
+
+    from scrapy.settings import Settings
+
+__all__ = ["STANDARD", "SUBCOMMAND", "open_file", "tell"]
+
+#: Stands for standard input and output.
+STANDARD = "-"
+
+_DESCRIPTION = """\
+Write the whole frontier of SPIDER to FILE, as JSON lines: fingerprints, requests, seeds, dead
+letters and stats, with --items also items. FILE.gz is compressed, - is standard output. FILE
+appears when it is complete. Memory stays bounded, and nothing in Redis changes.
+
+Best done while the crawl is paused (scrapy frontier pause). While workers are at work the
+file is still enough to continue the crawl elsewhere without losing a page; what they do
+meanwhile is crawled again there.
+
+Exit code: 0 written, 1 the frontier changed too fast to be read whole, 2 wrong use, Redis
+away."""
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    base.add_common_options(parser)
+    parser.add_argument("file", metavar="FILE", help="where to write; - is stdout")
+    parser.add_argument("--items", action="store_true", help="export items too")
+
+
+async def run(settings: Settings, opts: argparse.Namespace) -> int:
+    target = base.find_target(settings, opts)
+    exported = Exported()
+    counter = Counter("lines written")
+    async with base.open_frontier(target) as frontier:
+        status = await read_known(frontier, target)
+        if status.alive and not status.paused:
+            base.warn(
+                "export",
+                f"{len(status.alive)} workers are at work: what they do meanwhile will be"
+                f" crawled again from this file. See scrapy frontier pause.",
+            )
+        with _written(opts.file) as file:
+            try:
+                async for lines in export_lines(
+                    frontier, exported, spider=target.name, items=opts.items
+                ):
+                    file.write(
+                        "".join(f"{exportfile.dump(x)}\n" for x in lines).encode()
+                    )
+                    counter.update(sum(exported.counts.values()))
+            except BrokenPipeError:
+                if opts.file != STANDARD:
+                    raise
+                # See base.write.
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+                return base.OK
+            finally:
+                counter.close()
+    if not exported.is_whole:
+        base.warn(
+            "export",
+            "The frontier changed faster than it could be read, so some requests may be"
+            " missing. Pause the crawl (scrapy frontier pause) and export it again.",
+        )
+    if opts.file != STANDARD:
+        tell("written", target, opts, exported.counts)
+    return base.OK if exported.is_whole else base.TROUBLE
+
+
+def tell(
+    word: str,
+    target: base.Target,
+    opts: argparse.Namespace,
+    counts: Counts[str],
+    **more: object,
+) -> None:
+    if opts.json:
+        numbers = {name: counts[name] for name in exportfile.TYPES}
+        base.write_json({"spider": target.spider, "job": target.job, **numbers, **more})
+        return
+    numbers_ = [f"{number(counts[n])} {n}" for n in exportfile.TYPES if counts[n]]
+    base.write(f"{clean(target.name)}: {', '.join(numbers_) or 'nothing'} {word}.")
+
+
+@contextmanager
+def _written(name: str) -> Iterator[IO[bytes]]:
+    """A file for writing that has its name only when it is complete."""
+    if name == STANDARD:
+        yield sys.stdout.buffer
+        sys.stdout.buffer.flush()
+        return
+    path = Path(name)
+    part = path.with_name(f"{path.name}.part")
+    try:
+        with open_file(part, "wb", zipped=path.suffix == ".gz") as file:
+            yield file
+        part.replace(path)
+    except OSError as e:
+        raise ConfigurationError(f"{clean(name)} cannot be written: {e}") from e
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def open_file(path: Path, mode: str, *, zipped: bool) -> IO[bytes]:
+    if zipped:
+        return cast("IO[bytes]", gzip.open(path, mode))
+    return path.open(mode)
+
+
+SUBCOMMAND = base.Subcommand(
+    name="export",
+    summary="write the whole frontier to a file",
+    description=_DESCRIPTION,
+    example="scrapy frontier export myspider myspider.jsonl.gz",
+    add_options=add_options,
+    run=run,
+)

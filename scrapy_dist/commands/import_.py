@@ -1,0 +1,218 @@
+"""``scrapy frontier import``: a file, or scrapy-redis' frontier, into a frontier."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
+
+from scrapy.utils.misc import load_object
+
+from scrapy_dist.commands import arguments, base
+from scrapy_dist.commands.export import STANDARD, open_file, tell
+from scrapy_dist.commands.project import Counter, load_project
+from scrapy_dist.commands.text import clean, number
+from scrapy_dist.exceptions import BadPayload, ConfigurationError
+from scrapy_dist.fingerprints import ScrapyRedisFingerprinter
+from scrapy_dist.importing import Imported, import_lines
+from scrapy_dist.status import read_status
+from scrapy_dist.takeover import Converter, TakenOver, take_over
+
+if TYPE_CHECKING:
+    import argparse
+
+    from scrapy.settings import Settings
+
+    from scrapy_dist.frontier import Frontier
+
+#: Bytes of the longest line that is read.
+_MAX_LINE = 64 << 20
+
+_DESCRIPTION = """\
+Bring FILE, which `scrapy frontier export` wrote, into the frontier of SPIDER; - is standard
+input. What was leased becomes pending. Start workers when it is done. If it is interrupted,
+import the same file again: it goes on where it was.
+
+A frontier that is not empty is refused, unless --merge: then the requests of FILE come on
+top, also those that the frontier knows.
+
+--from-scrapy-redis PREFIX, instead of FILE, takes over what scrapy-redis keeps in the same
+Redis: PREFIX:requests, PREFIX:dupefilter and PREFIX:start_urls. Stop its workers first, and
+say it inside the project. Its requests are pickles, and reading a pickle runs code of whoever
+could write to that Redis: only with --allow-pickle. Its fingerprints are of its own kind; to
+make use of them, set REQUEST_FINGERPRINTER_CLASS to
+"scrapy_dist.fingerprints.ScrapyRedisFingerprinter". What cannot be converted stays in its
+place.
+
+Exit code: 0 all is in, 1 something is left out, 2 nothing was done (wrong use, Redis away)."""
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    base.add_common_options(parser)
+    arguments.add_list(parser, "files", metavar="FILE", help="what to read; - is stdin")
+    parser.add_argument(
+        "--merge", action="store_true", help="into a frontier that is not empty"
+    )
+    parser.add_argument(
+        "--force", action="store_true", help="also while workers are alive"
+    )
+    parser.add_argument(
+        "--from-scrapy-redis",
+        dest="prefix",
+        metavar="PREFIX",
+        help="take over the keys PREFIX:requests, … of scrapy-redis",
+    )
+    parser.add_argument(
+        "--allow-pickle",
+        action="store_true",
+        help="read its pickles, though that runs code of whoever wrote them",
+    )
+
+
+async def run(settings: Settings, opts: argparse.Namespace) -> int:
+    if len(opts.files) + (opts.prefix is not None) != 1:
+        raise ConfigurationError(
+            "Import what? Name one file of scrapy frontier export, or"
+            " --from-scrapy-redis with the prefix of its keys."
+        )
+    target = base.find_target(settings, opts)
+    async with base.open_frontier(target) as frontier:
+        status = await read_status(frontier, target.spider, target.job)
+        if status.alive and not opts.force:
+            raise ConfigurationError(
+                f"{len(status.alive)} workers of {target.name} are alive. Stop them"
+                f" (scrapy frontier workers {target.name} --stop all) and start them"
+                " when all is in, or say --force."
+            )
+        if opts.prefix is not None:
+            return await _take_over(frontier, target, opts)
+        return await _import_file(frontier, target, opts)
+
+
+async def _import_file(
+    frontier: Frontier, target: base.Target, opts: argparse.Namespace
+) -> int:
+    imported = Imported()
+    counter = Counter("lines read")
+    with _lines_of(opts.files[0]) as lines:
+        try:
+            async for done in import_lines(
+                frontier, lines, imported, target.options, merge=opts.merge
+            ):
+                counter.update(done)
+        finally:
+            counter.close()
+    if imported.spider != target.name:
+        base.warn(
+            "import",
+            f"The file is of {clean(imported.spider)!r}, and is now of"
+            f" {clean(target.name)!r}: callbacks that it does not have will fail.",
+        )
+    if not imported.is_complete:
+        base.warn(
+            "import",
+            "The file ends too early: it is truncated. What it held is in; import the"
+            " complete file to add the rest, or clear the frontier.",
+        )
+    if not imported.is_whole:
+        base.warn("import", "The export says that requests may be missing.")
+    if imported.homeless:
+        base.warn(
+            "import",
+            f"{imported.homeless} seeds were left out: this spider reads none.",
+        )
+    tell("imported", target, opts, imported.counts, complete=imported.is_complete)
+    good = imported.is_complete and imported.is_whole and not imported.homeless
+    return base.OK if good else base.TROUBLE
+
+
+@contextmanager
+def _lines_of(name: str) -> Iterator[Iterator[bytes]]:
+    if name == STANDARD:
+        yield _bounded(sys.stdin.buffer)
+        return
+    path = Path(name)
+    try:
+        with path.open("rb") as file:
+            zipped = file.read(2) == b"\x1f\x8b"
+        with open_file(path, "rb", zipped=zipped) as file:
+            yield _bounded(file)
+    except OSError as e:
+        raise ConfigurationError(f"{clean(name)} cannot be read: {e}") from e
+
+
+def _bounded(file: IO[bytes]) -> Iterator[bytes]:
+    """The lines of *file*; one that has no end is not returned, as the file was cut."""
+    while True:
+        try:
+            line = file.readline(_MAX_LINE)
+        except EOFError:  # in the midst of a compressed file
+            return
+        if not line.endswith(b"\n"):
+            if len(line) == _MAX_LINE:
+                raise BadPayload(f"A line is longer than {_MAX_LINE} bytes.")
+            return
+        yield line
+
+
+async def _take_over(
+    frontier: Frontier, target: base.Target, opts: argparse.Namespace
+) -> int:
+    if not opts.allow_pickle:
+        raise ConfigurationError(
+            f"The requests below {opts.prefix!r} are pickles, and reading a pickle runs"
+            " code of whoever could write to that Redis. If you trust all of them, say"
+            " --allow-pickle."
+        )
+    project = load_project(target)
+    if project.spider is None or project.codec is None:
+        raise ConfigurationError(
+            "Requests of scrapy-redis can only be read inside the project of their"
+            " spider. Go there and say it again."
+        )
+    converter = Converter(
+        project.spider,
+        project.codec,
+        project.fingerprint if project.filters else None,
+    )
+    taken = TakenOver()
+    counter = Counter("requests taken over")
+    try:
+        async for done in take_over(
+            frontier, opts.prefix, converter, target.options, taken
+        ):
+            counter.update(done)
+    finally:
+        counter.close()
+    for reason in taken.reasons:
+        base.warn("import", reason)
+    fingerprinter = load_object(target.settings["REQUEST_FINGERPRINTER_CLASS"])
+    if taken.has_fingerprints and fingerprinter is not ScrapyRedisFingerprinter:
+        base.warn(
+            "import",
+            "The fingerprints are scrapy-redis' own. Unless REQUEST_FINGERPRINTER_CLASS is"
+            ' "scrapy_dist.fingerprints.ScrapyRedisFingerprinter", pages that were'
+            " crawled before are crawled again where something links to them.",
+        )
+    if opts.json:
+        base.write_json({"spider": target.spider, "job": target.job, **asdict(taken)})
+    else:
+        base.write(
+            f"{clean(target.name)}: {number(taken.requests)} requests,"
+            f" {number(taken.fingerprints)} fingerprints and {number(taken.seeds)} seeds"
+            f" taken over, {number(taken.left)} left."
+        )
+    return base.TROUBLE if taken.left else base.OK
+
+
+SUBCOMMAND = base.Subcommand(
+    name="import",
+    summary="bring a file of export, or scrapy-redis' frontier, in",
+    description=_DESCRIPTION,
+    example="scrapy frontier import myspider myspider.jsonl.gz",
+    add_options=add_options,
+    run=run,
+)

@@ -1,0 +1,106 @@
+"""``scrapy frontier peek``: the next requests."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from scrapy_dist.commands import arguments, base
+from scrapy_dist.commands.status import read_known
+from scrapy_dist.commands.text import UNKNOWN, clean
+from scrapy_dist.inspection import next_requests
+
+if TYPE_CHECKING:
+    import argparse
+
+    from scrapy.settings import Settings
+
+    from scrapy_dist.inspection import Shown
+
+#: Requests shown by default.
+_SHOWN = 10
+#: Longest URL, callback and meta in a listing for people, in characters.
+_URL, _NAME, _META = 300, 60, 1000
+_HEADER = ("PRIORITY", "METHOD", "DEPTH", "CALLBACK", "URL")
+_FORM = "{:>8}  {:<6}  {:>5}  {:<20}  {}"
+
+_DESCRIPTION = f"""\
+Show the next requests of SPIDER in the order in which they will be handed out: one suspect
+first, if there is one (a request whose worker died), then the pending ones. {_SHOWN} are
+shown, or as many as -n says. It only reads, and loads no pickle.
+
+Exit code: 0 shown, also if there is none; 2 wrong use, Redis away."""
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    base.add_common_options(parser)
+    arguments.json_lines(parser, "request")
+    parser.add_argument(
+        "-n",
+        dest="count",
+        type=arguments.whole_number,
+        default=_SHOWN,
+        metavar="N",
+        help=f"show N requests (default: {_SHOWN})",
+    )
+    parser.add_argument(
+        "--verbose",
+        action="store_true",
+        help="show headers, meta and the other fields too",
+    )
+
+
+async def run(settings: Settings, opts: argparse.Namespace) -> int:
+    target = base.find_target(settings, opts)
+    async with base.open_frontier(target) as frontier:
+        status = await read_known(frontier, target)
+        shown = 0
+        async for some in next_requests(frontier, opts.count):
+            for request in some:
+                if not (shown or opts.json):
+                    base.write(_FORM.format(*_HEADER))
+                shown += 1
+                if opts.json:
+                    go_on = base.write_json(request.as_json())
+                else:
+                    go_on = base.write(*_lines(request, verbose=opts.verbose))
+                if not go_on:
+                    return base.OK
+    if not (shown or opts.json):
+        base.write(
+            f"Nothing of {clean(target.name)} is pending: {status.leased} leased,"
+            f" {status.seeds} seeds wait."
+        )
+    return base.OK
+
+
+def _lines(request: Shown, *, verbose: bool) -> list[str]:
+    fields = request.as_json()
+    url = clean(str(fields["url"]), _URL)
+    lines = [
+        _FORM.format(
+            clean(str(fields["priority"]), _NAME),
+            clean(str(fields["method"]), _NAME),
+            UNKNOWN if request.depth is None else request.depth,
+            clean(str(fields["callback"] or UNKNOWN), _NAME),
+            url if request.kind == "pending" else f"{url} (suspect)",
+        )
+    ]
+    if verbose:
+        shown = ("url", "method", "priority", "callback")
+        rest = {k: v for k, v in request.fields.items() if k not in shown}
+        lines += [
+            f"{'':10}{clean(str(name), _NAME)}: {clean(json.dumps(value), _META)}"
+            for name, value in rest.items()
+        ]
+    return lines
+
+
+SUBCOMMAND = base.Subcommand(
+    name="peek",
+    summary="show the next requests",
+    description=_DESCRIPTION,
+    example="scrapy frontier peek myspider -n 20",
+    add_options=add_options,
+    run=run,
+)

@@ -1,0 +1,207 @@
+"""A whole frontier as lines of JSON, in bounded memory.
+
+See ``exportfile`` for the lines and ``snapshot`` for what makes a copy whole.
+"""
+
+from __future__ import annotations
+
+import math
+import secrets
+from collections import Counter
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Any
+
+from redis.exceptions import RedisError
+
+from scrapy_dist import exportfile, fingerprints
+from scrapy_dist.entries import scan_hash
+from scrapy_dist.exceptions import RedisUnavailable
+from scrapy_dist.frontier import BATCH
+from scrapy_dist.snapshot import Snapshot
+
+if TYPE_CHECKING:
+    from scrapy_dist.frontier import Frontier
+    from scrapy_dist.snapshot import Stored
+
+__all__ = ["Exported", "export_lines"]
+
+Line = dict[str, Any]
+
+
+@dataclass
+class Exported:
+    """*counts* of lines by type. *is_whole*: the crawl can go on elsewhere from these."""
+
+    counts: Counter[str] = field(default_factory=Counter)
+    is_whole: bool = True
+
+
+async def export_lines(
+    frontier: Frontier,
+    exported: Exported,
+    *,
+    spider: str,
+    items: bool = False,
+) -> AsyncIterator[list[Line]]:
+    """All lines of the export of *frontier*, some at a time; *exported* keeps account.
+
+    Workers may be at work. The fingerprints come before the requests: see ``snapshot``.
+    So do seeds: one that becomes a lease meanwhile is then in one place at least.
+    Raises RedisUnavailable.
+    """
+    client: Any = frontier.client
+    k = frontier.keys
+    try:
+        sizes = [await client.zcard(key) for key in (k.requests, k.suspects, k.leases)]
+    except (RedisError, OSError) as e:
+        raise _incomplete(e) from e
+    yield [
+        {
+            "type": "frontier",
+            "version": exportfile.VERSION,
+            "id": secrets.token_hex(8),
+            "spider": spider,
+            "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            "fingerprints": fingerprints.KIND,
+            "requests": sum(sizes),
+        }
+    ]
+    snapshot = Snapshot(frontier)
+    parts = [_seen(frontier), _started(frontier), _seeds(frontier)]
+    parts += [_requests(snapshot), _failed(frontier), _stats(frontier)]
+    if items:
+        parts.append(_items(frontier))
+    try:
+        for part in parts:
+            async for lines in part:
+                exported.counts.update(line["type"] for line in lines)
+                yield lines
+    except (RedisError, OSError) as e:
+        raise _incomplete(e) from e
+    exported.is_whole = snapshot.is_whole
+    yield [{"type": "end", "whole": snapshot.is_whole, "counts": exported.counts}]
+
+
+def _incomplete(error: Exception) -> RedisUnavailable:
+    return RedisUnavailable(
+        f"Redis does not answer, or refuses, and the export is not complete: {error}"
+    )
+
+
+async def _seen(frontier: Frontier) -> AsyncIterator[list[Line]]:
+    async for names in fingerprints.scan(frontier):
+        yield [{"type": "seen", "fingerprint": name} for name in names]
+
+
+async def _started(frontier: Frontier) -> AsyncIterator[list[Line]]:
+    async for names in fingerprints.scan_started(frontier):
+        yield [{"type": "started", "fingerprint": name} for name in names]
+
+
+async def _requests(snapshot: Snapshot) -> AsyncIterator[list[Line]]:
+    async for some in snapshot.read():
+        yield [_request_line(stored) for stored in some]
+
+
+def _request_line(stored: Stored) -> Line:
+    score = stored.score
+    number = int(score) if score.is_integer() else score
+    line: Line = {
+        "type": stored.kind,
+        "score": number if math.isfinite(score) else repr(score),
+    }
+    if stored.deaths or stored.claims != "-":
+        line |= {"deaths": stored.deaths, "claims": stored.claims}
+    return line | exportfile.show_payload(stored.payload)
+
+
+async def _seeds(frontier: Frontier) -> AsyncIterator[list[Line]]:
+    client: Any = frontier.client
+    for n, key in enumerate(frontier.seed_keys):
+        kind = (await client.type(key)).decode()
+        found: AsyncIterator[list[tuple[bytes, float]]]
+        if kind == "zset":
+            found = _scan_scores(client, key)
+        elif kind == "set":
+            found = _scan_members(client, key)
+        elif kind == "list":
+            found = _read_list(client, key)
+        else:
+            continue
+        async for some in found:
+            yield [
+                {"type": "seed", "key": n, "kind": kind, "score": score}
+                | exportfile.show_bytes("data", data)
+                for data, score in some
+            ]
+
+
+async def _items(frontier: Frontier) -> AsyncIterator[list[Line]]:
+    async for some in _read_list(frontier.client, frontier.keys.items):
+        yield [{"type": "item"} | exportfile.show_bytes("data", d) for d, _ in some]
+
+
+async def _read_list(client: Any, key: str) -> AsyncIterator[list[tuple[bytes, float]]]:
+    """A list from its right end: whoever takes from the left moves nothing away."""
+    read = 0
+    while True:
+        some = await client.lrange(key, -read - BATCH, -read - 1)
+        if not some:
+            return
+        yield [(data, 0) for data in reversed(some)]
+        read += len(some)
+
+
+async def _scan_scores(
+    client: Any, key: str
+) -> AsyncIterator[list[tuple[bytes, float]]]:
+    cursor: Any = 0
+    while True:
+        cursor, found = await client.zscan(key, cursor, count=BATCH)
+        yield [(data, float(score)) for data, score in found]
+        if not int(cursor):
+            return
+
+
+async def _scan_members(
+    client: Any, key: str
+) -> AsyncIterator[list[tuple[bytes, float]]]:
+    cursor: Any = 0
+    while True:
+        cursor, found = await client.sscan(key, cursor, count=BATCH)
+        yield [(data, 0) for data in found]
+        if not int(cursor):
+            return
+
+
+async def _failed(frontier: Frontier) -> AsyncIterator[list[Line]]:
+    client: Any = frontier.client
+    after = "-"
+    while True:
+        found = await client.xrange(frontier.keys.failed, after, "+", count=BATCH)
+        if not found:
+            return
+        after = f"({found[-1][0].decode()}"
+        yield [_letter_line(fields) for _, fields in found]
+
+
+def _letter_line(fields: dict[bytes, bytes]) -> Line:
+    line: Line = {"type": "failed"}
+    for name in exportfile.LETTER:
+        line |= exportfile.show_bytes(name, fields.get(name.encode(), b""))
+    payload = fields.get(b"payload", b"")
+    if line.get("kind") == "seed":
+        payload = b"\x00" + payload
+    return line | exportfile.show_payload(payload)
+
+
+async def _stats(frontier: Frontier) -> AsyncIterator[list[Line]]:
+    async for found in scan_hash(frontier.client, frontier.keys.stats):
+        yield [
+            {"type": "stat"}
+            | exportfile.show_bytes("name", name)
+            | exportfile.show_bytes("value", value)
+            for name, value in found
+        ]

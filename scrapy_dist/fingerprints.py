@@ -1,0 +1,170 @@
+"""The fingerprints in Redis, for those who look from outside and bring new ones.
+
+The only module beside ``frontier`` that knows how ``S:dupefilter`` is laid out. Workers do
+not use it. Calls raise redis-py's errors.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Callable, Sequence
+from hashlib import sha1
+from typing import TYPE_CHECKING, Any
+
+from scrapy.dupefilters import RFPDupeFilter as ScrapyDupeFilter
+from scrapy.utils.misc import build_from_crawler, load_object
+from scrapy.utils.python import to_unicode
+from scrapy.utils.request import fingerprint
+from w3lib.url import canonicalize_url
+
+from scrapy_dist.dupefilter import RFPDupeFilter
+from scrapy_dist.frontier import BATCH, MARKS
+
+if TYPE_CHECKING:
+    from scrapy import Request
+    from scrapy.crawler import Crawler
+    from typing_extensions import Self
+
+    from scrapy_dist.frontier import Frontier
+
+__all__ = [
+    "KIND",
+    "ScrapyRedisFingerprinter",
+    "add",
+    "count",
+    "default",
+    "forget",
+    "is_plain",
+    "is_seen",
+    "is_start",
+    "of_crawler",
+    "scan",
+    "scan_started",
+]
+
+#: How an exported file calls these fingerprints.
+KIND = "hex"
+
+
+def default(request: Request) -> str:
+    """Scrapy's fingerprint of *request*, in hex."""
+    return fingerprint(request).hex()
+
+
+def of_crawler(crawler: Crawler) -> tuple[Callable[[Request], str], bool]:
+    """How the workers of *crawler* name a request, and whether they filter by that.
+
+    If not, DUPEFILTER_CLASS filters by itself, and only start requests have names.
+    ``crawler.request_fingerprinter`` must be set. The choice is that of the scheduler.
+    """
+    df: Any = build_from_crawler(
+        load_object(crawler.settings["DUPEFILTER_CLASS"]), crawler
+    )
+    fingerprinter: Any = crawler.request_fingerprinter
+
+    def by_fingerprinter(request: Request) -> str:
+        found: bytes = fingerprinter.fingerprint(request)
+        return found.hex()
+
+    cls = type(df)
+    if isinstance(df, RFPDupeFilter):
+        return _stored(df.request_fingerprint), True
+    if getattr(cls, "request_seen", None) is not ScrapyDupeFilter.request_seen:
+        return by_fingerprinter, False
+    if cls.request_fingerprint is not ScrapyDupeFilter.request_fingerprint:
+        return _stored(df.request_fingerprint), True
+    return _stored(by_fingerprinter), True
+
+
+def _stored(name: Callable[[Request], str]) -> Callable[[Request], str]:
+    """Names clear of the marks of ``frontier.Commit``."""
+
+    def stored(request: Request) -> str:
+        found = name(request)
+        if found[:1] in MARKS:
+            return sha1(found.encode(), usedforsecurity=False).hexdigest()
+        return found
+
+    return stored
+
+
+def is_plain(path: str | type) -> bool:
+    """Whether the DUPEFILTER_CLASS *path* leaves fingerprints to the fingerprinter."""
+    cls = load_object(path)
+    plain = (RFPDupeFilter.request_fingerprint, ScrapyDupeFilter.request_fingerprint)
+    return getattr(cls, "request_fingerprint", None) in plain
+
+
+async def is_seen(frontier: Frontier, fingerprint: str) -> bool:
+    """Whether the frontier filters requests with this fingerprint."""
+    client: Any = frontier.client
+    return bool(await client.sismember(frontier.keys.dupefilter, fingerprint))
+
+
+async def is_start(frontier: Frontier, fingerprint: str) -> bool:
+    """Whether it is one of a start request that this crawl has taken."""
+    client: Any = frontier.client
+    return bool(await client.sismember(frontier.keys.started, fingerprint))
+
+
+async def count(frontier: Frontier) -> int:
+    """How many there are."""
+    client: Any = frontier.client
+    return int(await client.scard(frontier.keys.dupefilter))
+
+
+async def add(frontier: Frontier, fingerprints: Sequence[str]) -> None:
+    """Let the frontier filter requests with these fingerprints."""
+    client: Any = frontier.client
+    async with client.pipeline(transaction=False) as pipeline:
+        for at in range(0, len(fingerprints), BATCH):
+            some = fingerprints[at : at + BATCH]
+            pipeline.sadd(frontier.keys.dupefilter, *some)
+        await pipeline.execute()
+
+
+async def forget(frontier: Frontier, fingerprints: Sequence[str]) -> int:
+    """Let the frontier take requests with these (at most BATCH) again; how many it had."""
+    client: Any = frontier.client
+    return int(await client.srem(frontier.keys.dupefilter, *fingerprints))
+
+
+def scan(frontier: Frontier) -> AsyncIterator[list[str]]:
+    """All fingerprints, about BATCH at a time; one may come twice."""
+    return _scan_set(frontier.client, frontier.keys.dupefilter)
+
+
+def scan_started(frontier: Frontier) -> AsyncIterator[list[str]]:
+    """Those of this crawl's start requests, about BATCH at a time; one may come twice."""
+    return _scan_set(frontier.client, frontier.keys.started)
+
+
+async def _scan_set(client: Any, key: str) -> AsyncIterator[list[str]]:
+    cursor: Any = 0
+    while True:
+        cursor, found = await client.sscan(key, cursor, count=BATCH)
+        yield [name.decode("latin-1") for name in found]
+        if not int(cursor):
+            return
+
+
+class ScrapyRedisFingerprinter:
+    """Gives requests the fingerprints of scrapy-redis 0.8 and later.
+
+    For crawls that were taken over with their fingerprints:
+    ``REQUEST_FINGERPRINTER_CLASS = "scrapy_dist.fingerprints.ScrapyRedisFingerprinter"``.
+    """
+
+    @classmethod
+    def from_crawler(cls, crawler: Crawler) -> Self:
+        return cls()
+
+    def fingerprint(self, request: Request) -> bytes:
+        """SHA-1 of the JSON of method, canonical URL and body."""
+        data = {
+            "method": to_unicode(request.method),
+            "url": canonicalize_url(request.url),
+            "body": request.body.hex(),
+        }
+        text = json.dumps(data, sort_keys=True)
+        return sha1(text.encode(), usedforsecurity=False).digest()

@@ -1,0 +1,301 @@
+"""Lines of an exported frontier become a frontier again, in bounded memory."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import AsyncIterator, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from redis.exceptions import RedisError, ResponseError
+
+from scrapy_dist import exportfile, fingerprints
+from scrapy_dist.exceptions import BadPayload, ConfigurationError, RedisUnavailable
+from scrapy_dist.frontier import BATCH, Call
+
+if TYPE_CHECKING:
+    from scrapy_dist.frontier import Frontier
+    from scrapy_dist.options import Options
+
+__all__ = ["Imported", "import_lines"]
+
+Line = dict[str, Any]
+
+#: Bytes of entries after which a call is full.
+_CALL_BYTES = 500_000
+#: Order ids to spare for requests that came while the file was written.
+_SPACE = 1 << 24
+#: Calls in one round trip.
+_CALLS = 10
+#: Index of keys in KEYS of ``import.lua``; the keys of seeds come next.
+_PENDING, _SUSPECTS, _STARTED, _FAILED, _STATS, _ITEMS, _SEEDS = 1, 2, 4, 5, 6, 7, 8
+
+
+@dataclass
+class Imported:
+    """*counts* of lines by type; *skipped* lines had come in before.
+
+    *homeless* seeds found no key, because this spider reads none. *is_complete*: the
+    file had its end. *is_whole*: so says the file of the export.
+    """
+
+    counts: Counter[str] = field(default_factory=Counter)
+    spider: str = ""
+    skipped: int = 0
+    homeless: int = 0
+    is_complete: bool = False
+    is_whole: bool = True
+
+
+async def import_lines(
+    frontier: Frontier,
+    lines: Iterable[bytes],
+    imported: Imported,
+    options: Options,
+    *,
+    merge: bool = False,
+) -> AsyncIterator[int]:
+    """Bring the export *lines* into *frontier*; yields the lines done, now and then.
+
+    What was leased becomes pending, or a suspect if it has a history. Order ids are new,
+    in the order of the file. How far it has come is noted in ``S:state``, in the same
+    script: the same file may be brought in again after an interruption, and goes on
+    there. *merge*: the frontier may hold something already. Raises ConfigurationError,
+    BadPayload with the number of a line, and RedisUnavailable.
+    """
+    try:
+        async for done in _Import(frontier, imported, options).run(
+            iter(lines), merge=merge
+        ):
+            yield done
+    except (RedisError, OSError) as e:
+        if isinstance(e, ResponseError) and "WRONGTYPE" in str(e):
+            raise ConfigurationError(
+                "A key of the frontier holds something else: scrapy frontier check tells"
+                " which."
+            ) from e
+        raise RedisUnavailable(
+            f"Redis does not answer, or refuses, and the import is not complete: {e}."
+            " Import the same file again to go on."
+        ) from e
+
+
+class _Batch:
+    """Lines that are sent together: fingerprints, and entries of ``import.lua``."""
+
+    def __init__(self) -> None:
+        self.seen: list[str] = []
+        self.entries: list[str | bytes | int | float] = []
+        self.lines = 0
+        self.bytes = 0
+
+    @property
+    def is_full(self) -> bool:
+        return self.lines >= BATCH or self.bytes >= _CALL_BYTES
+
+    def add(self, key: int, command: str, *args: str | bytes | float) -> None:
+        self.entries += (key, command, len(args), *args)
+        self.bytes += sum(len(a) for a in args if isinstance(a, (str, bytes)))
+
+
+class _Import:
+    def __init__(
+        self, frontier: Frontier, imported: Imported, options: Options
+    ) -> None:
+        self._frontier = frontier
+        self._imported = imported
+        self._options = options
+        self._name = ""
+        self._space = 0
+        #: Lines that were sent.
+        self._sent = 0
+        self._seed_types: list[str] = []
+
+    async def run(self, lines: Iterable[bytes], *, merge: bool) -> AsyncIterator[int]:
+        lines = iter(lines)
+        await self._begin(next(lines, b""), merge=merge)
+        batches: list[_Batch] = []
+        batch = _Batch()
+        for number, text in enumerate(lines, 1):
+            if number <= self._sent:
+                continue
+            try:
+                line = exportfile.load(text)
+                if line["type"] == "end":
+                    self._end(line, number - 1)
+                    break
+                self._take(line, batch)
+            except (BadPayload, KeyError, TypeError, ValueError) as e:
+                raise BadPayload(f"Line {number + 1} of the file: {e}") from None
+            batch.lines += 1
+            self._imported.counts[line["type"]] += 1
+            if batch.is_full:
+                batches.append(batch)
+                batch = _Batch()
+            if len(batches) == _CALLS:
+                await self._send(batches)
+                batches = []
+                yield self._sent
+        await self._send([*batches, batch], ends=self._imported.is_complete)
+        yield self._sent
+
+    def _end(self, line: Line, lines: int) -> None:
+        counts = line.get("counts")
+        if type(counts) is not dict or sum(counts.values()) != lines:
+            raise BadPayload(f"lines are missing: it says {counts}, there are {lines}")
+        self._imported.is_complete = True
+        self._imported.is_whole = bool(line.get("whole"))
+
+    async def _begin(self, text: bytes, *, merge: bool) -> None:
+        try:
+            head = exportfile.load(text)
+        except BadPayload as e:
+            raise ConfigurationError(
+                f"This is no export of a frontier: {e}. Name a file of"
+                " scrapy frontier export."
+            ) from None
+        if head["type"] != "frontier" or not isinstance(head.get("id"), str):
+            raise ConfigurationError(
+                "This is no export of a frontier: its first line is another one."
+            )
+        if head.get("version") != exportfile.VERSION:
+            raise ConfigurationError(
+                f"The file has version {head.get('version')!r} of the format, and this"
+                f" scrapy-dist reads version {exportfile.VERSION}. Update scrapy-dist."
+            )
+        if head.get("fingerprints") != fingerprints.KIND:
+            raise ConfigurationError(
+                f"The file holds fingerprints of the kind {head.get('fingerprints')!r},"
+                f" and this frontier keeps {fingerprints.KIND!r}: DUPEFILTER_CLASS must"
+                " be that of the crawl that was exported."
+            )
+        self._space = _SPACE + 2 * int(head.get("requests") or 0)
+        self._name = "".join(c for c in head["id"] if c.isalnum())[:40] or "-"
+        self._imported.spider = str(head.get("spider", ""))
+        await self._find_start(merge=merge)
+
+    async def _find_start(self, *, merge: bool) -> None:
+        client: Any = self._frontier.client
+        k = self._frontier.keys
+        mark = await client.hget(k.state, "import")
+        if mark is not None:
+            name, lines, _ = mark.decode("latin-1").split(" ")
+            if name != self._name:
+                raise ConfigurationError(
+                    "The import of another file was interrupted here. Import that file"
+                    " again to go on, or clear the frontier: scrapy frontier clear."
+                )
+            self._imported.skipped = self._sent = int(lines)
+        elif not merge:
+            sizes = [
+                await client.zcard(k.requests),
+                await client.zcard(k.suspects),
+                await client.zcard(k.leases),
+                await client.scard(k.started),
+                await fingerprints.count(self._frontier),
+            ]
+            if any(sizes):
+                pending, suspect, leased, _, seen = sizes
+                raise ConfigurationError(
+                    f"The frontier is not empty: {pending} pending, {suspect} suspect,"
+                    f" {leased} leased, {seen} seen. Clear it first (scrapy frontier"
+                    " clear), or add to it with --merge."
+                )
+        for key in self._frontier.seed_keys:
+            self._seed_types.append((await client.type(key)).decode())
+
+    def _take(self, line: Line, batch: _Batch) -> None:
+        kind = line["type"]
+        if kind == "seen":
+            batch.seen.append(_text(line, "fingerprint"))
+        elif kind == "started":
+            batch.add(_STARTED, "SADD", _text(line, "fingerprint"))
+        elif kind in exportfile.REQUESTS:
+            self._take_request(line, batch)
+        elif kind == "seed":
+            self._take_seed(line, batch)
+        elif kind == "failed":
+            payload = exportfile.payload_of(line)
+            if line.get("kind") == "seed":
+                payload = payload[1:]
+            fields: list[str | bytes] = ["payload", payload]
+            for name in exportfile.LETTER:
+                fields += (name, exportfile.bytes_of(line, name))
+            batch.add(_FAILED, "XADD", *fields)
+        elif kind == "stat":
+            stat = exportfile.bytes_of(line, "name")
+            batch.add(_STATS, "HSETNX", stat, exportfile.bytes_of(line, "value"))
+        elif kind == "item":
+            batch.add(_ITEMS, "LPUSH", exportfile.bytes_of(line, "data"))
+        else:
+            raise BadPayload(f"unknown type {kind!r}")
+
+    def _take_request(self, line: Line, batch: _Batch) -> None:
+        payload = exportfile.payload_of(line)
+        score = _score(line)
+        deaths, claims = int(line.get("deaths", 0)), line.get("claims", "-")
+        if not str(claims).isalnum():
+            claims = "-"
+        # As release.lua decides: what nobody died of, and claimed nothing, is pending.
+        if line["type"] == "suspect" or deaths or claims != "-":
+            head = f"{deaths} {claims} ".encode("ascii")
+            batch.add(_SUSPECTS, "request", score, head + payload)
+        else:
+            batch.add(_PENDING, "request", score, payload)
+
+    def _take_seed(self, line: Line, batch: _Batch) -> None:
+        if not self._seed_types:
+            self._imported.homeless += 1
+            return
+        data = exportfile.bytes_of(line, "data")
+        n = int(line["key"])
+        n = n if 0 <= n < len(self._seed_types) else 0
+        if self._seed_types[n] == "none":
+            self._seed_types[n] = line["kind"]
+        kind = self._seed_types[n]
+        if kind == "zset":
+            batch.add(_SEEDS + n, "ZADD", _score(line), data)
+        else:
+            batch.add(_SEEDS + n, "SADD" if kind == "set" else "LPUSH", data)
+
+    async def _send(self, batches: Sequence[_Batch], *, ends: bool = False) -> None:
+        seen = [name for batch in batches for name in batch.seen]
+        if seen:
+            await fingerprints.add(self._frontier, seen)
+        calls = []
+        for batch in batches:
+            before = self._sent
+            self._sent += batch.lines
+            is_last = ends and batch is batches[-1]
+            calls.append(self._call(before, "end" if is_last else self._sent, batch))
+        await self._frontier.exchange(calls)
+        for call in calls:
+            if call.reply() < 0:
+                raise ConfigurationError(
+                    "Somebody has changed the frontier while the file was brought in:"
+                    " it was cleared, or a worker that began too early has finished it."
+                    " Clear it (scrapy frontier clear) and import the file again before"
+                    " workers start."
+                )
+
+    def _call(self, before: int, after: int | str, batch: _Batch) -> Call[int]:
+        f, k = self._frontier, self._frontier.keys
+        keys = (k.requests, k.suspects, k.state, k.started, k.failed, k.stats, k.items)
+        space = self._space if self._options.discipline.newest_first else 0
+        args = (space, self._name, before, after, self._options.failed_limit)
+        return Call("import", (*keys, *f.seed_keys), (*args, *batch.entries), int)
+
+
+def _score(line: Line) -> float:
+    score = float(line["score"])
+    if math.isnan(score):
+        raise BadPayload("its score is no number")
+    return score
+
+
+def _text(line: Line, name: str) -> str:
+    value = line.get(name)
+    if type(value) is not str or not value or not value.isascii():
+        raise BadPayload(f"it has no {name}")
+    return value
