@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+from scrapy.settings import SETTINGS_PRIORITIES
+
 from scrapy_dist import connection
 from scrapy_dist.commands import base, text
 from scrapy_dist.exceptions import ConfigurationError
@@ -63,11 +65,15 @@ async def read_known(
 ) -> Status:
     """The status of *target*; raises ConfigurationError for a name nobody knows.
 
-    A spider of the project is known, also when nothing of it is in Redis; a job is not.
+    A spider of the project is known, also when nothing of it is in Redis; a job that
+    was typed is not.
     """
     status = await read_status(frontier, target.spider, target.job, holds=holds)
-    if status.is_blank and (target.codec is None or target.job):
-        raise await base.unknown_frontier(frontier, target)
+    if status.is_blank:
+        priority = target.settings.getpriority("FRONTIER_JOB")
+        is_typed = priority == SETTINGS_PRIORITIES["cmdline"]
+        if target.codec is None or (target.job and is_typed):
+            raise await base.unknown_frontier(frontier, target)
     return status
 
 

@@ -10,7 +10,7 @@ import signal
 import sys
 import termios
 import tty
-from contextlib import aclosing, contextmanager
+from contextlib import aclosing, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -244,7 +244,9 @@ def _keys(end: Callable[[], object], *, wanted: bool) -> Iterator[None]:
     terminal = sys.stdin.fileno()
 
     def typed() -> None:
-        keys = os.read(terminal, 1024)
+        keys = b""
+        with suppress(OSError):  # the terminal has gone
+            keys = os.read(terminal, 1024)
         if not keys or b"q" in keys.lower():
             end()
 
@@ -261,7 +263,8 @@ def _keys(end: Callable[[], object], *, wanted: bool) -> Iterator[None]:
     finally:
         loop.remove_reader(terminal)
         # What was typed for this command must not reach the shell.
-        termios.tcsetattr(terminal, termios.TCSAFLUSH, before)
+        with suppress(termios.error):
+            termios.tcsetattr(terminal, termios.TCSAFLUSH, before)
 
 
 SUBCOMMAND = base.Subcommand(

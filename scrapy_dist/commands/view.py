@@ -25,9 +25,14 @@ if TYPE_CHECKING:
 __all__ = ["View", "as_svg", "draw"]
 
 #: Lines beside those of the workers and the failures.
-_FRAME = 11
+_FRAME = 13
 #: Lines of workers and of failures that a small terminal shows too.
 _LEAST_WORKERS, _LEAST_FAILURES = 3, 2
+#: What is counted, and how a number above 0 is marked.
+_COUNTS = (
+    *(("pages", ""), ("pending", ""), ("leased", ""), ("suspect", "yellow")),
+    *(("failed", "red"), ("seeds", ""), ("seen", ""), ("items", "")),
+)
 _BARS, _ASCII_BARS = "▁▂▃▄▅▆▇█", "_.-:=+*#"
 _PHASE_STYLES = {"running": "green", "paused": "yellow", "stopped": "red"}
 
@@ -56,6 +61,7 @@ def draw(view: View, *, height: int, ascii_only: bool = False) -> RenderableType
         Text(),
         _progress(status),
         _rate(view, ascii_only=ascii_only),
+        Text(),
         _counts(status),
         Text(),
         *_workers(status, room),
@@ -125,23 +131,17 @@ def _sparkline(rates: Sequence[float], *, ascii_only: bool) -> str:
     return "".join(bars[round(rate / highest * (len(bars) - 1))] for rate in rates)
 
 
-def _counts(status: Status) -> Text:
-    line = Text(no_wrap=True, overflow="ellipsis")
-    for name, style in (
-        ("pages", ""),
-        ("pending", ""),
-        ("leased", ""),
-        ("suspect", "yellow"),
-        ("failed", "red"),
-        ("seeds", ""),
-        ("seen", ""),
-        ("items", ""),
-    ):
-        value = getattr(status, name)
-        line.append(f"{name} ", "dim")
-        line.append(text.number(value), style if value else "")
-        line.append("  ")
-    return line
+def _counts(status: Status) -> Table:
+    table = _table(*(name for name, _ in _COUNTS))
+    values = [getattr(status, name) for name, _ in _COUNTS]
+    styles = [style for _, style in _COUNTS]
+    table.add_row(
+        *(
+            Text(text.number(value), style if value else "")
+            for value, style in zip(values, styles, strict=True)
+        )
+    )
+    return table
 
 
 def _workers(status: Status, room: int) -> list[RenderableType]:

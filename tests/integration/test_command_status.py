@@ -384,6 +384,7 @@ def test_project_is_shown_while_its_workers_are_at_work(project, site):
         "SPIDER",
         "follow",
     ]
+    here["FRONTIER_JOB"] = "nightly"  # in the project's settings, not typed
     found = run_frontier(project.folder, "status", "never_run", settings=here)
     assert found.returncode == 0, found
     assert "none: not begun, or finished and cleared" in found.stdout
