@@ -110,6 +110,8 @@ def _progress(status: Status) -> Table:
     line.add_column(justify="right", no_wrap=True)
     bar = ProgressBar(total=max(known, 1), completed=status.pages)
     said = f"{share:.0%} of {text.number(known)} known"
+    if status.left and status.seconds_left is not None:
+        said += f", about {text.age(status.seconds_left)} left"
     line.add_row(bar, Text(said))
     return line
 
@@ -119,9 +121,6 @@ def _rate(view: View, *, ascii_only: bool) -> Text:
     line.append(text.rate(view.status.pages_per_second), "bold")
     line.append(" pages/s in the last minute  ")
     line.append(_sparkline(view.rates, ascii_only=ascii_only), "cyan")
-    left = view.status.seconds_left
-    if view.status.left and left is not None:
-        line.append(f"  about {text.age(left)} left")
     return line
 
 
