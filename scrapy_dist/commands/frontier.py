@@ -19,6 +19,7 @@ from scrapy_dist.commands import (
     export,
     failed,
     import_,
+    metrics,
     pause,
     peek,
     seed,
@@ -45,6 +46,7 @@ SUBCOMMANDS: tuple[base.Subcommand, ...] = (
     import_.SUBCOMMAND,
     clear.SUBCOMMAND,
     check.SUBCOMMAND,
+    metrics.SUBCOMMAND,
 )
 
 #: Exit code after Ctrl-C, as shells have it.

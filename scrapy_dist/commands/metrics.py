@@ -1,0 +1,232 @@
+"""``scrapy frontier metrics``: how crawls stand, for Prometheus."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import signal
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from functools import partial
+from typing import TYPE_CHECKING
+
+from redis.exceptions import RedisError
+
+from scrapy_dist import connection
+from scrapy_dist.commands import base
+from scrapy_dist.exceptions import ConfigurationError, RedisUnavailable
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
+    from scrapy.settings import Settings
+    from typing_extensions import Self
+
+    from scrapy_dist.commands.base import Target
+    from scrapy_dist.metrics import Crawl, Reading, Watch
+
+_HOST, _PORT = "127.0.0.1", 9410
+#: Seconds that an answer to Prometheus may take; a reading takes less.
+_TIMEOUT = 10.0
+
+_DESCRIPTION = """\
+Serve the state of crawls to Prometheus, at http://HOST:PORT/metrics, until Ctrl-C or
+SIGTERM. Redis is asked when Prometheus asks, at most once a second. Without SPIDER these
+are all crawls that Redis knows, looked for every 30 seconds; with it, the named ones, also
+while there is nothing of them in Redis.
+
+While Redis is away the answer is scrapy_frontier_redis_up 0.
+Needs prometheus-client: pip install "scrapy-dist[metrics]"
+
+Exit code: 0 ended as asked, 1 with --once when Redis is away, 2 it could not begin."""
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("spiders", metavar="SPIDER", nargs="*", help="only these")
+    parser.add_argument(
+        "--redis",
+        metavar="URL",
+        help="where Redis is, e.g. redis://:password@host:6379/0;"
+        " needed outside a project, inside it wins over the project's settings",
+    )
+    parser.add_argument(
+        "--job",
+        metavar="NAME",
+        help="only crawls of that name (the setting FRONTIER_JOB)",
+    )
+    parser.add_argument(
+        "--host",
+        default=_HOST,
+        help="address to listen at (default: %(default)s, for this machine only;"
+        " 0.0.0.0 for all)",
+    )
+    parser.add_argument(
+        "--port",
+        type=_port,
+        default=_PORT,
+        help="port to listen at (default: %(default)s; 0: any that is free)",
+    )
+    parser.add_argument("--once", action="store_true", help="print the metrics and end")
+
+
+def _port(text: str) -> int:
+    number = int(text)
+    if not 0 <= number < 65536:
+        raise argparse.ArgumentTypeError(f"{text} is no port, which is 0 to 65535")
+    return number
+
+
+async def run(settings: Settings, opts: argparse.Namespace) -> int:
+    try:
+        from scrapy_dist import metrics  # noqa: PLC0415
+    except ModuleNotFoundError as e:
+        if e.name is None or e.name.split(".")[0] != "prometheus_client":
+            raise
+        raise ConfigurationError(
+            "The metrics need the package prometheus-client, which is not installed:"
+            ' pip install "scrapy-dist[metrics]"'
+        ) from e
+    base.apply_options(settings, opts)
+    async with _Crawls(settings, opts) as crawls:
+        # What is wrong with the settings ends it; it is for Redis to come and go.
+        with suppress(RedisUnavailable):
+            await crawls.find()
+        watch = metrics.Watch(crawls.find, partial(base.warn, "metrics"))
+        if opts.once:
+            return await _print(watch)
+        await _serve(watch, opts.host, opts.port, connection.describe(settings))
+    return base.OK
+
+
+class _Crawls:
+    """Finds the crawls that the options name, or all; holds the connections."""
+
+    def __init__(self, settings: Settings, opts: argparse.Namespace) -> None:
+        self._settings = settings
+        self._targets = [
+            base.find_target(
+                settings.copy(), argparse.Namespace(**{**vars(opts), "spider": name})
+            )
+            for name in dict.fromkeys(opts.spiders)
+        ]
+        #: By any key of what is asked there: a cluster has several servers.
+        self._clients: dict[str, Redis] = {}
+
+    async def find(self) -> Sequence[Crawl]:
+        from scrapy_dist.metrics import Crawl  # noqa: PLC0415
+
+        targets = self._targets
+        if not targets:
+            client = await self._client(self._settings, "")
+            targets = await _begun(
+                client, await base.all_targets(client, self._settings)
+            )
+        crawls = []
+        for target in targets:
+            key = target.keys.requests if self._targets else ""
+            client = await self._client(target.settings, key)
+            frontier = base.frontier_of(target, client)
+            crawls.append(Crawl(target.spider, target.job or "", frontier))
+        return crawls
+
+    async def _client(self, settings: Settings, key: str) -> Redis:
+        if key not in self._clients:
+            self._clients[key] = await connection.open_client(settings, key)
+        return self._clients[key]
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *args: object) -> None:
+        for client in self._clients.values():
+            await connection.close_client(client)
+
+
+async def _begun(client: Redis, targets: Sequence[Target]) -> list[Target]:
+    """Those of *targets* that are crawls: others may call a key ``…:state`` too."""
+    try:
+        async with client.pipeline(transaction=False) as pipeline:
+            for target in targets:
+                pipeline.hexists(target.keys.state, "active")
+            replies = await pipeline.execute(raise_on_error=False)
+    except (RedisError, OSError) as e:
+        raise RedisUnavailable(f"{type(e).__name__}: {e}") from e
+    return [
+        target for target, reply in zip(targets, replies, strict=True) if reply == 1
+    ]
+
+
+async def _print(watch: Watch) -> int:
+    reading = await watch.read()
+    base.write(_text(reading).rstrip("\n"))
+    return base.OK if reading.up else base.TROUBLE
+
+
+def _text(reading: Reading) -> str:
+    from prometheus_client import CollectorRegistry, generate_latest  # noqa: PLC0415
+
+    from scrapy_dist.metrics import CrawlsCollector  # noqa: PLC0415
+
+    registry = CollectorRegistry()
+    registry.register(CrawlsCollector(lambda: reading))
+    return generate_latest(registry).decode()
+
+
+async def _serve(watch: Watch, host: str, port: int, redis: str) -> None:
+    """Answer Prometheus until a signal comes; *redis* is for people."""
+    from prometheus_client import CollectorRegistry, start_http_server  # noqa: PLC0415
+
+    from scrapy_dist.metrics import CrawlsCollector  # noqa: PLC0415
+
+    loop = asyncio.get_running_loop()
+
+    def read() -> Reading:
+        """From a thread of the server."""
+        reading = asyncio.run_coroutine_threadsafe(watch.read(), loop)
+        return reading.result(_TIMEOUT)
+
+    registry = CollectorRegistry()
+    registry.register(CrawlsCollector(read))
+    try:
+        server, thread = start_http_server(port, host, registry)
+    except OSError as e:
+        raise ConfigurationError(
+            f"Nothing can be served at {host}:{port}: {e.strerror or e}."
+            " Give another --port, or --host."
+        ) from e
+    shown = f"[{host}]" if ":" in host else host
+    try:
+        with _stop_signal(loop) as stopped:
+            base.write(
+                f"Metrics of {redis} at http://{shown}:{server.server_port}/metrics;"
+                " Ctrl-C ends"
+            )
+            await watch.read()
+            await stopped.wait()
+    finally:
+        await asyncio.to_thread(server.shutdown)
+        server.server_close()
+        thread.join()
+
+
+@contextmanager
+def _stop_signal(loop: asyncio.AbstractEventLoop) -> Iterator[asyncio.Event]:
+    """An event that Ctrl-C and SIGTERM set."""
+    stopped = asyncio.Event()
+    signals = (signal.SIGINT, signal.SIGTERM)
+    for number in signals:
+        loop.add_signal_handler(number, stopped.set)
+    try:
+        yield stopped
+    finally:
+        for number in signals:
+            loop.remove_signal_handler(number)
+
+
+SUBCOMMAND = base.Subcommand(
+    name="metrics",
+    summary="serve the state of all crawls to Prometheus",
+    description=_DESCRIPTION,
+    example="scrapy frontier metrics --host 0.0.0.0 --port 9410",
+    add_options=add_options,
+    run=run,
+)
