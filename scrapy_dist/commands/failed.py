@@ -44,7 +44,8 @@ A request becomes pending with the priority that it had, behind equal ones, and 
 although it was seen; a pickled one has priority 0. A seed goes back to the seeds. A letter
 that no worker could read stays where it is. If no worker runs, start one: scrapy crawl.
 
-Exit code: 0 all were put back, 1 some were not, 2 none was (wrong use, Redis away)."""
+Exit code: 0 all were put back, 1 some were not, 2 wrong use, or Redis away (what it had not
+put back is still listed)."""
 
 _FORGET = """\
 Delete dead letters of SPIDER for good: those with the given IDs, or --all; with --reason only
