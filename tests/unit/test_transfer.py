@@ -15,10 +15,10 @@ from scrapy_dist.connection import close_client
 from scrapy_dist.exceptions import BadPayload, ConfigurationError
 from scrapy_dist.exportfile import dump, load, payload_of, show_payload
 from scrapy_dist.exporting import Exported, export_lines
-from scrapy_dist.frontier import Commit, NewRequest, Page
+from scrapy_dist.frontier import NewRequest, Page
 from scrapy_dist.importing import Imported, import_lines
 from scrapy_dist.options import Options
-from tests.support.frontiers import KEYS, Worker, contents, names, places
+from tests.support.frontiers import KEYS, Worker, contents
 
 OPTIONS = Options.from_settings(Settings())
 LIFO = Options.from_settings(
@@ -117,3 +117,258 @@ async def test_equal_priorities_keep_their_order(client, options):
     await bring_in(worker.frontier, lines, options)
     found = [m[16:] for m in await client.zrange(KEYS.requests, 0, -1)]
     assert found == order
+
+
+async def test_requests_larger_than_a_page_are_all_read(client, worker):
+    big = [request(n, body=b"x" * 300_000) for n in range(20)]
+    for payload in big:
+        await worker.commit([NewRequest(payload, 0)])
+    lines = await export(worker.frontier)
+    await client.flushdb()
+    await bring_in(worker.frontier, lines)
+    assert [m[16:] for m in await client.zrange(KEYS.requests, 0, -1)] == big
+
+
+async def test_what_is_no_request_of_ours_is_kept_as_it_is(client, worker):
+    strange = [b"garbage", b"\x80\x04pickle", b"\x02\xffother", b"\x00seed", b"{]"]
+    strange += [b"\x01\xc1", b"\x01\x01", b"[1]", b"", b"\x00\xff\xfe"]
+    for payload in strange:
+        await worker.commit([NewRequest(payload, 0)])
+    await client.zadd(KEYS.requests, {"no id": 1})
+    await client.zadd(KEYS.suspects, {"0000000000000001no head": 1})
+    await client.hset(KEYS.leased, "0000000000000002", "no head")
+    await client.zadd(KEYS.leases, {"0000000000000002": 1})
+    lines = await export(worker.frontier)
+    await client.flushdb()
+    await bring_in(worker.frontier, lines)
+    pending = {m[16:] for m in await client.zrange(KEYS.requests, 0, -1)}
+    assert pending == {*strange, b"no id", b"no head"}
+    [suspect] = await client.zrange(KEYS.suspects, 0, -1)
+    assert suspect[16:] == b"0 - no head"
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"url": "http://a/é", "meta": {"t": (1, {2}), 3: b"\xff", "$x": None}},
+        {"url": "http://a/", "priority": 2**70, "cb_kwargs": {"nan": 1e300}},
+        {"url": "http://a/", "headers": {b"A": [b"1", b"2"]}, "body": b"\x00"},
+    ],
+)
+def test_a_request_is_the_same_after_it_was_text(fields):
+    payload = b"\x01" + serializer.dumps(fields)
+    line = load(dump({"type": "pending", **show_payload(payload)}).encode())
+    assert "request" in line
+    assert payload_of(line) == payload
+
+
+def test_a_request_of_the_json_serializer_stays_one():
+    payload = b'{"url": "http://a/", "body": {"$bytes": "AA=="}}'
+    line = load(dump({"type": "pending", **show_payload(payload)}).encode())
+    assert json.loads(payload_of(line)) == json.loads(payload)
+
+
+async def test_a_frontier_that_is_not_empty_is_refused(client, worker, fill):
+    lines = await export(worker.frontier)
+    before = await contents(client)
+    with pytest.raises(ConfigurationError, match=r"not empty: 1 pending.*--merge"):
+        await bring_in(worker.frontier, lines)
+    assert await contents(client) == before
+
+
+async def test_a_merge_adds_behind_what_is_there(client, worker):
+    await worker.push("old")
+    lines = await export(worker.frontier)
+    imported = await bring_in(worker.frontier, lines, merge=True)
+    assert imported.is_complete
+    first, second = await client.zrange(KEYS.requests, 0, -1)
+    assert first[16:] == second[16:] == b"old"
+    assert first[:16] < second[:16]
+
+
+async def test_a_file_that_is_cut_off_is_noticed_and_can_be_completed(client, worker):
+    for at in range(0, 2500, 50):
+        some = [NewRequest(request(n), 0, f"fp{n}") for n in range(at, at + 50)]
+        await worker.commit(some)
+    await client.rpush("s:start_urls", *map(str, range(500)))
+    before = await contents(client)
+    lines = await export(worker.frontier)
+    for cut in (1, 2, 1100, 2700, 3300, len(lines) - 1):
+        await client.flushdb()
+        imported = await bring_in(worker.frontier, lines[:cut])
+        assert not imported.is_complete, cut
+        imported = await bring_in(worker.frontier, lines)
+        assert imported.is_complete, cut
+        assert imported.skipped == cut - 1
+        after = await contents(client)
+        for key in ("s:dupefilter", "s:start_urls"):
+            assert after[key] == before[key], cut
+        found, order = (
+            [m[16:] for m, _ in kept["s:requests"]] for kept in (after, before)
+        )
+        assert found == order, cut
+
+
+async def test_lines_that_are_missing_are_noticed(client, worker, fill):
+    lines = await export(worker.frontier)
+    await client.flushdb()
+    with pytest.raises(BadPayload, match="lines are missing"):
+        await bring_in(worker.frontier, [*lines[:3], *lines[4:]])
+
+
+async def test_another_file_does_not_complete_an_interrupted_import(client, worker):
+    await worker.push("a", "b")
+    lines, other = [await export(worker.frontier) for _ in range(2)]
+    await client.flushdb()
+    await bring_in(worker.frontier, lines[:2])
+    with pytest.raises(ConfigurationError, match="another file was interrupted"):
+        await bring_in(worker.frontier, other)
+
+
+async def test_a_frontier_cleared_during_the_import_ends_it(client, worker):
+    for at in range(0, 3000, 50):
+        await worker.commit([NewRequest(request(n), 0) for n in range(at, at + 50)])
+    lines = await export(worker.frontier)
+    await client.flushdb()
+    coming = import_lines(worker.frontier, lines, Imported(), OPTIONS)
+    await anext(coming)
+    await client.flushdb()
+    with pytest.raises(ConfigurationError, match="Somebody has changed"):
+        await anext(coming)
+
+
+@pytest.mark.parametrize(
+    ("lines", "problem"),
+    [
+        ([], "no JSON"),
+        ([b"hello"], "no JSON"),
+        ([b"[]"], "no line of an export"),
+        ([b'{"type": "seen"}'], "its first line is another one"),
+        ([b'{"type": "frontier", "id": "x", "version": 9}'], "version 9"),
+        (
+            [b'{"type": "frontier", "id": "x", "version": 1, "fingerprints": "z"}'],
+            "fingerprints of the kind 'z'",
+        ),
+    ],
+)
+async def test_what_is_no_export_is_refused(client, worker, lines, problem):
+    before = await contents(client)
+    with pytest.raises(ConfigurationError, match=problem):
+        await bring_in(worker.frontier, lines)
+    assert await contents(client) == before
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        {"type": "what"},
+        {"type": "seen"},
+        {"type": "seen", "fingerprint": 7},
+        {"type": "pending", "score": 1},
+        {"type": "pending", "seed": "x"},
+        {"type": "pending", "score": "nan", "seed": "x"},
+        {"type": "pending", "score": [], "seed": "x"},
+        {"type": "pending", "score": 1, "payload": "*"},
+        {"type": "pending", "score": 1, "request": {"$dict": 7}},
+        {"type": "pending", "score": 1, "request": [], "deaths": "x"},
+        {"type": "seed", "key": 0, "kind": "list"},
+        {"type": "seed", "key": "x", "kind": "list", "data": "x"},
+        {"type": "failed", "payload": ""},
+        {"type": "stat", "name": "x"},
+        {"type": "item"},
+        {"type": "end", "counts": {"x": "y"}},
+        {"type": "end"},
+    ],
+)
+async def test_a_line_that_cannot_be_read_is_named(client, worker, line):
+    head = (await export(worker.frontier))[0]
+    with pytest.raises(BadPayload, match=r"^Line 2 of the file: "):
+        await bring_in(worker.frontier, [head, dump(line).encode()])
+
+
+class Crawler:
+    """Crawls a tree of pages on one frontier: page n links to 3n+1, 3n+2 and 3n+3."""
+
+    PAGES = 800
+
+    def __init__(self, client, rng):
+        self.client = client
+        self.rng = rng
+        self.done = set()
+
+    @staticmethod
+    def page(n, rng):
+        return NewRequest(request(n), rng.choice([-1, 0, 0, 1]), f"fp{n}")
+
+    async def work(self, *, delay):
+        """As one worker, until nothing is left."""
+        worker = await Worker(self.client).join()
+        if not self.done:
+            await worker.commit([self.page(0, self.rng)])
+        while True:
+            leases = await worker.lease(8)
+            if not leases:
+                state = await worker.call(worker.frontier.drained())
+                if state:
+                    break
+                await asyncio.sleep(0.005)
+            for lease in leases:
+                if self.rng.random() < 0.1:
+                    await worker.release(lease)
+                    continue
+                await asyncio.sleep(delay * self.rng.random())
+                n = int(serializer.loads(lease.payload[1:])["url"][12:])
+                links = [m for m in (3 * n + 1, 3 * n + 2, 3 * n + 3) if m < self.PAGES]
+                children = [self.page(m, self.rng) for m in links]
+                # Before it is in Redis: the reply may be later than that of an export.
+                self.done.add(n)
+                await worker.commit(children, [Page(lease.id)])
+
+
+@pytest.mark.parametrize("seed", range(2))
+async def test_a_copy_made_while_workers_work_loses_no_page(redis_server, seed):
+    rng = random.Random(seed)
+    client = redis.asyncio.Redis.from_url(redis_server.url, protocol=2)
+    other = redis.asyncio.Redis.from_url(f"{redis_server.url}/1", protocol=2)
+    try:
+        crawler = Crawler(client, rng)
+        tasks = [asyncio.create_task(crawler.work(delay=0.02)) for _ in range(6)]
+        exports = []
+        while not all(task.done() for task in tasks):
+            exports.append(await export_noting_done(client, crawler))
+        await asyncio.gather(*tasks)
+        assert crawler.done == set(range(Crawler.PAGES))
+        # Some of the many, spread over the crawl.
+        exports = [e for e in exports if e[1] and len(e[1]) < Crawler.PAGES]
+        assert len(exports) > 8
+        for lines, done in exports[:: len(exports) // 6]:
+            await other.flushdb()
+            await bring_in(Worker(other).frontier, lines)
+            copy = Crawler(other, rng)
+            copy.done.add(-1)  # so that it does not begin by itself
+            await copy.work(delay=0)
+            missing = set(range(Crawler.PAGES)) - done - copy.done
+            assert not missing, (len(done), sorted(missing)[:10])
+    finally:
+        await close_client(client)
+        await close_client(other)
+
+
+async def export_noting_done(client, crawler):
+    """Lines of an export, and the pages that were done at its moment.
+
+    Each step takes some milliseconds longer, so that workers come between.
+    """
+    frontier = Worker(client).frontier
+    exchange = frontier.exchange
+    done = set()
+
+    async def noting(calls):
+        await exchange(calls)
+        if calls[0].args[2] == "1":
+            done.clear()
+            done.update(crawler.done)
+        await asyncio.sleep(0.003)
+
+    frontier.exchange = noting
+    return await export(frontier), done
