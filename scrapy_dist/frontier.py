@@ -341,10 +341,13 @@ class Frontier:
             requests += (request.fingerprint, request.payload)
             scores.append(request.score)
             if self.shape is not None and request.fingerprint:
-                fingerprint = request.fingerprint.removeprefix(START)
-                number = self.shape.number(fingerprint)
-                buckets.append(f"{fingerprint} {number}")
-                bucket_keys += self.shape.keys(number)
+                number = self.shape.number(request.fingerprint.removeprefix(START))
+                if number < self.shape.buckets:
+                    buckets.append("-")
+                    bucket_keys.append(self.shape.name(number))
+                else:
+                    buckets.append(str(number))
+                    bucket_keys += self.shape.keys(number)
         groups = [(0, commit.items)]
         pages = sorted(commit.pages, key=_by_verdict)
         numbers = {id(page): n for n, page in enumerate(pages, 1)}
@@ -381,7 +384,7 @@ class Frontier:
             *verdicts[acks + bare :],
             *requests,
             *items,
-            *buckets,
+            *([" ".join(buckets)] if buckets else ()),
         )
         return Call("commit", [*keys, *bucket_keys], args, self._parse_commit)
 

@@ -7,27 +7,27 @@
 -- Reply known (0: register first), pending left, suspects left,
 --       then for each lease: order id, 1 for a suspect, payload
 -- Cost  O(requests per call * log(pending))
-local now = redis.call('TIME')
+local call = redis.call
+local now = call('TIME')
 now = now[1] * 1000 + math.floor(now[2] / 1000)
-local pending = redis.call('ZCARD', KEYS[1])
-local suspects = redis.call('ZCARD', KEYS[2])
-redis.call('ZCARD', KEYS[3])
-redis.call('HLEN', KEYS[4])
-if not redis.call('ZSCORE', KEYS[5], ARGV[1]) then
+local pending = call('ZCARD', KEYS[1])
+local suspects = call('ZCARD', KEYS[2])
+call('ZCARD', KEYS[3])
+call('HLEN', KEYS[4])
+if not call('ZSCORE', KEYS[5], ARGV[1]) then
   return {0, pending, suspects}
 end
-if redis.call('HEXISTS', KEYS[7], 'paused') == 1 then
+if call('HEXISTS', KEYS[7], 'paused') == 1 then
   return {1, pending, suspects}
 end
-local reply, entries, owners = {1, 0, 0}, {}, {}
-local function hand_out(id, score, is_suspect, deaths, claims, payload)
-  entries[#entries + 1] = id
-  entries[#entries + 1] = score .. ' ' .. deaths .. ' ' .. claims .. ' ' .. payload
-  owners[#owners + 1] = ARGV[1]
-  owners[#owners + 1] = id
-  reply[#reply + 1] = id
-  reply[#reply + 1] = is_suspect
-  reply[#reply + 1] = payload
+local reply, entries, owners, count, worker = {1, 0, 0}, {}, {}, 0, ARGV[1]
+local function hand_out(id, head, is_suspect, payload)
+  local at = 2 * count
+  entries[at + 1], entries[at + 2] = id, head .. payload
+  owners[at + 1], owners[at + 2] = worker, id
+  at = 3 + 3 * count
+  reply[at + 1], reply[at + 2], reply[at + 3] = id, is_suspect, payload
+  count = count + 1
 end
 local hex = '^' .. ('%x'):rep(16)
 local function split(member)
@@ -40,38 +40,39 @@ end
 local want = tonumber(ARGV[2])
 local suspect
 if suspects > 0 and want > 0 and ARGV[3] == '1' then
-  suspect = redis.call('ZRANGE', KEYS[2], 0, 0, 'WITHSCORES')
+  suspect = call('ZRANGE', KEYS[2], 0, 0, 'WITHSCORES')
   local id, rest = split(suspect[1])
   local deaths, claims, at = rest:match('^(%d+) (%S+) ()')
-  hand_out(id, suspect[2], 1, deaths or 0, claims or '-', rest:sub(at or 1))
+  local head = suspect[2] .. ' ' .. (deaths or 0) .. ' ' .. (claims or '-') .. ' '
+  hand_out(id, head, 1, rest:sub(at or 1))
   want = want - 1
 end
-local alive = math.max(1, redis.call('ZCOUNT', KEYS[5], '(' .. now - ARGV[4], '+inf'))
-local held = redis.call('ZCOUNT', KEYS[3], ARGV[1], ARGV[1]) + (suspect and 1 or 0)
+local alive = math.max(1, call('ZCOUNT', KEYS[5], '(' .. now - ARGV[4], '+inf'))
+local held = call('ZCOUNT', KEYS[3], ARGV[1], ARGV[1]) + (suspect and 1 or 0)
 local members = {}
-local share = math.ceil((pending + suspects + redis.call('ZCARD', KEYS[3])) / alive) - held
+local share = math.ceil((pending + suspects + call('ZCARD', KEYS[3])) / alive) - held
 share = math.max(0, math.min(want, pending, share))
 if share > 0 then
-  local taken = redis.call('ZRANGE', KEYS[1], 0, share - 1, 'WITHSCORES')
+  local taken = call('ZRANGE', KEYS[1], 0, share - 1, 'WITHSCORES')
   for i = 1, #taken, 2 do
-    members[#members + 1] = taken[i]
+    members[(i + 1) / 2] = taken[i]
     local id, payload = split(taken[i])
-    hand_out(id, taken[i + 1], 0, 0, '-', payload)
+    hand_out(id, taken[i + 1] .. ' 0 - ', 0, payload)
   end
 end
 reply[2] = pending - share
 reply[3] = suspects - (suspect and 1 or 0)
 if #entries > 0 then
-  redis.call('HDEL', KEYS[6], '') -- runs above maxmemory too
-  redis.call('HSET', KEYS[4], unpack(entries))
-  redis.call('ZADD', KEYS[3], unpack(owners))
-  redis.call('HSET', KEYS[6], 'active', string.format('%.0f', now))
+  call('HDEL', KEYS[6], '') -- runs above maxmemory too
+  call('HSET', KEYS[4], unpack(entries))
+  call('ZADD', KEYS[3], unpack(owners))
+  call('HSET', KEYS[6], 'active', string.format('%.0f', now))
   if suspect then
-    redis.call('ZREM', KEYS[2], suspect[1])
+    call('ZREM', KEYS[2], suspect[1])
   end
   if share > 0 then
     -- By value, not by rank: a torn file may be played twice.
-    redis.call('ZREM', KEYS[1], unpack(members))
+    call('ZREM', KEYS[1], unpack(members))
   end
 end
 return reply
