@@ -11,9 +11,9 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 from scrapy.crawler import Crawler
 from scrapy.utils.misc import load_object
 from scrapy.utils.project import inside_project
@@ -41,6 +41,10 @@ if TYPE_CHECKING:
     from scrapy.settings import Settings
     from scrapy.spiderloader import SpiderLoaderProtocol
 
+    from scrapy_dist.frontier import Call
+
+T = TypeVar("T")
+
 __all__ = [
     "OK",
     "TROUBLE",
@@ -50,6 +54,7 @@ __all__ = [
     "add_common_options",
     "all_targets",
     "apply_options",
+    "ask",
     "find_target",
     "frontier_of",
     "nearest",
@@ -261,6 +266,15 @@ def frontier_of(target: Target, client: Redis) -> Frontier:
         newest_first=options.discipline.newest_first,
         seed_keys=target.seed_keys,
     )
+
+
+async def ask(frontier: Frontier, call: Call[T]) -> T:
+    """The reply to *call*, sent by itself. Raises RedisUnavailable, also if refused."""
+    await frontier.exchange([call])
+    try:
+        return call.reply()
+    except ResponseError as e:
+        raise RedisUnavailable(f"Redis refuses: {e}") from e
 
 
 async def unknown_frontier(frontier: Frontier, target: Target) -> ConfigurationError:

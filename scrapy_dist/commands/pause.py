@@ -32,9 +32,7 @@ async def _run(settings: Settings, opts: argparse.Namespace, *, pause: bool) -> 
     async with base.open_frontier(target) as frontier:
         # A name that nobody knows must leave no key behind.
         await read_known(frontier, target)
-        call = frontier.pause(pause)
-        await frontier.exchange([call])
-        before, alive = call.reply()
+        before, alive = await base.ask(frontier, frontier.pause(pause))
         where = connection.describe(frontier.client)
     if opts.json:
         base.write_json(

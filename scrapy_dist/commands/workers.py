@@ -105,9 +105,8 @@ async def _ask_to_stop(frontier: Frontier, workers: Sequence[WorkerStatus]) -> i
     """How many were asked: those that were still there."""
     asked = 0
     for i in range(0, len(workers), BATCH):
-        call = frontier.stop([worker.number for worker in workers[i : i + BATCH]])
-        await frontier.exchange([call])
-        asked += call.reply()
+        numbers = [worker.number for worker in workers[i : i + BATCH]]
+        asked += await base.ask(frontier, frontier.stop(numbers))
     return asked
 
 

@@ -424,17 +424,23 @@ async def test_all_crawls_of_a_cluster_cannot_be_listed():
         await base.all_targets(None, settings)
 
 
-def test_user_who_may_not_scan_is_told_to_name_the_spider(frontier, redis_server):
+def test_user_without_rights_is_told_so(frontier, redis_server):
     with redis_server.client() as client:
         plant(client, "shop")
         client.acl_setuser(
-            "looker", enabled=True, nopass=True, keys="*", commands=["+@all", "-scan"]
+            "looker",
+            enabled=True,
+            nopass=True,
+            keys="*",
+            commands=["+@all", "-scan", "-hexists"],
         )
     url = redis_server.url.replace("redis://", "redis://looker:x@")
     try:
         with pytest.raises(FrontierError, match="Name the spider"):
             frontier(status.SUBCOMMAND, "--redis", url)
         assert frontier(status.SUBCOMMAND, "shop", "--redis", url)[0] == 0
+        with pytest.raises(FrontierError, match="Redis refuses: "):
+            frontier(pause.PAUSE, "shop", "--redis", url)
     finally:
         with redis_server.client() as client:
             client.acl_deluser("looker")
