@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import http.client
 import os
+import re
 import stat
 import time
 import urllib.request
@@ -20,7 +21,7 @@ from typing import TYPE_CHECKING
 from urllib.error import HTTPError
 from urllib.parse import urljoin, urlsplit
 
-from scrapy.utils.sitemap import Sitemap, sitemap_urls_from_robots
+from scrapy.utils.sitemap import Sitemap
 from w3lib.url import safe_url_string
 
 from scrapy_dist.exceptions import FrontierError
@@ -248,7 +249,8 @@ def _read_one(url: str, user_agent: str) -> tuple[bool, list[str]]:
     """Whether *url* is an index of sitemaps, and the URLs in it. Raises _Unreadable."""
     body = _fetch(url, user_agent)
     if urlsplit(url).path == "/robots.txt":
-        return True, list(sitemap_urls_from_robots(body, url))
+        named = re.findall(rb"(?im)^\s*sitemap:[ \t]*(\S+)", body)
+        return True, [urljoin(url, name.decode("utf-8", "replace")) for name in named]
     try:
         sitemap = Sitemap(body)
         if sitemap.type not in ("urlset", "sitemapindex"):

@@ -244,7 +244,7 @@ class _Pushing:
             self._stopped = True
             self.bar.note(f"scrapy frontier seed: {e}")
             self.bar.note(self._how_to_go_on())
-        except asyncio.CancelledError:
+        except (asyncio.CancelledError, KeyboardInterrupt):
             self.bar.note(self._how_to_go_on())
             raise
         finally:

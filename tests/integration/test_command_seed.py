@@ -19,7 +19,7 @@ from scrapy.settings import Settings
 
 from scrapy_dist.commands.seed import SUBCOMMAND
 from scrapy_dist.exceptions import BadSeed, ConfigurationError
-from tests.support.project import SETTINGS, wait_all
+from tests.support.project import SETTINGS, package_parent, wait_all
 from tests.support.proxy import Proxy
 from tests.support.spiders import SEEDED
 from tests.support.wait import wait_until
@@ -383,7 +383,7 @@ def test_spider_that_reads_no_seeds_is_named(project):
 
 def test_pushed_seeds_are_crawled_while_workers_are_idle(project, site, redis_server):
     project.spider(SEEDED)
-    worker = project.crawl("seeded", {"MAX_IDLE_TIME_BEFORE_CLOSE": 2})
+    worker = project.crawl("seeded")
     worker.wait_open()
     lines = "\n".join(f"{site.url}/page/{i}" for i in range(50))
     with seed_process(
@@ -395,9 +395,12 @@ def test_pushed_seeds_are_crawled_while_workers_are_idle(project, site, redis_se
         out, err = process.communicate(lines, timeout=60)
     assert (process.returncode, err) == (0, "")
     assert out == "70 seeds pushed to seeded:start_urls\n"
-    assert wait_all([worker]) == [0]
     paths = [f"/page/{i}" for i in range(50)] + [f"/page/map-{i}" for i in range(20)]
-    assert sorted(project.recorded("path")) == sorted(paths)
+    wait_until(
+        lambda: sorted(project.recorded("path")) == sorted(paths), "all pages, once"
+    )
+    worker.interrupt()
+    assert wait_all([worker]) == [0]
 
 
 # As a process
@@ -450,17 +453,17 @@ def test_redis_that_goes_away_midway_is_said_with_the_line_to_go_on_from(
 @pytest.mark.parametrize("hidden", [False, True], ids=["rich", "plain"])
 def test_terminal_sees_progress_of_a_long_file(tmp_path, client, redis_server, hidden):
     (tmp_path / "f").write_text("".join(f"{URL}{i}\n" for i in range(60_000)) + "bad\n")
-    env = {}
+    path = package_parent()
     if hidden:
         (tmp_path / "rich.py").write_text("raise ImportError")
-        env = {"PYTHONPATH": str(tmp_path)}
+        path = os.pathsep.join((str(tmp_path), path))
     main, terminal = pty.openpty()
     command = [sys.executable, "-m", "scrapy", "frontier", "seed", "books"]
     command += ["--redis", redis_server.url, "--file", "f"]
     process = subprocess.Popen(
         command,
         cwd=tmp_path,
-        env={**os.environ, "TERM": "xterm", **env},
+        env={**os.environ, "TERM": "xterm", "PYTHONPATH": path},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=terminal,
