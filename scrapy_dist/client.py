@@ -108,7 +108,7 @@ class Client:
 
     async def _open(self) -> Frontier:
         client = await connection.open_client(self._settings, self._keys.requests)
-        self._thread.at_end = lambda: connection.close_client(client)
+        self._thread.at_end = partial(connection.close_client, client)
         return Frontier(
             client,
             self._keys,

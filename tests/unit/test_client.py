@@ -16,6 +16,7 @@ from scrapy.settings import Settings
 
 import scrapy_dist
 from scrapy_dist import Client
+from scrapy_dist.connection import CLIENT_NAME
 from scrapy_dist.exceptions import BadSeed, ConfigurationError, RedisUnavailable
 from scrapy_dist.loopthread import LoopThread
 from tests.support.redis_server import free_port
@@ -46,6 +47,10 @@ def server(redis_server):
 
 def threads():
     return [t for t in threading.enumerate() if t.name == "scrapy-dist client"]
+
+
+def connections(server):
+    return sum(found["name"] == CLIENT_NAME for found in server.client_list())
 
 
 def put(server, *numbers, key="s:items"):
@@ -320,13 +325,13 @@ def test_threads_share_a_client(connect, server):
 
 def test_close_ends_the_thread_and_the_connections(connect, server):
     before = len(threads())
-    connections = len(server.client_list())
     client = connect()
     assert len(threads()) == before + 1
+    assert connections(server) == 1
     client.close()
     client.close()
     assert len(threads()) == before
-    wait_until(lambda: len(server.client_list()) == connections, "no connection")
+    wait_until(lambda: connections(server) == 0, "no connection")
     with pytest.raises(RuntimeError, match="closed"):
         client.status()
     with pytest.raises(RuntimeError, match="closed"):
@@ -357,13 +362,12 @@ def test_close_ends_calls_that_wait_in_other_threads(connect):
 
 def test_client_that_nobody_holds_is_closed(connect, server, redis_server):
     before = len(threads())
-    connections = len(server.client_list())
     client = Client(redis_server.url, "s")
     client.status()
     del client
     gc.collect()
     wait_until(lambda: len(threads()) == before, "the thread has ended")
-    wait_until(lambda: len(server.client_list()) == connections, "no connection")
+    wait_until(lambda: connections(server) == 0, "no connection")
 
 
 def test_thread_that_stops_itself_does_not_wait_for_itself():
