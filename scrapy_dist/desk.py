@@ -442,7 +442,7 @@ class Desk:
         gone = set(ids)
         self._drop_unstarted(gone)
         for id_ in gone:
-            record = self.ledger.records.pop(id_, None)
+            record = self.ledger.remove(id_)
             if record is not None:
                 record.tainted = record.settled = True
                 record.drop_outputs()

@@ -92,11 +92,13 @@ class Ledger:
     def __init__(self) -> None:
         self.records: dict[str, Record] = {}
         self.handed: dict[Request, Records] = {}
+        self._suspects = 0
 
     def open(self, lease: Lease) -> Record:
         """A lease has arrived; it is held by its own request."""
         record = Record(lease.id, suspect=lease.suspect, holders=1)
         self.records[lease.id] = record
+        self._suspects += lease.suspect
         return record
 
     def hold(self, records: Records) -> None:
@@ -124,7 +126,14 @@ class Ledger:
     def close(self, ids: Iterable[str]) -> None:
         """Redis knows that these leases are over."""
         for id_ in ids:
-            self.records.pop(id_, None)
+            self.remove(id_)
+
+    def remove(self, id_: str) -> Record | None:
+        """This worker has nothing more to do with that lease."""
+        record = self.records.pop(id_, None)
+        if record is not None:
+            self._suspects -= record.suspect
+        return record
 
     def taint(self) -> None:
         """Nothing that is under way may be acknowledged any more."""
@@ -134,4 +143,4 @@ class Ledger:
 
     @property
     def holds_suspect(self) -> bool:
-        return any(record.suspect for record in self.records.values())
+        return self._suspects > 0
