@@ -11,6 +11,7 @@ from scrapy_dist import Client
 from tests.support.project import SETTINGS, wait_all
 from tests.support.redis_state import wait_for_workers
 from tests.support.spiders import SEEDED
+from tests.support.topologies import Cluster
 from tests.support.wait import wait_until
 
 PIPELINE = {"ITEM_PIPELINES": {"scrapy_dist.pipelines.RedisPipeline": 400}}
@@ -57,6 +58,19 @@ def test_dead_letters_of_a_crawl_are_put_back_and_succeed(project, site, redis_s
         wait_until(lambda: len(client.failed()) == 2, "it has failed again")
         assert client.forget(client.failed()).deleted == 2
         assert client.failed() == []
+
+
+def test_client_works_with_a_cluster(tmp_path):
+    cluster = Cluster(tmp_path, "{books}")
+    try:
+        with Client(cluster.url, "books") as client, cluster.master.client() as server:
+            assert client.seed("http://site.example/") == 1
+            server.rpush("{books}:items", *(f'{{"n": {n}}}' for n in range(250)))
+            assert client.status().items == 250
+            assert [item["n"] for item in client.items()] == list(range(250))
+            assert server.keys("*") == [b"{books}:start_urls"]
+    finally:
+        cluster.stop()
 
 
 #: A program that notes each item that it is done with, to the end.
