@@ -348,7 +348,7 @@ class LightWorker:
         gone = here - in_redis
         self._drop_unstarted(gone)
         for id_ in gone:
-            record = self.ledger.records.pop(id_)
+            record = self.ledger.remove(id_)
             record.tainted = record.settled = True
             record.drop_outputs()
         self.has_doubts = False
