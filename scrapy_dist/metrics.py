@@ -31,7 +31,8 @@ _READING_AGE, _LIST_AGE = 1.0, 30.0
 _TIMEOUT = 5.0
 #: Crawls that are asked at the same time.
 _AT_ONCE = 10
-_LABELS = ("spider", "job")
+#: Not ``job``, which Prometheus itself adds to what it scrapes.
+_LABELS = ("spider", "frontier_job")
 
 
 @dataclass(frozen=True)

@@ -46,7 +46,7 @@ NAMES = {
 
 def parse(text):
     """Value of each sample: {(name, spider, job, state): value}."""
-    labels = ("spider", "job", "state")
+    labels = ("spider", "frontier_job", "state")
     return {
         (
             sample.name.removeprefix("scrapy_frontier_"),
