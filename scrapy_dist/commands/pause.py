@@ -54,6 +54,8 @@ def _sentence(name: str, alive: int, *, pause: bool, before: bool) -> str:
     who, verbs = f"{alive} workers", "finish what they hold and take no more"
     if alive == 1:
         who, verbs = "1 worker", "finishes what it holds and takes no more"
+    elif not alive:
+        who, verbs = "nobody works on it", "now; workers that start will wait"
     if pause:
         return (
             f"{name} {'was paused already' if before else 'is paused'}: {who} {verbs}."

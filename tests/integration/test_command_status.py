@@ -272,6 +272,13 @@ def test_pause_and_resume_say_who_obeys_and_may_be_repeated(frontier, redis_serv
         (0, "shop goes on: 2 workers.\n"),
         (0, "shop was not paused: 2 workers.\n"),
     ]
+    with redis_server.client() as client:
+        plant(client, "blog")
+    _, out = frontier(pause.PAUSE, "blog")
+    assert out == (
+        "blog is paused: nobody works on it now; workers that start will wait.\n"
+    )
+    assert frontier(pause.RESUME, "blog")[1] == "blog goes on: nobody works on it.\n"
     _, out = frontier(pause.PAUSE, "shop", "--json")
     assert json.loads(out) == {
         "spider": "shop",
