@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -151,6 +152,8 @@ def _bounded(file: IO[bytes]) -> Iterator[bytes]:
             line = file.readline(_MAX_LINE)
         except EOFError:  # in the midst of a compressed file
             return
+        except (OSError, zlib.error) as e:
+            raise ConfigurationError(f"The file cannot be read: {e}") from e
         if not line.endswith(b"\n"):
             if len(line) == _MAX_LINE:
                 raise BadPayload(f"A line is longer than {_MAX_LINE} bytes.")
