@@ -212,5 +212,5 @@ def fill_seen(
         ]
         client.store([new[i : i + BATCH] for i in range(0, len(new), BATCH)])
         if start // step % 10 == 9:
-            client.connection.command("UNLINK", KEYS.requests)
-    client.connection.command("UNLINK", KEYS.requests)
+            client.connection.command("DEL", KEYS.requests)
+    client.connection.command("DEL", KEYS.requests)

@@ -23,8 +23,9 @@ def cpu_seconds(connection: Connection) -> float:
 
 
 def used_memory(connection: Connection) -> int:
-    """Bytes that Redis has allocated."""
-    return int(info(connection, "memory")["used_memory"])
+    """Bytes that Redis has allocated, without the buffers of its clients."""
+    found = info(connection, "memory")
+    return int(found["used_memory"]) - int(found["mem_clients_normal"])
 
 
 @dataclass(frozen=True)
