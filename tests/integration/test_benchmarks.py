@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 import redis
 
-from tests.benchmarks import crawls
+from tests.benchmarks import waits
 from tests.benchmarks.bench import MEMORY, OURS, Bench
 from tests.benchmarks.distance import CommandCount, Distance
 from tests.benchmarks.fill import fill
@@ -48,7 +48,7 @@ def test_the_memory_scheduler_crawls_the_same_pages_without_redis(bench: Bench) 
 
 
 def test_three_workers_end_together(bench: Bench) -> None:
-    (figure,) = crawls.end(bench, 1, quick=True)
+    (figure,) = waits.end(bench, 1, quick=True)
     assert 0 < figure.ours < 20
     assert figure.target == "<= 1"
 
