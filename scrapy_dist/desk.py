@@ -391,7 +391,7 @@ class Desk:
         """Redis has stored a commit; *filtered* were duplicates."""
         commit = numbered.commit
         self.ledger.close(commit.finished)
-        self.progress.add(len(commit.finished))
+        self.progress.add(len(commit.finished) - commit.seeds)
         with_pages = sum(len(page.requests) for page in commit.pages)
         self._count("redis", len(numbered.requests) - len(filtered) + with_pages)
         for request in filtered:

@@ -99,12 +99,14 @@ class Page:
     """A leased request, and what is stored only if its lease is still this worker's.
 
     *requests* are not filtered. *verdict*: ACK, BARE_ACK, PART or why it has failed.
+    *is_seed*: it is no page, but a seed that has become requests.
     """
 
     id: str
     requests: Sequence[NewRequest] = ()
     items: Sequence[tuple[str, bytes]] = ()
     verdict: str = ACK
+    is_seed: bool = False
 
     def __len__(self) -> int:
         return len(self.requests) + len(self.items) + (self.verdict != PART)
@@ -126,6 +128,11 @@ class Commit:
     def finished(self) -> list[str]:
         """Order ids of the leases that end with this commit."""
         return [page.id for page in self.pages if page.verdict != PART]
+
+    @property
+    def seeds(self) -> int:
+        """How many of them are seeds."""
+        return sum(page.is_seed and page.verdict in _VERDICTS for page in self.pages)
 
 
 @dataclass(frozen=True)
@@ -380,6 +387,7 @@ class Frontier:
             acks,
             bare,
             scores[0] if len(set(scores)) == 1 else " ".join(map(repr, scores)),
+            commit.seeds,
             *(page.id for page in pages),
             *verdicts[acks + bare :],
             *requests,

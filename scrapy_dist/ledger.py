@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from scrapy_dist.frontier import ACK, BARE_ACK, PART, NewRequest, Page
+from scrapy_dist.frontier import ACK, BARE_ACK, PART, SEED, NewRequest, Page
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -32,6 +32,7 @@ class Record:
 
     id: str
     suspect: bool
+    is_seed: bool = False
     holders: int = 0
     tainted: bool = False
     settled: bool = False
@@ -65,7 +66,7 @@ class Record:
         self.drop_outputs()
         bare = not (self.produced or requests or items)
         verdict = self.failure or (BARE_ACK if bare else ACK)
-        return Page(self.id, requests, items, verdict)
+        return Page(self.id, requests, items, verdict, self.is_seed)
 
     def take_part(self, *, items: bool) -> Page:
         """The requests, and with *items* the items, that go ahead of the ack."""
@@ -96,7 +97,12 @@ class Ledger:
 
     def open(self, lease: Lease) -> Record:
         """A lease has arrived; it is held by its own request."""
-        record = Record(lease.id, suspect=lease.suspect, holders=1)
+        record = Record(
+            lease.id,
+            suspect=lease.suspect,
+            is_seed=lease.payload[:1] == SEED,
+            holders=1,
+        )
         self.records[lease.id] = record
         self._suspects += lease.suspect
         return record

@@ -64,7 +64,8 @@ while at < #ARGV do
   if ours and not seen then
     redis.call('SADD', set, plain)
     if compact and not is_start then
-      redis.call('HINCRBY', KEYS[1], 'count', 1)
+      shape[3] = shape[3] + 1
+      redis.call('HSET', KEYS[1], 'count', shape[3])
     end
   end
   reply[#reply + 1] = (open or not ours) and 1 or 0

@@ -8,7 +8,8 @@
 --       4 worker for people  5 most dead letters kept  6 leases  7 requests  8 items
 --       9 epoch of the buckets ('': dupefilter is a set)  10 their level
 --       11 keys of items  12 leases with the verdict '+'  13 leases with the verdict '='
---       14 the score of all requests, or the scores of each, then
+--       14 the score of all requests, or the scores of each
+--       15 leases with the verdict '+' or '=' that are seeds, and no pages, then
 --       leases: their order ids, those with '+' first, then those with '='
 --       verdicts of the other leases: '-' or the reason of a dead letter
 --       requests: fingerprint ('' = do not filter; '!…' = a start request, to be taken
@@ -39,7 +40,8 @@ end
 if not call('ZSCORE', KEYS[5], worker) then
   return {0, 0}
 end
-local stored = tonumber(call('HGET', KEYS[6], 'commit:' .. worker) or -1)
+local state = call('HMGET', KEYS[6], 'commit:' .. worker, 'pages', 'order')
+local stored = tonumber(state[1] or -1)
 if stored >= number then
   return {2, 0}
 elseif stored ~= number - 1 then
@@ -50,7 +52,7 @@ now = now[1] * 1000 + math.floor(now[2] / 1000)
 
 local ours, lost = {}, 0
 if leases > 0 then
-  local owners = call('ZMSCORE', KEYS[3], unpack(ARGV, 15, 14 + leases))
+  local owners = call('ZMSCORE', KEYS[3], unpack(ARGV, 16, 15 + leases))
   for i = 1, leases do
     local owner = owners[i]
     ours[i] = owner and (owner == worker or tonumber(owner) == tonumber(worker))
@@ -60,7 +62,7 @@ end
 
 local acks = tonumber(ARGV[12])
 local simple = acks + ARGV[13]
-local reply, at = {1, lost, 0, 0}, 13 + 2 * leases - simple
+local reply, at = {1, lost, 0, 0}, 14 + 2 * leases - simple
 -- Known: by position. Filtered: position of each fingerprint that is looked up.
 local marks, fingerprints, filtered, known, count = {}, {}, {}, {}, 0
 for i = 1, requests do
@@ -140,8 +142,8 @@ end
 local function finish(verdicts)
   local done = {}
   for i = 1, leases do
-    local id = ARGV[14 + i]
-    local verdict = i <= acks and '+' or i <= simple and '=' or ARGV[14 + leases + i - simple]
+    local id = ARGV[15 + i]
+    local verdict = i <= acks and '+' or i <= simple and '=' or ARGV[15 + leases + i - simple]
     if ours[i] and verdict ~= '-' and (not verdicts or verdict == verdicts) then
       done[#done + 1] = id
       local entry = verdict ~= '+' and verdict ~= '=' and call('HGET', KEYS[4], id)
@@ -157,7 +159,8 @@ local function finish(verdicts)
     end
   end
   if #done > 0 then
-    call('HINCRBY', KEYS[6], 'pages', #done)
+    local pages = (tonumber(state[2] or nil) or 0) + math.max(0, #done - ARGV[15])
+    call('HSET', KEYS[6], 'pages', format('%.0f', pages))
     call('HDEL', KEYS[4], unpack(done))
     call('ZREM', KEYS[3], unpack(done))
   end
@@ -167,7 +170,7 @@ if #fresh > 0 or items > 0 then
   -- An order id never comes again, also when Redis goes back to older data: it is made
   -- of the time (1024 ids a ms since 2025), and written as a value, not as a difference,
   -- so that a torn file that is played twice does no harm.
-  local order = tonumber(call('HGET', KEYS[6], 'order') or 0)
+  local order = tonumber(state[3] or 0)
   order = math.max(order, (now - 1735689600000) * 1024)
   -- Redis looks at its memory at the first write of a script only.
   local first = redis.pcall('HSET', KEYS[6], 'order', format('%.0f', order + #fresh))
@@ -204,7 +207,8 @@ elseif #new > 0 then
   for _, fingerprint in ipairs(new) do
     added = added + call('SADD', bucket_of[fingerprint], fingerprint)
   end
-  reply[4] = call('HINCRBY', KEYS[2], 'count', added)
+  reply[4] = reply[4] + added
+  call('HSET', KEYS[2], 'count', reply[4])
 end
 if #started > 0 then
   call('SADD', KEYS[7], unpack(started))

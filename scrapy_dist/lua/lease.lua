@@ -17,7 +17,7 @@ call('HLEN', KEYS[4])
 if not call('ZSCORE', KEYS[5], ARGV[1]) then
   return {0, pending, suspects}
 end
-if call('HEXISTS', KEYS[7], 'paused') == 1 then
+if call('HGET', KEYS[7], 'paused') then
   return {1, pending, suspects}
 end
 local reply, entries, owners, count, worker = {1, 0, 0}, {}, {}, 0, ARGV[1]

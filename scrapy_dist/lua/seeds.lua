@@ -39,7 +39,7 @@ if not redis.call('ZSCORE', KEYS[3], ARGV[1]) then
   return {0, 0}
 end
 local reply, want = {1, 0}, tonumber(ARGV[2])
-if redis.call('HEXISTS', KEYS[5], 'paused') == 1 then
+if redis.call('HGET', KEYS[5], 'paused') then
   want = 0
 end
 for i = 6, #KEYS do

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from scrapy_dist.frontier import BATCH
+from scrapy_dist.frontier import BATCH, Page
 from scrapy_dist.progress import Progress, memory
 from tests.support.frontiers import KEYS, SEED_KEYS, Worker, names
 
@@ -85,6 +85,16 @@ async def test_acknowledged_pages_are_counted_once(client):
     await worker.commit(pages=[], number=worker.commits)  # a repeat
     await worker.release(third)
     assert await client.hget(KEYS.state, "pages") == b"2"
+
+
+async def test_seeds_are_no_pages(client):
+    worker = await Worker(client).join()
+    await worker.push("a")
+    [page] = await worker.lease()
+    await client.rpush(SEED_KEYS[0], "seed")
+    [seed] = await worker.seeds()
+    await worker.commit(pages=[Page(page.id), Page(seed.id, is_seed=True)])
+    assert await client.hget(KEYS.state, "pages") == b"1"
 
 
 def test_rate_is_that_of_the_last_minute(monkeypatch):
