@@ -204,13 +204,13 @@ def fill_seen(
     client: LightClient, first: int, last: int, *, compact: bool = False
 ) -> None:
     """Let the frontier see requests *first* to *last* - 1; none of them is pending."""
-    step = 10 * BATCH
+    step = 4 * BATCH  # what an exchange takes at the most
     for start in range(first, last, step):
         new = [
             NewRequest(b"x", 0.0, fingerprint(number, compact=compact))
             for number in range(start, min(start + step, last))
         ]
         client.store([new[i : i + BATCH] for i in range(0, len(new), BATCH)])
-        if start // step % 10 == 9:
+        if start // step % 25 == 24:
             client.connection.command("DEL", KEYS.requests)
     client.connection.command("DEL", KEYS.requests)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import pickle
 import random
 import tempfile
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -161,22 +162,21 @@ class Sample:
 def _fingerprints(port: int, *, compact: bool, quick: bool) -> list[Sample]:
     sizes = QUICK_SIZES if quick else SIZES
     stops = sorted({*sizes, *(size for size in BETWEEN if size < sizes[-1])})
-    samples, filled = [], 0
-    with LightClient(port, compact=compact) as client:
-        connection = client.connection
+    # Redis keeps statistics of each command after its first use.
+    _fill(port, 0, 50 * BATCH, compact=compact)
+    with Connection(port) as connection:
         connection.command("FLUSHALL")
-        client.register()
-        # What is not fingerprints is there after the first commit.
-        fill_seen(client, 0, 1, compact=compact)
-        before = used_memory(connection)
-        for size in stops:
-            fill_seen(client, filled, size, compact=compact)
-            filled = size
-            took = (used_memory(connection) - before) / size
-            shown = size in sizes
-            check = _check(client, size, compact=compact) if shown else 0.0
-            buckets = client.frontier.shape.buckets if client.frontier.shape else 0
-            samples.append(Sample(size, took, check, buckets, shown))
+    # What is not fingerprints is there after the first commit.
+    _fill(port, 0, 1, compact=compact)
+    before, filled, samples = _memory(port), 1, []
+    for size in stops:
+        buckets = _fill(port, filled, size, compact=compact)
+        filled = size
+        took = (_memory(port) - before) / size
+        shown = size in sizes
+        check = _check(port, size, compact=compact) if shown else 0.0
+        samples.append(Sample(size, took, check, buckets, shown))
+    with Connection(port) as connection:
         if not compact:
             # What scrapy-redis keeps, and reads.
             assert connection.command("SISMEMBER", KEYS.dupefilter, fingerprint(0))
@@ -184,19 +184,40 @@ def _fingerprints(port: int, *, compact: bool, quick: bool) -> list[Sample]:
     return samples
 
 
-def _check(client: LightClient, size: int, *, compact: bool) -> float:
+def _fill(port: int, first: int, last: int, *, compact: bool) -> int:
+    """Let the frontier see requests *first* to *last* - 1; returns the buckets."""
+    with LightClient(port, compact=compact) as client:
+        client.register()
+        fill_seen(client, first, last, compact=compact)
+        client.leave()
+        shape = client.frontier.shape
+        return shape.buckets if shape is not None else 0
+
+
+def _memory(port: int) -> int:
+    """Bytes in use when the buffers of the client before are gone."""
+    time.sleep(0.2)
+    with Connection(port) as connection:
+        return used_memory(connection)
+
+
+def _check(port: int, size: int, *, compact: bool) -> float:
     """CPU of Redis, in us, for a fingerprint that it knows; 100 in a commit."""
     numbers = random.Random(size).choices(range(size), k=_CHECKS)
     known = [
         NewRequest(b"x", 0.0, fingerprint(number, compact=compact))
         for number in numbers
     ]
-    before = cpu_seconds(client.connection)
-    for first in range(0, _CHECKS, 10 * BATCH):
-        part = known[first : first + 10 * BATCH]
-        client.store([part[i : i + BATCH] for i in range(0, len(part), BATCH)])
-    cpu = cpu_seconds(client.connection) - before
-    assert not client.connection.command("ZCARD", KEYS.requests)
+    with LightClient(port, compact=compact) as client:
+        client.register()
+        client.store([known[:BATCH]])
+        before = cpu_seconds(client.connection)
+        for first in range(0, _CHECKS, 4 * BATCH):
+            part = known[first : first + 4 * BATCH]
+            client.store([part[i : i + BATCH] for i in range(0, len(part), BATCH)])
+        cpu = cpu_seconds(client.connection) - before
+        assert not client.connection.command("ZCARD", KEYS.requests)
+        client.leave()
     return cpu * 1e6 / _CHECKS
 
 

@@ -23,9 +23,8 @@ def cpu_seconds(connection: Connection) -> float:
 
 
 def used_memory(connection: Connection) -> int:
-    """Bytes that Redis has allocated, without the buffers of its clients."""
-    found = info(connection, "memory")
-    return int(found["used_memory"]) - int(found["mem_clients_normal"])
+    """Bytes that Redis has allocated, the buffers of its clients included."""
+    return int(info(connection, "memory")["used_memory"])
 
 
 @dataclass(frozen=True)
