@@ -99,8 +99,12 @@ class Connection:
 
     def commands(self, commands: Sequence[Sequence[Word]]) -> list[Any]:
         """Many commands in one round trip; raises the first error."""
-        self.send(b"".join(map(encode, commands)))
-        replies = [self.read() for _ in commands]
+        return self.raw(b"".join(map(encode, commands)), len(commands))
+
+    def raw(self, data: bytes, count: int) -> list[Any]:
+        """*count* commands, as Redis reads them; raises the first error."""
+        self.send(data)
+        replies = [self.read() for _ in range(count)]
         for reply in replies:
             if isinstance(reply, Exception):
                 raise reply

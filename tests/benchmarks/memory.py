@@ -15,13 +15,12 @@ import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-from scrapy import Request, Spider
+from typing import TYPE_CHECKING
 
 from scrapy_dist.frontier import BATCH, NewRequest
 from scrapy_dist.payload import PayloadCodec
 from tests.benchmarks.figures import Curve, Figure
+from tests.benchmarks.filling import Shop, product
 from tests.benchmarks.light import (
     KEYS,
     Connection,
@@ -43,27 +42,6 @@ QUICK_SIZES = (10_000, 50_000)
 BETWEEN = (20_000, 50_000, 100_000, 200_000, 500_000, 2_000_000, 5_000_000)
 #: Fingerprints in one measurement of what a check costs.
 _CHECKS = 50_000
-
-
-class Shop(Spider):
-    """A spider such as many shops have."""
-
-    name = "shop"
-
-    def parse_product(self, response: Any) -> None: ...
-
-
-def product(spider: Shop, number: int) -> Request:
-    """The request of a product, as the scheduler gets it from Scrapy's middlewares."""
-    return Request(
-        f"https://www.example.com/catalogue/product-{number:08}.html",
-        callback=spider.parse_product,
-        headers={
-            "Referer": "https://www.example.com/catalogue/"
-            f"category-{number % 1000:03}/page-{number % 90 + 10}.html"
-        },
-        meta={"depth": 3},
-    )
 
 
 def run(quick: bool, pairs: int) -> list[Figure | Curve]:

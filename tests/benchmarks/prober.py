@@ -1,0 +1,102 @@
+"""A process that asks Redis PING a thousand times a second, beside its SLOWLOG."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from tests.benchmarks.light import Connection
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from multiprocessing.connection import Connection as Pipe
+
+    from typing_extensions import Self
+
+#: Seconds between two PINGs.
+_EVERY = 0.001
+#: Microseconds from which on Redis notes a command.
+_SLOW_US = 500
+
+
+@dataclass(frozen=True)
+class Watched:
+    """Milliseconds: the longest *command* of Redis, and the *longest* wait for a PING.
+
+    *slowest* is the name of the command, *seconds* is how long it was watched.
+    """
+
+    command_ms: float
+    slowest: str
+    ping_ms: float
+    seconds: float
+
+
+class Prober:
+    """Watches the Redis at *port*; ends with the ``with`` block."""
+
+    def __init__(self, port: int) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._pipe, theirs = context.Pipe()
+        self._process = context.Process(target=_probe, args=(port, theirs), daemon=True)
+        self._process.start()
+        self._connection = Connection(port)
+        self._connection.command("CONFIG", "SET", "slowlog-log-slower-than", _SLOW_US)
+        self._connection.command("CONFIG", "SET", "slowlog-max-len", 10_000)
+        self._ask()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *args: object) -> None:
+        self._pipe.send(False)
+        self._process.join(10)
+        self._pipe.close()
+        self._connection.close()
+
+    def watch(self, operation: Callable[[], object]) -> Watched:
+        """Watch while *operation* runs, and a moment longer: memory is freed later."""
+        self._connection.command("SLOWLOG", "RESET")
+        self._ask()
+        started = time.monotonic()
+        operation()
+        time.sleep(0.2)
+        ping = self._ask()
+        seconds = time.monotonic() - started
+        entries = self._connection.command("SLOWLOG", "GET", 10_000)
+        slowest = max(entries, key=lambda entry: entry[2], default=None)
+        if slowest is None:
+            return Watched(0.0, "", ping, seconds)
+        name = b" ".join(slowest[3][:1]).decode("ascii", "replace")
+        return Watched(slowest[2] / 1000, name, ping, seconds)
+
+    def _ask(self) -> float:
+        """The longest wait since the last time, in ms."""
+        self._pipe.send(True)
+        longest: float = self._pipe.recv()
+        return longest
+
+
+def _probe(port: int, pipe: Pipe) -> None:
+    # So that what is busy beside us does not look like a busy Redis.
+    with contextlib.suppress(OSError, AttributeError):
+        os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))
+    ping = b"*1\r\n$4\r\nPING\r\n"
+    longest = 0.0
+    with Connection(port) as connection:
+        while True:
+            if pipe.poll():
+                if not pipe.recv():
+                    return
+                pipe.send(longest * 1000)
+                longest = 0.0
+            started = time.perf_counter()
+            connection.send(ping)
+            connection.read()
+            took = time.perf_counter() - started
+            longest = max(longest, took)
+            time.sleep(max(0.0, _EVERY - took))
