@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from redis.exceptions import ResponseError
 
+from scrapy_dist import fingerprints
 from scrapy_dist.exceptions import ConfigurationError, RedisUnavailable
 from scrapy_dist.frontier import BATCH, Call
 
@@ -84,16 +85,24 @@ async def recrawl(
     """
     k = frontier.keys
     newest_first = "1" if options.discipline.newest_first else ""
+    compacted = await fingerprints.shape_of(frontier) is not None
     for at in range(0, len(requests), BATCH):
         args: list[str | bytes | float] = [newest_first]
-        for request in requests[at : at + BATCH]:
-            args += (request.fingerprint, request.score, request.payload)
-        call = Call("recrawl", (k.requests, k.dupefilter, k.state), args, int)
+        some = requests[at : at + BATCH]
+        for request in some:
+            # Compact ones need their bucket: they come behind, at worst too late.
+            name = "" if compacted else request.fingerprint
+            args += (name, request.score, request.payload)
+        seen = k.started if compacted else k.dupefilter
+        call = Call("recrawl", (k.requests, seen, k.state), args, int)
         await frontier.exchange([call])
         try:
             call.reply()
         except ResponseError as e:
             raise _refused(e) from e
+        if compacted:
+            names = [request.fingerprint for request in some if request.fingerprint]
+            await fingerprints.add(frontier, names)
 
 
 def _refused(error: ResponseError) -> Exception:

@@ -55,6 +55,7 @@ async def export_lines(
     k = frontier.keys
     try:
         sizes = [await client.zcard(key) for key in (k.requests, k.suspects, k.leases)]
+        kind = await fingerprints.kind_of(frontier)
     except (RedisError, OSError) as e:
         raise _incomplete(e) from e
     yield [
@@ -64,7 +65,7 @@ async def export_lines(
             "id": secrets.token_hex(8),
             "spider": spider,
             "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-            "fingerprints": fingerprints.KIND,
+            "fingerprints": kind,
             "requests": sum(sizes),
         }
     ]

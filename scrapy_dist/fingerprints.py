@@ -7,6 +7,7 @@ not use it. Calls raise redis-py's errors.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import AsyncIterator, Callable, Sequence
 from hashlib import sha1
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,8 @@ from scrapy.utils.python import to_unicode
 from scrapy.utils.request import fingerprint
 from w3lib.url import canonicalize_url
 
-from scrapy_dist.dupefilter import RFPDupeFilter
+from scrapy_dist.buckets import Shape, compact
+from scrapy_dist.dupefilter import CompactDupeFilter, RFPDupeFilter
 from scrapy_dist.frontier import BATCH, MARKS
 
 if TYPE_CHECKING:
@@ -28,22 +30,30 @@ if TYPE_CHECKING:
     from scrapy_dist.frontier import Frontier
 
 __all__ = [
-    "KIND",
+    "COMPACT",
+    "HEX",
     "ScrapyRedisFingerprinter",
     "add",
     "count",
     "default",
-    "forget",
     "is_plain",
     "is_seen",
     "is_start",
+    "kind_of",
     "of_crawler",
     "scan",
     "scan_started",
+    "shape_of",
+    "stored_as",
 ]
 
-#: How an exported file calls these fingerprints.
-KIND = "hex"
+#: How an exported file calls fingerprints: the whole in hex, or CompactDupeFilter's.
+HEX, COMPACT = "hex", "compact"
+
+#: Compact fingerprints that are added in one exchange.
+_GROUP = 10 * BATCH
+#: The form of a compact fingerprint; one in hex has 40 characters.
+_COMPACT = re.compile(r"-?\d{1,19}")
 
 
 def default(request: Request) -> str:
@@ -67,6 +77,9 @@ def of_crawler(crawler: Crawler) -> tuple[Callable[[Request], str], bool]:
         return found.hex()
 
     cls = type(df)
+    if isinstance(df, CompactDupeFilter):
+        names = df.request_fingerprint
+        return (lambda request: compact(names(request))), True
     if isinstance(df, RFPDupeFilter):
         return _stored(df.request_fingerprint), True
     if getattr(cls, "request_seen", None) is not ScrapyDupeFilter.request_seen:
@@ -95,43 +108,111 @@ def is_plain(path: str | type) -> bool:
     return getattr(cls, "request_fingerprint", None) in plain
 
 
+async def shape_of(frontier: Frontier) -> Shape | None:
+    """The buckets of the fingerprints, or None: they are in one set.
+
+    Where there are none yet, *frontier* was made for the one or the other.
+    """
+    client: Any = frontier.client
+    key = frontier.keys.dupefilter
+    kind = (await client.type(key)).decode()
+    if kind != "hash":
+        return frontier.shape if kind == "none" else None
+    epoch, buckets, counted = await client.hmget(key, "epoch", "buckets", "count")
+    if epoch is None:
+        return Shape(key)
+    return Shape(key, epoch.decode(), int(buckets), int(counted))
+
+
+async def kind_of(frontier: Frontier) -> str:
+    """How an exported file calls its fingerprints: HEX or COMPACT."""
+    return HEX if await shape_of(frontier) is None else COMPACT
+
+
+def stored_as(fingerprint: str, *, compacted: bool) -> str:
+    """*fingerprint*, in hex or compact already, as the frontier stores it."""
+    if not compacted or _COMPACT.fullmatch(fingerprint):
+        return fingerprint
+    return compact(fingerprint)
+
+
 async def is_seen(frontier: Frontier, fingerprint: str) -> bool:
     """Whether the frontier filters requests with this fingerprint."""
     client: Any = frontier.client
-    return bool(await client.sismember(frontier.keys.dupefilter, fingerprint))
+    key, shape = frontier.keys.dupefilter, await shape_of(frontier)
+    if shape is not None:
+        fingerprint = stored_as(fingerprint, compacted=True)
+        key = shape.place(fingerprint)
+    return bool(await client.sismember(key, fingerprint))
 
 
 async def is_start(frontier: Frontier, fingerprint: str) -> bool:
     """Whether it is one of a start request that this crawl has taken."""
     client: Any = frontier.client
-    return bool(await client.sismember(frontier.keys.started, fingerprint))
+    compacted = await shape_of(frontier) is not None
+    name = stored_as(fingerprint, compacted=compacted)
+    return bool(await client.sismember(frontier.keys.started, name))
 
 
 async def count(frontier: Frontier) -> int:
     """How many there are."""
     client: Any = frontier.client
+    shape = await shape_of(frontier)
+    if shape is not None:
+        return shape.count
     return int(await client.scard(frontier.keys.dupefilter))
 
 
 async def add(frontier: Frontier, fingerprints: Sequence[str]) -> None:
-    """Let the frontier filter requests with these fingerprints."""
+    """Let the frontier filter requests with these fingerprints.
+
+    Raises RedisUnavailable, too.
+    """
     client: Any = frontier.client
-    async with client.pipeline(transaction=False) as pipeline:
-        for at in range(0, len(fingerprints), BATCH):
-            some = fingerprints[at : at + BATCH]
-            pipeline.sadd(frontier.keys.dupefilter, *some)
-        await pipeline.execute()
+    shape = await shape_of(frontier)
+    if shape is None:
+        async with client.pipeline(transaction=False) as pipeline:
+            for at in range(0, len(fingerprints), BATCH):
+                some = fingerprints[at : at + BATCH]
+                pipeline.sadd(frontier.keys.dupefilter, *some)
+            await pipeline.execute()
+        return
+    names = [stored_as(fingerprint, compacted=True) for fingerprint in fingerprints]
+    for at in range(0, len(names), _GROUP):
+        await _add_compact(frontier, names[at : at + _GROUP])
 
 
-async def forget(frontier: Frontier, fingerprints: Sequence[str]) -> int:
-    """Let the frontier take requests with these (at most BATCH) again; how many it had."""
-    client: Any = frontier.client
-    return int(await client.srem(frontier.keys.dupefilter, *fingerprints))
+async def _add_compact(frontier: Frontier, names: Sequence[str]) -> None:
+    left = [names[at : at + BATCH] for at in range(0, len(names), BATCH)]
+    while left:
+        frontier.shape = await shape_of(frontier)
+        grow = frontier.grow()
+        claims = [frontier.claim([(name, ()) for name in some]) for some in left]
+        await frontier.exchange(claims if grow is None else [grow, *claims])
+        # For other buckets than are there: once more.
+        left = [
+            some
+            for some, claim in zip(left, claims, strict=True)
+            if claim.reply() is None
+        ]
 
 
-def scan(frontier: Frontier) -> AsyncIterator[list[str]]:
-    """All fingerprints, about BATCH at a time; one may come twice."""
-    return _scan_set(frontier.client, frontier.keys.dupefilter)
+async def scan(frontier: Frontier) -> AsyncIterator[list[str]]:
+    """All fingerprints, some hundred at a time; one may come twice."""
+    if await shape_of(frontier) is None:
+        async for names in _scan_set(frontier.client, frontier.keys.dupefilter):
+            yield names
+        return
+    number = 0
+    while True:
+        # A bucket that is split while we read gives to one that comes later.
+        shape = await shape_of(frontier)
+        if shape is None or number >= shape.buckets or shape.epoch == "-":
+            return
+        client: Any = frontier.client
+        members = await client.smembers(shape.name(number))
+        yield [member.decode() for member in members]
+        number += 1
 
 
 def scan_started(frontier: Frontier) -> AsyncIterator[list[str]]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from redis.exceptions import RedisError, ResponseError
 
 from scrapy_dist import exportfile, fingerprints
+from scrapy_dist.buckets import Shape
 from scrapy_dist.exceptions import BadPayload, ConfigurationError, RedisUnavailable
 from scrapy_dist.frontier import BATCH, Call
 
@@ -107,6 +108,7 @@ class _Import:
         self._imported = imported
         self._options = options
         self._name = ""
+        self._is_compact = False
         self._space = 0
         #: Lines that were sent.
         self._sent = 0
@@ -164,16 +166,30 @@ class _Import:
                 f"The file has version {head.get('version')!r} of the format, and this"
                 f" scrapy-dist reads version {exportfile.VERSION}. Update scrapy-dist."
             )
-        if head.get("fingerprints") != fingerprints.KIND:
-            raise ConfigurationError(
-                f"The file holds fingerprints of the kind {head.get('fingerprints')!r},"
-                f" and this frontier keeps {fingerprints.KIND!r}: DUPEFILTER_CLASS must"
-                " be that of the crawl that was exported."
-            )
+        await self._choose_fingerprints(head.get("fingerprints"))
         self._space = _SPACE + 2 * int(head.get("requests") or 0)
         self._name = "".join(c for c in head["id"] if c.isalnum())[:40] or "-"
         self._imported.spider = str(head.get("spider", ""))
         await self._find_start(merge=merge)
+
+    async def _choose_fingerprints(self, theirs: object) -> None:
+        """Whole fingerprints can be made compact, but not the other way round."""
+        frontier, k = self._frontier, self._frontier.keys
+        ours = await fingerprints.kind_of(frontier)
+        if theirs == fingerprints.COMPACT != ours:
+            client: Any = frontier.client
+            if await client.exists(k.dupefilter):
+                raise ConfigurationError(
+                    "The file holds fingerprints of CompactDupeFilter, and this frontier"
+                    " whole ones. Clear it first: scrapy frontier clear."
+                )
+            frontier.shape, ours = Shape(k.dupefilter), fingerprints.COMPACT
+        elif theirs not in (fingerprints.HEX, fingerprints.COMPACT):
+            raise ConfigurationError(
+                f"The file holds fingerprints of the kind {theirs!r}, which this"
+                " scrapy-dist does not know. Update it."
+            )
+        self._is_compact = ours == fingerprints.COMPACT
 
     async def _find_start(self, *, merge: bool) -> None:
         client: Any = self._frontier.client
@@ -210,7 +226,9 @@ class _Import:
         if kind == "seen":
             batch.seen.append(_text(line, "fingerprint"))
         elif kind == "started":
-            batch.add(_STARTED, "SADD", _text(line, "fingerprint"))
+            name = _text(line, "fingerprint")
+            name = fingerprints.stored_as(name, compacted=self._is_compact)
+            batch.add(_STARTED, "SADD", name)
         elif kind in exportfile.REQUESTS:
             self._take_request(line, batch)
         elif kind == "seed":

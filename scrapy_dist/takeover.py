@@ -188,10 +188,18 @@ class _Move:
     async def _call(self, key: str, args: list[Any]) -> int:
         k = self._frontier.keys
         newest_first = "1" if self._options.discipline.newest_first else ""
-        keys = (k.requests, k.dupefilter, k.state, key)
+        seen, names = k.dupefilter, []
+        if await fingerprints.shape_of(self._frontier) is not None:
+            # Compact ones need their bucket: they come behind, at worst too late.
+            seen, names = k.started, [name for name in args[1::4] if name]
+            args = [arg if n % 4 != 1 else "" for n, arg in enumerate(args)]
+        keys = (k.requests, seen, k.state, key)
         call = Call("takeover", keys, (newest_first, *args), int)
         await self._frontier.exchange([call])
-        return call.reply()
+        moved = call.reply()
+        if names:
+            await fingerprints.add(self._frontier, names)
+        return moved
 
     async def fingerprints(self, key: str) -> None:
         kind = await self._type(key, "set")

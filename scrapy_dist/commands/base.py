@@ -19,6 +19,7 @@ from scrapy.utils.misc import load_object
 from scrapy.utils.project import inside_project
 
 from scrapy_dist import connection, defaults, embedded
+from scrapy_dist.dupefilter import CompactDupeFilter
 from scrapy_dist.exceptions import ConfigurationError, RedisUnavailable
 from scrapy_dist.frontier import Frontier
 from scrapy_dist.keys import (
@@ -265,6 +266,21 @@ def frontier_of(target: Target, client: Redis) -> Frontier:
         failed_limit=options.failed_limit,
         newest_first=options.discipline.newest_first,
         seed_keys=target.seed_keys,
+        compact=_is_compact(target.settings),
+    )
+
+
+def _is_compact(settings: Settings) -> bool:
+    """Whether the workers keep compact fingerprints; where there are some, they tell."""
+    path = settings["DUPEFILTER_CLASS"]
+    try:
+        filter_class = load_object(path)
+    except (ImportError, NameError, TypeError, ValueError) as e:
+        raise ConfigurationError(
+            f"DUPEFILTER_CLASS = {path!r} cannot be imported: {e}."
+        ) from None
+    return isinstance(filter_class, type) and issubclass(
+        filter_class, CompactDupeFilter
     )
 
 

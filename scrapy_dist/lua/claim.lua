@@ -42,7 +42,7 @@ while at < #ARGV do
     local is_split = tonumber(ARGV[at + 1]) < tonumber(shape[2])
     set = KEYS[is_split and at_key or at_key + 1]
   end
-  local claim = redis.sha1hex(plain):sub(1, 16)
+  local claim = leases > 0 and redis.sha1hex(plain):sub(1, 16)
   local seen = redis.call('SISMEMBER', set, plain) == 1
   local open = not seen
   local ours = true
