@@ -63,7 +63,7 @@ REDIS_START_URLS_KEY: str = "%(name)s:start_urls"
 REDIS_START_URLS_AS_SET: bool = False
 #: Whether the seeds are a sorted set. The type of the key decides; this is a check.
 REDIS_START_URLS_AS_ZSET: bool = False
-#: Seeds taken at once; None: CONCURRENT_REQUESTS.
+#: Seeds taken at once; None: CONCURRENT_REQUESTS, and more if they are done fast.
 REDIS_START_URLS_BATCH_SIZE: int | None = None
 #: Seconds without activity of any worker after which a RedisSpider closes; 0: never.
 MAX_IDLE_TIME_BEFORE_CLOSE: float = 0.0
@@ -104,7 +104,7 @@ FRONTIER_WORKER_TTL: float = 60.0
 #: handed out again.
 FRONTIER_MAX_DELIVERIES: int = 3
 #: Seconds from the first unsent change to the exchange that sends it.
-FRONTIER_FLUSH_INTERVAL: float = 0.03
+FRONTIER_FLUSH_INTERVAL: float = 0.05
 #: Unsent requests and items above which a worker takes no new request.
 FRONTIER_OUTBOX_LIMIT: int = 10_000
 #: Requests and items of one page up to which all are stored together with its ack.

@@ -32,6 +32,8 @@ logger = logging.getLogger(__name__)
 
 #: Seconds over which the rate of hand-outs is measured.
 _RATE_WINDOW = 1.0
+#: Seconds that the first of them count for at least.
+_RATE_FIRST = 0.2
 #: Bytes of outputs that may wait for the ack of their page.
 _PAGE_BYTES = 1 << 22
 #: Seconds that a request may wait for the ack of its page.
@@ -56,7 +58,7 @@ class Rate:
             self._start += elapsed
             self._count = 0
             return self._last
-        return max(self._last, self._count / _RATE_WINDOW)
+        return max(self._last, self._count / max(elapsed, _RATE_FIRST))
 
 
 class Desk:
@@ -85,7 +87,8 @@ class Desk:
         self.origins = Origins()
         self.recent = RecentFingerprints(local_fingerprints)
         self.seeds: deque[tuple[Record, bytes]] = deque()
-        self.seed_batch = 0
+        #: Seeds taken at once: as a rule, and at the most.
+        self.seed_batch = self.most_seeds = 0
         self.on_seeds: Callable[[], None] = lambda: None
         self.on_drained: Callable[[Drained], float | None] = lambda _: None
         self._crawler = crawler
@@ -333,7 +336,7 @@ class Desk:
         free = self._concurrency - len(self.ledger.handed)
         rate = self._rate.value()
         ahead = max(
-            min(self._concurrency // 2, math.ceil(rate * self._flush)),
+            min(self._concurrency, math.ceil(rate * self._flush)),
             int(2 * rate * self.exchange.round_trip),
         )
         if self.exchange.outbox.is_full(self._outbox_limit):
@@ -351,7 +354,8 @@ class Desk:
             return 0
         if self.exchange.pending > self._concurrency * self.exchange.alive:
             return 0
-        return self.seed_batch
+        ahead = math.ceil(2 * self._rate.value() * self._flush)
+        return min(self.most_seeds, max(self.seed_batch, ahead))
 
     def take_claims(self) -> list[tuple[str, list[str]]]:
         self._claiming, self._unclaimed = self._unclaimed, []

@@ -56,10 +56,12 @@ _FULL_RETRY = 0.25
 _POLL = 0.25
 #: Seconds between two vain exchanges of a woken worker: first, longest.
 _VAIN_FIRST, _VAIN_LONGEST = 0.01, 0.2
+#: Seconds that a wake-up waits after a vain exchange at the most: many are woken at once.
+_WOKEN_LONGEST = 0.02
 #: Seconds without an exchange after which a hungry worker asks Redis to wake it.
-_ARM = 0.05
-#: Seconds between two beats at the most.
-_BEAT = 5.0
+_ARM = 0.02
+#: Seconds between two beats: while commits tell that this worker lives, and at the most.
+_BEAT_BUSY, _BEAT = 0.25, 5.0
 #: Seconds between two deliveries of stats.
 _STATS = 1.0
 #: Seconds between two deliveries of what this worker tells people of itself.
@@ -139,7 +141,7 @@ class Exchange:
         self._answered_at = time.monotonic()
         self._last = 0.0
         self._stats_at = 0.0
-        self._facts_at = 0.0
+        self._facts_at = self._beat_at = 0.0
         self._paused = False
         self._stop_said = False
         self._stats_sent: list[tuple[str, str, str]] = []
@@ -177,7 +179,8 @@ class Exchange:
     def _woken(self) -> None:
         """Redis says that a key has changed since ``arm``."""
         self._armed = False
-        self.request(max(0.0, self._last + self._vain - time.monotonic()))
+        vain = min(self._vain, _WOKEN_LONGEST)
+        self.request(max(0.0, self._last + vain - time.monotonic()))
 
     async def _run(self) -> None:
         while not self._stopping:
@@ -278,10 +281,12 @@ class Exchange:
         claim = add(self._frontier.claim(claims)) if claims else None
         if self._silent and take:
             add(self._frontier.reap())
-        facts = ""
-        if time.monotonic() - self._facts_at >= _FACTS:
-            facts = self.facts()
-        beat = add(self._frontier.beat(facts))
+        beat, facts, now = None, "", time.monotonic()
+        # Commits find out, too, whether Redis still knows this worker.
+        if not (commits and take) or now - self._beat_at >= _BEAT_BUSY:
+            if now - self._facts_at >= _FACTS:
+                facts = self.facts()
+            beat = add(self._frontier.beat(facts))
         leases = []
         suspect = want > 0 and desk.may_take_suspect()
         for first in range(0, want, BATCH):
@@ -311,6 +316,8 @@ class Exchange:
         self.round_trip += 0.2 * (self._last - started - self.round_trip)
         self.exchanges += 1
         del self._stats_sent[: len(stats)]
+        if beat is not None:
+            self._beat_at = started
         if facts:
             self._facts_at = started
 
@@ -330,7 +337,7 @@ class Exchange:
             # Leases of this exchange are found again by comparing accounts.
             self._reconcile = True
             return
-        if not self._apply_beat(beat.reply()):
+        if beat is not None and not self._apply_beat(beat.reply()):
             return
         news = self._apply_leases(leases, taken)
         self._plan(news=news, drained=drained)

@@ -189,6 +189,7 @@ class Scheduler(BaseScheduler):
             report_duplicate=self._report_duplicate,
         )
         self.desk.seed_batch = getattr(self.spider, "seed_batch", 0)
+        self.desk.most_seeds = getattr(self.spider, "most_seeds", 0)
         self.desk.on_seeds = self._seeds_ready.set
         self.desk.on_drained = self._look
         if self.desk.seed_batch:

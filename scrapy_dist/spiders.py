@@ -12,6 +12,7 @@ from scrapy.spiders import CrawlSpider, SitemapSpider, Spider
 
 from scrapy_dist import connection, defaults, engine
 from scrapy_dist.exceptions import BadSeed, ConfigurationError, FrontierError
+from scrapy_dist.frontier import BATCH
 from scrapy_dist.keys import fill_template, tagged
 from scrapy_dist.options import flag, number
 from scrapy_dist.scheduler import SEED_MARK, Scheduler, shares
@@ -72,8 +73,10 @@ class RedisMixin:
         self.seed_keys = [fill_template(t, source, name) for t in templates]
         if isinstance(self.redis_key, str) or self.redis_key is None:
             self.redis_key = self.seed_keys[0]
+        given = self.redis_batch_size or settings.get("REDIS_START_URLS_BATCH_SIZE")
         self.redis_batch_size = self._batch_size(crawler)
         self.seed_batch = self.redis_batch_size
+        self.most_seeds = self.seed_batch if given else max(BATCH, self.seed_batch)
         self.seed_rules = SeedRules.from_settings(settings, self.redis_encoding)
         self.redis_encoding = self.seed_rules.encoding
         self.max_idle_time = self._max_idle_time(crawler)
