@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from tests.support.redis_server import RedisServer
 
 OPTIONS = Options.from_settings(Settings())
+#: Seconds for which an idle Redis is watched.
+IDLE = 2.0
 #: Milliseconds for which Redis may be blocked.
 LIMIT_MS = 10.0
 
@@ -42,7 +44,7 @@ def blocks(server: RedisServer, count: int) -> list[Figure]:
     leases = count // 10
     figures = []
     with Prober(server.port) as prober:
-        idle = prober.watch(lambda: time.sleep(2))
+        idle = prober.watch(lambda: time.sleep(IDLE))
 
         def measure(name: str, operation: Callable[[], None]) -> None:
             watched = prober.watch(operation)
