@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import subprocess
-import sys
 
 import pytest
 from scrapy.settings import Settings
@@ -16,30 +14,14 @@ from scrapy_dist.frontier import Frontier
 from scrapy_dist.keys import Keys
 from scrapy_dist.options import Options
 from scrapy_dist.repair import check as check_frontier
-from tests.support.project import SETTINGS, assert_finished
+from tests.support.commands import run_frontier
+from tests.support.project import assert_finished
 from tests.support.redis_server import free_port
 from tests.support.redis_state import failed
 from tests.support.site import tree_pages
 from tests.support.spiders import FOLLOW, SEEDED
 from tests.support.together import start_together
 from tests.support.wait import wait_until
-
-
-def run_frontier(folder, *args, settings=None, stdout=subprocess.PIPE):
-    """``scrapy frontier ARGS`` in *folder*."""
-    env = {k: v for k, v in os.environ.items() if not k.startswith("SCRAPY")}
-    env["CRAWL_SETTINGS"] = repr({**SETTINGS, **(settings or {})})
-    return subprocess.run(
-        [sys.executable, "-m", "scrapy", "frontier", *args],
-        cwd=folder,
-        env=env,
-        stdin=subprocess.DEVNULL,
-        stdout=stdout,
-        stderr=subprocess.PIPE,
-        text=True,
-        timeout=60,
-        check=False,
-    )
 
 
 def check(project, spider, *args, **settings):

@@ -18,7 +18,7 @@ from scrapy_dist.commands import explain, peek
 from scrapy_dist.connection import close_client
 from scrapy_dist.exceptions import ConfigurationError
 from scrapy_dist.frontier import NewRequest
-from tests.integration.test_command_status import run_frontier
+from tests.support.commands import run_frontier
 from tests.support.frontiers import Worker
 from tests.support.project import assert_finished
 from tests.support.redis_server import free_port

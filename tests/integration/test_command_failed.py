@@ -6,8 +6,6 @@ import argparse
 import asyncio
 import json
 import os
-import subprocess
-import sys
 from datetime import datetime, timezone
 
 import pytest
@@ -17,7 +15,8 @@ from scrapy.settings import Settings
 from scrapy_dist.commands.failed import FAILED, FORGET, RETRY
 from scrapy_dist.exceptions import ConfigurationError
 from scrapy_dist.payload import PayloadCodec
-from tests.support.project import SETTINGS, assert_finished
+from tests.support.commands import run_frontier
+from tests.support.project import assert_finished
 from tests.support.redis_server import free_port
 from tests.support.redis_state import failed
 from tests.support.wait import wait_until
@@ -38,23 +37,6 @@ class Fragile(Spider):
     def parse(self, response):
         record(self, url=response.url, priority=response.request.priority)
 """
-
-
-def run_frontier(folder, *args, settings=None, stdout=subprocess.PIPE):
-    """``scrapy frontier ARGS`` in *folder*, as a process."""
-    env = {k: v for k, v in os.environ.items() if not k.startswith("SCRAPY")}
-    env["CRAWL_SETTINGS"] = repr({**SETTINGS, **(settings or {})})
-    return subprocess.run(
-        [sys.executable, "-m", "scrapy", "frontier", *args],
-        cwd=folder,
-        env=env,
-        stdin=subprocess.DEVNULL,
-        stdout=stdout,
-        stderr=subprocess.PIPE,
-        text=True,
-        timeout=60,
-        check=False,
-    )
 
 
 @pytest.fixture

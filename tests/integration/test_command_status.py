@@ -6,8 +6,6 @@ import argparse
 import asyncio
 import json
 import os
-import subprocess
-import sys
 import time
 
 import pytest
@@ -15,29 +13,13 @@ from scrapy.settings import Settings
 
 from scrapy_dist.commands import base, pause, status, workers
 from scrapy_dist.exceptions import ConfigurationError, FrontierError
-from tests.support.project import SETTINGS, assert_finished, wait_all
+from tests.support.commands import run_frontier
+from tests.support.project import assert_finished, wait_all
 from tests.support.redis_server import free_port
 from tests.support.site import tree_pages
 from tests.support.spiders import FOLLOW, SEEDED
 from tests.support.together import start_together
 from tests.support.wait import wait_until
-
-
-def run_frontier(folder, *args, settings=None, stdout=subprocess.PIPE):
-    """``scrapy frontier ARGS`` as a process in *folder*."""
-    env = {k: v for k, v in os.environ.items() if not k.startswith("SCRAPY")}
-    env["CRAWL_SETTINGS"] = repr({**SETTINGS, **(settings or {})})
-    return subprocess.run(
-        [sys.executable, "-m", "scrapy", "frontier", *args],
-        cwd=folder,
-        env=env,
-        stdin=subprocess.DEVNULL,
-        stdout=stdout,
-        stderr=subprocess.PIPE,
-        text=True,
-        timeout=60,
-        check=False,
-    )
 
 
 @pytest.fixture

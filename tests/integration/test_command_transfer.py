@@ -17,7 +17,8 @@ from scrapy.settings import Settings
 
 from scrapy_dist.commands import export, import_
 from scrapy_dist.exceptions import ConfigurationError
-from tests.integration.test_command_status import plant, run_frontier
+from tests.integration.test_command_status import plant
+from tests.support.commands import run_frontier
 from tests.support.project import assert_finished
 from tests.support.site import tree_pages
 from tests.support.spiders import FOLLOW
