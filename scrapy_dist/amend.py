@@ -46,8 +46,8 @@ async def clear(
 ) -> Cleared:
     """Delete *parts* (FRONTIER, or of PARTS) in one moment, unless workers live.
 
-    *force*: also then; they notice, and what they were working on is not stored. Redis
-    frees the memory in the background. Raises RedisUnavailable.
+    *force*: also then; those workers go on with what they hold, and with the links of
+    these pages. Redis frees the memory in the background. Raises RedisUnavailable.
     """
     k = frontier.keys
     names = [n for part in parts for n in PARTS.get(part, _FRONTIER_KEYS)]

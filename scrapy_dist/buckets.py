@@ -34,18 +34,14 @@ AHEAD = 64
 
 
 def compact(fingerprint: str) -> str:
-    """The first 64 bits of *fingerprint* (in hex), as the integer that Redis stores.
+    """64 bits of the SHA-1 of *fingerprint*, as the integer that Redis stores.
 
-    Of N different requests, about N * N / 2**65 are taken for one that was seen before:
-    0.03 of a billion.
+    A fingerprint may be any bytes (REQUEST_FINGERPRINTER_CLASS), and buckets need bits
+    that are evenly spread. Of N different requests about N * N / 2**65 are taken for one
+    that was seen before: 0.03 of a billion.
     """
-    try:
-        head = bytes.fromhex(fingerprint[:16])
-    except ValueError:
-        head = b""
-    if len(head) < 8:  # not the hash that it should be
-        head = sha1(fingerprint.encode(), usedforsecurity=False).digest()[:8]
-    return str(int.from_bytes(head, "big", signed=True))
+    digest = sha1(fingerprint.encode(), usedforsecurity=False).digest()
+    return str(int.from_bytes(digest[:8], "big", signed=True))
 
 
 @dataclass(frozen=True)

@@ -110,6 +110,7 @@ class Exchange:
         self._max_payload = max_payload
         self._patience = patience
         self._beat_every = min(_BEAT, ttl / 4)
+        self._beat_busy = min(_BEAT_BUSY, self._beat_every)
         # Not longer than the others may wait for a beat when Redis is back.
         self._retry_longest = min(_RETRY_LONGEST, ttl / 4)
         self._wakeup = Wakeup(
@@ -144,6 +145,8 @@ class Exchange:
         self._facts_at = self._beat_at = 0.0
         self._paused = False
         self._stop_said = False
+        #: What this worker has taken from a dead one so far.
+        self._taken_over = self._given_up = 0
         self._stats_sent: list[tuple[str, str, str]] = []
         self._refused: str | None = None
         #: Whether Redis has no memory for new requests and items.
@@ -279,11 +282,10 @@ class Exchange:
             else None
         )
         claim = add(self._frontier.claim(claims)) if claims else None
-        if self._silent and take:
-            add(self._frontier.reap())
+        reap = add(self._frontier.reap()) if self._silent and take else None
         beat, facts, now = None, "", time.monotonic()
         # Commits find out, too, whether Redis still knows this worker.
-        if not (commits and take) or now - self._beat_at >= _BEAT_BUSY:
+        if not (commits and take) or now - self._beat_at >= self._beat_busy:
             if now - self._facts_at >= _FACTS:
                 facts = self.facts()
             beat = add(self._frontier.beat(facts))
@@ -325,6 +327,8 @@ class Exchange:
             desk.claim_again()
         else:
             desk.claimed(verdicts)
+        if reap is not None:
+            self._tell_of_dead(*reap.reply())
         if release is not None:
             release.reply()
             del self.releases[: len(releases)]
@@ -411,6 +415,20 @@ class Exchange:
         self._reconcile = beat.held != len(self._desk.held())
         self._obey(beat)
         return True
+
+    def _tell_of_dead(self, suspects: int, failed: int, ended: int) -> None:
+        self._taken_over += suspects
+        self._given_up += failed
+        if ended:
+            logger.warning(
+                "%d worker(s) were silent for more than FRONTIER_WORKER_TTL. Of what they"
+                " held, %d request(s) are suspects now, and %d dead letters.",
+                ended,
+                self._taken_over,
+                self._given_up,
+                extra={"spider": self._spider},
+            )
+            self._taken_over = self._given_up = 0
 
     def _obey(self, beat: Beat) -> None:
         if beat.paused != self._paused:

@@ -382,7 +382,7 @@ class Frontier:
             len(scores),
             len(items) // 3,
             "" if self.shape is None else self.shape.epoch,
-            0 if self.shape is None else self.shape.level,
+            0 if self.shape is None else self.shape.buckets,
             len(at),
             acks,
             bare,
@@ -453,7 +453,7 @@ class Frontier:
         k, shape = self.keys, self.shape
         keys = [k.dupefilter, k.leased, k.started, k.leases]
         args: list[str | int] = [self.worker]
-        args += ("", 0) if shape is None else (shape.epoch, shape.level)
+        args += ("", 0) if shape is None else (shape.epoch, shape.buckets)
         for fingerprint, leases in claims:
             number = 0
             if shape is not None:

@@ -11,6 +11,8 @@ from scrapy_dist.exceptions import ConfigurationError
 from scrapy_dist.topology import check_slots, uses_cluster
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from scrapy.settings import BaseSettings
 
 
@@ -45,6 +47,8 @@ class Keys:
         names = {field: fill(settings, setting, spider) for field, setting in SETTINGS}
         if uses_cluster(settings):
             check_slots([(names[field], setting) for field, setting in SETTINGS])
+        if job_from_settings(settings):
+            _check_job(spider, [(names[field], setting) for field, setting in SETTINGS])
         owner: dict[str, str] = {}
         for field, setting in SETTINGS:
             other = owner.setdefault(names[field], setting)
@@ -86,6 +90,15 @@ def tagged(settings: BaseSettings, spider: str) -> str:
 def crawl_name(spider: str, job: str) -> str:
     """What people and keys call the crawl *job* of *spider*; *job* may be ''."""
     return f"{spider}:{job}" if job else spider
+
+
+def _check_job(name: str, keys: Sequence[tuple[str, str]]) -> None:
+    for key, setting in keys:
+        if name not in key:
+            raise ConfigurationError(
+                f"{setting} names the key {key!r} for all crawls of the spider, and with"
+                f" FRONTIER_JOB {name!r} needs its own. Write %(spider)s in its place."
+            )
 
 
 def job_from_settings(settings: BaseSettings) -> str:

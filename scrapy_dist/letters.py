@@ -10,7 +10,7 @@ import json
 import re
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from redis.exceptions import RedisError, ResponseError
@@ -49,6 +49,9 @@ _TRIM = 1000
 _EXAMPLES = 3
 
 _ID = re.compile(r"[0-9]{1,20}-[0-9]{1,20}")
+#: Scrapy's default of the setting RETRY_PRIORITY_ADJUST.
+_RETRY_PRIORITY_ADJUST = -1
+
 _PICKLE, _OTHER = b"\x80", b"\x02"
 
 
@@ -157,18 +160,22 @@ async def retry(
     (PayloadCodec.decode); it is never asked about a pickle. *seeds_as*: the type of the
     key of seeds, if there is none yet.
 
-    A request is pending with the priority that it had, behind equal ones, and is crawled
-    although its fingerprint is known. What cannot be read stays. Raises
+    A request is pending with the priority that it had before Scrapy's retries, behind
+    equal ones, may be retried as often as a new one, and is crawled although its
+    fingerprint is known. What cannot be read stays. Raises
     RedisUnavailable: then some may have been put back; and ConfigurationError for an id
     that is none.
     """
     done = Retried()
     async for letters in _chosen(frontier, ids, reason, done):
-        readable: list[tuple[Letter, float]] = []
+        readable: list[tuple[Letter, float, bytes]] = []
         for letter in letters:
             try:
                 _check_destination(letter, frontier)
-                readable.append((letter, _score(letter, decode, discipline)))
+                fresh = _without_retries(letter)
+                score = _score(fresh, decode, discipline)
+                is_same = fresh.payload == letter.payload
+                readable.append((fresh, score, b"" if is_same else fresh.payload))
             except BadPayload as e:
                 done.unreadable += 1
                 if len(done.examples) < _EXAMPLES:
@@ -303,6 +310,35 @@ def _batches(ids: Sequence[str], size: int = BATCH) -> Iterator[Sequence[str]]:
 # Moving and deleting
 
 
+def _without_retries(letter: Letter) -> Letter:
+    """*letter* as it was before Scrapy's RetryMiddleware counted and lowered it."""
+    head, body = letter.payload[:1], letter.payload[1:]
+    try:
+        if letter.kind == "seed":
+            return letter
+        if head == b"\x01":
+            fields = serializer.loads(body)
+        elif head == b"{":
+            fields = json.loads(letter.payload)
+        else:
+            return letter
+    except (BadPayload, ValueError, RecursionError):
+        return letter
+    meta = fields.get("meta") if isinstance(fields, dict) else None
+    if not isinstance(meta, dict) or type(meta.get("retry_times")) is not int:
+        return letter
+    times = meta.pop("retry_times")
+    priority, adjust = fields.get("priority", 0), meta.get("priority_adjust")
+    if type(priority) is int:
+        adjust = adjust if type(adjust) is int else _RETRY_PRIORITY_ADJUST
+        fields["priority"] = priority - times * adjust
+    if head == b"{":
+        payload = json.dumps(fields).encode()
+    else:
+        payload = head + serializer.dumps(fields)
+    return replace(letter, payload=payload)
+
+
 def _check_destination(letter: Letter, frontier: Frontier) -> None:
     if letter.kind == "seed" and not frontier.seed_keys:
         raise BadPayload("it is a seed, and this spider reads none")
@@ -331,21 +367,21 @@ def _score(
 
 async def _put_back(
     frontier: Frontier,
-    letters: Sequence[tuple[Letter, float]],
+    letters: Sequence[tuple[Letter, float, bytes]],
     discipline: type[Base],
     seeds_as: str,
     done: Retried,
 ) -> None:
     k = frontier.keys
-    args: list[str | float] = ["1" if discipline.newest_first else "", seeds_as]
-    for letter, score in letters:
-        args += (letter.id, score)
-    keys = (k.requests, k.failed, k.state, *frontier.seed_keys[:1])
+    args: list[str | bytes | float] = ["1" if discipline.newest_first else "", seeds_as]
+    for letter, score, payload in letters:
+        args += (letter.id, score, payload)
+    keys = (k.requests, k.failed, k.state, k.suspects, *frontier.seed_keys[:1])
     call: Call[list[int]] = Call("retry", keys, args, list)
     await frontier.exchange([call])
     with _asking(frontier):
         replies = call.reply()
-    for (letter, _), back in zip(letters, replies, strict=True):
+    for (letter, *_), back in zip(letters, replies, strict=True):
         if not back:
             done.missing += 1
         elif letter.kind == "seed":

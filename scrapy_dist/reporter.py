@@ -26,12 +26,19 @@ class Reporter:
     """
 
     def __init__(
-        self, frontier: Frontier, progress: Progress, spider: Spider, interval: float
+        self,
+        frontier: Frontier,
+        progress: Progress,
+        spider: Spider,
+        *,
+        interval: float,
+        job: str = "",
     ) -> None:
         self._frontier = frontier
         self._progress = progress
         self._spider = spider
         self._interval = interval
+        self._command_name = f"{spider.name} --job {job}" if job else spider.name
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -76,13 +83,13 @@ class Reporter:
             status.left,
             extra={"spider": self._spider},
         )
-        if progress.failed or status.failed:
+        if progress.failed:
             logger.warning(
-                "%d request(s) of this worker failed for good, %d dead letter(s) in all:"
-                " scrapy frontier failed %s (the key %s).",
+                "%d request(s) or seed(s) of this worker failed for good, %d dead"
+                " letter(s) in all: scrapy frontier failed %s (the key %s).",
                 progress.failed,
                 status.failed,
-                self._spider.name,
+                self._command_name,
                 self._frontier.keys.failed,
                 extra={"spider": self._spider},
             )
@@ -92,4 +99,7 @@ class Reporter:
             return await read_status(self._frontier, self._spider.name)
         except FrontierError as e:
             logger.debug("No status of the crawl: %s", e)
-            return None
+        except Exception:
+            # Not worth an end of the crawl, or of its orderly closing.
+            logger.exception("No status of the crawl", extra={"spider": self._spider})
+        return None

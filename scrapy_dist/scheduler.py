@@ -25,7 +25,7 @@ from scrapy_dist.dupefilter import CompactDupeFilter, RFPDupeFilter
 from scrapy_dist.exceptions import FrontierError, RedisUnavailable, Unserializable
 from scrapy_dist.exchange import Exchange
 from scrapy_dist.frontier import MARKS, START, Drained, Frontier, NewRequest
-from scrapy_dist.keys import Keys
+from scrapy_dist.keys import Keys, job_from_settings
 from scrapy_dist.options import Options
 from scrapy_dist.payload import PayloadCodec
 from scrapy_dist.reporter import Reporter
@@ -171,7 +171,11 @@ class Scheduler(BaseScheduler):
         self._sweeping = asyncio.create_task(self._sweep())
         self._opened_at = time.monotonic()
         self.reporter = Reporter(
-            self.frontier, self.desk.progress, spider, options.report_interval
+            self.frontier,
+            self.desk.progress,
+            spider,
+            interval=options.report_interval,
+            job=job_from_settings(settings),
         )
         self.reporter.start()
         self.exchange.start()
@@ -336,7 +340,7 @@ class Scheduler(BaseScheduler):
             return
         try:
             await self.frontier.sweep()
-        except (RedisError, OSError) as e:
+        except (RedisError, OSError, ValueError) as e:
             logger.info(
                 "Fingerprints of a cleared crawl are left in Redis (%s); the next worker"
                 " deletes them.",

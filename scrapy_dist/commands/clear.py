@@ -36,8 +36,8 @@ workers, so that the next worker begins a new crawl. Seeds, items and dead lette
 options only what they name is deleted.
 
 It shows what there is and asks first; in a script say --yes. It refuses while workers live:
-stop them (scrapy frontier workers SPIDER --stop all), or say --force; then they notice, and
-what they are working on is not stored. All goes in one moment, and without holding Redis up.
+stop them (scrapy frontier workers SPIDER --stop all), or say --force; then they go on with
+what they hold, and with its links. All goes in one moment, and without holding Redis up.
 
 Exit code: 0 deleted, or there was nothing; 1 the answer was no; 2 refused, wrong use, Redis
 away."""

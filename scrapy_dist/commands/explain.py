@@ -214,10 +214,12 @@ def _new_request(
     opts: argparse.Namespace,
 ) -> NewRequest:
     name = matcher.names[url] if project.filters else ""
-    request = Request(url, priority=opts.priority)
+    # Not filtered: what it is redirected to was seen as well.
+    request = Request(url, priority=opts.priority, dont_filter=True)
     score = target.options.discipline.score(request)
     if project.codec is None:
         fields: dict[str, Any] = {"url": request.url, "priority": opts.priority}
+        fields["dont_filter"] = True
         if opts.callback:
             fields["callback"] = opts.callback
         return NewRequest(b"\x01" + serializer.dumps(fields), score, name)

@@ -30,7 +30,8 @@ local function bury(id, entry, worker)
     redis.call('XADD', KEYS[6], 'MAXLEN', ARGV[3], '*',
       'payload', seed and payload:sub(2) or payload,
       'reason', deaths .. ' workers died while they worked on it', 'worker', worker,
-      'deliveries', deaths, 'time', now, 'kind', seed and 'seed' or 'request')
+      'deliveries', deaths, 'time', now, 'kind', seed and 'seed' or 'request',
+      unpack(claims ~= '-' and {'claims', claims} or {}))
   else
     redis.call('ZADD', KEYS[5], score, id .. deaths .. ' ' .. claims .. ' ' .. payload)
   end

@@ -7,9 +7,9 @@
 -- KEYS  1 dupefilter (set, or hash: see buckets.py)  2 leased (hash)  3 started (set)
 --       4 leases (zset), then for each request the bucket of its fingerprint, and the
 --       bucket that this one is to be split from (set)
--- ARGV  1 worker number  2 epoch of the buckets ('': dupefilter is a set)  3 their level,
---       then for each request: fingerprint ('!…' = a start request), number of its bucket,
---       number of its leases, their order ids
+-- ARGV  1 worker number  2 epoch of the buckets ('': dupefilter is a set)  3 how many are
+--       known, then for each request: fingerprint ('!…' = a start request), number of
+--       its bucket, number of its leases, their order ids
 -- Reply for each request 1 (crawl it) or 0 (a duplicate); or -1 if the buckets are
 --       others, then epoch, buckets and fingerprints in them
 -- Cost  O(ARGV)
@@ -19,7 +19,15 @@ redis.call('HLEN', KEYS[2])
 redis.call('SCARD', KEYS[3])
 redis.call('ZCARD', KEYS[4])
 redis.call('HDEL', KEYS[2], '') -- runs above maxmemory too: a page waits for it
-local shape, level = {}, tonumber(ARGV[3])
+-- The largest power of 2 that is not above *n*.
+local function level(n)
+  local power = 1
+  while 2 * power <= n do
+    power = 2 * power
+  end
+  return power
+end
+local shape, known = {}, tonumber(ARGV[3])
 if compact then
   shape = redis.call('HMGET', KEYS[1], 'epoch', 'buckets', 'count')
   if not shape[1] then
@@ -28,7 +36,7 @@ if compact then
     redis.call('HSET', KEYS[1], 'epoch', shape[1], 'buckets', 1, 'count', 0)
   end
   local buckets = tonumber(shape[2])
-  if shape[1] ~= ARGV[2] or buckets < level or buckets >= 2 * level then
+  if shape[1] ~= ARGV[2] or buckets < known or buckets >= 2 * level(known) then
     return {-1, shape[1], buckets, tonumber(shape[3])}
   end
 end

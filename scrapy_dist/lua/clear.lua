@@ -15,6 +15,7 @@ if ARGV[3] == '1' then
   local kind = redis.call('TYPE', KEYS[2])
   if (kind.ok or kind) == 'hash' then
     -- Millions of buckets, perhaps: see register.lua.
+    redis.call('HDEL', KEYS[2], '') -- runs above maxmemory too: it frees memory
     local shape = redis.call('HMGET', KEYS[2], 'epoch', 'buckets')
     if shape[1] then
       redis.call('HSET', KEYS[2], 'old:' .. shape[1], shape[2])

@@ -6,7 +6,7 @@
 --       requests its bucket and, where it may not be split yet, the one it is split from
 -- ARGV  1 worker number  2 number of this commit  3 '1': newest first (LIFO)
 --       4 worker for people  5 most dead letters kept  6 leases  7 requests  8 items
---       9 epoch of the buckets ('': dupefilter is a set)  10 their level
+--       9 epoch of the buckets ('': dupefilter is a set)  10 how many are known
 --       11 keys of items  12 leases with the verdict '+'  13 leases with the verdict '='
 --       14 the score of all requests, or the scores of each
 --       15 leases with the verdict '+' or '=' that are seeds, and no pages, then
@@ -78,6 +78,14 @@ for i = 1, requests do
     fingerprints[count], filtered[count] = fingerprint, i
   end
 end
+-- The largest power of 2 that is not above *n*.
+local function level(n)
+  local power = 1
+  while 2 * power <= n do
+    power = 2 * power
+  end
+  return power
+end
 local bucket_of = {}
 if count > 0 and ARGV[9] == '' then
   local members = call('SMISMEMBER', KEYS[2], unpack(fingerprints))
@@ -90,14 +98,14 @@ if count > 0 and ARGV[9] == '' then
 elseif count > 0 then
   -- CompactDupeFilter, see buckets.py: a bucket that is not split yet stands for two.
   local shape = call('HMGET', KEYS[2], 'epoch', 'buckets', 'count')
-  local buckets, level = tonumber(shape[2] or 0), tonumber(ARGV[10])
+  local buckets, least = tonumber(shape[2] or 0), tonumber(ARGV[10])
   if not shape[1] then
     call('HDEL', KEYS[6], '') -- a new set is small: above maxmemory too
     shape[1], buckets = format('%.0f', now), 1
     call('HSET', KEYS[2], 'epoch', shape[1], 'buckets', 1, 'count', 0)
   end
   reply[3], reply[4] = buckets, tonumber(shape[3] or 0)
-  if shape[1] ~= ARGV[9] or buckets < level or buckets >= 2 * level then
+  if shape[1] ~= ARGV[9] or buckets < least or buckets >= 2 * level(least) then
     return {4, shape[1], reply[3], reply[4]}
   end
   local n, at_key = 0, 9 + ARGV[11]
@@ -141,20 +149,24 @@ end
 
 local function finish(verdicts)
   local done = {}
-  for i = 1, leases do
+  if lost == 0 and simple == leases and not verdicts and leases > 0 then
+    done = {unpack(ARGV, 16, 15 + leases)}
+  end
+  for i = #done + 1, leases do
     local id = ARGV[15 + i]
     local verdict = i <= acks and '+' or i <= simple and '=' or ARGV[15 + leases + i - simple]
     if ours[i] and verdict ~= '-' and (not verdicts or verdict == verdicts) then
       done[#done + 1] = id
       local entry = verdict ~= '+' and verdict ~= '=' and call('HGET', KEYS[4], id)
       if entry then
-        local deaths, from = entry:match('^%S+ (%d+) %S+ ()')
+        local deaths, claims, from = entry:match('^%S+ (%d+) (%S+) ()')
         local seed = entry:byte(from) == 0
         call('XADD', KEYS[8], 'MAXLEN', ARGV[5], '*',
           'payload', entry:sub(seed and from + 1 or from), 'reason', verdict,
           'worker', ARGV[4], 'deliveries', deaths + 1,
           'time', format('%.0f', now),
-          'kind', seed and 'seed' or 'request')
+          'kind', seed and 'seed' or 'request',
+          unpack(claims ~= '-' and {'claims', claims} or {}))
       end
     end
   end
@@ -189,10 +201,17 @@ if #fresh > 0 or items > 0 then
     end
   end
   local newest_first, score = ARGV[3] == '1', ARGV[14]
-  for i, n in ipairs(fresh) do
+  local high, head
+  for i = 1, #fresh do
+    local n = fresh[i]
     local id = newest_first and 9007199254740991 - order - i or order + i
+    local low = id % 256
+    if id - low ~= high then
+      high = id - low
+      head = format('%014x', high / 256)
+    end
     members[2 * i - 1] = scores[n] or score
-    members[2 * i] = format('%016x', id) .. ARGV[at + 1 + 2 * n]
+    members[2 * i] = head .. format('%02x', low) .. ARGV[at + 1 + 2 * n]
   end
 else
   call('HDEL', KEYS[6], '') -- acks go on above maxmemory

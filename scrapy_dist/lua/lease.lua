@@ -53,11 +53,16 @@ local members = {}
 local share = math.ceil((pending + suspects + call('ZCARD', KEYS[3])) / alive) - held
 share = math.max(0, math.min(want, pending, share))
 if share > 0 then
-  local taken = call('ZRANGE', KEYS[1], 0, share - 1, 'WITHSCORES')
-  for i = 1, #taken, 2 do
-    members[(i + 1) / 2] = taken[i]
-    local id, payload = split(taken[i])
-    hand_out(id, taken[i + 1] .. ' 0 - ', 0, payload)
+  members = call('ZRANGE', KEYS[1], 0, share - 1)
+  -- Scores cost a lot to print; mostly all of them are the same.
+  local scores, first = nil, call('ZSCORE', KEYS[1], members[1])
+  if call('ZSCORE', KEYS[1], members[share]) ~= first then
+    scores = call('ZMSCORE', KEYS[1], unpack(members))
+  end
+  local head = first .. ' 0 - '
+  for i = 1, share do
+    local id, payload = split(members[i])
+    hand_out(id, scores and scores[i] .. ' 0 - ' or head, 0, payload)
   end
 end
 reply[2] = pending - share

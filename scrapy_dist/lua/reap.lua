@@ -42,7 +42,8 @@ if #ids > 0 then
           'reason', deaths .. ' workers died while they worked on it',
           'worker', redis.call('HGET', KEYS[2], 'worker:' .. dead) or dead,
           'deliveries', deaths, 'time', string.format('%.0f', now),
-          'kind', seed and 'seed' or 'request')
+          'kind', seed and 'seed' or 'request',
+          unpack(claims ~= '-' and {'claims', claims} or {}))
       else
         suspects = suspects + 1
         redis.call('ZADD', KEYS[5], score, id .. deaths .. ' ' .. claims .. ' ' .. payload)

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 
 import pytest
-from scrapy import Request
-from scrapy.utils.request import fingerprint as fingerprint_of
 
 from scrapy_dist.buckets import LOAD, Shape, compact
 from scrapy_dist.exceptions import ConfigurationError
 from scrapy_dist.frontier import BATCH, RESHAPED, NewRequest
-from tests.support.frontiers import KEYS, ON_REDIS_ONLY, Worker, contents
+from tests.support.frontiers import (
+    KEYS,
+    ON_REDIS_ONLY,
+    Worker,
+    contents,
+    dump,
+    restore,
+)
 
 #: The ends of what an integer set can hold, and what digits could go wrong about.
 FINGERPRINTS = ["0", "-1", "999999999", "1000000000", str(2**63 - 1), str(-(2**63))]
@@ -54,16 +60,19 @@ def some(count, seed=1):
     return [str(numbers.getrandbits(64) - 2**63) for _ in range(count)]
 
 
-def test_fingerprint_is_the_first_64_bits():
-    url = fingerprint_of(Request("http://example.com"))
-    assert compact(url.hex()) == str(int.from_bytes(url[:8], "big", signed=True))
+def test_fingerprint_is_a_number_of_64_bits():
+    assert compact("5d4e") == "2120964789150552559"
 
 
-@pytest.mark.parametrize("odd", ["", "12", "no hash at all", "Ünïcödé", "f" * 15])
-def test_fingerprint_of_another_form_is_hashed(odd):
-    number = int(compact(odd))
-    assert -(2**63) <= number < 2**63
-    assert compact(odd) != compact(odd + "x")
+@pytest.mark.parametrize("start", ["68747470733a2f2f", "", "0" * 36])
+def test_fingerprints_that_begin_alike_are_kept_apart(start):
+    """A fingerprinter of a project may give any bytes, e.g. those of the URL."""
+    numbers = {int(compact(f"{start}{n:04x}")) for n in range(5000)}
+    assert len(numbers) == 5000
+    assert all(-(2**63) <= number < 2**63 for number in numbers)
+    shape = Shape("k", "1", 16)
+    sizes = Counter(shape.place(str(number)) for number in numbers)
+    assert max(sizes.values()) < 2 * min(sizes.values())
 
 
 @pytest.mark.parametrize("buckets", [1, 2, 3, 5, 8, 13, 1000, 1024])
@@ -125,6 +134,23 @@ async def test_worker_that_knows_old_buckets_is_told_the_new_ones(client):
     assert second.frontier.shape == old
     assert await add(second, fingerprints) == []
     assert second.frontier.shape.level == first.frontier.shape.level
+
+
+async def test_worker_that_knows_more_buckets_than_there_are_is_told_so(client):
+    """Redis went back to an earlier state, with fewer buckets of the same level."""
+    worker = await join(client)
+    fingerprints = some(5 * LOAD - 50)
+    await add(worker, fingerprints)
+    snapshot = await dump(client)
+    await add(worker, some(2 * LOAD, seed=2))
+    assert worker.frontier.shape.buckets > 5
+    await restore(client, snapshot)
+    assert (await shape_of(client)).buckets < worker.frontier.shape.buckets
+    worker.commits = int(await client.hget(KEYS.state, f"commit:{worker.number}"))
+    claims = [(fingerprint, []) for fingerprint in fingerprints[:100]]
+    assert await worker.call(worker.frontier.claim(claims)) is None
+    worker.frontier.shape = Shape(KEYS.dupefilter, worker.frontier.shape.epoch, 7)
+    assert await add(worker, fingerprints) == []
 
 
 async def test_several_workers_split_without_losing_anything(client):
