@@ -57,7 +57,7 @@ async def clear(
     seen = FRONTIER in parts or "dupefilter" in parts
     call = Call(
         "clear",
-        (k.workers, k.dupefilter, *keys),
+        (k.workers, k.dupefilter, k.state, *keys),
         (
             int(options.worker_ttl * 1000),
             "1" if force else "",

@@ -145,14 +145,25 @@ async def _items(frontier: Frontier) -> AsyncIterator[list[Line]]:
 
 
 async def _read_list(client: Any, key: str) -> AsyncIterator[list[tuple[bytes, float]]]:
-    """A list from its right end: whoever takes from the left moves nothing away."""
-    read = 0
-    while True:
-        some = await client.lrange(key, -read - BATCH, -read - 1)
-        if not some:
-            return
-        yield [(data, 0) for data in reversed(some)]
-        read += len(some)
+    """A list from its right end: whoever takes from the left moves nothing away.
+
+    Whoever pushes at the right end does, by as much as the list has grown. What is pushed
+    meanwhile is not read. (Pushes and takes at once may look like neither: then some come
+    twice.)
+    """
+    read, grown = 0, 0
+    length = await client.llen(key)
+    while read < length:
+        # More than could have come meanwhile, so that it ends.
+        step = BATCH + 2 * grown
+        async with client.pipeline(transaction=True) as pipeline:
+            pipeline.llen(key)
+            pipeline.lrange(key, -read - step, -read - 1)
+            now, some = await pipeline.execute()
+        grown, length = max(0, now - length), now
+        some.reverse()
+        yield [(data, 0) for data in some[grown:]]
+        read += step
 
 
 async def _scan_scores(
@@ -192,6 +203,8 @@ def _letter_line(fields: dict[bytes, bytes]) -> Line:
     line: Line = {"type": "failed"}
     for name in exportfile.LETTER:
         line |= exportfile.show_bytes(name, fields.get(name.encode(), b""))
+    if claims := fields.get(b"claims"):
+        line |= exportfile.show_bytes("claims", claims)
     payload = fields.get(b"payload", b"")
     if line.get("kind") == "seed":
         payload = b"\x00" + payload

@@ -539,7 +539,7 @@ class Frontier:
         """Let no worker lease anything, or let them again: (paused before, alive)."""
         return Call(
             "pause",
-            (self.keys.control, self.keys.workers),
+            (self.keys.control, self.keys.workers, self.keys.state),
             ("1" if paused else "", self._ttl_ms),
             lambda raw: (bool(raw[0]), raw[1]),
         )

@@ -203,6 +203,10 @@ class _Import:
                     " again to go on, or clear the frontier: scrapy frontier clear."
                 )
             self._imported.skipped = self._sent = int(lines)
+        elif await client.hget(k.state, "imported") == self._name.encode():
+            raise ConfigurationError(
+                "This file has been imported already, all of it; nothing was done."
+            )
         elif not merge:
             sizes = [
                 await client.zcard(k.requests),
@@ -240,6 +244,8 @@ class _Import:
             fields: list[str | bytes] = ["payload", payload]
             for name in exportfile.LETTER:
                 fields += (name, exportfile.bytes_of(line, name))
+            if "claims" in line:
+                fields += ("claims", exportfile.bytes_of(line, "claims"))
             batch.add(_FAILED, "XADD", *fields)
         elif kind == "stat":
             stat = exportfile.bytes_of(line, "name")

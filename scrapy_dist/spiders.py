@@ -13,7 +13,7 @@ from scrapy.spiders import CrawlSpider, SitemapSpider, Spider
 from scrapy_dist import connection, defaults, engine
 from scrapy_dist.exceptions import BadSeed, ConfigurationError, FrontierError
 from scrapy_dist.frontier import BATCH
-from scrapy_dist.keys import fill_template, tagged
+from scrapy_dist.keys import fill_template, job_from_settings, tagged
 from scrapy_dist.options import flag, number
 from scrapy_dist.scheduler import SEED_MARK, Scheduler, shares
 from scrapy_dist.seeds import SeedRules, parse_seed
@@ -71,6 +71,16 @@ class RedisMixin:
         #: Keys of the seeds, in order of priority.
         name = tagged(settings, self.name)
         self.seed_keys = [fill_template(t, source, name) for t in templates]
+        if job_from_settings(settings):
+            for key in self.seed_keys:
+                if name not in key:
+                    self.logger.warning(
+                        "%s names the key %r for all crawls of this spider: with"
+                        " FRONTIER_JOB they share these seeds. %%(name)s in it would"
+                        " stand for the spider's name and job.",
+                        source,
+                        key,
+                    )
         if isinstance(self.redis_key, str) or self.redis_key is None:
             self.redis_key = self.seed_keys[0]
         given = self.redis_batch_size or settings.get("REDIS_START_URLS_BATCH_SIZE")

@@ -117,6 +117,11 @@ class Target:
         """What people call the crawl: the spider's name, with a job ``spider:job``."""
         return crawl_name(self.spider, self.job or "")
 
+    @property
+    def words(self) -> str:
+        """What names the crawl on a command line."""
+        return f"{self.spider} --job {self.job}" if self.job else self.spider
+
 
 def add_common_options(
     parser: argparse.ArgumentParser, *, spider_optional: bool = False
@@ -350,23 +355,35 @@ def _split_crawl_name(name: str) -> tuple[str, str]:
 
 
 async def spiders_in_redis(client: Redis, settings: Settings) -> list[str]:
-    """Names of the spiders that have a frontier in Redis, sorted.
+    """Names of the spiders that have a frontier, seeds or dead letters in Redis, sorted.
 
     Looks at every key of the database, some at a time.
     """
-    head, *tails = Keys.from_settings(settings, _NAME).state.split(_NAME)
+    keys = Keys.from_settings(settings, _NAME)
+    places = [(keys.state, "HASH"), (keys.failed, "STREAM")]
+    for key in _seed_keys(settings, _NAME):
+        places += [(key, "LIST"), (key, "SET"), (key, "ZSET")]
+    names: set[str] = set()
+    for key, kind in places:
+        names |= await _names_in_keys(client, key, kind)
+    return sorted(names)
+
+
+async def _names_in_keys(client: Redis, key: str, kind: str) -> set[str]:
+    """What stands for _NAME in the keys of the type *kind* that are like *key*."""
+    head, *tails = key.split(_NAME)
     if not tails:
-        return []  # one key for all spiders
+        return set()  # one key for all spiders
     pattern = "*".join(
         re.sub(r"([*?\[\]\\^])", r"\\\1", part) for part in (head, *tails)
     )
     form = re.escape(head) + "(.+)" + r"\1".join(map(re.escape, tails))
     names = set()
-    async for key in client.scan_iter(match=pattern, count=_SCAN_STEP, _type="HASH"):
-        found = re.fullmatch(form, key.decode("utf-8", "replace"), re.DOTALL)
-        if found:
-            names.add(found[1])
-    return sorted(names)
+    async for found in client.scan_iter(match=pattern, count=_SCAN_STEP, _type=kind):
+        match = re.fullmatch(form, found.decode("utf-8", "replace"), re.DOTALL)
+        if match:
+            names.add(match[1])
+    return names
 
 
 def write(*lines: str) -> bool:
@@ -381,10 +398,19 @@ def write(*lines: str) -> bool:
         )
         return write(*lines)
     except BrokenPipeError:
-        # Python would flush once more at its end, and complain.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _give_up_output()
         return False
+    except (OSError, AttributeError) as e:
+        # A full disk; or there is no standard output at all.
+        if sys.stdout is not None:
+            _give_up_output()
+        raise ConfigurationError(f"The output cannot be written: {e}") from None
     return True
+
+
+def _give_up_output() -> None:
+    """Python would flush once more at its end, and complain."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def warn(command: str, message: str) -> None:

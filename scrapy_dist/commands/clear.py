@@ -67,14 +67,14 @@ async def run(settings: Settings, opts: argparse.Namespace) -> int:
         counts = await _counts(frontier, status, parts)
         where = connection.describe(frontier.client)
         if status.alive and not opts.force:
-            raise _alive(target.name, len(status.alive))
+            raise _alive(target, len(status.alive))
         sure = opts.yes or not any(counts.values())
         if not (sure or _confirm(target.name, where, counts)):
             base.warn("clear", "Nothing was deleted.")
             return base.TROUBLE
         cleared = await amend.clear(frontier, target.options, parts, force=opts.force)
     if not cleared.done:
-        raise _alive(target.name, cleared.alive)
+        raise _alive(target, cleared.alive)
     if opts.json:
         base.write_json(
             {
@@ -136,11 +136,11 @@ def _confirm(name: str, where: str, counts: dict[str, int]) -> bool:
     return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
-def _alive(name: str, count: int) -> ConfigurationError:
+def _alive(target: base.Target, count: int) -> ConfigurationError:
     workers = "1 worker is" if count == 1 else f"{count} workers are"
     return ConfigurationError(
-        f"{workers} alive, so nothing of {clean(name)} was deleted. Stop them (scrapy"
-        f" frontier workers {clean(name)} --stop all), or say --force."
+        f"{workers} alive, so nothing of {clean(target.name)} was deleted. Stop them"
+        f" (scrapy frontier workers {clean(target.words)} --stop all), or say --force."
     )
 
 

@@ -60,14 +60,14 @@ def _add_recrawl_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--callback",
         metavar="NAME",
-        help="method of the spider that gets the response (default: parse)",
+        help="method of the spider that gets the response; without it parse",
     )
     parser.add_argument(
         "--priority",
         metavar="N",
         type=int,
         default=0,
-        help="priority of the requests; higher ones go first (default: 0)",
+        help="priority of the requests; higher ones go first; 0 without it",
     )
     parser.add_argument(
         "--force", action="store_true", help="also what is pending or leased already"

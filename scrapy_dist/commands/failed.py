@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from scrapy_dist import connection, letters
 from scrapy_dist.commands import arguments, base
-from scrapy_dist.commands.text import UNKNOWN, clean, number
+from scrapy_dist.commands.text import UNKNOWN, clean, number, table
 from scrapy_dist.exceptions import ConfigurationError
 from scrapy_dist.sowing import kind_of_new_key
 
@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 _SHOWN = 20
 #: Longest worker, URL and reason in a listing for people, in characters.
 _WORKER, _URL, _REASON = 40, 300, 500
-_WIDTHS = (17, 19, 7, 4)
+#: Letters whose columns are aligned with each other; more are not kept in memory.
+_ROWS = 100
 _HEADER = ("ID", "TIME", "KIND", "SENT", "WORKER", "URL", "REASON")
 
 _FAILED = f"""\
@@ -72,7 +73,7 @@ def _add_listing_options(parser: argparse.ArgumentParser) -> None:
         dest="count",
         type=arguments.whole_number,
         metavar="N",
-        help=f"show N letters; 0: all (default: {_SHOWN}, with --json all)",
+        help=f"show N letters, 0 for all; {_SHOWN} without it, with --json all",
     )
 
 
@@ -92,15 +93,21 @@ async def run_failed(settings: Settings, opts: argparse.Namespace) -> int:
         most = 0 if opts.json else _SHOWN
     async with base.open_frontier(target) as frontier:
         shown, more = 0, False
+        rows: list[tuple[str, ...]] = []
         async for letter in letters.list_failed(frontier, reason=opts.reason):
             more = bool(most) and shown == most
             if more:
                 break
+            shown += 1
             if opts.json:
                 base.write_json(_as_json(letter))
-            else:
-                base.write(*([] if shown else [_line(_HEADER)]), _line(_cells(letter)))
-            shown += 1
+                continue
+            rows.append(_cells(letter))
+            if len(rows) == _ROWS:
+                _write_table(rows, first=shown == len(rows))
+                rows = []
+        if rows:
+            _write_table(rows, first=shown == len(rows))
         if opts.json:
             return base.OK
         if not shown:
@@ -149,10 +156,10 @@ def _cells(letter: Letter) -> tuple[str, ...]:
     )
 
 
-def _line(cells: tuple[str, ...]) -> str:
-    """*cells* in columns; the widths of the last three are not known in advance."""
-    fixed = [cell.ljust(w) for cell, w in zip(cells, _WIDTHS, strict=False)]
-    return "  ".join([*fixed, *cells[len(_WIDTHS) :]])
+def _write_table(rows: list[tuple[str, ...]], *, first: bool) -> None:
+    """*rows* in columns; the header above the *first* ones."""
+    lines = table(_HEADER, rows, left=[name for name in _HEADER if name != "SENT"])
+    base.write(*lines[0 if first else 1 :])
 
 
 def _time(letter: Letter) -> datetime | None:

@@ -85,7 +85,7 @@ async def run(settings: Settings, opts: argparse.Namespace) -> int:
         if status.alive and not opts.force:
             raise ConfigurationError(
                 f"{len(status.alive)} workers of {target.name} are alive. Stop them"
-                f" (scrapy frontier workers {target.name} --stop all) and start them"
+                f" (scrapy frontier workers {target.words} --stop all) and start them"
                 " when all is in, or say --force."
             )
         if opts.prefix is not None:
@@ -106,7 +106,7 @@ async def _import_file(
                 counter.update(done)
         finally:
             counter.close()
-    if imported.spider != target.name:
+    if imported.spider.partition(":")[0] != target.spider:
         base.warn(
             "import",
             f"The file is of {clean(imported.spider)!r}, and is now of"

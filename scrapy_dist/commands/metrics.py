@@ -56,14 +56,14 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--host",
         default=_HOST,
-        help="address to listen at (default: %(default)s, for this machine only;"
+        help="address to listen at (%(default)s without it, for this machine only;"
         " 0.0.0.0 for all)",
     )
     parser.add_argument(
         "--port",
         type=_port,
         default=_PORT,
-        help="port to listen at (default: %(default)s; 0: any that is free)",
+        help="port to listen at, 0 for any that is free; %(default)s without it",
     )
     parser.add_argument("--once", action="store_true", help="print the metrics and end")
 

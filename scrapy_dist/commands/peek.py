@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from scrapy_dist.commands import arguments, base
 from scrapy_dist.commands.status import read_known
 from scrapy_dist.commands.text import UNKNOWN, clean
+from scrapy_dist.exceptions import BadPayload
 from scrapy_dist.inspection import next_requests
+from scrapy_dist.serializer import from_jsonable
 
 if TYPE_CHECKING:
     import argparse
@@ -41,7 +43,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         type=arguments.whole_number,
         default=_SHOWN,
         metavar="N",
-        help=f"show N requests (default: {_SHOWN})",
+        help=f"show N requests; {_SHOWN} without it",
     )
     parser.add_argument(
         "--verbose",
@@ -92,8 +94,22 @@ def _lines(request: Shown, *, verbose: bool) -> list[str]:
         lines += [
             f"{'':10}{clean(str(name), _NAME)}: {clean(json.dumps(value), _META)}"
             for name, value in rest.items()
+            if name != "headers"
         ]
+        lines += [f"{'':10}{clean(line, _META)}" for line in _headers(request.fields)]
     return lines
+
+
+def _headers(fields: dict[str, Any]) -> list[str]:
+    try:
+        found = from_jsonable(fields.get("headers", {}))
+        return [
+            f"{name.decode('latin-1')}: {value.decode('latin-1')}"
+            for name, values in found.items()
+            for value in values
+        ]
+    except (AttributeError, BadPayload, TypeError):
+        return [f"headers: {json.dumps(fields['headers'])}"]
 
 
 SUBCOMMAND = base.Subcommand(

@@ -153,7 +153,8 @@ def _lines(status: Status) -> list[str]:
         "left": text.age(status.seconds_left),
     }
     if status.failed:
-        rows["failed"] += f"  (scrapy frontier failed {rows['spider']})"
+        job = f" --job {status.job}" if status.job else ""
+        rows["failed"] += f"  (scrapy frontier failed {rows['spider']}{job})"
     return [f"{name:<8} {value}" for name, value in rows.items()]
 
 

@@ -55,7 +55,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar="SECONDS",
         type=_seconds,
         default=1.0,
-        help="time between two looks (default: 1)",
+        help="time between two looks; 1 without it",
     )
     parser.add_argument(
         "-n",

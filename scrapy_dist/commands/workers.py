@@ -48,7 +48,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         type=_count,
         default=1,
-        help="show at most N URLs of what each worker holds (default: 1)",
+        help="show at most N URLs of what each worker holds; 1 without it",
     )
     parser.add_argument(
         "--stop",

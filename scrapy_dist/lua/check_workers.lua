@@ -2,12 +2,13 @@
 --
 -- KEYS  1 workers (zset)  2 state (hash)  3 control (hash)
 -- ARGV  1 '1': mend  2 ms of silence after which a worker is dead
---       3… worker numbers (<= 100)
+--       (if no worker has told)  3… worker numbers (<= 100)
 -- Reply workers alive, workers silent, then positions of the numbers that are no worker's
 -- Cost  O(numbers + log(workers))
 local now = redis.call('TIME')
 now = now[1] * 1000 + math.floor(now[2] / 1000)
-local alive = redis.call('ZCOUNT', KEYS[1], '(' .. now - ARGV[2], '+inf')
+local ttl = redis.call('HGET', KEYS[2], 'ttl') or ARGV[2]
+local alive = redis.call('ZCOUNT', KEYS[1], '(' .. now - ttl, '+inf')
 redis.call('HLEN', KEYS[2])
 redis.call('HLEN', KEYS[3])
 local mend = ARGV[1] == '1'

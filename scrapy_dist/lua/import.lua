@@ -55,6 +55,7 @@ while at < #ARGV do
   at = at + 3 + n
 end
 if ARGV[4] == 'end' then
+  redis.call('HSET', KEYS[3], 'imported', name)
   redis.call('HDEL', KEYS[3], 'import')
 else
   redis.call('HSET', KEYS[3], 'import',

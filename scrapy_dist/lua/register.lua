@@ -58,7 +58,8 @@ if newest and now - newest > tonumber(ARGV[6]) then
   -- Nobody has beaten lately, so Redis may have been away: see beat.lua.
   redis.call('HSET', KEYS[2], 'grace', string.format('%.0f', now + ARGV[6]))
 end
-redis.call('HSET', KEYS[2], 'worker:' .. ARGV[1], ARGV[2], 'commit:' .. ARGV[1], ARGV[3])
+redis.call('HSET', KEYS[2], 'worker:' .. ARGV[1], ARGV[2], 'commit:' .. ARGV[1], ARGV[3],
+  'ttl', ARGV[6])
 redis.call('HSETNX', KEYS[2], 'active', string.format('%.0f', now))
 redis.call('HSETNX', KEYS[2], 'since:' .. ARGV[1], string.format('%.0f', now))
 redis.call('ZADD', KEYS[1], now, ARGV[1])

@@ -3,7 +3,8 @@
 -- KEYS  1 requests (zset)  2 suspects (zset)  3 leases (zset)  4 state (hash)
 --       5 workers (zset)  6 control (hash)  7 dupefilter (set, or hash with its count)
 --       8 failed (stream)  9 items (list)  10… keys of seeds
--- ARGV  1 ms of silence after which a worker is dead  2 most workers in the reply
+-- ARGV  1 ms of silence after which a worker is dead, if no worker has told
+--       2 most workers in the reply
 -- Reply now (ms), 1 if there is a frontier, pending, suspects, leases, failed, seen,
 --       seeds, items, pages, ms since when paused or false, then for each worker, the
 --       latest beat first: number, ms since its last beat, 1 if alive, leases held,
@@ -11,6 +12,7 @@
 -- Cost  O(workers * log(leases))
 local now = redis.call('TIME')
 now = now[1] * 1000 + math.floor(now[2] / 1000)
+local ttl = tonumber(redis.call('HGET', KEYS[4], 'ttl') or ARGV[1])
 local function kind_of(key)
   local kind = redis.call('TYPE', key)
   return kind.ok or kind
@@ -52,7 +54,7 @@ for first = 1, #beats, 400 do
     local n, at = (i - first) / 2, #reply
     reply[at + 1] = number
     reply[at + 2] = silent
-    reply[at + 3] = silent < tonumber(ARGV[1]) and 1 or 0
+    reply[at + 3] = silent < ttl and 1 or 0
     reply[at + 4] = number:find('^%d+$') and redis.call('ZCOUNT', KEYS[3], number, number)
       or 0
     reply[at + 5] = asked[n + 1] and 1 or 0

@@ -257,6 +257,17 @@ def test_recrawl_without_a_url_says_what_to_write(run, busy):
         run(explain.RECRAWL, "s")
 
 
+def test_redirect_is_crawled_once_more_to_its_end(project, site, redis_server):
+    project.spider(FOLLOW)
+    args = {"url": f"{site.url}/redirect/302/page/x"}
+    kept = {"SCHEDULER_PERSIST": True}
+    assert_finished([project.crawl("follow", kept, args=args)])
+    settings = {"REDIS_URL": redis_server.url}
+    run_frontier(project.folder, "recrawl", "follow", args["url"], settings=settings)
+    assert_finished([project.crawl("follow", args=args)])
+    assert site.hits()["/page/x"] == 2
+
+
 def test_a_page_is_crawled_once_more_and_its_links_are_duplicates(
     project, site, redis_server, no_leaked_keys
 ):

@@ -274,6 +274,22 @@ def test_seen_request_is_crawled_again_after_its_crawl(project, site, redis_serv
         assert failed(client, "fragile") == []
 
 
+def test_redirect_that_failed_is_followed_again(project, site, redis_server):
+    """Its target was seen on behalf of the request that is put back."""
+    project.spider(FRAGILE)
+    path = "/redirect/302/once/500/a"
+    settings = {"SCHEDULER_PERSIST": True}
+    args = {"url": site.url, "paths": path, "priority": 0}
+    crawl = {"settings": settings, "args": args, "frontier": "addon"}
+    assert_finished([project.crawl("fragile", **crawl)])
+    where = {"settings": {**settings, "REDIS_URL": redis_server.url}}
+    result = run_frontier(project.folder, "retry", "fragile", "--all", **where)
+    assert result.stdout == "1 put back\n", result
+    assert_finished([project.crawl("fragile", **crawl)])
+    assert project.recorded("url") == [f"{site.url}/once/500/a"]
+    assert site.hits() == {path: 2, "/once/500/a": 2}
+
+
 def test_worker_at_work_takes_what_is_put_back(project, site, redis_server):
     project.spider(FRAGILE)
     args = {"url": site.url, "paths": "/once/500/a,/gate/end/", "priority": 0}

@@ -62,7 +62,7 @@ def test_failures_are_summed_up_with_where_to_look(project, site):
     assert_finished([worker])
 
     assert (
-        "1 request(s) of this worker failed for good, 1 dead letter(s) in all:"
+        "1 request(s) or seed(s) of this worker failed for good, 1 dead letter(s) in all:"
         " scrapy frontier failed broken (the key broken:failed)."
     ) in worker.log()
 
@@ -88,6 +88,14 @@ def test_one_spider_runs_as_two_crawls_at_once(project, site, redis_server):
         keys = {key.decode() for key in client.scan_iter()}
         assert keys == {"follow:nightly:items", "follow:2026.w47:items"}
         assert {client.llen(key) for key in keys} == {60}
+
+
+def test_key_without_the_name_is_refused_with_a_job(project):
+    project.spider(FOLLOW)
+    settings = {"FRONTIER_JOB": "a", "SCHEDULER_QUEUE_KEY": "shop:requests"}
+    worker = project.crawl("follow", settings=settings)
+    worker.wait(30)
+    assert "SCHEDULER_QUEUE_KEY names the key 'shop:requests' for all" in worker.log()
 
 
 def test_job_that_is_no_name_is_refused(project, redis_server):

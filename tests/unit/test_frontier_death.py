@@ -89,6 +89,7 @@ async def test_dead_worker_loses_its_leases_to_the_suspects(client):
         b"worker:" + other.number.encode(),
         b"commit:" + other.number.encode(),
         b"since:" + other.number.encode(),
+        b"ttl",
     }
     before = await contents(client)
     assert await other.reap() == [0, 0, 0]
@@ -439,6 +440,7 @@ async def test_flush_deletes_an_earlier_crawl_but_no_seeds_items_or_dead_letters
         f"worker:{worker.number}".encode(),
         f"commit:{worker.number}".encode(),
         f"since:{worker.number}".encode(),
+        b"ttl",
     }
 
 
@@ -529,7 +531,13 @@ async def test_last_one_out_of_a_finished_crawl_deletes_exactly_the_frontier(
     kept = {SEED_KEYS[0], "s:items", "other", KEYS.failed, "s:foreign"}
     if persist:
         kept |= {KEYS.dupefilter, KEYS.started, KEYS.stats, KEYS.state}
-        assert set(after[KEYS.state]) == {b"active", b"order", b"finished", b"pages"}
+        assert set(after[KEYS.state]) == {
+            b"active",
+            b"order",
+            b"finished",
+            b"pages",
+            b"ttl",
+        }
     assert set(after) == kept
     assert all(after[key] == before[key] for key in kept - {KEYS.state})
     # A reply may be lost: to leave once more changes nothing.
@@ -543,7 +551,12 @@ async def test_interrupted_worker_leaves_the_frontier_as_it_is(client):
     await worker.ack(await worker.lease_one())
     assert not await worker.leave(finished=False)
     assert await client.smembers(KEYS.dupefilter) == {b"fp-a"}
-    assert set(await client.hkeys(KEYS.state)) == {b"active", b"order", b"pages"}
+    assert set(await client.hkeys(KEYS.state)) == {
+        b"active",
+        b"order",
+        b"pages",
+        b"ttl",
+    }
     assert await client.exists(KEYS.workers) == 0
     assert (await Worker(client).register()).outcome == 0
 

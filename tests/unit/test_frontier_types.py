@@ -77,7 +77,7 @@ USES = [
     ("drained", 4),
     ("lease", 7),
     ("leave", 10),
-    ("pause", 2),
+    ("pause", 3),
     ("push", 1),
     ("reap", 7),
     ("register", 10),

@@ -10,7 +10,7 @@ from scrapy import Request, Spider
 
 from scrapy_dist import letters
 from scrapy_dist.exceptions import BadPayload, ConfigurationError, RedisUnavailable
-from scrapy_dist.frontier import BATCH
+from scrapy_dist.frontier import BATCH, Page
 from scrapy_dist.letters import forget, list_failed, retry
 from scrapy_dist.payload import PayloadCodec
 from scrapy_dist.queue import FifoQueue, LifoQueue
@@ -163,6 +163,50 @@ async def test_request_is_pending_again_with_its_priority(client):
     assert [CODEC.decode(lease.payload).url for lease in await worker.lease()] == [
         f"{URL}{name}" for name in ("first", 1, "pending", 0, 2)
     ]
+
+
+async def test_request_may_be_retried_as_often_as_a_new_one(client):
+    meta = {"retry_times": 2, "depth": 3}
+    request = Request(f"{URL}1", priority=5, meta=meta)
+    await write(client, CODEC.encode(request))
+    await write(client, json.dumps({"url": URL, "meta": meta}).encode())
+    done = await retry(Worker(client).frontier)
+    assert done.requests == 2
+    found = await client.zrange(KEYS.requests, 0, -1, withscores=True)
+    assert [score for _, score in found] == [-7, -2]
+    fresh = CODEC.decode(found[0][0][16:])
+    assert (fresh.priority, fresh.meta) == (7, {"depth": 3})
+    assert json.loads(found[1][0][16:])["meta"] == {"depth": 3}
+
+
+async def test_letter_with_claims_becomes_a_suspect_that_keeps_them(client):
+    claims = "-0123456789abcdef"
+    await write(client, payload(1, priority=2), claims=claims)
+    await write(client, payload(2))
+    worker = await Worker(client).join()
+    assert (await retry(worker.frontier)).requests == 2
+    [(suspect, score)] = await client.zrange(KEYS.suspects, 0, -1, withscores=True)
+    assert suspect[16:] == b"0 " + claims.encode() + b" " + payload(1, priority=2)
+    assert score == -2
+    assert len(await worker.lease()) == 2
+
+
+@ON_REDIS_ONLY
+async def test_claims_of_a_lease_are_kept_in_its_letter(client):
+    worker = await Worker(client).join()
+    await worker.push("page")
+    page = await worker.lease_one()
+    claim = worker.frontier.claim([("fp-target", [page.id])])
+    assert await worker.call(claim) == [True]
+    await worker.commit(pages=[Page(page.id, verdict="HTTP 503")])
+    [(_, letter)] = await client.xrange(KEYS.failed)
+    assert len(letter[b"claims"]) == 17
+    assert (await retry(worker.frontier)).requests == 0  # "page" is no request
+    await client.xadd(KEYS.failed, letter | {b"payload": payload(1)})
+    assert (await retry(worker.frontier)).requests == 1
+    again = await worker.lease_one()
+    claim = worker.frontier.claim([("fp-target", [again.id])])
+    assert await worker.call(claim) == [True]
 
 
 async def test_script_gives_what_a_whole_life_of_a_request_needs(client):

@@ -94,7 +94,7 @@ async def test_all_of_a_frontier_comes_back(client, worker, fill):
     assert [(m[16:], s) for m, s in pending] == [(request(n), 1.5) for n in range(3)]
     [(suspect, score)] = await client.zrange(KEYS.suspects, 0, -1, withscores=True)
     assert (suspect[16:], score) == (b"1 - " + request("start"), -1)
-    assert {b"order", b"active"} == set(after["s:state"])
+    assert {b"order", b"active", b"imported"} == set(after["s:state"])
 
 
 async def test_without_items_they_are_not_in_the_file(worker, fill):
