@@ -74,7 +74,7 @@ class RedisMixin:
         if job_from_settings(settings):
             for key in self.seed_keys:
                 if name not in key:
-                    self.logger.warning(
+                    logger.warning(
                         "%s names the key %r for all crawls of this spider: with"
                         " FRONTIER_JOB they share these seeds. %%(name)s in it would"
                         " stand for the spider's name and job.",

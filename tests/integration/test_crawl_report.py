@@ -34,9 +34,9 @@ class Broken(Spider):
 
 def test_workers_tell_of_all_workers_and_of_their_share(project, site):
     project.spider(FOLLOW)
-    site.delay(20)
+    site.delay(100)
     args = {"url": f"{site.url}/graph/300/4/0"}
-    settings = {"LOGSTATS_INTERVAL": 0.5}
+    settings = {"LOGSTATS_INTERVAL": 0.2}
     workers = start_together(project, site, 2, "follow", args=args, settings=settings)
 
     assert_finished(workers)
@@ -44,7 +44,7 @@ def test_workers_tell_of_all_workers_and_of_their_share(project, site):
     shares = []
     for worker in workers:
         told = [list(map(int, found)) for found in ALL.findall(worker.log())]
-        assert len(told) >= 2
+        assert told
         assert any(alive == 2 and rate > 0 for alive, _, rate, _, _ in told)
         pages = [pages for _, pages, *_ in told]
         assert pages == sorted(pages)
