@@ -420,7 +420,7 @@ class Exchange:
         self._taken_over += suspects
         self._given_up += failed
         if ended:
-            logger.warning(
+            logger.info(
                 "%d worker(s) were silent for more than FRONTIER_WORKER_TTL. Of what they"
                 " held, %d request(s) are suspects now, and %d dead letters.",
                 ended,

@@ -107,7 +107,7 @@ class Raising(Failing):
     with redis_server.client() as client:
         assert client.llen("raising:items") == 2
     assert worker.stats()["frontier/failed"] == 1
-    assert "1 request(s) of this worker failed" in worker.log()
+    assert "1 request(s) or seed(s) of this worker failed" in worker.log()
     assert "raising:failed" in worker.log()
 
 
