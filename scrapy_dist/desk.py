@@ -405,21 +405,30 @@ class Desk:
     def released(self, ids: Sequence[str]) -> None:
         self.ledger.close(ids)
 
-    def accept(self, leases: Sequence[Lease]) -> None:
+    def accept(self, leases: Sequence[Lease]) -> bool:
+        """Take *leases* in; false if one was in hand already, so that Redis went back.
+
+        What that page had sent ahead of its ack may not have been taken: see ``Exchange``.
+        """
+        known = False
         for lease in leases:
             if lease.id in self.ledger.records:
-                continue  # leased before Redis went back, and in hand
+                known = True
+                continue
             record = self.ledger.open(lease)
             if lease.payload[:1] == SEED:
                 self._accept_seed(record, lease.payload)
             else:
                 self._inbox.append((record, lease.payload))
         engine.wake(self._crawler)
+        return not known
 
-    def accept_seeds(self, leases: Sequence[Lease]) -> None:
-        for lease in leases:
-            if lease.id not in self.ledger.records:
-                self._accept_seed(self.ledger.open(lease), lease.payload)
+    def accept_seeds(self, leases: Sequence[Lease]) -> bool:
+        """As ``accept``."""
+        new = [lease for lease in leases if lease.id not in self.ledger.records]
+        for lease in new:
+            self._accept_seed(self.ledger.open(lease), lease.payload)
+        return len(new) == len(leases)
 
     def _accept_seed(self, record: Record, payload: bytes) -> None:
         if not self.seed_batch:

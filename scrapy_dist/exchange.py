@@ -451,19 +451,24 @@ class Exchange:
         self, leases: Sequence[Call[LeaseReply]], taken: Call[SeedsReply] | None
     ) -> bool:
         """Hand what was leased to the scheduler; false if there was nothing."""
-        news = False
+        news, unknown = False, True
         for call in leases:
             reply = call.reply()
             self.pending = reply.pending + reply.suspects
             if reply.leases:
                 news = True
-                self._desk.accept(reply.leases)
+                unknown = self._desk.accept(reply.leases) and unknown
         if taken is not None:
             seeds = taken.reply()
             self.seeds_left = seeds.left
             if seeds.leases:
                 news = True
-                self._desk.accept_seeds(seeds.leases)
+                unknown = self._desk.accept_seeds(seeds.leases) and unknown
+        if not unknown:
+            # A part of that page may have come while the lease was not ours.
+            self._rollback(
+                "Redis hands out what this worker holds: it went back to an earlier state"
+            )
         return news
 
     def _plan(self, *, news: bool, drained: Call[Drained] | None) -> None:

@@ -142,16 +142,24 @@ class _Crawls:
 
 
 async def _begun(client: Redis, targets: Sequence[Target]) -> list[Target]:
-    """Those of *targets* that are crawls: others may call a key ``…:state`` too."""
+    """Those of *targets* that are crawls: others may call a key ``…:state`` too.
+
+    One that has only seeds or dead letters has no such key.
+    """
     try:
         async with client.pipeline(transaction=False) as pipeline:
             for target in targets:
                 pipeline.hexists(target.keys.state, "active")
+                pipeline.exists(target.keys.state)
             replies = await pipeline.execute(raise_on_error=False)
     except (RedisError, OSError) as e:
         raise RedisUnavailable(f"{type(e).__name__}: {e}") from e
     return [
-        target for target, reply in zip(targets, replies, strict=True) if reply == 1
+        target
+        for target, active, exists in zip(
+            targets, replies[::2], replies[1::2], strict=True
+        )
+        if active == 1 or exists == 0
     ]
 
 

@@ -150,6 +150,17 @@ def test_all_crawls_of_a_redis_are_found_and_jobs_told_apart(command, server):
     assert of(job, "books") == {}
 
 
+def test_seeds_that_nobody_works_on_are_measured(command, server):
+    """So that the alert for them can fire."""
+    server.rpush("books:start_urls", "http://site.example/")
+    server.xadd("films:failed", {"payload": "x"})
+    _, out, _ = command("--once")
+    values = parse(out)
+    assert of(values, "books")["seeds"] == 1
+    assert of(values, "books")["workers_alive"] == 0
+    assert of(values, "films")["failed_requests"] == 1
+
+
 def test_names_of_strangers_do_no_harm(command, server):
     name = 'a"b\\\nscrapy_frontier_redis_up 0\n\x1b'
     fill(server, name)

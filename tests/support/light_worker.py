@@ -312,12 +312,17 @@ class LightWorker:
         return True
 
     def _accept(self, leases: Sequence[Lease]) -> None:
+        known = [lease for lease in leases if lease.id in self.ledger.records]
         for lease in leases:
-            if lease.id in self.ledger.records:
-                continue  # it was leased before Redis went back, and is in hand
+            if lease in known:
+                continue
             record = self.ledger.open(lease)
             name = lease.payload.removeprefix(SEED).decode()
             self.inbox.append(Task(name, record))
+        if known:
+            # They were leased before Redis went back, and are in hand; a part of them may
+            # have come while they were not ours.
+            self._rollback()
 
     def _rollback(self) -> None:
         self.rollbacks += 1

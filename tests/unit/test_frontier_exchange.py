@@ -17,11 +17,15 @@ from scrapy_dist.frontier import REPEATED, Commit, NewRequest, Page
 from tests.support.frontiers import (
     KEYS,
     SEED_KEYS,
+    TTL,
     Worker,
     contents,
+    dump,
     names,
     places,
+    restore,
 )
+from tests.support.light_worker import LightWorker, Yield
 from tests.support.redis_server import free_port
 
 
@@ -193,3 +197,33 @@ async def test_redis_that_is_not_there_is_one_kind_of_error():
         with pytest.raises(RedisUnavailable, match=r"\w+Error: "):
             await attempt
     await close_client(client)
+
+
+async def test_part_that_came_while_its_lease_was_away_is_sent_again(client):
+    """Redis goes back behind the lease; the reply of the part's commit was lost."""
+    crawled = []
+
+    def site(name):
+        crawled.append(name)
+        return Yield(unfiltered=("child",), in_parts=True) if name == "p" else Yield()
+
+    options = {"ttl": TTL, "max_deliveries": 3, "failed_limit": 9}
+    worker = LightWorker(client, KEYS, site, **options)
+    await worker.register("host:1")
+    worker.start("p")
+    await worker.exchange()
+    before = await dump(client)
+    await worker.exchange(want=1)
+    worker.go_on(worker.take())
+    worker.cut_after(1)
+    with pytest.raises(RedisUnavailable):
+        await worker.exchange()
+    await restore(client, before)
+    for _ in range(9):
+        await worker.exchange(want=5)
+        for task in [*worker.open]:
+            worker.finish(task)
+        while task := worker.take():
+            worker.finish(task)
+    assert worker.is_idle
+    assert "child" in crawled
