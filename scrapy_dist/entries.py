@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from scrapy_dist import serializer
+from scrapy_dist import shorthand
 from scrapy_dist.exceptions import BadPayload
 from scrapy_dist.frontier import BATCH
 from scrapy_dist.payload import quote
@@ -142,7 +142,7 @@ def check_form(payload: bytes) -> None:
     if head in (b"\x80", b"\x02"):
         return  # only SCHEDULER_SERIALIZER knows
     if head == b"\x01":
-        fields = serializer.loads(payload[1:])
+        fields = shorthand.loads(payload[1:])
     elif head == b"{":
         try:
             fields = json.loads(payload)

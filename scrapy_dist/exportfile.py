@@ -12,7 +12,7 @@ import binascii
 import json
 from typing import Any
 
-from scrapy_dist import serializer
+from scrapy_dist import serializer, shorthand
 from scrapy_dist.exceptions import BadPayload
 from scrapy_dist.payload import quote
 
@@ -76,7 +76,7 @@ def show_payload(payload: bytes) -> dict[str, Any]:
     head = payload[:1]
     try:
         if head == b"\x01":
-            fields = serializer.loads(payload[1:])
+            fields = shorthand.loads(payload[1:])
             if type(fields) is dict:
                 return {"request": serializer.to_jsonable(fields)}
         elif head == b"{":
@@ -100,7 +100,7 @@ def payload_of(line: dict[str, Any]) -> bytes:
     if line.get("format") == "json":
         return json.dumps(request).encode("ascii")
     try:
-        return b"\x01" + serializer.dumps(serializer.from_jsonable(request))
+        return b"\x01" + shorthand.dumps(serializer.from_jsonable(request))
     except Exception as e:  # noqa: BLE001 - whatever the types raise
         raise BadPayload(f"its request cannot be read: {quote(str(e), 200)}") from None
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from redis.exceptions import RedisError, ResponseError
 
-from scrapy_dist import serializer
+from scrapy_dist import shorthand
 from scrapy_dist.exceptions import BadPayload, ConfigurationError, RedisUnavailable
 from scrapy_dist.frontier import BATCH, Call
 from scrapy_dist.payload import MAX_PRIORITY, quote
@@ -92,7 +92,7 @@ class Letter:
     def _read(self) -> dict[Any, Any]:
         try:
             if self.kind == "request" and self.payload[:1] == b"\x01":
-                fields = serializer.loads(self.payload[1:])
+                fields = shorthand.loads(self.payload[1:])
             else:
                 fields = json.loads(self.payload)
         except (ValueError, RecursionError):
@@ -317,7 +317,7 @@ def _without_retries(letter: Letter) -> Letter:
         if letter.kind == "seed":
             return letter
         if head == b"\x01":
-            fields = serializer.loads(body)
+            fields = shorthand.loads(body)
         elif head == b"{":
             fields = json.loads(letter.payload)
         else:
@@ -335,7 +335,7 @@ def _without_retries(letter: Letter) -> Letter:
     if head == b"{":
         payload = json.dumps(fields).encode()
     else:
-        payload = head + serializer.dumps(fields)
+        payload = head + shorthand.dumps(fields)
     return replace(letter, payload=payload)
 
 

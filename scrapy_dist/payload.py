@@ -1,6 +1,6 @@
 """Requests as bytes, and back, as careful in both directions.
 
-The first byte says what a payload is: 0x01 MessagePack of this module, ``{`` JSON,
+The first byte says what a payload is: 0x01 MessagePack (``shorthand``), ``{`` JSON,
 0x80 a pickle, 0x02 what any other serializer wrote, 0x00 a raw seed (never made or read
 here). What follows is the dict of ``Request.to_dict()``; a plain Request's fields that
 have their default are left out.
@@ -20,7 +20,7 @@ from scrapy.http import FormRequest, JsonRequest, Request, XmlRpcRequest
 from scrapy.http.request import NO_CALLBACK
 from scrapy.utils.misc import load_object
 
-from scrapy_dist import defaults
+from scrapy_dist import defaults, shorthand
 from scrapy_dist import serializer as msgpack_serializer
 from scrapy_dist.exceptions import BadPayload, ConfigurationError, Unserializable
 from scrapy_dist.serializer import from_jsonable, to_jsonable
@@ -236,7 +236,7 @@ class PayloadCodec:
     ) -> None:
         self._methods = SpiderMethods(spider)
         self._max_size = max_size
-        self._serializer = serializer or msgpack_serializer
+        self._serializer = serializer or shorthand
         self._format = _format_of(self._serializer)
         self._paths: dict[type[Request], str] = {}
         self._classes: dict[str, type[Request]] = {}
@@ -362,7 +362,7 @@ class PayloadCodec:
 
     def _dump(self, fields: dict[str, Any]) -> bytes:
         if self._format == _MSGPACK:
-            return _MSGPACK + msgpack_serializer.dumps(fields)
+            return _MSGPACK + shorthand.dumps(fields)
         if self._format == _PICKLE:
             return _to_bytes(self._serializer.dumps(fields))
         data = _to_bytes(
@@ -381,7 +381,10 @@ class PayloadCodec:
         if found in (_MSGPACK, _OTHER):
             data = data[1:]
         try:
-            fields = self._serializer.loads(data)
+            if found == _MSGPACK:
+                fields = shorthand.loads(data)
+            else:
+                fields = self._serializer.loads(data)
             if found in (_JSON, _OTHER):
                 fields = from_jsonable(fields)
         except Exception as e:
@@ -509,7 +512,7 @@ def _to_bytes(data: bytes | str) -> bytes:
 
 def _format_of(serializer: Serializer) -> bytes:
     """The first byte of what *serializer* writes, found out by trying."""
-    if serializer is msgpack_serializer:
+    if serializer in (shorthand, msgpack_serializer):
         return _MSGPACK
     try:
         sample = _to_bytes(serializer.dumps({"url": ""}))

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from redis.exceptions import RedisError, ResponseError
 
-from scrapy_dist import entries, serializer
+from scrapy_dist import entries, shorthand
 from scrapy_dist.connection import describe
 from scrapy_dist.exceptions import (
     BadPayload,
@@ -330,7 +330,7 @@ def url_of(payload: bytes) -> str:
         return "(the work of another serializer)"
     try:
         if head == b"\x01":
-            fields = serializer.loads(body)
+            fields = shorthand.loads(body)
         elif head == b"\x00" and body.lstrip()[:1] != b"{":
             return body.decode("utf-8", "replace")
         else:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from scrapy.http import Request
 
-from scrapy_dist import amend, serializer
+from scrapy_dist import amend, shorthand
 from scrapy_dist.commands import arguments, base
 from scrapy_dist.commands.project import Counter, load_project
 from scrapy_dist.commands.status import read_known
@@ -222,7 +222,7 @@ def _new_request(
         fields["dont_filter"] = True
         if opts.callback:
             fields["callback"] = opts.callback
-        return NewRequest(b"\x01" + serializer.dumps(fields), score, name)
+        return NewRequest(b"\x01" + shorthand.dumps(fields), score, name)
     if opts.callback:
         method = getattr(project.spider, opts.callback, None)
         request = request.replace(callback=method)

@@ -13,7 +13,7 @@ from scrapy import Request
 from scrapy.settings import Settings
 from scrapy.utils.request import fingerprint
 
-from scrapy_dist import serializer
+from scrapy_dist import shorthand
 from scrapy_dist.commands import explain, peek
 from scrapy_dist.connection import close_client
 from scrapy_dist.exceptions import ConfigurationError
@@ -35,7 +35,7 @@ def name_of(address):
 
 
 def page(n, score=0.0, **fields):
-    payload = b"\x01" + serializer.dumps({"url": url(n), **fields})
+    payload = b"\x01" + shorthand.dumps({"url": url(n), **fields})
     return NewRequest(payload, score, name_of(url(n)))
 
 

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from scrapy_dist import serializer
+from scrapy_dist import shorthand
 from scrapy_dist.exceptions import ConfigurationError
 from scrapy_dist.frontier import NewRequest
 from scrapy_dist.status import MAX_WORKERS, read_status, url_of
@@ -34,7 +34,7 @@ async def look(worker, **options):
 
 
 def request(number):
-    payload = b"\x01" + serializer.dumps({"url": f"http://site.example/{number}"})
+    payload = b"\x01" + shorthand.dumps({"url": f"http://site.example/{number}"})
     return NewRequest(payload, 0.0, f"fp{number}")
 
 
@@ -224,12 +224,12 @@ async def test_thousands_of_workers_are_bounded(client):
 @pytest.mark.parametrize(
     ("payload", "url"),
     [
-        (b"\x01" + serializer.dumps({"url": "http://a"}), "http://a"),
+        (b"\x01" + shorthand.dumps({"url": "http://a"}), "http://a"),
         (b'{"url": "http://a"}', "http://a"),
         (b"\x00http://a", "http://a"),
         (b'\x00 {"url": "http://a"}', "http://a"),
         (b'{"url": 1}', "(without a URL)"),
-        (b"\x01" + serializer.dumps([1]), "(without a URL)"),
+        (b"\x01" + b"\x05", "(without a URL)"),
         (b"\x80\x04.", "(a pickle)"),
         (b"\x02x", "(the work of another serializer)"),
         (b"\x00\xff", "\ufffd"),

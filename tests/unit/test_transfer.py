@@ -10,7 +10,7 @@ import pytest
 import redis.asyncio
 from scrapy.settings import Settings
 
-from scrapy_dist import serializer
+from scrapy_dist import shorthand
 from scrapy_dist.connection import close_client
 from scrapy_dist.exceptions import BadPayload, ConfigurationError
 from scrapy_dist.exportfile import dump, load, payload_of, show_payload
@@ -27,7 +27,7 @@ LIFO = Options.from_settings(
 
 
 def request(name, **fields):
-    return b"\x01" + serializer.dumps({"url": f"http://site/{name}", **fields})
+    return b"\x01" + shorthand.dumps({"url": f"http://site/{name}", **fields})
 
 
 async def export(frontier, **options):
@@ -156,7 +156,7 @@ async def test_what_is_no_request_of_ours_is_kept_as_it_is(client, worker):
     ],
 )
 def test_a_request_is_the_same_after_it_was_text(fields):
-    payload = b"\x01" + serializer.dumps(fields)
+    payload = b"\x01" + shorthand.dumps(fields)
     line = load(dump({"type": "pending", **show_payload(payload)}).encode())
     assert "request" in line
     assert payload_of(line) == payload
@@ -317,7 +317,7 @@ class Crawler:
                     await worker.release(lease)
                     continue
                 await asyncio.sleep(delay * self.rng.random())
-                n = int(serializer.loads(lease.payload[1:])["url"][12:])
+                n = int(shorthand.loads(lease.payload[1:])["url"][12:])
                 links = [m for m in (3 * n + 1, 3 * n + 2, 3 * n + 3) if m < self.PAGES]
                 children = [self.page(m, self.rng) for m in links]
                 # Before it is in Redis: the reply may be later than that of an export.
