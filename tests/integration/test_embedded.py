@@ -306,6 +306,7 @@ def test_killed_supervisor_is_replaced(folder: Path) -> None:
 def test_killed_server_is_replaced_with_its_data(folder: Path) -> None:
     path = ensure_server(folder, linger=LONG)
     with client(path) as connection:
+        connection.config_set("appendfsync", "always")  # it is killed at once
         connection.set("kept", "yes")
     kill(server_pid(path))
 
@@ -327,6 +328,7 @@ def test_files_left_by_a_reboot_do_not_matter(folder: Path) -> None:
 
 def test_torn_tail_is_cut_off(folder: Path) -> None:
     with client(ensure_server(folder, linger=LONG)) as connection:
+        connection.config_set("appendfsync", "always")  # it is killed at once
         connection.set("first", "1")
         connection.set("second", "2")
     end(folder)
@@ -367,6 +369,7 @@ async def test_frontier_gets_it_back_after_a_kill(folder: Path) -> None:
     )
     connection = await open_client(settings)
     try:
+        await connection.config_set("appendfsync", "always")  # it is killed at once
         await connection.set("kept", "yes")
         assert describe(connection) == f"unix://{folder}/redis.sock?db=1"
         await asyncio.to_thread(end, folder)
