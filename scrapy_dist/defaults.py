@@ -103,7 +103,8 @@ FRONTIER_WORKER_TTL: float = 60.0
 #: Deaths of workers that held a request after which it has failed: with 1 it is not
 #: handed out again.
 FRONTIER_MAX_DELIVERIES: int = 3
-#: Seconds from the first unsent change to the exchange that sends it.
+#: Seconds from the first unsent change to the exchange that sends it; twice as long while
+#: Redis has requests enough for all workers.
 FRONTIER_FLUSH_INTERVAL: float = 0.05
 #: Unsent requests and items above which a worker takes no new request.
 FRONTIER_OUTBOX_LIMIT: int = 10_000

@@ -44,14 +44,18 @@ class Rate:
     """Events per second over the last second or so."""
 
     def __init__(self) -> None:
-        self._start = time.monotonic()
+        self._start = 0.0
         self._count = 0
         self._last = 0.0
 
     def add(self) -> None:
+        if not self._start:
+            self._start = time.monotonic()
         self._count += 1
 
     def value(self) -> float:
+        if not self._start:
+            return 0.0
         elapsed = time.monotonic() - self._start
         if elapsed >= _RATE_WINDOW:
             self._last = self._count / elapsed
@@ -76,7 +80,6 @@ class Desk:
         codec: PayloadCodec,
         *,
         concurrency: int,
-        flush: float,
         local_fingerprints: int,
         outbox_limit: int,
         commit_chunk: int,
@@ -94,7 +97,6 @@ class Desk:
         self._crawler = crawler
         self._codec = codec
         self._concurrency = concurrency
-        self._flush = flush
         self._outbox_limit = outbox_limit
         self._commit_chunk = commit_chunk
         #: Leases with requests that wait for the ack of their page.
@@ -333,10 +335,11 @@ class Desk:
 
     def wanted(self) -> int:
         """Free places of the downloader, and what it uses during a round trip."""
-        free = self._concurrency - len(self.ledger.handed)
+        # Not negative: handed out are also pages that wait for the spider.
+        free = max(0, self._concurrency - len(self.ledger.handed))
         rate = self._rate.value()
         ahead = max(
-            min(self._concurrency, math.ceil(rate * self._flush)),
+            min(self._concurrency, math.ceil(rate * self.exchange.pause)),
             int(2 * rate * self.exchange.round_trip),
         )
         if self.exchange.outbox.is_full(self._outbox_limit):
@@ -354,7 +357,7 @@ class Desk:
             return 0
         if self.exchange.pending > self._concurrency * self.exchange.alive:
             return 0
-        ahead = math.ceil(2 * self._rate.value() * self._flush)
+        ahead = math.ceil(2 * self._rate.value() * self.exchange.pause)
         return min(self.most_seeds, max(self.seed_batch, ahead))
 
     def take_claims(self) -> list[tuple[str, list[str]]]:

@@ -46,6 +46,9 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+#: Pending requests, for each place of a downloader, that are enough for everybody, and
+#: how many times longer this worker waits for its next exchange then.
+_PLENTY, _PATIENCE = 2, 2
 #: Commits in one exchange at the most, so that no exchange is long.
 _COMMITS = 4
 #: Seconds between two tries while Redis does not answer: first, longest.
@@ -81,6 +84,7 @@ class Exchange:
         desk: Desk,
         spider: Spider,
         *,
+        concurrency: int,
         flush: float,
         ttl: float,
         max_payload: int,
@@ -98,6 +102,8 @@ class Exchange:
         self.facts: Callable[[], str] = str
         self.failed_key = frontier.keys.failed
         self.exchanges = 0
+        #: Seconds that what this worker has produced may wait for the next exchange.
+        self.pause = flush
         self.round_trip = 0.001
         self.pending = 0
         self.seeds_left = 0
@@ -107,6 +113,7 @@ class Exchange:
         self._desk = desk
         self._spider = spider
         self._flush = flush
+        self._plenty = _PLENTY * concurrency
         self._max_payload = max_payload
         self._patience = patience
         self._beat_every = min(_BEAT, ttl / 4)
@@ -126,6 +133,8 @@ class Exchange:
         )
         self._event = asyncio.Event()
         self._due = math.inf
+        #: Whether what waits is sent soon enough.
+        self._soon = False
         self._timer: asyncio.TimerHandle | None = None
         self._not_before = 0.0
         self._task: asyncio.Task[None] | None = None
@@ -161,6 +170,7 @@ class Exchange:
 
     def request(self, delay: float = 0.0) -> None:
         """Ask for an exchange in *delay* seconds at the latest."""
+        self._soon = self._soon or delay <= self.pause
         loop = asyncio.get_running_loop()
         when = max(loop.time() + delay, self._not_before)
         if when >= self._due:
@@ -176,8 +186,10 @@ class Exchange:
 
     def flush_soon(self) -> None:
         """Something waits to be sent: at once if it is a batch, else within a moment."""
+        if self._soon and not self.outbox.full_batch:
+            return
         at_once = self.outbox.full_batch and not self.is_full
-        self.request(0.0 if at_once else self._flush)
+        self.request(0.0 if at_once else self.pause)
 
     def _woken(self) -> None:
         """Redis says that a key has changed since ``arm``."""
@@ -190,6 +202,7 @@ class Exchange:
             await self._event.wait()
             self._event.clear()
             self._due = math.inf
+            self._soon = False
             if self._stopping:
                 break
             # What one callback yields reaches the scheduler over some turns of the
@@ -315,7 +328,8 @@ class Exchange:
             self._arm_timer = None
             self._armed = False
         self._last = time.monotonic()
-        self.round_trip += 0.2 * (self._last - started - self.round_trip)
+        weight = 0.2 if self.exchanges else 1.0
+        self.round_trip += weight * (self._last - started - self.round_trip)
         self.exchanges += 1
         del self._stats_sent[: len(stats)]
         if beat is not None:
@@ -473,6 +487,9 @@ class Exchange:
 
     def _plan(self, *, news: bool, drained: Call[Drained] | None) -> None:
         """Say when the next exchange is due."""
+        # Nobody waits for what this worker has while there is enough for all.
+        everybody_busy = self.pending >= self._plenty * self.alive
+        self.pause = self._flush * (_PATIENCE if everybody_busy else 1)
         if self.releases or self.rejects or self._reconcile:
             self.flush_soon()
         elif len(self.outbox):

@@ -29,7 +29,15 @@ async def exchange(frontier):
     desk.take_claims.return_value = []
     desk.is_empty.return_value = False
     await call(frontier, frontier.register("host:1", commit=0))
-    return Exchange(frontier, desk, MagicMock(), flush=0.03, ttl=60, max_payload=1000)
+    return Exchange(
+        frontier,
+        desk,
+        MagicMock(),
+        concurrency=16,
+        flush=0.03,
+        ttl=60,
+        max_payload=1000,
+    )
 
 
 async def call(frontier, call):
