@@ -361,7 +361,7 @@ class _Check:
         async for batch in scan_hash(self._client, self._keys.state):
             for name, _ in batch:
                 kind, _, number = name.partition(b":")
-                if kind in (b"worker", b"commit", b"since", b"beat"):
+                if kind in (b"worker", b"commit", b"since", b"beat", b"handed"):
                     numbers.add(number)
         async for batch in scan_hash(self._client, self._keys.control):
             numbers.update(

@@ -6,13 +6,29 @@ fingerprints stand for was done by then, and all that it produced was stored wit
 acknowledgement. (Read the other way round, fingerprints of requests that came after their
 part of the frontier had been read would keep the copy from ever crawling them.)
 
-T is when one script reads the ids of all leases together with the first pages of pending
-requests and suspects. What follows need not be of one moment:
+T is when one script reads the first pages of pending requests and suspects, and finds that
+the ids of all leases are known. That takes Redis a moment however many leases there are,
+because most of them were read before:
 
-* A lease lives for a download, its payload is fetched within a few round trips. Were some
-  acknowledged all the same, they are gone, and their children may be anywhere: then all is
-  done again for a later T. What was read stays, so the next time only leases taken since
-  have to be fetched.
+* Each time a worker is handed something, it gets a number above all that were given out
+  before, ``handed:…`` in S:state, from the counter of order ids.
+* First all leases are read, a page at a time, and what the counter says at the first page
+  is noted as N. A lease that is there at the end and was not met came in between, so its
+  worker has a number above N: the leases of all other workers are known. (One that was met
+  may be gone. It does not matter, and if it comes again, that gives its worker a new
+  number.)
+* Then the leases of the workers with a number above N are read, the lowest number first,
+  until it is enough for one script. N becomes the number of the last of these: at that
+  moment, the leases of all workers up to the new N are known, those of the others because
+  they have been handed nothing since. This is repeated until there is no worker left above
+  N; that moment is T.
+
+What follows T need not be of one moment:
+
+* A lease lives for a download, and all payloads but the newest few were fetched before T.
+  Were some leases acknowledged before theirs was fetched, they are gone, and their children
+  may be anywhere: then there is a later T, for which only what was handed out since has to
+  be read.
 * Workers lease from the front, in the very order in which pages are read, and pages are
   read much faster. So nothing behind a page leaves before it is read, unless the front has
   caught up: a page that begins at rank 0 tells, and then there is a later T as well.
@@ -24,6 +40,7 @@ are crawled twice. Each order id is read once.
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -38,13 +55,20 @@ __all__ = ["Snapshot", "Stored", "leased", "pending", "suspect"]
 
 #: Bytes after which a page ends, however few requests it has.
 _PAGE_BYTES = 2_000_000
+#: Leases of one page.
+_LEASES_PAGE = 200
+#: Leases after which a look at those of the workers that were handed something ends.
+_LEASES_LOOK = 3000
+#: Such looks, after which all are read at once, for however long Redis is blocked by it:
+#: workers are handed more than can be read.
+_LOOKS = 200
 #: Leased requests that are fetched at once.
 _FETCH = 20
 #: Moments that are tried.
 _ROUNDS = 20
 
-#: Places, as indices in KEYS of ``export.lua``.
-_REQUESTS, _SUSPECTS = 1, 2
+#: What to read of ``export.lua``: a moment, or a place, as an index in its KEYS.
+_MOMENT, _REQUESTS, _SUSPECTS, _LEASES = 0, 1, 2, 3
 
 _SUSPECT = re.compile(rb"(\d+) (\S+) ")
 _LEASED = re.compile(rb"(\S+) (\d+) (\S+) ")
@@ -80,21 +104,43 @@ class Snapshot:
         self.is_whole = False
         #: Moments that were tried.
         self.rounds = 0
+        #: Leases of workers that were handed nothing since this number are known.
+        self._order = 0
 
     async def read(self) -> AsyncIterator[list[Stored]]:
         """Leased requests, suspects and pending ones, each kind in its order."""
+        async for some in self._read_all_leases():
+            yield some
         while not self.is_whole and self.rounds < _ROUNDS:
             self.rounds += 1
             self.is_whole = True
-            # T
-            ids, pending, suspects = await self._page("1", "", "", "")
-            async for some in self._read_leases(ids):
-                yield some
-            for place, first in ((_SUSPECTS, suspects), (_REQUESTS, pending)):
+            firsts: list[Any] = []
+            looks = 0
+            while not firsts:
+                looks += 1
+                most = _LEASES_LOOK if looks < _LOOKS else sys.maxsize
+                # T, if the firsts come with it.
+                self._order, ids, *firsts = await self._call(
+                    _MOMENT, self._order, most
+                )
+                async for some in self._fetch_leases(ids):
+                    yield some
+                # What goes before T may go.
+                self.is_whole = self.is_whole or not firsts
+            pages, suspects = firsts
+            for place, first in ((_SUSPECTS, suspects), (_REQUESTS, pages)):
                 async for some in self._read_pages(place, first):
                     yield some
 
-    async def _read_leases(self, ids: Sequence[bytes]) -> AsyncIterator[list[Stored]]:
+    async def _read_all_leases(self) -> AsyncIterator[list[Stored]]:
+        self._order, page = await self._call(_LEASES, "", "", most=_LEASES_PAGE)
+        while len(page) > 1:
+            async for some in self._fetch_leases(page[1::2]):
+                yield some
+            member, score = page[-2:]
+            _, page = await self._call(_LEASES, score, member, most=_LEASES_PAGE)
+
+    async def _fetch_leases(self, ids: Sequence[bytes]) -> AsyncIterator[list[Stored]]:
         client: Any = self._frontier.client
         unknown = [id_ for id_ in ids if self._add(id_)]
         for at in range(0, len(unknown), _FETCH):
@@ -118,14 +164,14 @@ class Snapshot:
             if len(found) < BATCH and sum(map(len, parts)) < _PAGE_BYTES:
                 return  # there was no more
             member, score = found[-1]
-            page = (await self._page("", place, score, member))[1]
+            _, page = await self._call(place, score, member)
             if page[0] == 0:
                 self.is_whole = False
 
-    async def _page(self, *args: str | int | bytes) -> list[Any]:
+    async def _call(self, *args: str | int | bytes, most: int = BATCH) -> list[Any]:
         k = self._frontier.keys
-        keys = (k.requests, k.suspects, k.leases)
-        call = Call("export", keys, (BATCH, _PAGE_BYTES, *args), list)
+        keys = (k.requests, k.suspects, k.leases, k.workers, k.state)
+        call = Call("export", keys, (most, _PAGE_BYTES, *args), list)
         await self._frontier.exchange([call])
         return call.reply()
 

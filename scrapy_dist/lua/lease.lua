@@ -71,7 +71,12 @@ if #entries > 0 then
   call('HDEL', KEYS[6], '') -- runs above maxmemory too
   call('HSET', KEYS[4], unpack(entries))
   call('ZADD', KEYS[3], unpack(owners))
-  call('HSET', KEYS[6], 'active', string.format('%.0f', now))
+  -- A number above all that were given out: who looks at the frontier while it changes
+  -- sees by it which workers were handed something. See snapshot.py and commit.lua.
+  local order = tonumber(call('HGET', KEYS[6], 'order') or 0)
+  order = string.format('%.0f', math.max(order + 1, (now - 1735689600000) * 1024))
+  call('HSET', KEYS[6], 'active', string.format('%.0f', now), 'order', order,
+    'handed:' .. worker, order)
   if suspect then
     call('ZREM', KEYS[2], suspect[1])
   end

@@ -51,7 +51,9 @@ for i = 6, #KEYS do
       -- See commit.lua.
       local order = tonumber(redis.call('HGET', KEYS[4], 'order') or 0)
       order = math.max(order, (now - 1735689600000) * 1024)
-      redis.call('HSET', KEYS[4], 'order', string.format('%.0f', order + #seeds))
+      local last = string.format('%.0f', order + #seeds)
+      -- The second is for snapshot.py, see lease.lua.
+      redis.call('HSET', KEYS[4], 'order', last, 'handed:' .. ARGV[1], last)
       local entries, owners = {}, {}
       for n, seed in ipairs(seeds) do
         local id = string.format('%016x', order + n)

@@ -89,6 +89,7 @@ async def test_dead_worker_loses_its_leases_to_the_suspects(client):
         b"worker:" + other.number.encode(),
         b"commit:" + other.number.encode(),
         b"since:" + other.number.encode(),
+        b"handed:" + other.number.encode(),
         b"ttl",
     }
     before = await contents(client)

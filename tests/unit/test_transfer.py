@@ -10,7 +10,7 @@ import pytest
 import redis.asyncio
 from scrapy.settings import Settings
 
-from scrapy_dist import shorthand
+from scrapy_dist import shorthand, snapshot
 from scrapy_dist.connection import close_client
 from scrapy_dist.exceptions import BadPayload, ConfigurationError
 from scrapy_dist.exportfile import dump, load, payload_of, show_payload
@@ -325,8 +325,18 @@ class Crawler:
                 await worker.commit(children, [Page(lease.id)])
 
 
+#: Leases in a page, and in one look at what was handed out since: as they are, and so few
+#: that each export of the small frontiers here needs several of both.
+LIMITS = [(200, 3000), (5, 4)]
+
+
+@pytest.mark.parametrize("limits", LIMITS)
 @pytest.mark.parametrize("seed", range(2))
-async def test_a_copy_made_while_workers_work_loses_no_page(redis_server, seed):
+async def test_a_copy_made_while_workers_work_loses_no_page(
+    redis_server, seed, limits, monkeypatch
+):
+    monkeypatch.setattr(snapshot, "_LEASES_PAGE", limits[0])
+    monkeypatch.setattr(snapshot, "_LEASES_LOOK", limits[1])
     rng = random.Random(seed)
     client = redis.asyncio.Redis.from_url(redis_server.url, protocol=2)
     other = redis.asyncio.Redis.from_url(f"{redis_server.url}/1", protocol=2)
@@ -365,10 +375,131 @@ async def export_noting_done(client, crawler):
 
     async def noting(calls):
         await exchange(calls)
-        if calls[0].args[2] == "1":
+        if calls[0].args[2] == 0 and len(calls[0].raw) > 2:
             done.clear()
             done.update(crawler.done)
         await asyncio.sleep(0.003)
 
     frontier.exchange = noting
     return await export(frontier), done
+
+
+class Between:
+    """A frontier to export; *do*(at) is awaited before each step of it, as others work."""
+
+    def __init__(self, client, do):
+        self.frontier = Worker(client).frontier
+        self._do, self._exchange = do, self.frontier.exchange
+        self.frontier.exchange = self._step
+        self.calls = []
+
+    async def _step(self, calls):
+        await self._do(len(self.calls))
+        await self._exchange(calls)
+        self.calls += calls
+
+    def moments(self):
+        return [call for call in self.calls if call.args[2] == 0]
+
+
+def urls(lines):
+    """The names of the requests in *lines*, sorted."""
+    lines = [json.loads(line) for line in lines]
+    found = [line["request"]["url"] for line in lines if "request" in line]
+    return sorted(url.removeprefix("http://site/") for url in found)
+
+
+async def test_what_is_handed_out_while_leases_are_read_is_in_the_copy(
+    client, worker, monkeypatch
+):
+    monkeypatch.setattr(snapshot, "_LEASES_PAGE", 2)
+    monkeypatch.setattr(snapshot, "_LEASES_LOOK", 1)
+    others = [await Worker(client).join() for _ in range(4)]
+    names = [f"{n:03}" for n in range(300)]
+    for at in range(0, 300, 50):
+        some = names[at : at + 50]
+        await worker.commit([NewRequest(request(n), 0) for n in some])
+    held = [await other.lease(3) for other in others]
+    passed = []
+
+    async def work(at):
+        # The holder of the first page's leases gives some back, and others, whose leases
+        # were read, too or not, take them; later nobody does anything.
+        if at >= 6:
+            return
+        giver, taker = others[at % 4], others[(at + 1) % 4]
+        if held[at % 4]:
+            await giver.release(held[at % 4].pop())
+        got = await taker.lease(2)
+        held[(at + 1) % 4] += got
+        passed.extend(got)
+
+    between = Between(client, work)
+    lines = await export(between.frontier)
+
+    assert passed
+    assert urls(lines) == names
+    # It took more than one look to know all that was handed out.
+    assert len(between.moments()) > 1
+
+
+async def test_seeds_taken_while_leases_are_read_are_in_the_copy(client, worker):
+    await worker.push("a", "b")
+    await worker.lease(2)
+
+    async def work(at):
+        if at == 1:  # Seeds have been read, and so has the first page of leases.
+            await client.rpush("s:start_urls", "http://late/")
+            [lease] = await worker.seeds(1)
+            assert lease.payload == b"\x00http://late/"
+
+    lines = await export(Between(client, work).frontier)
+    assert "http://late/" in [json.loads(line).get("seed") for line in lines]
+
+
+async def test_leases_that_nobody_touches_are_read_once_and_in_pages(client, worker):
+    for at in range(0, 450, 50):
+        some = [NewRequest(request(n), 0) for n in range(at, at + 50)]
+        await worker.commit(some)
+    for _ in range(5):
+        await worker.lease(100)
+
+    async def nothing(at):
+        pass
+
+    between = Between(client, nothing)
+    lines = await export(between.frontier)
+    assert kinds(lines).count("leased") == 450
+    [moment] = between.moments()
+    order, ids, pending, suspects = moment.raw
+    assert (ids, pending, suspects) == ([], [0], [0])
+    assert all(len(call.raw[1]) <= 401 for call in between.calls)
+
+
+async def test_workers_that_are_faster_than_the_export_are_read_at_once(
+    client, worker, monkeypatch
+):
+    monkeypatch.setattr(snapshot, "_LEASES_LOOK", 1)
+    monkeypatch.setattr(snapshot, "_LOOKS", 3)
+    others = [await Worker(client).join() for _ in range(3)]
+    names = [f"{n:03}" for n in range(120)]
+    for at in range(0, 120, 40):
+        some = [NewRequest(request(n), 0) for n in names[at : at + 40]]
+        await worker.commit(some)
+
+    async def work(at):
+        for other in others:
+            await other.lease(1)
+
+    between = Between(client, work)
+    lines = await export(between.frontier)
+    assert urls(lines) == names
+    assert len(between.moments()) == 3
+
+
+async def test_a_lease_without_its_request_does_not_hold_the_copy_up(client, worker):
+    await worker.push("a", "b")
+    [lease, _] = await worker.lease(2)
+    await client.hdel(KEYS.leased, lease.id)
+    lines = await export(worker.frontier)  # which says that it is whole
+    assert kinds(lines).count("leased") == 1
