@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from redis.exceptions import RedisError
 
-from scrapy_dist import exportfile, fingerprints
+from scrapy_dist import exportfile, fingerprints, times
 from scrapy_dist.entries import scan_hash
 from scrapy_dist.exceptions import RedisUnavailable
 from scrapy_dist.frontier import BATCH
@@ -64,7 +64,7 @@ async def export_lines(
             "version": exportfile.VERSION,
             "id": secrets.token_hex(8),
             "spider": spider,
-            "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            "time": times.iso(datetime.now(timezone.utc)),
             "fingerprints": kind,
             "requests": sum(sizes),
         }

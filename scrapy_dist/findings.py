@@ -3,49 +3,69 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
-__all__ = ["EXAMPLES", "KINDS", "Counts", "Finding", "Report"]
+__all__ = ["EXAMPLES", "KINDS", "Counts", "Finding", "Kind", "Report"]
 
-#: What can be wrong: kind -> what it is, and how it is mended.
+
+class Kind(NamedTuple):
+    """What is wrong, of one and of many, and how it is mended."""
+
+    one: str
+    many: str
+    remedy: str
+
+
+#: What can be wrong, by the name that --json uses.
 KINDS = {
-    "wrong_type": (
+    "wrong_type": Kind(
+        "key of a wrong type",
         "keys of a wrong type",
-        "nothing is done to them: whose are they?",
+        "not to be mended here: whose is it?",
     ),
-    "unreadable_member": (
+    "unreadable_member": Kind(
+        "entry that cannot be read",
         "entries that cannot be read",
         "to be set aside in the dead letters",
     ),
-    "unreadable_payload": (
+    "unreadable_payload": Kind(
+        "request that cannot be decoded",
         "requests that cannot be decoded",
         "to be set aside in the dead letters",
     ),
-    "payload_without_lease": (
-        "requests without their lease",
-        "to be put back to where they were",
+    "payload_without_lease": Kind(
+        "lost request, which no worker holds or will be given",
+        "lost requests, which no worker holds or will be given",
+        "to be made pending again",
     ),
-    "lease_without_payload": (
-        "leases without their request",
+    "lease_without_payload": Kind(
+        "lease without its request",
+        "leases without their requests",
         "the work is done: to be removed",
     ),
-    "lease_of_unknown_worker": (
-        "leases of unknown workers",
-        "to become suspects, as if the worker had died",
+    "lease_of_unknown_worker": Kind(
+        "request held by an unknown worker",
+        "requests held by unknown workers",
+        "to be handed out again, as if the worker had died",
     ),
-    "in_two_places": (
+    "in_two_places": Kind(
+        "request in two places",
         "requests in two places",
         "the copy is to be removed",
     ),
-    "order_behind": (
+    "order_behind": Kind(
         "order counter behind the ids in use",
+        "order counters behind the ids in use",
         "to be raised",
     ),
-    "order_id_twice": (
+    "order_id_twice": Kind(
+        "order id with two requests",
         "order ids with two requests",
-        "one of them is to get a new id",
+        "one of the requests is to get a new id",
     ),
-    "unknown_worker": (
-        "traces of unknown workers",
+    "unknown_worker": Kind(
+        "worker of which only traces are left",
+        "workers of which only traces are left",
         "to be removed",
     ),
 }

@@ -409,9 +409,10 @@ class _Check:
     def _add_notes(self, counts: Counts) -> None:
         if counts.silent:
             self._note(
-                f"{counts.silent} worker(s) have been silent for more than"
-                f" {self._options.worker_ttl:g} s; a living one takes their requests"
-                " over."
+                f"{counts.silent}"
+                f" {'worker has' if counts.silent == 1 else 'workers have'} been silent"
+                f" for more than {self._options.worker_ttl:g} s; a living one takes over"
+                " what was leased."
             )
         if not counts.alive and (counts.pending or counts.suspect or counts.leased):
             self._note("No worker is alive: start one, and the crawl continues.")

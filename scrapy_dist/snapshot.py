@@ -120,9 +120,7 @@ class Snapshot:
                 looks += 1
                 most = _LEASES_LOOK if looks < _LOOKS else sys.maxsize
                 # T, if the firsts come with it.
-                self._order, ids, *firsts = await self._call(
-                    _MOMENT, self._order, most
-                )
+                self._order, ids, *firsts = await self._call(_MOMENT, self._order, most)
                 async for some in self._fetch_leases(ids):
                     yield some
                 # What goes before T may go.

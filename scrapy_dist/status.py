@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from redis.exceptions import RedisError, ResponseError
 
-from scrapy_dist import entries, shorthand
+from scrapy_dist import entries, shorthand, times
 from scrapy_dist.connection import describe
 from scrapy_dist.exceptions import (
     BadPayload,
@@ -76,7 +76,7 @@ class WorkerStatus:
 
     def as_json(self) -> dict[str, Any]:
         """All of it as JSON has it; times in ISO 8601."""
-        return {**vars(self), "since": _iso(self.since), "holds": list(self.holds)}
+        return {**vars(self), "since": times.iso(self.since), "holds": list(self.holds)}
 
 
 @dataclass(frozen=True)
@@ -159,7 +159,7 @@ class Status:
             "spider": self.spider,
             "job": self.job,
             "redis": self.redis,
-            "time": _iso(self.time),
+            "time": times.iso(self.time),
             "pending": self.pending,
             "leased": self.leased,
             "suspect": self.suspect,
@@ -273,13 +273,7 @@ def _time(ms: bytes | int | None) -> datetime | None:
         return None
     if not 0 < since <= _LAST_MS:
         return None
-    return datetime.fromtimestamp(since / 1000, timezone.utc)
-
-
-def _iso(time: datetime | None) -> str | None:
-    if time is None:
-        return None
-    return time.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return times.from_ms(since)
 
 
 async def _held(

@@ -231,5 +231,7 @@ class _Move:
             self._taken.seeds += count
             return
         why = f"{ours[0]!r} exists" if ours else "this spider reads none"
-        self._taken.reasons.append(f"{count} seeds stay in {key!r}: {why}")
+        self._taken.reasons.append(
+            f"{count} {'seed stays' if count == 1 else 'seeds stay'} in {key!r}: {why}"
+        )
         self._taken.left += count

@@ -6,7 +6,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
-from scrapy_dist.commands.text import number
+from scrapy_dist.commands.text import count
 
 if TYPE_CHECKING:
     from scrapy_dist.sources import Tally
@@ -44,7 +44,7 @@ class Bar:
             self._rich.refresh()
             return
         share = f" ({tally.read / tally.total:.0%})" if tally.total else ""
-        sys.stderr.write(f"{_CLEAR}{number(pushed)} seeds pushed{share}")
+        sys.stderr.write(f"{_CLEAR}{count(pushed, 'seed')} pushed{share}")
         sys.stderr.flush()
 
     def note(self, line: str) -> None:

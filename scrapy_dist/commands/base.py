@@ -60,6 +60,7 @@ __all__ = [
     "frontier_of",
     "nearest",
     "open_frontier",
+    "refuse_cluster",
     "spiders_in_redis",
     "unknown_frontier",
     "warn",
@@ -318,14 +319,9 @@ async def all_targets(client: Redis, settings: Settings) -> list[Target]:
 
     Raises ConfigurationError where they cannot be looked for.
     """
+    refuse_cluster(settings)
     loader = _spider_loader(settings) if inside_project() else None
     known = loader.list() if loader else []
-    if uses_cluster(settings):
-        # Each server would have to be asked for its part of the names.
-        raise ConfigurationError(
-            "In a Redis Cluster the frontiers cannot be listed. Name the spider."
-            f"{nearest('', known)}"
-        )
     try:
         names = await spiders_in_redis(client, settings)
     except (RedisError, OSError) as e:
@@ -346,6 +342,20 @@ async def all_targets(client: Redis, settings: Settings) -> list[Target]:
         else:
             targets.append(_outside(own, spider))
     return targets
+
+
+def refuse_cluster(settings: Settings) -> None:
+    """Raise ConfigurationError if all crawls are asked for, but nobody knows them all.
+
+    Needs no connection.
+    """
+    if uses_cluster(settings):
+        known = _spider_loader(settings).list() if inside_project() else []
+        raise ConfigurationError(
+            "In a Redis Cluster each crawl is on one of several servers, so they cannot"
+            " all be listed. Name the spider, for example: scrapy frontier status"
+            f" {known[0] if known else 'myspider'}.{nearest('', known)}"
+        )
 
 
 def _split_crawl_name(name: str) -> tuple[str, str]:

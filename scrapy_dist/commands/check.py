@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from scrapy_dist import connection, repair
 from scrapy_dist.commands import base
+from scrapy_dist.commands.text import count
 from scrapy_dist.entries import check_form
 from scrapy_dist.findings import KINDS
 
@@ -22,7 +23,8 @@ _COUNTS = ("pending", "suspect", "leased", "failed", "seen")
 
 _DESCRIPTION = """\
 Check that the frontier of SPIDER is whole: every lease has its request and its worker,
-every request is in one place and can be read, no order id is given out twice.
+every request is in one place and can be read, no order id is given out twice. What is not
+is told a line each, with its name in --json in brackets, and a few examples.
 
 It may run while workers are at work, and changes nothing without --repair. With --repair
 it mends what a torn file or a human hand broke: nothing is deleted that still has to be
@@ -109,13 +111,15 @@ def _lines(
 
 
 def _line(finding: Finding, *, repaired: bool) -> str:
-    title, remedy = KINDS[finding.kind]
+    kind = KINDS[finding.kind]
+    what, remedy = count(finding.count, kind.one, kind.many), kind.remedy
     if repaired:
         remedy = "mended"
         if finding.left:
             remedy = f"{finding.mended} mended, {finding.left} left"
     more = ", …" if finding.count > len(finding.examples) else ""
-    return f"{finding.count} {title} ({remedy}): {'; '.join(finding.examples)}{more}"
+    examples = "; ".join(finding.examples)
+    return f"{what} [{finding.kind}], {remedy}: {examples}{more}"
 
 
 SUBCOMMAND = base.Subcommand(

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 from redis.exceptions import RedisError
 
 from scrapy_dist import amend, connection
-from scrapy_dist.commands import base
+from scrapy_dist.commands import base, text
 from scrapy_dist.commands.status import read_known
-from scrapy_dist.commands.text import clean, number
+from scrapy_dist.commands.text import clean
 from scrapy_dist.exceptions import ConfigurationError, RedisUnavailable
 
 if TYPE_CHECKING:
@@ -28,6 +28,14 @@ _HELP = {
     "items": "items",
     "stats": "cluster-wide stats",
     "seeds": "seeds that wait",
+}
+
+#: What counts are called that are no adjectives, one and many.
+_COUNTED = {
+    "items": ("item", "items"),
+    "seeds": ("seed", "seeds"),
+    "stats": ("stat", "stats"),
+    "workers": ("worker", "workers"),
 }
 
 _DESCRIPTION = """\
@@ -122,7 +130,10 @@ async def _count_stats(frontier: Frontier) -> int:
 
 
 def _list(counts: dict[str, int]) -> str:
-    return ", ".join(f"{number(count)} {name}" for name, count in counts.items())
+    return ", ".join(
+        text.count(count, *_COUNTED.get(name, (name, name)))
+        for name, count in counts.items()
+    )
 
 
 def _confirm(name: str, where: str, counts: dict[str, int]) -> bool:
@@ -137,9 +148,9 @@ def _confirm(name: str, where: str, counts: dict[str, int]) -> bool:
 
 
 def _alive(target: base.Target, count: int) -> ConfigurationError:
-    workers = "1 worker is" if count == 1 else f"{count} workers are"
     return ConfigurationError(
-        f"{workers} alive, so nothing of {clean(target.name)} was deleted. Stop them"
+        f"{text.count(count, 'worker is', 'workers are')} alive, so nothing of"
+        f" {clean(target.name)} was deleted. Stop them"
         f" (scrapy frontier workers {clean(target.words)} --stop all), or say --force."
     )
 

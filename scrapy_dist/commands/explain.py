@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 from scrapy.http import Request
 
-from scrapy_dist import amend, shorthand
+from scrapy_dist import amend, shorthand, times
 from scrapy_dist.commands import arguments, base
 from scrapy_dist.commands.project import Counter, load_project
 from scrapy_dist.commands.status import read_known
-from scrapy_dist.commands.text import age, clean
+from scrapy_dist.commands.text import age, clean, count
 from scrapy_dist.exceptions import ConfigurationError
 from scrapy_dist.frontier import NewRequest
 from scrapy_dist.inspection import Matcher, explain, find
@@ -127,12 +126,11 @@ def _lines(found: Explained, *, filters: bool) -> list[str]:
         rows.append(("callback", clean(str(shown["callback"] or "parse"))))
         rows.append(("priority", clean(str(shown["priority"]))))
         if shown["deaths"]:
-            rows.append(("deaths", f"{shown['deaths']} workers died with it"))
+            rows.append(("deaths", f"{count(shown['deaths'], 'worker')} died with it"))
     for letter in found.failed:
-        time = datetime.fromtimestamp(letter.time_ms / 1000, timezone.utc)
         story = (
-            f"{time:%Y-%m-%d %H:%M:%S} UTC, by {clean(letter.worker)}, handed out"
-            f" {letter.deliveries} times: {clean(letter.reason, 500)}"
+            f"{times.shown(times.from_ms(letter.time_ms))}, by {clean(letter.worker)},"
+            f" handed out {count(letter.deliveries, 'time')}: {clean(letter.reason, 500)}"
             f" (dead letter {letter.id})"
         )
         rows.append(("failed", story))
@@ -141,7 +139,7 @@ def _lines(found: Explained, *, filters: bool) -> list[str]:
 
 def _place(found: Explained) -> str:
     if found.found is not None and found.found.rank is not None:
-        return f"pending, {found.found.rank} requests are before it"
+        return f"pending, {count(found.found.rank, 'request is', 'requests are')} before it"
     if found.place == "leased":
         holder = found.holder
         if holder is None:

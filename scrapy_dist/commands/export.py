@@ -14,7 +14,7 @@ from scrapy_dist import exportfile
 from scrapy_dist.commands import base
 from scrapy_dist.commands.project import Counter
 from scrapy_dist.commands.status import read_known
-from scrapy_dist.commands.text import clean, number
+from scrapy_dist.commands.text import clean, count
 from scrapy_dist.exceptions import ConfigurationError
 from scrapy_dist.exporting import Exported, export_lines
 
@@ -29,6 +29,13 @@ __all__ = ["STANDARD", "SUBCOMMAND", "open_file", "tell"]
 #: Stands for standard input and output.
 STANDARD = "-"
 
+#: What lines are called for people where the type is no adjective, one and many.
+_COUNTED = {
+    "seed": ("seed", "seeds"),
+    "stat": ("stat", "stats"),
+    "item": ("item", "items"),
+}
+
 _DESCRIPTION = """\
 Write the whole frontier of SPIDER to FILE, as JSON lines: fingerprints, requests, seeds, dead
 letters and stats, with --items also items. FILE.gz is compressed, - is standard output. FILE
@@ -38,8 +45,8 @@ Best done while the crawl is paused (scrapy frontier pause). While workers are a
 file is still enough to continue the crawl elsewhere without losing a page; what they do
 meanwhile is crawled again there.
 
-Exit code: 0 written, 1 the frontier changed too fast to be read whole, 2 wrong use, Redis
-away."""
+Exit code: 0 written, 1 not whole: the frontier changed too fast, or who reads - has gone; 2
+wrong use, Redis away."""
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -57,11 +64,12 @@ async def run(settings: Settings, opts: argparse.Namespace) -> int:
         if status.alive and not status.paused:
             base.warn(
                 "export",
-                f"{len(status.alive)} workers are at work: what they do meanwhile will be"
-                f" crawled again from this file. See scrapy frontier pause.",
+                f"{count(len(status.alive), 'worker is', 'workers are')} at work: what is"
+                " done meanwhile will be crawled again from this file. See scrapy frontier"
+                " pause.",
             )
-        with _written(opts.file) as file:
-            try:
+        try:
+            with _written(opts.file) as file:
                 async for lines in export_lines(
                     frontier, exported, spider=target.name, items=opts.items
                 ):
@@ -69,14 +77,11 @@ async def run(settings: Settings, opts: argparse.Namespace) -> int:
                         "".join(f"{exportfile.dump(x)}\n" for x in lines).encode()
                     )
                     counter.update(sum(exported.counts.values()))
-            except BrokenPipeError:
-                if opts.file != STANDARD:
-                    raise
-                # See base.write.
-                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-                return base.OK
-            finally:
-                counter.close()
+        except BrokenPipeError:
+            # Whoever reads has gone, and has not got all: no words, but no success.
+            return base.TROUBLE
+        finally:
+            counter.close()
     if not exported.is_whole:
         base.warn(
             "export",
@@ -99,16 +104,31 @@ def tell(
         numbers = {name: counts[name] for name in exportfile.TYPES}
         base.write_json({"spider": target.spider, "job": target.job, **numbers, **more})
         return
-    numbers_ = [f"{number(counts[n])} {n}" for n in exportfile.TYPES if counts[n]]
+    numbers_ = [
+        count(counts[n], *_COUNTED.get(n, (n, n)))
+        for n in exportfile.TYPES
+        if counts[n]
+    ]
     base.write(f"{clean(target.name)}: {', '.join(numbers_) or 'nothing'} {word}.")
 
 
 @contextmanager
 def _written(name: str) -> Iterator[IO[bytes]]:
-    """A file for writing that has its name only when it is complete."""
+    """A file for writing that has its name only when it is complete.
+
+    Raises BrokenPipeError if nobody reads standard output any more, else
+    ConfigurationError.
+    """
     if name == STANDARD:
-        yield sys.stdout.buffer
-        sys.stdout.buffer.flush()
+        try:
+            yield sys.stdout.buffer
+            sys.stdout.buffer.flush()
+        except OSError as e:
+            # See base.write.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            if isinstance(e, BrokenPipeError):
+                raise
+            raise ConfigurationError(f"The output cannot be written: {e}") from e
         return
     path = Path(name)
     part = path.with_name(f"{path.name}.part")

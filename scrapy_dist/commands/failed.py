@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
-from scrapy_dist import connection, letters
+from scrapy_dist import connection, letters, times
 from scrapy_dist.commands import arguments, base
 from scrapy_dist.commands.text import UNKNOWN, clean, number, table
 from scrapy_dist.exceptions import ConfigurationError
@@ -131,10 +130,9 @@ async def _explain_none(frontier: Frontier, target: base.Target, reason: str) ->
 
 
 def _as_json(letter: Letter) -> dict[str, Any]:
-    time = _time(letter)
     return {
         "id": letter.id,
-        "time": time.isoformat(timespec="milliseconds") if time else None,
+        "time": times.iso(times.from_ms(letter.time_ms)),
         "kind": letter.kind,
         "deliveries": letter.deliveries,
         "worker": letter.worker,
@@ -144,10 +142,9 @@ def _as_json(letter: Letter) -> dict[str, Any]:
 
 
 def _cells(letter: Letter) -> tuple[str, ...]:
-    time = _time(letter)
     return (
         letter.id,
-        time.strftime("%Y-%m-%dT%H:%M:%S") if time else UNKNOWN,
+        times.shown(times.from_ms(letter.time_ms)),
         letter.kind,
         str(letter.deliveries),
         clean(letter.worker, _WORKER) or UNKNOWN,
@@ -160,15 +157,6 @@ def _write_table(rows: list[tuple[str, ...]], *, first: bool) -> None:
     """*rows* in columns; the header above the *first* ones."""
     lines = table(_HEADER, rows, left=[name for name in _HEADER if name != "SENT"])
     base.write(*lines[0 if first else 1 :])
-
-
-def _time(letter: Letter) -> datetime | None:
-    """When it was set aside, in the time zone of this machine; None: nobody knows."""
-    try:
-        time = datetime.fromtimestamp(letter.time_ms / 1000, timezone.utc)
-        return time.astimezone() if letter.time_ms else None
-    except (OSError, OverflowError, ValueError):
-        return None
 
 
 async def run_retry(settings: Settings, opts: argparse.Namespace) -> int:

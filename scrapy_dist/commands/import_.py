@@ -15,7 +15,7 @@ from scrapy.utils.misc import load_object
 from scrapy_dist.commands import arguments, base
 from scrapy_dist.commands.export import STANDARD, open_file, tell
 from scrapy_dist.commands.project import Counter, load_project
-from scrapy_dist.commands.text import clean, number
+from scrapy_dist.commands.text import clean, count, number
 from scrapy_dist.exceptions import BadPayload, ConfigurationError
 from scrapy_dist.fingerprints import ScrapyRedisFingerprinter
 from scrapy_dist.importing import Imported, import_lines
@@ -84,7 +84,8 @@ async def run(settings: Settings, opts: argparse.Namespace) -> int:
         status = await read_status(frontier, target.spider, target.job)
         if status.alive and not opts.force:
             raise ConfigurationError(
-                f"{len(status.alive)} workers of {target.name} are alive. Stop them"
+                f"{count(len(status.alive), 'worker')} of {target.name}"
+                f" {'is' if len(status.alive) == 1 else 'are'} alive. Stop them"
                 f" (scrapy frontier workers {target.words} --stop all) and start them"
                 " when all is in, or say --force."
             )
@@ -123,7 +124,8 @@ async def _import_file(
     if imported.homeless:
         base.warn(
             "import",
-            f"{imported.homeless} seeds were left out: this spider reads none.",
+            f"{count(imported.homeless, 'seed was', 'seeds were')} left out: this spider"
+            " reads none.",
         )
     tell("imported", target, opts, imported.counts, complete=imported.is_complete)
     good = imported.is_complete and imported.is_whole and not imported.homeless
@@ -204,9 +206,9 @@ async def _take_over(
         base.write_json({"spider": target.spider, "job": target.job, **asdict(taken)})
     else:
         base.write(
-            f"{clean(target.name)}: {number(taken.requests)} requests,"
-            f" {number(taken.fingerprints)} fingerprints and {number(taken.seeds)} seeds"
-            f" taken over, {number(taken.left)} left."
+            f"{clean(target.name)}: {count(taken.requests, 'request')},"
+            f" {count(taken.fingerprints, 'fingerprint')} and"
+            f" {count(taken.seeds, 'seed')} taken over, {number(taken.left)} left."
         )
     return base.TROUBLE if taken.left else base.OK
 

@@ -116,6 +116,7 @@ class _Crawls:
 
         targets = self._targets
         if not targets:
+            base.refuse_cluster(self._settings)
             client = await self._client(self._settings, "")
             targets = await _begun(
                 client, await base.all_targets(client, self._settings)

@@ -6,7 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from scrapy_dist import connection
-from scrapy_dist.commands import base
+from scrapy_dist.commands import base, text
 from scrapy_dist.commands.status import read_known
 
 if TYPE_CHECKING:
@@ -51,9 +51,9 @@ async def _run(settings: Settings, opts: argparse.Namespace, *, pause: bool) -> 
 
 
 def _sentence(name: str, alive: int, *, pause: bool, before: bool) -> str:
-    who, verbs = f"{alive} workers", "finish what they hold and take no more"
+    who, verbs = text.count(alive, "worker"), "finish what they hold and take no more"
     if alive == 1:
-        who, verbs = "1 worker", "finishes what it holds and takes no more"
+        verbs = "finishes what it holds and takes no more"
     elif not alive:
         who, verbs = "nobody works on it", "now; workers that start will wait"
     if pause:

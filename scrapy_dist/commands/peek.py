@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from scrapy_dist.commands import arguments, base
 from scrapy_dist.commands.status import read_known
-from scrapy_dist.commands.text import UNKNOWN, clean
+from scrapy_dist.commands.text import UNKNOWN, clean, count
 from scrapy_dist.exceptions import BadPayload
 from scrapy_dist.inspection import next_requests
 from scrapy_dist.serializer import from_jsonable
@@ -71,7 +71,7 @@ async def run(settings: Settings, opts: argparse.Namespace) -> int:
     if not (shown or opts.json):
         base.write(
             f"Nothing of {clean(target.name)} is pending: {status.leased} leased,"
-            f" {status.seeds} seeds wait."
+            f" {count(status.seeds, 'seed waits', 'seeds wait')}."
         )
     return base.OK
 

@@ -79,6 +79,7 @@ async def read_known(
 
 async def _show_all(settings: Settings, opts: argparse.Namespace) -> int:
     base.apply_options(settings, opts)
+    base.refuse_cluster(settings)
     client = await connection.open_client(settings)
     try:
         targets = await base.all_targets(client, settings)

@@ -9,7 +9,7 @@ from scrapy_dist.payload import quote
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["age", "clean", "memory", "number", "rate", "table"]
+__all__ = ["age", "clean", "count", "memory", "number", "rate", "table"]
 
 _MINUTE, _HOUR, _DAY = 60, 3600, 86400
 #: What stands for an unknown value.
@@ -24,6 +24,14 @@ def clean(value: str, limit: int = 200) -> str:
 def number(value: int) -> str:
     """*value* with a comma between thousands."""
     return f"{value:,}"
+
+
+def count(value: int, one: str, many: str = "") -> str:
+    """*value* of what is called *one*: ``1 worker``, ``2,000 workers``.
+
+    *many* is what more, or none, are called, if it is not *one* with an s.
+    """
+    return f"{number(value)} {one if value == 1 else many or f'{one}s'}"
 
 
 def rate(value: float) -> str:

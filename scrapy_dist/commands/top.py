@@ -14,6 +14,7 @@ from contextlib import aclosing, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from scrapy_dist import times
 from scrapy_dist.commands import base, text
 from scrapy_dist.commands.status import read_known
 from scrapy_dist.exceptions import ConfigurationError, RedisUnavailable
@@ -173,10 +174,11 @@ def _line(status: Status) -> str:
     name = status.spider if status.job is None else f"{status.spider}:{status.job}"
     alive, silent = len(status.alive), len(status.workers) - len(status.alive)
     return (
-        f"{status.time:%Y-%m-%dT%H:%M:%SZ} {text.clean(name)} {status.phase}:"
-        f" {status.pages} pages, {text.rate(status.pages_per_second)} pages/s,"
+        f"{times.shown(status.time)} {text.clean(name)} {status.phase}:"
+        f" {text.count(status.pages, 'page')}, {text.rate(status.pages_per_second)} pages/s,"
         f" {status.pending} pending, {status.leased} leased, {status.suspect} suspect,"
-        f" {status.failed} failed, {status.seeds} seeds, {alive} workers,"
+        f" {status.failed} failed, {text.count(status.seeds, 'seed')},"
+        f" {text.count(alive, 'worker')},"
         f" {silent} silent, {text.age(status.seconds_left)} left"
     )
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
 from rich.console import Console, Group
@@ -12,6 +11,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from scrapy_dist import times
 from scrapy_dist.commands import text
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ def _title(status: Status) -> Text:
         title.append(f" ({text.clean(status.job)})", "bold")
     title.append("  ")
     title.append(status.phase, _PHASE_STYLES.get(status.phase, ""))
-    title.append(f"  {alive} workers")
+    title.append(f"  {text.count(alive, 'worker')}")
     if workers > alive:
         title.append(f", {workers - alive} silent", "red")
     title.append(f"  {status.redis}", "dim")
@@ -182,21 +182,11 @@ def _failures(failures: Sequence[Letter]) -> Table:
     table.add_row(*(Text(head, "dim") for head in heads))
     for letter in failures:
         table.add_row(
-            Text(_clock(letter.time_ms)),
+            Text(times.shown(times.from_ms(letter.time_ms))),
             Text(text.clean(letter.url) or "(not readable)"),
             Text(text.clean(letter.reason), "red"),
         )
     return table
-
-
-def _clock(time_ms: int) -> str:
-    """The time of day here; a day ago or more, the date."""
-    try:
-        time = datetime.fromtimestamp(time_ms / 1000, timezone.utc).astimezone()
-    except (ValueError, OverflowError, OSError):
-        return text.UNKNOWN
-    now = datetime.now(timezone.utc).astimezone()
-    return time.strftime("%H:%M:%S" if time.date() == now.date() else "%Y-%m-%d")
 
 
 def _table(*heads: str) -> Table:
@@ -211,7 +201,7 @@ def _table(*heads: str) -> Table:
 def _foot(view: View) -> Text:
     if view.trouble:
         return Text(
-            f"{view.trouble} What is shown is of {view.status.time:%H:%M:%S} UTC.",
+            f"{view.trouble} What is shown is of {times.shown(view.status.time)}.",
             "bold red",
         )
     return Text("q ends", "dim")

@@ -122,11 +122,11 @@ def _tell_stopped(
     if not chosen:
         base.write(f"Nobody works on {status.spider}.")
         return
-    what = "1 worker" if asked == 1 else f"{asked} workers"
-    base.write(f"Asked {what} of {status.spider} to close.")
+    base.write(f"Asked {text.count(asked, 'worker')} of {status.spider} to close.")
     silent = sum(not worker.alive for worker in chosen)
     if silent:
-        base.write(f"{silent} of them were silent, and may not be there any more.")
+        were = "was" if silent == 1 else "were"
+        base.write(f"{silent} of them {were} silent, and may not be there any more.")
 
 
 def _lines(status: Status) -> list[str]:

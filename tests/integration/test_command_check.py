@@ -56,12 +56,12 @@ def test_a_broken_frontier_is_mended_and_its_crawl_loses_no_page(
     assert found.stderr == ""
     lines = found.stdout.splitlines()
     for line in (
-        "1 entries that cannot be read",
-        "1 requests without their lease",
-        f"{held - 1} leases of unknown workers",
-        "1 requests in two places",
-        "1 order counter behind the ids in use",
-        "1 traces of unknown workers",
+        "1 entry that cannot be read [unreadable_member]",
+        "1 lost request, which no worker holds or will be given [payload_without_lease]",
+        f"{held - 1} requests held by unknown workers [lease_of_unknown_worker]",
+        "1 request in two places [in_two_places]",
+        "1 order counter behind the ids in use [order_behind]",
+        "1 worker of which only traces are left [unknown_worker]",
         "Not OK. To mend it: scrapy frontier check follow --repair",
     ):
         assert [text for text in lines if text.startswith(line)], (line, lines)
@@ -274,4 +274,4 @@ def test_settings_may_come_before_and_after_the_subcommand(tmp_path, redis_serve
         *("-s", "FRONTIER_STATE_KEY=x:s"),
     )
     assert result.returncode == 1, result
-    assert "1 traces of unknown workers" in result.stdout
+    assert "1 worker of which only traces are left [unknown_worker]" in result.stdout

@@ -89,7 +89,7 @@ def test_without_options_the_frontier_goes_and_the_results_stay(run, keys):
     assert code == 0
     assert keys() == KEPT
     assert out == (
-        "Deleted of s: 3 pending, 1 leased, 1 suspect, 5 seen, 1 stats, 1 workers.\n"
+        "Deleted of s: 3 pending, 1 leased, 1 suspect, 5 seen, 1 stat, 1 worker.\n"
     )
     code, out = run("s", "--yes", "--json")
     assert code == 0

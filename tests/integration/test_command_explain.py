@@ -159,11 +159,11 @@ def test_explain_tells_what_there_is_to_tell(run, busy):
     told = json.loads(out)
     assert (told["before"], told["request"]["url"]) == (1, url(5))
     _, out = run(explain.EXPLAIN, "s", url(5))
-    assert "pending, 1 requests are before it" in out
+    assert "pending, 1 request is before it" in out
     _, out = run(explain.EXPLAIN, "s", url(0))
     assert "leased by host:7, which was last heard of 0s ago" in out
     _, out = run(explain.EXPLAIN, "s", url(1))
-    assert "1 workers died with it" in out
+    assert "1 worker died with it" in out
     _, out = run(explain.EXPLAIN, "s", url(2))
     assert "ex\\x1b[2Jploded" in out
 

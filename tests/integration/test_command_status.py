@@ -11,7 +11,7 @@ import time
 import pytest
 from scrapy.settings import Settings
 
-from scrapy_dist.commands import base, pause, status, workers
+from scrapy_dist.commands import pause, status, workers
 from scrapy_dist.exceptions import ConfigurationError, FrontierError
 from tests.support.commands import run_frontier
 from tests.support.project import assert_finished, wait_all
@@ -209,9 +209,7 @@ def test_workers_are_asked_to_stop_by_name_number_or_all(frontier, redis_server)
         assert out == "Asked 2 workers of shop to close.\n"
         assert set(client.hkeys("shop:control")) == {b"stop:2", b"stop:3"}
         _, out = frontier(workers.SUBCOMMAND, "shop", "--stop", "all")
-        assert out.startswith(
-            "Asked 4 workers of shop to close.\n1 of them were silent"
-        )
+        assert out.startswith("Asked 4 workers of shop to close.\n1 of them was silent")
         assert len(client.hkeys("shop:control")) == 4
     _, out = frontier(workers.SUBCOMMAND, "shop", "--stop", "web:2", "--json")
     assert json.loads(out)["workers"] == ["web:2"]
@@ -407,10 +405,17 @@ def test_redis_that_is_away_is_named_without_its_password(tmp_path):
 # Where frontiers cannot be listed
 
 
-async def test_all_crawls_of_a_cluster_cannot_be_listed():
-    settings = Settings({"REDIS_CLUSTER": "a:1"})
-    with pytest.raises(ConfigurationError, match="Name the spider"):
-        await base.all_targets(None, settings)
+@pytest.mark.parametrize("command", ["status", "metrics"])
+def test_all_crawls_of_a_cluster_cannot_be_listed(tmp_path, command):
+    # Nobody is asked: there is no such server.
+    url = f"redis+cluster://:secret@127.0.0.1:{free_port()}"
+    result = run_frontier(tmp_path, command, "--redis", url)
+    assert result.returncode == 2
+    assert result.stderr == (
+        f"scrapy frontier {command}: In a Redis Cluster each crawl is on one of several"
+        " servers, so they cannot all be listed. Name the spider, for example: scrapy"
+        " frontier status myspider.\n"
+    )
 
 
 def test_user_without_rights_is_told_so(frontier, redis_server):

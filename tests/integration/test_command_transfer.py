@@ -64,7 +64,7 @@ def test_a_file_holds_a_frontier(run, fill, redis_server, tmp_path, name):
     path = tmp_path / name
     code, out, err = run(export.SUBCOMMAND, "s", str(path))
     assert (code, err) == (0, "")
-    assert out == "s: 3 seen, 2 seed, 5 pending written.\n"
+    assert out == "s: 3 seen, 2 seeds, 5 pending written.\n"
     assert list(tmp_path.iterdir()) == [path]
     text = path.read_bytes()
     text = gzip.decompress(text) if name.endswith(".gz") else text
@@ -126,10 +126,10 @@ def test_workers_at_work_are_told_of(run, fill, redis_server, tmp_path):
         plant(client, "s", alive=["host:1"])
         code, _, err = run(export.SUBCOMMAND, "s", str(tmp_path / "f"))
         assert code == 0
-        assert "1 workers are at work" in err
+        assert "1 worker is at work" in err
         client.hset("s:control", "paused", 1)
         assert run(export.SUBCOMMAND, "s", str(tmp_path / "f"))[2] == ""
-        with pytest.raises(ConfigurationError, match="1 workers of s are alive"):
+        with pytest.raises(ConfigurationError, match="1 worker of s is alive"):
             run(import_.SUBCOMMAND, "s", str(tmp_path / "f"))
         code, _, _ = run(
             import_.SUBCOMMAND, "s", "--force", "--merge", str(tmp_path / "f")
@@ -209,7 +209,7 @@ def test_a_crawl_of_scrapy_redis_is_taken_over(project, site, redis_server):
         settings={"REDIS_URL": redis_server.url},
     )
     assert ran.returncode == 0, ran
-    assert "3 requests, 1 fingerprints and 0 seeds taken over, 0 left" in ran.stdout
+    assert "3 requests, 1 fingerprint and 0 seeds taken over, 0 left" in ran.stdout
     assert "ScrapyRedisFingerprinter" in ran.stderr
     with redis_server.client() as client:
         assert client.keys("old:*") == []
@@ -218,19 +218,36 @@ def test_a_crawl_of_scrapy_redis_is_taken_over(project, site, redis_server):
     assert dict(site.hits()) == dict.fromkeys(tree_pages(40, 3), 1)
 
 
-def test_a_reader_that_has_seen_enough_is_no_error(redis_server, tmp_path):
+#: What reads the export: some of it, or nothing.
+@pytest.mark.parametrize(("pending", "reader"), [(20_000, "head -1"), (1, "true")])
+def test_a_reader_that_goes_is_told_by_the_exit_code_alone(
+    redis_server, tmp_path, pending, reader
+):
     with redis_server.client() as client:
-        plant(client, "s", pending=20_000)
+        plant(client, "s", pending=pending)
+    ran = export_into(f"| {reader}", redis_server, tmp_path)
+    assert (ran.returncode, ran.stderr) == (1, "")
+    assert "Traceback" not in ran.stdout
+
+
+def test_a_full_disk_behind_standard_output_is_told(redis_server, tmp_path):
+    with redis_server.client() as client:
+        plant(client, "s", pending=1)
+    ran = export_into("> /dev/full", redis_server, tmp_path)
+    assert ran.returncode == 2
+    [line] = ran.stderr.splitlines()
+    assert "The output cannot be written" in line
+
+
+def export_into(where, redis_server, folder):
     command = (
         f"{sys.executable} -m scrapy frontier export s - --redis {redis_server.url}"
     )
-    ran = subprocess.run(
-        ["/bin/bash", "-o", "pipefail", "-c", f"{command} | head -1"],
-        cwd=tmp_path,
+    return subprocess.run(
+        ["/bin/bash", "-o", "pipefail", "-c", f"{command} {where}"],
+        cwd=folder,
         capture_output=True,
         text=True,
         timeout=60,
         check=False,
     )
-    assert (ran.returncode, ran.stderr) == (0, "")
-    assert json.loads(ran.stdout)["type"] == "frontier"

@@ -471,7 +471,7 @@ async def test_leases_that_nobody_touches_are_read_once_and_in_pages(client, wor
     lines = await export(between.frontier)
     assert kinds(lines).count("leased") == 450
     [moment] = between.moments()
-    order, ids, pending, suspects = moment.raw
+    _, ids, pending, suspects = moment.raw
     assert (ids, pending, suspects) == ([], [0], [0])
     assert all(len(call.raw[1]) <= 401 for call in between.calls)
 

@@ -1,0 +1,35 @@
+"""Moments as Redis keeps them, and as programs and people read them.
+
+All of them are UTC: workers may be anywhere, and so may whoever reads.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timezone
+
+__all__ = ["from_ms", "iso", "shown"]
+
+
+def from_ms(ms: float | None) -> datetime | None:
+    """The moment *ms* milliseconds after 1970; None: nobody knows, or it is no time."""
+    if not ms or ms < 0:
+        return None
+    try:
+        return datetime.fromtimestamp(ms / 1000, timezone.utc)
+    except (OSError, OverflowError, ValueError):
+        return None
+
+
+def iso(time: datetime | None) -> str | None:
+    """ISO 8601 for programs, in UTC to the millisecond: 2026-11-21T09:15:02.123Z."""
+    if time is None:
+        return None
+    text = time.astimezone(timezone.utc).isoformat(timespec="milliseconds")
+    return text.replace("+00:00", "Z")
+
+
+def shown(time: datetime | None) -> str:
+    """For people, in UTC to the second: 2026-11-21 09:15:02Z, or -."""
+    if time is None:
+        return "-"
+    return f"{time.astimezone(timezone.utc):%Y-%m-%d %H:%M:%S}Z"
