@@ -360,7 +360,7 @@ def test_stopped_worker_closes_in_order_and_the_others_finish(
 def test_project_is_shown_while_its_workers_are_at_work(project, site):
     project.spider(FOLLOW)
     project.spider(FOLLOW.replace('"follow"', '"never_run"'))
-    site.delay(100)
+    site.delay(500)  # so that it lasts longer than the commands
     start_together(project, site, 1, "follow", args={"url": f"{site.url}/tree/300/9/0"})
     here = {"REDIS_URL": project.redis_url}
     found = run_frontier(project.folder, "workers", "follow", settings=here)
