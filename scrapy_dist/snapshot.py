@@ -31,7 +31,10 @@ What follows T need not be of one moment:
   be read.
 * Workers lease from the front, in the very order in which pages are read, and pages are
   read much faster. So nothing behind a page leaves before it is read, unless the front has
-  caught up: a page that begins at rank 0 tells, and then there is a later T as well.
+  caught up: then the last member of the page before has left, and there is a later T as
+  well. (That nothing is in front of a page would tell less: what comes with a higher
+  priority goes there. A member that left and came back, all within two pages, would not be
+  noticed.)
 
 Requests that come meanwhile may be read too; their fingerprints are not, so at worst they
 are crawled twice. Each order id is read once.
@@ -163,7 +166,7 @@ class Snapshot:
                 return  # there was no more
             member, score = found[-1]
             _, page = await self._call(place, score, member)
-            if page[0] == 0:
+            if not page[0]:
                 self.is_whole = False
 
     async def _call(self, *args: str | int | bytes, most: int = BATCH) -> list[Any]:

@@ -11,10 +11,11 @@
 --       '' and '' = from the first on
 --       of a moment: 3 '0'  4 order counter: what workers were handed up to it was read
 --       5 leases after which the reply ends, with those of the worker they belong to
--- Reply of a page: order counter, rank of the page, members and scores
+-- Reply of a page: order counter, 1 if the member that was read last is still there,
+--       members and scores
 --       of a moment: order counter up to which this tells all, ids of the leases of
 --       workers that were handed some since, then, if these are all, the first page of
---       requests and that of suspects: rank, members and scores
+--       requests and that of suspects: 1, members and scores
 -- Cost  O(log(entries) ^ 2 + entries of a page), of a moment O(workers + ids)
 local call = redis.call
 local most, limit = tonumber(ARGV[1]), tonumber(ARGV[2])
@@ -48,8 +49,8 @@ local function rank_behind(n, score, member)
   end
   return low
 end
-local function page(n, rank)
-  local found, bytes = {rank}, 0
+local function page(n, rank, is_there)
+  local found, bytes = {is_there and 1 or 0}, 0
   local last = math.min(sizes[n], rank + most)
   while rank < last and bytes < limit do
     local to = math.min(last, rank + 10)
@@ -63,8 +64,11 @@ local function page(n, rank)
 end
 local n = tonumber(ARGV[3])
 if n > 0 then
-  local rank = ARGV[4] == '' and 0 or rank_behind(n, tonumber(ARGV[4]), ARGV[5])
-  return {order, page(n, rank)}
+  if ARGV[4] == '' then
+    return {order, page(n, 0, true)}
+  end
+  local rank = rank_behind(n, tonumber(ARGV[4]), ARGV[5])
+  return {order, page(n, rank, call('ZSCORE', KEYS[n], ARGV[5]))}
 end
 -- Workers that were handed something since, by when: no two have the same number.
 local handed, owners, since = {}, {}, tonumber(ARGV[4])
@@ -93,4 +97,4 @@ for _, at in ipairs(handed) do
     ids[#ids + 1] = id
   end
 end
-return {order, ids, page(1, 0), page(2, 0)}
+return {order, ids, page(1, 0, true), page(2, 0, true)}

@@ -118,7 +118,7 @@ async def test_seeds_are_not_mixed_with_those_that_are_there(client):
     before = await contents(client)
     taken = await take(client)
     assert taken.left == 1
-    assert taken.reasons == ["1 seeds stay in 'old:start_urls': 's:start_urls' exists"]
+    assert taken.reasons == ["1 seed stays in 'old:start_urls': 's:start_urls' exists"]
     assert await contents(client) == before
 
 

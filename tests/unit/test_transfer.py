@@ -330,7 +330,7 @@ class Crawler:
 LIMITS = [(200, 3000), (5, 4)]
 
 
-@pytest.mark.parametrize("limits", LIMITS)
+@pytest.mark.parametrize("limits", LIMITS, ids=["usual", "tiny"])
 @pytest.mark.parametrize("seed", range(2))
 async def test_a_copy_made_while_workers_work_loses_no_page(
     redis_server, seed, limits, monkeypatch
@@ -472,7 +472,7 @@ async def test_leases_that_nobody_touches_are_read_once_and_in_pages(client, wor
     assert kinds(lines).count("leased") == 450
     [moment] = between.moments()
     _, ids, pending, suspects = moment.raw
-    assert (ids, pending, suspects) == ([], [0], [0])
+    assert (ids, pending, suspects) == ([], [1], [1])
     assert all(len(call.raw[1]) <= 401 for call in between.calls)
 
 
@@ -503,3 +503,32 @@ async def test_a_lease_without_its_request_does_not_hold_the_copy_up(client, wor
     await client.hdel(KEYS.leased, lease.id)
     lines = await export(worker.frontier)  # which says that it is whole
     assert kinds(lines).count("leased") == 1
+
+
+async def test_a_front_that_has_caught_up_is_noticed_behind_new_requests(
+    client, worker
+):
+    names = [f"{n:03}" for n in range(250)]
+    for at in range(0, 250, 50):
+        some = names[at : at + 50]
+        await worker.commit([NewRequest(request(n), 0) for n in some])
+    caught_up = []
+
+    async def work(at):
+        if at != 2 or caught_up:  # After the first page of the first moment.
+            return
+        for _ in range(2):
+            leases = await worker.lease(75)
+            caught_up.extend(leases)
+            # What they lead to goes to the front.
+            new = [NewRequest(request(f"child-{lease.id}"), -1) for lease in leases]
+            pages = [Page(lease.id) for lease in leases]
+            await worker.commit((), pages)
+        await worker.commit(new)
+
+    between = Between(client, work)
+    lines = await export(between.frontier)
+
+    assert len(caught_up) == 150
+    assert sum(url.startswith("child") for url in urls(lines)) == 75
+    assert len(between.moments()) == 2
