@@ -69,7 +69,8 @@ class Desk:
     """The buffers between Scrapy's synchronous scheduler and the exchanges.
 
     *inbox*: leased, not handed out. *kept*: requests that stay in this worker.
-    *seeds*: leased seeds that the spider has not turned into requests.
+    *seeds*: leased seeds that the spider has not turned into requests; *sowing*: those
+    that it is turning into requests now.
     """
 
     exchange: Exchange
@@ -90,8 +91,9 @@ class Desk:
         self.origins = Origins()
         self.recent = RecentFingerprints(local_fingerprints)
         self.seeds: deque[tuple[Record, bytes]] = deque()
-        #: Seeds taken at once: as a rule, and at the most.
-        self.seed_batch = self.most_seeds = 0
+        self._sowing: dict[Record, None] = {}
+        #: Most seeds taken at once; 0: this spider reads none.
+        self.most_seeds = 0
         self.on_seeds: Callable[[], None] = lambda: None
         self.on_drained: Callable[[Drained], float | None] = lambda _: None
         self._crawler = crawler
@@ -232,7 +234,8 @@ class Desk:
     @property
     def is_low(self) -> bool:
         """Whether the inbox may run empty before an exchange could fill it."""
-        return len(self) <= self._rate.value() * self.exchange.round_trip
+        ready = len(self) + len(self.seeds)
+        return ready <= self._rate.value() * self.exchange.round_trip
 
     def scraping(self) -> Records:
         """The leases whose pages are being processed by the spider now."""
@@ -278,19 +281,35 @@ class Desk:
         record = self.ledger.records.get(seed)
         return () if record is None or record.settled else (record,)
 
+    def keep_only(self, request: Request, seed: str) -> bool:
+        """Crawl *request* under the lease of its *seed*, if that became no other one."""
+        record = self.ledger.records.get(seed)
+        if record is None or record.settled or not record.single:
+            return False
+        self.keep(request, (record,), "")
+        self.done(record)
+        return True
+
     def take_seeds(self) -> Iterator[tuple[Record, bytes]]:
         """Leased seeds, without the mark in front."""
         while self.seeds:
             record, payload = self.seeds.popleft()
+            self._sowing[record] = None
             yield record, payload[len(SEED) :]
 
     def done(self, record: Record) -> None:
-        """All of *record* is in the outbox (a seed turned into requests)."""
-        for finished in self.ledger.let_go((record,)):
+        """All requests made of a seed have come here, or were dropped on the way."""
+        if record in self._sowing:
+            del self._sowing[record]
+            self._let_go((record,))
+
+    def _let_go(self, records: Records) -> None:
+        for finished in self.ledger.let_go(records):
             self._settle(finished)
 
     def reject(self, record: Record, reason: str, kind: str = "request") -> None:
         """Set *record* aside as a dead letter; *kind* 'seed' or 'request'."""
+        self._sowing.pop(record, None)
         record.settled = True
         self.exchange.rejects.append((record.id, kind, reason))
         self._crawler.stats.inc_value("frontier/rejected")
@@ -310,17 +329,18 @@ class Desk:
         if self._head is not None:
             unstarted.append(self._head[0])
         unstarted += [record for record, _ in self.seeds]
+        unstarted += self._sowing
         kept = [records for *_, records in self._kept]
         kept += [records for *_, records in self._unclaimed]
         self._inbox.clear()
         self.seeds.clear()
+        self._sowing.clear()
         self._kept.clear()
         self._unclaimed.clear()
         self._head = None
         for record in unstarted + [record for records in kept for record in records]:
             record.tainted = True
-            for finished in self.ledger.let_go((record,)):
-                self._settle(finished)
+            self._let_go((record,))
 
     # For the exchange
 
@@ -346,19 +366,21 @@ class Desk:
             return 0
         if engine.closing(self._crawler):
             return 0
-        return max(0, free + ahead - len(self))
+        return max(0, free + ahead - len(self) - len(self.seeds))
 
     def may_take_suspect(self) -> bool:
         return not self.ledger.holds_suspect
 
     def seeds_wanted(self) -> int:
-        """Seeds yield to pending requests, as start requests do in Scrapy."""
-        if not self.seed_batch or self.seeds or self.wanted() == 0:
+        """Seeds yield to pending requests, as start requests do in Scrapy.
+
+        They fill the places that this worker's share of the pending requests leaves
+        free: as a rule a seed becomes one request, and that one stays here.
+        """
+        if not self.most_seeds:
             return 0
-        if self.exchange.pending > self._concurrency * self.exchange.alive:
-            return 0
-        ahead = math.ceil(2 * self._rate.value() * self.exchange.pause)
-        return min(self.most_seeds, max(self.seed_batch, ahead))
+        share = math.ceil(self.exchange.pending / self.exchange.alive)
+        return min(self.most_seeds, max(0, self.wanted() - share))
 
     def take_claims(self) -> list[tuple[str, list[str]]]:
         self._claiming, self._unclaimed = self._unclaimed, []
@@ -390,8 +412,7 @@ class Desk:
                 continue
             self._report_duplicate(request)
             engine.report_dropped(self._crawler, request)
-            for finished in self.ledger.let_go(records):
-                self._settle(finished)
+            self._let_go(records)
         engine.wake(self._crawler)
 
     def confirmed(self, numbered: Numbered, filtered: Sequence[Request]) -> None:
@@ -434,7 +455,7 @@ class Desk:
         return len(new) == len(leases)
 
     def _accept_seed(self, record: Record, payload: bytes) -> None:
-        if not self.seed_batch:
+        if not self.most_seeds:
             self.reject(record, "a seed, and this spider reads none")
             return
         self.seeds.append((record, payload))
@@ -460,6 +481,7 @@ class Desk:
         for id_ in gone:
             record = self.ledger.remove(id_)
             if record is not None:
+                self._sowing.pop(record, None)
                 record.tainted = record.settled = True
                 record.drop_outputs()
 
@@ -527,7 +549,26 @@ class Desk:
             self._head = None
         for record in dropped:
             record.settled = True
+        dropped += self._drop_kept(ids)
         return [record.id for record in dropped]
+
+    def _drop_kept(self, ids: set[str]) -> list[Record]:
+        """Drop kept requests whose leases are all among *ids*; the leases to be released.
+
+        Whoever gets these leases will make the requests again.
+        """
+
+        def is_dropped(records: Records) -> bool:
+            return bool(records) and all(record.id in ids for record in records)
+
+        dropped = [entry[-1] for entry in self._kept if is_dropped(entry[-1])]
+        dropped += [claim[-1] for claim in self._unclaimed if is_dropped(claim[-1])]
+        if not dropped:
+            return []
+        self._kept = [entry for entry in self._kept if not is_dropped(entry[-1])]
+        heapq.heapify(self._kept)
+        self._unclaimed = [c for c in self._unclaimed if not is_dropped(c[-1])]
+        return [record for records in dropped for record in self.ledger.let_go(records)]
 
 
 def _is_kept(request: Request) -> bool:

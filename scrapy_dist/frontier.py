@@ -99,7 +99,7 @@ class Page:
     """A leased request, and what is stored only if its lease is still this worker's.
 
     *requests* are not filtered. *verdict*: ACK, BARE_ACK, PART or why it has failed.
-    *is_seed*: it is no page, but a seed that has become requests.
+    *is_seed*: it is no page, but a seed that has become requests elsewhere.
     """
 
     id: str
@@ -499,12 +499,12 @@ class Frontier:
         )
 
     def take_seeds(self, want: int) -> Call[SeedsReply]:
-        """Lease at most *want* (<= BATCH) seeds."""
+        """Lease at most *want* (<= BATCH) seeds, a fair share at most."""
         k = self.keys
         return Call(
             "seeds",
             (k.leases, k.leased, k.workers, k.state, k.control, *self.seed_keys),
-            (self.worker, min(want, BATCH)),
+            (self.worker, min(want, BATCH), self._ttl_ms),
             _parse_seeds,
         )
 

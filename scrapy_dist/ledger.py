@@ -25,6 +25,9 @@ class Record:
     stay in this worker under it). *tainted*: Redis was rolled back since, so it is
     released when finished, not acknowledged. *settled*: finished, and Redis will be told.
 
+    *is_seed*: a seed that is no page itself: none of its requests is crawled under it.
+    *single*: a seed that has become one request, which is crawled under it.
+
     *requests* and *items* wait here to be stored together with the ack, so that a page
     that is crawled again after a death has not left them behind already. *produced*:
     something of it may be on its way by itself. *failure*: why it is a dead letter.
@@ -33,6 +36,7 @@ class Record:
     id: str
     suspect: bool
     is_seed: bool = False
+    single: bool = False
     holders: int = 0
     tainted: bool = False
     settled: bool = False
@@ -111,6 +115,7 @@ class Ledger:
         """A request that stays in this worker needs *records*."""
         for record in records:
             record.holders += 1
+            record.is_seed = False
 
     def let_go(self, records: Records) -> list[Record]:
         """A request under *records* is finished; returns the leases that now are."""

@@ -191,11 +191,10 @@ class Scheduler(BaseScheduler):
             commit_chunk=options.commit_chunk,
             report_duplicate=self._report_duplicate,
         )
-        self.desk.seed_batch = getattr(self.spider, "seed_batch", 0)
         self.desk.most_seeds = getattr(self.spider, "most_seeds", 0)
         self.desk.on_seeds = self._seeds_ready.set
         self.desk.on_drained = self._look
-        if self.desk.seed_batch:
+        if self.desk.most_seeds:
             self._idle_limit = getattr(self.spider, "seed_idle_limit", None)
         self.exchange = Exchange(
             self.frontier,
@@ -249,6 +248,9 @@ class Scheduler(BaseScheduler):
         start = meta.get("is_start_request") is True
         if start:
             meta["is_start_request"] = 1
+        if seed is not None and self.desk.keep_only(request, seed):
+            self._drained = False
+            return True  # it goes out before there is anything to tell Redis
         stays = False
         origin = self.desk.origin(request, seed)
         if origin is None:
@@ -278,7 +280,7 @@ class Scheduler(BaseScheduler):
         if self.exchange.outbox.is_full(self.options.outbox_limit):
             return None
         found = self.desk.next()
-        if self.desk.is_low and self.exchange.pending:
+        if self.desk.is_low and (self.exchange.pending or self.exchange.seeds_left):
             self.exchange.request()
         else:
             # The engine asks whenever something has finished.

@@ -35,7 +35,8 @@ class RedisMixin:
 
     #: Key of the seeds, or several in order of priority; REDIS_START_URLS_KEY.
     redis_key: str | list[str] | tuple[str, ...] | None = None
-    #: Seeds taken at once; REDIS_START_URLS_BATCH_SIZE, else CONCURRENT_REQUESTS.
+    #: Seeds taken at once at the most; REDIS_START_URLS_BATCH_SIZE, else as many as this
+    #: worker can crawl now (and CONCURRENT_REQUESTS is what can be read here).
     redis_batch_size: int | None = None
     #: Encoding of the seeds; REDIS_ENCODING.
     redis_encoding: str | None = None
@@ -85,8 +86,8 @@ class RedisMixin:
             self.redis_key = self.seed_keys[0]
         given = self.redis_batch_size or settings.get("REDIS_START_URLS_BATCH_SIZE")
         self.redis_batch_size = self._batch_size(crawler)
-        self.seed_batch = self.redis_batch_size
-        self.most_seeds = self.seed_batch if given else max(BATCH, self.seed_batch)
+        #: Seeds leased at once at the most.
+        self.most_seeds = self.redis_batch_size if given else BATCH
         self.seed_rules = SeedRules.from_settings(settings, self.redis_encoding)
         self.redis_encoding = self.seed_rules.encoding
         self.max_idle_time = self._max_idle_time(crawler)
@@ -159,8 +160,9 @@ class RedisMixin:
     def next_requests(self) -> Iterator[Request]:
         """Requests for the seeds that are here now.
 
-        A seed is acknowledged when all its requests are; one that cannot be read is set
-        aside with its reason, and the others go on.
+        A seed that becomes one request is acknowledged when that one is finished, in this
+        worker; one that becomes several, when these are shared with all workers. One that
+        cannot be read is set aside with its reason, and the others go on.
         """
         scheduler = self._scheduler
         for record, data in scheduler.take_seeds():
@@ -179,6 +181,7 @@ class RedisMixin:
                     "seed",
                 )
                 continue
+            record.single = len(requests) == 1
             for request in requests:
                 request.meta[SEED_MARK] = record.id
                 yield request

@@ -1,13 +1,15 @@
--- Lease seeds: from the left of a list, any of a set, the highest of a sorted set.
+-- Lease seeds, a fair share at most: from the left of a list, any of a set, the highest
+-- of a sorted set.
 --
 -- KEYS  1 leases (zset)  2 leased (hash)  3 workers (zset)  4 state (hash)
 --       5 control (hash)  6… keys of seeds, in order of priority
 -- ARGV  1 worker number  2 most seeds (<= 100)
+--       3 ms of silence after which a worker is dead
 -- Reply known (0: register first), seeds left, then for each lease: order id, seed
 -- Cost  O(seeds per call * log(leases))
 local now = redis.call('TIME')
 now = now[1] * 1000 + math.floor(now[2] / 1000)
-redis.call('ZCARD', KEYS[1])
+local left, leases = 0, redis.call('ZCARD', KEYS[1])
 redis.call('HLEN', KEYS[2])
 local reads = {
   list = function(key, n) return redis.call('LRANGE', key, 0, n - 1) end,
@@ -34,13 +36,18 @@ for i = 6, #KEYS do
       .. '; seeds are read from a list, a set or a sorted set')
   end
   types[i] = reads[kind] and kind
+  left = left + (reads[kind] and redis.call(sizes[kind], KEYS[i]) or 0)
 end
 if not redis.call('ZSCORE', KEYS[3], ARGV[1]) then
   return {0, 0}
 end
-local reply, want = {1, 0}, tonumber(ARGV[2])
+local reply, want = {1, left}, tonumber(ARGV[2])
 if redis.call('HGET', KEYS[5], 'paused') then
   want = 0
+elseif left > 0 then
+  local alive = math.max(1, redis.call('ZCOUNT', KEYS[3], '(' .. now - ARGV[3], '+inf'))
+  local held = redis.call('ZCOUNT', KEYS[1], ARGV[1], ARGV[1])
+  want = math.min(want, math.max(0, math.ceil((left + leases) / alive) - held))
 end
 for i = 6, #KEYS do
   local kind = types[i]
@@ -67,8 +74,8 @@ for i = 6, #KEYS do
       redis.call('HSET', KEYS[4], 'active', string.format('%.0f', now))
       removes[kind](KEYS[i], seeds)
       want = want - #seeds
+      reply[2] = reply[2] - #seeds
     end
-    reply[2] = reply[2] + redis.call(sizes[kind], KEYS[i])
   end
 end
 return reply
