@@ -375,11 +375,13 @@ class Desk:
         """Seeds yield to pending requests, as start requests do in Scrapy.
 
         They fill the places that this worker's share of the pending requests leaves
-        free: as a rule a seed becomes one request, and that one stays here.
+        free: as a rule a seed becomes one request, and that one stays here. Suspects
+        come one at a time, and nobody waits for them.
         """
         if not self.most_seeds:
             return 0
-        share = math.ceil(self.exchange.pending / self.exchange.alive)
+        pending = self.exchange.pending - self.exchange.suspects
+        share = math.ceil(pending / self.exchange.alive)
         return min(self.most_seeds, max(0, self.wanted() - share))
 
     def take_claims(self) -> list[tuple[str, list[str]]]:

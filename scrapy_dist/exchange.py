@@ -105,7 +105,8 @@ class Exchange:
         #: Seconds that what this worker has produced may wait for the next exchange.
         self.pause = flush
         self.round_trip = 0.001
-        self.pending = 0
+        #: Pending requests and suspects as last seen, and how many of these are suspects.
+        self.pending = self.suspects = 0
         self.seeds_left = 0
         self.alive = 1
 
@@ -469,6 +470,7 @@ class Exchange:
         for call in leases:
             reply = call.reply()
             self.pending = reply.pending + reply.suspects
+            self.suspects = reply.suspects
             if reply.leases:
                 news = True
                 unknown = self._desk.accept(reply.leases) and unknown

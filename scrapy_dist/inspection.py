@@ -39,6 +39,8 @@ __all__ = [
     "read_fields",
 ]
 
+#: What a seed may say of its request that is a name, or close to one.
+_SEED_FIELDS = ("url", "method", "callback")
 #: Dead letters of one URL that are told, the newest.
 _LETTERS = 5
 
@@ -48,7 +50,8 @@ class Shown:
     """A request as people read it. *kind*: pending, suspect or leased.
 
     *fields* are those of ``Request.to_dict()`` that differ from their defaults, JSON-safe;
-    of a seed, or of what cannot be read, only ``url``.
+    of a seed what it says of them, and itself as ``seed``; of what cannot be read only
+    ``url``.
     """
 
     kind: str
@@ -84,20 +87,23 @@ def read_fields(payload: bytes) -> dict[str, Any]:
         fields: dict[str, Any] = shown["request"]
         return fields
     if "seed" in shown:
-        return {"url": _seed_url(shown["seed"]), "seed": shown["seed"]}
+        return {**_seed_fields(shown["seed"]), "seed": shown["seed"]}
     kind = "a pickle" if payload[:1] == b"\x80" else "not readable"
     return {"url": f"({kind}, {len(payload)} bytes)"}
 
 
-def _seed_url(seed: str) -> str:
+def _seed_fields(seed: str) -> dict[str, Any]:
     if seed.lstrip()[:1] != "{":
-        return seed.strip()
+        return {"url": seed.strip()}
     try:
         fields = json.loads(seed)
     except (ValueError, RecursionError):
-        return seed
-    url = fields.get("url") if isinstance(fields, dict) else None
-    return url if isinstance(url, str) else seed
+        return {"url": seed}
+    told = {name: fields.get(name) for name in _SEED_FIELDS}
+    found = {name: value for name, value in told.items() if type(value) is str}
+    if type(fields.get("priority")) is int:
+        found["priority"] = fields["priority"]
+    return {"url": seed, **found}
 
 
 def _show(stored: Stored) -> Shown:

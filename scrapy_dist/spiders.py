@@ -35,8 +35,8 @@ class RedisMixin:
 
     #: Key of the seeds, or several in order of priority; REDIS_START_URLS_KEY.
     redis_key: str | list[str] | tuple[str, ...] | None = None
-    #: Seeds taken at once at the most; REDIS_START_URLS_BATCH_SIZE, else as many as this
-    #: worker can crawl now (and CONCURRENT_REQUESTS is what can be read here).
+    #: Most seeds taken at once; REDIS_START_URLS_BATCH_SIZE. Without either it reads
+    #: CONCURRENT_REQUESTS, and only what this worker can use now is the limit.
     redis_batch_size: int | None = None
     #: Encoding of the seeds; REDIS_ENCODING.
     redis_encoding: str | None = None

@@ -1,6 +1,7 @@
 -- Put dead letters back: requests to the pending ones, seeds to a key of seeds.
 --
--- One that has claimed fingerprints (see claim.lua) becomes a suspect: these keep claims.
+-- One that has claimed fingerprints (see claim.lua) becomes a suspect, request or seed:
+-- suspects keep claims.
 --
 -- KEYS  1 requests (zset)  2 failed (stream)  3 state (hash)  4 suspects (zset)
 --       5 key of seeds (list, set or zset), if there is one
@@ -39,14 +40,15 @@ for i = 3, #ARGV, 3 do
   reply[#reply + 1] = back and 1 or 0
   if back then
     ids[#ids + 1] = ARGV[i]
-    if not seed then
+    local claims = fields.claims and fields.claims:match('^-?%x+$')
+    if claims or not seed then
       order = order + 1
       local id = ARGV[1] == '1' and 9007199254740991 - order or order
       id = string.format('%016x', id)
       local payload = ARGV[i + 2] ~= '' and ARGV[i + 2] or fields.payload
-      local claims = fields.claims and fields.claims:match('^-?%x+$')
+      payload = seed and '\0' .. payload or payload
       local to = claims and suspects or members
-      to[#to + 1] = ARGV[i + 1]
+      to[#to + 1] = seed and 0 or ARGV[i + 1]
       to[#to + 1] = claims and id .. '0 ' .. claims .. ' ' .. payload or id .. payload
     else
       if seeds_in == 'zset' then

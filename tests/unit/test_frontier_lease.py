@@ -469,6 +469,32 @@ async def test_one_call_leases_a_batch_of_seeds_at_the_most(client):
     assert len(await worker.seeds(10 * BATCH)) == 1
 
 
+@pytest.mark.parametrize(
+    ("workers", "seeds", "shares"),
+    [(1, 10, [10]), (2, 11, [6, 5]), (3, 10, [4, 4, 2]), (3, 2, [1, 1, 0])],
+)
+async def test_each_worker_leases_a_fair_share_of_the_seeds(
+    client, workers, seeds, shares
+):
+    team = [await Worker(client).join() for _ in range(workers)]
+    await client.rpush(SEED_KEYS[0], *range(seeds // 2))
+    await client.sadd(SEED_KEYS[1], *range(seeds - seeds // 2))
+    assert [len(await worker.seeds()) for worker in team] == shares
+    assert [len(await worker.seeds()) for worker in team] == [0] * workers
+
+
+async def test_share_of_the_seeds_counts_leases_and_the_living(client):
+    worker, other = await Worker(client).join(), await Worker(client).join()
+    await worker.push(*(str(n) for n in range(8)))
+    assert len(await worker.lease(4)) == 4
+    await client.rpush(SEED_KEYS[0], *range(4))
+    reply = await worker.call(worker.frontier.take_seeds(100))
+    assert (len(reply.leases), reply.left) == (0, 4)
+    assert len(await other.seeds(3)) == 3
+    await client.zadd(KEYS.workers, {other.number: 1})  # silent for long
+    assert len(await worker.seeds()) == 1
+
+
 @pytest.mark.parametrize("seed", PAYLOADS, ids=range(len(PAYLOADS)))
 async def test_seed_is_the_same_bytes_everywhere(client, seed):
     worker = await Worker(client).join()

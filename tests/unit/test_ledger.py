@@ -26,6 +26,16 @@ def test_lease_is_finished_when_its_last_holder_is():
     assert ledger.sweep(set()) == []
 
 
+def test_seed_is_a_page_as_soon_as_something_is_crawled_under_its_lease():
+    ledger = Ledger()
+    seeds = [
+        ledger.open(Lease(name, suspect=False, payload=b"\0http://a.invalid"))
+        for name in "12"
+    ]
+    ledger.hold(seeds[:1])
+    assert [record.take_page().is_seed for record in seeds] == [False, True]
+
+
 def test_verdict_of_a_page():
     ledger = Ledger()
     assert opened(ledger, "1").take_page().verdict == BARE_ACK

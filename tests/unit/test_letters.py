@@ -191,6 +191,19 @@ async def test_letter_with_claims_becomes_a_suspect_that_keeps_them(client):
     assert len(await worker.lease()) == 2
 
 
+async def test_seed_with_claims_becomes_a_suspect_that_keeps_them(client):
+    """What its page has followed in one worker is seen, and would not be followed."""
+    claims = "-0123456789abcdef"
+    await write(client, URL.encode(), kind="seed", claims=claims)
+    worker = await Worker(client).join()
+    assert (await retry(worker.frontier)).seeds == 1
+    [(suspect, score)] = await client.zrange(KEYS.suspects, 0, -1, withscores=True)
+    assert suspect[16:] == b"0 " + claims.encode() + b" \0" + URL.encode()
+    assert score == 0
+    assert not await client.exists(*SEED_KEYS)
+    assert (await worker.lease_one()).payload == b"\0" + URL.encode()
+
+
 @ON_REDIS_ONLY
 async def test_claims_of_a_lease_are_kept_in_its_letter(client):
     worker = await Worker(client).join()

@@ -1,0 +1,217 @@
+"""The buffers of one worker: what becomes of seeds and of requests that stay here."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from unittest.mock import MagicMock
+
+import pytest
+from scrapy import Request
+
+from scrapy_dist.desk import Desk
+from scrapy_dist.frontier import ACK, BARE_ACK, SEED, Lease, NewRequest
+
+URL = "http://a.invalid/"
+
+
+@pytest.fixture
+def desk():
+    crawler = MagicMock()
+    crawler.engine._slot = SimpleNamespace(
+        inprogress=set(), closing=None, nextcall=MagicMock()
+    )
+    crawler.engine.downloader.active = set()
+    desk = Desk(
+        crawler,
+        MagicMock(),
+        concurrency=16,
+        flush=0.05,
+        local_fingerprints=100,
+        outbox_limit=1000,
+        commit_chunk=100,
+        report_duplicate=lambda request: None,
+    )
+    desk.most_seeds = 100
+    desk.exchange = MagicMock(
+        pending=0, suspects=0, alive=1, round_trip=0.001, is_full=False, releases=[]
+    )
+    desk.exchange.outbox.is_full.return_value = False
+    return desk
+
+
+def leased(*names: str) -> list[Lease]:
+    return [Lease(n, suspect=False, payload=SEED + URL.encode()) for n in names]
+
+
+def sow(desk: Desk, *names: str) -> list[Request]:
+    """One kept request for each seed, as ``RedisMixin.next_requests`` makes them."""
+    assert desk.accept_seeds(leased(*names))
+    requests = []
+    for record, seed in desk.take_seeds():
+        record.single = True
+        requests.append(Request(seed.decode() + record.id))
+        assert desk.keep_only(requests[-1], record.id)
+        desk.done(record)
+    return requests
+
+
+def hand_out(desk: Desk) -> Request:
+    found = desk.next()
+    assert found is not None
+    request, from_redis = found
+    assert not from_redis
+    desk._crawler.engine._slot.inprogress.add(request)
+    return request
+
+
+def finish(desk: Desk, request: Request) -> None:
+    desk._crawler.engine._slot.inprogress.discard(request)
+    desk.collect()
+
+
+def settled(desk: Desk) -> list[tuple[str, str, bool]]:
+    """Order id, verdict and is_seed of all pages in the outbox."""
+    pages = [call.args[0] for call in desk.exchange.outbox.add_page.call_args_list]
+    return [(page.id, page.verdict, page.is_seed) for page in pages]
+
+
+def test_seed_is_acknowledged_as_a_page_when_its_only_request_is_finished(desk):
+    [request] = sow(desk, "1")
+    assert len(desk) == 1
+    assert hand_out(desk) is request
+    desk.collect()
+    assert settled(desk) == []
+    assert desk.held() == {"1"}
+
+    finish(desk, request)
+    assert settled(desk) == [("1", ACK, False)]
+
+
+def test_seed_of_several_requests_is_acknowledged_with_them_and_is_no_page(desk):
+    desk.accept_seeds(leased("1"))
+    [(record, _)] = desk.take_seeds()
+    for n in range(2):
+        assert not desk.keep_only(Request(f"{URL}{n}"), "1")
+        origin = desk.origin(Request(f"{URL}{n}"), "1")
+        assert origin == (record,)
+        desk.add_request(NewRequest(b"x", 0.0), Request(f"{URL}{n}"), origin)
+    assert settled(desk) == []
+    desk.done(record)
+    assert settled(desk) == [("1", ACK, True)]
+    [call] = desk.exchange.outbox.add_page.call_args_list
+    assert len(call.args[0].requests) == 2
+
+
+@pytest.mark.parametrize("single", [False, True])
+def test_seed_whose_requests_never_come_ends_when_they_are_all_made(desk, single):
+    desk.accept_seeds(leased("1"))
+    [(record, _)] = desk.take_seeds()
+    record.single = single
+    assert settled(desk) == []
+    desk.done(record)
+    assert settled(desk) == [("1", BARE_ACK, True)]
+    # One that comes later goes its own way, and belongs to nothing.
+    assert not desk.keep_only(Request(URL), "1")
+    assert desk.origin(Request(URL), "1") == ()
+
+
+def test_two_copies_of_the_only_request_are_both_waited_for(desk):
+    desk.accept_seeds(leased("1"))
+    [(record, _)] = desk.take_seeds()
+    record.single = True
+    requests = [Request(f"{URL}{n}") for n in range(2)]
+    assert all(desk.keep_only(request, "1") for request in requests)
+    desk.done(record)
+    for request in requests:
+        assert hand_out(desk) is request
+    finish(desk, requests[0])
+    assert settled(desk) == []
+    finish(desk, requests[1])
+    assert settled(desk) == [("1", ACK, False)]
+
+
+def test_closing_worker_gives_back_what_was_not_started(desk):
+    [first, *_] = sow(desk, "1", "2")
+    desk.accept_seeds(leased("3", "4"))
+    seeds = desk.take_seeds()
+    record, _ = next(seeds)  # the spider is making several requests of it
+    desk.add_request(NewRequest(b"x", 0.0), Request(URL), (record,))
+    assert hand_out(desk) is first
+    finish(desk, first)
+
+    desk.give_back()
+    desk.done(record)
+    assert sorted(desk.exchange.releases) == ["2", "3", "4"]
+    assert settled(desk) == [("1", ACK, False)]
+    desk.exchange.outbox.add_request.assert_not_called()
+
+
+def test_seed_whose_lease_is_gone_is_not_crawled_here(desk):
+    _, second, _ = sow(desk, "1", "2", "3")
+    desk.lost(["1", "3"])
+    assert len(desk) == 1
+    assert hand_out(desk) is second
+    finish(desk, second)
+    assert settled(desk) == [("2", ACK, False)]
+    assert desk.exchange.releases == []
+
+
+def test_rollback_gives_back_seeds_that_are_not_started_and_taints_the_rest(desk):
+    [first, *_] = sow(desk, "1", "2", "3")
+    assert hand_out(desk) is first
+    assert sorted(desk.rolled_back()) == ["2", "3"]
+    assert desk.next() is None
+    finish(desk, first)
+    assert desk.exchange.releases == ["1"]
+    assert settled(desk) == []
+
+
+def test_rollback_leaves_what_belongs_to_no_lease_or_to_one_at_work(desk):
+    [page] = sow(desk, "1")
+    assert hand_out(desk) is page
+    own, child = Request(f"{URL}own"), Request(f"{URL}child")
+    desk.keep(own, (), "")
+    desk.keep(child, desk.ledger.handed[page], "")
+    assert desk.rolled_back() == []
+    assert hand_out(desk) is own  # the child will be made again
+    assert desk.next() is None
+    finish(desk, page)
+    assert desk.exchange.releases == ["1"]
+
+
+@pytest.mark.parametrize(
+    ("pending", "suspects", "alive", "most", "wanted"),
+    [
+        (0, 0, 1, 100, 16),
+        (0, 0, 1, 5, 5),
+        (0, 0, 1, 0, 0),
+        (10, 0, 1, 100, 6),
+        (16, 0, 1, 100, 0),
+        (500, 0, 1, 100, 0),
+        (16, 0, 4, 100, 12),
+        (20, 20, 1, 100, 16),  # suspects come one at a time
+    ],
+)
+def test_seeds_fill_the_places_that_pending_requests_leave(
+    desk, pending, suspects, alive, most, wanted
+):
+    desk.most_seeds = most
+    desk.exchange.pending = pending
+    desk.exchange.suspects = suspects
+    desk.exchange.alive = alive
+    assert desk.seeds_wanted() == wanted
+
+
+def test_no_more_seeds_are_taken_than_there_are_free_places(desk):
+    desk.accept_seeds(leased(*(str(n) for n in range(10))))
+    assert desk.seeds_wanted() == 6  # the spider has not read those yet
+    for record, _ in desk.take_seeds():
+        record.single = True
+        assert desk.keep_only(Request(URL + record.id), record.id)
+        desk.done(record)
+    assert desk.seeds_wanted() == 6
+    for _ in range(10):
+        hand_out(desk)
+    ahead = desk.wanted() - 6
+    assert 0 < ahead <= 16
+    assert desk.seeds_wanted() == 6 + ahead
