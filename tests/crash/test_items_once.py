@@ -187,6 +187,47 @@ def test_retry_of_a_killed_worker_comes_once(project, site, redis_server):
         assert items(client, "retries") == expected
 
 
+def test_items_and_requests_of_seeds_of_a_killed_worker_come_once(
+    project, site, redis_server, no_leaked_keys
+):
+    project.module("pipelines", SLOW)
+    project.spider("""
+    from urllib.parse import urlsplit
+    from scrapy_dist.spiders import RedisSpider
+
+    class Seeds(RedisSpider):
+        name = "seeds"
+        max_idle_time = 1.5
+
+        async def parse(self, response):
+            path = urlsplit(response.url).path
+            yield {"path": path, "n": 0}
+            await asyncio.sleep(0.05)
+            yield Request(
+                response.url + "/below", self.below, dont_filter=True
+            )
+            yield {"path": path, "n": 1}
+
+        def below(self, response):
+            yield {"path": urlsplit(response.url).path, "n": 0}
+    """)
+    site.delay(30)
+    with redis_server.client() as client:
+        seeds = [f"{site.url}/page/{n}" for n in range(150)]
+        client.rpush("seeds:start_urls", *seeds)
+        workers = start_together(
+            project, site, 3, "seeds", settings=SETTINGS, frontier="addon"
+        )
+        wait_until(lambda: site.hits().total() >= 100, "a third of the pages")
+        workers[1].kill()
+        assert_finished([workers[0], workers[2]])
+
+        expected = {(f"/page/{n}", i): 1 for n in range(150) for i in range(2)}
+        expected |= {(f"/page/{n}/below", 0): 1 for n in range(150)}
+        assert items(client, "seeds") == expected
+    assert site.hits().total() > 300  # some were in work when it was killed
+
+
 def test_page_with_very_many_items_is_stored_in_parts(project, site, redis_server):
     project.spider("""
     class Many(Spider):

@@ -233,6 +233,96 @@ def test_seed_of_a_killed_worker_is_crawled_by_another(project, site, redis_serv
         assert failed(client, "seeded") == []
 
 
+def test_seed_of_a_killed_worker_is_made_into_its_request_again(
+    project, site, redis_server
+):
+    """Also where that was redirected, was not started yet, and cannot be stored."""
+    project.spider("""
+    from urllib.parse import urlsplit
+    from scrapy_dist.spiders import RedisSpider
+
+    class Made(RedisSpider):
+        name = "made"
+
+        def make_request_from_data(self, data):
+            path = data.decode()
+            return Request(
+                self.url + path,
+                callback=lambda response: self.note(path, response),
+                dont_filter="filtered" not in path,
+            )
+
+        def note(self, path, response):
+            record(self, path=path, end=urlsplit(response.url).path)
+    """)
+    settings = {**TTL, "CONCURRENT_REQUESTS": 5}
+    first = project.crawl("made", settings=settings, args={"url": site.url})
+    seeds = [
+        "/gate/all/plain",
+        "/redirect/302/gate/all/redirected",
+        "/redirect/302/gate/all/filtered",
+    ]
+    more = [f"/gate/all/{n}" for n in range(10)]
+    with redis_server.client() as client:
+        wait_for_workers(client, "made", 1)
+        client.rpush("made:start_urls", *seeds)
+        wait_until(lambda: site.hits()["/gate/all/filtered"], "the redirects followed")
+        client.rpush("made:start_urls", *more)
+        wait_until(lambda: client.zcard("made:leases") > 5, "one that is not started")
+        first.kill()
+        second = project.crawl("made", settings=settings, args={"url": site.url})
+        wait_for_workers(client, "made", 2)
+        wait_until(lambda: client.zcard("made:workers") == 1, "the dead one gone")
+        site.open_gate("all")
+        seeds += more
+        wait_until(lambda: len(project.records()) == len(seeds), "all pages")
+        wait_until(lambda: not client.zcard("made:leases"), "all acks")
+        second.interrupt()
+        assert second.wait() == 0
+        assert sorted(project.recorded("path")) == sorted(seeds)
+        assert failed(client, "made") == []
+        assert client.hget("made:state", "pages") == str(len(seeds)).encode()
+
+
+def test_seed_that_kills_its_workers_is_a_dead_letter_of_its_own(
+    project, site, redis_server
+):
+    project.spider("""
+    import os
+    from urllib.parse import urlsplit
+    from scrapy_dist.spiders import RedisSpider
+
+    class Deadly(RedisSpider):
+        name = "deadly"
+        max_idle_time = 4
+
+        def parse(self, response):
+            path = urlsplit(response.url).path
+            if path.endswith("poison"):
+                os._exit(1)
+            record(self, path=path)
+    """)
+    pages = [f"/page/{n}" for n in range(30)]
+    paths = [*pages[:15], "/page/poison", *pages[15:]]
+    site.delay(50)
+    with redis_server.client() as client:
+        client.rpush("deadly:start_urls", *[site.url + path for path in paths])
+        workers = start_together(
+            project,
+            site,
+            3,
+            "deadly",
+            settings={**TTL, "FRONTIER_MAX_DELIVERIES": 2, "SCHEDULER_PERSIST": True},
+        )
+        assert sorted(worker.wait() for worker in workers) == [0, 1, 1]
+        [letter] = failed(client, "deadly")
+
+    assert letter["kind"] == b"seed"
+    assert letter["payload"] == f"{site.url}/page/poison".encode()
+    assert "died" in letter["reason"].decode()
+    assert set(project.recorded("path")) == set(pages)
+
+
 def test_login_of_a_killed_worker_is_done_again(project, site, no_leaked_keys):
     project.spider("""
     from urllib.parse import urlsplit

@@ -11,7 +11,7 @@ from tests.support.project import assert_finished
 from tests.support.proxy import Proxy
 from tests.support.redis_state import failed, items, wait_for_workers
 from tests.support.site import tree_pages
-from tests.support.spiders import FOLLOW
+from tests.support.spiders import FOLLOW, SEEDED
 from tests.support.wait import wait_until
 
 if TYPE_CHECKING:
@@ -79,3 +79,46 @@ def test_late_results_of_a_worker_that_was_given_up_change_nothing(
     assert 1 <= len(twice & by_zombie) <= 8
     assert "WARNING" in zombie.log()
     assert "WARNING" not in other.log()
+
+
+def test_seed_that_a_worker_had_not_started_when_it_was_given_up_is_crawled_once(
+    project, site, redis_server
+):
+    """It is somebody else's when the worker comes back."""
+    project.spider(SEEDED)
+    seeds = [f"/gate/all/{n}" for n in range(12)]
+    with redis_server.client() as client:
+        zombie = project.crawl("seeded", settings=SETTINGS, frontier="addon")
+        wait_for_workers(client, "seeded", 1)
+        client.rpush("seeded:start_urls", *[site.url + seed for seed in seeds])
+        wait_until(lambda: client.zcard("seeded:leases") > 4, "a seed in advance")
+        wait_until(lambda: site.hits().total() == 4, "four in work")
+        started = set(site.hits())
+        number = worker_number(client, zombie)
+        zombie.freeze()
+        other = project.crawl("seeded", settings=SETTINGS, frontier="addon")
+        wait_until(
+            lambda: client.zscore("seeded:workers", number) is None, "it is given up"
+        )
+        zombie.thaw()
+        zombie.wait_for_log("registers again")
+        site.open_gate("all")
+        wait_until(lambda: set(project.recorded("path")) == set(seeds), "all pages")
+        wait_until(lambda: not client.zcard("seeded:leases"), "nothing is left")
+        for worker in (zombie, other):
+            worker.interrupt()
+            assert worker.wait() == 0
+        assert items(client, "seeded") == dict.fromkeys(seeds, 1)
+        assert client.hget("seeded:state", "pages") == str(len(seeds)).encode()
+
+    hits = site.hits()
+    assert {path: hits[path] for path in set(seeds) - started} == dict.fromkeys(
+        set(seeds) - started, 1
+    )
+
+
+def worker_number(client, worker: Worker) -> str:
+    for name, value in client.hgetall("seeded:state").items():
+        if name.startswith(b"worker:") and value.endswith(b":%d" % worker.pid):
+            return name.decode().removeprefix("worker:")
+    return ""

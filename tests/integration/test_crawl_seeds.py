@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from scrapy_dist.frontier import SEED
+from tests.support.commands import run_frontier
 from tests.support.project import Project, assert_finished
 from tests.support.redis_state import failed, wait_for_workers
 from tests.support.site import tree_pages
@@ -201,6 +203,339 @@ def test_seed_in_work_is_taken_over_after_ctrl_c(project, site, client):
     stop(second)
 
     assert site.hits() == {"/gate/first": 1, **{f"/page/{n}": 1 for n in range(10)}}
+
+
+def leased(client, spider: str = "seeded") -> list[bytes]:
+    """The payloads of all leases, sorted."""
+    return sorted(e.split(b" ", 3)[3] for e in client.hvals(f"{spider}:leased"))
+
+
+def test_seed_is_leased_until_its_page_is_done_and_passes_redis_once(
+    project, site, client
+):
+    project.spider(SEEDED)
+    worker = project.crawl("seeded", frontier="addon")
+    url = f"{site.url}/gate/a"
+    client.lpush(KEY, url)
+    wait_until(lambda: site.hits()["/gate/a"], "the page")
+    assert leased(client) == [SEED + url.encode()]
+    assert client.zcard("seeded:requests") == 0
+
+    site.open_gate("a")
+    wait_until(lambda: not client.zcard("seeded:leases"), "the ack")
+    assert client.hget("seeded:state", "pages") == b"1"
+    stop(worker)
+    stats = worker.stats()
+    for name in ("enqueued", "enqueued/memory", "dequeued", "dequeued/memory"):
+        assert stats[f"scheduler/{name}"] == 1
+    assert "scheduler/enqueued/redis" not in stats
+    assert "scheduler/dequeued/redis" not in stats
+    assert project.recorded("path") == ["/gate/a"]
+
+
+def test_seeds_are_leased_as_they_can_be_used_and_shared_by_all(project, site, client):
+    project.spider(SEEDED)
+    settings = {"CONCURRENT_REQUESTS": 4}
+    workers = start_together(project, site, 2, "seeded", settings=settings)
+    wait_for_workers(client, "seeded", 2)
+    client.rpush(KEY, *[f"{site.url}/gate/{n}" for n in range(6)])
+    wait_until(lambda: len(site.log()) == 6, "all in work")
+    assert Counter(hit.agent for hit in site.log()) == {w.agent: 3 for w in workers}
+
+    client.rpush(KEY, *[f"{site.url}/gate/{n}" for n in range(6, 200)])
+    wait_until(lambda: len(site.log()) == 8, "two workers full of work")
+    wait_until(lambda: client.llen(KEY) < 194, "some ahead")
+    # Free places, and at the most as many again to have something when one is done.
+    assert client.zcard("seeded:leases") <= 2 * 2 * 4
+    for n in range(200):
+        site.open_gate(str(n))
+    wait_until(lambda: len(project.records()) == 200, "all pages")
+    for worker in workers:
+        stop(worker)
+    assert set(site.hits().values()) == {1}
+
+
+def test_batch_size_is_the_most_that_is_taken_at_once(project, site, client):
+    project.spider(SEEDED)
+    client.rpush(KEY, *[f"{site.url}/page/{n}" for n in range(40)])
+    worker = project.crawl("seeded", settings={"REDIS_START_URLS_BATCH_SIZE": 1})
+    wait_until(lambda: len(project.records()) == 40, "all pages")
+    stop(worker)
+    # And no more at once: one exchange for each at the least.
+    assert worker.stats()["frontier/exchanges"] >= 40
+
+
+def test_pages_count_also_where_a_seed_makes_several_or_none(project, site, client):
+    project.spider("""
+    from scrapy_dist.spiders import RedisSpider
+
+    class Several(RedisSpider):
+        name = "several"
+        max_idle_time = 1
+
+        def make_request_from_data(self, data):
+            return [Request(f"{self.url}/page/{data.decode()}-{n}")
+                for n in range(int(data))]
+
+        def parse(self, response):
+            record(self, url=response.url)
+    """)
+    client.rpush("several:start_urls", *range(4))
+    worker = project.crawl(
+        "several", args={"url": site.url}, settings={"SCHEDULER_PERSIST": True}
+    )
+    assert_finished([worker])
+    pages = [f"/page/{seed}-{n}" for seed in range(4) for n in range(seed)]
+    assert site.hits() == dict.fromkeys(pages, 1)
+    assert client.hget("several:state", "pages") == b"6"
+    stats = worker.stats()
+    assert (stats["scheduler/enqueued"], stats["scheduler/dequeued"]) == (6, 6)
+    assert stats["scheduler/enqueued/memory"] == 1
+    assert stats["scheduler/enqueued/redis"] == 5
+
+
+def test_seeds_wait_until_pending_requests_are_few(project, site, client):
+    project.spider("""
+    from scrapy_dist.spiders import RedisSpider
+
+    class Pages(RedisSpider):
+        name = "pages"
+        max_idle_time = 1
+
+        def parse(self, response):
+            yield from response.follow_all(css="a::attr(href)", callback=self.below)
+
+        def below(self, response):
+            pass
+    """)
+    below = [f"page~{n}" for n in range(60)]
+    first = f"{site.url}/links/{','.join(below)}"
+    client.rpush("pages:start_urls", first)
+    settings = {"CONCURRENT_REQUESTS": 1}
+    site.delay(20)
+    worker = project.crawl("pages", settings=settings)
+    wait_until(lambda: site.hits().total() >= 3, "some pages")
+    client.rpush("pages:start_urls", f"{site.url}/page/seed")
+    assert_finished([worker])
+    assert site.hits().total() == 62
+    assert site.paths().index("/page/seed") > 50
+
+
+def test_request_that_cannot_be_serialized_is_crawled_under_its_seed(
+    project, site, client, no_leaked_keys
+):
+    project.spider("""
+    import threading
+    from scrapy_dist.spiders import RedisSpider
+
+    class Lambdas(RedisSpider):
+        name = "lambdas"
+        max_idle_time = 1
+
+        def make_request_from_data(self, data):
+            url = data.decode()
+            return Request(
+                url,
+                callback=lambda response: record(self, got=response.meta["n"]),
+                errback=lambda failure: record(self, failed=url),
+                meta={"lock": threading.Lock(), "n": url[-1]},
+                dont_filter=True,
+            )
+    """)
+    client.rpush("lambdas:start_urls", *[f"{site.url}/page/{n}" for n in range(3)])
+    client.rpush(
+        "lambdas:start_urls", f"{site.url}/once/503/a", f"{site.url}/status/500"
+    )
+    worker = project.crawl(
+        "lambdas",
+        frontier="addon",
+        settings={"RETRY_ENABLED": True, "RETRY_HTTP_CODES": [503]},
+    )
+    assert_finished([worker])
+    assert sorted(project.recorded("got")) == ["0", "1", "2", "a"]
+    assert project.recorded("failed") == [f"{site.url}/status/500"]
+    assert site.hits()["/once/503/a"] == 2
+    # The retry could not be shared; it stayed under the seed's lease.
+    assert worker.stats()["scheduler/unserializable"] == 1
+    assert failed(client, "lambdas") == []
+
+
+#: Spider middlewares for what start() yields, by what they do with it.
+_START = {
+    "drop": """
+        async for request in start:
+            if not request.url.endswith("2"):
+                yield request
+    """,
+    "replace": """
+        async for request in start:
+            yield Request(request.url + "-new", dont_filter=True)
+    """,
+    "copy": """
+        async for request in start:
+            await asyncio.sleep(0.05)
+            yield request.replace(url=request.url + "-new")
+    """,
+    "twice": """
+        async for request in start:
+            yield request
+            yield request.replace(url=request.url + "-new", meta={**meta(request)})
+    """,
+    "collect": """
+        found = []
+        async for request in start:
+            found.append(request)
+            if len(found) == 4:
+                for request in found:
+                    yield request
+    """,
+}
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [
+        ("drop", ["0", "1", "3"]),
+        ("replace", ["0-new", "1-new", "2-new", "3-new"]),
+        ("copy", ["0-new", "1-new", "2-new", "3-new"]),
+        ("twice", ["0", "0-new", "1", "1-new", "2", "2-new", "3", "3-new"]),
+        ("collect", ["0", "1", "2", "3"]),
+    ],
+)
+def test_seeds_end_whatever_a_spider_middleware_does(
+    project, site, client, no_leaked_keys, kind, expected
+):
+    project.spider(SEEDED)
+    source = "import asyncio\nfrom scrapy import Request\n\n"
+    source += "def meta(request):\n    return request.meta\n\n"
+    source += "class Start:\n    async def process_start(self, start):" + _START[kind]
+    project.module("middlewares", source)
+    client.rpush(KEY, *[f"{site.url}/page/{n}" for n in range(4)])
+    settings = {
+        "SPIDER_MIDDLEWARES": {"shop.middlewares.Start": 100},
+        "MAX_IDLE_TIME_BEFORE_CLOSE": 1,
+    }
+    assert_finished([project.crawl("seeded", settings=settings)])
+    assert site.hits() == {f"/page/{name}": 1 for name in expected}
+
+
+def test_schedule_next_requests_past_the_spider_middlewares(
+    project, site, client, no_leaked_keys
+):
+    project.spider("""
+    from scrapy_dist.spiders import RedisSpider
+
+    class Past(RedisSpider):
+        name = "past"
+        max_idle_time = 1
+
+        async def start(self):
+            while await self._scheduler.wait_for_seeds():
+                self.schedule_next_requests()
+            return
+            yield
+
+        def parse(self, response):
+            record(self, url=response.url)
+    """)
+    client.rpush("past:start_urls", *[f"{site.url}/page/{n}" for n in range(30)])
+    worker = project.crawl("past")
+    assert_finished([worker])
+    assert site.hits() == {f"/page/{n}": 1 for n in range(30)}
+    assert worker.stats()["scheduler/enqueued/memory"] == 30
+
+
+def test_retry_of_a_seed_goes_to_redis_with_its_ack(
+    project, site, client, no_leaked_keys
+):
+    project.spider(SEEDED)
+    paths = [f"/once/503/{n}" for n in range(20)]
+    client.rpush(KEY, *[site.url + path for path in paths])
+    settings = {"RETRY_ENABLED": True, "MAX_IDLE_TIME_BEFORE_CLOSE": 1}
+    worker = project.crawl("seeded", settings=settings, frontier="addon")
+    assert_finished([worker])
+    assert site.hits() == dict.fromkeys(paths, 2)
+    assert sorted(project.recorded("path")) == sorted(paths)
+    stats = worker.stats()
+    assert stats["scheduler/enqueued/memory"] == 20
+    assert stats["scheduler/enqueued/redis"] == 20
+    assert (stats["scheduler/enqueued"], stats["scheduler/dequeued"]) == (40, 40)
+
+
+@pytest.mark.parametrize("dont_filter", [True, False])
+def test_redirect_of_a_seed_stays_under_its_lease(project, site, client, dont_filter):
+    project.spider(SEEDED)
+    seed = {"url": f"{site.url}/redirect/302/gate/a", "dont_filter": dont_filter}
+    client.rpush(KEY, json.dumps(seed))
+    worker = project.crawl("seeded", frontier="addon")
+    wait_until(lambda: site.hits()["/gate/a"], "the target")
+    assert leased(client) == [SEED + json.dumps(seed).encode()]
+    site.open_gate("a")
+    wait_until(lambda: not client.zcard("seeded:leases"), "the ack")
+    stop(worker)
+    assert project.recorded("path") == ["/gate/a"]
+    assert client.hget("seeded:state", "pages") == b"1"
+
+
+def test_stopped_worker_gives_seeds_back_as_seeds(project, site, client):
+    project.spider(SEEDED)
+    worker = project.crawl("seeded", settings={"CONCURRENT_REQUESTS": 1})
+    urls = [f"{site.url}/gate/{n}" for n in range(10)]
+    client.rpush(KEY, *urls)
+    wait_until(lambda: site.hits()["/gate/0"], "the first page")
+    wait_until(lambda: client.zcard("seeded:leases") > 1, "a seed that is not started")
+    worker.interrupt()
+    worker.wait_for_log("Closing spider")
+    site.open_gate("0")
+    assert worker.wait() == 0
+
+    assert client.zcard("seeded:leases") == client.zcard("seeded:suspects") == 0
+    back = [member[16:] for member in client.zrange("seeded:requests", 0, -1)]
+    assert back
+    assert back == [SEED + url.encode() for url in urls[1 : 1 + len(back)]]
+    result = run_frontier(
+        project.folder, "peek", "seeded", "--redis", project.redis_url
+    )
+    assert urls[1] in result.stdout
+
+
+def test_download_that_failed_sets_the_seed_aside_to_be_retried(project, site, client):
+    project.spider(SEEDED)
+    seeds = [
+        f"{site.url}/once/404/a",
+        json.dumps({"url": f"{site.url}/once/404/b", "priority": 3}),
+        json.dumps(
+            {"url": f"{site.url}/redirect/302/once/404/c", "dont_filter": False}
+        ),
+    ]
+    client.rpush(KEY, *seeds)
+    worker = project.crawl("seeded", frontier="addon")
+    wait_until(lambda: client.xlen("seeded:failed") == 3, "three dead letters")
+    found = {letter["payload"].decode(): letter for letter in failed(client, "seeded")}
+    assert set(found) == set(seeds)
+    for letter in found.values():
+        assert letter["kind"] == b"seed"
+        assert letter["reason"] == b"HTTP 404 is not handled"
+    outside = ("--redis", project.redis_url)
+    listed = run_frontier(project.folder, "failed", "seeded", *outside).stdout
+    assert all(f"/once/404/{name}" in listed for name in "abc")
+    told = run_frontier(
+        project.folder, "explain", "seeded", f"{site.url}/once/404/b", *outside
+    ).stdout
+    assert "place          failed" in told
+    assert "HTTP 404" in told
+
+    result = run_frontier(project.folder, "retry", "seeded", "--all", *outside)
+    assert (result.returncode, client.xlen("seeded:failed")) == (0, 0), result
+    wait_until(lambda: len(project.records()) == 3, "all pages")
+    stop(worker)
+    assert site.hits() == {
+        "/once/404/a": 2,
+        "/once/404/b": 2,
+        "/redirect/302/once/404/c": 2,
+        "/once/404/c": 2,
+    }
+    assert worker.stats()["frontier/failed"] == 3
 
 
 SEED_FIELDS = """

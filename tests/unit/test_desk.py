@@ -87,6 +87,16 @@ def test_seed_is_acknowledged_as_a_page_when_its_only_request_is_finished(desk):
     assert settled(desk) == [("1", ACK, False)]
 
 
+def test_requests_of_seeds_are_handed_out_by_priority_and_else_in_their_order(desk):
+    desk.accept_seeds(leased(*"12345"))
+    priorities = dict(zip("12345", (0, 5, 0, -1, 5), strict=True))
+    for record, _ in desk.take_seeds():
+        record.single = True
+        request = Request(URL + record.id, priority=priorities[record.id])
+        assert desk.keep_only(request, record.id)
+    assert [hand_out(desk).url[-1] for _ in range(5)] == list("25134")
+
+
 def test_seed_of_several_requests_is_acknowledged_with_them_and_is_no_page(desk):
     desk.accept_seeds(leased("1"))
     [(record, _)] = desk.take_seeds()
