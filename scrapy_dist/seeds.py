@@ -109,9 +109,12 @@ _SLOW_ENCODINGS = frozenset({"idna", "punycode"})
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*", re.IGNORECASE)
 #: A method or a header's name (RFC 9110, 5.6.2).
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+#: A URL that needs no closer look than its scheme: urlsplit costs as much as the request.
+_PLAIN = re.compile(r"([a-z]+)://[a-z0-9.-]+(?::[0-5]?[0-9]{1,4})?(?:[/?#][!-~]*)?")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _LINE_BREAK = re.compile(r"[\x00\r\n]")
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
+_SPACE, _NO_HOST = re.compile(r"\s"), re.compile(r"[\s\\]")
 _JSON_START = re.compile(
     r"""[\[{"]|-?[0-9.]+([eE][-+]?[0-9]+)?$|(null|true|false|NaN|-?Infinity)$"""
 )
@@ -221,7 +224,7 @@ def _load(text: str) -> dict[str, Any]:
 
 
 def _check_bare_url(text: str) -> None:
-    if re.search(r"\s", text) or _CONTROL.search(text):
+    if _SPACE.search(text) or _CONTROL.search(text):
         raise BadSeed(
             "the seed is neither a URL nor JSON: it has spaces or control characters:"
             f" {quote(text)}"
@@ -231,6 +234,9 @@ def _check_bare_url(text: str) -> None:
 
 
 def _check_url(url: str, rules: SeedRules) -> None:
+    plain = _PLAIN.fullmatch(url)
+    if plain is not None and plain[1] in rules.schemes:
+        return
     if _CONTROL.search(url):
         raise BadSeed(f"the url has control characters: {quote(url)}")
     try:
@@ -248,7 +254,7 @@ def _check_url(url: str, rules: SeedRules) -> None:
         )
     if parts.scheme in _HOSTLESS:
         return
-    if not host or re.search(r"[\s\\]", parts.netloc):
+    if not host or _NO_HOST.search(parts.netloc):
         raise BadSeed(f"the url has no valid host: {quote(url)}")
 
 

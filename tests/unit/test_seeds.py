@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import re
 import time
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from hypothesis import given
@@ -18,7 +20,7 @@ from scrapy.spiders import SitemapSpider
 
 from scrapy_dist.exceptions import BadSeed, ConfigurationError
 from scrapy_dist.payload import PayloadCodec
-from scrapy_dist.seeds import STEERING_META, SeedRules, parse_seed
+from scrapy_dist.seeds import _PLAIN, STEERING_META, SeedRules, parse_seed
 
 URL = "https://example.com/page?a=1"
 RULES = SeedRules()
@@ -437,6 +439,16 @@ def test_any_json_is_a_request_or_a_bad_seed(value, form_fields):
     for seed in (value, {"url": URL, **value} if isinstance(value, dict) else [value]):
         with contextlib.suppress(BadSeed):
             assert parse_seed(json.dumps(seed), rules, SPIDER).dont_filter
+
+
+@given(st.from_regex(_PLAIN, fullmatch=True))
+def test_what_is_taken_for_a_plain_url_has_a_host_and_a_valid_port(url):
+    parts = urlsplit(url)
+    assert parts.hostname
+    assert parts.port is None or 0 <= parts.port < 65536
+    assert url.isprintable()
+    assert url.isascii()
+    assert not re.search(r"[\s\\@]", parts.netloc)
 
 
 @given(st.text(max_size=20), st.text(max_size=20))
