@@ -25,7 +25,6 @@ def desk():
         crawler,
         MagicMock(),
         concurrency=16,
-        flush=0.05,
         local_fingerprints=100,
         outbox_limit=1000,
         commit_chunk=100,
@@ -33,7 +32,13 @@ def desk():
     )
     desk.most_seeds = 100
     desk.exchange = MagicMock(
-        pending=0, suspects=0, alive=1, round_trip=0.001, is_full=False, releases=[]
+        pending=0,
+        suspects=0,
+        alive=1,
+        pause=0.05,
+        round_trip=0.001,
+        is_full=False,
+        releases=[],
     )
     desk.exchange.outbox.is_full.return_value = False
     return desk

@@ -446,7 +446,8 @@ async def test_two_workers_never_give_the_same_order_id(client, worker, other):
         for each in (worker, other):
             await each.push(*(f"{n}" for _ in range(5)))
         await client.rpush(SEED_KEYS[0], "a", "b")
-        await worker.seeds()
+        for each in (worker, other):
+            assert len(await each.seeds()) == 1
     for each in (worker, other):
         while await each.lease():
             pass
