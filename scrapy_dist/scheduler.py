@@ -67,7 +67,8 @@ class Scheduler(BaseScheduler):
     Its methods never talk to Redis: they work on the buffers of a ``Desk``, which
     exchanges fill and empty in the background. Stats: ``scheduler/enqueued``,
     ``scheduler/enqueued/redis``, ``scheduler/enqueued/memory`` (requests that stay in
-    this worker), the same of ``dequeued``, ``scheduler/unserializable``,
+    this worker, those made of seeds too), the same of ``dequeued``,
+    ``scheduler/unserializable``,
     ``frontier/exchanges``, ``frontier/rejected`` (requests that cannot be read),
     ``frontier/failed`` (requests that failed for good; with the add-on).
     """

@@ -54,7 +54,7 @@ def test_dead_letters_of_a_crawl_are_put_back_and_succeed(project, site, redis_s
         wait_until(lambda: len(client.failed()) == 2, "two dead letters")
         [letter] = client.failed(reason="500")
         assert letter.url == f"{site.url}/status/500"
-        assert client.retry(letter).requests == 1
+        assert client.retry(letter).seeds == 1
         wait_until(lambda: len(client.failed()) == 2, "it has failed again")
         assert client.forget(client.failed()).deleted == 2
         assert client.failed() == []

@@ -171,7 +171,8 @@ def test_explain_tells_what_there_is_to_tell(run, busy):
 def test_explain_finds_seeds_and_start_requests(run, redis_server):
     async def steps(client, worker):
         await worker.commit([NewRequest(page(1).payload, 0, "!" + name_of(url(1)))])
-        await client.rpush("s:start_urls", url(2), json.dumps({"url": url(3)}))
+        seed = {"url": url(3), "method": "POST", "priority": 4, "callback": "found"}
+        await client.rpush("s:start_urls", url(2), json.dumps(seed))
         await worker.seeds()
 
     prepare(redis_server, steps)
@@ -179,6 +180,11 @@ def test_explain_finds_seeds_and_start_requests(run, redis_server):
     for n in (2, 3):
         told = json.loads(run(explain.EXPLAIN, "s", url(n), "--json")[1])
         assert (told["place"], told["worker"]["worker"]) == ("leased", "host:7")
+    request = told["request"]
+    told = [request[name] for name in ("method", "priority", "callback")]
+    assert told == ["POST", 4, "found"]
+    _, out = run(explain.EXPLAIN, "s", url(3))
+    assert f"request        POST {url(3)}" in out
 
 
 def test_explain_among_200_000_requests_takes_a_few_seconds(run, redis_server):
