@@ -281,7 +281,7 @@ class Scheduler(BaseScheduler):
         if self.exchange.outbox.is_full(self.options.outbox_limit):
             return None
         found = self.desk.next()
-        if self.desk.is_low and (self.exchange.pending or self.exchange.seeds_left):
+        if (self.exchange.pending or self.exchange.seeds_left) and self.desk.is_low:
             self.exchange.request()
         else:
             # The engine asks whenever something has finished.

@@ -297,7 +297,7 @@ def _to_request(seed: dict[str, Any], rules: SeedRules, spider: Spider) -> Reque
         )
     if "url" not in seed:
         raise BadSeed(f"the seed has no url: {quote(seed)}")
-    kwargs = {name: read(name, seed[name]) for name, read in _READERS if name in seed}
+    kwargs = {n: _READERS[n](n, value) for n, value in seed.items() if n in _READERS}
     kwargs.setdefault("dont_filter", True)
     _check_url(kwargs["url"], rules)
     _check_meta(kwargs.get("meta", {}), rules)
@@ -471,19 +471,19 @@ def _form_value(key: str, value: Any) -> str:
     return _text(f"the form field {quote(key)}", value)
 
 
-_READERS: tuple[tuple[str, Callable[[str, Any], Any]], ...] = (
-    ("url", _url),
-    ("method", _token),
-    ("meta", _object),
-    ("cb_kwargs", _object),
-    ("headers", _headers),
-    ("cookies", _cookies),
-    ("body", _text),
-    ("priority", _priority),
-    ("dont_filter", _flag),
-    ("encoding", _encoding),
-    ("flags", _texts),
-)
+_READERS: dict[str, Callable[[str, Any], Any]] = {
+    "url": _url,
+    "method": _token,
+    "meta": _object,
+    "cb_kwargs": _object,
+    "headers": _headers,
+    "cookies": _cookies,
+    "body": _text,
+    "priority": _priority,
+    "dont_filter": _flag,
+    "encoding": _encoding,
+    "flags": _texts,
+}
 
 
 def _is_encoding(name: str) -> bool:
