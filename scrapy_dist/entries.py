@@ -98,9 +98,10 @@ def parse(place: int, member: bytes, value: bytes = b"") -> Entry:
         flaw = "not of the form order id, deaths, claims, payload"
         return Entry(place, member, member, flaw=flaw)
     found = _LEASED.match(value)
-    if found and is_id(member):
-        return Entry(place, member, value, found.end(), int(found[1]) + 1)
-    flaw = "not of the form order id, score, deaths, claims, payload"
+    if found and is_id(member) and value.startswith(member, found.end()):
+        at = found.end() + len(member)
+        return Entry(place, member, value, at, int(found[1]) + 1)
+    flaw = "not of the form order id, score, deaths, claims, order id, payload"
     return Entry(place, member, value, flaw=flaw)
 
 

@@ -793,8 +793,8 @@ def _by_verdict(page: Page) -> int:
 
 def _parse_leases(raw: list[Any]) -> LeaseReply:
     leases = [
-        Lease(raw[i].decode("latin-1"), bool(raw[i + 1]), raw[i + 2])
-        for i in range(3, len(raw), 3)
+        Lease(lease[:16].decode("latin-1"), n == 0 and bool(raw[3]), lease[16:])
+        for n, lease in enumerate(raw[4:])
     ]
     return LeaseReply(bool(raw[0]), raw[1], raw[2], leases)
 

@@ -206,6 +206,8 @@ def suspect(member: bytes, score: float) -> Stored:
 def leased(id_: bytes, value: bytes) -> Stored:
     name = id_.decode("latin-1")
     found = _LEASED.match(value)
+    if found and not value.startswith(id_, found.end()):
+        found = None
     try:
         score = float(found[1]) if found else 0.0
     except ValueError:
@@ -213,7 +215,7 @@ def leased(id_: bytes, value: bytes) -> Stored:
     if not found:
         return Stored("leased", name, score, value)
     claims = found[3].decode("latin-1")
-    payload = value[found.end() :]
+    payload = value[found.end() + len(id_) :]
     return Stored("leased", name, score, payload, int(found[2]), claims)
 
 

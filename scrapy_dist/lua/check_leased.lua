@@ -25,12 +25,13 @@ for i = 2, #ARGV do
     reply[#reply + 1] = i - 2
     if mend then
       local score, deaths, claims, at = entry:match('^(%S+) (%d+) (%S+) ()')
-      local payload = entry:sub(at)
+      local member = entry:sub(at)
       if deaths == '0' and claims == '-' then
-        redis.call('ZADD', KEYS[1], score, id .. payload)
+        redis.call('ZADD', KEYS[1], score, member)
       else
+        local payload = member:sub(17)
         redis.call('ZADD', KEYS[2], score, id .. deaths .. ' ' .. claims .. ' ' .. payload)
-        redis.call('ZREM', KEYS[1], id .. payload)
+        redis.call('ZREM', KEYS[1], member)
       end
       redis.call('HSET', KEYS[5], 'active', now)
       redis.call('HDEL', KEYS[4], id)

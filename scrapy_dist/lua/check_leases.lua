@@ -23,7 +23,7 @@ if mend then
 end
 local function bury(id, entry, worker)
   local score, deaths, claims, at = entry:match('^(%S+) (%d+) (%S+) ()')
-  local payload = entry:sub(at)
+  local payload = entry:sub(at + 16) -- behind the order id
   deaths = deaths + 1
   if deaths >= tonumber(ARGV[2]) then
     local seed = payload:byte(1) == 0
@@ -45,8 +45,10 @@ for i = 4, #ARGV do
     local entry = redis.call('HGET', KEYS[4], id)
     local known = redis.call('ZSCORE', KEYS[1], owner)
     -- What cannot be read is set aside by check_unreadable.lua.
-    local score = entry and tonumber(entry:match('^(%S+) %d+ %S+ '))
-    local readable = score and score == score and id:find('^' .. ('%x'):rep(16) .. '$')
+    local score, at = (entry or ''):match('^(%S+) %d+ %S+ ()')
+    score = tonumber(score)
+    local readable = score and score == score and entry:sub(at, at + 15) == id
+      and id:find('^' .. ('%x'):rep(16) .. '$')
     if not entry or (readable and not known) then
       local worker = redis.call('HGET', KEYS[2], 'worker:' .. owner) or owner
       reply[#reply + 1] = i - 4

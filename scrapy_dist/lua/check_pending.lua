@@ -30,7 +30,7 @@ for i = 3, #ARGV do
   if redis.call('ZSCORE', KEYS[place], member) then
     local entry = redis.call('ZSCORE', KEYS[3], id) and redis.call('HGET', KEYS[4], id)
     local from = entry and entry:match('^%S+ %d+ %S+ ()')
-    local same = from and entry:sub(from) == payload
+    local same = from and entry:sub(from + 16) == payload -- behind the order id
     local both = place == 2 and redis.call('ZSCORE', KEYS[1], id .. payload)
     if from or both then
       reply[#reply + 1] = i - 3

@@ -160,6 +160,7 @@ local function finish(verdicts)
       local entry = verdict ~= '+' and verdict ~= '=' and call('HGET', KEYS[4], id)
       if entry then
         local deaths, claims, from = entry:match('^%S+ (%d+) (%S+) ()')
+        from = from + 16 -- behind the order id
         local seed = entry:byte(from) == 0
         call('XADD', KEYS[8], 'MAXLEN', ARGV[5], '*',
           'payload', entry:sub(seed and from + 1 or from), 'reason', verdict,

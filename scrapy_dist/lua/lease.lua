@@ -4,8 +4,8 @@
 --       5 workers (zset)  6 state (hash)  7 control (hash)
 -- ARGV  1 worker number  2 most requests (<= 100)  3 '1': may be given a suspect
 --       4 ms of silence after which a worker is dead
--- Reply known (0: register first), pending left, suspects left,
---       then for each lease: order id, 1 for a suspect, payload
+-- Reply known (0: register first), pending left, suspects left, 1 if the first lease is a
+--       suspect, then each lease: order id and payload in one
 -- Cost  O(requests per call * log(pending))
 local call = redis.call
 local now = call('TIME')
@@ -15,36 +15,38 @@ local suspects = call('ZCARD', KEYS[2])
 call('ZCARD', KEYS[3])
 call('HLEN', KEYS[4])
 if not call('ZSCORE', KEYS[5], ARGV[1]) then
-  return {0, pending, suspects}
+  return {0, pending, suspects, 0}
 end
 if call('HGET', KEYS[7], 'paused') then
-  return {1, pending, suspects}
+  return {1, pending, suspects, 0}
 end
-local reply, entries, owners, count, worker = {1, 0, 0}, {}, {}, 0, ARGV[1]
-local function hand_out(id, head, is_suspect, payload)
+local reply, entries, owners, count, worker = {1, 0, 0, 0}, {}, {}, 0, ARGV[1]
+-- Every string that Lua makes or is given costs: *lease*, order id and payload, is one.
+local function hand_out(id, head, lease)
   local at = 2 * count
-  entries[at + 1], entries[at + 2] = id, head .. payload
+  entries[at + 1], entries[at + 2] = id, head .. lease
   owners[at + 1], owners[at + 2] = worker, id
-  at = 3 + 3 * count
-  reply[at + 1], reply[at + 2], reply[at + 3] = id, is_suspect, payload
   count = count + 1
+  reply[4 + count] = lease
 end
 local hex = '^' .. ('%x'):rep(16)
-local function split(member)
+local function with_id(member)
   if member:find(hex) then
-    return member:sub(1, 16), member:sub(17)
+    return member:sub(1, 16), member
   end
   -- Not the frontier's work: the worker will set it aside.
-  return redis.sha1hex(member):sub(1, 16), member
+  local id = redis.sha1hex(member):sub(1, 16)
+  return id, id .. member
 end
 local want = tonumber(ARGV[2])
 local suspect
 if suspects > 0 and want > 0 and ARGV[3] == '1' then
   suspect = call('ZRANGE', KEYS[2], 0, 0, 'WITHSCORES')
-  local id, rest = split(suspect[1])
-  local deaths, claims, at = rest:match('^(%d+) (%S+) ()')
+  local id, member = with_id(suspect[1])
+  local deaths, claims, at = member:match('^(%d+) (%S+) ()', 17)
   local head = suspect[2] .. ' ' .. (deaths or 0) .. ' ' .. (claims or '-') .. ' '
-  hand_out(id, head, 1, rest:sub(at or 1))
+  hand_out(id, head, id .. member:sub(at or 17))
+  reply[4] = 1
   want = want - 1
 end
 local alive = math.max(1, call('ZCOUNT', KEYS[5], '(' .. now - ARGV[4], '+inf'))
@@ -61,8 +63,8 @@ if share > 0 then
   end
   local head = first .. ' 0 - '
   for i = 1, share do
-    local id, payload = split(members[i])
-    hand_out(id, scores and scores[i] .. ' 0 - ' or head, 0, payload)
+    local id, lease = with_id(members[i])
+    hand_out(id, scores and scores[i] .. ' 0 - ' or head, lease)
   end
 end
 reply[2] = pending - share

@@ -32,7 +32,7 @@ if #ids > 0 then
     -- No entry: an ack that a torn file cut in half. Its work is done.
     if entries[i] then
       local score, deaths, claims, at = entries[i]:match('^(%S+) (%d+) (%S+) ()')
-      local payload = entries[i]:sub(at)
+      local payload = entries[i]:sub(at + 16) -- behind the order id
       deaths = deaths + 1
       if deaths >= tonumber(ARGV[3]) then
         failed = failed + 1

@@ -19,6 +19,7 @@ for i = 5, #ARGV, 3 do
     local entry = redis.call('HGET', KEYS[2], id)
     if entry then
       local deaths, at = entry:match('^%S+ (%d+) %S+ ()')
+      at = at + 16 -- the order id
       if ARGV[i + 1] == 'seed' then
         at = at + 1 -- the mark of a seed
       end

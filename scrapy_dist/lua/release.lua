@@ -22,10 +22,10 @@ for i, id in ipairs(ids) do
     done[#done + 1] = id
     if entries[i] then
       local score, deaths, claims, at = entries[i]:match('^(%S+) (%d+) (%S+) ()')
-      local payload = entries[i]:sub(at)
       if deaths == '0' and claims == '-' then
-        redis.call('ZADD', KEYS[1], score, id .. payload)
+        redis.call('ZADD', KEYS[1], score, entries[i]:sub(at))
       else
+        local payload = entries[i]:sub(at + 16) -- behind the order id
         redis.call('ZADD', KEYS[2], score, id .. deaths .. ' ' .. claims .. ' ' .. payload)
       end
     end

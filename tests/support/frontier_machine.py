@@ -209,9 +209,12 @@ class Look:
                 Entry(member[:16], "suspect", name, at, int(deaths), claims)
             )
         for id_, entry in leased.items():
-            at, deaths, claims, payload = entry.split(b" ", 3)
+            at, deaths, claims, member = entry.split(b" ", 3)
+            assert member.startswith(id_)
             self.entries.append(
-                Entry(id_, "leased", name_of(payload), float(at), int(deaths), claims)
+                Entry(
+                    id_, "leased", name_of(member[16:]), float(at), int(deaths), claims
+                )
             )
         #: Of each worker the number of its last commit.
         self.commits = {

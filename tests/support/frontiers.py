@@ -147,10 +147,11 @@ async def places(client: Redis) -> dict[str, list[str]]:
     suspects = await client.zrange(KEYS.suspects, 0, -1)
     leased = await client.hgetall(KEYS.leased)
     assert set(await client.zrange(KEYS.leases, 0, -1)) == set(leased)
+    assert all(entry.split(b" ", 3)[3].startswith(i) for i, entry in leased.items())
     return {
         "pending": [member[16:].decode() for member in pending],
         "suspects": [m[16:].split(b" ", 2)[2].decode() for m in suspects],
-        "leased": [leased[i].split(b" ", 3)[3].decode() for i in sorted(leased)],
+        "leased": [leased[i].split(b" ", 3)[3][16:].decode() for i in sorted(leased)],
     }
 
 
