@@ -30,7 +30,6 @@ local worker, number = ARGV[1], tonumber(ARGV[2])
 local leases, requests, items = tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8])
 call('ZCARD', KEYS[1])
 call(ARGV[9] == '' and 'SCARD' or 'HLEN', KEYS[2])
-call('ZCARD', KEYS[3])
 call('HLEN', KEYS[4])
 call('SCARD', KEYS[7])
 call('XLEN', KEYS[8])
@@ -50,14 +49,29 @@ end
 local now = call('TIME')
 now = now[1] * 1000 + math.floor(now[2] / 1000)
 
-local ours, lost = {}, 0
+-- Asking for an owner costs more than asking what this worker holds: a number of 52 bits
+-- is slow to print, and a small sorted set is searched from its beginning each time. What
+-- ends is mostly among the oldest.
+local held, lost = {}, 0
 if leases > 0 then
-  local owners = call('ZMSCORE', KEYS[3], unpack(ARGV, 16, 15 + leases))
-  for i = 1, leases do
-    local owner = owners[i]
-    ours[i] = owner and (owner == worker or tonumber(owner) == tonumber(worker))
-    lost = lost + (ours[i] and 0 or 1)
+  local oldest = call('ZRANGEBYSCORE', KEYS[3], worker, worker, 'LIMIT', 0, 2 * leases)
+  for i = 1, #oldest do
+    held[oldest[i]] = true
   end
+  local others = {}
+  for i = 16, 15 + leases do
+    local id = ARGV[i]
+    if not held[id] then
+      others[#others + 1] = id
+    end
+  end
+  for i, owner in ipairs(#others > 0 and call('ZMSCORE', KEYS[3], unpack(others)) or {}) do
+    held[others[i]] = owner and tonumber(owner) == tonumber(worker)
+    lost = lost + (held[others[i]] and 0 or 1)
+  end
+end
+local function is_ours(lease)
+  return held[ARGV[15 + lease]]
 end
 
 local acks = tonumber(ARGV[12])
@@ -129,7 +143,7 @@ for i = 1, requests do
   if not mark then
     fresh[#fresh + 1] = i
   elseif mark == 35 then
-    if ours[tonumber(ARGV[at + 2 * i]:sub(2))] then
+    if is_ours(ARGV[at + 2 * i]:sub(2)) then
       fresh[#fresh + 1] = i
     end
   elseif known[i] or taken[ARGV[at + 2 * i]] then
@@ -155,7 +169,7 @@ local function finish(verdicts)
   for i = #done + 1, leases do
     local id = ARGV[15 + i]
     local verdict = i <= acks and '+' or i <= simple and '=' or ARGV[15 + leases + i - simple]
-    if ours[i] and verdict ~= '-' and (not verdicts or verdict == verdicts) then
+    if held[id] and verdict ~= '-' and (not verdicts or verdict == verdicts) then
       done[#done + 1] = id
       local entry = verdict ~= '+' and verdict ~= '=' and call('HGET', KEYS[4], id)
       if entry then
@@ -236,7 +250,7 @@ end
 at = at + 2 * requests - 1
 for i = 1, items do
   local lease = tonumber(ARGV[at + 1 + 3 * i])
-  if lease == 0 or ours[lease] then
+  if lease == 0 or is_ours(lease) then
     call('RPUSH', KEYS[tonumber(ARGV[at + 3 * i])], ARGV[at + 2 + 3 * i])
   end
 end
