@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from functools import cache
 from hashlib import sha1
 from importlib import resources
+from itertools import accumulate
+from struct import pack
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from redis.exceptions import NoScriptError, RedisError, ResponseError
@@ -339,13 +341,15 @@ class Frontier:
             k.failed,
         ]
         at: dict[str, int] = {}
-        requests: list[str | bytes] = []
+        fingerprints: list[str] = []
+        payloads: list[bytes] = []
         scores: list[float] = []
         items: list[str | bytes | int] = []
         buckets: list[str] = []
         bucket_keys: list[str] = []
         for request in commit.requests:
-            requests += (request.fingerprint, request.payload)
+            fingerprints.append(request.fingerprint)
+            payloads.append(request.payload)
             scores.append(request.score)
             if self.shape is not None and request.fingerprint:
                 number = self.shape.number(request.fingerprint.removeprefix(START))
@@ -361,7 +365,8 @@ class Frontier:
         for page in commit.pages:  # requests in the order in which they came
             n = numbers[id(page)]
             for request in page.requests:
-                requests += (f"{PART_OF}{n}", request.payload)
+                fingerprints.append(f"{PART_OF}{n}")
+                payloads.append(request.payload)
                 scores.append(request.score)
             groups.append((n, page.items))
         verdicts = [page.verdict for page in pages]
@@ -388,9 +393,12 @@ class Frontier:
             bare,
             scores[0] if len(set(scores)) == 1 else " ".join(map(repr, scores)),
             commit.seeds,
+            b"".join(payloads),
+            pack(f">{len(payloads) + 1}I", 0, *accumulate(map(len, payloads))),
+            "1" if all(name[:1] not in MARKS for name in fingerprints) else "",
             *(page.id for page in pages),
             *verdicts[acks + bare :],
-            *requests,
+            *fingerprints,
             *items,
             *([" ".join(buckets)] if buckets else ()),
         )

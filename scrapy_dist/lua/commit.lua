@@ -9,11 +9,14 @@
 --       9 epoch of the buckets ('': dupefilter is a set)  10 how many are known
 --       11 keys of items  12 leases with the verdict '+'  13 leases with the verdict '='
 --       14 the score of all requests, or the scores of each
---       15 leases with the verdict '+' or '=' that are seeds, and no pages, then
+--       15 leases with the verdict '+' or '=' that are seeds, and no pages
+--       16 payloads of all requests in one  17 where each begins, and the last one ends:
+--       numbers of 4 bytes, the highest first  18 '1': all requests are of the first kind
+--       of fingerprint, then
 --       leases: their order ids, those with '+' first, then those with '='
 --       verdicts of the other leases: '-' or the reason of a dead letter
---       requests: fingerprint ('' = do not filter; '!…' = a start request, to be taken
---       once per crawl; '#n' = do not filter, part of lease n), payload
+--       requests: fingerprint (else '!…' = a start request, to be taken once per crawl;
+--       '' = do not filter; '#n' = do not filter, part of lease n)
 --       items: index of their key in KEYS, lease that they are part of (0: none), data
 --       of the fingerprints, if there are buckets: one text of '-' for each that has one
 --       key, and the number of its bucket for each that has two
@@ -59,7 +62,7 @@ if leases > 0 then
     held[oldest[i]] = true
   end
   local others = {}
-  for i = 16, 15 + leases do
+  for i = 19, 18 + leases do
     local id = ARGV[i]
     if not held[id] then
       others[#others + 1] = id
@@ -71,22 +74,26 @@ if leases > 0 then
   end
 end
 local function is_ours(lease)
-  return held[ARGV[15 + lease]]
+  return held[ARGV[18 + lease]]
 end
 
 local acks = tonumber(ARGV[12])
 local simple = acks + ARGV[13]
-local reply, at = {1, lost, 0, 0}, 14 + 2 * leases - simple
--- Known: by position. Filtered: position of each fingerprint that is looked up.
+local reply, at = {1, lost, 0, 0}, 18 + 2 * leases - simple
+-- Known: 1 by position. Filtered: position of each fingerprint that is looked up.
 local marks, fingerprints, filtered, known, count = {}, {}, {}, {}, 0
-for i = 1, requests do
-  local fingerprint = ARGV[at + 2 * i]
-  local mark = fingerprint:byte(1)
-  marks[i] = mark
-  if mark and mark ~= 35 then -- '#'
-    if mark == 33 then -- '!'
+if ARGV[18] == '1' then
+  count = requests
+  fingerprints = {unpack(ARGV, at + 1, at + requests)}
+end
+for i = 1, requests - count do
+  local fingerprint = ARGV[at + i]
+  local mark = fingerprint:byte(1) or 0
+  marks[i] = (mark == 0 or mark == 33 or mark == 35) and mark -- '!' '#'
+  if mark ~= 0 and mark ~= 35 then
+    if mark == 33 then
       fingerprint = fingerprint:sub(2)
-      known[i] = call('SISMEMBER', KEYS[7], fingerprint) == 1
+      known[i] = call('SISMEMBER', KEYS[7], fingerprint)
     end
     count = count + 1
     fingerprints[count], filtered[count] = fingerprint, i
@@ -102,12 +109,12 @@ local function level(n)
 end
 local bucket_of = {}
 if count > 0 and ARGV[9] == '' then
-  local members = call('SMISMEMBER', KEYS[2], unpack(fingerprints))
-  for n = 1, count do
-    local i = filtered[n]
-    if members[n] == 1 and marks[i] ~= 33 then
-      known[i] = true
-    end
+  local found = call('SMISMEMBER', KEYS[2], unpack(fingerprints))
+  if ARGV[18] == '1' then
+    known = found
+  end
+  for n, i in ipairs(filtered) do
+    known[i] = marks[i] == 33 and known[i] or found[n]
   end
 elseif count > 0 then
   -- CompactDupeFilter, see buckets.py: a bucket that is not split yet stands for two.
@@ -125,7 +132,7 @@ elseif count > 0 then
   local n, at_key = 0, 9 + ARGV[11]
   for bucket in ARGV[#ARGV]:gmatch('%S+') do
     n = n + 1
-    local fingerprint, i, key = fingerprints[n], filtered[n], KEYS[at_key]
+    local fingerprint, i, key = fingerprints[n], filtered[n] or n, KEYS[at_key]
     if bucket ~= '-' then
       key = tonumber(bucket) < buckets and key or KEYS[at_key + 1]
       at_key = at_key + 1
@@ -133,42 +140,37 @@ elseif count > 0 then
     at_key = at_key + 1
     bucket_of[fingerprint] = key
     if marks[i] ~= 33 then
-      known[i] = call('SISMEMBER', key, fingerprint) == 1
+      known[i] = call('SISMEMBER', key, fingerprint)
     end
   end
 end
-local fresh, members, new, started, taken = {}, {}, {}, {}, {}
+local fresh, new, started, taken = {}, {}, {}, {}
 for i = 1, requests do
-  local mark = marks[i]
-  if not mark then
-    fresh[#fresh + 1] = i
-  elseif mark == 35 then
-    if is_ours(ARGV[at + 2 * i]:sub(2)) then
-      fresh[#fresh + 1] = i
-    end
-  elseif known[i] or taken[ARGV[at + 2 * i]] then
+  local fingerprint, mark = ARGV[at + i], marks[i]
+  if known[i] == 1 or taken[fingerprint] then
     reply[#reply + 1] = i - 1
-  else
-    local fingerprint = ARGV[at + 2 * i]
+  elseif mark ~= 35 or is_ours(fingerprint:sub(2)) then
     fresh[#fresh + 1] = i
-    taken[fingerprint] = true
-    if mark == 33 then
-      fingerprint = fingerprint:sub(2)
-      started[#started + 1] = fingerprint
+    if not mark or mark == 33 then
       taken[fingerprint] = true
+      if mark then
+        fingerprint = fingerprint:sub(2)
+        started[#started + 1] = fingerprint
+        taken[fingerprint] = true
+      end
+      new[#new + 1] = fingerprint
     end
-    new[#new + 1] = fingerprint
   end
 end
 
 local function finish(verdicts)
   local done = {}
   if lost == 0 and simple == leases and not verdicts and leases > 0 then
-    done = {unpack(ARGV, 16, 15 + leases)}
+    done = {unpack(ARGV, 19, 18 + leases)}
   end
   for i = #done + 1, leases do
-    local id = ARGV[15 + i]
-    local verdict = i <= acks and '+' or i <= simple and '=' or ARGV[15 + leases + i - simple]
+    local id = ARGV[18 + i]
+    local verdict = i <= acks and '+' or i <= simple and '=' or ARGV[18 + leases + i - simple]
     if held[id] and verdict ~= '-' and (not verdicts or verdict == verdicts) then
       done[#done + 1] = id
       local entry = verdict ~= '+' and verdict ~= '=' and call('HGET', KEYS[4], id)
@@ -193,6 +195,7 @@ local function finish(verdicts)
   end
 end
 
+local members = {}
 if #fresh > 0 or items > 0 then
   -- An order id never comes again, also when Redis goes back to older data: it is made
   -- of the time (1024 ids a ms since 2025), and written as a value, not as a difference,
@@ -209,6 +212,8 @@ if #fresh > 0 or items > 0 then
     finish('=')
     return {3, lost}
   end
+  local digits = {[0] = '0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd',
+    'e', 'f'}
   local scores = {}
   if ARGV[14]:find(' ', 1, true) then
     for score in ARGV[14]:gmatch('%S+') do
@@ -216,17 +221,21 @@ if #fresh > 0 or items > 0 then
     end
   end
   local newest_first, score = ARGV[3] == '1', ARGV[14]
+  local payloads, ends = ARGV[16], ARGV[17]
   local high, head
   for i = 1, #fresh do
     local n = fresh[i]
     local id = newest_first and 9007199254740991 - order - i or order + i
-    local low = id % 256
+    local low = id % 16
     if id - low ~= high then
       high = id - low
-      head = format('%014x', high / 256)
+      head = format('%015x', high / 16)
     end
+    local a, b, c, d, e, f, g, h = ends:byte(4 * n - 3, 4 * n + 4)
+    local first = ((a * 256 + b) * 256 + c) * 256 + d + 1
+    local last = ((e * 256 + f) * 256 + g) * 256 + h
     members[2 * i - 1] = scores[n] or score
-    members[2 * i] = head .. format('%02x', low) .. ARGV[at + 1 + 2 * n]
+    members[2 * i] = head .. digits[low] .. payloads:sub(first, last)
   end
 else
   call('HDEL', KEYS[6], '') -- acks go on above maxmemory
@@ -247,7 +256,7 @@ end
 if #started > 0 then
   call('SADD', KEYS[7], unpack(started))
 end
-at = at + 2 * requests - 1
+at = at + requests - 2
 for i = 1, items do
   local lease = tonumber(ARGV[at + 1 + 3 * i])
   if lease == 0 or is_ours(lease) then

@@ -436,9 +436,9 @@ class FrontierMachine(RuleBasedStateMachine):
             return
         leases = int(call.args[5])
         acks, bare = call.args[11:13]
-        ids = call.args[15 : 15 + leases]
+        ids = call.args[18 : 18 + leases]
         verdicts = [ACK] * acks + [BARE_ACK] * bare
-        verdicts += call.args[15 + leases : 15 + 2 * leases - acks - bare]
+        verdicts += call.args[18 + leases : 18 + 2 * leases - acks - bare]
         mine = before.leased_by(worker)
         strange = 0
         for id_, verdict in zip(ids, verdicts, strict=True):
