@@ -55,7 +55,7 @@ _PAGE = 512
 
 _ID = re.compile(rb"[0-9a-fA-F]{16}")
 _SUSPECT = re.compile(rb"[0-9a-fA-F]{16}(\d+) \S+ ")
-_LEASED = re.compile(rb"[-+]?(?:inf|\d+(?:\.\d+)?(?:e[-+]?\d+)?) (\d+) \S+ ")
+_LEASED = re.compile(rb" [-+]?(?:inf|\d+(?:\.\d+)?(?:e[-+]?\d+)?) (\d+) \S+ ")
 
 
 @dataclass(frozen=True)
@@ -97,11 +97,11 @@ def parse(place: int, member: bytes, value: bytes = b"") -> Entry:
             return Entry(place, member, member, found.end(), int(found[1]))
         flaw = "not of the form order id, deaths, claims, payload"
         return Entry(place, member, member, flaw=flaw)
-    found = _LEASED.match(value)
-    if found and is_id(member) and value.startswith(member, found.end()):
-        at = found.end() + len(member)
-        return Entry(place, member, value, at, int(found[1]) + 1)
-    flaw = "not of the form order id, score, deaths, claims, order id, payload"
+    found = _LEASED.match(value)  # a head is left out if it would say nothing
+    start, deaths = (found.end(), int(found[1])) if found else (0, 0)
+    if is_id(member) and value.startswith(member, start):
+        return Entry(place, member, value, start + len(member), deaths + 1)
+    flaw = "not of the form order id; score, deaths, claims, order id, payload"
     return Entry(place, member, value, flaw=flaw)
 
 

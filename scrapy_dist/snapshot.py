@@ -74,7 +74,7 @@ _ROUNDS = 20
 _MOMENT, _REQUESTS, _SUSPECTS, _LEASES = 0, 1, 2, 3
 
 _SUSPECT = re.compile(rb"(\d+) (\S+) ")
-_LEASED = re.compile(rb"(\S+) (\d+) (\S+) ")
+_LEASED = re.compile(rb" (\S+) (\d+) (\S+) ")
 
 
 @dataclass(frozen=True)
@@ -205,17 +205,18 @@ def suspect(member: bytes, score: float) -> Stored:
 
 def leased(id_: bytes, value: bytes) -> Stored:
     name = id_.decode("latin-1")
-    found = _LEASED.match(value)
-    if found and not value.startswith(id_, found.end()):
-        found = None
+    found = _LEASED.match(value)  # a head is left out if it would say nothing
+    start = found.end() if found else 0
     try:
         score = float(found[1]) if found else 0.0
     except ValueError:
-        found, score = None, 0.0
+        start = -1
+    if start < 0 or not value.startswith(id_, start):
+        return Stored("leased", name, 0.0, value)
+    payload = value[start + len(id_) :]
     if not found:
-        return Stored("leased", name, score, value)
+        return Stored("leased", name, score, payload)
     claims = found[3].decode("latin-1")
-    payload = value[found.end() + len(id_) :]
     return Stored("leased", name, score, payload, int(found[2]), claims)
 
 

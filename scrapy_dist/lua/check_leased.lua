@@ -24,7 +24,10 @@ for i = 2, #ARGV do
   if entry and not redis.call('ZSCORE', KEYS[3], id) then
     reply[#reply + 1] = i - 2
     if mend then
-      local score, deaths, claims, at = entry:match('^(%S+) (%d+) (%S+) ()')
+      if entry:byte() ~= 32 then -- without a head, see lease.lua
+        entry = ' 0 0 - ' .. entry
+      end
+      local score, deaths, claims, at = entry:match('^ (%S+) (%d+) (%S+) ()')
       local member = entry:sub(at)
       if deaths == '0' and claims == '-' then
         redis.call('ZADD', KEYS[1], score, member)

@@ -22,7 +22,7 @@ if mend then
   redis.call('HDEL', KEYS[2], '') -- runs above maxmemory too
 end
 local function bury(id, entry, worker)
-  local score, deaths, claims, at = entry:match('^(%S+) (%d+) (%S+) ()')
+  local score, deaths, claims, at = entry:match('^ (%S+) (%d+) (%S+) ()')
   local payload = entry:sub(at + 16) -- behind the order id
   deaths = deaths + 1
   if deaths >= tonumber(ARGV[2]) then
@@ -45,7 +45,10 @@ for i = 4, #ARGV do
     local entry = redis.call('HGET', KEYS[4], id)
     local known = redis.call('ZSCORE', KEYS[1], owner)
     -- What cannot be read is set aside by check_unreadable.lua.
-    local score, at = (entry or ''):match('^(%S+) %d+ %S+ ()')
+    if entry and entry:byte() ~= 32 then -- without a head, see lease.lua
+      entry = ' 0 0 - ' .. entry
+    end
+    local score, at = (entry or ''):match('^ (%S+) %d+ %S+ ()')
     score = tonumber(score)
     local readable = score and score == score and entry:sub(at, at + 15) == id
       and id:find('^' .. ('%x'):rep(16) .. '$')

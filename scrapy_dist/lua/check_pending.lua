@@ -29,7 +29,8 @@ for i = 3, #ARGV do
   local payload = member:sub(at)
   if redis.call('ZSCORE', KEYS[place], member) then
     local entry = redis.call('ZSCORE', KEYS[3], id) and redis.call('HGET', KEYS[4], id)
-    local from = entry and entry:match('^%S+ %d+ %S+ ()')
+    local from = entry and (entry:match('^ %S+ %d+ %S+ ()')
+      or entry:sub(1, 16) == id and 1) -- without a head, see lease.lua
     local same = from and entry:sub(from + 16) == payload -- behind the order id
     local both = place == 2 and redis.call('ZSCORE', KEYS[1], id .. payload)
     if from or both then

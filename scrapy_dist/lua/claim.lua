@@ -61,7 +61,10 @@ while at < #ARGV do
   for i = at + 3, ours and at + 2 + leases or 0 do
     local entry = redis.call('HGET', KEYS[2], ARGV[i])
     if entry then
-      local head, claims, rest = entry:match('^(%S+ %d+ )(%S+)()')
+      if entry:byte() ~= 32 then -- without a head, see lease.lua
+        entry = ' 0 0 - ' .. entry
+      end
+      local head, claims, rest = entry:match('^( %S+ %d+ )(%S+)()')
       if claims:find(claim, 1, true) then
         open = true
       elseif not seen then

@@ -175,7 +175,10 @@ local function finish(verdicts)
       done[#done + 1] = id
       local entry = verdict ~= '+' and verdict ~= '=' and call('HGET', KEYS[4], id)
       if entry then
-        local deaths, claims, from = entry:match('^%S+ (%d+) (%S+) ()')
+        local deaths, claims, from = entry:match('^ %S+ (%d+) (%S+) ()')
+        if not from then -- without a head, see lease.lua
+          deaths, claims, from = 0, '-', 1
+        end
         from = from + 16 -- behind the order id
         local seed = entry:byte(from) == 0
         call('XADD', KEYS[8], 'MAXLEN', ARGV[5], '*',

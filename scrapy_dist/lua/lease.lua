@@ -21,10 +21,13 @@ if call('HGET', KEYS[7], 'paused') then
   return {1, pending, suspects, 0}
 end
 local reply, entries, owners, count, worker = {1, 0, 0, 0}, {}, {}, 0, ARGV[1]
--- Every string that Lua makes or is given costs: *lease*, order id and payload, is one.
+-- What strings cost Lua is their number and, as it hashes each, their length. So order id
+-- and payload stay one, and what mostly is the same is not said: the head of an entry is
+-- left out if the score is 0 and nothing has happened to the request; else it begins with
+-- a space.
 local function hand_out(id, head, lease)
   local at = 2 * count
-  entries[at + 1], entries[at + 2] = id, head .. lease
+  entries[at + 1], entries[at + 2] = id, head == '' and lease or head .. lease
   owners[at + 1], owners[at + 2] = worker, id
   count = count + 1
   reply[4 + count] = lease
@@ -44,7 +47,7 @@ if suspects > 0 and want > 0 and ARGV[3] == '1' then
   suspect = call('ZRANGE', KEYS[2], 0, 0, 'WITHSCORES')
   local id, member = with_id(suspect[1])
   local deaths, claims, at = member:match('^(%d+) (%S+) ()', 17)
-  local head = suspect[2] .. ' ' .. (deaths or 0) .. ' ' .. (claims or '-') .. ' '
+  local head = ' ' .. suspect[2] .. ' ' .. (deaths or 0) .. ' ' .. (claims or '-') .. ' '
   hand_out(id, head, id .. member:sub(at or 17))
   reply[4] = 1
   want = want - 1
@@ -61,10 +64,10 @@ if share > 0 then
   if call('ZSCORE', KEYS[1], members[share]) ~= first then
     scores = call('ZMSCORE', KEYS[1], unpack(members))
   end
-  local head = first .. ' 0 - '
+  local head = tonumber(first) == 0 and '' or ' ' .. first .. ' 0 - '
   for i = 1, share do
     local id, lease = with_id(members[i])
-    hand_out(id, scores and scores[i] .. ' 0 - ' or head, lease)
+    hand_out(id, scores and ' ' .. scores[i] .. ' 0 - ' or head, lease)
   end
 end
 reply[2] = pending - share

@@ -31,8 +31,12 @@ if #ids > 0 then
   for i, id in ipairs(ids) do
     -- No entry: an ack that a torn file cut in half. Its work is done.
     if entries[i] then
-      local score, deaths, claims, at = entries[i]:match('^(%S+) (%d+) (%S+) ()')
-      local payload = entries[i]:sub(at + 16) -- behind the order id
+      local entry = entries[i]
+      if entry:byte() ~= 32 then -- without a head, see lease.lua
+        entry = ' 0 0 - ' .. entry
+      end
+      local score, deaths, claims, at = entry:match('^ (%S+) (%d+) (%S+) ()')
+      local payload = entry:sub(at + 16) -- behind the order id
       deaths = deaths + 1
       if deaths >= tonumber(ARGV[3]) then
         failed = failed + 1

@@ -18,8 +18,9 @@ for i = 5, #ARGV, 3 do
   if owner and tonumber(owner) == tonumber(ARGV[1]) then
     local entry = redis.call('HGET', KEYS[2], id)
     if entry then
-      local deaths, at = entry:match('^%S+ (%d+) %S+ ()')
-      at = at + 16 -- the order id
+      local deaths, at = entry:match('^ %S+ (%d+) %S+ ()')
+      deaths = deaths or 0 -- without a head, see lease.lua
+      at = (at or 1) + 16 -- behind the order id
       if ARGV[i + 1] == 'seed' then
         at = at + 1 -- the mark of a seed
       end

@@ -20,12 +20,15 @@ local done = {}
 for i, id in ipairs(ids) do
   if owners[i] and tonumber(owners[i]) == tonumber(ARGV[1]) then
     done[#done + 1] = id
-    if entries[i] then
-      local score, deaths, claims, at = entries[i]:match('^(%S+) (%d+) (%S+) ()')
+    local entry = entries[i]
+    if entry and entry:byte() ~= 32 then -- without a head, see lease.lua
+      redis.call('ZADD', KEYS[1], 0, entry)
+    elseif entry then
+      local score, deaths, claims, at = entry:match('^ (%S+) (%d+) (%S+) ()')
       if deaths == '0' and claims == '-' then
-        redis.call('ZADD', KEYS[1], score, entries[i]:sub(at))
+        redis.call('ZADD', KEYS[1], score, entry:sub(at))
       else
-        local payload = entries[i]:sub(at + 16) -- behind the order id
+        local payload = entry:sub(at + 16) -- behind the order id
         redis.call('ZADD', KEYS[2], score, id .. deaths .. ' ' .. claims .. ' ' .. payload)
       end
     end

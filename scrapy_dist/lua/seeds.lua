@@ -64,7 +64,7 @@ for i = 6, #KEYS do
       local entries, owners = {}, {}
       for n, seed in ipairs(seeds) do
         local id = string.format('%016x', order + n)
-        entries[2 * n - 1], entries[2 * n] = id, '0 0 - ' .. id .. '\0' .. seed
+        entries[2 * n - 1], entries[2 * n] = id, id .. '\0' .. seed
         owners[2 * n - 1], owners[2 * n] = ARGV[1], id
         reply[#reply + 1] = id
         reply[#reply + 1] = seed

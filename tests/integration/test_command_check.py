@@ -15,6 +15,7 @@ from scrapy_dist.keys import Keys
 from scrapy_dist.options import Options
 from scrapy_dist.repair import check as check_frontier
 from tests.support.commands import run_frontier
+from tests.support.frontiers import leased_as
 from tests.support.project import assert_finished
 from tests.support.redis_server import free_port
 from tests.support.redis_state import failed
@@ -47,8 +48,8 @@ def test_a_broken_frontier_is_mended_and_its_crawl_loses_no_page(
         lost, copied, *_ = client.zrange("follow:leases", 0, -1)
         held = client.zcard("follow:leases")
         client.zrem("follow:leases", lost)
-        payload = client.hget("follow:leased", copied).split(b" ", 3)[3][16:]
-        client.zadd("follow:requests", {copied + payload: 0, "garbage": 0})
+        member = leased_as(client.hget("follow:leased", copied))[3]
+        client.zadd("follow:requests", {member: 0, "garbage": 0})
         client.hdel("follow:state", "order")
 
     found = check(project, "follow")

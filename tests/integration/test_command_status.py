@@ -175,7 +175,7 @@ def test_workers_are_shown_with_what_they_do(frontier, redis_server):
         client.zadd("shop:leases", {f"{n:016x}": 2 for n in range(1, 6)})
         for n in range(1, 6):
             url = json.dumps({"url": f"http://site.example/{n}"})
-            client.hset("shop:leased", f"{n:016x}", f"0 0 - {n:016x}{url}")
+            client.hset("shop:leased", f"{n:016x}", f"{n:016x}{url}")
         client.hset("shop:control", "stop:1", 1)
     code, out = frontier(workers.SUBCOMMAND, "shop", "--urls", "2")
     assert code == 0

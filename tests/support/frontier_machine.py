@@ -37,7 +37,14 @@ from scrapy_dist.frontier import (
     REPEATED,
     RESHAPED,
 )
-from tests.support.frontiers import KEYS, SEED_KEYS, dump, pass_time, restore
+from tests.support.frontiers import (
+    KEYS,
+    SEED_KEYS,
+    dump,
+    leased_as,
+    pass_time,
+    restore,
+)
 from tests.support.light_worker import LightWorker, Yield, score
 
 if TYPE_CHECKING:
@@ -209,7 +216,7 @@ class Look:
                 Entry(member[:16], "suspect", name, at, int(deaths), claims)
             )
         for id_, entry in leased.items():
-            at, deaths, claims, member = entry.split(b" ", 3)
+            at, deaths, claims, member = leased_as(entry)
             assert member.startswith(id_)
             self.entries.append(
                 Entry(

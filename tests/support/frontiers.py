@@ -141,17 +141,26 @@ async def contents(client: Redis) -> dict[str, Any]:
     return found
 
 
+def leased_as(entry: bytes) -> tuple[bytes, bytes, bytes, bytes]:
+    """An entry of S:leased: score, deaths, claims, order id and payload."""
+    if not entry.startswith(b" "):
+        return b"0", b"0", b"-", entry
+    _, score, deaths, claims, member = entry.split(b" ", 4)
+    return score, deaths, claims, member
+
+
 async def places(client: Redis) -> dict[str, list[str]]:
     """The requests in the frontier, by place, each in its order; payloads are text."""
     pending = await client.zrange(KEYS.requests, 0, -1)
     suspects = await client.zrange(KEYS.suspects, 0, -1)
     leased = await client.hgetall(KEYS.leased)
     assert set(await client.zrange(KEYS.leases, 0, -1)) == set(leased)
-    assert all(entry.split(b" ", 3)[3].startswith(i) for i, entry in leased.items())
+    members = {id_: leased_as(entry)[3] for id_, entry in leased.items()}
+    assert all(member.startswith(id_) for id_, member in members.items())
     return {
         "pending": [member[16:].decode() for member in pending],
         "suspects": [m[16:].split(b" ", 2)[2].decode() for m in suspects],
-        "leased": [leased[i].split(b" ", 3)[3][16:].decode() for i in sorted(leased)],
+        "leased": [members[id_][16:].decode() for id_ in sorted(members)],
     }
 
 

@@ -187,14 +187,14 @@ async def payload_has_lost_its_lease(world):
 
 async def payload_with_deaths_has_lost_its_lease(world):
     id_ = world.ids["f"]
-    await world.client.hset(KEYS.leased, id_, b"-1 2 - " + lease(id_, "f"))
+    await world.client.hset(KEYS.leased, id_, b" -1 2 - " + lease(id_, "f"))
     await world.client.zrem(KEYS.leases, id_)
     return "abcdefgh"
 
 
 async def payload_with_claims_has_lost_its_lease(world):
     id_ = world.ids["f"]
-    entry = b"-1 0 -0123456789abcdef " + lease(id_, "f")
+    entry = b" -1 0 -0123456789abcdef " + lease(id_, "f")
     await world.client.hset(KEYS.leased, id_, entry)
     await world.client.zrem(KEYS.leases, id_)
     # Of a lease cut in half the request is still there.
@@ -204,13 +204,13 @@ async def payload_with_claims_has_lost_its_lease(world):
 
 async def lease_cut_in_half(world):
     member, _ = await world.member(KEYS.requests, "a")
-    await world.client.hset(KEYS.leased, member[:16], b"0 0 - " + member)
+    await world.client.hset(KEYS.leased, member[:16], b" 0 0 - " + member)
     return "abcdefgh"
 
 
 async def lease_of_a_suspect_cut_in_half(world):
     member, _ = await world.member(KEYS.suspects, "h")
-    entry = b"-2 1 - " + lease(member[:16].decode(), "h")
+    entry = b" -2 1 - " + lease(member[:16].decode(), "h")
     await world.client.hset(KEYS.leased, member[:16], entry)
     return "abcdefgh"
 
@@ -257,19 +257,26 @@ async def garbage_is_leased(world):
 
 async def garbage_is_leased_by_an_unknown_worker(world):
     await world.client.hset(
-        KEYS.leased, "00000000000000ff", b"nan 0 - 00000000000000ffx"
+        KEYS.leased, "00000000000000ff", b" nan 0 - 00000000000000ffx"
     )
     await world.client.zadd(KEYS.leases, {"00000000000000ff": 5})
     return "abcdefgh"
 
 
 async def garbage_is_leased_under_no_order_id(world):
-    await world.client.hset(KEYS.leased, "an id", b"0 0 - " + lease("an id", "x"))
+    await world.client.hset(KEYS.leased, "an id", b" 0 0 - " + lease("an id", "x"))
+    return "abcdefgh"
+
+
+async def lease_with_a_head_that_says_nothing(world):
+    id_ = world.ids["f"]
+    await world.client.hset(KEYS.leased, id_, b" 0 0 - " + lease(id_, "f"))
+    await world.client.zrem(KEYS.leases, id_)
     return "abcdefgh"
 
 
 async def an_unknown_worker_holds_what_has_no_order_id(world):
-    entry = b"0 0 - " + payload("x")
+    entry = b" 0 0 - " + payload("x")
     await world.client.hset(KEYS.leased, "00000000000000ff", entry)
     await world.client.zadd(KEYS.leases, {"00000000000000ff": 5})
     return "abcdefgh"
@@ -287,7 +294,7 @@ async def payload_of_a_suspect_cannot_be_decoded(world):
 
 async def payload_of_a_lease_cannot_be_decoded(world):
     id_ = world.ids["f"]
-    await world.client.hset(KEYS.leased, id_, f"-1 0 - {id_}\x01garbage")
+    await world.client.hset(KEYS.leased, id_, f" -1 0 - {id_}\x01garbage")
     return "abcdegh"
 
 
@@ -343,6 +350,7 @@ DAMAGES = [
     (ack_cut_in_half, {"lease_without_payload": 1}),
     (payload_has_lost_its_lease, {"payload_without_lease": 1}),
     (payload_with_deaths_has_lost_its_lease, {"payload_without_lease": 1}),
+    (lease_with_a_head_that_says_nothing, {"payload_without_lease": 1}),
     (payload_with_claims_has_lost_its_lease, {"payload_without_lease": 1}),
     (lease_cut_in_half, {"payload_without_lease": 1}),
     (lease_of_a_suspect_cut_in_half, {"payload_without_lease": 1}),
@@ -436,7 +444,7 @@ async def test_a_decoded_payload_is_set_aside_without_what_is_in_front(world):
 async def test_a_request_that_lost_too_many_workers_has_failed(client):
     world = await World(client).build()
     id_ = world.ids["f"]
-    await client.hset(KEYS.leased, id_, b"-1 2 - " + lease(id_, "f"))
+    await client.hset(KEYS.leased, id_, b" -1 2 - " + lease(id_, "f"))
     await client.zrem(KEYS.workers, world.worker.frontier.worker)
     report = await world.check(repair=True)
     assert report.ok
@@ -652,9 +660,11 @@ def test_members_are_taken_apart():
     entry = parse(SUSPECTS, b"00000000000000ff12 -0123 \x01a b")
     assert (entry.payload, entry.deliveries) == (b"\x01a b", 12)
     entry = parse(
-        LEASED, b"00000000000000ff", b"-1.5e+20 0 - 00000000000000ff\x00seed\n"
+        LEASED, b"00000000000000ff", b" -1.5e+20 0 - 00000000000000ff\x00seed\n"
     )
     assert (entry.payload, entry.deliveries) == (b"\x00seed\n", 1)
+    entry = parse(LEASED, b"00000000000000ff", b"00000000000000ff\x01 1 - abc")
+    assert (entry.payload, entry.deliveries) == (b"\x01 1 - abc", 1)
 
 
 @pytest.mark.parametrize(
@@ -666,11 +676,13 @@ def test_members_are_taken_apart():
         (SUSPECTS, b"00000000000000ff\x01abc", b""),
         (SUSPECTS, b"00000000000000ff1 -", b""),
         (SUSPECTS, b"00000000000000ffx - abc", b""),
-        (LEASED, b"00000000000000ff", b"0 - 00000000000000ffabc"),
-        (LEASED, b"00000000000000ff", b"nan 0 - 00000000000000ffabc"),
-        (LEASED, b"00000000000000ff", b"0 x - 00000000000000ffabc"),
-        (LEASED, b"00000000000000ff0", b"0 0 - 00000000000000ff0abc"),
-        (LEASED, b"00000000000000ff", b"0 0 - 00000000000000feabc"),
+        (LEASED, b"00000000000000ff", b" 0 - 00000000000000ffabc"),
+        (LEASED, b"00000000000000ff", b" nan 0 - 00000000000000ffabc"),
+        (LEASED, b"00000000000000ff", b" 0 x - 00000000000000ffabc"),
+        (LEASED, b"00000000000000ff0", b" 0 0 - 00000000000000ff0abc"),
+        (LEASED, b"00000000000000ff", b" 0 0 - 00000000000000feabc"),
+        (LEASED, b"00000000000000ff", b"00000000000000feabc"),
+        (LEASED, b"00000000000000ff", b"0 0 - 00000000000000ffabc"),
     ],
 )
 def test_what_has_another_form_has_a_flaw(place, member, value):

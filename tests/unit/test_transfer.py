@@ -137,13 +137,13 @@ async def test_what_is_no_request_of_ours_is_kept_as_it_is(client, worker):
     await client.zadd(KEYS.requests, {"no id": 1})
     await client.zadd(KEYS.suspects, {"0000000000000001no head": 1})
     await client.hset(KEYS.leased, "0000000000000002", "no head")
-    await client.hset(KEYS.leased, "0000000000000003", "0 0 - no id behind")
+    await client.hset(KEYS.leased, "0000000000000003", " 0 0 - no id behind")
     await client.zadd(KEYS.leases, {"0000000000000002": 1, "0000000000000003": 1})
     lines = await export(worker.frontier)
     await client.flushdb()
     await bring_in(worker.frontier, lines)
     pending = {m[16:] for m in await client.zrange(KEYS.requests, 0, -1)}
-    assert pending == {*strange, b"no id", b"no head", b"0 0 - no id behind"}
+    assert pending == {*strange, b"no id", b"no head", b" 0 0 - no id behind"}
     [suspect] = await client.zrange(KEYS.suspects, 0, -1)
     assert suspect[16:] == b"0 - no head"
 
