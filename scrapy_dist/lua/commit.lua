@@ -31,11 +31,16 @@
 local call, format, KEYS, ARGV = redis.call, string.format, KEYS, ARGV
 local worker, number = ARGV[1], tonumber(ARGV[2])
 local leases, requests, items = tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8])
+local acks = tonumber(ARGV[12])
+local simple = acks + ARGV[13]
+-- Keys that may be written and that nothing below reads before that.
 call('ZCARD', KEYS[1])
-call(ARGV[9] == '' and 'SCARD' or 'HLEN', KEYS[2])
-call('HLEN', KEYS[4])
-call('SCARD', KEYS[7])
-call('XLEN', KEYS[8])
+if leases > 0 then
+  call('HLEN', KEYS[4])
+end
+if simple < leases then
+  call('XLEN', KEYS[8])
+end
 for i = 9, 8 + ARGV[11] do
   call('LLEN', KEYS[i])
 end
@@ -77,8 +82,6 @@ local function is_ours(lease)
   return held[ARGV[18 + lease]]
 end
 
-local acks = tonumber(ARGV[12])
-local simple = acks + ARGV[13]
 local reply, at = {1, lost, 0, 0}, 18 + 2 * leases - simple
 -- Known: 1 by position. Filtered: position of each fingerprint that is looked up.
 local marks, fingerprints, filtered, known, count = {}, {}, {}, {}, 0
@@ -145,12 +148,15 @@ elseif count > 0 then
   end
 end
 local fresh, new, started, taken = {}, {}, {}, {}
+local fresh_count, new_count, duplicates = 0, 0, 0
 for i = 1, requests do
   local fingerprint, mark = ARGV[at + i], marks[i]
   if known[i] == 1 or taken[fingerprint] then
-    reply[#reply + 1] = i - 1
+    duplicates = duplicates + 1
+    reply[4 + duplicates] = i - 1
   elseif mark ~= 35 or is_ours(fingerprint:sub(2)) then
-    fresh[#fresh + 1] = i
+    fresh_count = fresh_count + 1
+    fresh[fresh_count] = i
     if not mark or mark == 33 then
       taken[fingerprint] = true
       if mark then
@@ -158,7 +164,8 @@ for i = 1, requests do
         started[#started + 1] = fingerprint
         taken[fingerprint] = true
       end
-      new[#new + 1] = fingerprint
+      new_count = new_count + 1
+      new[new_count] = fingerprint
     end
   end
 end
@@ -199,14 +206,14 @@ local function finish(verdicts)
 end
 
 local members = {}
-if #fresh > 0 or items > 0 then
+if fresh_count > 0 or items > 0 then
   -- An order id never comes again, also when Redis goes back to older data: it is made
   -- of the time (1024 ids a ms since 2025), and written as a value, not as a difference,
   -- so that a torn file that is played twice does no harm.
   local order = tonumber(state[3] or 0)
   order = math.max(order, (now - 1735689600000) * 1024)
   -- Redis looks at its memory at the first write of a script only.
-  local first = redis.pcall('HSET', KEYS[6], 'order', format('%.0f', order + #fresh))
+  local first = redis.pcall('HSET', KEYS[6], 'order', format('%.0f', order + fresh_count))
   if type(first) == 'table' and first.err then
     if not first.err:find('OOM', 1, true) then
       return redis.error_reply(first.err)
@@ -226,7 +233,7 @@ if #fresh > 0 or items > 0 then
   local newest_first, score = ARGV[3] == '1', ARGV[14]
   local payloads, ends = ARGV[16], ARGV[17]
   local high, head
-  for i = 1, #fresh do
+  for i = 1, fresh_count do
     local n = fresh[i]
     local id = newest_first and 9007199254740991 - order - i or order + i
     local low = id % 16
@@ -243,12 +250,12 @@ if #fresh > 0 or items > 0 then
 else
   call('HDEL', KEYS[6], '') -- acks go on above maxmemory
 end
-if #members > 0 then
+if fresh_count > 0 then
   call('ZADD', KEYS[1], unpack(members))
 end
-if #new > 0 and ARGV[9] == '' then
+if new_count > 0 and ARGV[9] == '' then
   call('SADD', KEYS[2], unpack(new))
-elseif #new > 0 then
+elseif new_count > 0 then
   local added = 0
   for _, fingerprint in ipairs(new) do
     added = added + call('SADD', bucket_of[fingerprint], fingerprint)

@@ -12,7 +12,7 @@ local now = call('TIME')
 now = now[1] * 1000 + math.floor(now[2] / 1000)
 local pending = call('ZCARD', KEYS[1])
 local suspects = call('ZCARD', KEYS[2])
-call('ZCARD', KEYS[3])
+local leased = call('ZCARD', KEYS[3])
 call('HLEN', KEYS[4])
 if not call('ZSCORE', KEYS[5], ARGV[1]) then
   return {0, pending, suspects, 0}
@@ -53,9 +53,11 @@ if suspects > 0 and want > 0 and ARGV[3] == '1' then
   want = want - 1
 end
 local alive = math.max(1, call('ZCOUNT', KEYS[5], '(' .. now - ARGV[4], '+inf'))
-local held = call('ZCOUNT', KEYS[3], ARGV[1], ARGV[1]) + (suspect and 1 or 0)
 local members = {}
-local share = math.ceil((pending + suspects + call('ZCARD', KEYS[3])) / alive) - held
+local share = math.ceil((pending + suspects + leased) / alive)
+if share - leased <= want then -- else it is enough, whoever holds them
+  share = share - call('ZCOUNT', KEYS[3], ARGV[1], ARGV[1]) - (suspect and 1 or 0)
+end
 share = math.max(0, math.min(want, pending, share))
 if share > 0 then
   members = call('ZRANGE', KEYS[1], 0, share - 1)
