@@ -20,7 +20,7 @@ end
 if call('HGET', KEYS[7], 'paused') then
   return {1, pending, suspects, 0}
 end
-local reply, entries, owners, count, worker = {1, 0, 0, 0}, {}, {}, 0, ARGV[1]
+local reply, entries, owners, count = {1, 0, 0, 0}, {}, {}, 0
 -- What strings cost Lua is their number and, as it hashes each, their length. So order id
 -- and payload stay one, and what mostly is the same is not said: the head of an entry is
 -- left out if the score is 0 and nothing has happened to the request; else it begins with
@@ -28,7 +28,6 @@ local reply, entries, owners, count, worker = {1, 0, 0, 0}, {}, {}, 0, ARGV[1]
 local function hand_out(id, head, lease)
   local at = 2 * count
   entries[at + 1], entries[at + 2] = id, head == '' and lease or head .. lease
-  owners[at + 1], owners[at + 2] = worker, id
   count = count + 1
   reply[4 + count] = lease
 end
@@ -77,13 +76,17 @@ reply[3] = suspects - (suspect and 1 or 0)
 if #entries > 0 then
   call('HDEL', KEYS[6], '') -- runs above maxmemory too
   call('HSET', KEYS[4], unpack(entries))
+  -- The highest id first: a small sorted set is searched from its beginning for a place.
+  for i = 1, count do
+    owners[2 * i - 1], owners[2 * i] = ARGV[1], entries[2 * (count - i) + 1]
+  end
   call('ZADD', KEYS[3], unpack(owners))
   -- A number above all that were given out: who looks at the frontier while it changes
   -- sees by it which workers were handed something. See snapshot.py and commit.lua.
   local order = tonumber(call('HGET', KEYS[6], 'order') or 0)
   order = string.format('%.0f', math.max(order + 1, (now - 1735689600000) * 1024))
   call('HSET', KEYS[6], 'active', string.format('%.0f', now), 'order', order,
-    'handed:' .. worker, order)
+    'handed:' .. ARGV[1], order)
   if suspect then
     call('ZREM', KEYS[2], suspect[1])
   end
