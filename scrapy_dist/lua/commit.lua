@@ -62,7 +62,8 @@ now = now[1] * 1000 + math.floor(now[2] / 1000)
 -- ends is mostly among the oldest.
 local held, lost = {}, 0
 if leases > 0 then
-  local oldest = call('ZRANGEBYSCORE', KEYS[3], worker, worker, 'LIMIT', 0, 2 * leases)
+  local oldest = call('ZRANGEBYSCORE', KEYS[3], worker, worker,
+    'LIMIT', '0', format('%d', 2 * leases))
   for i = 1, #oldest do
     held[oldest[i]] = true
   end
@@ -125,7 +126,7 @@ elseif count > 0 then
   local buckets, least = tonumber(shape[2] or 0), tonumber(ARGV[10])
   if not shape[1] then
     call('HDEL', KEYS[6], '') -- a new set is small: above maxmemory too
-    shape[1], buckets = format('%.0f', now), 1
+    shape[1], buckets = format('%d', now), 1
     call('HSET', KEYS[2], 'epoch', shape[1], 'buckets', 1, 'count', 0)
   end
   reply[3], reply[4] = buckets, tonumber(shape[3] or 0)
@@ -191,7 +192,7 @@ local function finish(verdicts)
         call('XADD', KEYS[8], 'MAXLEN', ARGV[5], '*',
           'payload', entry:sub(seed and from + 1 or from), 'reason', verdict,
           'worker', ARGV[4], 'deliveries', deaths + 1,
-          'time', format('%.0f', now),
+          'time', format('%d', now),
           'kind', seed and 'seed' or 'request',
           unpack(claims ~= '-' and {'claims', claims} or {}))
       end
@@ -199,7 +200,7 @@ local function finish(verdicts)
   end
   if #done > 0 then
     local pages = (tonumber(state[2] or nil) or 0) + math.max(0, #done - ARGV[15])
-    call('HSET', KEYS[6], 'pages', format('%.0f', pages))
+    call('HSET', KEYS[6], 'pages', format('%d', pages))
     call('HDEL', KEYS[4], unpack(done))
     call('ZREM', KEYS[3], unpack(done))
   end
@@ -213,7 +214,7 @@ if fresh_count > 0 or items > 0 then
   local order = tonumber(state[3] or 0)
   order = math.max(order, (now - 1735689600000) * 1024)
   -- Redis looks at its memory at the first write of a script only.
-  local first = redis.pcall('HSET', KEYS[6], 'order', format('%.0f', order + fresh_count))
+  local first = redis.pcall('HSET', KEYS[6], 'order', format('%d', order + fresh_count))
   if type(first) == 'table' and first.err then
     if not first.err:find('OOM', 1, true) then
       return redis.error_reply(first.err)
@@ -274,6 +275,6 @@ for i = 1, items do
   end
 end
 call('HSET', KEYS[6], 'commit:' .. worker, ARGV[2],
-  'active', format('%.0f', now))
+  'active', format('%d', now))
 finish()
 return reply

@@ -7,7 +7,7 @@
 -- Reply known (0: register first), pending left, suspects left, 1 if the first lease is a
 --       suspect, then each lease: order id and payload in one
 -- Cost  O(requests per call * log(pending))
-local call = redis.call
+local call, format = redis.call, string.format
 local now = call('TIME')
 now = now[1] * 1000 + math.floor(now[2] / 1000)
 local pending = call('ZCARD', KEYS[1])
@@ -51,7 +51,7 @@ if suspects > 0 and want > 0 and ARGV[3] == '1' then
   reply[4] = 1
   want = want - 1
 end
-local alive = math.max(1, call('ZCOUNT', KEYS[5], '(' .. now - ARGV[4], '+inf'))
+local alive = math.max(1, call('ZCOUNT', KEYS[5], format('(%d', now - ARGV[4]), '+inf'))
 local members = {}
 local share = math.ceil((pending + suspects + leased) / alive)
 if share - leased <= want then -- else it is enough, whoever holds them
@@ -59,7 +59,7 @@ if share - leased <= want then -- else it is enough, whoever holds them
 end
 share = math.max(0, math.min(want, pending, share))
 if share > 0 then
-  members = call('ZRANGE', KEYS[1], 0, share - 1)
+  members = call('ZRANGE', KEYS[1], '0', format('%d', share - 1))
   -- Scores cost a lot to print; mostly all of them are the same.
   local scores, first = nil, call('ZSCORE', KEYS[1], members[1])
   if call('ZSCORE', KEYS[1], members[share]) ~= first then
@@ -84,8 +84,8 @@ if #entries > 0 then
   -- A number above all that were given out: who looks at the frontier while it changes
   -- sees by it which workers were handed something. See snapshot.py and commit.lua.
   local order = tonumber(call('HGET', KEYS[6], 'order') or 0)
-  order = string.format('%.0f', math.max(order + 1, (now - 1735689600000) * 1024))
-  call('HSET', KEYS[6], 'active', string.format('%.0f', now), 'order', order,
+  order = format('%d', math.max(order + 1, (now - 1735689600000) * 1024))
+  call('HSET', KEYS[6], 'active', format('%d', now), 'order', order,
     'handed:' .. ARGV[1], order)
   if suspect then
     call('ZREM', KEYS[2], suspect[1])
