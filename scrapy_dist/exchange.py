@@ -390,6 +390,13 @@ class Exchange:
             )
             if numbered.outputs > len(reply.filtered):
                 self.is_full = False
+            if reply.strange:
+                # What they sent ahead of their ack was not taken.
+                self._rollback(
+                    f"Redis does not know {reply.strange} of this worker's leases: it"
+                    " went back to an earlier state"
+                )
+                return False
         if self._refused is not None:
             self._refused = None
             logger.info("Redis takes results again.", extra={"spider": self._spider})

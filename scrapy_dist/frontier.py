@@ -139,7 +139,10 @@ class Commit:
 
 @dataclass(frozen=True)
 class CommitReply:
-    """*filtered*: positions of duplicates in *requests*; *strange* pages were not ours."""
+    """*filtered*: positions of duplicates in *requests*; *strange* pages were not ours.
+
+    Of a commit that was stored by an earlier try, *strange* says at least whether.
+    """
 
     outcome: int
     strange: int

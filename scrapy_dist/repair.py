@@ -48,6 +48,8 @@ _PROOFS = 10
 _MANY = BATCH
 #: The worker that dead letters of a check name.
 _WHO = "scrapy frontier check"
+#: Fields of S:state, in front of ``:`` and the number of a worker.
+_TRACES = frozenset({b"worker", b"commit", b"since", b"beat", b"handed", b"strange"})
 
 
 async def check(
@@ -361,7 +363,7 @@ class _Check:
         async for batch in scan_hash(self._client, self._keys.state):
             for name, _ in batch:
                 kind, _, number = name.partition(b":")
-                if kind in (b"worker", b"commit", b"since", b"beat", b"handed"):
+                if kind in _TRACES:
                     numbers.add(number)
         async for batch in scan_hash(self._client, self._keys.control):
             numbers.update(

@@ -19,12 +19,14 @@ local reply = {alive, redis.call('ZCARD', KEYS[1]) - alive}
 for i = 3, #ARGV do
   local name = ARGV[i]
   local traces = {'worker:' .. name, 'commit:' .. name, 'since:' .. name, 'beat:' .. name,
-    'handed:' .. name}
+    'handed:' .. name, 'strange:' .. name}
   local facts = redis.call('HMGET', KEYS[2], unpack(traces))
-  facts[6] = redis.call('HGET', KEYS[3], 'stop:' .. name)
+  facts[#traces + 1] = redis.call('HGET', KEYS[3], 'stop:' .. name)
   local listed = redis.call('ZSCORE', KEYS[1], name)
-  local stray = not listed and (facts[1] or facts[2] or facts[3] or facts[4] or facts[5]
-    or facts[6])
+  local stray = false
+  for at = 1, #traces + 1 do
+    stray = stray or (not listed and facts[at])
+  end
   -- Nobody could reap it, nor anybody whose turn is after it.
   local nonsense = listed and not name:find('^%d+$')
   if stray or nonsense then

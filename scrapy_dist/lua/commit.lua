@@ -25,8 +25,9 @@
 --       still this worker's.
 -- Reply outcome (1 done, 2 was done before, 3 Redis is full: only '=' were acknowledged,
 --       4 the buckets are others: epoch, buckets and fingerprints follow, 0 unknown
---       worker, -1 an earlier commit is missing), leases that were not this worker's,
---       buckets and fingerprints in them (0 for a set), positions of filtered requests
+--       worker, -1 an earlier commit is missing), leases that were not this worker's
+--       (of an earlier try: 1 if there were any), buckets and fingerprints in them (0 for a
+--       set), positions of filtered requests
 -- Cost  O(requests * log(pending) + items + leases * log(leases))
 local call, format, KEYS, ARGV = redis.call, string.format, KEYS, ARGV
 local worker, number = ARGV[1], tonumber(ARGV[2])
@@ -50,7 +51,9 @@ end
 local state = call('HMGET', KEYS[6], 'commit:' .. worker, 'pages', 'order')
 local stored = tonumber(state[1] or -1)
 if stored >= number then
-  return {2, 0}
+  -- The reply was lost. That leases were not ours must not be: their parts were not taken.
+  local strange = call('HGET', KEYS[6], 'strange:' .. worker)
+  return {2, strange and tonumber(strange) >= number and 1 or 0}
 elseif stored ~= number - 1 then
   return {-1, 0}
 end
@@ -273,6 +276,9 @@ for i = 1, items do
   if lease == 0 or is_ours(lease) then
     call('RPUSH', KEYS[tonumber(ARGV[at + 3 * i])], ARGV[at + 2 + 3 * i])
   end
+end
+if lost > 0 then
+  call('HSET', KEYS[6], 'strange:' .. worker, ARGV[2])
 end
 call('HSET', KEYS[6], 'commit:' .. worker, ARGV[2],
   'active', format('%d', now))

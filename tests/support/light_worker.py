@@ -309,6 +309,9 @@ class LightWorker:
             self.ledger.close(numbered.commit.finished)
             if numbered.outputs:
                 self.is_full = False
+            if call.reply().strange:
+                self._rollback()
+                return False
         return True
 
     def _accept(self, leases: Sequence[Lease]) -> None:

@@ -199,6 +199,16 @@ async def test_redis_that_is_not_there_is_one_kind_of_error():
     await close_client(client)
 
 
+async def crawl_the_rest(worker):
+    for _ in range(9):
+        await worker.exchange(want=5)
+        for task in [*worker.open]:
+            worker.finish(task)
+        while task := worker.take():
+            worker.finish(task)
+    assert worker.is_idle
+
+
 async def test_part_that_came_while_its_lease_was_away_is_sent_again(client):
     """Redis goes back behind the lease; the reply of the part's commit was lost."""
     crawled = []
@@ -219,11 +229,32 @@ async def test_part_that_came_while_its_lease_was_away_is_sent_again(client):
     with pytest.raises(RedisUnavailable):
         await worker.exchange()
     await restore(client, before)
-    for _ in range(9):
-        await worker.exchange(want=5)
-        for task in [*worker.open]:
-            worker.finish(task)
-        while task := worker.take():
-            worker.finish(task)
-    assert worker.is_idle
+    await crawl_the_rest(worker)
+    assert "child" in crawled
+
+
+async def test_part_that_was_refused_is_sent_again_though_nobody_heard_of_it(client):
+    """Redis goes back behind the lease; then two replies are lost: that of the part's
+    commit, and that of a lease of the same page to the same worker."""
+    crawled = []
+
+    def site(name):
+        crawled.append(name)
+        return Yield(unfiltered=("child",), in_parts=True) if name == "p" else Yield()
+
+    options = {"ttl": TTL, "max_deliveries": 3, "failed_limit": 9}
+    worker = LightWorker(client, KEYS, site, **options)
+    await worker.register("host:1")
+    worker.start("p")
+    await worker.exchange()
+    before = await dump(client)
+    await worker.exchange(want=1)
+    await restore(client, before)
+    worker.go_on(worker.take())
+    for calls in (1, 3):
+        worker.cut_after(calls)
+        with pytest.raises(RedisUnavailable):
+            await worker.exchange(want=1)
+    assert await client.zcard(KEYS.leases) == 1
+    await crawl_the_rest(worker)
     assert "child" in crawled

@@ -341,6 +341,11 @@ async def mark_of_a_worker_that_was_handed_something(world):
     return "abcdefgh"
 
 
+async def mark_of_a_worker_whose_leases_were_not_its_own(world):
+    await world.client.hset(KEYS.state, "strange:77", 3)
+    return "abcdefgh"
+
+
 async def a_worker_with_a_name(world):
     await world.client.zadd(KEYS.workers, {"somebody": 5})
     return "abcdefgh"
@@ -375,6 +380,7 @@ DAMAGES = [
     (suspect_under_the_id_of_a_pending_request, {"order_id_twice": 1}),
     (traces_of_a_worker, {"unknown_worker": 1}),
     (mark_of_a_worker_that_was_handed_something, {"unknown_worker": 1}),
+    (mark_of_a_worker_whose_leases_were_not_its_own, {"unknown_worker": 1}),
     (a_worker_with_a_name, {"unknown_worker": 1}),
 ]
 
