@@ -44,6 +44,16 @@ logger = logging.getLogger(__name__)
 
 #: ``meta`` key of the requests that a spider makes of a seed: the seed's lease.
 SEED_MARK = "frontier_seed"
+#: ``meta`` keys of requests that are more than links.
+_TELLING = frozenset(
+    {
+        SEED_MARK,
+        "frontier_local",
+        "is_start_request",
+        "redirect_urls",
+        "retry_times",
+    }
+)
 
 
 def deferred(coroutine: Coroutine[Any, Any, None]) -> Deferred[None]:
@@ -242,6 +252,17 @@ class Scheduler(BaseScheduler):
 
     def enqueue_request(self, request: Request) -> bool:
         """Take *request*; false if it is known to be a duplicate."""
+        if not request.meta.keys().isdisjoint(_TELLING):
+            return self._enqueue_special(request)
+        # A link. Most links are known, and those are to cost next to nothing.
+        fingerprint = self._fingerprint(request, start=False, stays=False)
+        if fingerprint is None:
+            return False
+        self._take(request, fingerprint, self.desk.origin(request, None))
+        return True
+
+    def _enqueue_special(self, request: Request) -> bool:
+        """``enqueue_request`` of what may be more than a link."""
         meta = request.meta
         seed = meta.pop(SEED_MARK, None)
         # Copies of a start request (retries, children with its meta) must not count as
@@ -265,15 +286,7 @@ class Scheduler(BaseScheduler):
             if known is None:
                 return False
             fingerprint = known
-        self._drained = False
-        if records is None:
-            records = self._store(request, fingerprint, origin)
-        if records is not None:
-            self.desk.keep(request, records, fingerprint)
-        if len(self.desk) == 0 and self.desk.wanted() > 0:
-            self.exchange.request()
-        else:
-            self.exchange.flush_soon()
+        self._take(request, fingerprint, origin, records)
         return True
 
     def next_request(self) -> Request | None:
@@ -392,6 +405,24 @@ class Scheduler(BaseScheduler):
         if start:
             self.desk.recent.add(fingerprint.removeprefix(START))
         return fingerprint
+
+    def _take(
+        self,
+        request: Request,
+        fingerprint: str,
+        origin: Records | None,
+        records: Records | None = None,
+    ) -> None:
+        """Send *request*, or keep it under the leases of *records*."""
+        self._drained = False
+        if records is None:
+            records = self._store(request, fingerprint, origin)
+        if records is not None:
+            self.desk.keep(request, records, fingerprint)
+        if len(self.desk) == 0 and self.desk.wanted() > 0:
+            self.exchange.request()
+        else:
+            self.exchange.flush_soon()
 
     def _store(
         self, request: Request, fingerprint: str, origin: Records | None
