@@ -255,10 +255,11 @@ class Scheduler(BaseScheduler):
         if not request.meta.keys().isdisjoint(_TELLING):
             return self._enqueue_special(request)
         # A link. Most links are known, and those are to cost next to nothing.
+        origin = self.desk.origin(request, None)
         fingerprint = self._fingerprint(request, start=False, stays=False)
         if fingerprint is None:
             return False
-        self._take(request, fingerprint, self.desk.origin(request, None))
+        self._take(request, fingerprint, origin)
         return True
 
     def _enqueue_special(self, request: Request) -> bool:
