@@ -83,7 +83,7 @@ PART_OF = "#"
 MARKS = ("", START, PART_OF)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class NewRequest:
     """A request for the frontier.
 
@@ -96,7 +96,7 @@ class NewRequest:
     fingerprint: str = ""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Page:
     """A leased request, and what is stored only if its lease is still this worker's.
 
@@ -114,7 +114,7 @@ class Page:
         return len(self.requests) + len(self.items) + (self.verdict != PART)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Commit:
     """What a worker sends under one number; about BATCH of each kind.
 
@@ -137,7 +137,7 @@ class Commit:
         return sum(page.is_seed and page.verdict in _VERDICTS for page in self.pages)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class CommitReply:
     """*filtered*: positions of duplicates in *requests*; *strange* pages were not ours.
 
@@ -149,7 +149,7 @@ class CommitReply:
     filtered: Sequence[int]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Joined:
     """*outcome*: 0 joined, 1 an earlier crawl was deleted first, 2 flush refused."""
 
@@ -158,7 +158,7 @@ class Joined:
     pending: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Beat:
     """*held* leases, *alive* workers, *silent* workers that a reap may end.
 
@@ -174,7 +174,7 @@ class Beat:
     stop: bool = False
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Lease:
     """A request handed to this worker; *suspect*: another one died or left with it."""
 
@@ -183,7 +183,7 @@ class Lease:
     payload: bytes
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class LeaseReply:
     """*pending* and *suspects* are what is left."""
 
@@ -193,7 +193,7 @@ class LeaseReply:
     leases: Sequence[Lease]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class SeedsReply:
     """Leased seeds as they were pushed; *left* is how many still wait."""
 
@@ -202,7 +202,7 @@ class SeedsReply:
     leases: Sequence[Lease]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Drained:
     """What is left to do for anybody, and the time since anybody did anything."""
 
@@ -216,7 +216,7 @@ class Drained:
         return not (self.pending or self.suspects or self.leased or self.seeds)
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class Call(Generic[T]):
     """One script call of an exchange."""
 

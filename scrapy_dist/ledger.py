@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from scrapy_dist.frontier import Lease
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class Record:
     """A lease of this worker, and what its page has produced so far.
 

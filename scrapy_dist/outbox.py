@@ -19,7 +19,7 @@ COMMIT_BYTES = 1 << 20
 OUTBOX_BYTES = 1 << 26
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Numbered:
     """A commit under way; *requests* are the originals of those in it.
 
@@ -39,7 +39,7 @@ class Numbered:
         return own + sum(len(p.requests) + len(p.items) for p in commit.pages)
 
 
-@dataclass
+@dataclass(slots=True)
 class _Part:
     """The commit that is being filled."""
 
