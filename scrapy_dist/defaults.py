@@ -63,7 +63,7 @@ REDIS_START_URLS_KEY: str = "%(name)s:start_urls"
 REDIS_START_URLS_AS_SET: bool = False
 #: Whether the seeds are a sorted set. The type of the key decides; this is a check.
 REDIS_START_URLS_AS_ZSET: bool = False
-#: Seeds taken at once; None: CONCURRENT_REQUESTS, and more if they are done fast.
+#: Most seeds that a worker takes at once; None: as many as it can crawl now.
 REDIS_START_URLS_BATCH_SIZE: int | None = None
 #: Seconds without activity of any worker after which a RedisSpider closes; 0: never.
 MAX_IDLE_TIME_BEFORE_CLOSE: float = 0.0
