@@ -12,6 +12,7 @@ import pytest
 
 from scrapy_dist.frontier import SEED
 from tests.support.commands import run_frontier
+from tests.support.frontiers import leased_as
 from tests.support.project import Project, assert_finished
 from tests.support.redis_state import failed, wait_for_workers
 from tests.support.site import tree_pages
@@ -207,7 +208,8 @@ def test_seed_in_work_is_taken_over_after_ctrl_c(project, site, client):
 
 def leased(client, spider: str = "seeded") -> list[bytes]:
     """The payloads of all leases, sorted."""
-    return sorted(e.split(b" ", 3)[3] for e in client.hvals(f"{spider}:leased"))
+    entries = map(leased_as, client.hvals(f"{spider}:leased"))
+    return sorted(member[16:] for _, _, _, member in entries)
 
 
 def test_seed_is_leased_until_its_page_is_done_and_passes_redis_once(

@@ -256,7 +256,10 @@ class Project:
         """What the spiders passed to ``record(self, …)``, in order; and ``worker``."""
         if not self._record.exists():
             return []
-        return [json.loads(line) for line in self._record.read_text().splitlines()]
+        text = self._record.read_text()
+        # A worker may be in the middle of a line.
+        whole = text[: text.rfind("\n") + 1]
+        return [json.loads(line) for line in whole.splitlines()]
 
     def recorded(self, field: str = "url") -> list[Any]:
         """One field of all `records` that have it."""
