@@ -355,8 +355,9 @@ class Desk:
 
     def wanted(self) -> int:
         """Free places of the downloader, and what it uses during a round trip."""
-        # Not negative: handed out are also pages that wait for the spider.
-        free = max(0, self._concurrency - len(self.ledger.handed))
+        free = self._concurrency - len(self.ledger.handed)
+        if free < 0:  # as many pages again may wait for the spider
+            free = min(0, free + self._concurrency)
         rate = self._rate.value()
         ahead = max(
             min(self._concurrency, math.ceil(rate * self.exchange.pause)),

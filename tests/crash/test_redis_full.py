@@ -66,8 +66,9 @@ class Branching(Spider):
         site.resume()
         # Every leaf is acknowledged, though branches before it cannot be.
         wait_until(lambda: client.zcard("branching:requests") == 0, "all are leased")
-        # Without the add-on, whose ack is whose is not known of pages in flight.
-        most = BRANCHES + (8 if frontier == "classic" else 0)
+        # Without the add-on, whose ack is whose is not known of pages that are neither
+        # on their way nor done: of each worker some that wait for the spider.
+        most = BRANCHES + (2 * 2 * 4 if frontier == "classic" else 0)
         wait_until(
             lambda: BRANCHES <= client.zcard("branching:leases") <= most,
             "the leaves are acknowledged",
