@@ -365,6 +365,7 @@ class Exchange:
         self, commits: Sequence[tuple[Numbered, Call[CommitReply]]]
     ) -> bool:
         """Take the replies in; false if the rest of the exchange is not to be trusted."""
+        strange = 0
         for numbered, call in commits:
             try:
                 reply = call.reply()
@@ -390,13 +391,15 @@ class Exchange:
             )
             if numbered.outputs > len(reply.filtered):
                 self.is_full = False
-            if reply.strange:
-                # What they sent ahead of their ack was not taken.
-                self._rollback(
-                    f"Redis does not know {reply.strange} of this worker's leases: it"
-                    " went back to an earlier state"
-                )
-                return False
+            strange += reply.strange
+        if strange:
+            # What they sent ahead of their ack was not taken. Not before all replies are
+            # read: what is confirmed must not be sent again.
+            self._rollback(
+                "Redis does not hold leases that this worker has: it went back to an"
+                " earlier state"
+            )
+            return False
         if self._refused is not None:
             self._refused = None
             logger.info("Redis takes results again.", extra={"spider": self._spider})

@@ -236,7 +236,9 @@ class PayloadCodec:
     ) -> None:
         self._methods = SpiderMethods(spider)
         self._max_size = max_size
-        self._serializer = serializer or shorthand
+        if serializer in (None, msgpack_serializer):
+            serializer = shorthand
+        self._serializer = cast("Serializer", serializer)
         self._format = _format_of(self._serializer)
         self._paths: dict[type[Request], str] = {}
         self._classes: dict[str, type[Request]] = {}
@@ -362,7 +364,7 @@ class PayloadCodec:
 
     def _dump(self, fields: dict[str, Any]) -> bytes:
         if self._format == _MSGPACK:
-            return _MSGPACK + shorthand.dumps(fields)
+            return _MSGPACK + _to_bytes(self._serializer.dumps(fields))
         if self._format == _PICKLE:
             return _to_bytes(self._serializer.dumps(fields))
         data = _to_bytes(
@@ -381,10 +383,7 @@ class PayloadCodec:
         if found in (_MSGPACK, _OTHER):
             data = data[1:]
         try:
-            if found == _MSGPACK:
-                fields = shorthand.loads(data)
-            else:
-                fields = self._serializer.loads(data)
+            fields = self._serializer.loads(data)
             if found in (_JSON, _OTHER):
                 fields = from_jsonable(fields)
         except Exception as e:
@@ -512,7 +511,7 @@ def _to_bytes(data: bytes | str) -> bytes:
 
 def _format_of(serializer: Serializer) -> bytes:
     """The first byte of what *serializer* writes, found out by trying."""
-    if serializer in (shorthand, msgpack_serializer):
+    if serializer is shorthand:
         return _MSGPACK
     try:
         sample = _to_bytes(serializer.dumps({"url": ""}))

@@ -47,7 +47,6 @@ _MAX_FACTS = 4096
 _SPARE = 10
 #: Largest request that is decoded for its URL, in bytes.
 _MAX_SHOWN = 65536
-_LAST_MS = 253402300799000  # year 9999, the last that datetime knows
 
 
 @dataclass(frozen=True)
@@ -270,8 +269,6 @@ def _time(ms: bytes | int | None) -> datetime | None:
     try:
         since = int(ms or 0)
     except ValueError:
-        return None
-    if not 0 < since <= _LAST_MS:
         return None
     return times.from_ms(since)
 

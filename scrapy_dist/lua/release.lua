@@ -21,9 +21,10 @@ for i, id in ipairs(ids) do
   if owners[i] and tonumber(owners[i]) == tonumber(ARGV[1]) then
     done[#done + 1] = id
     local entry = entries[i]
-    if entry and entry:byte() ~= 32 then -- without a head, see lease.lua
-      redis.call('ZADD', KEYS[1], 0, entry)
-    elseif entry then
+    if entry then
+      if entry:byte() ~= 32 then -- without a head, see lease.lua
+        entry = ' 0 0 - ' .. entry
+      end
       local score, deaths, claims, at = entry:match('^ (%S+) (%d+) (%S+) ()')
       if deaths == '0' and claims == '-' then
         redis.call('ZADD', KEYS[1], score, entry:sub(at))

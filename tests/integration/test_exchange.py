@@ -10,7 +10,7 @@ from scrapy.settings import Settings
 
 from scrapy_dist.connection import close_client
 from scrapy_dist.exchange import Exchange
-from scrapy_dist.frontier import Frontier, NewRequest
+from scrapy_dist.frontier import PART, Frontier, NewRequest, Page
 from scrapy_dist.keys import Keys
 
 
@@ -77,3 +77,34 @@ async def test_worker_that_leaves_with_leases_all_the_same_counts_as_dead(
     assert await call(other, other.reap()) == [1, 0, 1]
     [suspect] = (await call(other, other.lease(5, suspect=True))).leases
     assert (suspect.payload, suspect.suspect) == (b"x", True)
+
+
+async def test_worker_waits_longer_for_its_exchange_while_there_is_enough_for_all(
+    frontier, exchange
+):
+    desk = exchange._desk
+    desk.wanted.return_value, desk.seeds_wanted.return_value = 1, 0
+    desk.accept.return_value = True
+    for count, pause in ((16, 0.03), (40, 0.06)):
+        for _ in range(count):
+            exchange.outbox.add_request(NewRequest(b"x%d" % count, 0), MagicMock())
+        await exchange.run_once()
+        assert exchange.pause == pause
+
+
+async def test_what_was_stored_beside_a_strange_lease_is_not_sent_again(
+    frontier, exchange
+):
+    """Two commits in one exchange; the first names a lease that Redis does not hold."""
+    exchange._desk.rolled_back.return_value = []
+    exchange._desk.wanted.return_value = exchange._desk.seeds_wanted.return_value = 0
+    exchange.outbox.add_page(Page("0" * 16, verdict=PART))
+    for n in range(150):
+        exchange.outbox.add_request(NewRequest(b"x%d" % n, 0), MagicMock())
+
+    for _ in range(3):
+        await exchange.run_once()
+
+    assert exchange._desk.rolled_back.call_count == 1
+    assert len(exchange.outbox) == 0
+    assert await frontier.client.zcard(frontier.keys.requests) == 150

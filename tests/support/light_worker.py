@@ -294,6 +294,7 @@ class LightWorker:
                 self._let_go(task.record)
 
     def _committed(self, commits: Sequence[tuple[Numbered, Call[CommitReply]]]) -> bool:
+        strange = 0
         for numbered, call in commits:
             outcome = call.reply().outcome
             if outcome == FULL:
@@ -309,10 +310,10 @@ class LightWorker:
             self.ledger.close(numbered.commit.finished)
             if numbered.outputs:
                 self.is_full = False
-            if call.reply().strange:
-                self._rollback()
-                return False
-        return True
+            strange += call.reply().strange
+        if strange:
+            self._rollback()
+        return not strange
 
     def _accept(self, leases: Sequence[Lease]) -> None:
         known = [lease for lease in leases if lease.id in self.ledger.records]

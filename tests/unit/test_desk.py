@@ -230,3 +230,19 @@ def test_no_more_seeds_are_taken_than_there_are_free_places(desk):
     ahead = desk.wanted() - 6
     assert 0 < ahead <= 16
     assert desk.seeds_wanted() == 6 + ahead
+
+
+@pytest.mark.parametrize(("handed", "wanted"), [(0, 16), (16, 0), (32, 0), (40, 0)])
+def test_what_waits_for_the_spider_is_not_leased_without_end(desk, handed, wanted):
+    """With nothing handed out lately there is no look-ahead: only free places count."""
+    desk.ledger.handed = dict.fromkeys(range(handed))
+    assert desk.wanted() == wanted
+
+
+def test_look_ahead_ends_when_as_many_wait_for_the_spider_as_are_fetched(desk):
+    desk._rate.value = lambda: 1000.0
+    wants = {}
+    for handed in (8, 16, 32, 40, 48):
+        desk.ledger.handed = dict.fromkeys(range(handed))
+        wants[handed] = desk.wanted()
+    assert wants == {8: 24, 16: 16, 32: 16, 40: 8, 48: 0}

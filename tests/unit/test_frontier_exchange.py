@@ -209,9 +209,8 @@ async def crawl_the_rest(worker):
     assert worker.is_idle
 
 
-async def test_part_that_came_while_its_lease_was_away_is_sent_again(client):
-    """Redis goes back behind the lease; the reply of the part's commit was lost."""
-    crawled = []
+async def begin_a_page_of_parts(client, crawled):
+    """A worker with that page pending; it notes in *crawled* what it crawls."""
 
     def site(name):
         crawled.append(name)
@@ -222,6 +221,13 @@ async def test_part_that_came_while_its_lease_was_away_is_sent_again(client):
     await worker.register("host:1")
     worker.start("p")
     await worker.exchange()
+    return worker
+
+
+async def test_part_that_came_while_its_lease_was_away_is_sent_again(client):
+    """Redis goes back behind the lease; the reply of the part's commit was lost."""
+    crawled = []
+    worker = await begin_a_page_of_parts(client, crawled)
     before = await dump(client)
     await worker.exchange(want=1)
     worker.go_on(worker.take())
@@ -237,16 +243,7 @@ async def test_part_that_was_refused_is_sent_again_though_nobody_heard_of_it(cli
     """Redis goes back behind the lease; then two replies are lost: that of the part's
     commit, and that of a lease of the same page to the same worker."""
     crawled = []
-
-    def site(name):
-        crawled.append(name)
-        return Yield(unfiltered=("child",), in_parts=True) if name == "p" else Yield()
-
-    options = {"ttl": TTL, "max_deliveries": 3, "failed_limit": 9}
-    worker = LightWorker(client, KEYS, site, **options)
-    await worker.register("host:1")
-    worker.start("p")
-    await worker.exchange()
+    worker = await begin_a_page_of_parts(client, crawled)
     before = await dump(client)
     await worker.exchange(want=1)
     await restore(client, before)
