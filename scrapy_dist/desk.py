@@ -10,8 +10,9 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from scrapy_dist import engine
-from scrapy_dist.exceptions import BadPayload
-from scrapy_dist.frontier import SEED, NewRequest
+from scrapy_dist.ahead import Ahead
+from scrapy_dist.exceptions import BadPayload, Unserializable
+from scrapy_dist.frontier import SEED, Hop, NewRequest
 from scrapy_dist.ledger import Ledger, Record, Records
 from scrapy_dist.origins import Origins
 from scrapy_dist.outbox import RecentFingerprints
@@ -90,6 +91,7 @@ class Desk:
         self.progress = Progress()
         self.origins = Origins()
         self.recent = RecentFingerprints(local_fingerprints)
+        self.ahead = Ahead(crawler, self.recent)
         self.seeds: deque[tuple[Record, bytes]] = deque()
         self._sowing: dict[Record, None] = {}
         #: Most seeds taken at once; 0: this spider reads none.
@@ -121,10 +123,31 @@ class Desk:
     def keep(self, request: Request, records: Records, fingerprint: str) -> None:
         """*request* stays in this worker; first filtered, if it has a fingerprint."""
         self.ledger.hold(records)
-        if fingerprint:
-            self._unclaimed.append((fingerprint, request, records))
-        else:
+        if not fingerprint:
             self._push_kept(request, records)
+        elif len(records) == 1 and records[0].hops:
+            # A claim would be found by this lease only, and if it is handed out again
+            # the hops behind it get leases of their own.
+            new = records[0].tainted or self.recent.add(fingerprint)
+            if new:
+                hop = Hop(fingerprint, is_page=False)
+                self.ledger.go_ahead(records[0], request, hop)
+            self._filtered(request, records, new=new)
+        else:
+            self._unclaimed.append((fingerprint, request, records))
+
+    def go_ahead(
+        self, request: Request, fingerprint: str, origin: Records | None
+    ) -> bool:
+        """Crawl *request* next, before Redis hears of it, if that is safe."""
+        if origin is None or len(origin) != 1 or len(self):
+            return False
+        if not self.ahead.may_go(origin[0], fingerprint, self.exchange):
+            return False
+        self.ledger.hold(origin)
+        self.ledger.go_ahead(origin[0], request, Hop(fingerprint))
+        self._push_kept(request, origin)
+        return True
 
     def encode(self, request: Request) -> bytes:
         """*request* as the frontier stores it. Raises Unserializable."""
@@ -148,6 +171,18 @@ class Desk:
         self._rate.add()
         return request, head is not None and request is head[1]
 
+    def may_have_finished(self, request: Request | None) -> bool:
+        """Whether a lease may have ended by now; *request* is handed out just now."""
+        handed = self.ledger.handed
+        if not self.ahead.is_chain:
+            return True
+        if not handed:
+            return False
+        last = next(reversed(handed))
+        if last is not request and last not in engine.in_progress(self._crawler):
+            return True
+        return any(lease != handed[last] for lease in handed.values())
+
     def note(self, output: object, request: Request | None) -> None:
         """*output* was yielded by the callback of *request*."""
         records = None if request is None else self.ledger.handed.get(request)
@@ -156,6 +191,14 @@ class Desk:
 
     def fail(self, request: Request, reason: str) -> None:
         """The page of *request* has failed for good: its lease ends as a dead letter."""
+        hop = self.ledger.hops.get(request)
+        if hop is not None:
+            try:
+                hop.payload, hop.reason = self._codec.encode(request), reason
+            except Unserializable:
+                pass  # then the page that leads to it
+            else:
+                return
         for record in self.ledger.handed.get(request, ()):
             record.failure = reason
 
@@ -306,6 +349,7 @@ class Desk:
     def _let_go(self, records: Records) -> None:
         for finished in self.ledger.let_go(records):
             self._settle(finished)
+            self.exchange.flush_soon()
 
     def reject(self, record: Record, reason: str, kind: str = "request") -> None:
         """Set *record* aside as a dead letter; *kind* 'seed' or 'request'."""
@@ -409,20 +453,25 @@ class Desk:
                 if not records:
                     self._push_kept(request, records)
             return
-        for (_, request, records), new in zip(claims, verdicts, strict=True):
-            if new:
-                self._push_kept(request, records)
-                continue
-            self._report_duplicate(request)
-            engine.report_dropped(self._crawler, request)
-            self._let_go(records)
+        for (fingerprint, request, records), new in zip(claims, verdicts, strict=True):
+            self.recent.add(fingerprint)
+            self._filtered(request, records, new=new)
         engine.wake(self._crawler)
+
+    def _filtered(self, request: Request, records: Records, *, new: bool) -> None:
+        """Whether *request*, which stays here, is *new* is known now."""
+        if new:
+            self._push_kept(request, records)
+            return
+        self._report_duplicate(request)
+        engine.report_dropped(self._crawler, request)
+        self._let_go(records)
 
     def confirmed(self, numbered: Numbered, filtered: Sequence[Request]) -> None:
         """Redis has stored a commit; *filtered* were duplicates."""
         commit = numbered.commit
         self.ledger.close(commit.finished)
-        self.progress.add(len(commit.finished) - commit.seeds)
+        self.progress.add(commit.crawled)
         with_pages = sum(len(page.requests) for page in commit.pages)
         self._count("redis", len(numbered.requests) - len(filtered) + with_pages)
         for request in filtered:
@@ -438,6 +487,8 @@ class Desk:
         What that page had sent ahead of its ack may not have been taken: see ``Exchange``.
         """
         known = False
+        idle = not (len(self) or engine.in_progress(self._crawler))
+        self.ahead.arrived(len(leases), idle=idle)
         for lease in leases:
             if lease.id in self.ledger.records:
                 known = True
@@ -452,6 +503,7 @@ class Desk:
 
     def accept_seeds(self, leases: Sequence[Lease]) -> bool:
         """As ``accept``."""
+        self.ahead.arrived(len(leases), idle=False)
         new = [lease for lease in leases if lease.id not in self.ledger.records]
         for lease in new:
             self._accept_seed(self.ledger.open(lease), lease.payload)
@@ -487,6 +539,8 @@ class Desk:
                 self._sowing.pop(record, None)
                 record.tainted = record.settled = True
                 record.drop_outputs()
+                for hop in record.hops:
+                    self.recent.remove(hop.fingerprint)
 
     def rolled_back(self) -> list[str]:
         """Redis went back: forget what it may have forgotten, and taint the rest.
@@ -524,11 +578,11 @@ class Desk:
             record.drop_outputs()
             self.exchange.releases.append(record.id)
         else:
-            if record.failure:
-                self._crawler.stats.inc_value("frontier/failed")
-                self.progress.failed += 1
+            failed = bool(record.failure) + sum(bool(hop.reason) for hop in record.hops)
+            if failed:
+                self._crawler.stats.inc_value("frontier/failed", failed)
+                self.progress.failed += failed
             self.exchange.outbox.add_page(record.take_page())
-        self.exchange.flush_soon()
 
     def _decode_head(self) -> tuple[Record, Request] | None:
         while self._inbox:

@@ -109,6 +109,9 @@ class Exchange:
         self.pending = self.suspects = 0
         self.seeds_left = 0
         self.alive = 1
+        #: Whether this worker has been alone since nothing was seen in the frontier.
+        self.alone = False
+        self.paused = False
 
         self._frontier = frontier
         self._desk = desk
@@ -153,7 +156,6 @@ class Exchange:
         self._last = 0.0
         self._stats_at = 0.0
         self._facts_at = self._beat_at = 0.0
-        self._paused = False
         self._stop_said = False
         #: What this worker has taken from a dead one so far.
         self._taken_over = self._given_up = 0
@@ -201,15 +203,18 @@ class Exchange:
     async def _run(self) -> None:
         while not self._stopping:
             await self._event.wait()
+            # What one callback yields reaches the scheduler over some turns of the
+            # loop; let it come together, so that one commit holds it.
+            for _ in range(3):
+                await asyncio.sleep(0)
+            if self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
             self._event.clear()
             self._due = math.inf
             self._soon = False
             if self._stopping:
                 break
-            # What one callback yields reaches the scheduler over some turns of the
-            # loop; let it come together, so that one commit holds it.
-            for _ in range(3):
-                await asyncio.sleep(0)
             try:
                 await self.run_once()
             except RedisUnavailable as e:
@@ -436,6 +441,7 @@ class Exchange:
             )
             return False
         self.alive = max(1, beat.alive)
+        self.alone = self.alone and self.alive == 1
         self._silent = beat.silent
         self._reconcile = beat.held != len(self._desk.held())
         self._obey(beat)
@@ -456,8 +462,8 @@ class Exchange:
             self._taken_over = self._given_up = 0
 
     def _obey(self, beat: Beat) -> None:
-        if beat.paused != self._paused:
-            self._paused = beat.paused
+        if beat.paused != self.paused:
+            self.paused = beat.paused
             logger.info(
                 "Paused: this worker finishes what it holds and takes no more."
                 if beat.paused
@@ -521,13 +527,15 @@ class Exchange:
             return
         if not news:
             self._vain = min(max(self._vain * 2, _VAIN_FIRST), _VAIN_LONGEST)
-        if (self.pending or self.seeds_left) and not self._paused:
+        if (self.pending or self.seeds_left) and not self.paused:
             # Others had their share first, or a suspect is in hand.
             self.request(max(self._flush, self._vain))
         elif not self._armed:
             self._armed = True
+            # A worker that goes ahead will ask by itself.
+            delay = max(_ARM, self._vain, 2 * self._desk.ahead.leg(self))
             self._arm_timer = asyncio.get_running_loop().call_later(
-                max(_ARM, self._vain), self._start_arming
+                delay, self._start_arming
             )
 
     def _start_arming(self) -> None:
@@ -565,6 +573,7 @@ class Exchange:
 
     def _rollback(self, found: str) -> None:
         self._rejoin = True
+        self.alone = False
         acks = self.outbox.withdraw_pages()
         self.releases += acks
         self.releases += self._desk.rolled_back()

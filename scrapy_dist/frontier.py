@@ -45,6 +45,7 @@ __all__ = [
     "CommitReply",
     "Drained",
     "Frontier",
+    "Hop",
     "Joined",
     "Lease",
     "LeaseReply",
@@ -79,8 +80,10 @@ SEED = b"\x00"
 START = "!"
 #: In front of the number of the page, within its commit, that a request is part of.
 PART_OF = "#"
+#: In front of a hop: the number of its page, the length of its fingerprint.
+HOP_OF = "@"
 #: What no fingerprint may begin with.
-MARKS = ("", START, PART_OF)
+MARKS = ("", START, PART_OF, HOP_OF)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,12 +99,28 @@ class NewRequest:
     fingerprint: str = ""
 
 
+@dataclass(slots=True)
+class Hop:
+    """A request that was crawled under the lease of another page, see ``ahead.py``.
+
+    *fingerprint* counts as seen when that lease ends; '': it is not filtered. *reason*:
+    why it has failed for good; it becomes a dead letter then, and *payload* is its
+    request. *is_page*: it is not where another one was redirected to.
+    """
+
+    fingerprint: str
+    reason: str = ""
+    payload: bytes = b""
+    is_page: bool = True
+
+
 @dataclass(frozen=True, slots=True)
 class Page:
     """A leased request, and what is stored only if its lease is still this worker's.
 
     *requests* are not filtered. *verdict*: ACK, BARE_ACK, PART or why it has failed.
-    *is_seed*: it is no page, but a seed that has become requests elsewhere.
+    *is_seed*: it is no page, but a seed that has become requests elsewhere. *hops* come
+    with a verdict that ends the lease.
     """
 
     id: str
@@ -109,6 +128,7 @@ class Page:
     items: Sequence[tuple[str, bytes]] = ()
     verdict: str = ACK
     is_seed: bool = False
+    hops: Sequence[Hop] = ()
 
     def __len__(self) -> int:
         return len(self.requests) + len(self.items) + (self.verdict != PART)
@@ -132,9 +152,11 @@ class Commit:
         return [page.id for page in self.pages if page.verdict != PART]
 
     @property
-    def seeds(self) -> int:
-        """How many of them are seeds."""
-        return sum(page.is_seed and page.verdict in _VERDICTS for page in self.pages)
+    def crawled(self) -> int:
+        """How many pages end with it: seeds are none, and hops are some more."""
+        seeds = sum(page.is_seed and page.verdict in _VERDICTS for page in self.pages)
+        hops = sum(hop.is_page for page in self.pages for hop in page.hops)
+        return len(self.finished) - seeds + hops
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,11 +173,15 @@ class CommitReply:
 
 @dataclass(frozen=True, slots=True)
 class Joined:
-    """*outcome*: 0 joined, 1 an earlier crawl was deleted first, 2 flush refused."""
+    """*outcome*: 0 joined, 1 an earlier crawl was deleted first, 2 flush refused.
+
+    *blank*: nothing is seen yet.
+    """
 
     others: int
     outcome: int
     pending: int
+    blank: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -296,7 +322,7 @@ class Frontier:
                 self._ttl_ms,
                 "1" if persist else "",
             ),
-            lambda raw: Joined(*raw),
+            lambda raw: Joined(raw[0], raw[1], raw[2], bool(raw[3])),
         )
 
     def beat(self, facts: str = "") -> Call[Beat]:
@@ -350,18 +376,23 @@ class Frontier:
         items: list[str | bytes | int] = []
         buckets: list[str] = []
         bucket_keys: list[str] = []
+
+        def look_up(fingerprint: str) -> None:
+            if self.shape is None or not fingerprint:
+                return
+            number = self.shape.number(fingerprint.removeprefix(START))
+            if number < self.shape.buckets:
+                buckets.append("-")
+                bucket_keys.append(self.shape.name(number))
+            else:
+                buckets.append(str(number))
+                bucket_keys.extend(self.shape.keys(number))
+
         for request in commit.requests:
             fingerprints.append(request.fingerprint)
             payloads.append(request.payload)
             scores.append(request.score)
-            if self.shape is not None and request.fingerprint:
-                number = self.shape.number(request.fingerprint.removeprefix(START))
-                if number < self.shape.buckets:
-                    buckets.append("-")
-                    bucket_keys.append(self.shape.name(number))
-                else:
-                    buckets.append(str(number))
-                    bucket_keys += self.shape.keys(number)
+            look_up(request.fingerprint)
         groups = [(0, commit.items)]
         pages = sorted(commit.pages, key=_by_verdict)
         numbers = {id(page): n for n, page in enumerate(pages, 1)}
@@ -372,6 +403,13 @@ class Frontier:
                 payloads.append(request.payload)
                 scores.append(request.score)
             groups.append((n, page.items))
+        for page in commit.pages:  # behind all that have scores
+            for hop in page.hops:
+                size = len(hop.fingerprint.encode())
+                head = f"{HOP_OF}{numbers[id(page)]} {size} "
+                fingerprints.append(f"{head}{hop.fingerprint}{hop.reason}")
+                payloads.append(hop.payload)
+                look_up(hop.fingerprint)
         verdicts = [page.verdict for page in pages]
         acks, bare = verdicts.count(ACK), verdicts.count(BARE_ACK)
         for n, group in groups:
@@ -387,7 +425,7 @@ class Frontier:
             self.name,
             self._failed_limit,
             len(pages),
-            len(scores),
+            len(fingerprints),
             len(items) // 3,
             "" if self.shape is None else self.shape.epoch,
             0 if self.shape is None else self.shape.buckets,
@@ -395,7 +433,7 @@ class Frontier:
             acks,
             bare,
             scores[0] if len(set(scores)) == 1 else " ".join(map(repr, scores)),
-            commit.seeds,
+            commit.crawled - len(commit.finished),
             b"".join(payloads),
             pack(f">{len(payloads) + 1}I", 0, *accumulate(map(len, payloads))),
             "1" if all(name[:1] not in MARKS for name in fingerprints) else "",

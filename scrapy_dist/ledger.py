@@ -5,8 +5,9 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
 
-from scrapy_dist.frontier import ACK, BARE_ACK, PART, SEED, NewRequest, Page
+from scrapy_dist.frontier import ACK, BARE_ACK, PART, SEED, Hop, NewRequest, Page
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -28,6 +29,8 @@ class Record:
     *is_seed*: a seed that is no page itself: none of its requests is crawled under it.
     *single*: a seed that has become one request, which is crawled under it.
 
+    *hops* were crawled under it ahead of Redis, the first at *left* (`time.monotonic`).
+
     *requests* and *items* wait here to be stored together with the ack, so that a page
     that is crawled again after a death has not left them behind already. *produced*:
     something of it may be on its way by itself. *failure*: why it is a dead letter.
@@ -46,6 +49,8 @@ class Record:
     items: list[tuple[str, bytes]] = field(default_factory=list)
     size: int = 0
     since: float = 0.0
+    hops: list[Hop] = field(default_factory=list)
+    left: float = 0.0
     #: Outputs that the spider middleware has seen and nobody has asked for, by ``id``.
     noted: dict[int, object] = field(default_factory=dict)
 
@@ -68,9 +73,9 @@ class Record:
         """What waits, and the verdict; the page is finished."""
         requests, items = self.requests, self.items
         self.drop_outputs()
-        bare = not (self.produced or requests or items)
+        bare = not (self.produced or requests or items or self.hops)
         verdict = self.failure or (BARE_ACK if bare else ACK)
-        return Page(self.id, requests, items, verdict, self.is_seed)
+        return Page(self.id, requests, items, verdict, self.is_seed, self.hops)
 
     def take_part(self, *, items: bool) -> Page:
         """The requests, and with *items* the items, that go ahead of the ack."""
@@ -97,6 +102,8 @@ class Ledger:
     def __init__(self) -> None:
         self.records: dict[str, Record] = {}
         self.handed: dict[Request, Records] = {}
+        #: Requests that are crawled ahead of Redis.
+        self.hops: WeakKeyDictionary[Request, Hop] = WeakKeyDictionary()
         self._suspects = 0
 
     def open(self, lease: Lease) -> Record:
@@ -110,6 +117,13 @@ class Ledger:
         self.records[lease.id] = record
         self._suspects += lease.suspect
         return record
+
+    def go_ahead(self, record: Record, request: Request, hop: Hop) -> None:
+        """*request* is crawled under *record* before Redis hears of it."""
+        if not record.hops:
+            record.left = time.monotonic()
+        record.hops.append(hop)
+        self.hops[request] = hop
 
     def hold(self, records: Records) -> None:
         """A request that stays in this worker needs *records*."""

@@ -103,7 +103,8 @@ class Outbox:
         """The verdict on a page, and what is stored with it; never divided."""
         size = sum(len(request.payload) for request in page.requests)
         size += sum(len(data) for _, data in page.items)
-        part = self._part(len(page.requests), len(page.items), 1, size)
+        requests = len(page.requests) + len(page.hops)
+        part = self._part(requests, len(page.items), 1, size)
         part.pages.append(page)
         self._count += len(page)
 
@@ -218,6 +219,8 @@ class RecentFingerprints:
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
+        #: Whether it knows all that were ever added.
+        self.is_complete = limit > 0
         self._known: OrderedDict[str, None] = OrderedDict()
 
     def add(self, fingerprint: str) -> bool:
@@ -230,7 +233,13 @@ class RecentFingerprints:
             known[fingerprint] = None
             if len(known) > self._limit:
                 known.popitem(last=False)
+                self.is_complete = False
         return True
 
+    def remove(self, fingerprint: str) -> None:
+        """It will not be sent after all."""
+        self._known.pop(fingerprint, None)
+
     def forget(self) -> None:
+        self.is_complete = False
         self._known.clear()

@@ -231,6 +231,7 @@ class Scheduler(BaseScheduler):
         )
         await self.frontier.exchange([call])
         joined = call.reply()
+        self.exchange.alone = joined.blank and not joined.others
         extra = {"spider": self.spider}
         if joined.outcome == 2:
             logger.warning(
@@ -259,6 +260,9 @@ class Scheduler(BaseScheduler):
         fingerprint = self._fingerprint(request, start=False, stays=False)
         if fingerprint is None:
             return False
+        if self.desk.go_ahead(request, fingerprint, origin):
+            self._drained = False
+            return True
         self._take(request, fingerprint, origin)
         return True
 
@@ -295,15 +299,15 @@ class Scheduler(BaseScheduler):
         if self.exchange.outbox.is_full(self.options.outbox_limit):
             return None
         found = self.desk.next()
+        request, shared = found or (None, False)
         if (self.exchange.pending or self.exchange.seeds_left) and self.desk.is_low:
             self.exchange.request()
-        else:
-            # The engine asks whenever something has finished.
+        elif self.desk.may_have_finished(request):
+            # The engine asks whenever something has.
             self.exchange.flush_soon()
-        if found is None:
+        if request is None:
             return None
         self._drained = False
-        request, shared = found
         self.stats.inc_value("scheduler/dequeued")
         self.stats.inc_value(
             "scheduler/dequeued/redis" if shared else "scheduler/dequeued/memory"

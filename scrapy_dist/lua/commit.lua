@@ -9,14 +9,16 @@
 --       9 epoch of the buckets ('': dupefilter is a set)  10 how many are known
 --       11 keys of items  12 leases with the verdict '+'  13 leases with the verdict '='
 --       14 the score of all requests, or the scores of each
---       15 leases with the verdict '+' or '=' that are seeds, and no pages
+--       15 pages that end besides the leases (hops), less the leases that are no pages
 --       16 payloads of all requests in one  17 where each begins, and the last one ends:
 --       numbers of 4 bytes, the highest first  18 '1': all requests are of the first kind
 --       of fingerprint, then
 --       leases: their order ids, those with '+' first, then those with '='
 --       verdicts of the other leases: '-' or the reason of a dead letter
 --       requests: fingerprint (else '!…' = a start request, to be taken once per crawl;
---       '' = do not filter; '#n' = do not filter, part of lease n)
+--       '' = do not filter; '#n' = do not filter, part of lease n; '@n size …' = was
+--       crawled already under lease n, which ends now: its fingerprint of that size, then
+--       the reason if it is a dead letter)
 --       items: index of their key in KEYS, lease that they are part of (0: none), data
 --       of the fingerprints, if there are buckets: one text of '-' for each that has one
 --       key, and the number of its bucket for each that has two
@@ -38,9 +40,6 @@ local simple = acks + ARGV[13]
 call('ZCARD', KEYS[1])
 if leases > 0 then
   call('HLEN', KEYS[4])
-end
-if simple < leases then
-  call('XLEN', KEYS[8])
 end
 for i = 9, 8 + ARGV[11] do
   call('LLEN', KEYS[i])
@@ -89,6 +88,8 @@ end
 local reply, at = {1, lost, 0, 0}, 18 + 2 * leases - simple
 -- Known: 1 by position. Filtered: position of each fingerprint that is looked up.
 local marks, fingerprints, filtered, known, count = {}, {}, {}, {}, 0
+-- Hops: whether their lease is ours, their fingerprint, the reason of a dead letter.
+local hops, letters = {}, simple < leases
 if ARGV[18] == '1' then
   count = requests
   fingerprints = {unpack(ARGV, at + 1, at + requests)}
@@ -96,7 +97,15 @@ end
 for i = 1, requests - count do
   local fingerprint = ARGV[at + i]
   local mark = fingerprint:byte(1) or 0
-  marks[i] = (mark == 0 or mark == 33 or mark == 35) and mark -- '!' '#'
+  marks[i] = (mark == 0 or mark == 33 or mark == 35 or mark == 64) and mark -- '!' '#' '@'
+  if mark == 64 then
+    local lease, size, from = fingerprint:match('^@(%d+) (%d+) ()')
+    fingerprint = fingerprint:sub(from, from + size - 1)
+    local reason = ARGV[at + i]:sub(from + size)
+    hops[i] = {is_ours(lease), fingerprint, reason}
+    letters = letters or reason ~= ''
+    mark = size == '0' and 0 or mark
+  end
   if mark ~= 0 and mark ~= 35 then
     if mark == 33 then
       fingerprint = fingerprint:sub(2)
@@ -105,6 +114,9 @@ for i = 1, requests - count do
     count = count + 1
     fingerprints[count], filtered[count] = fingerprint, i
   end
+end
+if letters then
+  call('XLEN', KEYS[8])
 end
 -- The largest power of 2 that is not above *n*.
 local function level(n)
@@ -154,8 +166,13 @@ end
 local fresh, new, started, taken = {}, {}, {}, {}
 local fresh_count, new_count, duplicates = 0, 0, 0
 for i = 1, requests do
-  local fingerprint, mark = ARGV[at + i], marks[i]
-  if known[i] == 1 or taken[fingerprint] then
+  local fingerprint, mark, hop = ARGV[at + i], marks[i], hops[i]
+  if hop then
+    if hop[1] and hop[2] ~= '' then
+      new_count = new_count + 1
+      new[new_count] = hop[2]
+    end
+  elseif known[i] == 1 or taken[fingerprint] then
     duplicates = duplicates + 1
     reply[4 + duplicates] = i - 1
   elseif mark ~= 35 or is_ours(fingerprint:sub(2)) then
@@ -174,6 +191,16 @@ for i = 1, requests do
   end
 end
 
+local function set_aside(payload, reason, deaths, claims)
+  local seed = payload:byte(1) == 0
+  call('XADD', KEYS[8], 'MAXLEN', ARGV[5], '*',
+    'payload', seed and payload:sub(2) or payload, 'reason', reason,
+    'worker', ARGV[4], 'deliveries', deaths + 1,
+    'time', format('%d', now),
+    'kind', seed and 'seed' or 'request',
+    unpack(claims ~= '-' and {'claims', claims} or {}))
+end
+
 local function finish(verdicts)
   local done = {}
   if lost == 0 and simple == leases and not verdicts and leases > 0 then
@@ -190,23 +217,24 @@ local function finish(verdicts)
         if not from then -- without a head, see lease.lua
           deaths, claims, from = 0, '-', 1
         end
-        from = from + 16 -- behind the order id
-        local seed = entry:byte(from) == 0
-        call('XADD', KEYS[8], 'MAXLEN', ARGV[5], '*',
-          'payload', entry:sub(seed and from + 1 or from), 'reason', verdict,
-          'worker', ARGV[4], 'deliveries', deaths + 1,
-          'time', format('%d', now),
-          'kind', seed and 'seed' or 'request',
-          unpack(claims ~= '-' and {'claims', claims} or {}))
+        set_aside(entry:sub(from + 16), verdict, deaths, claims) -- behind the order id
       end
     end
   end
   if #done > 0 then
-    local pages = (tonumber(state[2] or nil) or 0) + math.max(0, #done - ARGV[15])
+    local besides = verdicts and math.min(0, ARGV[15]) or ARGV[15]
+    local pages = (tonumber(state[2] or nil) or 0) + math.max(0, #done + besides)
     call('HSET', KEYS[6], 'pages', format('%d', pages))
     call('HDEL', KEYS[4], unpack(done))
     call('ZREM', KEYS[3], unpack(done))
   end
+end
+
+local payloads, ends = ARGV[16], ARGV[17]
+local function payload_of(n)
+  local a, b, c, d, e, f, g, h = ends:byte(4 * n - 3, 4 * n + 4)
+  return payloads:sub(((a * 256 + b) * 256 + c) * 256 + d + 1,
+    ((e * 256 + f) * 256 + g) * 256 + h)
 end
 
 local members = {}
@@ -235,7 +263,6 @@ if fresh_count > 0 or items > 0 then
     end
   end
   local newest_first, score = ARGV[3] == '1', ARGV[14]
-  local payloads, ends = ARGV[16], ARGV[17]
   local high, head
   for i = 1, fresh_count do
     local n = fresh[i]
@@ -245,11 +272,8 @@ if fresh_count > 0 or items > 0 then
       high = id - low
       head = format('%015x', high / 16)
     end
-    local a, b, c, d, e, f, g, h = ends:byte(4 * n - 3, 4 * n + 4)
-    local first = ((a * 256 + b) * 256 + c) * 256 + d + 1
-    local last = ((e * 256 + f) * 256 + g) * 256 + h
     members[2 * i - 1] = scores[n] or score
-    members[2 * i] = head .. digits[low] .. payloads:sub(first, last)
+    members[2 * i] = head .. digits[low] .. payload_of(n)
   end
 else
   call('HDEL', KEYS[6], '') -- acks go on above maxmemory
@@ -275,6 +299,12 @@ for i = 1, items do
   local lease = tonumber(ARGV[at + 1 + 3 * i])
   if lease == 0 or is_ours(lease) then
     call('RPUSH', KEYS[tonumber(ARGV[at + 3 * i])], ARGV[at + 2 + 3 * i])
+  end
+end
+for i = 1, letters and requests or 0 do
+  local hop = hops[i]
+  if hop and hop[1] and hop[3] ~= '' then
+    set_aside(payload_of(i), hop[3], 0, '-')
   end
 end
 if lost > 0 then

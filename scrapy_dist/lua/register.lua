@@ -7,7 +7,8 @@
 --       4 ms of silence after which another worker is not counted as present
 --       5 '1': delete what an earlier crawl left, if no other worker is present
 --       6 ms of silence after which a worker is dead  7 '1': keep a finished crawl
--- Reply others present, outcome (0 joined, 1 cleared first, 2 flush refused), pending
+-- Reply others present, outcome (0 joined, 1 cleared first, 2 flush refused), pending,
+--       1 if no fingerprint is known
 -- Cost  O(log workers)
 local now = redis.call('TIME')
 now = now[1] * 1000 + math.floor(now[2] / 1000)
@@ -63,4 +64,7 @@ redis.call('HSET', KEYS[2], 'worker:' .. ARGV[1], ARGV[2], 'commit:' .. ARGV[1],
 redis.call('HSETNX', KEYS[2], 'active', string.format('%.0f', now))
 redis.call('HSETNX', KEYS[2], 'since:' .. ARGV[1], string.format('%.0f', now))
 redis.call('ZADD', KEYS[1], now, ARGV[1])
-return {math.max(others, 0), outcome, redis.call('ZCARD', KEYS[3])}
+-- Buckets of an earlier crawl may be left in the hash.
+local seen = redis.call('SCARD', KEYS[9])
+  + (compact and redis.call('HEXISTS', KEYS[7], 'epoch') or redis.call('SCARD', KEYS[7]))
+return {math.max(others, 0), outcome, redis.call('ZCARD', KEYS[3]), seen == 0 and 1 or 0}

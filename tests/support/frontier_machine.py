@@ -11,6 +11,7 @@ import asyncio
 import copy
 import hashlib
 import math
+import re
 import time
 from collections import Counter
 from dataclasses import dataclass, field
@@ -99,9 +100,10 @@ def plays() -> st.SearchStrategy[list[tuple[int, str]]]:
 def site(name: str, *, kept: bool = True) -> Yield:
     """What the page *name* yields, known in advance so that a lost one shows.
 
-    A filtered request, one that is not filtered, one that stays in the worker, and one
-    that all pages of a level share, so that it is a duplicate most of the time. The last
-    letter of a name says what kind of page it is.
+    A filtered request, one that is not filtered, one that stays in the worker, one that
+    is crawled ahead of Redis where that is possible, and one that all pages of a level
+    share, so that it is a duplicate most of the time. The last letter of a name says what
+    kind of page it is.
     """
     depth = name.count(".")
     kind = name[-1]
@@ -119,6 +121,7 @@ def site(name: str, *, kept: bool = True) -> Yield:
         filtered=(f"{name}.a", shared, *([f"{name}.x"] * (depth < 2))),
         unfiltered=(f"{name}.b", *([f"{name}.p"] * (depth == 0))),
         kept=(f"{name}.k",) if kept and depth < DEPTH - 1 else (),
+        hops=(f"{name}.h", *([f"{name}.hx"] * (depth < 2))),
         items=items,
     )
 
@@ -268,7 +271,7 @@ class FrontierMachine(RuleBasedStateMachine):
 
     def site(self, name: str) -> Yield:
         result = site(name, kept=self.has_claims)
-        for each in (START, name, *result.filtered, *result.kept):
+        for each in (START, name, *result.filtered, *result.kept, *result.hops):
             self.names[compact(f"fp-{each}")] = f"fp-{each}"
         return result
 
@@ -282,6 +285,7 @@ class FrontierMachine(RuleBasedStateMachine):
             self.site,
             seed_keys=SEED_KEYS,
             watch=self.watch,
+            is_new=lambda each: each not in fingerprints(self.redis),
             ttl=TTL,
             max_deliveries=MAX_DELIVERIES,
             failed_limit=10_000,
@@ -457,7 +461,20 @@ class FrontierMachine(RuleBasedStateMachine):
                 if self.site(entry.name).failure:
                     done = self.world.failed
                 done.add(entry.name)
+                self.hops_are_done(call, ids.index(id_) + 1)
         assert reply.strange == strange
+
+    def hops_are_done(self, call: Call[Any], page: int) -> None:
+        """Those that come with the verdict on *page* of a commit."""
+        for each in call.args:
+            found = re.match(rf"@{page} (\d+) ", str(each))
+            if found is None:
+                continue
+            end = found.end() + int(found[1])
+            fingerprint, reason = each[found.end() : end], each[end:]
+            name = self.names.get(fingerprint, fingerprint).removeprefix("fp-")
+            if not name.endswith(".k"):
+                (self.world.failed if reason else self.world.acked).add(name)
 
     def after_reap(
         self, worker: LightWorker, call: Call[Any], before: Look, after: Look
@@ -537,7 +554,7 @@ class FrontierMachine(RuleBasedStateMachine):
         while pages:
             page = pages.pop()
             result = self.site(page)
-            missing = {*result.filtered, *result.unfiltered} - known
+            missing = {*result.filtered, *result.unfiltered, *result.hops} - known
             assert not missing, (page, missing)
             if not result.in_parts and not comes_again(page):
                 items.update(result.items)
@@ -617,6 +634,7 @@ class FrontierMachine(RuleBasedStateMachine):
             result = self.site(name)
             assert (name in world.failed) == bool(result.failure), name
             assert (name in world.acked) != (name in world.failed), name
-            to_do += [*result.filtered, *result.unfiltered]
+            to_do += [*result.filtered, *result.unfiltered, *result.hops]
             for kept in result.kept:
-                to_do += [*self.site(kept).filtered, *self.site(kept).unfiltered]
+                there = self.site(kept)
+                to_do += [*there.filtered, *there.unfiltered, *there.hops]

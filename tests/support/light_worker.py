@@ -22,6 +22,7 @@ from scrapy_dist.frontier import (
     SEED,
     Call,
     Frontier,
+    Hop,
     NewRequest,
 )
 from scrapy_dist.ledger import Ledger, Record
@@ -40,12 +41,14 @@ if TYPE_CHECKING:
 class Yield:
     """What a page yields. Of requests the names; *kept* ones stay in their worker.
 
-    *failure*: why it is a dead letter. *in_parts*: what it yields goes ahead of its ack.
+    *hops* are filtered requests that no other page yields, so that they can be crawled
+    ahead of Redis. *failure*: why it is a dead letter. *in_parts*: what it yields goes ahead of its ack.
     """
 
     filtered: Sequence[str] = ()
     unfiltered: Sequence[str] = ()
     kept: Sequence[str] = ()
+    hops: Sequence[str] = ()
     items: Sequence[bytes] = ()
     failure: str = ""
     in_parts: bool = False
@@ -63,6 +66,7 @@ class Task:
     name: str
     record: Record
     is_kept: bool = False
+    hop: Hop | None = None
     has_yielded: bool = False
 
 
@@ -72,6 +76,7 @@ class LightWorker:
     *item_key* is where items go. After `cut_after`, Redis carries out so many calls of
     what is sent next, and then the connection is lost, before any reply. *watch* is
     called with each call before Redis has it, and what it returns is called afterwards.
+    *is_new* says of a fingerprint what a worker knows that has been alone.
     """
 
     def __init__(
@@ -83,6 +88,7 @@ class LightWorker:
         seed_keys: Sequence[str] = (),
         watch: Callable[[LightWorker, Call[Any]], Callable[[], None] | None]
         | None = None,
+        is_new: Callable[[str], bool] = lambda _: False,
         **options: Any,
     ) -> None:
         self.frontier = Frontier(client, keys, seed_keys=seed_keys, **options)
@@ -102,6 +108,7 @@ class LightWorker:
         self.rollbacks = 0
         self._site = site
         self._watch = watch
+        self._is_new = is_new
         self._item_key = keys.items
         self._budget = math.inf
 
@@ -131,16 +138,35 @@ class LightWorker:
             record.add_request(NewRequest(name.encode(), score(name)))
         for item in result.items:
             record.add_item(self._item_key, item)
+        for name in result.hops:
+            fingerprint = self.fingerprint(name)
+            if record.suspect or record.tainted or not self._is_new(fingerprint):
+                record.produced = True
+                self._send(name, fingerprint)
+            elif self.recent.add(fingerprint):
+                self._go_ahead(Task(name, record, True, Hop(fingerprint)))
         for name in result.kept:
-            self.ledger.hold((record,))
-            self.unclaimed.append(Task(name, record, is_kept=True))
-        if result.failure:
+            fingerprint = self.fingerprint(name)
+            if not record.hops:
+                self.ledger.hold((record,))
+                self.unclaimed.append(Task(name, record, is_kept=True))
+            elif record.tainted or self.recent.add(fingerprint):
+                hop = Hop(fingerprint, is_page=False)
+                self._go_ahead(Task(name, record, True, hop))
+        if result.failure and task.hop is not None:
+            task.hop.reason, task.hop.payload = result.failure, task.name.encode()
+        elif result.failure:
             record.failure = result.failure
         if result.in_parts:
             if record.tainted or record.settled:
                 record.drop_outputs()
             else:
                 self.outbox.add_page(record.take_part(items=True))
+
+    def _go_ahead(self, task: Task) -> None:
+        self.ledger.hold((task.record,))
+        task.record.hops.append(task.hop)
+        self.inbox.append(task)
 
     def finish(self, task: Task) -> None:
         if not task.has_yielded:
@@ -360,4 +386,6 @@ class LightWorker:
             record = self.ledger.remove(id_)
             record.tainted = record.settled = True
             record.drop_outputs()
+            for hop in record.hops:
+                self.recent.remove(hop.fingerprint)
         self.has_doubts = False
