@@ -39,6 +39,9 @@ def desk():
         round_trip=0.001,
         is_full=False,
         releases=[],
+        seeds_left=0,
+        alone=True,
+        paused=False,
     )
     desk.exchange.outbox.is_full.return_value = False
     return desk

@@ -16,8 +16,10 @@ from scrapy_dist.frontier import (
     GONE,
     PART,
     REPEATED,
+    RESHAPED,
     Commit,
     CommitReply,
+    Hop,
     NewRequest,
     Page,
 )
@@ -252,6 +254,108 @@ async def test_page_whose_ack_was_cut_in_half_has_no_dead_letter(client, worker)
     assert await worker.call(worker.frontier.drained())
 
 
+# Hops: what was crawled under the lease of another page
+
+HOPS = (Hop("fp-1"), Hop(""), Hop("@1 3 #odd !"), Hop("fp-t", is_page=False))
+
+
+async def pages_done(client):
+    return int(await client.hget(KEYS.state, "pages") or 0)
+
+
+async def test_hops_are_seen_and_counted_when_their_page_ends(client, worker):
+    await worker.push("page", "other")
+    page, other = await worker.lease()
+    new = [*requests("a"), *requests("s", fingerprint="!fp-{}")]
+    child = requests("child", fingerprint="")
+    pages = [Page(other.id, child, verdict=BARE_ACK), Page(page.id, child, hops=HOPS)]
+    assert await worker.commit([*new, *requests("a")], pages) == CommitReply(
+        APPLIED, 0, [2]
+    )
+    assert await places(client) == {
+        "pending": ["a", "s", "child", "child"],
+        "suspects": [],
+        "leased": [],
+    }
+    seen = {b"fp-a", b"fp-s", b"fp-1", b"fp-t", b"@1 3 #odd !"}
+    assert await client.smembers(KEYS.dupefilter) == seen
+    assert await pages_done(client) == 2 + 3
+    assert (await worker.commit(requests("1", "t", "b"))).filtered == [0, 1]
+
+
+async def test_hops_of_a_page_of_another_are_not_seen(client, worker, other):
+    mine, theirs = await two_leases(worker, other)
+    pages = [
+        Page(theirs.id, hops=[Hop("fp-lost"), Hop("fp-bad", "why", b"bad")]),
+        Page(mine.id, hops=[Hop("fp-1")]),
+    ]
+    assert await worker.commit(pages=pages) == CommitReply(APPLIED, 1, [])
+    assert await client.smembers(KEYS.dupefilter) == {b"fp-1"}
+    assert await dead_letters(client) == []
+    assert (await places(client))["leased"] == ["theirs"]
+
+
+@pytest.mark.parametrize("fingerprint", ["fp-bad", ""])
+async def test_hop_that_failed_is_a_dead_letter_of_its_own(client, worker, fingerprint):
+    await worker.push("page")
+    page = await worker.lease_one()
+    bad = Hop(fingerprint, "ValueError: \n@1 2 é", b"\x01bad\0")
+    hops = [Hop("fp-1"), bad, Hop("fp-2")]
+    assert await worker.commit(requests("a"), [Page(page.id, hops=hops)]) == DONE
+    [letter] = await dead_letters(client)
+    del letter["time"]
+    assert letter == {
+        "payload": bad.payload,
+        "reason": bad.reason.encode(),
+        "worker": b"host:1",
+        "deliveries": b"1",
+        "kind": b"request",
+    }
+    assert (await places(client))["leased"] == []
+
+
+async def test_hops_of_a_commit_that_is_sent_again_are_counted_once(client, worker):
+    await worker.push("page")
+    page = Page((await worker.lease_one()).id, hops=[Hop("fp-1"), Hop("fp-2", "why")])
+    await worker.commit(pages=[page])
+    before = await contents(client)
+    assert (
+        await worker.commit(pages=[page], number=worker.commits)
+    ).outcome == REPEATED
+    assert await contents(client) == before
+
+
+async def test_hops_with_buckets_of_fingerprints(client):
+    worker = await Worker(client, compact=True).join()
+    await worker.push("page")
+    page = Page((await worker.lease_one()).id, hops=[Hop("12345"), Hop(""), Hop("-7")])
+    new = [NewRequest(b"a", 0.0, "99"), NewRequest(b"b", 0.0, "")]
+    reply = await worker.commit(new, [page])
+    while reply.outcome == RESHAPED:
+        reply = await worker.commit(new, [page], number=worker.commits)
+    assert reply == DONE
+    again = [NewRequest(b"x", 0.0, each) for each in ("12345", "-7", "99", "100")]
+    assert (await worker.commit(again)).filtered == [0, 1, 2]
+    assert await client.hget(KEYS.dupefilter, "count") == b"4"
+
+
+async def test_joining_tells_whether_nothing_was_seen(client, worker, other):
+    assert (await worker.register()).blank
+    await worker.push("not filtered")
+    assert (await other.register()).blank
+    await worker.commit(requests("a"))
+    assert not (await other.register()).blank
+
+
+@pytest.mark.parametrize("compact", [False, True])
+async def test_start_request_is_something_seen(client, compact):
+    worker = await Worker(client, compact=compact).join()
+    await worker.commit([NewRequest(b"a", 0.0, "!1")])
+    if compact:
+        await worker.commit([NewRequest(b"a", 0.0, "!1")], number=worker.commits)
+    assert not (await worker.register()).blank
+
+
 # Outcomes
 
 
@@ -263,7 +367,7 @@ async def everything(worker):
     return {
         "requests": requests("a", "a") + requests("s", fingerprint="!fp-{}"),
         "pages": [
-            Page(page.id, child, [("s:items", b"i")]),
+            Page(page.id, child, [("s:items", b"i")], hops=[Hop("h"), Hop("", "why")]),
             Page(bad.id, child, [("s:items", b"j")], "why"),
             Page(part.id, child, [("s:items", b"k")], PART),
         ],

@@ -1,0 +1,307 @@
+"""Pages of a chain that are crawled before Redis has heard of them."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from unittest.mock import MagicMock
+
+import pytest
+from scrapy import Request
+
+from scrapy_dist import ahead
+from scrapy_dist.desk import Desk
+from scrapy_dist.exceptions import Unserializable
+from scrapy_dist.frontier import ACK, BATCH, Hop, Lease, Page
+
+URL = "http://a.invalid/"
+
+
+class Crawl:
+    """A desk, and Scrapy and Redis as far as it sees them."""
+
+    def __init__(self, local_fingerprints: int = 100) -> None:
+        crawler = MagicMock()
+        self.in_progress: set[Request] = set()
+        self.slot = SimpleNamespace(
+            inprogress=self.in_progress, closing=None, nextcall=MagicMock()
+        )
+        crawler.engine._slot = self.slot
+        self.codec = MagicMock()
+        self.codec.decode = lambda payload: Request(payload.decode())
+        self.codec.encode = lambda request: request.url.encode()
+        self.duplicates: list[Request] = []
+        self.desk = Desk(
+            crawler,
+            self.codec,
+            concurrency=16,
+            local_fingerprints=local_fingerprints,
+            outbox_limit=1000,
+            commit_chunk=100,
+            report_duplicate=self.duplicates.append,
+        )
+        self.exchange = self.desk.exchange = MagicMock(
+            pending=0,
+            seeds_left=0,
+            alone=True,
+            paused=False,
+            is_full=False,
+            round_trip=0.001,
+            pause=0.05,
+            releases=[],
+        )
+        self.serial = 0
+
+    def lease(self, *, suspect: bool = False) -> Request:
+        """Redis hands out a page, and Scrapy begins with it."""
+        self.serial += 1
+        name = f"{URL}leased-{self.serial}"
+        assert self.desk.accept([Lease(str(self.serial), suspect, name.encode())])
+        return self.begin()
+
+    def begin(self) -> Request:
+        found = self.desk.next()
+        assert found is not None
+        self.in_progress.add(found[0])
+        return found[0]
+
+    def finish(self, page: Request) -> None:
+        self.in_progress.discard(page)
+
+    def origin(self, page: Request):
+        return self.desk.ledger.handed[page]
+
+    def leads_to(self, page: Request, name: str) -> bool:
+        """*page* yields a link; whether it is crawled at once."""
+        assert self.desk.recent.add(name)
+        return self.desk.go_ahead(Request(URL + name), name, self.origin(page))
+
+    def hop(self, page: Request, name: str) -> Request:
+        """*page* ends with a link, and Scrapy begins with that."""
+        assert self.leads_to(page, name)
+        self.finish(page)
+        return self.begin()
+
+    def pages(self) -> list[Page]:
+        """What went to the outbox."""
+        self.desk.collect()
+        calls = self.exchange.outbox.add_page.call_args_list
+        return [call.args[0] for call in calls]
+
+    def come_to_a_chain(self) -> Request:
+        """The page of the lease that makes it one."""
+        for _ in range(2):
+            page = self.lease()
+            assert not self.leads_to(page, f"too-early-{self.serial}")
+            self.finish(page)
+            self.desk.collect()
+        return self.lease()
+
+
+@pytest.fixture
+def crawl():
+    return Crawl()
+
+
+@pytest.fixture
+def page(crawl):
+    return crawl.come_to_a_chain()
+
+
+def test_third_page_that_came_alone_is_followed_at_once(crawl, page):
+    one = crawl.hop(page, "1")
+    two = crawl.hop(one, "2")
+    assert (one.url, two.url) == (f"{URL}1", f"{URL}2")
+    assert len(crawl.pages()) == 2  # its lease is in use
+    crawl.finish(two)
+    *_, done = crawl.pages()
+    assert done == Page("3", [], [], ACK, hops=[Hop("1"), Hop("2")])
+    assert crawl.duplicates == []
+
+
+def test_chain_ends_where_pages_come_together(crawl, page):
+    crawl.finish(page)
+    leases = [Lease(n, False, f"{URL}{n}".encode()) for n in ("a", "b")]
+    assert crawl.desk.accept(leases)
+    first = crawl.begin()
+    assert not crawl.leads_to(first, "1")
+
+
+def test_page_beside_others_is_no_chain(crawl, page):
+    crawl.lease()
+    assert not crawl.leads_to(page, "1")
+
+
+def test_only_the_first_link_of_a_page_is_followed_at_once(crawl, page):
+    assert crawl.leads_to(page, "1")
+    assert not crawl.leads_to(page, "2")
+    crawl.begin()
+    assert not crawl.leads_to(page, "3")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"alone": False},
+        {"pending": 1},
+        {"seeds_left": 1},
+        {"is_full": True},
+        {"paused": True},
+    ],
+    ids=str,
+)
+def test_worker_asks_redis_where_it_cannot_know(crawl, page, change):
+    for name, value in change.items():
+        setattr(crawl.exchange, name, value)
+    assert not crawl.leads_to(page, "1")
+
+
+def test_request_that_is_not_filtered_needs_no_knowledge(crawl, page):
+    crawl.exchange.alone = False
+    assert crawl.desk.go_ahead(Request(URL), "", crawl.origin(page))
+
+
+def test_worker_that_is_closing_starts_nothing(crawl, page):
+    crawl.slot.closing = object()
+    assert not crawl.leads_to(page, "1")
+
+
+def test_page_of_unknown_origin_is_left_to_redis(crawl, page):
+    for origin in (None, (), crawl.origin(page) * 2):
+        assert not crawl.desk.go_ahead(Request(URL), "1", origin)
+
+
+def test_suspect_is_alone_with_its_lease(crawl, page):
+    crawl.finish(page)
+    assert not crawl.leads_to(crawl.lease(suspect=True), "1")
+
+
+def test_worker_that_has_forgotten_fingerprints_asks_redis():
+    crawl = Crawl(local_fingerprints=3)
+    page = crawl.come_to_a_chain()
+    assert not crawl.leads_to(crawl.hop(page, "third"), "fourth")
+
+
+def test_without_a_memory_of_fingerprints_nothing_is_known():
+    crawl = Crawl(local_fingerprints=0)
+    assert not crawl.leads_to(crawl.come_to_a_chain(), "1")
+
+
+def test_hops_under_one_lease_are_limited(crawl, page, monkeypatch):
+    monkeypatch.setattr(ahead, "_LONGEST", 1000.0)
+    crawl.exchange.round_trip = 100.0
+    crawl.desk.recent._limit = 1000
+    for n in range(BATCH // 2):
+        page = crawl.hop(page, str(n))
+    assert not crawl.leads_to(page, "last")
+
+
+@pytest.mark.parametrize(
+    ("round_trip", "seconds"), [(0.0001, 0.05), (0.01, 0.2), (3.0, 1.0)]
+)
+def test_time_without_redis_follows_the_distance(
+    crawl, page, monkeypatch, round_trip, seconds
+):
+    crawl.exchange.round_trip = round_trip
+    now = [100.0]
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    one = crawl.hop(page, "1")
+    now[0] += 0.99 * seconds
+    two = crawl.hop(one, "2")
+    now[0] += 0.02 * seconds
+    assert not crawl.leads_to(two, "3")
+
+
+def test_hop_that_fails_is_a_dead_letter_and_not_its_page(crawl, page):
+    one = crawl.hop(page, "1")
+    crawl.desk.fail(one, "HTTP 404 is not handled")
+    crawl.finish(one)
+    *_, done = crawl.pages()
+    hop = Hop("1", "HTTP 404 is not handled", f"{URL}1".encode())
+    assert (done.verdict, done.hops) == (ACK, [hop])
+
+
+def test_hop_that_cannot_be_stored_fails_with_its_page(crawl, page):
+    one = crawl.hop(page, "1")
+    crawl.codec.encode = MagicMock(side_effect=Unserializable("a lambda"))
+    crawl.desk.fail(one, "it raised")
+    crawl.finish(one)
+    *_, done = crawl.pages()
+    assert (done.verdict, done.hops) == ("it raised", [Hop("1")])
+
+
+def test_redirect_of_a_hop_is_known_without_a_claim_and_is_no_page_more(crawl, page):
+    one = crawl.hop(page, "1")
+    crawl.desk.keep(Request(f"{URL}moved"), crawl.origin(one), "moved")
+    crawl.finish(one)
+    there = crawl.begin()
+    assert crawl.desk.take_claims() == []
+    crawl.finish(there)
+    *_, done = crawl.pages()
+    assert done.hops == [Hop("1"), Hop("moved", is_page=False)]
+
+
+def test_redirect_of_a_hop_to_what_is_seen_is_a_duplicate(crawl, page):
+    one = crawl.hop(page, "1")
+    crawl.desk.keep(Request(f"{URL}1"), crawl.origin(one), "1")
+    assert [request.url for request in crawl.duplicates] == [f"{URL}1"]
+    crawl.finish(one)
+    *_, done = crawl.pages()
+    assert done.hops == [Hop("1")]
+
+
+def test_claimed_request_is_known_from_then_on(crawl, page):
+    crawl.desk.keep(Request(f"{URL}moved"), crawl.origin(page), "moved")
+    assert crawl.desk.take_claims() == [("moved", ["3"])]
+    crawl.desk.claimed([True])
+    assert not crawl.desk.recent.add("moved")
+
+
+def test_hops_of_a_lease_that_is_lost_are_not_seen(crawl, page):
+    """Somebody else has that page now, and its links may come back to this worker."""
+    one = crawl.hop(page, "1")
+    crawl.desk.lost(["3"])
+    crawl.finish(one)
+    assert len(crawl.pages()) == 2
+    assert crawl.desk.recent.add("1")
+
+
+def test_rollback_ends_it(crawl, page):
+    one = crawl.hop(page, "1")
+    assert crawl.desk.rolled_back() == []
+    assert not crawl.leads_to(one, "2")
+    assert not crawl.desk.go_ahead(Request(URL), "", crawl.origin(one))
+    crawl.desk.keep(Request(f"{URL}moved"), crawl.origin(one), "moved")
+    there = crawl.begin()
+    for request in (one, there):
+        crawl.finish(request)
+    assert len(crawl.pages()) == 2
+    assert crawl.exchange.releases == ["3"]
+    assert crawl.desk.recent.add("moved")
+
+
+def test_closing_in_the_middle_gives_the_page_back(crawl, page):
+    assert crawl.leads_to(page, "1")
+    crawl.desk.give_back()
+    crawl.finish(page)
+    assert len(crawl.pages()) == 2
+    assert crawl.exchange.releases == ["3"]
+
+
+@pytest.mark.parametrize("is_chain", [False, True])
+def test_flush_waits_for_the_end_of_a_chain_only(crawl, is_chain):
+    page = crawl.come_to_a_chain() if is_chain else crawl.lease()
+    desk = crawl.desk
+    assert desk.may_have_finished(page) != is_chain
+    assert desk.may_have_finished(None) != is_chain
+    crawl.finish(page)
+    assert desk.may_have_finished(None)
+
+
+def test_end_of_another_page_is_told_while_a_hop_is_under_way(crawl, page):
+    one = crawl.hop(page, "1")
+    assert not crawl.desk.may_have_finished(None)
+    other = crawl.lease()
+    crawl.finish(other)
+    assert crawl.desk.may_have_finished(None)
+    crawl.finish(one)
+    assert crawl.desk.may_have_finished(None)
