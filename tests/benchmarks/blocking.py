@@ -1,13 +1,14 @@
 """For how long Redis is blocked while something is done to a large frontier.
 
-Two witnesses: SLOWLOG (the longest command, by the clock), and a process that asks PING a
-thousand times a second. Both also see what else the machine does: the note says what the
-prober saw of an idle Redis.
+The figure is SLOWLOG's longest command, by the clock, the median of `ROUNDS` rounds: it
+also sees what else the machine does to Redis, and that is not the same twice. The note
+says what a process saw that asks PING a thousand times a second.
 """
 
 from __future__ import annotations
 
 import asyncio
+import statistics
 import time
 from functools import partial
 from typing import TYPE_CHECKING
@@ -27,7 +28,7 @@ from tests.benchmarks.light import KEYS, LightClient, fill_seen
 from tests.benchmarks.prober import LIMIT_MS, Prober
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterable, Sequence
 
     from tests.benchmarks.prober import Watched
     from tests.support.redis_server import RedisServer
@@ -35,61 +36,72 @@ if TYPE_CHECKING:
 OPTIONS = Options.from_settings(Settings())
 #: Seconds for which an idle Redis is watched.
 IDLE = 2.0
+#: How often everything is measured.
+ROUNDS = 3
 
 
 def blocks(server: RedisServer, count: int) -> list[Figure]:
     """The longest block of Redis by each operation on *count* requests."""
-    leases = count // 10
-    figures = []
+    found: dict[str, list[Watched]] = {}
     with Prober(server.port) as prober:
         idle = prober.watch(lambda: time.sleep(IDLE))
 
         def measure(name: str, operation: Callable[[], None]) -> None:
-            watched = prober.watch(operation)
-            figures.append(_figure(name, watched, idle))
+            found.setdefault(name, []).append(prober.watch(operation))
 
-        def on_frontier(
-            operation: Callable[[Frontier], Awaitable[None]], *, compact: bool = False
-        ) -> Callable[[], None]:
-            return lambda: asyncio.run(_with(server.url, operation, compact=compact))
-
-        every = f"a frontier of {count:,} requests"
-        most = f"{every}, {leases:,} of them leased,"
-        make(server.port, pending=count - leases, leased=leases, seen=count)
-        measure(f"{most} is checked", on_frontier(_check))
-        measure(f"{most} is listed (export)", on_frontier(_list))
-        measure(
-            f"{leases:,} leases of a dead worker are reaped", partial(_reap, server)
-        )
-        measure(f"{most} is cleared", on_frontier(_clear))
-        make(server.port, pending=count, seen=count, compact=True)
-        measure(
-            f"{every} is cleared, CompactDupeFilter", on_frontier(_clear, compact=True)
-        )
-        make(server.port, pending=count, seen=count)
-        measure(f"{every} is flushed by the first worker", partial(_flush, server))
-        make(server.port, seen=count)
-        measure(
-            f"the last worker leaves, and {count:,} fingerprints go",
-            partial(_end, server),
-        )
-    return figures
+        for _ in range(ROUNDS):
+            _round(server, count, measure)
+    return [_figure(name, watched, idle) for name, watched in found.items()]
 
 
-def _figure(name: str, watched: Watched, idle: Watched) -> Figure:
-    command = watched.slowest or "none above 0.5 ms"
-    if watched.above:
-        command += f", {watched.above} above {LIMIT_MS:g} ms"
+def _round(
+    server: RedisServer, count: int, measure: Callable[[str, Callable[[], None]], None]
+) -> None:
+    def on_frontier(
+        operation: Callable[[Frontier], Awaitable[None]], *, compact: bool = False
+    ) -> Callable[[], None]:
+        return lambda: asyncio.run(_with(server.url, operation, compact=compact))
+
+    leases = count // 10
+    every = f"a frontier of {count:,} requests"
+    most = f"{every}, {leases:,} of them leased,"
+    make(server.port, pending=count - leases, leased=leases, seen=count)
+    measure(f"{most} is checked", on_frontier(_check))
+    measure(f"{most} is listed (export)", on_frontier(_list))
+    measure(f"{leases:,} leases of a dead worker are reaped", partial(_reap, server))
+    measure(f"{most} is cleared", on_frontier(_clear))
+    make(server.port, pending=count, seen=count, compact=True)
+    measure(f"{every} is cleared, CompactDupeFilter", on_frontier(_clear, compact=True))
+    make(server.port, pending=count, seen=count)
+    measure(f"{every} is flushed by the first worker", partial(_flush, server))
+    make(server.port, seen=count)
+    measure(
+        f"the last worker leaves, and {count:,} fingerprints go", partial(_end, server)
+    )
+
+
+def _figure(name: str, rounds: Sequence[Watched], idle: Watched) -> Figure:
+    median = statistics.median(watched.command_ms for watched in rounds)
+    slowest = max(rounds, key=lambda watched: watched.command_ms)
+    above = sum(watched.above for watched in rounds)
     return Figure(
         name=f"longest block of Redis while {name}",
-        ours=watched.command_ms,
+        ours=median,
         unit="ms",
         target=f"<= {LIMIT_MS:g}",
-        met=watched.command_ms <= LIMIT_MS,
-        samples=[round(watched.command_ms, 2), round(watched.ping_ms, 2)],
-        note=f"SLOWLOG: {command}; longest PING {watched.ping_ms:.1f} ms, of an idle Redis"
-        f" {idle.ping_ms:.1f} ms; it took {watched.seconds:.1f} s",
+        met=median <= LIMIT_MS,
+        samples=[round(watched.command_ms, 2) for watched in rounds],
+        note=f"SLOWLOG, of each round: {_listed(w.command_ms for w in rounds)}"
+        f" ({slowest.slowest or 'none above 0.5 ms'}; {above} above {LIMIT_MS:g} ms)."
+        f" Longest PING {_listed(w.ping_ms for w in rounds)}, of an idle Redis"
+        f" {idle.ping_ms:.1f}; Redis had a processor for"
+        f" {_listed(w.working_ms for w in rounds)} ms of a PING at the most; it took"
+        f" {statistics.median(w.seconds for w in rounds):.1f} s",
     )
+
+
+def _listed(values: Iterable[float]) -> str:
+    return ", ".join(f"{value:.1f}" for value in values)
 
 
 def make(

@@ -76,20 +76,32 @@ def test_a_long_queue_is_measured(redis_server):
     assert len(figures[2].series["lease"]) == 2
 
 
-def test_what_blocks_redis_is_seen(redis_server):
+WORK = """
+local since = redis.call('TIME')
+repeat
+  local now = redis.call('TIME')
+until (now[1] - since[1]) * 1000000 + now[2] - since[2] > 100000
+"""
+
+
+@pytest.mark.parametrize("command", [("DEBUG", "SLEEP", "0.1"), ("EVAL", WORK, "0")])
+def test_what_blocks_redis_is_seen(redis_server, command):
     def block() -> None:
         with redis_server.client() as client:
-            client.execute_command("DEBUG", "SLEEP", "0.1")
+            client.execute_command(*command)
 
     with Prober(redis_server.port) as prober:
         watched = prober.watch(block)
-    assert watched.slowest == "DEBUG"
+    assert watched.slowest == command[0]
     assert watched.command_ms > 90
     assert watched.ping_ms > 50
+    # It does nothing in its sleep.
+    assert (watched.working_ms > 25) == (command[0] == "EVAL")
 
 
 def test_every_operation_on_a_large_frontier_is_watched(redis_server, monkeypatch):
     monkeypatch.setattr(blocking, "IDLE", 0.1)
+    monkeypatch.setattr(blocking, "ROUNDS", 1)
     figures = blocking.blocks(redis_server, 1000)
     assert len({figure.name for figure in figures}) == 7
     assert all(figure.met is not None for figure in figures)
