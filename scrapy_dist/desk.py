@@ -142,6 +142,12 @@ class Desk:
         """Crawl *request* next, before Redis hears of it, if that is safe."""
         if origin is None or len(origin) != 1 or len(self):
             return False
+        # The outputs of all hops are to fit in one commit.
+        if (
+            origin[0].waiting > self._commit_chunk // 2
+            or origin[0].size > _PAGE_BYTES // 2
+        ):
+            return False
         if not self.ahead.may_go(origin[0], fingerprint, self.exchange):
             return False
         self.ledger.hold(origin)

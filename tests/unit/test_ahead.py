@@ -195,6 +195,22 @@ def test_hops_under_one_lease_are_limited(crawl, page, monkeypatch):
     assert not crawl.leads_to(page, "last")
 
 
+def test_what_waits_for_the_end_of_a_chain_is_limited(crawl, page):
+    [record] = crawl.origin(page)
+    for _ in range(50):
+        record.add_item("s:items", b"x")
+    page = crawl.hop(page, "1")
+    record.add_item("s:items", b"x")
+    assert not crawl.leads_to(page, "2")
+
+    record.drop_outputs()
+    page = crawl.hop(page, "3")
+    record.add_item("s:items", b"x" * (1 << 21))
+    page = crawl.hop(page, "4")
+    record.add_item("s:items", b"x")
+    assert not crawl.leads_to(page, "5")
+
+
 @pytest.mark.parametrize(
     ("round_trip", "seconds"), [(0.0001, 0.05), (0.01, 0.2), (3.0, 1.0)]
 )
