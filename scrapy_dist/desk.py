@@ -189,11 +189,9 @@ class Desk:
             return True
         return any(lease != handed[last] for lease in handed.values())
 
-    def note(self, output: object, request: Request | None) -> None:
-        """*output* was yielded by the callback of *request*."""
-        records = None if request is None else self.ledger.handed.get(request)
-        if records is not None:
-            self.origins.note(output, records)
+    def leases_of(self, request: Request | None) -> Records | None:
+        """The leases that *request* was handed out under."""
+        return None if request is None else self.ledger.handed.get(request)
 
     def fail(self, request: Request, reason: str) -> None:
         """The page of *request* has failed for good: its lease ends as a dead letter."""

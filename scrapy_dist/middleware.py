@@ -74,9 +74,10 @@ class FrontierSpiderMiddleware(_Component):
         self, response: Response, result: Iterable[Any], spider: Spider | None = None
     ) -> Iterator[Any]:
         desk = self._desk
+        leases = None if desk is None else desk.leases_of(response.request)
         for output in result:
-            if desk is not None:
-                desk.note(output, response.request)
+            if desk is not None and leases is not None:
+                desk.origins.note(output, leases)
             yield output
 
     async def process_spider_output_async(
@@ -86,9 +87,10 @@ class FrontierSpiderMiddleware(_Component):
         spider: Spider | None = None,
     ) -> AsyncIterator[Any]:
         desk = self._desk
+        leases = None if desk is None else desk.leases_of(response.request)
         async for output in result:
-            if desk is not None:
-                desk.note(output, response.request)
+            if desk is not None and leases is not None:
+                desk.origins.note(output, leases)
             yield output
 
     def process_spider_exception(

@@ -256,7 +256,7 @@ class Scheduler(BaseScheduler):
         if not request.meta.keys().isdisjoint(_TELLING):
             return self._enqueue_special(request)
         # A link. Most links are known, and those are to cost next to nothing.
-        origin = self.desk.origin(request, None)
+        origin = self.desk.origins.take(request)
         fingerprint = self._fingerprint(request, start=False, stays=False)
         if fingerprint is None:
             return False

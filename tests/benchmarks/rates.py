@@ -7,6 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from tests.benchmarks.bench import MEMORY, OTHER_PYTHON, OURS, THEIRS, Bench, Run
+from tests.benchmarks.light import LightClient
 from tests.benchmarks.pairs import Pair, alternate, below, compare
 from tests.benchmarks.shop import LATER
 
@@ -39,6 +40,10 @@ def speed(bench: Bench, pairs: int, *, quick: bool) -> list[Figure]:
         for ms in THEIR_DISTANCES:
             others[f"{THEIRS} {ms}"] = partial(run, THEIRS, ms, their_size)
     found = alternate(partial(run, MEMORY, 0, size), others, pairs)
+    # Three figures are differences of a few percent between these.
+    loopback = {f"{OURS} 0": others[f"{OURS} 0"]}
+    more = alternate(partial(run, MEMORY, 0, size), loopback, 2 * pairs)
+    found[f"{OURS} 0"] += more[f"{OURS} 0"]
     figures = [
         compare(
             f"pages/s of one worker, 20 links a page, Redis {_away(ms)}",
@@ -57,7 +62,8 @@ def speed(bench: Bench, pairs: int, *, quick: bool) -> list[Figure]:
             figures[0].note += f"; no scrapy-redis here, see {OTHER_PYTHON}"
             continue
         name = f"the same, Redis {_away(ms)}, against scrapy-redis"
-        figures.append(_beside(name, found[f"{OURS} {ms}"], theirs))
+        ours = found[f"{OURS} {ms}"][: len(theirs)]
+        figures.append(_beside(name, ours, theirs))
     figures.append(_round_trips(found))
     figures.append(_redis_cpu(found))
     figures.append(_worker_cpu(found))
@@ -200,14 +206,24 @@ def seeds(bench: Bench, pairs: int, *, quick: bool) -> list[Figure]:
 
 
 def chain(bench: Bench, pairs: int, *, quick: bool) -> list[Figure]:
-    """Pages that link only to the next: every hop waits for Redis."""
+    """Pages that link only to the next.
+
+    A worker that is alone goes ahead of Redis; beside another one it waits at every hop.
+    """
     size = 200 if quick else 500
 
     def run(library: str, kind: str, pages: int, ms: int) -> Run:
         bench.clear()
         return bench.run(library, f"/{kind}/{pages}/0", pages, ms=ms)
 
-    others = {OURS: partial(run, OURS, "chain", size, 1)}
+    def run_beside_another() -> Run:
+        bench.clear()
+        with LightClient(bench.redis.port) as other:
+            other.register()
+            return bench.run(OURS, f"/chain/{size}/0", size, ms=1)
+
+    beside = "beside another worker"
+    others = {OURS: partial(run, OURS, "chain", size, 1), beside: run_beside_another}
     if bench.python_of_theirs is not None:
         others[THEIRS] = partial(run, THEIRS, "chain", size, 1)
     found = alternate(partial(run, MEMORY, "chain", size, 0), others, pairs)
@@ -216,6 +232,8 @@ def chain(bench: Bench, pairs: int, *, quick: bool) -> list[Figure]:
     if THEIRS in found:
         name = "the same against scrapy-redis"
         figures.append(_beside(name, found[OURS], found[THEIRS]))
+    name = "the same while another, idle worker is there"
+    figures.append(_chained(bench, name, found[beside], None))
     size = min(size, 200)
     found = alternate(
         partial(run, MEMORY, "later", size, 0),
