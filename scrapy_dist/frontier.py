@@ -298,6 +298,10 @@ class Frontier:
         self._max_deliveries = max_deliveries
         self._failed_limit = failed_limit
         self._newest_first = int(newest_first)
+        # A script reads each byte of each argument, and of what it cuts out of one. So
+        # payloads are arguments of their own while most are stored, and one together
+        # while most are duplicates.
+        self._mostly_new = True
 
     # The protocol
 
@@ -434,16 +438,23 @@ class Frontier:
             bare,
             scores[0] if len(set(scores)) == 1 else " ".join(map(repr, scores)),
             commit.crawled - len(commit.finished),
-            b"".join(payloads),
-            pack(f">{len(payloads) + 1}I", 0, *accumulate(map(len, payloads))),
+            *((b"", b"") if self._mostly_new else _in_one(payloads)),
             "1" if all(name[:1] not in MARKS for name in fingerprints) else "",
             *(page.id for page in pages),
             *verdicts[acks + bare :],
             *fingerprints,
             *items,
+            *(payloads if self._mostly_new else ()),
             *([" ".join(buckets)] if buckets else ()),
         )
-        return Call("commit", [*keys, *bucket_keys], args, self._parse_commit)
+
+        def parse(raw: list[Any]) -> CommitReply:
+            reply = self._parse_commit(raw)
+            if reply.outcome == APPLIED and commit.requests:
+                self._mostly_new = 2 * len(reply.filtered) < len(commit.requests)
+            return reply
+
+        return Call("commit", [*keys, *bucket_keys], args, parse)
 
     def _parse_commit(self, raw: list[Any]) -> CommitReply:
         outcome = raw[0]
@@ -834,6 +845,12 @@ def _coded(error: Exception) -> str:
     code = type(error).__name__.removesuffix("Error").removesuffix("Permission")
     code = "NOPERM" if code == "No" else code.upper()
     return f"{code} {error}"
+
+
+def _in_one(payloads: Sequence[bytes]) -> tuple[bytes, bytes]:
+    """All *payloads*, and where each begins and the last one ends, as ``commit`` reads it."""
+    ends = accumulate(map(len, payloads))
+    return b"".join(payloads), pack(f">{len(payloads) + 1}I", 0, *ends)
 
 
 def _by_verdict(page: Page) -> int:

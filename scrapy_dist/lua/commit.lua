@@ -11,7 +11,7 @@
 --       14 the score of all requests, or the scores of each
 --       15 pages that end besides the leases (hops), less the leases that are no pages
 --       16 payloads of all requests in one  17 where each begins, and the last one ends:
---       numbers of 4 bytes, the highest first  18 '1': all requests are of the first kind
+--       numbers of 4 bytes, the highest first (both '': see below)  18 '1': all requests are of the first kind
 --       of fingerprint, then
 --       leases: their order ids, those with '+' first, then those with '='
 --       verdicts of the other leases: '-' or the reason of a dead letter
@@ -20,6 +20,7 @@
 --       crawled already under lease n, which ends now: its fingerprint of that size, then
 --       the reason if it is a dead letter)
 --       items: index of their key in KEYS, lease that they are part of (0: none), data
+--       payloads of the requests, if they are not in one
 --       of the fingerprints, if there are buckets: one text of '-' for each that has one
 --       key, and the number of its bucket for each that has two
 --       Verdicts: '+' ack, '=' ack of a page that produced nothing, '-' none yet, its
@@ -231,7 +232,11 @@ local function finish(verdicts)
 end
 
 local payloads, ends = ARGV[16], ARGV[17]
+local apart = at + requests + 3 * items
 local function payload_of(n)
+  if ends == '' then
+    return ARGV[apart + n]
+  end
   local a, b, c, d, e, f, g, h = ends:byte(4 * n - 3, 4 * n + 4)
   return payloads:sub(((a * 256 + b) * 256 + c) * 256 + d + 1,
     ((e * 256 + f) * 256 + g) * 256 + h)
