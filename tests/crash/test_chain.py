@@ -1,0 +1,339 @@
+"""A chain of pages is crawled ahead of Redis, and nothing is lost by that."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from scrapy_dist import shorthand
+from tests.support.project import assert_finished
+from tests.support.proxy import Proxy
+from tests.support.redis_state import failed, items, wait_for_workers
+from tests.support.site import chain_pages
+from tests.support.spiders import FOLLOW
+from tests.support.wait import wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import redis
+
+    from tests.support.project import Project, Worker
+    from tests.support.site import Site
+
+PAGES = 160
+#: The lease that a dead worker held and the hops behind it.
+AT_MOST_TWICE = 51
+SETTINGS: dict[str, Any] = {
+    "FRONTIER_WORKER_TTL": 2.0,
+    "ITEM_PIPELINES": {"scrapy_dist.pipelines.RedisPipeline": 400},
+}
+
+
+@pytest.fixture
+def far(redis_server) -> Iterator[str]:
+    """The URL of the same Redis, 10 ms away: a worker goes on for 0.2 s without it."""
+    with Proxy(redis_server.port, round_trip_ms=10) as proxy:
+        yield proxy.url(redis_server.url)
+
+
+def follow_chain(project: Project, site: Site, **settings: Any) -> Worker:
+    return project.crawl(
+        "follow",
+        settings={**SETTINGS, **settings},
+        args={"url": f"{site.url}/chain/{PAGES}/0"},
+        frontier="addon",
+    )
+
+
+def freeze_ahead(
+    worker: Worker, site: Site, client: redis.Redis, after: int, hops: int = 20
+) -> None:
+    """Freeze *worker* behind *after* pages, *hops* or more ahead of Redis."""
+
+    def is_ahead() -> bool:
+        fetched = site.hits().total()
+        if fetched < after or fetched - client.scard("follow:dupefilter") < hops:
+            return False
+        worker.freeze()
+        time.sleep(0.1)  # What is under way to Redis arrives.
+        if site.hits().total() - client.scard("follow:dupefilter") >= hops:
+            return True
+        worker.thaw()
+        return False
+
+    wait_until(is_ahead, f"{hops} pages ahead of Redis")
+    assert site.hits().total() < PAGES
+
+
+def crawled_twice(project: Project, site: Site) -> int:
+    """How many pages were, when all were crawled and fetched; none was more often."""
+    done, hits = Counter(project.recorded("path")), site.hits()
+    assert set(done) == set(hits) == set(chain_pages(PAGES))
+    assert max(hits.values()) <= 2
+    return hits.total() - PAGES
+
+
+def check_items(client: redis.Redis) -> None:
+    assert items(client, "follow") == chain_pages(PAGES)
+    assert failed(client, "follow") == []
+
+
+def test_lone_worker_does_not_wait_for_redis_at_each_page(
+    project, site, redis_server, far, no_leaked_keys
+):
+    project.spider(FOLLOW)
+    worker = follow_chain(project, site, REDIS_URL=far)
+    assert_finished([worker])
+
+    assert site.hits() == chain_pages(PAGES)
+    assert Counter(project.recorded("path")) == chain_pages(PAGES)
+    assert worker.stats()["frontier/exchanges"] < PAGES / 3
+    with redis_server.client() as client:
+        check_items(client)
+
+
+def test_chain_of_a_killed_worker_is_crawled_on_by_the_next(
+    project, site, redis_server, far, no_leaked_keys
+):
+    project.spider(FOLLOW)
+    first = follow_chain(project, site, REDIS_URL=far)
+    with redis_server.client() as client:
+        freeze_ahead(first, site, client, after=60)
+        first.kill()
+        assert_finished([follow_chain(project, site)])
+        check_items(client)
+
+    assert 20 <= crawled_twice(project, site) <= AT_MOST_TWICE
+
+
+@pytest.mark.parametrize(
+    "when",
+    [
+        "in mid-chain",
+        pytest.param(
+            "after the end",
+            marks=pytest.mark.xfail(
+                raises=AssertionError,
+                strict=True,
+                reason="a worker that registers again deletes a finished crawl's"
+                " fingerprints in spite of SCHEDULER_PERSIST",
+            ),
+        ),
+    ],
+)
+def test_late_results_of_a_frozen_worker_change_nothing(
+    project, site, redis_server, far, no_leaked_keys, when
+):
+    project.spider(FOLLOW)
+    # So that it is still known behind the end what was seen.
+    persist = {"SCHEDULER_PERSIST": when == "after the end"}
+    no_leaked_keys += ["*:dupefilter", "*:state"] if when == "after the end" else []
+    zombie = follow_chain(project, site, REDIS_URL=far, **persist)
+    with redis_server.client() as client:
+        freeze_ahead(zombie, site, client, after=60)
+        other = follow_chain(project, site, **persist)
+        if when == "after the end":
+            assert_finished([other])
+            check_items(client)
+        else:
+            wait_until(lambda: len(site.hits()) >= PAGES - 25, "most pages")
+            assert len(site.hits()) < PAGES
+        zombie.thaw()
+        assert_finished([zombie, other])
+        check_items(client)
+
+    assert 20 <= crawled_twice(project, site) <= AT_MOST_TWICE
+    assert "WARNING" not in other.log()
+
+
+def test_redis_that_comes_back_older_in_mid_chain(make_redis, make_project, site):
+    server = make_redis()
+    project = make_project(server.url)
+    project.spider(FOLLOW)
+    with Proxy(server.port, round_trip_ms=10) as proxy, server.client() as client:
+        worker = follow_chain(project, site, REDIS_URL=proxy.url(server.url))
+        wait_until(lambda: client.scard("follow:dupefilter") >= 40, "40 pages")
+        site.delay(20)
+        snapshot = server.snapshot()
+        kept = client.scard("follow:dupefilter")
+        wait_until(
+            lambda: client.scard("follow:dupefilter") >= kept + 10, "ten more pages"
+        )
+        server.restore(snapshot)
+        site.delay(0)
+        assert len(set(project.recorded("path"))) < PAGES
+        forgotten = site.hits().total() - kept
+        assert_finished([worker])
+
+    assert set(project.recorded("path")) == set(site.hits()) == set(chain_pages(PAGES))
+    assert 10 <= site.hits().total() - PAGES <= forgotten + AT_MOST_TWICE
+    assert worker.log().count("registers again") == 1
+    with server.client() as client:
+        check_items(client)
+        assert client.exists("follow:requests", "follow:leases", "follow:leased") == 0
+
+
+def test_second_worker_joins_in_mid_chain(
+    project, site, redis_server, far, no_leaked_keys
+):
+    project.spider(FOLLOW)
+    site.delay(30)
+    first = follow_chain(project, site, REDIS_URL=far)
+    wait_until(lambda: site.hits().total() >= 10, "10 pages")
+    second = follow_chain(project, site)
+    with redis_server.client() as client:
+        wait_for_workers(client, "follow", 2)
+        assert site.hits().total() < PAGES - 30
+        site.delay(0)
+        assert_finished([first, second])
+        check_items(client)
+
+    assert site.hits() == chain_pages(PAGES)
+    assert Counter(project.recorded("path")) == chain_pages(PAGES)
+
+
+def test_ctrl_c_in_mid_chain_and_start_again(
+    project, site, redis_server, far, no_leaked_keys
+):
+    project.spider(FOLLOW)
+    first = follow_chain(project, site, REDIS_URL=far)
+    with redis_server.client() as client:
+        freeze_ahead(first, site, client, after=60)
+        first.interrupt()
+        first.thaw()
+        assert first.wait() == 0
+        assert first.reason() == "shutdown"
+        stopped_at = site.hits().total()
+        assert client.scard("follow:dupefilter") >= stopped_at
+        assert stopped_at < PAGES
+        assert_finished([follow_chain(project, site)])
+        check_items(client)
+
+    # What it had begun is acknowledged.
+    assert crawled_twice(project, site) == 0
+
+
+#: Goes on by itself behind the pages that have trouble.
+TROUBLE = """
+from urllib.parse import urlsplit
+
+class Trouble(Spider):
+    name = "trouble"
+    kinds = {
+        12: "status/404", 20: "status/404", 28: "page", 36: "redirect/302/page",
+        44: "once/503", 52: "status/503", 60: "status/404", 68: "status/404",
+    }
+
+    async def start(self):
+        yield self.request(0)
+
+    def request(self, n):
+        return Request(
+            f"{self.url}/{self.kinds.get(n, 'page')}/{n}",
+            errback=None if n == 68 else self.failed,
+            meta={"handle_httpstatus_list": [404]} if n == 20 else {},
+            cb_kwargs={"n": n},
+        )
+
+    def following(self, n):
+        if n < 90:
+            yield self.request(n + 1)
+        if n == 67:
+            yield self.request(69)  # nothing comes behind 68
+        if n == 76:
+            yield self.request(75)
+
+    def parse(self, response, n):
+        path = urlsplit(response.url).path
+        record(self, n=n, path=path, depth=response.meta["depth"])
+        yield {"path": path}
+        if n != 68:
+            yield from self.following(n)
+        if n == 28:
+            raise ValueError("no price")
+
+    def failed(self, failure):
+        n = failure.request.cb_kwargs["n"]
+        record(self, n=n, failed=failure.value.response.status)
+        yield {"path": f"failed {n}"}
+        yield from self.following(n)
+        if n == 60:
+            raise KeyError("errback")
+"""
+
+
+def crawl_with_trouble(project, site, client, frontier: str, url: str) -> Worker:
+    client.flushall()
+    site.reset()
+    project.clear_records()
+    worker = project.crawl(
+        "trouble",
+        settings={
+            **SETTINGS,
+            "RETRY_ENABLED": True,
+            "RETRY_TIMES": 2,
+            "REDIS_URL": url,
+        },
+        args={"url": site.url},
+        frontier=frontier,
+    )
+    assert_finished([worker])
+    return worker
+
+
+def outcome(project, site, client, worker: Worker) -> dict[str, Any]:
+    """What does not depend on the scheduler."""
+    records = [{**record, "worker": ""} for record in project.records()]
+    stats = worker.stats()
+    return {
+        "hits": site.hits(),
+        "records": sorted(map(repr, records)),
+        "items": items(client, "trouble"),
+        "stats": {
+            name: stats.get(name)
+            for name in (
+                "downloader/request_count",
+                "dupefilter/filtered",
+                "item_scraped_count",
+                "request_depth_max",
+                "retry/count",
+                "retry/max_reached",
+                "scheduler/dequeued",
+                "scheduler/enqueued",
+                "spider_exceptions/KeyError",
+                "spider_exceptions/ValueError",
+            )
+        },
+    }
+
+
+def test_trouble_in_a_chain_is_as_with_scrapys_scheduler(
+    project, site, redis_server, far, no_leaked_keys
+):
+    project.spider(TROUBLE)
+    with redis_server.client() as client:
+        memory = crawl_with_trouble(project, site, client, "memory", redis_server.url)
+        expected = outcome(project, site, client, memory)
+        worker = crawl_with_trouble(project, site, client, "addon", far)
+        letters = failed(client, "trouble")
+        assert outcome(project, site, client, worker) == expected
+
+    assert expected["hits"].total() == 91 + 1 + 1 + 2
+    assert worker.stats()["frontier/exchanges"] < 95 * 2 / 3
+    found = [
+        (
+            shorthand.loads(letter["payload"][1:])["url"].removeprefix(site.url),
+            letter["reason"],
+            letter["deliveries"],
+        )
+        for letter in letters
+    ]
+    assert found == [
+        ("/page/28", b"the callback raised ValueError: no price", b"1"),
+        ("/status/404/60", b"the callback raised KeyError: 'errback'", b"1"),
+        ("/status/404/68", b"HTTP 404 is not handled", b"1"),
+    ]
