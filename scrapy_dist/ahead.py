@@ -47,23 +47,20 @@ class Ahead:
         """Redis has handed out *leases*; *idle*: there was nothing else to do."""
         self._chain = self._chain + 1 if leases == 1 and idle else 0
 
-    @property
-    def is_chain(self) -> bool:
-        """Whether pages have come one by one lately."""
-        return self._chain >= _CHAIN
+    def is_on(self, exchange: Exchange) -> bool:
+        """Whether pages have come one by one lately, and this worker knows all of them."""
+        known = exchange.alone and self._recent.is_complete
+        return known and self._chain >= _CHAIN
 
     def leg(self, exchange: Exchange) -> float:
-        """Seconds that this worker goes on without Redis; 0 outside of a chain."""
-        if not self.is_chain:
+        """Seconds that this worker goes on without Redis; 0: it does not."""
+        if not self.is_on(exchange):
             return 0.0
         return min(max(exchange.pause, _LEG * exchange.round_trip), _LONGEST)
 
-    def may_go(self, record: Record, fingerprint: str, exchange: Exchange) -> bool:
-        """Whether the page under *record* may be followed by one with *fingerprint*."""
-        if not self.is_chain or len(engine.in_progress(self._crawler)) > 1:
-            return False
-        known = exchange.alone and self._recent.is_complete
-        if fingerprint and not known:
+    def may_go(self, record: Record, exchange: Exchange) -> bool:
+        """Whether the page under *record* may be followed by a new one."""
+        if not self.is_on(exchange) or len(engine.in_progress(self._crawler)) > 1:
             return False
         if record.suspect or record.tainted or record.settled or record.is_seed:
             return False

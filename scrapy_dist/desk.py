@@ -148,7 +148,7 @@ class Desk:
             or origin[0].size > _PAGE_BYTES // 2
         ):
             return False
-        if not self.ahead.may_go(origin[0], fingerprint, self.exchange):
+        if not self.ahead.may_go(origin[0], self.exchange):
             return False
         self.ledger.hold(origin)
         self.ledger.go_ahead(origin[0], request, Hop(fingerprint))
@@ -180,7 +180,7 @@ class Desk:
     def may_have_finished(self, request: Request | None) -> bool:
         """Whether a lease may have ended by now; *request* is handed out just now."""
         handed = self.ledger.handed
-        if not self.ahead.is_chain:
+        if not self.ahead.is_on(self.exchange):
             return True
         if not handed:
             return False

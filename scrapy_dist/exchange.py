@@ -89,6 +89,7 @@ class Exchange:
         ttl: float,
         max_payload: int,
         patience: float = 0.0,
+        persist: bool = False,
     ) -> None:
         self.outbox = Outbox()
         self.releases: list[str] = []
@@ -120,6 +121,7 @@ class Exchange:
         self._plenty = _PLENTY * concurrency
         self._max_payload = max_payload
         self._patience = patience
+        self._persist = persist
         self._beat_every = min(_BEAT, ttl / 4)
         self._beat_busy = min(_BEAT_BUSY, self._beat_every)
         # Not longer than the others may wait for a beat when Redis is back.
@@ -588,7 +590,9 @@ class Exchange:
 
     async def _join_again(self) -> None:
         frontier = self._frontier
-        call = frontier.register(frontier.name, commit=self.outbox.number)
+        call = frontier.register(
+            frontier.name, commit=self.outbox.number, persist=self._persist
+        )
         await frontier.exchange([call])
         call.reply()
         self._rejoin = False

@@ -216,6 +216,7 @@ class Scheduler(BaseScheduler):
             ttl=options.worker_ttl,
             max_payload=options.max_payload,
             patience=options.redis_patience,
+            persist=options.persist,
         )
         self.exchange.give_up = lambda: engine.close(self.crawler, "redis_unavailable")
         self.exchange.stop_asked = lambda: engine.close(self.crawler, "stopped")

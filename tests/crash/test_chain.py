@@ -110,21 +110,7 @@ def test_chain_of_a_killed_worker_is_crawled_on_by_the_next(
     assert 20 <= crawled_twice(project, site) <= AT_MOST_TWICE
 
 
-@pytest.mark.parametrize(
-    "when",
-    [
-        "in mid-chain",
-        pytest.param(
-            "after the end",
-            marks=pytest.mark.xfail(
-                raises=AssertionError,
-                strict=True,
-                reason="a worker that registers again deletes a finished crawl's"
-                " fingerprints in spite of SCHEDULER_PERSIST",
-            ),
-        ),
-    ],
-)
+@pytest.mark.parametrize("when", ["in mid-chain", "after the end"])
 def test_late_results_of_a_frozen_worker_change_nothing(
     project, site, redis_server, far, no_leaked_keys, when
 ):

@@ -155,9 +155,15 @@ def test_worker_asks_redis_where_it_cannot_know(crawl, page, change):
     assert not crawl.leads_to(page, "1")
 
 
-def test_request_that_is_not_filtered_needs_no_knowledge(crawl, page):
-    crawl.exchange.alone = False
+def test_request_that_is_not_filtered_goes_ahead_too(crawl, page):
     assert crawl.desk.go_ahead(Request(URL), "", crawl.origin(page))
+
+
+@pytest.mark.parametrize("alone", [False, True])
+def test_worker_beside_others_lets_no_time_pass_without_redis(crawl, page, alone):
+    crawl.exchange.alone = alone
+    assert (crawl.desk.ahead.leg(crawl.exchange) > 0) == alone
+    assert crawl.desk.may_have_finished(page) != alone
 
 
 def test_worker_that_is_closing_starts_nothing(crawl, page):
