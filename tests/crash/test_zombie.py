@@ -75,8 +75,9 @@ def test_late_results_of_a_worker_that_was_given_up_change_nothing(
     assert set(done) == set(tree_pages(PAGES, 3))
     twice = {path for path, count in done.items() if count > 1}
     by_zombie = {r["path"] for r in project.records() if r["worker"] == zombie.agent}
-    # Without any the test would show nothing; more than it held would be a waste.
-    assert 1 <= len(twice & by_zombie) <= 8
+    # Without any the test would show nothing. It had 4 at work, and had finished 4 each
+    # 60 ms in the last tenth of a second.
+    assert 1 <= len(twice & by_zombie) <= 4 + 8
     assert "WARNING" in zombie.log()
     assert "WARNING" not in other.log()
 

@@ -13,7 +13,7 @@ from scrapy_dist.buckets import Shape
 from tests.support.frontier_machine import FrontierMachine
 
 PLAYS = settings(
-    max_examples=50,
+    max_examples=40,
     stateful_step_count=25,
     deadline=None,
     suppress_health_check=list(HealthCheck),
