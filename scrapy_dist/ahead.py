@@ -7,8 +7,9 @@ holds, and acknowledges that lease when the hops behind it are finished too: the
 fingerprints are stored in the same commit. Until then Redis knows nothing of them; if the
 worker dies, whoever gets the lease crawls them again.
 
-Another worker may join meanwhile. It is seen at the next beat, which ends this; a page
-could only be crawled twice if that worker had found a link to it in this moment.
+Another worker may join meanwhile. It is seen at the next beat, which ends this; but a hop
+that is under way then is crawled twice if that worker finds a link to it before the hop,
+and with it the lease, has ended.
 """
 
 from __future__ import annotations

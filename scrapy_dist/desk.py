@@ -86,6 +86,7 @@ class Desk:
         outbox_limit: int,
         commit_chunk: int,
         report_duplicate: Callable[[Request], None],
+        score: Callable[[Request], float],
     ) -> None:
         self.ledger = Ledger()
         self.progress = Progress()
@@ -106,6 +107,7 @@ class Desk:
         #: Leases with requests that wait for the ack of their page.
         self._holding: dict[Record, None] = {}
         self._report_duplicate = report_duplicate
+        self._score = score
         self._inbox: deque[tuple[Record, bytes]] = deque()
         self._head: tuple[Record, Request] | None = None
         self._kept: list[tuple[int, int, Request, Records]] = []
@@ -120,27 +122,62 @@ class Desk:
         """Requests that could be handed out now."""
         return len(self._inbox) + (self._head is not None) + len(self._kept)
 
-    def keep(self, request: Request, records: Records, fingerprint: str) -> None:
-        """*request* stays in this worker; first filtered, if it has a fingerprint."""
+    def keep(
+        self,
+        request: Request,
+        records: Records,
+        fingerprint: str,
+        *,
+        is_new: bool = False,
+    ) -> None:
+        """*request* stays in this worker; first filtered, if it has a fingerprint.
+
+        *is_new*: it has passed the filter of this worker already.
+        """
+        if request in self.ledger.handed:
+            request = request.copy()  # a page may yield its own request again
         self.ledger.hold(records)
-        if not fingerprint:
+        ahead = next((record for record in records if record.hops), None)
+        if ahead is not None:
+            self._keep_behind(ahead, request, records, fingerprint, is_new=is_new)
+        elif not fingerprint:
             self._push_kept(request, records)
-        elif len(records) == 1 and records[0].hops:
-            # A claim would be found by this lease only, and if it is handed out again
-            # the hops behind it get leases of their own.
-            new = records[0].tainted or self.recent.add(fingerprint)
-            if new:
-                hop = Hop(fingerprint, is_page=False)
-                self.ledger.go_ahead(records[0], request, hop)
-            self._filtered(request, records, new=new)
+        elif any(fingerprint in record.seen for record in records):
+            # Redis would let the same leases have it again, as after a death.
+            self._filtered(request, records, new=False)
         else:
+            for record in records:
+                record.seen.add(fingerprint)
             self._unclaimed.append((fingerprint, request, records))
+
+    def _keep_behind(
+        self,
+        ahead: Record,
+        request: Request,
+        records: Records,
+        fingerprint: str,
+        *,
+        is_new: bool,
+    ) -> None:
+        """``keep`` for what comes of a hop under *ahead*.
+
+        A claim would be found by this lease only, and if it is handed out again the hops
+        behind it get leases of their own.
+        """
+        new = not fingerprint or ahead.tainted or is_new
+        new = new or (fingerprint not in ahead.seen and self.recent.add(fingerprint))
+        if new:
+            self.ledger.go_ahead(ahead, request, Hop(fingerprint, is_page=False))
+        self._filtered(request, records, new=new)
 
     def go_ahead(
         self, request: Request, fingerprint: str, origin: Records | None
     ) -> bool:
         """Crawl *request* next, before Redis hears of it, if that is safe."""
         if origin is None or len(origin) != 1 or len(self):
+            return False
+        # What is claimed may be the same, and so may be what is handed out.
+        if self._unclaimed or self._claiming or request in self.ledger.handed:
             return False
         # The outputs of all hops are to fit in one commit.
         if (
@@ -200,11 +237,13 @@ class Desk:
             try:
                 hop.payload, hop.reason = self._codec.encode(request), reason
             except Unserializable:
-                pass  # then the page that leads to it
+                pass  # then the page that leads to it, and all that was on the way
             else:
                 return
         for record in self.ledger.handed.get(request, ()):
             record.failure = reason
+            if hop is not None:
+                self._forget_hops(record)
 
     def add_request(
         self, new: NewRequest, request: Request, origin: Records | None
@@ -378,6 +417,7 @@ class Desk:
             unstarted.append(self._head[0])
         unstarted += [record for record, _ in self.seeds]
         unstarted += self._sowing
+        self._kept = [entry for entry in self._kept if not self._hand_over(*entry[2:])]
         kept = [records for *_, records in self._kept]
         kept += [records for *_, records in self._unclaimed]
         self._inbox.clear()
@@ -390,6 +430,21 @@ class Desk:
             record.tainted = True
             self._let_go((record,))
 
+    def _hand_over(self, request: Request, records: Records) -> bool:
+        """Give a hop that was not begun to Redis; false if it is none."""
+        hop = self.ledger.hops.get(request)
+        if hop is None or not hop.is_page or records[0].tainted:
+            return False
+        try:
+            payload = self._codec.encode(request)
+        except Unserializable:
+            return False
+        records[0].hops.remove(hop)
+        new = NewRequest(payload, self._score(request), hop.fingerprint)
+        self.add_request(new, request, records)
+        self._let_go(records)
+        return True
+
     # For the exchange
 
     def collect(self) -> None:
@@ -400,6 +455,14 @@ class Desk:
         for record in [r for r in self._holding if r.since <= overdue]:
             # Items may wait, but who waits for a request may be this very page.
             self._send_part(record, items=False)
+        if self._holding:
+            self.exchange.request(_PAGE_SECONDS)
+
+    def leg(self) -> float:
+        """Seconds that this worker may go on without Redis with what it has in hand."""
+        if not (len(self) or self.ledger.handed):
+            return 0.0
+        return self.ahead.leg(self.exchange)
 
     def wanted(self) -> int:
         """Free places of the downloader, and what it uses during a round trip."""
@@ -453,8 +516,9 @@ class Desk:
             # A claim with a lease can be repeated. Without one nobody could tell it
             # from a duplicate: crawl it.
             self._unclaimed = [claim for claim in claims if claim[2]] + self._unclaimed
-            for _, request, records in claims:
+            for fingerprint, request, records in claims:
                 if not records:
+                    self.recent.add(fingerprint)
                     self._push_kept(request, records)
             return
         for (fingerprint, request, records), new in zip(claims, verdicts, strict=True):
@@ -543,8 +607,7 @@ class Desk:
                 self._sowing.pop(record, None)
                 record.tainted = record.settled = True
                 record.drop_outputs()
-                for hop in record.hops:
-                    self.recent.remove(hop.fingerprint)
+                self._forget_hops(record)
 
     def rolled_back(self) -> list[str]:
         """Redis went back: forget what it may have forgotten, and taint the rest.
@@ -559,6 +622,12 @@ class Desk:
         return self.on_drained(state)
 
     # Details
+
+    def _forget_hops(self, record: Record) -> None:
+        """They will not be seen: *record* does not end as it should."""
+        for hop in record.hops:
+            self.recent.remove(hop.fingerprint)
+        record.hops.clear()
 
     def _push_kept(self, request: Request, records: Records) -> None:
         self._kept_count += 1

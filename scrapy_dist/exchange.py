@@ -205,18 +205,15 @@ class Exchange:
     async def _run(self) -> None:
         while not self._stopping:
             await self._event.wait()
+            self._nothing_due()
+            if self._stopping:
+                break
             # What one callback yields reaches the scheduler over some turns of the
             # loop; let it come together, so that one commit holds it.
             for _ in range(3):
                 await asyncio.sleep(0)
-            if self._timer is not None:
-                self._timer.cancel()
-                self._timer = None
-            self._event.clear()
-            self._due = math.inf
-            self._soon = False
-            if self._stopping:
-                break
+            if self._soon:
+                self._nothing_due()
             try:
                 await self.run_once()
             except RedisUnavailable as e:
@@ -231,6 +228,15 @@ class Exchange:
                 self._failed(None)
             else:
                 self._answered()
+
+    def _nothing_due(self) -> None:
+        """The exchange that begins now is what was asked for."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._event.clear()
+        self._due = math.inf
+        self._soon = False
 
     def _failed(self, error: Exception | None) -> None:
         self._retry = min(max(self._retry * 2, _RETRY_FIRST), self._retry_longest)
@@ -535,7 +541,7 @@ class Exchange:
         elif not self._armed:
             self._armed = True
             # A worker that goes ahead will ask by itself.
-            delay = max(_ARM, self._vain, 2 * self._desk.ahead.leg(self))
+            delay = max(_ARM, self._vain, 2 * self._desk.leg())
             self._arm_timer = asyncio.get_running_loop().call_later(
                 delay, self._start_arming
             )

@@ -7,7 +7,16 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
-from scrapy_dist.frontier import ACK, BARE_ACK, PART, SEED, Hop, NewRequest, Page
+from scrapy_dist.frontier import (
+    ACK,
+    BARE_ACK,
+    BATCH,
+    PART,
+    SEED,
+    Hop,
+    NewRequest,
+    Page,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -29,7 +38,8 @@ class Record:
     *is_seed*: a seed that is no page itself: none of its requests is crawled under it.
     *single*: a seed that has become one request, which is crawled under it.
 
-    *hops* were crawled under it ahead of Redis, the first at *left* (`time.monotonic`).
+    *hops* were crawled under it ahead of Redis, the first at *left* (`time.monotonic`);
+    *seen* are fingerprints of all requests that stay here since then.
 
     *requests* and *items* wait here to be stored together with the ack, so that a page
     that is crawled again after a death has not left them behind already. *produced*:
@@ -50,6 +60,7 @@ class Record:
     size: int = 0
     since: float = 0.0
     hops: list[Hop] = field(default_factory=list)
+    seen: set[str] = field(default_factory=set)
     left: float = 0.0
     #: Outputs that the spider middleware has seen and nobody has asked for, by ``id``.
     noted: dict[int, object] = field(default_factory=dict)
@@ -122,8 +133,10 @@ class Ledger:
         """*request* is crawled under *record* before Redis hears of it."""
         if not record.hops:
             record.left = time.monotonic()
-        record.hops.append(hop)
-        self.hops[request] = hop
+        record.seen.add(hop.fingerprint)
+        if len(record.hops) < BATCH:  # a commit holds no more
+            record.hops.append(hop)
+            self.hops[request] = hop
 
     def hold(self, records: Records) -> None:
         """A request that stays in this worker needs *records*."""

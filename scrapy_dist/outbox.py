@@ -103,6 +103,7 @@ class Outbox:
         """The verdict on a page, and what is stored with it; never divided."""
         size = sum(len(request.payload) for request in page.requests)
         size += sum(len(data) for _, data in page.items)
+        size += sum(len(hop.payload) for hop in page.hops)
         requests = len(page.requests) + len(page.hops)
         part = self._part(requests, len(page.items), 1, size)
         part.pages.append(page)

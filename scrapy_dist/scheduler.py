@@ -201,6 +201,7 @@ class Scheduler(BaseScheduler):
             outbox_limit=options.outbox_limit,
             commit_chunk=options.commit_chunk,
             report_duplicate=self._report_duplicate,
+            score=self._score,
         )
         self.desk.most_seeds = getattr(self.spider, "most_seeds", 0)
         self.desk.on_seeds = self._seeds_ready.set
@@ -401,11 +402,12 @@ class Scheduler(BaseScheduler):
             fingerprint = self._filter_by(request)
         else:
             fingerprint = ""
+        if stays or not fingerprint:
+            return fingerprint
         # What belongs to a lease may be seen and crawled all the same, if it was claimed
         # by that lease before a worker died: only Redis knows.
-        if stays or not fingerprint or self.desk.ledger.holds_suspect:
-            return fingerprint
-        if not self.desk.recent.add(fingerprint):
+        known = not self.desk.recent.add(fingerprint)
+        if known and not self.desk.ledger.holds_suspect:
             self._report_duplicate(request)
             return None
         if start:
@@ -421,10 +423,12 @@ class Scheduler(BaseScheduler):
     ) -> None:
         """Send *request*, or keep it under the leases of *records*."""
         self._drained = False
-        if records is None:
-            records = self._store(request, fingerprint, origin)
         if records is not None:
             self.desk.keep(request, records, fingerprint)
+        else:
+            records = self._store(request, fingerprint, origin)
+            if records is not None:
+                self.desk.keep(request, records, fingerprint, is_new=True)
         if len(self.desk) == 0 and self.desk.wanted() > 0:
             self.exchange.request()
         else:

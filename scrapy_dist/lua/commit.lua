@@ -164,14 +164,13 @@ elseif count > 0 then
     end
   end
 end
-local fresh, new, started, taken = {}, {}, {}, {}
+local fresh, new, started, followed, taken = {}, {}, {}, {}, {}
 local fresh_count, new_count, duplicates = 0, 0, 0
 for i = 1, requests do
   local fingerprint, mark, hop = ARGV[at + i], marks[i], hops[i]
   if hop then
     if hop[1] and hop[2] ~= '' then
-      new_count = new_count + 1
-      new[new_count] = hop[2]
+      followed[#followed + 1] = hop[2]
     end
   elseif known[i] == 1 or taken[fingerprint] then
     duplicates = duplicates + 1
@@ -286,16 +285,19 @@ end
 if fresh_count > 0 then
   call('ZADD', KEYS[1], unpack(members))
 end
-if new_count > 0 and ARGV[9] == '' then
-  call('SADD', KEYS[2], unpack(new))
-elseif new_count > 0 then
-  local added = 0
-  for _, fingerprint in ipairs(new) do
-    added = added + call('SADD', bucket_of[fingerprint], fingerprint)
+local function see(new)
+  if #new > 0 and ARGV[9] == '' then
+    call('SADD', KEYS[2], unpack(new))
+  elseif #new > 0 then
+    local added = 0
+    for _, fingerprint in ipairs(new) do
+      added = added + call('SADD', bucket_of[fingerprint], fingerprint)
+    end
+    reply[4] = reply[4] + added
+    call('HSET', KEYS[2], 'count', reply[4])
   end
-  reply[4] = reply[4] + added
-  call('HSET', KEYS[2], 'count', reply[4])
 end
+see(new)
 if #started > 0 then
   call('SADD', KEYS[7], unpack(started))
 end
@@ -318,4 +320,6 @@ end
 call('HSET', KEYS[6], 'commit:' .. worker, ARGV[2],
   'active', format('%d', now))
 finish()
+-- Behind all that the hops have produced: if this is torn, they are crawled again.
+see(followed)
 return reply

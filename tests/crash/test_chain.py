@@ -212,7 +212,9 @@ class Trouble(Spider):
     kinds = {
         12: "status/404", 20: "status/404", 28: "page", 36: "redirect/302/page",
         44: "once/503", 52: "status/503", 60: "status/404", 68: "status/404",
+        84: "redirect/302/status/503",
     }
+    again = 0
 
     async def start(self):
         yield self.request(0)
@@ -220,7 +222,8 @@ class Trouble(Spider):
     def request(self, n):
         return Request(
             f"{self.url}/{self.kinds.get(n, 'page')}/{n}",
-            errback=None if n == 68 else self.failed,
+            callback=(lambda *args, **more: self.parse(*args, **more)) if n == 16 else None,
+            errback=None if n in (68, 84) else self.failed,
             meta={"handle_httpstatus_list": [404]} if n == 20 else {},
             cb_kwargs={"n": n},
         )
@@ -228,8 +231,12 @@ class Trouble(Spider):
     def following(self, n):
         if n < 90:
             yield self.request(n + 1)
-        if n == 67:
-            yield self.request(69)  # nothing comes behind 68
+        if n in (67, 83):
+            yield self.request(n + 2)  # nothing comes behind 68 and 84
+        if n == 14:
+            yield Request(f"{self.url}/page/detail", lambda r: self.detail(r))
+        if n == 32:
+            yield self.circle(0)
         if n == 76:
             yield self.request(75)
 
@@ -239,8 +246,25 @@ class Trouble(Spider):
         yield {"path": path}
         if n != 68:
             yield from self.following(n)
+        if n == 24 and self.again < 2:
+            self.again += 1
+            response.request.dont_filter = True
+            yield response.request
         if n == 28:
             raise ValueError("no price")
+
+    def detail(self, response):
+        record(self, detail=response.url)
+
+    def circle(self, n):
+        meta = {"frontier_local": True}
+        kwargs = {"n": (n + 1) % 3}
+        url = f"{self.url}/page/local-{n}"
+        return Request(url, self.local, meta=meta, cb_kwargs=kwargs)
+
+    def local(self, response, n):
+        record(self, local=response.url)
+        yield self.circle(n)
 
     def failed(self, failure):
         n = failure.request.cb_kwargs["n"]
@@ -308,8 +332,9 @@ def test_trouble_in_a_chain_is_as_with_scrapys_scheduler(
         letters = failed(client, "trouble")
         assert outcome(project, site, client, worker) == expected
 
-    assert expected["hits"].total() == 91 + 1 + 1 + 2
-    assert worker.stats()["frontier/exchanges"] < 95 * 2 / 3
+    # Redirects, retries, a detail, the same again, a circle, and a redirect to retries.
+    assert expected["hits"].total() == 91 + 1 + 1 + 2 + 1 + 2 + 3 + 3
+    assert worker.stats()["frontier/exchanges"] < 104 * 2 / 3
     found = [
         (
             shorthand.loads(letter["payload"][1:])["url"].removeprefix(site.url),
@@ -322,4 +347,5 @@ def test_trouble_in_a_chain_is_as_with_scrapys_scheduler(
         ("/page/28", b"the callback raised ValueError: no price", b"1"),
         ("/status/404/60", b"the callback raised KeyError: 'errback'", b"1"),
         ("/status/404/68", b"HTTP 404 is not handled", b"1"),
+        ("/status/503/84", b"HTTP 503 is not handled", b"1"),
     ]

@@ -28,7 +28,7 @@ async def exchange(frontier):
     desk.held.return_value = set()
     desk.take_claims.return_value = []
     desk.is_empty.return_value = False
-    desk.ahead.leg.return_value = 0.0
+    desk.leg.return_value = 0.0
     await call(frontier, frontier.register("host:1", commit=0))
     return Exchange(
         frontier,

@@ -11,7 +11,7 @@ from scrapy import Request
 from scrapy_dist import ahead
 from scrapy_dist.desk import Desk
 from scrapy_dist.exceptions import Unserializable
-from scrapy_dist.frontier import ACK, BATCH, Hop, Lease, Page
+from scrapy_dist.frontier import ACK, BATCH, Hop, Lease, NewRequest, Page
 
 URL = "http://a.invalid/"
 
@@ -38,6 +38,7 @@ class Crawl:
             outbox_limit=1000,
             commit_chunk=100,
             report_duplicate=self.duplicates.append,
+            score=lambda request: 0.0,
         )
         self.exchange = self.desk.exchange = MagicMock(
             pending=0,
@@ -248,7 +249,9 @@ def test_hop_that_cannot_be_stored_fails_with_its_page(crawl, page):
     crawl.desk.fail(one, "it raised")
     crawl.finish(one)
     *_, done = crawl.pages()
-    assert (done.verdict, done.hops) == ("it raised", [Hop("1")])
+    # Whoever retries that letter finds the way again.
+    assert (done.verdict, done.hops) == ("it raised", [])
+    assert crawl.desk.recent.add("1")
 
 
 def test_redirect_of_a_hop_is_known_without_a_claim_and_is_no_page_more(crawl, page):
@@ -301,12 +304,94 @@ def test_rollback_ends_it(crawl, page):
     assert crawl.desk.recent.add("moved")
 
 
-def test_closing_in_the_middle_gives_the_page_back(crawl, page):
+def test_closing_in_the_middle_leaves_the_next_hop_to_others(crawl, page):
+    one = crawl.hop(page, "1")
+    assert crawl.leads_to(one, "2")
+    crawl.finish(one)
+    crawl.desk.give_back()
+    *_, done = crawl.pages()
+    assert (done.id, done.hops) == ("3", [Hop("1")])
+    [call] = crawl.exchange.outbox.add_request.call_args_list
+    assert call.args[0] == NewRequest(f"{URL}2".encode(), 0.0, "2")
+    assert crawl.exchange.releases == []
+
+
+def test_closing_behind_a_hop_that_cannot_be_stored_gives_the_page_back(crawl, page):
     assert crawl.leads_to(page, "1")
+    crawl.codec.encode = MagicMock(side_effect=Unserializable("a lambda"))
     crawl.desk.give_back()
     crawl.finish(page)
     assert len(crawl.pages()) == 2
     assert crawl.exchange.releases == ["3"]
+
+
+def test_claim_under_way_may_be_of_the_same_request(crawl, page):
+    crawl.desk.keep(Request(f"{URL}1"), crawl.origin(page), "1")
+    assert not crawl.leads_to(page, "1")
+
+
+def test_request_that_is_yielded_again_as_it_is_leaves_its_lease_alone(crawl, page):
+    assert not crawl.desk.go_ahead(page, "", crawl.origin(page))
+    crawl.desk.keep(page, crawl.origin(page), "")
+    again = crawl.begin()
+    assert again is not page
+    crawl.finish(page)
+    assert len(crawl.pages()) == 2
+    crawl.finish(again)
+    assert len(crawl.pages()) == 3
+
+
+@pytest.mark.parametrize("hops", [0, 1])
+def test_what_stays_and_leads_in_a_circle_ends(crawl, page, hops):
+    for n in range(hops):
+        page = crawl.hop(page, str(n))
+    for name in ("a", "b", "a", "b"):
+        crawl.desk.keep(Request(URL + name), crawl.origin(page), name)
+    kept = len(crawl.desk) + len(crawl.desk.take_claims())
+    assert kept == 2
+    assert len(crawl.duplicates) == 2
+
+
+def test_what_stays_behind_a_hop_and_cannot_be_stored_is_no_duplicate(crawl, page):
+    one = crawl.hop(page, "1")
+    assert crawl.desk.recent.add("a lambda")  # by the scheduler, before it knew
+    crawl.desk.keep(Request(URL), crawl.origin(one), "a lambda", is_new=True)
+    assert len(crawl.desk) == 1
+
+
+def test_retry_of_what_stays_fails_as_itself(crawl, page):
+    one = crawl.hop(page, "1")
+    crawl.desk.keep(Request(f"{URL}again"), crawl.origin(one), "")
+    crawl.finish(one)
+    again = crawl.begin()
+    crawl.desk.fail(again, "why")
+    crawl.finish(again)
+    *_, done = crawl.pages()
+    assert done.verdict == ACK
+    assert [(hop.reason, hop.payload) for hop in done.hops] == [
+        ("", b""),
+        ("why", f"{URL}again".encode()),
+    ]
+
+
+def test_what_one_of_several_pages_has_yielded_is_never_claimed(crawl, page):
+    one = crawl.hop(page, "1")
+    origins = crawl.origin(one) + crawl.origin(crawl.lease())
+    crawl.desk.keep(Request(f"{URL}local"), origins, "local")
+    assert crawl.desk.take_claims() == []
+    assert len(crawl.desk) == 1
+
+
+def test_fingerprints_behind_a_hop_fit_in_one_commit(crawl, page):
+    crawl.desk.recent._limit = 1000
+    one = crawl.hop(page, "1")
+    for n in range(2 * BATCH):
+        crawl.desk.keep(Request(f"{URL}local-{n}"), crawl.origin(one), f"local-{n}")
+    crawl.finish(one)
+    while len(crawl.desk):
+        crawl.finish(crawl.begin())
+    *_, done = crawl.pages()
+    assert len(done.hops) == BATCH
 
 
 @pytest.mark.parametrize("is_chain", [False, True])

@@ -29,6 +29,7 @@ def desk():
         outbox_limit=1000,
         commit_chunk=100,
         report_duplicate=lambda request: None,
+        score=lambda request: 0.0,
     )
     desk.most_seeds = 100
     desk.exchange = MagicMock(
