@@ -176,6 +176,8 @@ class Desk:
         """Crawl *request* next, before Redis hears of it, if that is safe."""
         if origin is None or len(origin) != 1 or len(self):
             return False
+        if len(self.ledger.records) > 1:
+            return False  # a death is to cost the hops of one lease
         # What is claimed may be the same, and so may be what is handed out.
         if self._unclaimed or self._claiming or request in self.ledger.handed:
             return False

@@ -54,6 +54,7 @@ class Crawl:
 
     def lease(self, *, suspect: bool = False) -> Request:
         """Redis hands out a page, and Scrapy begins with it."""
+        self.desk.ledger.close(page.id for page in self.pages())
         self.serial += 1
         name = f"{URL}leased-{self.serial}"
         assert self.desk.accept([Lease(str(self.serial), suspect, name.encode())])
@@ -130,6 +131,17 @@ def test_chain_ends_where_pages_come_together(crawl, page):
 def test_page_beside_others_is_no_chain(crawl, page):
     crawl.lease()
     assert not crawl.leads_to(page, "1")
+
+
+def test_hops_of_another_lease_have_to_be_confirmed_first(crawl, page):
+    one = crawl.hop(page, "1")
+    crawl.finish(one)
+    crawl.pages()
+    assert crawl.desk.accept([Lease("next", False, URL.encode())])
+    following = crawl.begin()
+    assert not crawl.leads_to(following, "2")
+    crawl.desk.ledger.close(["3"])
+    assert crawl.leads_to(following, "3")
 
 
 def test_only_the_first_link_of_a_page_is_followed_at_once(crawl, page):
