@@ -11,7 +11,11 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 import pytest
+import redis.asyncio
 
+from scrapy_dist.connection import close_client
+from scrapy_dist.frontier import Hop, Page
+from tests.support.frontiers import KEYS, Worker
 from tests.support.project import assert_finished
 from tests.support.redis_state import damage, failed, items
 from tests.support.site import tree_pages
@@ -42,6 +46,34 @@ def rewrite(server: RedisServer) -> None:
             lambda: not client.info("persistence")["aof_rewrite_in_progress"],
             "the file is written anew",
         )
+
+
+async def test_hop_is_seen_only_behind_what_it_has_produced(make_redis):
+    """Else whoever gets its lease would not crawl it again."""
+    server = make_redis(appendonly="yes", appendfsync="always")
+    client = redis.asyncio.Redis.from_url(server.url, protocol=2)
+    worker = await Worker(client).join()
+    await worker.push("page")
+    page = Page(
+        (await worker.lease_one()).id,
+        items=[(KEYS.items, b"of the hop")],
+        hops=[Hop("fp-hop")],
+    )
+    await worker.commit(pages=[page])
+    await close_client(client)
+
+    server.kill()
+    server.tear_aof(server.aof().read_bytes().rindex(b"RPUSH") + 2)
+    server.start()
+    for _ in range(2):  # what is written next stands behind the torn script
+        with server.client() as then:
+            then.set("x", 1)
+            then.eval("redis.call('SET', 'y', 1) redis.call('SET', 'z', 1)", 0)
+        server.kill()
+        server.start()
+    with server.client() as then:
+        assert not then.sismember(KEYS.dupefilter, "fp-hop")
+        assert then.zcard(KEYS.leases) == 1
 
 
 @pytest.mark.parametrize("rewritten", [True, False], ids=["rewritten", "as it is"])
