@@ -32,8 +32,8 @@ _CHAIN = 3
 #: Hops under one lease at the most: what a death may cost.
 _HOPS = BATCH // 2
 #: How many round trips a worker goes on without one: waiting for Redis takes a twentieth
-#: of the time then. And the longest that it goes on, in seconds.
-_LEG, _LONGEST = 20, 1.0
+#: of the time then. And the shortest and longest that it goes on, in seconds.
+_LEG, _SHORTEST, _LONGEST = 20, 0.1, 1.0
 
 
 class Ahead:
@@ -57,7 +57,7 @@ class Ahead:
         """Seconds that this worker goes on without Redis; 0: it does not."""
         if not self.is_on(exchange):
             return 0.0
-        return min(max(exchange.pause, _LEG * exchange.round_trip), _LONGEST)
+        return min(max(_SHORTEST, _LEG * exchange.round_trip), _LONGEST)
 
     def may_go(self, record: Record, exchange: Exchange) -> bool:
         """Whether the page under *record* may be followed by a new one."""

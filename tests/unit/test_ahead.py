@@ -47,7 +47,6 @@ class Crawl:
             paused=False,
             is_full=False,
             round_trip=0.001,
-            pause=0.05,
             releases=[],
         )
         self.serial = 0
@@ -231,7 +230,7 @@ def test_what_waits_for_the_end_of_a_chain_is_limited(crawl, page):
 
 
 @pytest.mark.parametrize(
-    ("round_trip", "seconds"), [(0.0001, 0.05), (0.01, 0.2), (3.0, 1.0)]
+    ("round_trip", "seconds"), [(0.0001, 0.1), (0.01, 0.2), (3.0, 1.0)]
 )
 def test_time_without_redis_follows_the_distance(
     crawl, page, monkeypatch, round_trip, seconds
