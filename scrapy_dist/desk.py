@@ -174,25 +174,28 @@ class Desk:
         self, request: Request, fingerprint: str, origin: Records | None
     ) -> bool:
         """Crawl *request* next, before Redis hears of it, if that is safe."""
-        if origin is None or len(origin) != 1 or len(self):
+        if origin is None or len(origin) != 1:
             return False
-        if len(self.ledger.records) > 1:
+        (record,) = origin
+        if self._may_go_ahead(request, record):
+            self.ledger.hold(origin)
+            self.ledger.go_ahead(record, request, Hop(fingerprint))
+            self._push_kept(request, origin)
+            return True
+        if record.hops:
+            self.collect()  # those that are finished take no place any more
+        return False
+
+    def _may_go_ahead(self, request: Request, record: Record) -> bool:
+        if len(self) or len(self.ledger.records) > 1:
             return False  # a death is to cost the hops of one lease
         # What is claimed may be the same, and so may be what is handed out.
         if self._unclaimed or self._claiming or request in self.ledger.handed:
             return False
         # The outputs of all hops are to fit in one commit.
-        if (
-            origin[0].waiting > self._commit_chunk // 2
-            or origin[0].size > _PAGE_BYTES // 2
-        ):
+        if record.waiting > self._commit_chunk // 2 or record.size > _PAGE_BYTES // 2:
             return False
-        if not self.ahead.may_go(origin[0], self.exchange):
-            return False
-        self.ledger.hold(origin)
-        self.ledger.go_ahead(origin[0], request, Hop(fingerprint))
-        self._push_kept(request, origin)
-        return True
+        return self.ahead.may_go(record, self.exchange)
 
     def encode(self, request: Request) -> bytes:
         """*request* as the frontier stores it. Raises Unserializable."""

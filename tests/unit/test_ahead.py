@@ -47,6 +47,7 @@ class Crawl:
             paused=False,
             is_full=False,
             round_trip=0.001,
+            pause=0.05,
             releases=[],
         )
         self.serial = 0
@@ -130,6 +131,16 @@ def test_chain_ends_where_pages_come_together(crawl, page):
 def test_page_beside_others_is_no_chain(crawl, page):
     crawl.lease()
     assert not crawl.leads_to(page, "1")
+
+
+def test_hops_that_are_finished_take_no_place(crawl, page):
+    """Else the worker would not ask for the next page when a leg is over."""
+    crawl.desk.recent._limit = 1000
+    crawl.exchange.outbox.is_full.return_value = False
+    for n in range(BATCH // 2):
+        page = crawl.hop(page, str(n))
+    assert not crawl.leads_to(page, "last")
+    assert crawl.desk.wanted() >= 15
 
 
 def test_hops_of_another_lease_have_to_be_confirmed_first(crawl, page):
