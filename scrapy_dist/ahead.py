@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 #: Leases that come one at a time, to a worker with nothing else, before it is a chain.
 _CHAIN = 3
-#: Hops under one lease at the most: what a death may cost.
+#: Hops at the most: what a death may cost.
 _HOPS = BATCH // 2
 #: How many round trips a worker goes on without one: waiting for Redis takes a twentieth
 #: of the time then. And the shortest and longest that it goes on, in seconds.
@@ -59,8 +59,11 @@ class Ahead:
             return 0.0
         return min(max(_SHORTEST, _LEG * exchange.round_trip), _LONGEST)
 
-    def may_go(self, record: Record, exchange: Exchange) -> bool:
-        """Whether the page under *record* may be followed by a new one."""
+    def may_go(self, record: Record, hops: int, exchange: Exchange) -> bool:
+        """Whether the page under *record* may be followed by a new one.
+
+        *hops*: how many a death would cost now.
+        """
         if not self.is_on(exchange) or len(engine.in_progress(self._crawler)) > 1:
             return False
         if record.suspect or record.tainted or record.settled or record.is_seed:
@@ -69,8 +72,8 @@ class Ahead:
             return False
         if exchange.paused or engine.closing(self._crawler):
             return False
+        if hops >= _HOPS:
+            return False
         if not record.hops:
             return True
-        if len(record.hops) >= _HOPS:
-            return False
         return time.monotonic() - record.left < self.leg(exchange)

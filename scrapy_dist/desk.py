@@ -187,15 +187,17 @@ class Desk:
         return False
 
     def _may_go_ahead(self, request: Request, record: Record) -> bool:
-        if len(self) or len(self.ledger.records) > 1:
-            return False  # a death is to cost the hops of one lease
+        if len(self):
+            return False
         # What is claimed may be the same, and so may be what is handed out.
         if self._unclaimed or self._claiming or request in self.ledger.handed:
             return False
         # The outputs of all hops are to fit in one commit.
         if record.waiting > self._commit_chunk // 2 or record.size > _PAGE_BYTES // 2:
             return False
-        return self.ahead.may_go(record, self.exchange)
+        # Those of a lease whose end Redis has not confirmed count, too.
+        hops = sum(len(other.hops) for other in self.ledger.records.values())
+        return self.ahead.may_go(record, hops, self.exchange)
 
     def encode(self, request: Request) -> bytes:
         """*request* as the frontier stores it. Raises Unserializable."""

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from tests.support.site import Site
 
 PAGES = 160
-#: The lease that a dead worker held and the hops behind it.
-AT_MOST_TWICE = 51
+#: The lease that a dead worker held, the hops behind it, and the lease behind them.
+AT_MOST_TWICE = 52
 SETTINGS: dict[str, Any] = {
     "FRONTIER_WORKER_TTL": 2.0,
     "ITEM_PIPELINES": {"scrapy_dist.pipelines.RedisPipeline": 400},

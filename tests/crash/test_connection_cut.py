@@ -49,7 +49,7 @@ def test_cut_in_mid_reply_costs_no_page_and_fetches_none_twice(
 ):
     """No worker dies, so what a cut leaves open is settled between worker and Redis."""
     project.spider(FOLLOW)
-    site.delay(40)
+    site.delay(80)
     with Proxy(redis_server.port) as proxy:
         workers = start_together(
             project,
