@@ -39,7 +39,7 @@ class Record:
     *single*: a seed that has become one request, which is crawled under it.
 
     *hops* were crawled under it ahead of Redis, the first at *left* (`time.monotonic`);
-    *seen* are fingerprints of all requests that stay here since then.
+    *seen* are the fingerprints of all requests that stay in this worker under it.
 
     *requests* and *items* wait here to be stored together with the ack, so that a page
     that is crawled again after a death has not left them behind already. *produced*:
