@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import time
 
 import pytest
 import redis.asyncio
@@ -187,7 +186,7 @@ def test_explain_finds_seeds_and_start_requests(run, redis_server):
     assert f"request        POST {url(3)}" in out
 
 
-def test_explain_among_200_000_requests_takes_a_few_seconds(run, redis_server):
+def test_explain_reads_200_000_requests_in_steps(run, redis_server):
     fill = """
     for i = tonumber(ARGV[1]), ARGV[1] + 999 do
       local url = 'http://site/page/' .. string.format('%06d', i)
@@ -199,17 +198,13 @@ def test_explain_among_200_000_requests_takes_a_few_seconds(run, redis_server):
             client.eval(fill, 1, "s:requests", at)
         client.hset("s:state", "order", 200_001)
         client.config_resetstat()
-        client.slowlog_reset()
-        began = time.monotonic()
         code, out = run(explain.EXPLAIN, "s", f"{url('199999')}?b", "--json")
-        assert time.monotonic() - began < 15
         assert code == 1
         code, out = run(explain.EXPLAIN, "s", url("199999"), "--json")
         told = json.loads(out)
         assert (told["before"], told["request"]["score"]) == (199_999, 4)
-        assert client.info("stats")["total_commands_processed"] < 10_000
-        longest = max((e["duration"] for e in client.slowlog_get()), default=0)
-        assert longest < 10_000
+        # Neither one that blocks Redis, nor one for each.
+        assert 200 < client.info("stats")["total_commands_processed"] < 10_000
 
 
 @pytest.mark.parametrize("n", [2, 3, 99])
