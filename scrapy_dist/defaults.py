@@ -126,6 +126,9 @@ FRONTIER_FAILED_LIMIT: int = 10_000
 FRONTIER_ALLOW_EVICTION: bool = False
 #: Seconds that a closing worker waits for Redis to take its last results.
 FRONTIER_CLOSE_TIMEOUT: float = 20.0
+#: Whether Python's garbage collector leaves out, during the crawl, what was there at its
+#: start (`gc.freeze`). Off: for a program that freezes by itself.
+FRONTIER_GC_FREEZE: bool = True
 
 # --- Frontier: seeds -------------------------------------------------------------
 

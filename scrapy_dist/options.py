@@ -85,6 +85,7 @@ class Options:
     failed_limit: int
     max_payload: int
     close_timeout: float
+    gc_freeze: bool
     concurrency: int
     report_interval: float
 
@@ -109,6 +110,7 @@ class Options:
             failed_limit=int(number(settings, "FRONTIER_FAILED_LIMIT", least=1)),
             max_payload=int(number(settings, "FRONTIER_MAX_PAYLOAD", least=1)),
             close_timeout=number(settings, "FRONTIER_CLOSE_TIMEOUT"),
+            gc_freeze=flag(settings, "FRONTIER_GC_FREEZE"),
             report_interval=settings.getfloat("LOGSTATS_INTERVAL"),
             concurrency=max(1, settings.getint("CONCURRENT_REQUESTS")),
         )

@@ -18,7 +18,7 @@ from scrapy.dupefilters import RFPDupeFilter as ScrapyDupeFilter
 from scrapy.utils.misc import build_from_crawler, load_object
 from twisted.internet.defer import Deferred
 
-from scrapy_dist import connection, engine
+from scrapy_dist import collector, connection, engine
 from scrapy_dist.buckets import compact
 from scrapy_dist.desk import Desk
 from scrapy_dist.dupefilter import CompactDupeFilter, RFPDupeFilter
@@ -100,6 +100,7 @@ class Scheduler(BaseScheduler):
         self._idle_limit: float | None = self.options.idle_before_close
         self._seeds_ready = asyncio.Event()
         self._closed = False
+        self._frozen = False
 
     @classmethod
     def from_crawler(cls, crawler: Crawler) -> Self:
@@ -190,6 +191,9 @@ class Scheduler(BaseScheduler):
         )
         self.reporter.start()
         self.exchange.start()
+        if options.gc_freeze:
+            collector.freeze()
+            self._frozen = True
 
     def _make_desk(self, codec: PayloadCodec) -> None:
         options = self.options
@@ -331,6 +335,9 @@ class Scheduler(BaseScheduler):
         return deferred(self._close(reason))
 
     async def _close(self, reason: str) -> None:
+        if self._frozen:
+            self._frozen = False
+            collector.thaw()
         self.reporter.stop()
         await self.exchange.stop()
         self.desk.give_back()

@@ -26,10 +26,13 @@ if TYPE_CHECKING:
 WORKER = Path(__file__).with_name("crawl_worker.py")
 #: Names of what is compared: Scrapy's own scheduler, ours, and the one before us.
 MEMORY, OURS, THEIRS = "memory", "scrapy_dist", "scrapy_redis"
+#: Ours without the setting that Scrapy's own scheduler could do with as well.
+UNFROZEN = "unfrozen"
 #: What switches each of them on.
 SETTINGS: dict[str, dict[str, Any]] = {
     MEMORY: {},
     OURS: {"ADDONS": {"scrapy_dist.Addon": 500}},
+    UNFROZEN: {"ADDONS": {"scrapy_dist.Addon": 500}, "FRONTIER_GC_FREEZE": False},
     THEIRS: {
         "SCHEDULER": "scrapy_redis.scheduler.Scheduler",
         "DUPEFILTER_CLASS": "scrapy_redis.dupefilter.RFPDupeFilter",

@@ -6,7 +6,15 @@ import statistics
 from functools import partial
 from typing import TYPE_CHECKING
 
-from tests.benchmarks.bench import MEMORY, OTHER_PYTHON, OURS, THEIRS, Bench, Run
+from tests.benchmarks.bench import (
+    MEMORY,
+    OTHER_PYTHON,
+    OURS,
+    THEIRS,
+    UNFROZEN,
+    Bench,
+    Run,
+)
 from tests.benchmarks.light import LightClient
 from tests.benchmarks.pairs import Pair, alternate, below, compare
 from tests.benchmarks.shop import LATER
@@ -34,7 +42,9 @@ def speed(bench: Bench, pairs: int, *, quick: bool) -> list[Figure]:
         return bench.run(library, f"/shop/{pages}/0", pages, ms=ms)
 
     others: dict[str, Callable[[], Run]] = {
-        f"{OURS} {ms}": partial(run, OURS, ms, size) for ms in DISTANCES
+        f"{library} {ms}": partial(run, library, ms, size)
+        for library in (OURS, UNFROZEN)
+        for ms in DISTANCES
     }
     if bench.python_of_theirs is not None:
         for ms in THEIR_DISTANCES:
@@ -55,6 +65,17 @@ def speed(bench: Bench, pairs: int, *, quick: bool) -> list[Figure]:
             note=_circumstances(bench, found[f"{OURS} {ms}"], ms),
         )
         for ms, target in DISTANCES.items()
+    ]
+    figures += [
+        compare(
+            f"the same with FRONTIER_GC_FREEZE = False, Redis {_away(ms)}",
+            found[f"{UNFROZEN} {ms}"],
+            lambda run: run.rate,
+            unit="pages/s",
+            base_name=MEMORY_NAME,
+            note=_circumstances(bench, found[f"{UNFROZEN} {ms}"], ms),
+        )
+        for ms in DISTANCES
     ]
     for ms in THEIR_DISTANCES:
         theirs = found.get(f"{THEIRS} {ms}")

@@ -1,0 +1,62 @@
+"""What a crawl asks of Python's garbage collector."""
+
+from __future__ import annotations
+
+import gc
+
+import pytest
+
+from scrapy_dist import collector
+
+
+@pytest.fixture(autouse=True)
+def thawed():
+    gc.unfreeze()
+    yield
+    gc.unfreeze()
+
+
+def test_what_is_there_at_the_start_is_left_out_until_the_last_crawl_ends():
+    class Old:
+        pass
+
+    old = Old()
+    collector.freeze()
+    new = Old()
+    assert not any(found is old for found in gc.get_objects())
+    assert any(found is new for found in gc.get_objects())
+
+    collector.freeze()
+    assert any(
+        found is new for found in gc.get_objects()
+    )  # it may be the first crawl's
+    collector.thaw()
+    assert gc.get_freeze_count() > 0
+    collector.thaw()
+    assert gc.get_freeze_count() == 0
+    assert any(found is old for found in gc.get_objects())
+
+
+def test_cycle_that_is_dropped_during_the_crawl_is_freed_after_it():
+    freed = []
+
+    class Node:
+        def __del__(self):
+            freed.append(1)
+
+    node = Node()
+    node.self = node
+    collector.freeze()
+    del node
+    gc.collect()
+    assert freed == []
+    collector.thaw()
+    gc.collect()
+    assert len(freed) == 1
+
+
+def test_python_without_freezing_is_left_alone(monkeypatch):
+    monkeypatch.setattr(collector, "gc", object())
+    collector.freeze()
+    collector.thaw()
+    assert gc.get_freeze_count() == 0
