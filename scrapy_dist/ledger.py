@@ -62,7 +62,8 @@ class Record:
     hops: list[Hop] = field(default_factory=list)
     seen: set[str] = field(default_factory=set)
     left: float = 0.0
-    #: Outputs that the spider middleware has seen and nobody has asked for, by ``id``.
+    #: Outputs that the spider middleware has seen and nobody has asked for, by ``id``;
+    #: see `Origins`.
     noted: dict[int, object] = field(default_factory=dict)
 
     def add_request(self, request: NewRequest) -> None:

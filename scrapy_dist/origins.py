@@ -17,24 +17,38 @@ if TYPE_CHECKING:
 #: Origin of the item that the pipelines of this context are working on.
 _current: ContextVar[Records | None] = ContextVar("frontier_origin", default=None)
 
+_NOTHING = object()
+
 
 class Origins:
-    """Remembers outputs by identity, for as long as their pages are in progress."""
+    """Remembers outputs by identity, for as long as their pages are in progress.
+
+    Nearly always an output is asked for before the next one is noted: the last one is
+    kept apart, which costs nothing.
+    """
 
     def __init__(self) -> None:
         #: Whether the spider middleware is there.
         self.noting = False
+        self._last: object = _NOTHING
+        self._origin: Records = ()
+        #: The others, by ``id``.
         self._noted: dict[int, tuple[object, Records]] = {}
 
     def note(self, output: object, records: Records) -> None:
         """*output* comes from the page of *records*; () for ``Spider.start()``."""
-        key = id(output)
-        self._noted[key] = (output, records)
-        for record in records:
-            record.noted[key] = output
+        last = self._last
+        if last is not _NOTHING:
+            key = id(last)
+            self._noted[key] = (last, self._origin)
+            for record in self._origin:
+                record.noted[key] = last
+        self._last, self._origin = output, records
 
     def take(self, output: object) -> Records | None:
         """The origin of *output*, once; None if it is not known."""
+        if output is self._last:
+            return self._take_last()
         key = id(output)
         noted = self._noted.pop(key, None)
         if noted is None:
@@ -45,9 +59,16 @@ class Origins:
 
     def forget(self, record: Record) -> None:
         """The page is finished; drop what a later middleware did not let through."""
+        if record in self._origin:
+            self._take_last()
         for key in record.noted:
             self._noted.pop(key, None)
         record.noted.clear()
+
+    def _take_last(self) -> Records:
+        origin = self._origin
+        self._last, self._origin = _NOTHING, ()
+        return origin
 
     def enter(self, item: object) -> None:
         """The pipelines begin with *item*, whatever they will make of it."""
@@ -59,5 +80,7 @@ class Origins:
         By identity where no pipeline in front has noted it (Scrapy 2.13, whose
         pipelines do not run in one context).
         """
+        if item is self._last:
+            return self._origin
         noted = self._noted.get(id(item))
         return _current.get() if noted is None else noted[1]

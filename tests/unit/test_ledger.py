@@ -86,13 +86,34 @@ def test_origin_of_an_output_is_told_once():
     assert origins.take(output) is None
 
 
+def test_outputs_of_several_pages_are_told_apart_in_any_order():
+    ledger, origins = Ledger(), Origins()
+    pages = [(opened(ledger, "1"),), (opened(ledger, "2"),), ()]
+    outputs = [{"n": n} for n in range(6)]
+    for at, output in enumerate(outputs):
+        origins.note(output, pages[at % 3])
+    for at in (3, 5, 0, 1, 4, 2):
+        assert origins.take(outputs[at]) == pages[at % 3]
+        assert origins.take(outputs[at]) is None
+    assert pages[0][0].noted == {}
+
+
 def test_outputs_that_went_nowhere_are_forgotten_with_their_page():
-    origins, record = Origins(), opened(Ledger(), "1")
-    output = {"a": 1}
-    origins.note(output, (record,))
+    ledger, origins = Ledger(), Origins()
+    record, other = opened(ledger, "1"), opened(ledger, "2")
+    outputs = [{"n": n} for n in range(3)]
+    origins.note(outputs[0], (record,))
+    origins.note(outputs[1], (other,))
+    origins.note(outputs[2], (record,))
     origins.forget(record)
-    assert origins.take(output) is None
     assert record.noted == {}
+    assert [origins.take(output) for output in outputs] == [None, (other,), None]
+
+
+def test_nothing_is_known_of_an_output_that_is_none():
+    """A pipeline may return it."""
+    assert Origins().take(None) is None
+    assert Origins().of_item(None) is None
 
 
 def test_item_keeps_its_origin_when_a_pipeline_replaces_it():
