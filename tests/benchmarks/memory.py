@@ -140,8 +140,11 @@ class Sample:
 def _fingerprints(port: int, *, compact: bool, quick: bool) -> list[Sample]:
     sizes = QUICK_SIZES if quick else SIZES
     stops = sorted({*sizes, *(size for size in BETWEEN if size < sizes[-1])})
-    # Redis keeps statistics of each command after its first use.
-    _fill(port, 0, 50 * BATCH, compact=compact)
+    # Redis keeps statistics of each command after its first use, 50 kB for one, those in
+    # scripts too: do once what is measured.
+    _fill(port, 0, 1, compact=compact)
+    _fill(port, 1, sizes[0], compact=compact)
+    _memory(port)
     with Connection(port) as connection:
         connection.command("FLUSHALL")
     # What is not fingerprints is there after the first commit.
