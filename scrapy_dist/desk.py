@@ -115,6 +115,9 @@ class Desk:
         self._unclaimed: list[tuple[str, Request, Records]] = []
         self._claiming: list[tuple[str, Request, Records]] = []
         self._rate = Rate()
+        #: Whether the downloader found nothing since leases came; 2 if so before.
+        self._ran_dry = False
+        self._thirst = 1
 
     # For the scheduler
 
@@ -213,6 +216,7 @@ class Desk:
             records = (record,)
             self._head = None
         else:
+            self._ran_dry = True
             return None
         if not self._knows_producers:
             for record in records:
@@ -327,8 +331,18 @@ class Desk:
     @property
     def is_low(self) -> bool:
         """Whether the inbox may run empty before an exchange could fill it."""
-        ready = len(self) + len(self.seeds)
-        return ready <= self._rate.value() * self.exchange.round_trip
+        return len(self) + len(self.seeds) <= self._reserve
+
+    @property
+    def _reserve(self) -> float:
+        """What the downloader may take before the reply of an exchange is here.
+
+        Twice the mean: a busy event loop starts many downloads in one turn, and reads
+        the reply in another. A worker that runs dry there starts all of them at once
+        from then on, and waits for all of them at once. And twice as much again after it
+        has run dry: its rate tells what it got, not what it could do.
+        """
+        return 2 * self._rate.value() * self.exchange.round_trip * self._thirst
 
     def scraping(self) -> Records:
         """The leases whose pages are being processed by the spider now."""
@@ -472,15 +486,12 @@ class Desk:
         return self.ahead.leg(self.exchange)
 
     def wanted(self) -> int:
-        """Free places of the downloader, and what it uses during a round trip."""
+        """Free places of the downloader, a reserve, and what is used between exchanges."""
         free = self._concurrency - len(self.ledger.handed)
         if free < 0:  # as many pages again may wait for the spider
             free = min(0, free + self._concurrency)
-        rate = self._rate.value()
-        ahead = max(
-            min(self._concurrency, math.ceil(rate * self.exchange.pause)),
-            int(2 * rate * self.exchange.round_trip),
-        )
+        pause = math.ceil(self._rate.value() * self.exchange.pause * self._thirst)
+        ahead = int(self._reserve) + min(2 * self._concurrency, pause)
         if self.exchange.outbox.is_full(self._outbox_limit):
             return 0
         if engine.closing(self._crawler):
@@ -562,6 +573,8 @@ class Desk:
         What that page had sent ahead of its ack may not have been taken: see ``Exchange``.
         """
         known = False
+        self._thirst = 2 if self._ran_dry else 1
+        self._ran_dry = False
         idle = not (len(self) or engine.in_progress(self._crawler))
         self.ahead.arrived(len(leases), idle=idle)
         for lease in leases:

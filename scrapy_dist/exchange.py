@@ -328,6 +328,10 @@ class Exchange:
         if stats:
             add(self._frontier.count(stats))
 
+        if self._arm_timer is not None:
+            self._arm_timer.cancel()
+            self._arm_timer = None
+            self._armed = False
         started = time.monotonic()
         try:
             await self._frontier.exchange(calls)
@@ -337,10 +341,6 @@ class Exchange:
         except (RedisUnavailable, ResponseError):
             desk.claimed([])
             raise
-        if self._arm_timer is not None:
-            self._arm_timer.cancel()
-            self._arm_timer = None
-            self._armed = False
         self._last = time.monotonic()
         weight = 0.2 if self.exchanges else 1.0
         self.round_trip += weight * (self._last - started - self.round_trip)
@@ -514,7 +514,7 @@ class Exchange:
     def _plan(self, *, news: bool, drained: Call[Drained] | None) -> None:
         """Say when the next exchange is due."""
         # Nobody waits for what this worker has while there is enough for all.
-        everybody_busy = self.pending >= self._plenty * self.alive
+        everybody_busy = self.pending + self.seeds_left >= self._plenty * self.alive
         self.pause = self._flush * (_PATIENCE if everybody_busy else 1)
         if self.releases or self.rejects or self._reconcile:
             self.flush_soon()
@@ -540,8 +540,10 @@ class Exchange:
             self.request(max(self._flush, self._vain))
         elif not self._armed:
             self._armed = True
-            # A worker that goes ahead will ask by itself.
-            delay = max(_ARM, self._vain, 2 * self._desk.leg())
+            # A worker that goes ahead will ask by itself, and so will one that has just
+            # got something to do; the arming takes connections and round trips.
+            legs = max(self._desk.leg(), self.round_trip)
+            delay = max(_ARM, self._vain, 2 * legs)
             self._arm_timer = asyncio.get_running_loop().call_later(
                 delay, self._start_arming
             )

@@ -93,6 +93,14 @@ async def test_worker_waits_longer_for_its_exchange_while_there_is_enough_for_al
         assert exchange.pause == pause
 
 
+async def test_seeds_that_wait_are_work_for_the_others_too(exchange):
+    exchange._desk.wanted.return_value = exchange._desk.seeds_wanted.return_value = 0
+    for seeds, pause in ((31, 0.03), (32, 0.06)):
+        exchange.seeds_left = seeds
+        await exchange.run_once()
+        assert exchange.pause == pause
+
+
 async def test_what_was_stored_beside_a_strange_lease_is_not_sent_again(
     frontier, exchange
 ):

@@ -232,7 +232,7 @@ def test_no_more_seeds_are_taken_than_there_are_free_places(desk):
     for _ in range(10):
         hand_out(desk)
     ahead = desk.wanted() - 6
-    assert 0 < ahead <= 16
+    assert 0 < ahead <= 32
     assert desk.seeds_wanted() == 6 + ahead
 
 
@@ -246,7 +246,49 @@ def test_what_waits_for_the_spider_is_not_leased_without_end(desk, handed, wante
 def test_look_ahead_ends_when_as_many_wait_for_the_spider_as_are_fetched(desk):
     desk._rate.value = lambda: 1000.0
     wants = {}
-    for handed in (8, 16, 32, 40, 48):
+    for handed in (8, 16, 32, 40, 66):
         desk.ledger.handed = dict.fromkeys(range(handed))
         wants[handed] = desk.wanted()
-    assert wants == {8: 24, 16: 16, 32: 16, 40: 8, 48: 0}
+    assert wants == {8: 42, 16: 34, 32: 34, 40: 26, 66: 0}
+
+
+@pytest.mark.parametrize(
+    ("rate", "round_trip", "pause", "ahead"),
+    [
+        (10.0, 0.001, 0.05, 1),  # a slow crawl takes next to nothing in advance
+        (100.0, 0.001, 0.05, 5),
+        (100.0, 0.1, 0.05, 20 + 5),
+        (100.0, 0.1, 0.1, 20 + 10),
+        (1000.0, 0.01, 0.1, 20 + 32),  # twice CONCURRENT_REQUESTS, beyond the reserve
+    ],
+)
+def test_look_ahead_is_two_round_trips_and_what_is_used_between_exchanges(
+    desk, rate, round_trip, pause, ahead
+):
+    desk._rate.value = lambda: rate
+    desk.exchange.round_trip = round_trip
+    desk.exchange.pause = pause
+    assert desk.wanted() == 16 + ahead
+
+
+def test_worker_that_ran_dry_asks_for_twice_as_much_the_next_time(desk):
+    """Its rate tells what it got, not what it could do."""
+    desk._rate.value = lambda: 100.0
+    desk.exchange.round_trip = 0.1
+    assert desk.wanted() == 16 + 25
+    assert desk.next() is None
+    desk.accept([])
+    assert desk.wanted() == 16 + 50
+    desk.accept([])
+    assert desk.wanted() == 16 + 25
+
+
+def test_worker_is_low_while_two_round_trips_of_requests_are_left(desk):
+    """A busy loop starts 16 downloads in one turn and reads the reply in the next."""
+    desk._rate.value = lambda: 100.0
+    desk.exchange.round_trip = 0.04
+    names = [str(n) for n in range(9)]
+    desk.accept_seeds(leased(*names))
+    assert not desk.is_low
+    next(desk.take_seeds())
+    assert desk.is_low
