@@ -17,6 +17,7 @@ from scrapy_dist.keys import Keys
 @pytest.fixture
 async def frontier(redis_server):
     client = redis.asyncio.Redis.from_url(redis_server.url, protocol=2)
+    await client.script_flush()  # the light clients of benchmarks leave some
     keys = Keys.from_settings(Settings(), "s")
     yield Frontier(client, keys, ttl=60, max_deliveries=3, failed_limit=100)
     await close_client(client)
