@@ -16,16 +16,22 @@ from __future__ import annotations
 
 import time
 from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
 
 from scrapy_dist import engine
-from scrapy_dist.frontier import BATCH
+from scrapy_dist.exceptions import Unserializable
+from scrapy_dist.frontier import BATCH, Hop, NewRequest
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from scrapy import Request
     from scrapy.crawler import Crawler
 
     from scrapy_dist.exchange import Exchange
-    from scrapy_dist.ledger import Record
+    from scrapy_dist.ledger import Ledger, Record
     from scrapy_dist.outbox import RecentFingerprints
+    from scrapy_dist.payload import PayloadCodec
 
 #: Leases that come one at a time, to a worker with nothing else, before it is a chain.
 _CHAIN = 3
@@ -37,43 +43,123 @@ _LEG, _SHORTEST, _LONGEST = 20, 0.1, 1.0
 
 
 class Ahead:
-    """Says whether a request may be crawled before Redis has heard of it."""
+    """Says whether a request may be crawled before Redis has heard of it, and keeps those.
 
-    def __init__(self, crawler: Crawler, recent: RecentFingerprints) -> None:
+    *hops* are the requests that are crawled so.
+    """
+
+    exchange: Exchange
+
+    def __init__(
+        self,
+        crawler: Crawler,
+        codec: PayloadCodec,
+        ledger: Ledger,
+        recent: RecentFingerprints,
+        score: Callable[[Request], float],
+    ) -> None:
+        self.hops: WeakKeyDictionary[Request, Hop] = WeakKeyDictionary()
         self._crawler = crawler
+        self._codec = codec
+        self._ledger = ledger
         self._recent = recent
+        self._score = score
         self._chain = 0
+
+    # Whether
 
     def arrived(self, leases: int, *, idle: bool) -> None:
         """Redis has handed out *leases*; *idle*: there was nothing else to do."""
         self._chain = self._chain + 1 if leases == 1 and idle else 0
 
-    def is_on(self, exchange: Exchange) -> bool:
+    @property
+    def is_on(self) -> bool:
         """Whether pages have come one by one lately, and this worker knows all of them."""
-        known = exchange.alone and self._recent.is_complete
+        known = self.exchange.alone and self._recent.is_complete
         return known and self._chain >= _CHAIN
 
-    def leg(self, exchange: Exchange) -> float:
+    def leg(self) -> float:
         """Seconds that this worker goes on without Redis; 0: it does not."""
-        if not self.is_on(exchange):
+        if not self.is_on:
             return 0.0
-        return min(max(_SHORTEST, _LEG * exchange.round_trip), _LONGEST)
+        return min(max(_SHORTEST, _LEG * self.exchange.round_trip), _LONGEST)
 
-    def may_go(self, record: Record, hops: int, exchange: Exchange) -> bool:
-        """Whether the page under *record* may be followed by a new one.
-
-        *hops*: how many a death would cost now.
-        """
-        if not self.is_on(exchange) or len(engine.in_progress(self._crawler)) > 1:
+    def may_go(self, record: Record) -> bool:
+        """Whether the page under *record* may be followed by a new one."""
+        if not self.is_on or len(engine.in_progress(self._crawler)) > 1:
             return False
         if record.suspect or record.tainted or record.settled or record.is_seed:
             return False
+        exchange = self.exchange
         if exchange.pending or exchange.seeds_left or exchange.is_full:
             return False
         if exchange.paused or engine.closing(self._crawler):
             return False
+        # Those of a lease whose end Redis has not confirmed count, too.
+        hops = sum(len(other.hops) for other in self._ledger.records.values())
         if hops >= _HOPS:
             return False
-        if not record.hops:
+        return not record.hops or time.monotonic() - record.left < self.leg()
+
+    def may_have_finished(self, request: Request | None) -> bool:
+        """Whether a lease may have ended by now; *request* is handed out just now."""
+        handed = self._ledger.handed
+        if not self.is_on:
             return True
-        return time.monotonic() - record.left < self.leg(exchange)
+        if not handed:
+            return False
+        last = next(reversed(handed))
+        if last is not request and last not in engine.in_progress(self._crawler):
+            return True
+        return any(lease != handed[last] for lease in handed.values())
+
+    # Hops
+
+    def begin(self, record: Record, request: Request, hop: Hop) -> None:
+        """*request* is crawled under *record* before Redis hears of it."""
+        if not record.hops:
+            record.left = time.monotonic()
+        record.seen.add(hop.fingerprint)
+        if len(record.hops) < BATCH:  # a commit holds no more
+            record.hops.append(hop)
+            self.hops[request] = hop
+
+    def follow(
+        self, record: Record, request: Request, fingerprint: str, *, is_new: bool
+    ) -> bool:
+        """Whether *request*, which comes of a hop under *record* and stays here, is new.
+
+        A claim would be found by this lease only, and if it is handed out again the hops
+        behind it get leases of their own.
+        """
+        new = not fingerprint or record.tainted or is_new
+        new = new or (fingerprint not in record.seen and self._recent.add(fingerprint))
+        if new:
+            self.begin(record, request, Hop(fingerprint, is_page=False))
+        return new
+
+    def set_aside(self, hop: Hop, request: Request, reason: str) -> bool:
+        """*hop* becomes a dead letter with its lease; false if it cannot be stored."""
+        try:
+            hop.payload, hop.reason = self._codec.encode(request), reason
+        except Unserializable:
+            return False
+        return True
+
+    def give_back(self, request: Request, record: Record) -> NewRequest | None:
+        """What Redis may have in place of a hop that was not begun; None: it is none."""
+        hop = self.hops.get(request)
+        if hop is None or not hop.is_page or record.tainted:
+            return None
+        try:
+            payload = self._codec.encode(request)
+        except Unserializable:
+            return None
+        record.hops.remove(hop)
+        return NewRequest(payload, self._score(request), hop.fingerprint)
+
+    def forget(self, record: Record) -> None:
+        """Its hops will not be seen: *record* does not end as it should."""
+        for hop in record.hops:
+            self._recent.remove(hop.fingerprint)
+        record.hops.clear()

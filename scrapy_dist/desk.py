@@ -5,17 +5,18 @@ from __future__ import annotations
 import heapq
 import logging
 import math
-import time
 from collections import deque
 from typing import TYPE_CHECKING
 
 from scrapy_dist import engine
 from scrapy_dist.ahead import Ahead
-from scrapy_dist.exceptions import BadPayload, Unserializable
-from scrapy_dist.frontier import SEED, Hop, NewRequest
+from scrapy_dist.demand import Demand
+from scrapy_dist.exceptions import BadPayload
+from scrapy_dist.frontier import SEED, Hop
 from scrapy_dist.ledger import Ledger, Record, Records
 from scrapy_dist.origins import Origins
 from scrapy_dist.outbox import RecentFingerprints
+from scrapy_dist.outputs import Outputs
 from scrapy_dist.progress import Progress
 
 if TYPE_CHECKING:
@@ -30,40 +31,6 @@ if TYPE_CHECKING:
     from scrapy_dist.payload import PayloadCodec
 
 logger = logging.getLogger(__name__)
-
-#: Seconds over which the rate of hand-outs is measured.
-_RATE_WINDOW = 1.0
-#: Seconds that the first of them count for at least.
-_RATE_FIRST = 0.2
-#: Bytes of outputs that may wait for the ack of their page.
-_PAGE_BYTES = 1 << 22
-#: Seconds that a request may wait for the ack of its page.
-_PAGE_SECONDS = 2.0
-
-
-class Rate:
-    """Events per second over the last second or so."""
-
-    def __init__(self) -> None:
-        self._start = 0.0
-        self._count = 0
-        self._last = 0.0
-
-    def add(self) -> None:
-        if not self._start:
-            self._start = time.monotonic()
-        self._count += 1
-
-    def value(self) -> float:
-        if not self._start:
-            return 0.0
-        elapsed = time.monotonic() - self._start
-        if elapsed >= _RATE_WINDOW:
-            self._last = self._count / elapsed
-            self._start += elapsed
-            self._count = 0
-            return self._last
-        return max(self._last, self._count / max(elapsed, _RATE_FIRST))
 
 
 class Desk:
@@ -92,7 +59,10 @@ class Desk:
         self.progress = Progress()
         self.origins = Origins()
         self.recent = RecentFingerprints(local_fingerprints)
-        self.ahead = Ahead(crawler, self.recent)
+        self.ahead = Ahead(crawler, codec, self.ledger, self.recent, score)
+        self.outputs = Outputs(
+            crawler, self.ledger, self.origins, commit_chunk=commit_chunk
+        )
         self.seeds: deque[tuple[Record, bytes]] = deque()
         self._sowing: dict[Record, None] = {}
         #: Most seeds taken at once; 0: this spider reads none.
@@ -101,23 +71,19 @@ class Desk:
         self.on_drained: Callable[[Drained], float | None] = lambda _: None
         self._crawler = crawler
         self._codec = codec
-        self._concurrency = concurrency
+        self._demand = Demand(concurrency)
         self._outbox_limit = outbox_limit
-        self._commit_chunk = commit_chunk
-        #: Leases with requests that wait for the ack of their page.
-        self._holding: dict[Record, None] = {}
         self._report_duplicate = report_duplicate
-        self._score = score
         self._inbox: deque[tuple[Record, bytes]] = deque()
         self._head: tuple[Record, Request] | None = None
         self._kept: list[tuple[int, int, Request, Records]] = []
         self._kept_count = 0
         self._unclaimed: list[tuple[str, Request, Records]] = []
         self._claiming: list[tuple[str, Request, Records]] = []
-        self._rate = Rate()
-        #: Whether the downloader found nothing since leases came; 2 if so before.
-        self._ran_dry = False
-        self._thirst = 1
+
+    def attach(self, exchange: Exchange) -> None:
+        """Work with *exchange*, which works with this desk."""
+        self.exchange = self.outputs.exchange = self.ahead.exchange = exchange
 
     # For the scheduler
 
@@ -142,7 +108,8 @@ class Desk:
         self.ledger.hold(records)
         ahead = next((record for record in records if record.hops), None)
         if ahead is not None:
-            self._keep_behind(ahead, request, records, fingerprint, is_new=is_new)
+            new = self.ahead.follow(ahead, request, fingerprint, is_new=is_new)
+            self._filtered(request, records, new=new)
         elif not fingerprint:
             self._push_kept(request, records)
         elif any(fingerprint in record.seen for record in records):
@@ -153,26 +120,6 @@ class Desk:
                 record.seen.add(fingerprint)
             self._unclaimed.append((fingerprint, request, records))
 
-    def _keep_behind(
-        self,
-        ahead: Record,
-        request: Request,
-        records: Records,
-        fingerprint: str,
-        *,
-        is_new: bool,
-    ) -> None:
-        """``keep`` for what comes of a hop under *ahead*.
-
-        A claim would be found by this lease only, and if it is handed out again the hops
-        behind it get leases of their own.
-        """
-        new = not fingerprint or ahead.tainted or is_new
-        new = new or (fingerprint not in ahead.seen and self.recent.add(fingerprint))
-        if new:
-            self.ledger.go_ahead(ahead, request, Hop(fingerprint, is_page=False))
-        self._filtered(request, records, new=new)
-
     def go_ahead(
         self, request: Request, fingerprint: str, origin: Records | None
     ) -> bool:
@@ -182,7 +129,7 @@ class Desk:
         (record,) = origin
         if self._may_go_ahead(request, record):
             self.ledger.hold(origin)
-            self.ledger.go_ahead(record, request, Hop(fingerprint))
+            self.ahead.begin(record, request, Hop(fingerprint))
             self._push_kept(request, origin)
             return True
         if record.hops:
@@ -196,11 +143,7 @@ class Desk:
         if self._unclaimed or self._claiming or request in self.ledger.handed:
             return False
         # The outputs of all hops are to fit in one commit.
-        if record.waiting > self._commit_chunk // 2 or record.size > _PAGE_BYTES // 2:
-            return False
-        # Those of a lease whose end Redis has not confirmed count, too.
-        hops = sum(len(other.hops) for other in self.ledger.records.values())
-        return self.ahead.may_go(record, hops, self.exchange)
+        return self.outputs.has_room(record) and self.ahead.may_go(record)
 
     def encode(self, request: Request) -> bytes:
         """*request* as the frontier stores it. Raises Unserializable."""
@@ -216,26 +159,12 @@ class Desk:
             records = (record,)
             self._head = None
         else:
-            self._ran_dry = True
+            self._demand.missed()
             return None
-        if not self._knows_producers:
-            for record in records:
-                record.produced = True  # as far as we can tell
+        self.outputs.handed_out(records)
         self.ledger.handed[request] = records
-        self._rate.add()
+        self._demand.used()
         return request, head is not None and request is head[1]
-
-    def may_have_finished(self, request: Request | None) -> bool:
-        """Whether a lease may have ended by now; *request* is handed out just now."""
-        handed = self.ledger.handed
-        if not self.ahead.is_on(self.exchange):
-            return True
-        if not handed:
-            return False
-        last = next(reversed(handed))
-        if last is not request and last not in engine.in_progress(self._crawler):
-            return True
-        return any(lease != handed[last] for lease in handed.values())
 
     def leases_of(self, request: Request | None) -> Records | None:
         """The leases that *request* was handed out under."""
@@ -243,106 +172,20 @@ class Desk:
 
     def fail(self, request: Request, reason: str) -> None:
         """The page of *request* has failed for good: its lease ends as a dead letter."""
-        hop = self.ledger.hops.get(request)
-        if hop is not None:
-            try:
-                hop.payload, hop.reason = self._codec.encode(request), reason
-            except Unserializable:
-                pass  # then the page that leads to it, and all that was on the way
-            else:
-                return
+        hop = self.ahead.hops.get(request)
+        if hop is not None and self.ahead.set_aside(hop, request, reason):
+            return
         for record in self.ledger.handed.get(request, ()):
             record.failure = reason
             if hop is not None:
-                self._forget_hops(record)
-
-    def add_request(
-        self, new: NewRequest, request: Request, origin: Records | None
-    ) -> None:
-        """Send *request*; with the ack of its page if a filter would not know it again."""
-        if new.fingerprint or origin is None or len(origin) != 1:
-            self._mark_producers(origin)
-            self.exchange.outbox.add_request(new, request)
-            return
-        (record,) = origin
-        record.add_request(new)
-        if record not in self._holding:
-            self._holding[record] = None
-            self.exchange.request(_PAGE_SECONDS)
-        self._divide(record)
-
-    def add_item(self, item: object, key: str, data: bytes) -> None:
-        """Send *item*, serialized as *data*, with the ack of its page if it is known."""
-        origin = self.origins.of_item(item)
-        if origin is None or len(origin) != 1:
-            self._mark_producers(origin)
-            self.exchange.outbox.add_item(key, data)
-            self.exchange.flush_soon()
-            return
-        (record,) = origin
-        record.add_item(key, data)
-        self._divide(record)
-
-    def _divide(self, record: Record) -> None:
-        """Send a first part of a page that produces very much."""
-        if record.waiting >= self._commit_chunk or record.size >= _PAGE_BYTES:
-            self._send_part(record, items=True)
-
-    def _send_part(self, record: Record, *, items: bool) -> None:
-        self._holding.pop(record, None)
-        if record.tainted or record.settled:
-            record.drop_outputs()
-        else:
-            self.exchange.outbox.add_page(record.take_part(items=items))
-            self.exchange.flush_soon()
-
-    def _mark_producers(self, origin: Records | None) -> None:
-        """Something of *origin* travels by itself: its ack may not overtake it."""
-        if origin is None and self._knows_producers:
-            origin = self._possible_origins()
-        for record in origin or ():
-            record.produced = True
-
-    @property
-    def _knows_producers(self) -> bool:
-        """Whether somebody notes which pages have produced something.
-
-        The middleware does so always. Without it, it is done while it is needed.
-        """
-        return self.origins.noting or self.exchange.is_full
-
-    def _possible_origins(self) -> Records:
-        """Leases of the pages that are not waiting for their download any more."""
-        found = [
-            records
-            for request, records in self.ledger.handed.items()
-            if not engine.downloading(self._crawler, request)
-        ]
-        return tuple(dict.fromkeys(record for records in found for record in records))
-
-    def redis_is_full(self) -> None:
-        """Redis has no memory for what pages produce; the acks of others go on."""
-        for request, records in self.ledger.handed.items():
-            if engine.downloading(self._crawler, request):
-                for record in records:
-                    if record.holders == 1:
-                        record.produced = False
+                # The page that leads to it, and all that was on the way.
+                self.ahead.forget(record)
 
     @property
     def is_low(self) -> bool:
         """Whether the inbox may run empty before an exchange could fill it."""
-        return len(self) + len(self.seeds) <= self._reserve
-
-    @property
-    def _reserve(self) -> float:
-        """What the downloader may take before the reply of an exchange is here.
-
-        Twice the mean: a busy event loop starts many downloads in one turn, and reads
-        the reply in another. A worker that runs dry there starts all of them at once
-        from then on, and waits for all of them at once. And twice as much again after it
-        has run dry: its rate tells what it got, not what it could do.
-        """
-        return 2 * self._rate.value() * self.exchange.round_trip * self._thirst
+        reserve = self._demand.reserve(self.exchange.round_trip)
+        return len(self) + len(self.seeds) <= reserve
 
     def scraping(self) -> Records:
         """The leases whose pages are being processed by the spider now."""
@@ -453,16 +296,10 @@ class Desk:
 
     def _hand_over(self, request: Request, records: Records) -> bool:
         """Give a hop that was not begun to Redis; false if it is none."""
-        hop = self.ledger.hops.get(request)
-        if hop is None or not hop.is_page or records[0].tainted:
+        new = self.ahead.give_back(request, records[0]) if records else None
+        if new is None:
             return False
-        try:
-            payload = self._codec.encode(request)
-        except Unserializable:
-            return False
-        records[0].hops.remove(hop)
-        new = NewRequest(payload, self._score(request), hop.fingerprint)
-        self.add_request(new, request, records)
+        self.outputs.add_request(new, request, records)
         self._let_go(records)
         return True
 
@@ -472,31 +309,24 @@ class Desk:
         """Move what is finished to the outbox, or to the releases."""
         for record in self.ledger.sweep(engine.in_progress(self._crawler)):
             self._settle(record)
-        overdue = time.monotonic() - _PAGE_SECONDS
-        for record in [r for r in self._holding if r.since <= overdue]:
-            # Items may wait, but who waits for a request may be this very page.
-            self._send_part(record, items=False)
-        if self._holding:
-            self.exchange.request(_PAGE_SECONDS)
+        self.outputs.send_overdue()
 
     def leg(self) -> float:
         """Seconds that this worker may go on without Redis with what it has in hand."""
         if not (len(self) or self.ledger.handed):
             return 0.0
-        return self.ahead.leg(self.exchange)
+        return self.ahead.leg()
 
     def wanted(self) -> int:
-        """Free places of the downloader, a reserve, and what is used between exchanges."""
-        free = self._concurrency - len(self.ledger.handed)
-        if free < 0:  # as many pages again may wait for the spider
-            free = min(0, free + self._concurrency)
-        pause = math.ceil(self._rate.value() * self.exchange.pause * self._thirst)
-        ahead = int(self._reserve) + min(2 * self._concurrency, pause)
+        """How many requests to lease now."""
         if self.exchange.outbox.is_full(self._outbox_limit):
             return 0
         if engine.closing(self._crawler):
             return 0
-        return max(0, free + ahead - len(self) - len(self.seeds))
+        in_hand = self._demand.in_hand(
+            len(self.ledger.handed), self.exchange.round_trip, self.exchange.pause
+        )
+        return max(0, in_hand - len(self) - len(self.seeds))
 
     def may_take_suspect(self) -> bool:
         return not self.ledger.holds_suspect
@@ -573,8 +403,7 @@ class Desk:
         What that page had sent ahead of its ack may not have been taken: see ``Exchange``.
         """
         known = False
-        self._thirst = 2 if self._ran_dry else 1
-        self._ran_dry = False
+        self._demand.arrived()
         idle = not (len(self) or engine.in_progress(self._crawler))
         self.ahead.arrived(len(leases), idle=idle)
         for lease in leases:
@@ -627,7 +456,7 @@ class Desk:
                 self._sowing.pop(record, None)
                 record.tainted = record.settled = True
                 record.drop_outputs()
-                self._forget_hops(record)
+                self.ahead.forget(record)
 
     def rolled_back(self) -> list[str]:
         """Redis went back: forget what it may have forgotten, and taint the rest.
@@ -642,12 +471,6 @@ class Desk:
         return self.on_drained(state)
 
     # Details
-
-    def _forget_hops(self, record: Record) -> None:
-        """They will not be seen: *record* does not end as it should."""
-        for hop in record.hops:
-            self.recent.remove(hop.fingerprint)
-        record.hops.clear()
 
     def _push_kept(self, request: Request, records: Records) -> None:
         self._kept_count += 1
@@ -664,7 +487,7 @@ class Desk:
 
     def _settle(self, record: Record) -> None:
         self.origins.forget(record)
-        self._holding.pop(record, None)
+        self.outputs.forget(record)
         if record.id not in self.ledger.records:
             return
         if record.tainted:

@@ -5,16 +5,14 @@ The layout is that of the scripts in ``lua/``; workers never read it in Python.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from scrapy_dist import shorthand
 from scrapy_dist.exceptions import BadPayload
 from scrapy_dist.frontier import BATCH
-from scrapy_dist.payload import quote
+from scrapy_dist.payload import fields_of, quote
 
 if TYPE_CHECKING:
     from scrapy_dist.keys import Keys
@@ -139,19 +137,9 @@ def check_form(payload: bytes) -> None:
 
     What can be told without the spider; loads no pickle.
     """
-    head = payload[:1]
-    if head in (b"\x80", b"\x02"):
+    if payload[:1] in (b"\x80", b"\x02"):
         return  # only SCHEDULER_SERIALIZER knows
-    if head == b"\x01":
-        fields = shorthand.loads(payload[1:])
-    elif head == b"{":
-        try:
-            fields = json.loads(payload)
-        except (ValueError, RecursionError) as e:
-            raise BadPayload(f"not readable as JSON: {quote(str(e), 200)}") from e
-    else:
-        raise BadPayload(f"no payload of any kind: {quote(payload[:40])}")
-    if type(fields) is not dict or type(fields.get("url")) is not str:
+    if type(fields_of(payload).get("url")) is not str:
         raise BadPayload("it holds no request")
 
 

@@ -425,7 +425,7 @@ class Exchange:
         self._desk.released(self.outbox.only_bare_acks())
         if not self.is_full:
             self.is_full = True
-            self._desk.redis_is_full()
+            self._desk.outputs.redis_is_full()
         if self._said_full:
             return
         self._said_full = True

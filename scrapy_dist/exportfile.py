@@ -14,7 +14,7 @@ from typing import Any
 
 from scrapy_dist import serializer, shorthand
 from scrapy_dist.exceptions import BadPayload
-from scrapy_dist.payload import quote
+from scrapy_dist.payload import fields_of, quote
 
 __all__ = [
     "LETTER",
@@ -75,14 +75,12 @@ def show_payload(payload: bytes) -> dict[str, Any]:
     """*payload* as fields of a line; loads no pickle."""
     head = payload[:1]
     try:
-        if head == b"\x01":
-            fields = shorthand.loads(payload[1:])
-            if type(fields) is dict:
-                return {"request": serializer.to_jsonable(fields)}
-        elif head == b"{":
-            return {"request": json.loads(payload), "format": "json"}
-        elif head == b"\x00":
+        if head == b"\x00":
             return {"seed": payload[1:].decode("utf-8")}
+        fields = fields_of(payload)
+        if head == b"{":
+            return {"request": fields, "format": "json"}
+        return {"request": serializer.to_jsonable(fields)}
     except (ValueError, RecursionError):  # also BadPayload and Unserializable
         pass
     return {"payload": base64.b64encode(payload).decode("ascii")}

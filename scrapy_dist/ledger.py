@@ -5,18 +5,8 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
-from weakref import WeakKeyDictionary
 
-from scrapy_dist.frontier import (
-    ACK,
-    BARE_ACK,
-    BATCH,
-    PART,
-    SEED,
-    Hop,
-    NewRequest,
-    Page,
-)
+from scrapy_dist.frontier import ACK, BARE_ACK, PART, SEED, Hop, NewRequest, Page
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -114,8 +104,6 @@ class Ledger:
     def __init__(self) -> None:
         self.records: dict[str, Record] = {}
         self.handed: dict[Request, Records] = {}
-        #: Requests that are crawled ahead of Redis.
-        self.hops: WeakKeyDictionary[Request, Hop] = WeakKeyDictionary()
         self._suspects = 0
 
     def open(self, lease: Lease) -> Record:
@@ -129,15 +117,6 @@ class Ledger:
         self.records[lease.id] = record
         self._suspects += lease.suspect
         return record
-
-    def go_ahead(self, record: Record, request: Request, hop: Hop) -> None:
-        """*request* is crawled under *record* before Redis hears of it."""
-        if not record.hops:
-            record.left = time.monotonic()
-        record.seen.add(hop.fingerprint)
-        if len(record.hops) < BATCH:  # a commit holds no more
-            record.hops.append(hop)
-            self.hops[request] = hop
 
     def hold(self, records: Records) -> None:
         """A request that stays in this worker needs *records*."""

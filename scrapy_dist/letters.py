@@ -18,7 +18,7 @@ from redis.exceptions import RedisError, ResponseError
 from scrapy_dist import shorthand
 from scrapy_dist.exceptions import BadPayload, ConfigurationError, RedisUnavailable
 from scrapy_dist.frontier import BATCH, Call
-from scrapy_dist.payload import MAX_PRIORITY, quote
+from scrapy_dist.payload import MAX_PRIORITY, fields_of, quote
 from scrapy_dist.queue import PriorityQueue
 
 if TYPE_CHECKING:
@@ -90,14 +90,11 @@ class Letter:
         return 0
 
     def _read(self) -> dict[Any, Any]:
+        is_seed = self.kind == "seed"
         try:
-            if self.kind == "request" and self.payload[:1] == b"\x01":
-                fields = shorthand.loads(self.payload[1:])
-            else:
-                fields = json.loads(self.payload)
-        except (ValueError, RecursionError):
+            return fields_of(self.payload.lstrip() if is_seed else self.payload)
+        except BadPayload:
             return {}
-        return fields if type(fields) is dict else {}
 
 
 @dataclass
@@ -312,19 +309,13 @@ def _batches(ids: Sequence[str], size: int = BATCH) -> Iterator[Sequence[str]]:
 
 def _without_retries(letter: Letter) -> Letter:
     """*letter* as it was before Scrapy's RetryMiddleware counted and lowered it."""
-    head, body = letter.payload[:1], letter.payload[1:]
-    try:
-        if letter.kind == "seed":
-            return letter
-        if head == b"\x01":
-            fields = shorthand.loads(body)
-        elif head == b"{":
-            fields = json.loads(letter.payload)
-        else:
-            return letter
-    except (BadPayload, ValueError, RecursionError):
+    if letter.kind == "seed":
         return letter
-    meta = fields.get("meta") if isinstance(fields, dict) else None
+    try:
+        fields = fields_of(letter.payload)
+    except BadPayload:
+        return letter
+    meta = fields.get("meta")
     if not isinstance(meta, dict) or type(meta.get("retry_times")) is not int:
         return letter
     times = meta.pop("retry_times")
@@ -332,10 +323,10 @@ def _without_retries(letter: Letter) -> Letter:
     if type(priority) is int:
         adjust = adjust if type(adjust) is int else _RETRY_PRIORITY_ADJUST
         fields["priority"] = priority - times * adjust
-    if head == b"{":
+    if letter.payload[:1] == b"{":
         payload = json.dumps(fields).encode()
     else:
-        payload = head + shorthand.dumps(fields)
+        payload = b"\x01" + shorthand.dumps(fields)
     return replace(letter, payload=payload)
 
 

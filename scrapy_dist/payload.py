@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from scrapy import Spider
     from scrapy.crawler import Crawler
 
-__all__ = ["PayloadCodec", "Serializer", "SpiderMethods", "quote"]
+__all__ = ["PayloadCodec", "Serializer", "SpiderMethods", "fields_of", "quote"]
 
 logger = logging.getLogger(__name__)
 
@@ -421,6 +421,25 @@ class PayloadCodec:
             except Exception as e:  # noqa: BLE001 - it becomes the reason
                 return f"{where} cannot be stored: {quote(str(e) or repr(e), 200)}"
         return f"it cannot be stored: {quote(str(error) or repr(error), 200)}"
+
+
+def fields_of(payload: bytes) -> dict[str, Any]:
+    """The fields of a payload that anybody can read: MessagePack or JSON, no pickle.
+
+    Nothing is known of them but that they are a dict. Raises BadPayload.
+    """
+    found = payload[:1]
+    if found not in (_MSGPACK, _JSON):
+        raise BadPayload(f"no payload of any kind: {quote(payload[:40])}")
+    try:
+        fields = json.loads(payload) if found == _JSON else shorthand.loads(payload[1:])
+    except BadPayload:
+        raise
+    except (ValueError, RecursionError) as e:
+        raise BadPayload(f"not readable as JSON: {quote(str(e), 200)}") from e
+    if type(fields) is not dict:
+        raise BadPayload(f"it holds a {type(fields).__name__}, no request")
+    return fields
 
 
 def _add_changed(request: Request, fields: dict[str, Any]) -> None:

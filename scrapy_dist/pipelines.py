@@ -122,7 +122,7 @@ class RedisPipeline:
         if self._pusher is not None:
             self._pusher.add_item(key, data)
         else:
-            engine.scheduler(self.crawler).desk.add_item(item, key, data)
+            engine.scheduler(self.crawler).desk.outputs.add_item(item, key, data)
 
     def _is_full(self) -> bool:
         if self._pusher is not None:

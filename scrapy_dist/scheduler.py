@@ -226,7 +226,7 @@ class Scheduler(BaseScheduler):
         self.exchange.give_up = lambda: engine.close(self.crawler, "redis_unavailable")
         self.exchange.stop_asked = lambda: engine.close(self.crawler, "stopped")
         self.exchange.facts = self.desk.progress.facts
-        self.desk.exchange = self.exchange
+        self.desk.attach(self.exchange)
 
     async def _join(self) -> None:
         call = self.frontier.register(
@@ -308,7 +308,7 @@ class Scheduler(BaseScheduler):
         request, shared = found or (None, False)
         if (self.exchange.pending or self.exchange.seeds_left) and self.desk.is_low:
             self.exchange.request()
-        elif self.desk.may_have_finished(request):
+        elif self.desk.ahead.may_have_finished(request):
             # The engine asks whenever something has.
             self.exchange.flush_soon()
         if request is None:
@@ -460,7 +460,7 @@ class Scheduler(BaseScheduler):
                 )
             return self.desk.scraping() if origin is None else origin
         new = NewRequest(payload, self._score(request), fingerprint)
-        self.desk.add_request(new, request, origin)
+        self.desk.outputs.add_request(new, request, origin)
         return None
 
     def _report_duplicate(self, request: Request) -> None:

@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 from redis.exceptions import RedisError, ResponseError
 
-from scrapy_dist import entries, shorthand, times
+from scrapy_dist import entries, times
 from scrapy_dist.connection import describe
 from scrapy_dist.exceptions import (
     BadPayload,
     ConfigurationError,
     RedisUnavailable,
 )
-from scrapy_dist.payload import quote
+from scrapy_dist.payload import fields_of, quote
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -314,19 +314,16 @@ def url_of(payload: bytes) -> str:
 
     Runs nothing of what it reads: a pickle stays closed.
     """
-    head, body = payload[:1], payload[1:]
+    head = payload[:1]
     if head == b"\x80":
         return "(a pickle)"
     if head == b"\x02":
         return "(the work of another serializer)"
+    seed = payload[1:].lstrip() if head == b"\x00" else b""
+    if head == b"\x00" and seed[:1] != b"{":
+        return payload[1:].decode("utf-8", "replace")
     try:
-        if head == b"\x01":
-            fields = shorthand.loads(body)
-        elif head == b"\x00" and body.lstrip()[:1] != b"{":
-            return body.decode("utf-8", "replace")
-        else:
-            fields = json.loads(body if head == b"\x00" else payload)
-    except (BadPayload, ValueError, RecursionError):
+        url = fields_of(seed or payload).get("url")
+    except BadPayload:
         return f"(not readable: {quote(payload[:40])})"
-    url = fields.get("url") if isinstance(fields, dict) else None
     return url if isinstance(url, str) else "(without a URL)"

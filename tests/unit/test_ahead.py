@@ -40,7 +40,7 @@ class Crawl:
             report_duplicate=self.duplicates.append,
             score=lambda request: 0.0,
         )
-        self.exchange = self.desk.exchange = MagicMock(
+        self.exchange = MagicMock(
             pending=0,
             seeds_left=0,
             alone=True,
@@ -50,6 +50,7 @@ class Crawl:
             pause=0.05,
             releases=[],
         )
+        self.desk.attach(self.exchange)
         self.serial = 0
 
     def lease(self, *, suspect: bool = False) -> Request:
@@ -195,8 +196,8 @@ def test_request_that_is_not_filtered_goes_ahead_too(crawl, page):
 @pytest.mark.parametrize("alone", [False, True])
 def test_worker_beside_others_lets_no_time_pass_without_redis(crawl, page, alone):
     crawl.exchange.alone = alone
-    assert (crawl.desk.ahead.leg(crawl.exchange) > 0) == alone
-    assert crawl.desk.may_have_finished(page) != alone
+    assert (crawl.desk.ahead.leg() > 0) == alone
+    assert crawl.desk.ahead.may_have_finished(page) != alone
 
 
 def test_worker_that_is_closing_starts_nothing(crawl, page):
@@ -430,17 +431,17 @@ def test_fingerprints_behind_a_hop_fit_in_one_commit(crawl, page):
 def test_flush_waits_for_the_end_of_a_chain_only(crawl, is_chain):
     page = crawl.come_to_a_chain() if is_chain else crawl.lease()
     desk = crawl.desk
-    assert desk.may_have_finished(page) != is_chain
-    assert desk.may_have_finished(None) != is_chain
+    assert desk.ahead.may_have_finished(page) != is_chain
+    assert desk.ahead.may_have_finished(None) != is_chain
     crawl.finish(page)
-    assert desk.may_have_finished(None)
+    assert desk.ahead.may_have_finished(None)
 
 
 def test_end_of_another_page_is_told_while_a_hop_is_under_way(crawl, page):
     one = crawl.hop(page, "1")
-    assert not crawl.desk.may_have_finished(None)
+    assert not crawl.desk.ahead.may_have_finished(None)
     other = crawl.lease()
     crawl.finish(other)
-    assert crawl.desk.may_have_finished(None)
+    assert crawl.desk.ahead.may_have_finished(None)
     crawl.finish(one)
-    assert crawl.desk.may_have_finished(None)
+    assert crawl.desk.ahead.may_have_finished(None)

@@ -32,7 +32,7 @@ def desk():
         score=lambda request: 0.0,
     )
     desk.most_seeds = 100
-    desk.exchange = MagicMock(
+    exchange = MagicMock(
         pending=0,
         suspects=0,
         alive=1,
@@ -44,7 +44,8 @@ def desk():
         alone=True,
         paused=False,
     )
-    desk.exchange.outbox.is_full.return_value = False
+    exchange.outbox.is_full.return_value = False
+    desk.attach(exchange)
     return desk
 
 
@@ -113,7 +114,7 @@ def test_seed_of_several_requests_is_acknowledged_with_them_and_is_no_page(desk)
         assert not desk.keep_only(Request(f"{URL}{n}"), "1")
         origin = desk.origin(Request(f"{URL}{n}"), "1")
         assert origin == (record,)
-        desk.add_request(NewRequest(b"x", 0.0), Request(f"{URL}{n}"), origin)
+        desk.outputs.add_request(NewRequest(b"x", 0.0), Request(f"{URL}{n}"), origin)
     assert settled(desk) == []
     desk.done(record)
     assert settled(desk) == [("1", ACK, True)]
@@ -154,7 +155,7 @@ def test_closing_worker_gives_back_what_was_not_started(desk):
     desk.accept_seeds(leased("3", "4"))
     seeds = desk.take_seeds()
     record, _ = next(seeds)  # the spider is making several requests of it
-    desk.add_request(NewRequest(b"x", 0.0), Request(URL), (record,))
+    desk.outputs.add_request(NewRequest(b"x", 0.0), Request(URL), (record,))
     assert hand_out(desk) is first
     finish(desk, first)
 
@@ -243,49 +244,9 @@ def test_what_waits_for_the_spider_is_not_leased_without_end(desk, handed, wante
     assert desk.wanted() == wanted
 
 
-def test_look_ahead_ends_when_as_many_wait_for_the_spider_as_are_fetched(desk):
-    desk._rate.value = lambda: 1000.0
-    wants = {}
-    for handed in (8, 16, 32, 40, 66):
-        desk.ledger.handed = dict.fromkeys(range(handed))
-        wants[handed] = desk.wanted()
-    assert wants == {8: 42, 16: 34, 32: 34, 40: 26, 66: 0}
-
-
-@pytest.mark.parametrize(
-    ("rate", "round_trip", "pause", "ahead"),
-    [
-        (10.0, 0.001, 0.05, 1),  # a slow crawl takes next to nothing in advance
-        (100.0, 0.001, 0.05, 5),
-        (100.0, 0.1, 0.05, 20 + 5),
-        (100.0, 0.1, 0.1, 20 + 10),
-        (1000.0, 0.01, 0.1, 20 + 32),  # twice CONCURRENT_REQUESTS, beyond the reserve
-    ],
-)
-def test_look_ahead_is_two_round_trips_and_what_is_used_between_exchanges(
-    desk, rate, round_trip, pause, ahead
-):
-    desk._rate.value = lambda: rate
-    desk.exchange.round_trip = round_trip
-    desk.exchange.pause = pause
-    assert desk.wanted() == 16 + ahead
-
-
-def test_worker_that_ran_dry_asks_for_twice_as_much_the_next_time(desk):
-    """Its rate tells what it got, not what it could do."""
-    desk._rate.value = lambda: 100.0
-    desk.exchange.round_trip = 0.1
-    assert desk.wanted() == 16 + 25
-    assert desk.next() is None
-    desk.accept([])
-    assert desk.wanted() == 16 + 50
-    desk.accept([])
-    assert desk.wanted() == 16 + 25
-
-
 def test_worker_is_low_while_two_round_trips_of_requests_are_left(desk):
     """A busy loop starts 16 downloads in one turn and reads the reply in the next."""
-    desk._rate.value = lambda: 100.0
+    desk._demand.rate.value = lambda: 100.0
     desk.exchange.round_trip = 0.04
     names = [str(n) for n in range(9)]
     desk.accept_seeds(leased(*names))

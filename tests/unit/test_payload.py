@@ -22,7 +22,7 @@ from scrapy.spiders import CrawlSpider, CSVFeedSpider, SitemapSpider, XMLFeedSpi
 
 from scrapy_dist import picklecompat, serializer, shorthand
 from scrapy_dist.exceptions import BadPayload, ConfigurationError, Unserializable
-from scrapy_dist.payload import PayloadCodec, quote
+from scrapy_dist.payload import PayloadCodec, fields_of, quote
 
 URL = "https://example.com/page?a=1&b=%C3%A9#top"
 EXECUTED: list[str] = []
@@ -779,3 +779,29 @@ def test_a_pickle_serializer_is_warned_about_once(spider, value, caplog):
 
 def test_picklecompat_stores_what_pickle_can():
     assert picklecompat.loads(picklecompat.dumps(Helper)) is Helper
+
+
+def test_fields_are_read_without_the_spider(plain):
+    assert fields_of(plain.encode(Request(URL, priority=3))) == {
+        "url": URL,
+        "priority": 3,
+    }
+    assert fields_of(b'{"url": 1}') == {"url": 1}
+
+
+@pytest.mark.parametrize(
+    ("payload", "reason"),
+    [
+        (b"", "no payload of any kind"),
+        (b"\x80\x04.", "no payload of any kind"),
+        (b"\x00http://a", "no payload of any kind"),
+        (b"[]", "no payload of any kind"),
+        (b"{", "not readable as JSON"),
+        (b"{" * 30_000, "not readable as JSON"),
+        (b"\x01\x05", "it holds a int, no request"),
+        (b"\x01\xc1", "not valid MessagePack"),
+    ],
+)
+def test_what_holds_no_fields_is_refused(payload, reason):
+    with pytest.raises(BadPayload, match=reason):
+        fields_of(payload)

@@ -229,7 +229,7 @@ async def test_thousands_of_workers_are_bounded(client):
         (b"\x00http://a", "http://a"),
         (b'\x00 {"url": "http://a"}', "http://a"),
         (b'{"url": 1}', "(without a URL)"),
-        (b"\x01" + b"\x05", "(without a URL)"),
+        (b"\x01" + b"\x05", "(not readable: b'\\x01\\x05')"),
         (b"\x80\x04.", "(a pickle)"),
         (b"\x02x", "(the work of another serializer)"),
         (b"\x00\xff", "\ufffd"),
