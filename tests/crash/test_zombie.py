@@ -76,8 +76,8 @@ def test_late_results_of_a_worker_that_was_given_up_change_nothing(
     twice = {path for path, count in done.items() if count > 1}
     by_zombie = {r["path"] for r in project.records() if r["worker"] == zombie.agent}
     # Without any the test would show nothing. It had 4 at work, and had finished 4 each
-    # 60 ms in the last tenth of a second.
-    assert 1 <= len(twice & by_zombie) <= 4 + 8
+    # 60 ms in the last tenth of a second, and while an exchange was under way.
+    assert 1 <= len(twice & by_zombie) <= 4 + 12
     assert "WARNING" in zombie.log()
     assert "WARNING" not in other.log()
 
