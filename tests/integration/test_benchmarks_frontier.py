@@ -69,11 +69,19 @@ def test_memory_is_measured(monkeypatch):
     assert 100 < figures[0].ours < figures[0].base
 
 
-def test_a_long_queue_is_measured(redis_server):
-    figures = long_queues._costs(redis_server.port, (5_000, 10_000))
-    assert [figure.ours > 0 for figure in figures[:2]] == [True, True]
-    assert isinstance(figures[2], Curve)
-    assert len(figures[2].series["lease"]) == 2
+def test_a_long_queue_is_measured_beside_a_short_one(redis_server, make_redis):
+    short = make_redis()
+    sizes = (5_000, 10_000, 12_000)
+    lease, commit, curve = long_queues._costs(redis_server.port, short.port, sizes)
+    for figure in (lease, commit):
+        assert "10,000 pending, against 5,000" in figure.name
+        assert figure.ours > 0
+        assert figure.base > 0
+    assert isinstance(curve, Curve)
+    assert [size for size, _ in curve.series["lease"]] == list(sizes)
+    with redis_server.client() as ours, short.client() as theirs:
+        pending = KEYS.requests
+        assert (ours.zcard(pending), theirs.zcard(pending)) == (12_000, 5_000)
 
 
 WORK = """
