@@ -7,6 +7,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import scrapy
 
 from scrapy_dist import shorthand
 from tests.support.project import assert_finished
@@ -25,6 +26,11 @@ if TYPE_CHECKING:
     from tests.support.site import Site
 
 PAGES = 160
+#: Scrapy 2.13 to 2.16 take a tenth of a second for a page that is alone, with any
+#: scheduler: a worker comes to a few pages in the second that it goes ahead at the most.
+IS_SLOW = scrapy.version_info < (2, 18)
+#: Hops that are ahead of Redis for sure, some time, and ms to Redis and back.
+HOPS, ROUND_TRIP = (4, 50) if IS_SLOW else (20, 10)
 #: The lease that a dead worker held, the hops behind it, and the lease behind them.
 AT_MOST_TWICE = 52
 SETTINGS: dict[str, Any] = {
@@ -35,8 +41,8 @@ SETTINGS: dict[str, Any] = {
 
 @pytest.fixture
 def far(redis_server) -> Iterator[str]:
-    """The URL of the same Redis, 10 ms away: a worker goes on for 0.2 s without it."""
-    with Proxy(redis_server.port, round_trip_ms=10) as proxy:
+    """The URL of the same Redis, so far away that a worker goes on for 0.2 or 1 s."""
+    with Proxy(redis_server.port, round_trip_ms=ROUND_TRIP) as proxy:
         yield proxy.url(redis_server.url)
 
 
@@ -49,23 +55,21 @@ def follow_chain(project: Project, site: Site, **settings: Any) -> Worker:
     )
 
 
-def freeze_ahead(
-    worker: Worker, site: Site, client: redis.Redis, after: int, hops: int = 20
-) -> None:
-    """Freeze *worker* behind *after* pages, *hops* or more ahead of Redis."""
+def freeze_ahead(worker: Worker, site: Site, client: redis.Redis, after: int) -> None:
+    """Freeze *worker* behind *after* pages, HOPS or more ahead of Redis."""
 
     def is_ahead() -> bool:
         fetched = site.hits().total()
-        if fetched < after or fetched - client.scard("follow:dupefilter") < hops:
+        if fetched < after or fetched - client.scard("follow:dupefilter") < HOPS:
             return False
         worker.freeze()
         time.sleep(0.1)  # What is under way to Redis arrives.
-        if site.hits().total() - client.scard("follow:dupefilter") >= hops:
+        if site.hits().total() - client.scard("follow:dupefilter") >= HOPS:
             return True
         worker.thaw()
         return False
 
-    wait_until(is_ahead, f"{hops} pages ahead of Redis")
+    wait_until(is_ahead, f"{HOPS} pages ahead of Redis")
     assert site.hits().total() < PAGES
 
 
@@ -91,7 +95,7 @@ def test_lone_worker_does_not_wait_for_redis_at_each_page(
 
     assert site.hits() == chain_pages(PAGES)
     assert Counter(project.recorded("path")) == chain_pages(PAGES)
-    assert worker.stats()["frontier/exchanges"] < PAGES / 3
+    assert worker.stats()["frontier/exchanges"] < PAGES / (2 if IS_SLOW else 3)
     with redis_server.client() as client:
         check_items(client)
 
@@ -107,7 +111,7 @@ def test_chain_of_a_killed_worker_is_crawled_on_by_the_next(
         assert_finished([follow_chain(project, site)])
         check_items(client)
 
-    assert 20 <= crawled_twice(project, site) <= AT_MOST_TWICE
+    assert HOPS <= crawled_twice(project, site) <= AT_MOST_TWICE
 
 
 @pytest.mark.parametrize("when", ["in mid-chain", "after the end"])
@@ -132,7 +136,7 @@ def test_late_results_of_a_frozen_worker_change_nothing(
         assert_finished([zombie, other])
         check_items(client)
 
-    assert 20 <= crawled_twice(project, site) <= AT_MOST_TWICE
+    assert HOPS <= crawled_twice(project, site) <= AT_MOST_TWICE
     assert "WARNING" not in other.log()
 
 
@@ -334,7 +338,7 @@ def test_trouble_in_a_chain_is_as_with_scrapys_scheduler(
 
     # Redirects, retries, a detail, the same again, a circle, and a redirect to retries.
     assert expected["hits"].total() == 91 + 1 + 1 + 2 + 1 + 2 + 3 + 3
-    assert worker.stats()["frontier/exchanges"] < 104 * 2 / 3
+    assert worker.stats()["frontier/exchanges"] < 104 * (3 / 4 if IS_SLOW else 2 / 3)
     found = [
         (
             shorthand.loads(letter["payload"][1:])["url"].removeprefix(site.url),
