@@ -1,8 +1,8 @@
 """Keeping Python's garbage collector off what lives as long as the crawl.
 
 Scrapy makes so many objects for each page that Python looks through all objects of the
-process about every hundred pages. Most of those are modules, classes and functions; a
-sixth came with redis-py. ``gc.freeze`` leaves out what is there when the crawl begins:
+process about every hundred pages. Most of those are modules, classes and functions; one
+in seven came with redis-py. ``gc.freeze`` leaves out what is there when the crawl begins:
 https://docs.python.org/3/library/gc.html#gc.freeze. Reference counting goes on for it;
 only what is part of a cycle, and dropped during the crawl, stays in memory until its end.
 """

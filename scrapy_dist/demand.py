@@ -46,7 +46,7 @@ class Demand:
     def __init__(self, concurrency: int) -> None:
         self.rate = Rate()
         self._concurrency = concurrency
-        #: Whether the downloader found nothing since leases came; 2 if so before.
+        #: Whether the downloader found nothing since Redis answered; 2 if so before.
         self._ran_dry = False
         self._thirst = 1
 
@@ -58,8 +58,8 @@ class Demand:
         """The downloader has asked and found nothing."""
         self._ran_dry = True
 
-    def arrived(self) -> None:
-        """Redis has answered what was asked for last."""
+    def answered(self) -> None:
+        """Redis has answered what was asked for last, however much it had."""
         self._thirst = 2 if self._ran_dry else 1
         self._ran_dry = False
 

@@ -397,13 +397,16 @@ class Desk:
     def released(self, ids: Sequence[str]) -> None:
         self.ledger.close(ids)
 
+    def answered(self) -> None:
+        """An exchange that asked for leases is over; ``accept`` tells what it brought."""
+        self._demand.answered()
+
     def accept(self, leases: Sequence[Lease]) -> bool:
         """Take *leases* in; false if one was in hand already, so that Redis went back.
 
         What that page had sent ahead of its ack may not have been taken: see ``Exchange``.
         """
         known = False
-        self._demand.arrived()
         idle = not (len(self) or engine.in_progress(self._crawler))
         self.ahead.arrived(len(leases), idle=idle)
         for lease in leases:

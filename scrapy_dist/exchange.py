@@ -491,6 +491,8 @@ class Exchange:
     ) -> bool:
         """Hand what was leased to the scheduler; false if there was nothing."""
         news, unknown = False, True
+        if leases or taken is not None:
+            self._desk.answered()
         for call in leases:
             reply = call.reply()
             self.pending = reply.pending + reply.suspects

@@ -54,29 +54,24 @@ def speed(bench: Bench, pairs: int, *, quick: bool) -> list[Figure]:
     loopback = {f"{OURS} 0": others[f"{OURS} 0"]}
     more = alternate(partial(run, MEMORY, 0, size), loopback, 2 * pairs)
     found[f"{OURS} 0"] += more[f"{OURS} 0"]
-    figures = [
-        compare(
-            f"pages/s of one worker, 20 links a page, Redis {_away(ms)}",
-            found[f"{OURS} {ms}"],
-            lambda run: run.rate,
-            unit="pages/s",
-            base_name=MEMORY_NAME,
-            at_least=target,
-            note=_circumstances(bench, found[f"{OURS} {ms}"], ms),
-        )
-        for ms, target in DISTANCES.items()
-    ]
-    figures += [
-        compare(
-            f"the same with FRONTIER_GC_FREEZE = False, Redis {_away(ms)}",
-            found[f"{UNFROZEN} {ms}"],
-            lambda run: run.rate,
-            unit="pages/s",
-            base_name=MEMORY_NAME,
-            note=_circumstances(bench, found[f"{UNFROZEN} {ms}"], ms),
-        )
-        for ms in DISTANCES
-    ]
+    figures = []
+    for library, name, targets in (
+        (OURS, "pages/s of one worker, 20 links a page", DISTANCES),
+        (UNFROZEN, "the same with FRONTIER_GC_FREEZE = False", {}),
+    ):
+        for ms in DISTANCES:
+            pairs_found = found[f"{library} {ms}"]
+            figures.append(
+                compare(
+                    f"{name}, Redis {_away(ms)}",
+                    pairs_found,
+                    lambda run: run.rate,
+                    unit="pages/s",
+                    base_name=MEMORY_NAME,
+                    at_least=targets.get(ms),
+                    note=_circumstances(bench, pairs_found, ms),
+                )
+            )
     for ms in THEIR_DISTANCES:
         theirs = found.get(f"{THEIRS} {ms}")
         if theirs is None:

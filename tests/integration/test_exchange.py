@@ -94,6 +94,16 @@ async def test_worker_waits_longer_for_its_exchange_while_there_is_enough_for_al
         assert exchange.pause == pause
 
 
+async def test_worker_is_told_once_that_redis_has_answered(exchange):
+    """However many calls that took, of which one holds 100 leases at the most."""
+    desk = exchange._desk
+    desk.seeds_wanted.return_value = 0
+    for want, answers in ((0, 0), (250, 1)):
+        desk.wanted.return_value = want
+        await exchange.run_once()
+        assert desk.answered.call_count == answers
+
+
 async def test_seeds_that_wait_are_work_for_the_others_too(exchange):
     exchange._desk.wanted.return_value = exchange._desk.seeds_wanted.return_value = 0
     for seeds, pause in ((31, 0.03), (32, 0.06)):

@@ -10,7 +10,8 @@ from scrapy_dist import collector
 
 
 @pytest.fixture(autouse=True)
-def thawed():
+def thawed(monkeypatch):
+    monkeypatch.setattr(collector, "_crawls", 0)
     gc.unfreeze()
     yield
     gc.unfreeze()
@@ -27,9 +28,8 @@ def test_what_is_there_at_the_start_is_left_out_until_the_last_crawl_ends():
     assert any(found is new for found in gc.get_objects())
 
     collector.freeze()
-    assert any(
-        found is new for found in gc.get_objects()
-    )  # it may be the first crawl's
+    # It may be the first crawl's.
+    assert any(found is new for found in gc.get_objects())
     collector.thaw()
     assert gc.get_freeze_count() > 0
     collector.thaw()

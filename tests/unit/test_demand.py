@@ -42,10 +42,10 @@ def test_worker_that_ran_dry_asks_for_twice_as_much_the_next_time():
     dry = demand(100.0)
     assert dry.in_hand(0, 0.1, 0.05) == 16 + 25
     dry.missed()
-    dry.arrived()
+    dry.answered()
     assert dry.in_hand(0, 0.1, 0.05) == 16 + 50
     assert dry.reserve(0.1) == 40
-    dry.arrived()
+    dry.answered()
     assert dry.in_hand(0, 0.1, 0.05) == 16 + 25
 
 
