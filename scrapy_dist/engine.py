@@ -88,6 +88,25 @@ def close(crawler: Crawler, reason: str) -> None:
         engine.close_spider(crawler.spider, reason)
 
 
+def end_with_error(crawler: Crawler, reason: str) -> None:
+    """Close the spider with *reason*; ``scrapy crawl`` then exits with 1, not 0.
+
+    For ends that somebody has to do something about; the caller logs what.
+    """
+    exit_with_error(crawler)
+    close(crawler, reason)
+
+
+def exit_with_error(crawler: Crawler) -> None:
+    """Let ``scrapy crawl`` exit with 1 when *crawler*, which is closing, has stopped."""
+
+    def forget_spider() -> None:
+        # Scrapy's commands take a crawler without a spider for one that has failed.
+        crawler.spider = None
+
+    crawler.signals.connect(forget_spider, signals.engine_stopped, weak=False)
+
+
 #: Tasks that close a spider; the event loop itself keeps no strong reference.
 _closing: list[asyncio.Future[None]] = []
 

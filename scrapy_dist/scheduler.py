@@ -223,7 +223,9 @@ class Scheduler(BaseScheduler):
             patience=options.redis_patience,
             persist=options.persist,
         )
-        self.exchange.give_up = lambda: engine.close(self.crawler, "redis_unavailable")
+        self.exchange.give_up = lambda: engine.end_with_error(
+            self.crawler, "redis_unavailable"
+        )
         self.exchange.stop_asked = lambda: engine.close(self.crawler, "stopped")
         self.exchange.facts = self.desk.progress.facts
         self.desk.attach(self.exchange)

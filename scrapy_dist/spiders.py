@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from scrapy import Request
-from scrapy.exceptions import CloseSpider
 from scrapy.spiders import CrawlSpider, SitemapSpider, Spider
 
 from scrapy_dist import connection, defaults, engine
@@ -149,7 +148,8 @@ class RedisMixin:
                 self.name,
                 extra={"spider": self},
             )
-            raise CloseSpider("configuration_error")
+            engine.end_with_error(self.crawler, "configuration_error")
+            return
         if isinstance(self, SitemapSpider):
             async for request in super().start():  # type: ignore[misc]
                 yield request

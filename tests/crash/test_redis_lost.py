@@ -110,7 +110,7 @@ def test_worker_closes_when_its_patience_with_redis_is_over(
     worker = project.crawl("follow", args=args, settings=settings)
     wait_until(lambda: site.hits().total() >= 10, "ten pages")
     server.kill()
-    assert worker.wait() == 0
+    assert worker.wait() == 1
     assert worker.reason() == "redis_unavailable"
     assert worker.log().count("FRONTIER_REDIS_PATIENCE") == 1
 

@@ -853,3 +853,12 @@ def test_classic_set_up_of_the_mixin_still_works(project, site, client):
 
     assert site.hits() == {f"/page/{n}": 1 for n in range(5)}
     assert project.recorded("ping") == [True] * 5
+
+
+def test_another_scheduler_is_an_error_and_an_exit_code(project, site):
+    project.spider(SEEDED)
+    worker = project.crawl("seeded", frontier="memory")
+    assert worker.wait() == 1
+    assert worker.reason() == "configuration_error"
+    assert worker.log().count("cannot serve the seeds") == 1
+    assert "Traceback" not in worker.log()
