@@ -431,7 +431,7 @@ class Desk:
 
     def _accept_seed(self, record: Record, payload: bytes) -> None:
         if not self.most_seeds:
-            self.reject(record, "a seed, and this spider reads none")
+            self.reject(record, "a seed, and this spider reads none", "seed")
             return
         self.seeds.append((record, payload))
         self.on_seeds()

@@ -259,10 +259,23 @@ class Call(Generic[T]):
         return self.parse(self.raw)
 
 
+#: A line of a script that names shared Lua.
+_USE = re.compile(r"^-- @use (\w+)$", re.MULTILINE)
+
+
 @cache
 def _script(name: str) -> tuple[str, str]:
-    """Source and SHA-1 of ``lua/<name>.lua``."""
-    source = (resources.files("scrapy_dist") / "lua" / f"{name}.lua").read_text("utf-8")
+    """Source and SHA-1 of ``lua/<name>.lua``.
+
+    In front is what it names by lines ``-- @use NAME``: ``lua/lib/<NAME>.lua``, Lua that
+    scripts share, in which there are local functions only.
+    """
+    lua = resources.files("scrapy_dist") / "lua"
+    source = (lua / f"{name}.lua").read_text("utf-8")
+    shared = [
+        (lua / "lib" / f"{lib}.lua").read_text("utf-8") for lib in _USE.findall(source)
+    ]
+    source = "".join([*shared, source])
     return source, sha1(source.encode(), usedforsecurity=False).hexdigest()
 
 

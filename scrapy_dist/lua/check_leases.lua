@@ -10,6 +10,8 @@
 -- Reply for each finding: position of the order id, 1 (no payload) or 2 (unknown worker),
 --       worker for people
 -- Cost  O(ids * log(leases))
+-- @use entry
+-- @use letters
 local now = redis.call('TIME')
 now = string.format('%.0f', now[1] * 1000 + math.floor(now[2] / 1000))
 redis.call('ZCARD', KEYS[1])
@@ -22,16 +24,11 @@ if mend then
   redis.call('HDEL', KEYS[2], '') -- runs above maxmemory too
 end
 local function bury(id, entry, worker)
-  local score, deaths, claims, at = entry:match('^ (%S+) (%d+) (%S+) ()')
-  local payload = entry:sub(at + 16) -- behind the order id
+  local score, deaths, claims, payload = read_entry(entry)
   deaths = deaths + 1
   if deaths >= tonumber(ARGV[2]) then
-    local seed = payload:byte(1) == 0
-    redis.call('XADD', KEYS[6], 'MAXLEN', ARGV[3], '*',
-      'payload', seed and payload:sub(2) or payload,
-      'reason', deaths .. ' workers died while they worked on it', 'worker', worker,
-      'deliveries', deaths, 'time', now, 'kind', seed and 'seed' or 'request',
-      unpack(claims ~= '-' and {'claims', claims} or {}))
+    write_letter(KEYS[6], ARGV[3], payload,
+      deaths .. ' workers died while they worked on it', worker, deaths, claims)
   else
     redis.call('ZADD', KEYS[5], score, id .. deaths .. ' ' .. claims .. ' ' .. payload)
   end

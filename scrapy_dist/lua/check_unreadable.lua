@@ -8,8 +8,8 @@
 --       deliveries, reason
 -- Reply for each: 0 (it is not there any more), 1 (it is), 2 (it is and stays: no room)
 -- Cost  O(members * log(pending))
-local now = redis.call('TIME')
-now = string.format('%.0f', now[1] * 1000 + math.floor(now[2] / 1000))
+-- @use entry
+-- @use letters
 redis.call('ZCARD', KEYS[1])
 redis.call('ZCARD', KEYS[2])
 redis.call('ZCARD', KEYS[3])
@@ -36,9 +36,14 @@ for i = 5, #ARGV, 6 do
     reply[#reply] = 2
   elseif entry and mend then
     room = room - 1
-    redis.call('XADD', KEYS[5], '*', 'payload', entry:sub(at, at + ARGV[4] - 1),
-      'reason', ARGV[i + 5], 'worker', ARGV[2], 'deliveries', ARGV[i + 4], 'time', now,
-      'kind', 'request')
+    local claims = '-'
+    if place == 4 then
+      claims = select(3, read_entry(entry))
+    elseif place == 2 then
+      claims = entry:match('^%d+ (%S+) ', 17) or '-'
+    end
+    write_letter(KEYS[5], ARGV[3], entry:sub(at, at + ARGV[4] - 1), ARGV[i + 5], ARGV[2],
+      ARGV[i + 4], claims, 'request')
     if place == 4 then
       redis.call('HDEL', KEYS[4], member)
       redis.call('ZREM', KEYS[3], member)

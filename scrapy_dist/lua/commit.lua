@@ -32,6 +32,8 @@
 --       (of an earlier try: 1 if there were any), buckets and fingerprints in them (0 for a
 --       set), positions of filtered requests
 -- Cost  O(requests * log(pending) + items + leases * log(leases))
+-- @use entry
+-- @use letters
 local call, format, KEYS, ARGV = redis.call, string.format, KEYS, ARGV
 local worker, number = ARGV[1], tonumber(ARGV[2])
 local leases, requests, items = tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8])
@@ -191,16 +193,6 @@ for i = 1, requests do
   end
 end
 
-local function set_aside(payload, reason, deaths, claims)
-  local seed = payload:byte(1) == 0
-  call('XADD', KEYS[8], 'MAXLEN', ARGV[5], '*',
-    'payload', seed and payload:sub(2) or payload, 'reason', reason,
-    'worker', ARGV[4], 'deliveries', deaths + 1,
-    'time', format('%d', now),
-    'kind', seed and 'seed' or 'request',
-    unpack(claims ~= '-' and {'claims', claims} or {}))
-end
-
 local function finish(verdicts)
   local done = {}
   if lost == 0 and simple == leases and not verdicts and leases > 0 then
@@ -213,11 +205,8 @@ local function finish(verdicts)
       done[#done + 1] = id
       local entry = verdict ~= '+' and verdict ~= '=' and call('HGET', KEYS[4], id)
       if entry then
-        local deaths, claims, from = entry:match('^ %S+ (%d+) (%S+) ()')
-        if not from then -- without a head, see lease.lua
-          deaths, claims, from = 0, '-', 1
-        end
-        set_aside(entry:sub(from + 16), verdict, deaths, claims) -- behind the order id
+        local _, deaths, claims, payload = read_entry(entry)
+        write_letter(KEYS[8], ARGV[5], payload, verdict, ARGV[4], deaths + 1, claims)
       end
     end
   end
@@ -311,7 +300,7 @@ end
 for i = 1, letters and requests or 0 do
   local hop = hops[i]
   if hop and hop[1] and hop[3] ~= '' then
-    set_aside(payload_of(i), hop[3], 0, '-')
+    write_letter(KEYS[8], ARGV[5], payload_of(i), hop[3], ARGV[4], 1, '-')
   end
 end
 if lost > 0 then

@@ -6,6 +6,8 @@
 --       3 deaths after which a request has failed  4 most dead letters kept
 -- Reply new suspects, newly failed, workers ended
 -- Cost  O(leases per call * log(suspects))
+-- @use entry
+-- @use letters
 local now = redis.call('TIME')
 now = now[1] * 1000 + math.floor(now[2] / 1000)
 redis.call('HLEN', KEYS[4])
@@ -31,23 +33,13 @@ if #ids > 0 then
   for i, id in ipairs(ids) do
     -- No entry: an ack that a torn file cut in half. Its work is done.
     if entries[i] then
-      local entry = entries[i]
-      if entry:byte() ~= 32 then -- without a head, see lease.lua
-        entry = ' 0 0 - ' .. entry
-      end
-      local score, deaths, claims, at = entry:match('^ (%S+) (%d+) (%S+) ()')
-      local payload = entry:sub(at + 16) -- behind the order id
+      local score, deaths, claims, payload = read_entry(entries[i])
       deaths = deaths + 1
       if deaths >= tonumber(ARGV[3]) then
         failed = failed + 1
-        local seed = payload:byte(1) == 0
-        redis.call('XADD', KEYS[6], 'MAXLEN', ARGV[4], '*',
-          'payload', seed and payload:sub(2) or payload,
-          'reason', deaths .. ' workers died while they worked on it',
-          'worker', redis.call('HGET', KEYS[2], 'worker:' .. dead) or dead,
-          'deliveries', deaths, 'time', string.format('%.0f', now),
-          'kind', seed and 'seed' or 'request',
-          unpack(claims ~= '-' and {'claims', claims} or {}))
+        write_letter(KEYS[6], ARGV[4], payload,
+          deaths .. ' workers died while they worked on it',
+          redis.call('HGET', KEYS[2], 'worker:' .. dead) or dead, deaths, claims)
       else
         suspects = suspects + 1
         redis.call('ZADD', KEYS[5], score, id .. deaths .. ' ' .. claims .. ' ' .. payload)

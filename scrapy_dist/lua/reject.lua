@@ -6,6 +6,8 @@
 --       request), reason
 -- Reply requests set aside
 -- Cost  O(requests * log(leases))
+-- @use entry
+-- @use letters
 local now = redis.call('TIME')
 now = string.format('%.0f', now[1] * 1000 + math.floor(now[2] / 1000))
 redis.call('HLEN', KEYS[2])
@@ -18,15 +20,10 @@ for i = 5, #ARGV, 3 do
   if owner and tonumber(owner) == tonumber(ARGV[1]) then
     local entry = redis.call('HGET', KEYS[2], id)
     if entry then
-      local deaths, at = entry:match('^ %S+ (%d+) %S+ ()')
-      deaths = deaths or 0 -- without a head, see lease.lua
-      at = (at or 1) + 16 -- behind the order id
-      if ARGV[i + 1] == 'seed' then
-        at = at + 1 -- the mark of a seed
-      end
-      redis.call('XADD', KEYS[3], 'MAXLEN', ARGV[3], '*',
-        'payload', entry:sub(at, at + ARGV[4] - 1), 'reason', ARGV[i + 2],
-        'worker', ARGV[2], 'deliveries', deaths + 1, 'time', now, 'kind', ARGV[i + 1])
+      local _, deaths, claims, payload = read_entry(entry)
+      local most = ARGV[4] + (ARGV[i + 1] == 'seed' and 1 or 0) -- the mark of a seed
+      write_letter(KEYS[3], ARGV[3], payload:sub(1, most), ARGV[i + 2], ARGV[2],
+        deaths + 1, claims, ARGV[i + 1])
     end
     redis.call('HDEL', KEYS[2], id)
     redis.call('ZREM', KEYS[1], id)

@@ -159,19 +159,38 @@ async def test_redis_that_forgets_scripts_at_once_is_not_there(client, monkeypat
 
 async def test_every_script_has_its_header():
     """Purpose, KEYS and ARGV as they are used, reply and cost."""
-    scripts = sorted(
-        file.name for file in (resources.files("scrapy_dist") / "lua").iterdir()
-    )
+    lua = resources.files("scrapy_dist") / "lua"
+    scripts = sorted(file.name for file in lua.iterdir() if file.is_file())
     assert scripts == [f"{name}.lua" for name in module._SCRIPTS]
     for name in module._SCRIPTS:
         source, sha = module._script(name)
-        header = re.match(r"(--.*\n)+", source)[0]
+        own = (lua / f"{name}.lua").read_text("utf-8")
+        assert source.endswith(own)
+        header = re.match(r"(--.*\n)+", own)[0]
         parts = ["KEYS"] * ("KEYS" in source) + ["Reply", "Cost"]
         for part in parts:
             assert re.search(rf"^-- {part} ", header, re.MULTILINE), (name, part)
         assert len(sha) == 40
         for forbidden in ("KEYS'", "SCAN", "cjson", "cmsgpack", "RANDOMKEY"):
             assert forbidden not in source, (name, forbidden)
+
+
+async def test_shared_lua_defines_local_functions_only():
+    """It stands in front of scripts, whose names and upvalues it must not touch."""
+    for file in (resources.files("scrapy_dist") / "lua" / "lib").iterdir():
+        source = file.read_text("utf-8")
+        assert source.startswith("-- "), file.name
+        top = {line.split("(")[0] for line in source.splitlines() if line[:1].strip()}
+        assert all(
+            line.startswith(("--", "local function ")) or line == "end" for line in top
+        ), file.name
+        for name in re.findall(r"^local function (\w+)", source, re.MULTILINE):
+            assert any(
+                f"-- @use {file.name.removesuffix('.lua')}\n"
+                in module._script(script)[0]
+                and f"{name}(" in module._script(script)[0].split("-- KEYS")[-1]
+                for script in module._SCRIPTS
+            ), name
 
 
 async def test_scripts_name_all_keys_that_they_use(client):

@@ -7,13 +7,16 @@ from itertools import count
 
 import pytest
 from scrapy import Request, Spider
+from scrapy.settings import Settings
 
 from scrapy_dist import letters
 from scrapy_dist.exceptions import BadPayload, ConfigurationError, RedisUnavailable
 from scrapy_dist.frontier import BATCH, Page
 from scrapy_dist.letters import forget, list_failed, retry
+from scrapy_dist.options import Options
 from scrapy_dist.payload import PayloadCodec
 from scrapy_dist.queue import FifoQueue, LifoQueue
+from scrapy_dist.repair import check
 from tests.support.frontiers import KEYS, ON_REDIS_ONLY, SEED_KEYS, Worker
 
 URL = "http://site.example/"
@@ -220,6 +223,76 @@ async def test_claims_of_a_lease_are_kept_in_its_letter(client):
     again = await worker.lease_one()
     claim = worker.frontier.claim([("fp-target", [again.id])])
     assert await worker.call(claim) == [True]
+
+
+async def unknown_to_the_code(worker, lease):
+    rejects = [(lease.id, "request", "no callback")]
+    await worker.call(worker.frontier.reject(rejects, max_size=1 << 20))
+
+
+async def failed_for_good(worker, lease):
+    await worker.commit(pages=[Page(lease.id, verdict="HTTP 503")])
+
+
+async def died_too_often(worker, lease):
+    reaper = await Worker(worker.frontier.client, max_deliveries=2).join()
+    await worker.dies(reaper)
+    await worker.frontier.client.hdel(KEYS.state, "grace")
+    await reaper.reap()
+
+
+async def held_by_nobody_known(worker, lease):
+    client = worker.frontier.client
+    await client.delete(KEYS.workers)
+    options = Options.from_settings(Settings({"FRONTIER_MAX_DELIVERIES": 1}))
+    await check(worker.frontier, options, repair=True)
+
+
+async def found_by_check_where_it_is_leased(worker, lease):
+    def decode(payload):
+        raise BadPayload("no callback")
+
+    options = Options.from_settings(Settings())
+    await check(worker.frontier, options, repair=True, decode=decode)
+
+
+async def found_by_check_among_the_suspects(worker, lease):
+    await worker.release(lease)
+    assert await worker.frontier.client.zcard(KEYS.suspects) == 1
+    await found_by_check_where_it_is_leased(worker, lease)
+
+
+@ON_REDIS_ONLY
+@pytest.mark.parametrize(
+    "set_aside",
+    [
+        unknown_to_the_code,
+        failed_for_good,
+        died_too_often,
+        held_by_nobody_known,
+        found_by_check_where_it_is_leased,
+        found_by_check_among_the_suspects,
+    ],
+)
+async def test_what_a_page_has_kept_may_be_followed_once_more(client, set_aside):
+    """Whoever writes the letter: else what it had kept counts as seen, and is lost."""
+    # given a page that followed a target in its worker, whose worker died
+    doomed, worker = await Worker(client).join(), await Worker(client).join()
+    await doomed.push(payload())
+    page = await doomed.lease_one()
+    claim = doomed.frontier.claim([("fp-target", [page.id])])
+    assert await doomed.call(claim) == [True]
+    await doomed.dies(worker)
+    # when it is set aside, and put back
+    await set_aside(worker, await worker.lease_one())
+    assert len(await listed(client)) == 1
+    again = await Worker(client).join()
+    assert (await retry(again.frontier)).requests == 1
+    # then it may follow the target again
+    found = await again.lease_one()
+    assert found.payload == payload()
+    claim = again.frontier.claim([("fp-target", [found.id])])
+    assert await again.call(claim) == [True]
 
 
 async def test_script_gives_what_a_whole_life_of_a_request_needs(client):
