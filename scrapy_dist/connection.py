@@ -14,9 +14,11 @@ import logging
 import re
 import ssl
 import time
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+from weakref import WeakKeyDictionary
 
 import redis
 import redis.asyncio
@@ -53,11 +55,15 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 __all__ = [
+    "SETTINGS_PARAMS_MAP",
     "close_client",
+    "defaults",
     "describe",
     "from_settings",
     "get_redis",
     "get_redis_from_settings",
+    "is_from_settings",
+    "load_object",
     "mask_url",
     "open_client",
 ]
@@ -73,15 +79,16 @@ LOADING_TIMEOUT = 10.0
 #: Seconds between two questions to a Redis that is loading its data.
 LOADING_INTERVAL = 0.25
 
-#: Settings and the redis-py arguments that they stand for, as in scrapy-redis.
-_ARGUMENTS = (
-    ("REDIS_URL", "url"),
-    ("REDIS_HOST", "host"),
-    ("REDIS_PORT", "port"),
-    ("REDIS_DB", "db"),
-    ("REDIS_ENCODING", "encoding"),
-    ("REDIS_DECODE_RESPONSES", "decode_responses"),
-)
+#: Settings and the redis-py arguments that they stand for, as in scrapy-redis; a project
+#: may add its own.
+SETTINGS_PARAMS_MAP = {
+    "REDIS_URL": "url",
+    "REDIS_HOST": "host",
+    "REDIS_PORT": "port",
+    "REDIS_DB": "db",
+    "REDIS_ENCODING": "encoding",
+    "REDIS_DECODE_RESPONSES": "decode_responses",
+}
 #: Any of these says where Redis is; none of them means the embedded one.
 _ADDRESS = ("url", "host", "port", "unix_socket_path", "connection_pool")
 #: Arguments that a connection to a unix socket does not take.
@@ -115,6 +122,35 @@ def get_redis_from_settings(settings: BaseSettings) -> redis.Redis:
     starts or joins the embedded Redis, which may take a moment.
     """
     config = _read(settings)
+    client = _make_blocking(config, settings)
+    with suppress(TypeError):  # a redis_cls that takes no weak reference
+        _made[client] = _address(config, settings)
+    return client
+
+
+def is_from_settings(client: Any, settings: BaseSettings) -> bool:
+    """Whether the synchronous *client* talks to the Redis of *settings*, as far as seen."""
+    config = _read(settings)
+    with suppress(TypeError):
+        if client in _made:
+            return _made[client] == _address(config, settings)
+    try:
+        return describe(client) == describe(settings)
+    except AttributeError:
+        return False  # no client of redis-py for one server
+
+
+def _address(config: _Config, settings: BaseSettings) -> str:
+    if config.embedded:
+        return str(embedded.directory_from_settings(settings))
+    return config.shown if config.topology is not None else describe(settings)
+
+
+#: What synchronous clients were made for.
+_made: WeakKeyDictionary[Any, str] = WeakKeyDictionary()
+
+
+def _make_blocking(config: _Config, settings: BaseSettings) -> redis.Redis:
     if config.embedded:
         path = embedded.ensure_server_for(settings)
         client = config.build(lambda: get_redis(**config.local_arguments(path)))
@@ -366,7 +402,7 @@ def _read(settings: BaseSettings) -> _Config:
             continue
         params[name] = value
         origin[name] = f"REDIS_PARAMS[{name!r}]"
-    for setting, name in _ARGUMENTS:
+    for setting, name in SETTINGS_PARAMS_MAP.items():
         value = settings.get(setting)
         # An empty text is how a command line switches a setting off.
         if value is not None and value != "":

@@ -6,6 +6,8 @@ new ones begin with ``FRONTIER_``. README's table is checked against this module
 
 from __future__ import annotations
 
+from typing import Any
+
 # --- Connection (scrapy-redis) ---------------------------------------------------
 
 #: URL of Redis, e.g. ``redis://:password@host:6379/0``, ``rediss://`` for TLS,
@@ -147,3 +149,37 @@ FRONTIER_SEED_FORM_FIELDS: bool = False
 FRONTIER_EMBEDDED_DIR: str = "frontier"
 #: Seconds without a client after which the embedded Redis saves its data and ends.
 FRONTIER_EMBEDDED_LINGER: float = 60.0
+
+# --- Constants of scrapy-redis that are no settings, or have another name there ---
+
+_constants: dict[str, object] = {
+    "DUPEFILTER_KEY": "dupefilter:%(timestamp)s",
+    "PIPELINE_KEY": REDIS_ITEMS_KEY,
+    "REDIS_CONCURRENT_REQUESTS": 16,
+    "SCHEDULER_DUPEFILTER_CLASS": "scrapy_dist.dupefilter.RFPDupeFilter",
+    "START_URLS_KEY": REDIS_START_URLS_KEY,
+    "START_URLS_AS_SET": REDIS_START_URLS_AS_SET,
+    "START_URLS_AS_ZSET": REDIS_START_URLS_AS_ZSET,
+    "MAX_IDLE_TIME": 0,
+}
+
+#: redis-py's class, imported on first use: the embedded Redis' supervisor needs none.
+_lazy = ("REDIS_CLS",)
+
+
+def __getattr__(name: str) -> Any:
+    if name in _lazy:
+        import redis  # noqa: PLC0415
+
+        return redis.StrictRedis
+    if name in _constants:
+        return _constants[name]
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+# For "from scrapy_dist.defaults import *", too.
+__all__ = [  # noqa: PLE0604
+    *(name for name in dir() if name.isupper() and not name.startswith("_")),
+    *_constants,
+    *_lazy,
+]

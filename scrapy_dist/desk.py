@@ -6,7 +6,7 @@ import heapq
 import logging
 import math
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from scrapy_dist import engine
 from scrapy_dist.ahead import Ahead
@@ -20,6 +20,7 @@ from scrapy_dist.outputs import Outputs
 from scrapy_dist.progress import Progress
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Callable, Iterator, Sequence
 
     from scrapy import Request
@@ -69,6 +70,8 @@ class Desk:
         self.most_seeds = 0
         self.on_seeds: Callable[[], None] = lambda: None
         self.on_drained: Callable[[Drained], float | None] = lambda _: None
+        #: What threads do for pages that do not wait for it.
+        self.outside: set[asyncio.Future[Any]] = set()
         self._crawler = crawler
         self._codec = codec
         self._demand = Demand(concurrency)
@@ -239,6 +242,20 @@ class Desk:
         self.keep(request, (record,), "")
         self.done(record)
         return True
+
+    def hold_for(self, item: object, work: asyncio.Future[Any]) -> None:
+        """The page of *item* is not finished before *work* is done."""
+        records = self.origins.of_item(item)
+        if records is None:
+            records = self.scraping()
+        self.ledger.hold(records)
+        self.outside.add(work)
+
+        def done(_: object) -> None:
+            self.outside.discard(work)
+            self._let_go(records)
+
+        work.add_done_callback(done)
 
     def take_seeds(self) -> Iterator[tuple[Record, bytes]]:
         """Leased seeds, without the mark in front."""

@@ -3,33 +3,85 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+from collections.abc import Callable, Generator
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
+from scrapy import signals
 from scrapy.utils.misc import load_object
 from scrapy.utils.serialize import ScrapyJSONEncoder
+from twisted.internet.defer import Deferred
+from twisted.internet.threads import deferToThread
 
-from scrapy_dist import connection, defaults, engine, pusher
-from scrapy_dist.exceptions import ConfigurationError
+from scrapy_dist import connection, defaults, engine, extension_points, pusher
+from scrapy_dist.exceptions import ConfigurationError, FrontierError
 from scrapy_dist.keys import Keys, fill_template, tagged
 from scrapy_dist.options import number
 from scrapy_dist.scheduler import deferred
 from scrapy_dist.topology import check_slots, uses_cluster
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Coroutine
 
     import redis
     from scrapy import Spider
     from scrapy.crawler import Crawler
-    from twisted.internet.defer import Deferred
+    from scrapy.settings import BaseSettings
     from typing_extensions import Self
+
+__all__ = [
+    "RedisPipeline",
+    "ScrapyJSONEncoder",
+    "connection",
+    "default_serialize",
+    "defaults",
+    "deferToThread",
+    "load_object",
+]
+
+logger = logging.getLogger(__name__)
 
 #: Keys of items of which is remembered that they are right.
 _KNOWN_KEYS = 1000
 #: Seconds between two looks while Redis does not take items.
 _WAIT = 0.05
+#: Threads of a pipeline that stores its items itself.
+_THREADS = 8
 
 default_serialize = ScrapyJSONEncoder().encode
+
+
+class Queued:
+    """What ``process_item`` returns: the item is queued; await it to wait for room.
+
+    It gives the item. Who drops it loses only the waiting. Like the Deferred that
+    scrapy-redis returns it has ``addCallback``, ``addErrback`` and ``addBoth``.
+    """
+
+    __slots__ = ("_item", "_wait")
+
+    def __init__(self, item: Any, wait: Callable[[], Any] | None = None) -> None:
+        self._item = item
+        self._wait = wait
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        if self._wait is None:
+            return self._item
+        return (yield from self._wait().__await__())
+
+    def _deferred(self) -> Deferred[Any]:
+        loop = asyncio.get_running_loop()
+        return Deferred.fromFuture(asyncio.ensure_future(self, loop=loop))
+
+    def addCallback(self, *args: Any, **kwargs: Any) -> Deferred[Any]:  # noqa: N802
+        return self._deferred().addCallback(*args, **kwargs)
+
+    def addErrback(self, *args: Any, **kwargs: Any) -> Deferred[Any]:  # noqa: N802
+        return self._deferred().addErrback(*args, **kwargs)
+
+    def addBoth(self, *args: Any, **kwargs: Any) -> Deferred[Any]:  # noqa: N802
+        return self._deferred().addBoth(*args, **kwargs)
 
 
 class RedisPipeline:
@@ -38,76 +90,170 @@ class RedisPipeline:
     With the add-on the items of a page are stored together with the page's ack, so that
     no death of a worker doubles them; without it they travel in or before that commit.
     With another scheduler they are sent in the background.
+
+    A subclass that overrides ``_process_item``, or has a ``server`` of its own, stores
+    its items itself, in threads, as in scrapy-redis: before the ack of their page, and
+    so at least once.
     """
+
+    crawler: Crawler | None = None
+    _server: redis.Redis | None = None
+    _pusher: pusher.Pusher | None = None
+    _threads: ThreadPoolExecutor | None = None
 
     def __init__(
         self,
-        crawler: Crawler,
+        server: redis.Redis | None = None,
         key: str = defaults.REDIS_ITEMS_KEY,
         serialize_func: Callable[[Any], str | bytes] = default_serialize,
     ) -> None:
-        self.crawler = crawler
+        if server is not None:
+            self.server = server
         self.key = key
         self.serialize = serialize_func
-        self._limit = int(number(crawler.settings, "FRONTIER_OUTBOX_LIMIT", least=1))
-        self._server: redis.Redis | None = None
-        self._known_keys: set[str] = set()
-        self._pusher: pusher.Pusher | None = None
+
+    @classmethod
+    def from_settings(cls, settings: BaseSettings) -> Self:
+        """A pipeline by REDIS_ITEMS_KEY and REDIS_ITEMS_SERIALIZER."""
+        params: dict[str, Any] = {"server": None}
+        if extension_points.overridden(cls, ["__init__"]):
+            params["server"] = connection.get_redis_from_settings(settings)
+        if settings.get("REDIS_ITEMS_KEY"):
+            params["key"] = settings["REDIS_ITEMS_KEY"]
+        path = settings.get("REDIS_ITEMS_SERIALIZER")
+        if path:
+            try:
+                params["serialize_func"] = load_object(path)
+            except Exception as e:  # noqa: BLE001  whatever the import raises
+                raise ConfigurationError(
+                    f"REDIS_ITEMS_SERIALIZER = {path!r} cannot be imported: {e}. Name a"
+                    " function that takes an item and returns text or bytes."
+                ) from None
+        return cls(**params)
 
     @classmethod
     def from_crawler(cls, crawler: Crawler) -> Self:
-        engine.require_asyncio(crawler)
-        settings = crawler.settings
-        key = settings.get("REDIS_ITEMS_KEY") or defaults.REDIS_ITEMS_KEY
-        path = settings.get("REDIS_ITEMS_SERIALIZER")
-        if not path:
-            return cls(crawler, key)
         try:
-            serialize = load_object(path)
-        except Exception as e:  # noqa: BLE001  whatever the import of that module raises
-            raise ConfigurationError(
-                f"REDIS_ITEMS_SERIALIZER = {path!r} cannot be imported: {e}."
-                " Name a function that takes an item and returns text or bytes."
-            ) from None
-        return cls(crawler, key, serialize)
+            engine.require_asyncio(crawler)
+            pipeline = cls.from_settings(crawler.settings)
+        except FrontierError as e:
+            raise engine.fail_start(crawler, e, engine.current_task()) from None
+        pipeline._bind(crawler)  # noqa: SLF001
+        return pipeline
+
+    def _bind(self, crawler: Crawler) -> None:
+        """Work for *crawler*."""
+        self.crawler = crawler
+        self._limit = int(number(crawler.settings, "FRONTIER_OUTBOX_LIMIT", least=1))
+        self._known_keys: set[str] = set()
+        #: Items that threads work on.
+        self._running: set[asyncio.Future[Any]] = set()
+        self._stores_itself = bool(
+            extension_points.overridden(type(self), ["_process_item"])
+        )
+        # A subclass need not call open_spider() and close_spider() of ours: in
+        # scrapy-redis there are none.
+        crawler.signals.connect(self._spider_opened, signals.spider_opened)
+        crawler.signals.connect(self._spider_closed, signals.spider_closed)
 
     @property
     def server(self) -> redis.Redis:
-        """A synchronous client for your own use; it blocks the event loop while it waits."""
+        """A synchronous client for your own use; it blocks the event loop while it waits.
+
+        Items go to another Redis if one is assigned that is not the frontier's.
+        """
         if self._server is None:
-            self._server = connection.get_redis_from_settings(self.crawler.settings)
+            if self.crawler is None:
+                raise AttributeError("the pipeline has no server, and no crawler yet")
+            self.server = connection.get_redis_from_settings(self.crawler.settings)
+        assert self._server is not None
         return self._server
+
+    @server.setter
+    def server(self, client: redis.Redis) -> None:
+        self._server = client
+        self._is_own_server: bool | None = None
+
+    @property
+    def _has_own_server(self) -> bool:
+        """Whether ``server`` is another Redis than that of the settings."""
+        if self._server is None:
+            return False
+        if self._is_own_server is None:
+            assert self.crawler is not None
+            self._is_own_server = not connection.is_from_settings(
+                self._server, self.crawler.settings
+            )
+        return self._is_own_server
 
     def open_spider(
         self, spider: Spider | None = None
     ) -> Coroutine[Any, Any, None] | Deferred[None]:
-        opening = self._open()
+        opening = self._spider_opened()
         return opening if engine.PIPELINES_AWAIT else deferred(opening)
 
-    async def _open(self) -> None:
+    async def _spider_opened(self) -> None:
+        assert self.crawler is not None
         self._pusher = pusher.for_crawler(self.crawler)
         if self._pusher is not None:
             await self._pusher.open()
 
-    async def process_item(self, item: Any, spider: Spider | None = None) -> Any:
-        """Queue *item*; waits only while Redis does not take what is there already."""
+    async def _spider_closed(self) -> None:
+        if self._running:  # a subclass did not wait for them
+            await asyncio.wait(self._running)
+        if self._threads is not None:
+            self._threads.shutdown(wait=False)
+
+    def process_item(self, item: Any, spider: Spider | None = None) -> Any:
+        """Queue *item* as it is now; await the result to wait while Redis takes none."""
+        if self.crawler is None:
+            assert spider is not None
+            self._bind(spider.crawler)
+        assert self.crawler is not None
         spider = spider or self.crawler.spider
         assert spider is not None
+        if self._stores_itself or self._has_own_server:
+            stored = self._in_thread(item, spider)
+            return Queued(item, lambda: stored)
         data = self.serialize(item)
         key = self._checked_key(self.item_key(item, spider), spider)
         if isinstance(data, str):
             data = data.encode()
         self._queue(item, key, data)
+        return Queued(item, (lambda: self._room(item)) if self._is_full() else None)
+
+    async def _room(self, item: Any) -> Any:
+        assert self.crawler is not None
         while self._is_full() and not engine.closing(self.crawler):
             await asyncio.sleep(_WAIT)
         return item
 
+    def _process_item(self, item: Any, spider: Spider) -> Any:
+        """Store *item* by ``server``; called in a thread, where it is called at all."""
+        self.server.rpush(self.item_key(item, spider), self.serialize(item))
+        return item
+
+    def _in_thread(self, item: Any, spider: Spider) -> asyncio.Future[Any]:
+        """Run ``_process_item``; its page is not acknowledged before the end of it."""
+        if self._threads is None:
+            self._threads = ThreadPoolExecutor(_THREADS, "scrapy_dist items")
+        future = asyncio.get_running_loop().run_in_executor(
+            self._threads, self._process_item, item, spider
+        )
+        self._running.add(future)
+        future.add_done_callback(self._running.discard)
+        if self._pusher is None:
+            assert self.crawler is not None
+            engine.scheduler(self.crawler).desk.hold_for(item, future)
+        return future
+
     def item_key(self, item: Any, spider: Spider) -> str:
         """The key for *item*; override it to sort items into several lists."""
-        name = tagged(self.crawler.settings, spider.name)
-        return fill_template(self.key, "REDIS_ITEMS_KEY", name)
+        settings = spider.crawler.settings
+        return fill_template(self.key, "REDIS_ITEMS_KEY", tagged(settings, spider.name))
 
     def _checked_key(self, template: str, spider: Spider) -> str:
+        assert self.crawler is not None
         settings = self.crawler.settings
         key = fill_template(template, "item_key()", tagged(settings, spider.name))
         if key not in self._known_keys:
@@ -122,10 +268,12 @@ class RedisPipeline:
         if self._pusher is not None:
             self._pusher.add_item(key, data)
         else:
+            assert self.crawler is not None
             engine.scheduler(self.crawler).desk.outputs.add_item(item, key, data)
 
     def _is_full(self) -> bool:
         if self._pusher is not None:
             return self._pusher.waiting >= self._limit
+        assert self.crawler is not None
         outbox = engine.scheduler(self.crawler).exchange.outbox
         return bool(outbox.is_full(self._limit))

@@ -18,7 +18,7 @@ from scrapy.dupefilters import RFPDupeFilter as ScrapyDupeFilter
 from scrapy.utils.misc import build_from_crawler, load_object
 from twisted.internet.defer import Deferred
 
-from scrapy_dist import collector, connection, engine
+from scrapy_dist import collector, connection, engine, extension_points
 from scrapy_dist.buckets import compact
 from scrapy_dist.desk import Desk
 from scrapy_dist.dupefilter import CompactDupeFilter, RFPDupeFilter
@@ -152,6 +152,7 @@ class Scheduler(BaseScheduler):
 
     async def _connect(self, spider: Spider) -> None:
         settings, options = self.crawler.settings, self.options
+        extension_points.check(self.crawler, type(self))
         codec = PayloadCodec.from_crawler(self.crawler)
         keys = Keys.from_settings(settings, spider.name)
         opened = self.df.open() if hasattr(self.df, "open") else None
@@ -306,6 +307,8 @@ class Scheduler(BaseScheduler):
         """The next request for this worker, or None for now."""
         if self.exchange.outbox.is_full(self.options.outbox_limit):
             return None
+        if len(self.desk.outside) >= self.options.outbox_limit:
+            return None
         found = self.desk.next()
         request, shared = found or (None, False)
         if (self.exchange.pending or self.exchange.seeds_left) and self.desk.is_low:
@@ -341,6 +344,7 @@ class Scheduler(BaseScheduler):
             self._frozen = False
             collector.thaw()
         self.reporter.stop()
+        await self._wait_for_threads()
         await self.exchange.stop()
         self.desk.give_back()
         if await self.exchange.finish(self.options.close_timeout):
@@ -351,6 +355,21 @@ class Scheduler(BaseScheduler):
         closing = self.df.close(reason) if hasattr(self.df, "close") else None
         if closing is not None:
             await closing.asFuture(asyncio.get_running_loop())
+
+    async def _wait_for_threads(self) -> None:
+        """Wait for what threads do, for FRONTIER_CLOSE_TIMEOUT seconds at the most."""
+        if not self.desk.outside:
+            return
+        limit = self.options.close_timeout
+        _, running = await asyncio.wait(self.desk.outside, timeout=limit)
+        if running:
+            logger.warning(
+                "%d items are with pipelines that have not ended in %g seconds"
+                " (FRONTIER_CLOSE_TIMEOUT). Their pages will be crawled again.",
+                len(running),
+                limit,
+                extra={"spider": self.spider},
+            )
 
     async def _leave(self, *, finished: bool) -> None:
         call = self.frontier.leave(finished=finished, persist=self.options.persist)
