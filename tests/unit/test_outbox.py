@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from scrapy_dist.frontier import ACK, BARE_ACK, BATCH, PART, NewRequest, Page
+from scrapy_dist.frontier import ACK, BARE_ACK, BATCH, PART, Hop, NewRequest, Page
 from scrapy_dist.outbox import COMMIT_BYTES, OUTBOX_BYTES, Outbox, RecentFingerprints
 
 
@@ -154,3 +154,28 @@ def test_no_recent_fingerprints():
     recent = RecentFingerprints(0)
     assert recent.add("a")
     assert recent.add("a")
+
+
+def test_requests_that_were_crawled_ahead_take_room_in_a_commit():
+    outbox = Outbox()
+    for n in range(3):
+        hops = [Hop(f"{n}-{i}") for i in range(BATCH // 2)]
+        outbox.add_page(Page(str(n), hops=hops))
+    assert [ids(numbered) for numbered in outbox.take(10)] == [["0", "1"], ["2"]]
+
+
+def test_commits_after_a_rollback_go_on_with_the_next_number():
+    """It is what Redis is told when the worker registers again."""
+    outbox = Outbox()
+    for n in range(3):
+        add(outbox, str(n))
+        outbox.take(n + 1)
+    outbox.confirm(outbox.take(1)[0])
+    outbox.withdraw_pages()
+    assert outbox.number == outbox.confirmed == 3
+    [numbered] = outbox.take(10)
+    assert numbered.commit.number == 4
+    assert [r.fingerprint for r in numbered.commit.requests] == ["1", "2"]
+    outbox.confirm(numbered)
+    assert outbox.confirmed == 4
+    assert len(outbox) == 0
