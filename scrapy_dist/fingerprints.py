@@ -44,6 +44,7 @@ __all__ = [
     "scan",
     "scan_started",
     "shape_of",
+    "started_as",
     "stored_as",
 ]
 
@@ -134,6 +135,12 @@ def stored_as(fingerprint: str, *, compacted: bool) -> str:
     if not compacted or _COMPACT.fullmatch(fingerprint):
         return fingerprint
     return compact(fingerprint)
+
+
+def started_as(name: str, *, compacted: bool) -> str:
+    """As ``stored_as``, of a start request: it may have a number in front."""
+    number, space, fingerprint = name.rpartition(" ")
+    return number + space + stored_as(fingerprint, compacted=compacted)
 
 
 async def is_seen(frontier: Frontier, fingerprint: str) -> bool:

@@ -52,6 +52,7 @@ __all__ = [
     "NewRequest",
     "Page",
     "SeedsReply",
+    "start_mark",
 ]
 
 T = TypeVar("T")
@@ -86,12 +87,19 @@ HOP_OF = "@"
 MARKS = ("", START, PART_OF, HOP_OF)
 
 
+def start_mark(fingerprint: str, occurrence: int) -> str:
+    """The mark of the *occurrence*-th equal request (from 1) of one ``start()``."""
+    if occurrence == 1:
+        return START + fingerprint
+    return f"{START}{START}{occurrence} {fingerprint}"
+
+
 @dataclass(frozen=True, slots=True)
 class NewRequest:
     """A request for the frontier.
 
     *fingerprint* '' means: do not filter; with START in front: a start request, taken
-    once per crawl even if an earlier crawl has seen it.
+    once per crawl even if an earlier crawl has seen it. See ``start_mark``.
     """
 
     payload: bytes
@@ -395,7 +403,7 @@ class Frontier:
         bucket_keys: list[str] = []
 
         def look_up(fingerprint: str) -> None:
-            if self.shape is None or not fingerprint:
+            if self.shape is None or not fingerprint or fingerprint[:2] == 2 * START:
                 return
             number = self.shape.number(fingerprint.removeprefix(START))
             if number < self.shape.buckets:

@@ -231,7 +231,7 @@ class _Import:
             batch.seen.append(_text(line, "fingerprint"))
         elif kind == "started":
             name = _text(line, "fingerprint")
-            name = fingerprints.stored_as(name, compacted=self._is_compact)
+            name = fingerprints.started_as(name, compacted=self._is_compact)
             batch.add(_STARTED, "SADD", name)
         elif kind in exportfile.REQUESTS:
             self._take_request(line, batch)

@@ -7,6 +7,7 @@ import logging
 import os
 import socket
 import time
+from collections import OrderedDict
 from hashlib import sha1
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +25,7 @@ from scrapy_dist.desk import Desk
 from scrapy_dist.dupefilter import CompactDupeFilter, RFPDupeFilter
 from scrapy_dist.exceptions import FrontierError, RedisUnavailable, Unserializable
 from scrapy_dist.exchange import Exchange
-from scrapy_dist.frontier import MARKS, START, Drained, Frontier, NewRequest
+from scrapy_dist.frontier import MARKS, Drained, Frontier, NewRequest, start_mark
 from scrapy_dist.keys import Keys, job_from_settings
 from scrapy_dist.options import Options
 from scrapy_dist.payload import PayloadCodec
@@ -54,6 +55,8 @@ _TELLING = frozenset(
         "retry_times",
     }
 )
+#: Different start requests of which a worker remembers how many equal ones there were.
+_STARTED = 100_000
 
 
 def deferred(coroutine: Coroutine[Any, Any, None]) -> Deferred[None]:
@@ -96,6 +99,8 @@ class Scheduler(BaseScheduler):
         # Calling the log() that BaseDupeFilter has itself is deprecated.
         self._logs_duplicates = type(self.df).log is not BaseDupeFilter.log
         self._warned_unserializable = False
+        #: How many equal start requests there were, by the hash of their fingerprint.
+        self._started: OrderedDict[int, int] = OrderedDict()
         self._drained = False
         self._idle_limit: float | None = self.options.idle_before_close
         self._seeds_ready = asyncio.Event()
@@ -422,14 +427,17 @@ class Scheduler(BaseScheduler):
             if not request.dont_filter and self.df.request_seen(request):
                 self._report_duplicate(request)
                 return None
-            # Every worker runs Spider.start(); one of them may crawl what it yields.
-            fingerprint = START + self._default_fingerprint(request) if start else ""
+            fingerprint = plain = ""
+            if start:
+                plain = self._default_fingerprint(request)
+                fingerprint = self._start_mark(plain)
         elif start and request.dont_filter:
-            fingerprint = START + self._filter_by(request)
+            plain = self._filter_by(request)
+            fingerprint = self._start_mark(plain)
         elif not request.dont_filter:
-            fingerprint = self._filter_by(request)
+            fingerprint = plain = self._filter_by(request)
         else:
-            fingerprint = ""
+            fingerprint = plain = ""
         if stays or not fingerprint:
             return fingerprint
         # What belongs to a lease may be seen and crawled all the same, if it was claimed
@@ -439,8 +447,20 @@ class Scheduler(BaseScheduler):
             self._report_duplicate(request)
             return None
         if start:
-            self.desk.recent.add(fingerprint.removeprefix(START))
+            self.desk.recent.add(plain)
         return fingerprint
+
+    def _start_mark(self, fingerprint: str) -> str:
+        """What lets one worker crawl a request that each worker's ``start()`` yields.
+
+        Equal ones are counted: the second of this worker is that of all others, too.
+        """
+        name = hash(fingerprint)
+        count = self._started[name] = self._started.get(name, 0) + 1
+        self._started.move_to_end(name)
+        if len(self._started) > _STARTED:
+            self._started.popitem(last=False)
+        return start_mark(fingerprint, count)
 
     def _take(
         self,

@@ -16,6 +16,8 @@
 --       leases: their order ids, those with '+' first, then those with '='
 --       verdicts of the other leases: '-' or the reason of a dead letter
 --       requests: fingerprint (else '!…' = a start request, to be taken once per crawl;
+--       '!!…' = one that equals an earlier one of its start(): only the others of its
+--       name filter it;
 --       '' = do not filter; '#n' = do not filter, part of lease n; '@n size …' = was
 --       crawled already under lease n, which ends now: its fingerprint of that size, then
 --       the reason if it is a dead letter)
@@ -114,8 +116,10 @@ for i = 1, requests - count do
       fingerprint = fingerprint:sub(2)
       known[i] = call('SISMEMBER', KEYS[7], fingerprint)
     end
-    count = count + 1
-    fingerprints[count], filtered[count] = fingerprint, i
+    if mark ~= 33 or fingerprint:byte(1) ~= 33 then
+      count = count + 1
+      fingerprints[count], filtered[count] = fingerprint, i
+    end
   end
 end
 if letters then
@@ -187,8 +191,10 @@ for i = 1, requests do
         started[#started + 1] = fingerprint
         taken[fingerprint] = true
       end
-      new_count = new_count + 1
-      new[new_count] = fingerprint
+      if not mark or fingerprint:byte(1) ~= 33 then
+        new_count = new_count + 1
+        new[new_count] = fingerprint
+      end
     end
   end
 end

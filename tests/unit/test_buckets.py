@@ -179,6 +179,9 @@ async def test_start_request_is_remembered_for_links_too(client):
     worker = await join(client)
     assert await add(worker, ["!5"]) == ["!5"]
     assert await add(worker, ["!5", "5"]) == []
+    assert await add(worker, ["!!2 5", "7"]) == ["!!2 5", "7"]
+    assert await add(worker, ["!!2 5", "5", "!!3 5"]) == ["!!3 5"]
+    assert (await shape_of(client)).count == 2
 
 
 @ON_REDIS_ONLY

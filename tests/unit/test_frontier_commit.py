@@ -22,6 +22,7 @@ from scrapy_dist.frontier import (
     Hop,
     NewRequest,
     Page,
+    start_mark,
 )
 from tests.support.frontiers import (
     KEYS,
@@ -567,3 +568,20 @@ async def test_claimed_page_is_acknowledged_with_its_claims(client, worker):
     [letter] = await dead_letters(client)
     assert letter["payload"] == b"page"
     assert await places(client) == {"pending": [], "suspects": [], "leased": []}
+
+
+@pytest.mark.parametrize("apart", [False, True])
+async def test_equal_start_requests_are_filtered_by_their_numbers(client, apart):
+    first, second = [await Worker(client).join() for _ in range(2)]
+    marks = [start_mark("fp-a", n) for n in (1, 2, 3)]
+    new = [NewRequest(b"a", 0, mark) for mark in marks]
+    if apart:
+        for each in new[:2]:
+            assert (await first.commit([each])).filtered == []
+    else:
+        assert (await first.commit(new[:2])).filtered == []
+    assert (await second.commit(new)).filtered == [0, 1]
+    assert (await first.commit(new)).filtered == [0, 1, 2]
+    assert (await second.commit([NewRequest(b"a", 0, "fp-a")])).filtered == [0]
+    assert await client.zcard(KEYS.requests) == 3
+    assert await client.smembers(KEYS.dupefilter) == {b"fp-a"}

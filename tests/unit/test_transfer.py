@@ -58,6 +58,7 @@ async def worker(client):
 async def fill(client, worker):
     """Pending, leased and suspect requests, seeds, letters, items and stats."""
     other = await Worker(client).join()
+    await client.sadd(KEYS.started, "!2 fpstart")  # of two equal start requests
     await worker.commit(
         [NewRequest(request(n), 1.5, f"fp{n}") for n in range(3)]
         + [NewRequest(request("start"), -1, "!fpstart")]
