@@ -108,6 +108,8 @@ class Exchange:
         self.round_trip = 0.001
         #: Pending requests and suspects as last seen, and how many of these are suspects.
         self.pending = self.suspects = 0
+        #: Suspects that have failed and wait for room among the dead letters.
+        self.waiting = 0
         self.seeds_left = 0
         self.alive = 1
         #: Whether this worker has been alone since nothing was seen in the frontier.
@@ -158,7 +160,7 @@ class Exchange:
         self._last = 0.0
         self._stats_at = 0.0
         self._facts_at = self._beat_at = 0.0
-        self._stop_said = False
+        self._stop_said = self._said_waiting = False
         #: What this worker has taken from a dead one so far.
         self._taken_over = self._given_up = 0
         self._stats_sent: list[tuple[str, str, str]] = []
@@ -316,6 +318,7 @@ class Exchange:
             if now - self._facts_at >= _FACTS:
                 facts = self.facts()
             beat = add(self._frontier.beat(facts))
+        readmit = add(self._frontier.readmit()) if self.waiting and want else None
         leases = []
         suspect = want > 0 and desk.may_take_suspect()
         for first in range(0, want, BATCH):
@@ -371,7 +374,10 @@ class Exchange:
             return
         if beat is not None and not self._apply_beat(beat.reply()):
             return
+        if readmit is not None:
+            self.waiting = readmit.reply()[1]
         news = self._apply_leases(leases, taken)
+        self._tell_of_waiting()
         self._plan(news=news, drained=drained)
 
     def _apply_commits(
@@ -469,6 +475,24 @@ class Exchange:
             )
             self._taken_over = self._given_up = 0
 
+    def _tell_of_waiting(self) -> None:
+        if bool(self.waiting) == self._said_waiting:
+            return
+        self._said_waiting = bool(self.waiting)
+        extra = {"spider": self._spider}
+        if not self.waiting:
+            logger.info("%s has room again.", self.failed_key, extra=extra)
+            return
+        logger.warning(
+            "%s is full (FRONTIER_FAILED_LIMIT). What fails now stays among the suspects"
+            " and is tried again when there is room (%d requests so far): see `scrapy"
+            " frontier failed`, put dead letters back (`retry`), delete them (`forget`),"
+            " or raise the limit.",
+            self.failed_key,
+            self.waiting,
+            extra=extra,
+        )
+
     def _obey(self, beat: Beat) -> None:
         if beat.paused != self.paused:
             self.paused = beat.paused
@@ -497,6 +521,7 @@ class Exchange:
             reply = call.reply()
             self.pending = reply.pending + reply.suspects
             self.suspects = reply.suspects
+            self.waiting = reply.waiting
             if reply.leases:
                 news = True
                 unknown = self._desk.accept(reply.leases) and unknown

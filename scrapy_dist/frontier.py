@@ -219,12 +219,17 @@ class Lease:
 
 @dataclass(frozen=True, slots=True)
 class LeaseReply:
-    """*pending* and *suspects* are what is left."""
+    """*pending* and *suspects* are what is left.
+
+    *waiting* are suspects that have failed, and for which S:failed had no room; nobody
+    is given them.
+    """
 
     known: bool
     pending: int
     suspects: int
     leases: Sequence[Lease]
+    waiting: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,13 +243,23 @@ class SeedsReply:
 
 @dataclass(frozen=True, slots=True)
 class Drained:
-    """What is left to do for anybody, and the time since anybody did anything."""
+    """What is left to do for anybody, and the time since anybody did anything.
+
+    *waiting* of the suspects have failed, and S:failed has no room for them.
+    """
 
     pending: int
     suspects: int
     leased: int
     seeds: int
     idle: float
+    waiting: int = 0
+
+    @property
+    def is_stuck(self) -> bool:
+        """Whether nobody can go on until somebody makes room for dead letters."""
+        left = self.pending + self.suspects + self.leased + self.seeds
+        return 0 < self.waiting == left
 
     def __bool__(self) -> bool:
         return not (self.pending or self.suspects or self.leased or self.seeds)
@@ -393,6 +408,7 @@ class Frontier:
             k.state,
             k.started,
             k.failed,
+            k.suspects,
         ]
         at: dict[str, int] = {}
         fingerprints: list[str] = []
@@ -567,7 +583,18 @@ class Frontier:
         args: list[str | int] = [self.worker, self.name, self._failed_limit, max_size]
         for reject in rejects:
             args += reject
-        return Call("reject", (k.leases, k.leased, k.failed, k.state), args, int)
+        keys = (k.leases, k.leased, k.failed, k.state, k.suspects)
+        return Call("reject", keys, args, int)
+
+    def readmit(self) -> Call[list[int]]:
+        """Take up what has failed while S:failed was full: how many, how many still wait."""
+        k = self.keys
+        return Call(
+            "readmit",
+            (k.suspects, k.failed, k.state),
+            (self._failed_limit, self._max_deliveries),
+            list,
+        )
 
     def reap(self) -> Call[list[int]]:
         """Take some leases of a dead worker away: new suspects, failed, ended workers."""
@@ -594,9 +621,9 @@ class Frontier:
         k = self.keys
         return Call(
             "drained",
-            (k.requests, k.suspects, k.leases, k.state, *self.seed_keys),
-            (),
-            lambda raw: Drained(raw[0], raw[1], raw[2], raw[3], raw[4] / 1000),
+            (k.requests, k.suspects, k.leases, k.state, k.failed, *self.seed_keys),
+            (self._failed_limit,),
+            lambda raw: Drained(raw[0], raw[1], raw[2], raw[3], raw[4] / 1000, raw[5]),
         )
 
     def leave(self, *, finished: bool, persist: bool = False) -> Call[bool]:
@@ -815,6 +842,7 @@ _SCRIPTS = (
     "leave",
     "pause",
     "push",
+    "readmit",
     "reap",
     "recrawl",
     "register",
@@ -881,9 +909,9 @@ def _by_verdict(page: Page) -> int:
 def _parse_leases(raw: list[Any]) -> LeaseReply:
     leases = [
         Lease(lease[:16].decode("latin-1"), n == 0 and bool(raw[3]), lease[16:])
-        for n, lease in enumerate(raw[4:])
+        for n, lease in enumerate(raw[5:])
     ]
-    return LeaseReply(bool(raw[0]), raw[1], raw[2], leases)
+    return LeaseReply(bool(raw[0]), raw[1], raw[2], leases, raw[4])
 
 
 def _parse_seeds(raw: list[Any]) -> SeedsReply:

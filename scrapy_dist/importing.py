@@ -307,7 +307,7 @@ class _Import:
         f, k = self._frontier, self._frontier.keys
         keys = (k.requests, k.suspects, k.state, k.started, k.failed, k.stats, k.items)
         space = self._space if self._options.discipline.newest_first else 0
-        args = (space, self._name, before, after, self._options.failed_limit)
+        args = (space, self._name, before, after)
         return Call("import", (*keys, *f.seed_keys), (*args, *batch.entries), int)
 
 

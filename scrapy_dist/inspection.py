@@ -6,6 +6,7 @@ Only reads, some hundred requests at a time. Pickles stay closed.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
@@ -69,7 +70,8 @@ class Shown:
         fields = self.fields
         return {
             "place": self.kind,
-            "score": self.score,
+            # JSON knows no infinity: of a suspect that has failed, see lib/letters.lua.
+            "score": self.score if math.isfinite(self.score) else None,
             "priority": fields.get("priority", 0),
             "method": fields.get("method", "GET"),
             "url": fields.get("url"),
@@ -120,7 +122,7 @@ async def next_requests(frontier: Frontier, count: int) -> AsyncIterator[list[Sh
     k = frontier.keys
     try:
         first = await client.zrange(k.suspects, 0, 0, withscores=True)
-        first = first[:count]
+        first = [(m, score) for m, score in first[:count] if math.isfinite(score)]
         if first:
             yield [_show(suspect(member, score)) for member, score in first]
         end = count - len(first)

@@ -104,7 +104,7 @@ class Scheduler(BaseScheduler):
         self._drained = False
         self._idle_limit: float | None = self.options.idle_before_close
         self._seeds_ready = asyncio.Event()
-        self._closed = False
+        self._closed = self._is_stuck = False
         self._frozen = False
 
     @classmethod
@@ -514,7 +514,7 @@ class Scheduler(BaseScheduler):
         """What is left for anybody; says after how many seconds to look again."""
         self._drained = False
         limit = self._idle_limit
-        if not state or limit is None:
+        if not (state or state.is_stuck) or limit is None:
             return None
         if len(self.exchange.outbox) or not self.desk.is_empty():
             return None  # something came while the reply was on its way
@@ -522,10 +522,30 @@ class Scheduler(BaseScheduler):
         idle = min(state.idle, time.monotonic() - self._opened_at)
         if idle < limit:
             return limit - idle
+        if state.is_stuck:
+            self._stuck(state.waiting)
+            return None
         self._drained = True
         self._seeds_ready.set()
         engine.wake(self.crawler)
         return None
+
+    def _stuck(self, waiting: int) -> None:
+        """Close: nothing is left but what fails, and there is no room for it."""
+        if self._is_stuck:
+            return
+        self._is_stuck = True
+        logger.error(
+            "Closing: nothing is left to do but %d requests that have failed, and %s is"
+            " full (FRONTIER_FAILED_LIMIT = %d). They stay in Redis. Put dead letters"
+            " back or delete them (scrapy frontier retry, forget), or raise the limit,"
+            " and start a worker: it goes on with them.",
+            waiting,
+            self.frontier.keys.failed,
+            self.options.failed_limit,
+            extra={"spider": self.spider},
+        )
+        engine.end_with_error(self.crawler, "failed_limit")
 
     # For spiders that read seeds
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 from scrapy.http import Request
@@ -146,6 +147,8 @@ def _place(found: Explained) -> str:
             return "leased"
         beat = "never" if holder.silent_for is None else f"{age(holder.silent_for)} ago"
         return f"leased by {clean(holder.worker)}, which was last heard of {beat}"
+    if found.found is not None and found.found.request.score == math.inf:
+        return "suspect: it has failed, and waits for room among the dead letters"
     return {
         "suspect": "suspect: its worker died or left, it will be handed out again",
         "failed": "failed: it was set aside, see scrapy frontier retry",

@@ -27,8 +27,12 @@ local function bury(id, entry, worker)
   local score, deaths, claims, payload = read_entry(entry)
   deaths = deaths + 1
   if deaths >= tonumber(ARGV[2]) then
-    write_letter(KEYS[6], ARGV[3], payload,
-      deaths .. ' workers died while they worked on it', worker, deaths, claims)
+    if has_room(KEYS[6], ARGV[3]) then
+      write_letter(KEYS[6], payload,
+        deaths .. ' workers died while they worked on it', worker, deaths, claims)
+    else
+      keep_failed(KEYS[5], id, deaths, claims, payload)
+    end
   else
     redis.call('ZADD', KEYS[5], score, id .. deaths .. ' ' .. claims .. ' ' .. payload)
   end

@@ -14,7 +14,7 @@ redis.call('ZCARD', KEYS[1])
 redis.call('ZCARD', KEYS[2])
 redis.call('ZCARD', KEYS[3])
 redis.call('HLEN', KEYS[4])
-local room = ARGV[3] - redis.call('XLEN', KEYS[5])
+redis.call('XLEN', KEYS[5])
 local mend = ARGV[1] == '1'
 if mend then
   redis.call('HDEL', KEYS[6], '') -- runs above maxmemory too
@@ -32,17 +32,16 @@ for i = 5, #ARGV, 6 do
     entry = redis.call('ZSCORE', KEYS[place], member) and member
   end
   reply[#reply + 1] = entry and 1 or 0
-  if entry and mend and room <= 0 then
+  if entry and mend and not has_room(KEYS[5], ARGV[3]) then
     reply[#reply] = 2
   elseif entry and mend then
-    room = room - 1
     local claims = '-'
     if place == 4 then
       claims = select(3, read_entry(entry))
     elseif place == 2 then
       claims = entry:match('^%d+ (%S+) ', 17) or '-'
     end
-    write_letter(KEYS[5], ARGV[3], entry:sub(at, at + ARGV[4] - 1), ARGV[i + 5], ARGV[2],
+    write_letter(KEYS[5], entry:sub(at, at + ARGV[4] - 1), ARGV[i + 5], ARGV[2],
       ARGV[i + 4], claims, 'request')
     if place == 4 then
       redis.call('HDEL', KEYS[4], member)

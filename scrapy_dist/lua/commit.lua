@@ -2,10 +2,12 @@
 --
 -- KEYS  1 requests (zset)  2 dupefilter (set, or hash: see buckets.py)  3 leases (zset)
 --       4 leased (hash)  5 workers (zset)  6 state (hash)  7 started (set)
---       8 failed (stream)  9… keys of items (list), then for each fingerprint of the
---       requests its bucket and, where it may not be split yet, the one it is split from
+--       8 failed (stream)  9 suspects (zset)  10… keys of items (list), then for each
+--       fingerprint of the requests its bucket and, where it may not be split yet, the one
+--       it is split from
 -- ARGV  1 worker number  2 number of this commit  3 '1': newest first (LIFO)
---       4 worker for people  5 most dead letters kept  6 leases  7 requests  8 items
+--       4 worker for people  5 most dead letters (what fails above that stays a suspect)
+--       6 leases  7 requests  8 items
 --       9 epoch of the buckets ('': dupefilter is a set)  10 how many are known
 --       11 keys of items  12 leases with the verdict '+'  13 leases with the verdict '='
 --       14 the score of all requests, or the scores of each
@@ -46,7 +48,7 @@ call('ZCARD', KEYS[1])
 if leases > 0 then
   call('HLEN', KEYS[4])
 end
-for i = 9, 8 + ARGV[11] do
+for i = 10, 9 + ARGV[11] do
   call('LLEN', KEYS[i])
 end
 if not call('ZSCORE', KEYS[5], worker) then
@@ -124,6 +126,7 @@ for i = 1, requests - count do
 end
 if letters then
   call('XLEN', KEYS[8])
+  call('ZCARD', KEYS[9])
 end
 -- The largest power of 2 that is not above *n*.
 local function level(n)
@@ -155,7 +158,7 @@ elseif count > 0 then
   if shape[1] ~= ARGV[9] or buckets < least or buckets >= 2 * level(least) then
     return {4, shape[1], reply[3], reply[4]}
   end
-  local n, at_key = 0, 9 + ARGV[11]
+  local n, at_key = 0, 10 + ARGV[11]
   for bucket in ARGV[#ARGV]:gmatch('%S+') do
     n = n + 1
     local fingerprint, i, key = fingerprints[n], filtered[n] or n, KEYS[at_key]
@@ -212,7 +215,11 @@ local function finish(verdicts)
       local entry = verdict ~= '+' and verdict ~= '=' and call('HGET', KEYS[4], id)
       if entry then
         local _, deaths, claims, payload = read_entry(entry)
-        write_letter(KEYS[8], ARGV[5], payload, verdict, ARGV[4], deaths + 1, claims)
+        if has_room(KEYS[8], ARGV[5]) then
+          write_letter(KEYS[8], payload, verdict, ARGV[4], deaths + 1, claims)
+        else
+          keep_failed(KEYS[9], id, deaths, claims, payload)
+        end
       end
     end
   end
@@ -236,13 +243,12 @@ local function payload_of(n)
     ((e * 256 + f) * 256 + g) * 256 + h)
 end
 
-local members = {}
+local members, newest_first = {}, ARGV[3] == '1'
+-- An order id never comes again, also when Redis goes back to older data: it is made
+-- of the time (1024 ids a ms since 2025), and written as a value, not as a difference,
+-- so that a torn file that is played twice does no harm.
+local order = math.max(tonumber(state[3] or 0), (now - 1735689600000) * 1024)
 if fresh_count > 0 or items > 0 then
-  -- An order id never comes again, also when Redis goes back to older data: it is made
-  -- of the time (1024 ids a ms since 2025), and written as a value, not as a difference,
-  -- so that a torn file that is played twice does no harm.
-  local order = tonumber(state[3] or 0)
-  order = math.max(order, (now - 1735689600000) * 1024)
   -- Redis looks at its memory at the first write of a script only.
   local first = redis.pcall('HSET', KEYS[6], 'order', format('%d', order + fresh_count))
   if type(first) == 'table' and first.err then
@@ -261,7 +267,7 @@ if fresh_count > 0 or items > 0 then
       scores[#scores + 1] = score
     end
   end
-  local newest_first, score = ARGV[3] == '1', ARGV[14]
+  local score = ARGV[14]
   local high, head
   for i = 1, fresh_count do
     local n = fresh[i]
@@ -306,7 +312,15 @@ end
 for i = 1, letters and requests or 0 do
   local hop = hops[i]
   if hop and hop[1] and hop[3] ~= '' then
-    write_letter(KEYS[8], ARGV[5], payload_of(i), hop[3], ARGV[4], 1, '-')
+    if has_room(KEYS[8], ARGV[5]) then
+      write_letter(KEYS[8], payload_of(i), hop[3], ARGV[4], 1, '-')
+    else
+      fresh_count = fresh_count + 1
+      local id = newest_first and 9007199254740991 - order - fresh_count
+        or order + fresh_count
+      call('HSET', KEYS[6], 'order', format('%d', order + fresh_count))
+      keep_failed(KEYS[9], format('%016x', id), 0, '-', payload_of(i))
+    end
   end
 end
 if lost > 0 then

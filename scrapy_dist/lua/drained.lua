@@ -1,20 +1,24 @@
 -- Tell whether anything is left to do for anybody. Computed, never stored.
 --
 -- KEYS  1 requests (zset)  2 suspects (zset)  3 leases (zset)  4 state (hash)
---       5… keys of seeds
--- Reply pending, suspects, leases, seeds, ms since the last activity of any worker
--- Cost  O(keys)
+--       5 failed (stream)  6… keys of seeds
+-- ARGV  1 most dead letters
+-- Reply pending, suspects, leases, seeds, ms since the last activity of any worker,
+--       suspects that have failed and for which S:failed has no room
+-- Cost  O(keys + log(suspects))
+-- @use letters
 local now = redis.call('TIME')
 now = now[1] * 1000 + math.floor(now[2] / 1000)
 local sizes = {list = 'LLEN', set = 'SCARD', zset = 'ZCARD'}
 local seeds = 0
-for i = 5, #KEYS do
+for i = 6, #KEYS do
   local kind = redis.call('TYPE', KEYS[i])
   local size = sizes[kind.ok or kind]
   if size then
     seeds = seeds + redis.call(size, KEYS[i])
   end
 end
+local waiting = has_room(KEYS[5], ARGV[1]) and 0 or redis.call('ZCOUNT', KEYS[2], '+inf', '+inf')
 local active = tonumber(redis.call('HGET', KEYS[4], 'active') or now)
 return {redis.call('ZCARD', KEYS[1]), redis.call('ZCARD', KEYS[2]),
-  redis.call('ZCARD', KEYS[3]), seeds, math.max(0, now - active)}
+  redis.call('ZCARD', KEYS[3]), seeds, math.max(0, now - active), waiting}

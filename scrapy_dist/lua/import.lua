@@ -4,8 +4,7 @@
 --       5 failed (stream)  6 stats (hash)  7 items (list)  8… keys of seeds
 -- ARGV  1 newest first (LIFO): more than the requests of the file, else 0
 --       2 name of the file  3 lines before these  4 lines with these, or 'end'
---       5 most dead letters kept, then for each entry:
---       index of its key in KEYS, command ('request': under a new order id), number of
+--       then for each entry: index of its key in KEYS, command ('request': under a new order id), number of
 --       its arguments, arguments (of 'request': score, what follows the order id)
 -- Reply 1 done, 0 was done before, -1 it is not this file that is being brought in
 -- Cost  O(entries * log(pending))
@@ -35,7 +34,7 @@ if space > 0 and tonumber(top) == 0 then
 end
 redis.call('HSET', KEYS[3], 'order', string.format('%.0f', order + #ARGV),
   'active', string.format('%.0f', now))
-local at = 6
+local at = 5
 while at < #ARGV do
   local key, command, n = KEYS[tonumber(ARGV[at])], ARGV[at + 1], ARGV[at + 2]
   local args = {unpack(ARGV, at + 3, at + 2 + n)}
@@ -48,7 +47,7 @@ while at < #ARGV do
     end
     redis.call('ZADD', key, args[1], string.format('%016x', id) .. args[2])
   elseif command == 'XADD' then
-    redis.call('XADD', key, 'MAXLEN', ARGV[5], '*', unpack(args))
+    redis.call('XADD', key, '*', unpack(args))
   else
     redis.call(command, key, unpack(args))
   end

@@ -1,11 +1,12 @@
--- Hand out pending requests, a fair share at most, and at most one suspect.
+-- Hand out pending requests, a fair share at most, and at most one suspect. Suspects that
+-- have failed and wait for room in S:failed are not handed out: see lib/letters.lua.
 --
 -- KEYS  1 requests (zset)  2 suspects (zset)  3 leases (zset)  4 leased (hash)
 --       5 workers (zset)  6 state (hash)  7 control (hash)
 -- ARGV  1 worker number  2 most requests (<= 100)  3 '1': may be given a suspect
 --       4 ms of silence after which a worker is dead
 -- Reply known (0: register first), pending left, suspects left, 1 if the first lease is a
---       suspect, then each lease: order id and payload in one
+--       suspect, suspects that wait for room, then each lease: order id and payload in one
 -- Cost  O(requests per call * log(pending))
 local call, format = redis.call, string.format
 local now = call('TIME')
@@ -15,12 +16,14 @@ local suspects = call('ZCARD', KEYS[2])
 local leased = call('ZCARD', KEYS[3])
 call('HLEN', KEYS[4])
 if not call('ZSCORE', KEYS[5], ARGV[1]) then
-  return {0, pending, suspects, 0}
+  return {0, pending, suspects, 0, 0}
 end
+local waiting = suspects > 0 and call('ZCOUNT', KEYS[2], '+inf', '+inf') or 0
+suspects = suspects - waiting
 if call('HGET', KEYS[7], 'paused') then
-  return {1, pending, suspects, 0}
+  return {1, pending, suspects, 0, waiting}
 end
-local reply, entries, owners, count = {1, 0, 0, 0}, {}, {}, 0
+local reply, entries, owners, count = {1, 0, 0, 0, waiting}, {}, {}, 0
 -- What strings cost Lua is their number and, as it hashes each, their length. So order id
 -- and payload stay one, and what mostly is the same is not said: the head of an entry is
 -- left out if the score is 0 and nothing has happened to the request; else it begins with
@@ -29,7 +32,7 @@ local function hand_out(id, head, lease)
   local at = 2 * count
   entries[at + 1], entries[at + 2] = id, head == '' and lease or head .. lease
   count = count + 1
-  reply[4 + count] = lease
+  reply[5 + count] = lease
 end
 local hex = '^' .. ('%x'):rep(16)
 local function with_id(member)

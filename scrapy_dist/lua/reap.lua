@@ -36,10 +36,15 @@ if #ids > 0 then
       local score, deaths, claims, payload = read_entry(entries[i])
       deaths = deaths + 1
       if deaths >= tonumber(ARGV[3]) then
-        failed = failed + 1
-        write_letter(KEYS[6], ARGV[4], payload,
-          deaths .. ' workers died while they worked on it',
-          redis.call('HGET', KEYS[2], 'worker:' .. dead) or dead, deaths, claims)
+        if has_room(KEYS[6], ARGV[4]) then
+          failed = failed + 1
+          write_letter(KEYS[6], payload,
+            deaths .. ' workers died while they worked on it',
+            redis.call('HGET', KEYS[2], 'worker:' .. dead) or dead, deaths, claims)
+        else
+          suspects = suspects + 1
+          keep_failed(KEYS[5], id, deaths, claims, payload)
+        end
       else
         suspects = suspects + 1
         redis.call('ZADD', KEYS[5], score, id .. deaths .. ' ' .. claims .. ' ' .. payload)

@@ -7,6 +7,7 @@ import asyncio
 import pytest
 from redis.exceptions import ResponseError
 
+from scrapy_dist.entries import order_of
 from scrapy_dist.frontier import (
     ACK,
     APPLIED,
@@ -236,14 +237,39 @@ async def test_failed_seed_that_came_back_from_a_death(client, worker, other):
 
 
 @pytest.mark.parametrize("limit", [0, 2])
-async def test_only_the_newest_dead_letters_are_kept(client, limit):
+async def test_pages_that_find_no_room_among_the_dead_letters_stay(client, limit):
     worker = await Worker(client, failed_limit=limit).join()
     await worker.push("a", "b", "c")
     leases = await worker.lease()
     pages = [Page(lease.id, verdict=f"why {n}") for n, lease in enumerate(leases)]
     assert await worker.commit(pages=pages) == DONE
     kept = [letter["payload"] for letter in await dead_letters(client)]
-    assert kept == [b"a", b"b", b"c"][3 - limit :]
+    assert kept == [b"a", b"b", b"c"][:limit]
+    stay = ["a", "b", "c"][limit:]
+    assert await places(client) == {"pending": [], "suspects": stay, "leased": []}
+    assert await worker.lease() == []
+
+
+@pytest.mark.parametrize("newest_first", [False, True])
+async def test_hops_that_find_no_room_among_the_dead_letters_stay(client, newest_first):
+    worker = await Worker(client, failed_limit=1, newest_first=newest_first).join()
+    await worker.push("page")
+    page = await worker.lease_one()
+    hops = [Hop(f"fp-{n}", "HTTP 500", f"hop-{n}".encode()) for n in range(3)]
+    reply = await worker.commit(
+        [NewRequest(b"link", 0, "fp-link")], pages=[Page(page.id, hops=hops)]
+    )
+    assert reply == DONE
+    assert [x["payload"] for x in await dead_letters(client)] == [b"hop-0"]
+    assert sorted((await places(client))["suspects"]) == ["hop-1", "hop-2"]
+    members = await client.zrange(KEYS.suspects, 0, -1)
+    members += await client.zrange(KEYS.requests, 0, -1)
+    assert len({member[:16] for member in members}) == 3
+    order = int(await client.hget(KEYS.state, "order"))
+    assert all(order_of(member[:16]) <= order for member in members)
+    await client.delete(KEYS.failed)
+    assert await worker.call(worker.frontier.readmit()) == [1, 1]
+    assert {lease.payload[:3] for lease in await worker.lease()} == {b"hop", b"lin"}
 
 
 async def test_page_whose_ack_was_cut_in_half_has_no_dead_letter(client, worker):

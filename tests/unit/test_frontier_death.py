@@ -184,13 +184,24 @@ async def test_deaths_are_of_the_request_and_not_of_its_neighbours(client):
     assert [letter["payload"] for letter in await dead_letters(client)] == [b"poison"]
 
 
-async def test_only_the_newest_dead_letters_of_reaps_are_kept(client):
+async def test_poison_that_finds_no_room_is_handed_to_nobody(client):
     [doomed] = await joined(client, 1, max_deliveries=1, failed_limit=2)
     await doomed.push("a", "b", "c")
     await doomed.lease()
     [other] = await joined(client, 1, max_deliveries=1, failed_limit=2)
-    assert await doomed.dies(other) == [0, 3, 1]
-    assert [x["payload"] for x in await dead_letters(client)] == [b"b", b"c"]
+    assert await doomed.dies(other) == [1, 2, 1]
+    assert [x["payload"] for x in await dead_letters(client)] == [b"a", b"b"]
+    assert (await places(client))["suspects"] == ["c"]
+    assert await other.call(other.frontier.readmit()) == [0, 1]
+    assert await other.lease() == []
+    # Somebody makes room: it has killed as many as it may, and is a dead letter now.
+    await client.xtrim(KEYS.failed, 0)
+    assert await other.lease() == []
+    assert await other.call(other.frontier.readmit()) == [1, 0]
+    [letter] = await dead_letters(client)
+    assert (letter["payload"], letter["deliveries"]) == (b"c", b"1")
+    assert letter["reason"] == b"1 workers died while they worked on it"
+    assert await other.call(other.frontier.drained())
 
 
 async def test_seed_that_kills_its_workers_is_a_dead_letter(client):

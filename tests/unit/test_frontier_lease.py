@@ -398,14 +398,58 @@ async def test_only_the_owner_rejects_and_only_once(client):
 
 
 @pytest.mark.parametrize("limit", [0, 1, 3])
-async def test_only_the_newest_dead_letters_are_kept(client, limit):
+async def test_rejects_that_find_no_room_among_the_dead_letters_stay(client, limit):
     worker = await Worker(client, failed_limit=limit).join()
     await worker.push(*"abcde")
     rejects = [(lease.id, "request", "x") for lease in await worker.lease()]
     assert await worker.call(worker.frontier.reject(rejects, max_size=9)) == 5
     kept = [letter["payload"] for letter in await dead_letters(client)]
-    assert kept == [b"a", b"b", b"c", b"d", b"e"][5 - limit :]
-    assert await worker.call(worker.frontier.drained())
+    assert kept == [b"a", b"b", b"c", b"d", b"e"][:limit]
+    # nobody is given the others, and the crawl does not end
+    stay = list("abcde"[limit:])
+    assert await places(client) == {"pending": [], "suspects": stay, "leased": []}
+    reply = await worker.call(worker.frontier.lease(9, suspect=True))
+    assert (reply.leases, reply.suspects, reply.waiting) == ([], 0, len(stay))
+    state = await worker.call(worker.frontier.drained())
+    assert not state
+    assert (state.is_stuck, state.waiting) == (True, len(stay))
+    assert not await worker.leave(finished=True)
+    assert (await places(client))["suspects"] == stay
+
+
+async def test_what_waits_for_room_goes_on_with_each_letter_that_is_deleted(client):
+    worker = await Worker(client, failed_limit=2).join()
+    await worker.push(*"abcde", score=-3)
+    rejects = [(lease.id, "request", "x") for lease in await worker.lease()]
+    await worker.call(worker.frontier.reject(rejects, max_size=9))
+    await worker.push("new")
+    assert not (await worker.call(worker.frontier.drained())).is_stuck
+    assert names(await worker.lease()) == ["new"]  # the others do not stand before it
+    [first, _] = await client.xrange(KEYS.failed)
+    await client.xdel(KEYS.failed, first[0])
+    assert not (await worker.call(worker.frontier.drained())).is_stuck
+    assert await worker.call(worker.frontier.readmit()) == [1, 2]
+    [again] = await worker.lease()
+    assert (again.payload, again.suspect) == (b"c", True)
+    # It fails once more: there is room, then none.
+    rejects = [(again.id, "request", "x")]
+    assert await worker.call(worker.frontier.reject(rejects, max_size=9)) == 1
+    assert await worker.call(worker.frontier.readmit()) == [0, 2]
+    # A worker with a higher limit takes up the rest.
+    generous = await Worker(client, failed_limit=9).join()
+    assert await generous.call(generous.frontier.readmit()) == [2, 0]
+    assert names(await generous.lease(1) + await worker.lease(1)) == ["d", "e"]
+
+
+async def test_seed_that_finds_no_room_is_still_a_seed(client):
+    worker = await Worker(client, failed_limit=1).join()
+    await client.rpush(SEED_KEYS[0], "bad", "worse")
+    rejects = [(lease.id, "seed", "no URL") for lease in await worker.seeds()]
+    await worker.call(worker.frontier.reject(rejects, max_size=99))
+    assert [x["payload"] for x in await dead_letters(client)] == [b"bad"]
+    await client.delete(KEYS.failed)
+    await worker.call(worker.frontier.readmit())
+    assert (await worker.lease_one()).payload == SEED + b"worse"
 
 
 # seeds

@@ -39,6 +39,7 @@ async def build(client):
     await client.hdel(KEYS.state, "grace")
     await client.rpush(SEED_KEYS[0], "seed")
     await client.sadd(SEED_KEYS[1], "seed")
+    await client.zadd(KEYS.suspects, {f"{9:016x}0 - waits for room": "+inf"})
     assert set(await contents(client)) == {*vars(KEYS).values(), *SEED_KEYS}
     return me
 
@@ -60,6 +61,7 @@ async def calls(me):
         "leave": frontier.leave(finished=True),
         "pause": frontier.pause(True),
         "push": frontier.push(items),
+        "readmit": frontier.readmit(),
         "reap": frontier.reap(),
         "register": frontier.register("host:1", commit=7, flush=True),
         "reject": frontier.reject([(held, "request", "why")], max_size=9),
@@ -72,16 +74,17 @@ async def calls(me):
 #: Scripts and their keys, by index.
 USES = [
     ("beat", 4),
-    ("commit", 9),
+    ("commit", 10),
     ("count", 1),
-    ("drained", 4),
+    ("drained", 5),
     ("lease", 7),
     ("leave", 10),
     ("pause", 3),
     ("push", 1),
+    ("readmit", 3),
     ("reap", 7),
     ("register", 10),
-    ("reject", 4),
+    ("reject", 5),
     ("release", 5),
     ("seeds", 7),
     ("stop", 2),
