@@ -67,6 +67,25 @@ async def two_leases(worker, other):
 # Requests
 
 
+async def test_each_request_keeps_its_score_behind_a_filtered_one(client, worker):
+    await worker.commit(requests("known"))
+    await worker.commit(
+        [
+            *requests("a", score=1),
+            *requests("known", score=2),
+            *requests("b", score=3),
+            *requests("c", score=1, fingerprint=""),
+        ],
+    )
+    pending = await client.zrange(KEYS.requests, 0, -1, withscores=True)
+    assert {member[16:]: score for member, score in pending} == {
+        b"known": 0,
+        b"a": 1,
+        b"b": 3,
+        b"c": 1,
+    }
+
+
 async def test_commit_stores_requests_items_and_acks(client, worker):
     await worker.push("page")
     page = await worker.lease_one()

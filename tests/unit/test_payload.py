@@ -805,3 +805,18 @@ def test_fields_are_read_without_the_spider(plain):
 def test_what_holds_no_fields_is_refused(payload, reason):
     with pytest.raises(BadPayload, match=reason):
         fields_of(payload)
+
+
+@pytest.mark.parametrize("more", [0, 1])
+def test_limit_of_a_payload_is_the_largest_that_is_taken(spider, more):
+    request = Request("http://example.com/")
+    size = len(PayloadCodec(spider).encode(request)) - more
+    codec = PayloadCodec(spider, max_size=size)
+    data = PayloadCodec(spider).encode(request)
+    if more:
+        with pytest.raises(Unserializable):
+            codec.encode(request)
+        with pytest.raises(BadPayload):
+            codec.decode(data)
+    else:
+        assert codec.decode(codec.encode(request)).url == request.url

@@ -280,6 +280,7 @@ def test_cookies_may_be_a_list_of_objects():
         ("priority", 1.5, "priority is a JSON number, not a whole number"),
         ("priority", True, "priority is a JSON true or false"),
         ("priority", 1 << 60, "priority is beyond"),
+        ("priority", -(1 << 53) - 1, "priority is beyond"),
         ("dont_filter", 1, "dont_filter is a JSON number"),
         ("callback", 5, "callback is a JSON number"),
         ("callback", "", "callback is not allowed"),
