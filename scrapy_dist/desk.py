@@ -5,12 +5,15 @@ from __future__ import annotations
 import heapq
 import logging
 import math
+import time
 from collections import deque
+from hashlib import sha1
 from typing import TYPE_CHECKING, Any
 
 from scrapy_dist import engine
 from scrapy_dist.ahead import Ahead
 from scrapy_dist.demand import Demand
+from scrapy_dist.doubts import Doubtful, Doubts, Verdict
 from scrapy_dist.exceptions import BadPayload
 from scrapy_dist.frontier import SEED, Hop
 from scrapy_dist.ledger import Ledger, Record, Records
@@ -33,13 +36,17 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+#: Seconds between two log lines about requests that are set aside.
+_SAY_REJECTED = 10.0
+
 
 class Desk:
     """The buffers between Scrapy's synchronous scheduler and the exchanges.
 
     *inbox*: leased, not handed out. *kept*: requests that stay in this worker.
     *seeds*: leased seeds that the spider has not turned into requests; *sowing*: those
-    that it is turning into requests now.
+    that it is turning into requests now. *doubts*: leased requests that cannot be read,
+    until it is told whether they or the code are wrong.
     """
 
     exchange: Exchange
@@ -72,6 +79,8 @@ class Desk:
         self.on_drained: Callable[[Drained], float | None] = lambda _: None
         #: What threads do for pages that do not wait for it.
         self.outside: set[asyncio.Future[Any]] = set()
+        #: Called when most of what this worker reads cannot be decoded.
+        self.on_unreadable: Callable[[], None] = lambda: None
         self._crawler = crawler
         self._codec = codec
         self._demand = Demand(concurrency)
@@ -83,6 +92,11 @@ class Desk:
         self._kept_count = 0
         self._unclaimed: list[tuple[str, Request, Records]] = []
         self._claiming: list[tuple[str, Request, Records]] = []
+        self._doubts = Doubts()
+        self._is_unreadable = False
+        self._unsaid = 0
+        self._last_reason = ("", "")
+        self._say_at = 0.0
 
     def attach(self, exchange: Exchange) -> None:
         """Work with *exchange*, which works with this desk."""
@@ -282,14 +296,27 @@ class Desk:
         self.exchange.rejects.append((record.id, kind, reason))
         self._crawler.stats.inc_value("frontier/rejected")
         self.progress.failed += 1
-        logger.warning(
-            "Set a %s aside (%s): %s",
-            kind,
-            self.exchange.failed_key,
-            reason,
-            extra={"spider": self._crawler.spider},
-        )
+        self._unsaid += 1
+        self._last_reason = kind, reason
+        self._say_rejected()
         self.exchange.flush_soon()
+
+    def _say_rejected(self, *, now: bool = False) -> None:
+        """Log what was set aside: the first at once, the others together."""
+        if not self._unsaid or not (now or time.monotonic() >= self._say_at):
+            return
+        kind, reason = self._last_reason
+        if self._unsaid == 1:
+            what = f"a {kind} aside ({self.exchange.failed_key})"
+        else:
+            what = (
+                f"{self._unsaid} more aside ({self.exchange.failed_key}), last a {kind}"
+            )
+        logger.warning(
+            "Set %s: %s", what, reason, extra={"spider": self._crawler.spider}
+        )
+        self._unsaid = 0
+        self._say_at = time.monotonic() + _SAY_REJECTED
 
     def give_back(self) -> None:
         """Release everything that was not handed out; the worker is closing."""
@@ -298,6 +325,8 @@ class Desk:
             unstarted.append(self._head[0])
         unstarted += [record for record, _ in self.seeds]
         unstarted += self._sowing
+        unstarted += [doubtful.record for doubtful in self._doubts.take()]
+        self._say_rejected(now=True)
         self._kept = [entry for entry in self._kept if not self._hand_over(*entry[2:])]
         kept = [records for *_, records in self._kept]
         kept += [records for *_, records in self._unclaimed]
@@ -327,6 +356,7 @@ class Desk:
         for record in self.ledger.sweep(engine.in_progress(self._crawler)):
             self._settle(record)
         self.outputs.send_overdue()
+        self._say_rejected()
 
     def leg(self) -> float:
         """Seconds that this worker may go on without Redis with what it has in hand."""
@@ -338,7 +368,7 @@ class Desk:
         """How many requests to lease now."""
         if self.exchange.outbox.is_full(self._outbox_limit):
             return 0
-        if engine.closing(self._crawler):
+        if self._is_unreadable or engine.closing(self._crawler):
             return 0
         in_hand = self._demand.in_hand(
             len(self.ledger.handed), self.exchange.round_trip, self.exchange.pause
@@ -431,7 +461,7 @@ class Desk:
                 known = True
                 continue
             record = self.ledger.open(lease)
-            if lease.payload[:1] == SEED:
+            if lease.payload[:1] == SEED and self.most_seeds:
                 self._accept_seed(record, lease.payload)
             else:
                 self._inbox.append((record, lease.payload))
@@ -447,11 +477,15 @@ class Desk:
         return len(new) == len(leases)
 
     def _accept_seed(self, record: Record, payload: bytes) -> None:
-        if not self.most_seeds:
-            self.reject(record, "a seed, and this spider reads none", "seed")
-            return
         self.seeds.append((record, payload))
         self.on_seeds()
+
+    def nothing_came(self) -> None:
+        """Redis had no request for this worker, though it asked."""
+        if self._inbox or self._head or self._kept or self.ledger.handed:
+            return  # what this worker has may lead to more
+        if self._doubts.held and not self.exchange.paused:
+            self._judged(self._doubts.judge_rest(), over=False)
 
     def held(self) -> set[str]:
         """Order ids that Redis should hold for this worker."""
@@ -521,15 +555,58 @@ class Desk:
             self.exchange.outbox.add_page(record.take_page())
 
     def _decode_head(self) -> tuple[Record, Request] | None:
-        while self._inbox:
+        while self._inbox and not self._is_unreadable:
             record, payload = self._inbox.popleft()
             try:
-                self._head = record, self._codec.decode(payload)
+                request = self._decode(payload)
             except BadPayload as e:
-                self.reject(record, str(e))
+                self._doubt(record, payload, e)
                 continue
+            if self._doubts.counting:
+                self._judged(self._doubts.readable())
+            self._head = record, request
             return self._head
         return None
+
+    def _decode(self, payload: bytes) -> Request:
+        if payload[:1] == SEED:
+            raise BadPayload(
+                "a seed, and this spider reads none",
+                cause="seed",
+                remedy="Let the spider be a RedisSpider, as it was.",
+            )
+        return self._codec.decode(payload)
+
+    def _doubt(self, record: Record, payload: bytes, error: BadPayload) -> None:
+        """*payload* cannot be read: hold it aside until the reason is clear."""
+        # Without an order id, it was not the frontier that stored it: see lease.lua.
+        made_up = sha1(payload, usedforsecurity=False).hexdigest()[:16]
+        if payload[:1] == b"\x80" and record.id == made_up:
+            name = getattr(self._crawler.spider, "name", "SPIDER")
+            error.remedy = (
+                "They are of scrapy-redis. Stop the workers and import them: scrapy"
+                f" frontier import {name} --from-scrapy-redis {name} --allow-pickle."
+            )
+        self._judged(self._doubts.hold(Doubtful(record, payload, error)))
+        self.exchange.flush_soon()  # to see whether there is anything else
+
+    def _judged(self, verdict: Verdict | None, *, over: bool = True) -> None:
+        """Act on *verdict*; *over*: the count begins anew."""
+        if verdict is Verdict.CODE:
+            self._is_unreadable = True
+            logger.error(
+                "Nothing is set aside, as the code is wrong, not the data: %s This worker"
+                " gives them all back as they were, and closes.",
+                self._doubts.explain(),
+                extra={"spider": self._crawler.spider},
+            )
+            self.on_unreadable()
+        elif verdict is Verdict.DATA:
+            for doubtful in self._doubts.take():
+                kind = "seed" if doubtful.payload[:1] == SEED else "request"
+                self.reject(doubtful.record, str(doubtful.error), kind)
+            if over:
+                self._doubts.forget()
 
     def _drop_unstarted(self, ids: set[str]) -> list[str]:
         """Remove unstarted leases with these ids from the buffers; returns theirs."""
@@ -537,6 +614,7 @@ class Desk:
         dropped += [record for record, _ in self.seeds if record.id in ids]
         self._inbox = deque(e for e in self._inbox if e[0].id not in ids)
         self.seeds = deque(e for e in self.seeds if e[0].id not in ids)
+        dropped += self._doubts.drop(ids)
         if self._head is not None and self._head[0].id in ids:
             dropped.append(self._head[0])
             self._head = None

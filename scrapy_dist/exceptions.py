@@ -52,8 +52,15 @@ class Unserializable(FrontierError, ValueError):
 class BadPayload(FrontierError, ValueError):
     """Bytes read from Redis are not a request that this spider may run.
 
-    ``str(error)`` is the reason that a person reads in ``S:failed``.
+    ``str(error)`` is the reason that a person reads in ``S:failed``. *cause*: what kind
+    of thing is wrong, the same for all requests that one mistake makes unreadable.
+    *remedy*: what a person can do about it, one sentence or more.
     """
+
+    def __init__(self, reason: str = "", *, cause: str = "", remedy: str = "") -> None:
+        super().__init__(reason)
+        self.cause = cause
+        self.remedy = remedy
 
 
 class BadSeed(FrontierError, ValueError):

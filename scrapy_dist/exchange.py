@@ -525,6 +525,8 @@ class Exchange:
             if reply.leases:
                 news = True
                 unknown = self._desk.accept(reply.leases) and unknown
+        if leases and not news:
+            self._desk.nothing_came()
         if taken is not None:
             seeds = taken.reply()
             self.seeds_left = seeds.left

@@ -46,6 +46,18 @@ _FORMATS = {
     _JSON: "JSON",
     _PICKLE: "a pickle",
 }
+#: What to do about requests that are nothing that this worker knows.
+_WRITER_REMEDY = (
+    "Crawl them with the version of scrapy-dist, and of the project, that made them."
+)
+#: What to do about requests of another format than SCHEDULER_SERIALIZER's.
+_FORMAT_REMEDIES = {
+    _MSGPACK: "They are of scrapy-dist's own serializer: leave SCHEDULER_SERIALIZER out.",
+    _OTHER: "Set SCHEDULER_SERIALIZER to the module that made them.",
+    _JSON: "Set SCHEDULER_SERIALIZER to the module that made them, such as 'json'.",
+    _PICKLE: "Set SCHEDULER_SERIALIZER to the module that made them, such as"
+    " 'scrapy_dist.picklecompat'.",
+}
 _SCRAPY_CLASSES: tuple[type[Request], ...] = (
     Request,
     FormRequest,
@@ -307,7 +319,9 @@ class PayloadCodec:
         if len(data) > self._max_size:
             raise BadPayload(
                 f"the payload has {len(data)} bytes; FRONTIER_MAX_PAYLOAD allows"
-                f" {self._max_size}"
+                f" {self._max_size}",
+                cause="size",
+                remedy="Set FRONTIER_MAX_PAYLOAD to what it was, or higher.",
             )
         fields = self._load(data)
         try:
@@ -360,7 +374,13 @@ class PayloadCodec:
         try:
             return self._methods.method(name)
         except ValueError as e:
-            raise BadPayload(f"its {field} is not allowed: {e}") from None
+            raise BadPayload(
+                f"its {field} is not allowed: {e}",
+                cause="callback",
+                remedy=f"Give the spider a plain method {quote(name)} again (another name"
+                " for its successor will do), or crawl these requests with the code that"
+                " made them.",
+            ) from None
 
     def _dump(self, fields: dict[str, Any]) -> bytes:
         if self._format == _MSGPACK:
@@ -378,7 +398,9 @@ class PayloadCodec:
             raise BadPayload(
                 f"it looks like {_FORMATS.get(found, 'no payload of any kind')},"
                 f" but SCHEDULER_SERIALIZER says {_FORMATS[self._format]}:"
-                f" {quote(data[:40])}"
+                f" {quote(data[:40])}",
+                cause=f"format {_FORMATS.get(found, '')}",
+                remedy=_FORMAT_REMEDIES.get(found, _WRITER_REMEDY),
             )
         if found in (_MSGPACK, _OTHER):
             data = data[1:]
@@ -388,7 +410,9 @@ class PayloadCodec:
                 fields = from_jsonable(fields)
         except Exception as e:
             raise BadPayload(
-                f"not readable as {_FORMATS[found]}: {quote(str(e) or repr(e), 200)}"
+                f"not readable as {_FORMATS[found]}: {quote(str(e) or repr(e), 200)}",
+                cause="content",
+                remedy=_FORMAT_REMEDIES[_OTHER] if found == _OTHER else _WRITER_REMEDY,
             ) from e
         if type(fields) is not dict:
             raise BadPayload(f"it holds a {type(fields).__name__}, no request")
@@ -401,12 +425,18 @@ class PayloadCodec:
             if path not in self._classes:
                 raise BadPayload(
                     f"its class {quote(path)} is not allowed; if it is a Request of this"
-                    " project, add it to FRONTIER_REQUEST_CLASSES"
+                    " project, add it to FRONTIER_REQUEST_CLASSES",
+                    cause="class",
+                    remedy=f"Add {quote(path)} to FRONTIER_REQUEST_CLASSES again.",
                 )
             cls = self._classes[path]
         unknown = fields.keys() - set(cls.attributes)
         if unknown:
-            raise BadPayload(f"unknown field {quote(min(map(str, unknown)))}")
+            raise BadPayload(
+                f"unknown field {quote(min(map(str, unknown)))}",
+                cause="field",
+                remedy=_WRITER_REMEDY,
+            )
         for field in ("callback", "errback"):
             name = fields.get(field)
             if name is not None:

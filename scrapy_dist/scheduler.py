@@ -216,6 +216,9 @@ class Scheduler(BaseScheduler):
         self.desk.most_seeds = getattr(self.spider, "most_seeds", 0)
         self.desk.on_seeds = self._seeds_ready.set
         self.desk.on_drained = self._look
+        self.desk.on_unreadable = lambda: engine.end_with_error(
+            self.crawler, "unreadable"
+        )
         if self.desk.most_seeds:
             self._idle_limit = getattr(self.spider, "seed_idle_limit", None)
         self.exchange = Exchange(

@@ -9,6 +9,7 @@ import pytest
 from scrapy import Request
 
 from scrapy_dist.desk import Desk
+from scrapy_dist.exceptions import BadPayload
 from scrapy_dist.frontier import ACK, BARE_ACK, SEED, Lease, NewRequest
 
 URL = "http://a.invalid/"
@@ -253,3 +254,89 @@ def test_worker_is_low_while_two_round_trips_of_requests_are_left(desk):
     assert not desk.is_low
     next(desk.take_seeds())
     assert desk.is_low
+
+
+def unreadable(desk: Desk, *names: str) -> None:
+    """Requests named 'bad…' cannot be read."""
+
+    def decode(payload: bytes) -> Request:
+        if payload.startswith(b"bad"):
+            raise BadPayload("gone", cause="callback")
+        return Request(URL + payload.decode())
+
+    desk._codec.decode = decode
+    assert desk.accept(
+        [Lease(name, suspect=False, payload=name.encode()) for name in names]
+    )
+
+
+def test_unreadable_request_is_set_aside_when_nothing_else_comes(desk):
+    desk.exchange.rejects = []
+    unreadable(desk, "bad1", "good", "bad2")
+    request, _ = desk.next()
+    assert request.url == f"{URL}good"
+    desk._crawler.engine._slot.inprogress.add(request)
+    assert desk.next() is None
+    desk.nothing_came()
+    assert desk.exchange.rejects == []  # the page at work may lead to more
+    finish(desk, request)
+    desk.nothing_came()
+    assert [each[0] for each in desk.exchange.rejects] == ["bad1", "bad2"]
+    assert desk.is_empty()
+
+
+def test_paused_worker_does_not_judge(desk):
+    desk.exchange.rejects = []
+    desk.exchange.paused = True
+    unreadable(desk, "bad1")
+    assert desk.next() is None
+    desk.nothing_came()
+    assert desk.exchange.rejects == []
+    assert not desk.is_empty()
+
+
+def test_worker_that_reads_nothing_but_rubbish_closes_and_gives_all_back(desk):
+    closed = []
+    desk.on_unreadable = lambda: closed.append(True)
+    desk.exchange.rejects = []
+    names = [f"bad{n}" for n in range(30)]
+    unreadable(desk, *names)
+    assert desk.next() is None
+    assert closed == [True]
+    assert desk.wanted() == desk.seeds_wanted() == 0
+    unreadable(desk, "good")
+    assert desk.next() is None
+    desk.give_back()
+    assert sorted(desk.exchange.releases) == sorted([*names, "good"])
+    assert desk.exchange.rejects == []
+    assert closed == [True]
+
+
+def test_seed_among_the_requests_of_a_spider_that_reads_none_cannot_be_read(desk):
+    desk.most_seeds = 0
+    desk.exchange.rejects = []
+    assert desk.accept(leased("1"))
+    assert desk.next() is None
+    desk.nothing_came()
+    assert [each[0] for each in desk.exchange.rejects] == ["1"]
+
+
+def test_unreadable_request_whose_lease_is_gone_is_forgotten(desk):
+    desk.exchange.rejects = []
+    unreadable(desk, "bad1", "bad2")
+    assert desk.next() is None
+    desk.lost(["bad1"])
+    desk.nothing_came()
+    assert [each[0] for each in desk.exchange.rejects] == ["bad2"]
+
+
+def test_what_is_set_aside_does_not_flood_the_log(desk, caplog):
+    desk.exchange.rejects = []
+    for n in range(200):
+        [record] = [desk.ledger.open(lease) for lease in leased(str(n))]
+        desk.reject(record, f"reason {n}", "seed")
+    desk.give_back()
+    assert [r.getMessage().split(" aside")[0] for r in caplog.records] == [
+        "Set a seed",
+        "Set 199 more",
+    ]
