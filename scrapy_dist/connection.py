@@ -16,12 +16,14 @@ import ssl
 import time
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 from weakref import WeakKeyDictionary
 
 import redis
 import redis.asyncio
+import redis.asyncio.client
 from redis.asyncio.connection import UnixDomainSocketConnection, parse_url
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
@@ -49,16 +51,20 @@ from scrapy_dist.topology import (
     split_url,
     topology_from_settings,
 )
+from scrapy_dist.waits import in_thread, within
 
 if TYPE_CHECKING:
+    import concurrent.futures
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
 __all__ = [
     "SETTINGS_PARAMS_MAP",
+    "FrontierClient",
     "close_client",
     "defaults",
     "describe",
+    "drop_connections",
     "from_settings",
     "get_redis",
     "get_redis_from_settings",
@@ -78,6 +84,14 @@ MIN_VERSION = (6, 2)
 LOADING_TIMEOUT = 10.0
 #: Seconds between two questions to a Redis that is loading its data.
 LOADING_INTERVAL = 0.25
+#: Seconds that the frontier waits for an answer where ``socket_timeout`` is None.
+LONGEST_WAIT = 30.0
+#: Seconds that a try to connect takes where ``socket_connect_timeout`` is not set. A
+#: packet that was lost is sent again after 1 and 3 s, and the next time after 7: a new
+#: try finds a network that is back sooner than an old one.
+CONNECT_WAIT = 5.0
+#: Seconds that the closing of connections takes at the most.
+_CLOSE_WAIT = 2.0
 
 #: Settings and the redis-py arguments that they stand for, as in scrapy-redis; a project
 #: may add its own.
@@ -185,20 +199,83 @@ from_settings = get_redis_from_settings
 # The asynchronous client
 
 
+class FrontierClient(redis.asyncio.Redis):
+    """A client of which each command and each pipeline ends after *limit* seconds.
+
+    Redis-py's own limits are for single reads and writes, and do not count everywhere. A
+    connection that did not answer in time is closed, and with it those that are idle:
+    what took it took them, too.
+    """
+
+    limit: float = LONGEST_WAIT
+
+    async def execute_command(self, *args: Any, **options: Any) -> Any:
+        work = super().execute_command(*args, **options)  # type: ignore[no-untyped-call]
+        try:
+            return await within(self.limit, work)
+        except BaseException as e:
+            await _drop_dead(self.connection_pool, e)
+            raise
+
+    def pipeline(
+        self, transaction: bool = True, shard_hint: str | None = None
+    ) -> redis.asyncio.client.Pipeline:
+        pipeline = _FrontierPipeline(
+            self.connection_pool, self.response_callbacks, transaction, shard_hint
+        )
+        pipeline.limit = self.limit
+        return pipeline
+
+
+class _FrontierPipeline(redis.asyncio.client.Pipeline):
+    limit: float = LONGEST_WAIT
+
+    async def execute(self, raise_on_error: bool = True) -> list[Any]:
+        pool = self.connection_pool
+        try:
+            return await within(self.limit, super().execute(raise_on_error))
+        except BaseException as e:
+            await _drop_dead(pool, e)
+            raise
+
+
+async def _drop_dead(pool: Any, error: BaseException) -> None:
+    """Close the idle connections of *pool* if *error* is none that Redis has sent."""
+    if isinstance(error, asyncio.CancelledError) or (
+        isinstance(error, (RedisError, OSError))
+        and not isinstance(error, ResponseError)
+    ):
+        with suppress(RedisError, OSError):
+            await pool.disconnect(inuse_connections=False)
+
+
+async def drop_connections(client: redis.asyncio.Redis) -> None:
+    """Close all connections of *client*; the next command makes a new one.
+
+    What waits for an answer on one of them fails.
+    """
+    with suppress(RedisError, OSError):
+        await within(_CLOSE_WAIT, client.connection_pool.disconnect())
+
+
 async def open_client(settings: BaseSettings, key: str = "") -> redis.asyncio.Redis:
     """The frontier's client, connected to a Redis that was found fit.
 
     *key* is any key of the frontier: with Redis Cluster it tells whose server to use.
 
     It speaks RESP2, returns bytes, and never repeats a command: a lease whose reply got
-    lost must not be asked for again. Its pool is ``client.connection_pool``; close it
+    lost must not be asked for again. Each command ends after the seconds that a new
+    connection and one answer may take, by our own clock. Its pool is
+    ``client.connection_pool``; close it
     with `close_client`. Raises ConfigurationError,
     EmbeddedRedisError and RedisUnavailable.
     """
     config = _read(settings)
     if config.embedded:
         # Starting a process and waiting for it would stop the event loop.
-        path = await asyncio.to_thread(embedded.ensure_server_for, settings)
+        path = await asyncio.wrap_future(
+            in_thread(partial(embedded.ensure_server_for, settings))
+        )
         client = _build_local(config, settings, path)
     else:
         client = _build(config, key)
@@ -213,9 +290,13 @@ async def open_client(settings: BaseSettings, key: str = "") -> redis.asyncio.Re
 async def close_client(
     client: redis.asyncio.Redis | redis.asyncio.client.PubSub,
 ) -> None:
-    """Close *client* and its pool; ``aclose`` has its name since redis-py 5.0.1."""
+    """Close *client* and its pool, within seconds whatever its connections do.
+
+    ``aclose`` has its name since redis-py 5.0.1.
+    """
     close = getattr(client, "aclose", None) or client.close
-    await close()
+    with suppress(RedisError, OSError):
+        await within(_CLOSE_WAIT, close())
 
 
 def describe(
@@ -240,7 +321,27 @@ def describe(
     return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}/{db}"
 
 
-class EmbeddedConnection(UnixDomainSocketConnection):
+class _Prompt:
+    """Mixed into a connection: closing it waits for nobody.
+
+    A closed connection of asyncio stays open until the peer has taken all that was
+    written, and with TLS until it has said goodbye; one that is gone never does.
+    """
+
+    async def disconnect(self, nowait: bool = False, **details: Any) -> None:
+        writer = getattr(self, "_writer", None)
+        if writer is not None:
+            writer.transport.abort()
+        await super().disconnect(nowait=True, **details)  # type: ignore[misc]
+
+
+@cache
+def _prompt(plain: type[Any]) -> type[Any]:
+    """The variant of a connection's class whose closing waits for nobody."""
+    return type(plain.__name__, (_Prompt, plain), {"__module__": __name__})
+
+
+class EmbeddedConnection(_Prompt, UnixDomainSocketConnection):  # type: ignore[misc]
     """A connection that starts the embedded Redis again when it has gone.
 
     Whoever kills the server, or the session that it lives in, does not end the crawls
@@ -256,15 +357,25 @@ class EmbeddedConnection(UnixDomainSocketConnection):
         try:
             await super().connect()  # type: ignore[no-untyped-call]
         except redis.ConnectionError:
-            await asyncio.to_thread(self.revive)
+            await self.revive()
             await super().connect()  # type: ignore[no-untyped-call]
 
-    def revive(self) -> None:
+    async def revive(self) -> None:
+        """Start the server; what waits for it here starts it once."""
+        reviving = _reviving.get(self.directory)
+        if reviving is None or reviving.done():
+            start = partial(embedded.ensure_server, self.directory, linger=self.linger)
+            reviving = _reviving[self.directory] = in_thread(start)
         try:
-            self.path = str(embedded.ensure_server(self.directory, linger=self.linger))
+            path: Path = await asyncio.wrap_future(reviving)
         except FrontierError as e:
             # What redis-py's callers expect of a server that is not there.
             raise redis.ConnectionError(str(e)) from e
+        self.path = str(path)
+
+
+#: Starts of embedded servers that are under way, by folder.
+_reviving: dict[Path, concurrent.futures.Future[Path]] = {}
 
 
 def _parameters(function: Callable[..., Any]) -> set[str]:
@@ -312,13 +423,18 @@ def _build(config: _Config, key: str = "") -> redis.asyncio.Redis:
     arguments = _without_ignored(config.arguments())
     url = arguments.pop("url", None)
     if url is None:
-        client = config.build(lambda: redis.asyncio.Redis(**arguments))
+        client = config.build(lambda: FrontierClient(**arguments))
     else:
-        client = config.build(lambda: redis.asyncio.Redis.from_url(url, **arguments))
+        client = cast(
+            "FrontierClient",
+            config.build(lambda: FrontierClient.from_url(url, **arguments)),
+        )
     pool = client.connection_pool
     if config.topology is not None:
         pool.connection_class = connection_class(pool.connection_class)
         pool.connection_kwargs["topology"] = replace(config.topology, key=key)
+    pool.connection_class = _prompt(cast("Any", pool.connection_class))
+    _limit(client, config)
     config.check_connection(pool)
     return client
 
@@ -327,7 +443,8 @@ def _build_local(
     config: _Config, settings: BaseSettings, path: Path
 ) -> redis.asyncio.Redis:
     arguments = _without_ignored(config.local_arguments(path))
-    client = config.build(lambda: redis.asyncio.Redis(**arguments))
+    client = config.build(lambda: FrontierClient(**arguments))
+    _limit(client, config)
     pool = client.connection_pool
     pool.connection_class = EmbeddedConnection
     pool.connection_kwargs.update(
@@ -336,6 +453,15 @@ def _build_local(
     )
     config.check_connection(pool)
     return client
+
+
+def _limit(client: FrontierClient, config: _Config) -> None:
+    """Give each wait of *client* an end, also where the settings name none."""
+    kwargs = client.connection_pool.connection_kwargs
+    if not config.limits_connect:
+        kwargs["socket_connect_timeout"] = CONNECT_WAIT
+    connect = kwargs.get("socket_connect_timeout") or CONNECT_WAIT
+    client.limit = connect + (kwargs.get("socket_timeout") or LONGEST_WAIT)
 
 
 def _without_ignored(arguments: dict[str, Any]) -> dict[str, Any]:
@@ -361,6 +487,8 @@ class _Config:
     shown: str
     embedded: bool
     topology: Topology | None = None
+    #: Whether they say how long a try to connect may take.
+    limits_connect: bool = False
 
     def arguments(self) -> dict[str, Any]:
         """For a client; without what its transport does not take."""
@@ -416,7 +544,12 @@ def _read(settings: BaseSettings) -> _Config:
     if "url" in where:
         where = {"url": where["url"]}
     shown = ", ".join(f"{s} = {_shown(n, params[n])}" for n, s in where.items())
-    return _Config(params, shown or "embedded Redis", embedded=not where)
+    return _Config(
+        params,
+        shown or "embedded Redis",
+        embedded=not where,
+        limits_connect=_limits_connect(params, origin),
+    )
 
 
 def _read_topology(
@@ -444,7 +577,18 @@ def _read_topology(
             f"{origin.get('db', 'REDIS_DB')} = {params['db']}: a Redis Cluster has only"
             " the database 0. Write 0."
         )
-    return _Config(params, str(topology), embedded=False, topology=topology)
+    return _Config(
+        params,
+        str(topology),
+        embedded=False,
+        topology=topology,
+        limits_connect=_limits_connect(params, origin),
+    )
+
+
+def _limits_connect(params: Mapping[str, Any], origin: Mapping[str, str]) -> bool:
+    name = "socket_connect_timeout"
+    return name in origin or name in parse_url(params.get("url") or "redis://")
 
 
 def _redis_params(settings: BaseSettings) -> Mapping[str, Any]:
@@ -544,7 +688,10 @@ def _refuse(value: Any) -> None:
     raise ValueError(value)
 
 
-_SECONDS = "Write a number of seconds above 0, or None to wait without end."
+_SECONDS = (
+    "Write a number of seconds above 0. None is without end for spider.server; the"
+    f" frontier's own waits end after {LONGEST_WAIT:g} s all the same."
+)
 #: redis-py argument -> what checks and converts it, and what to write instead.
 _CHECKS: dict[str, tuple[Callable[[Any], Any], str]] = {
     "url": (

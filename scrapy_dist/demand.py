@@ -9,6 +9,9 @@ import time
 _RATE_WINDOW = 1.0
 #: Seconds that the first of them count for at least.
 _RATE_FIRST = 0.2
+#: Requests kept in reserve at the most, for each place of the downloader, and in any case
+#: allowed: whatever the clock says, what one worker holds nobody else can crawl.
+_RESERVE_EACH, _RESERVE_LEAST = 8, 100
 
 
 class Rate:
@@ -71,7 +74,8 @@ class Demand:
         from then on, and waits for all of them at once. And twice as much again after it
         has run dry: its rate tells what it got, not what it could do.
         """
-        return 2 * self.rate.value() * round_trip * self._thirst
+        most = max(_RESERVE_LEAST, _RESERVE_EACH * self._concurrency)
+        return min(2 * self.rate.value() * round_trip * self._thirst, most)
 
     def in_hand(self, handed: int, round_trip: float, pause: float) -> int:
         """How many requests should be here while *handed* are under way.

@@ -8,15 +8,18 @@ test_engine.py`` fails on the Scrapy version that changes one of these names.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from typing import TYPE_CHECKING, Any
 
 from scrapy import signals, version_info
-from scrapy.utils.reactor import is_asyncio_reactor_installed
+from scrapy.utils.reactor import is_asyncio_reactor_installed, is_reactor_installed
+from twisted.internet.defer import Deferred
 
 from scrapy_dist.exceptions import ConfigurationError, FrontierError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
     from collections.abc import Set as AbstractSet
 
     from scrapy import Request
@@ -109,6 +112,34 @@ def exit_with_error(crawler: Crawler) -> None:
 
 #: Tasks that close a spider; the event loop itself keeps no strong reference.
 _closing: list[asyncio.Future[None]] = []
+
+
+def before_forced_end(
+    work: Callable[[], Coroutine[Any, Any, None]],
+) -> Callable[[], None]:
+    """Run *work* before Scrapy ends the process without closing the spider.
+
+    So it does at the second Ctrl-C, or when somebody stops the reactor; it waits for
+    *work*. Without a reactor it cancels all tasks instead, and waits for these. Returns
+    what withdraws it.
+    """
+    if not is_reactor_installed():
+        return lambda: None
+    from twisted.internet import reactor  # noqa: PLC0415  importing it installs one
+
+    system: Any = reactor
+
+    def run() -> Deferred[None]:
+        return Deferred.fromFuture(asyncio.ensure_future(work()))
+
+    trigger = system.addSystemEventTrigger("before", "shutdown", run)
+
+    def withdraw() -> None:
+        # It is gone when the reactor is about to stop.
+        with contextlib.suppress(KeyError, ValueError, TypeError):
+            system.removeSystemEventTrigger(trigger)
+
+    return withdraw
 
 
 def wake(crawler: Crawler) -> None:

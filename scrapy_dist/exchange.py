@@ -14,7 +14,7 @@ import random
 import time
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from redis.exceptions import ResponseError
+from redis.exceptions import RedisError, ResponseError
 
 from scrapy_dist.exceptions import RedisUnavailable
 from scrapy_dist.frontier import (
@@ -33,6 +33,7 @@ from scrapy_dist.frontier import (
     SeedsReply,
 )
 from scrapy_dist.outbox import Numbered, Outbox
+from scrapy_dist.waits import within
 from scrapy_dist.wakeup import Wakeup
 
 if TYPE_CHECKING:
@@ -65,6 +66,15 @@ _WOKEN_LONGEST = 0.02
 _ARM = 0.02
 #: Seconds between two beats: while commits tell that this worker lives, and at the most.
 _BEAT_BUSY, _BEAT = 0.25, 5.0
+#: Seconds that a round trip counts for at the most, and those up to which a longer one
+#: than before is believed at once.
+_ROUND_TRIP, _ROUND_TRIP_SURE = 1.0, 0.05
+#: Parts of the time for the last results that the first tries may take, so that one of
+#: them finds a Redis which is well behind a connection that is dead; and the shortest and
+#: longest of these tries, in seconds.
+_CLOSE_PARTS, _CLOSE_SHORTEST, _CLOSE_LONGEST = 4, 1.0, 5.0
+#: Seconds that a worker whose process is being ended has to give back what it holds.
+_GOODBYE = 2.0
 #: Seconds between two deliveries of stats.
 _STATS = 1.0
 #: Seconds between two deliveries of what this worker tells people of itself.
@@ -205,6 +215,21 @@ class Exchange:
         self.request(max(0.0, self._last + vain - time.monotonic()))
 
     async def _run(self) -> None:
+        try:
+            await self._exchange_on()
+        except asyncio.CancelledError:
+            if not self._stopping:
+                # The event loop ends, and nobody has closed this worker.
+                await self.say_goodbye()
+            raise
+
+    async def end_early(self) -> None:
+        """The process is about to end, and nobody closes this worker: say goodbye."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+
+    async def _exchange_on(self) -> None:
         while not self._stopping:
             await self._event.wait()
             self._nothing_due()
@@ -268,6 +293,8 @@ class Exchange:
         if self._away:
             self._away = False
             logger.info("Redis is back.", extra={"spider": self._spider})
+        if self._retry:
+            self._wakeup.retry_now()
         self._retry = 0.0
         self._not_before = 0.0
         self._answered_at = time.monotonic()
@@ -341,12 +368,11 @@ class Exchange:
             verdicts = [] if claim is None else claim.reply()
             if grow is not None:
                 grow.reply()
-        except (RedisUnavailable, ResponseError):
+        except BaseException:  # it may have been cancelled, too
             desk.claimed([])
             raise
         self._last = time.monotonic()
-        weight = 0.2 if self.exchanges else 1.0
-        self.round_trip += weight * (self._last - started - self.round_trip)
+        self._took(self._last - started)
         self.exchanges += 1
         del self._stats_sent[: len(stats)]
         if beat is not None:
@@ -379,6 +405,14 @@ class Exchange:
         news = self._apply_leases(leases, taken)
         self._tell_of_waiting()
         self._plan(news=news, drained=drained)
+
+    def _took(self, seconds: float) -> None:
+        """Smooth the round trip; a stall of Redis is none, however long it was."""
+        most = min(_ROUND_TRIP, max(_ROUND_TRIP_SURE, 2 * self.round_trip))
+        if not self.exchanges:
+            self.round_trip = min(seconds, _ROUND_TRIP)
+        else:
+            self.round_trip += 0.2 * (min(seconds, most) - self.round_trip)
 
     def _apply_commits(
         self, commits: Sequence[tuple[Numbered, Call[CommitReply]]]
@@ -613,6 +647,10 @@ class Exchange:
     def _rollback(self, found: str) -> None:
         self._rejoin = True
         self.alone = False
+        if self._away:
+            # One line says that it is back, and what came of it.
+            self._away = False
+            found = f"Redis is back. {found}"
         acks = self.outbox.withdraw_pages()
         self.releases += acks
         self.releases += self._desk.rolled_back()
@@ -645,32 +683,46 @@ class Exchange:
 
     # The end
 
-    async def stop(self) -> None:
-        """End the task after the exchange that is under way."""
+    async def stop(self, timeout: float) -> None:
+        """End the task after the exchange that is under way.
+
+        *timeout*: what `finish` will have, in seconds. An exchange that takes longer than
+        the first try there is given up; the next one finds out what came of it.
+        """
         self._stopping = True
         self._event.set()
-        if self._timer is not None:
-            self._timer.cancel()
-        if self._arm_timer is not None:
-            self._arm_timer.cancel()
-        for task in (self._task, self._arming):
-            if task is not None:
-                await task
+        for timer in (self._timer, self._arm_timer):
+            if timer is not None:
+                timer.cancel()
+        if self._arming is not None:
+            self._arming.cancel()
         await self._wakeup.close()
+        if self._task is not None:
+            await asyncio.wait([self._task], timeout=_first_try(timeout))
+            self._task.cancel()
+            await asyncio.wait([self._task], timeout=_CLOSE_SHORTEST)
 
     async def finish(self, timeout: float) -> bool:
         """Deliver everything that is left; false if Redis did not take it in time.
 
-        *timeout* in seconds.
+        *timeout* in seconds. A try may hang on a connection that is dead; its connection
+        is closed then, and the next try makes a new one.
         """
         deadline = time.monotonic() + timeout
+        limit = _first_try(timeout)
+        tries = 0
         while True:
             reason: object = "it is full"
+            left = deadline - time.monotonic()
+            tries += 1
+            # Redis may be slow and well: the third try has all the time that is left.
+            self._frontier.limit = limit if tries < 3 else max(limit, left)
             try:
                 await self.run_once(take=False)
             except (RedisUnavailable, ResponseError) as e:
                 reason = e
             else:
+                tries = 0
                 unsettled = self.releases or self.rejects or self._reconcile
                 if not (len(self.outbox) or unsettled or self._rejoin):
                     return True
@@ -685,3 +737,53 @@ class Exchange:
                 )
                 return False
             await asyncio.sleep(_RETRY_FIRST)
+
+    async def say_goodbye(self) -> None:
+        """Give back at once all that this worker holds, for its process ends now.
+
+        So the others need not wait until it counts as dead. What it has begun is crawled
+        again by them: nothing is acknowledged that was not finished before. Takes two
+        seconds at the most.
+        """
+        self._stopping = True
+        self._frontier.limit = _GOODBYE
+        try:
+            given_back = await within(_GOODBYE, self._give_up())
+        except (RedisUnavailable, RedisError, OSError) as e:
+            logger.warning(
+                "This worker ends without a goodbye (%s): what it holds is crawled by the"
+                " others after FRONTIER_WORKER_TTL.",
+                e,
+                extra={"spider": self._spider},
+            )
+        else:
+            logger.info(
+                "This worker ends and gives %d request(s) back that it has not finished.",
+                given_back,
+                extra={"spider": self._spider},
+            )
+        finally:
+            await self._wakeup.close()
+
+    async def _give_up(self) -> int:
+        frontier = self._frontier
+        whole = True
+        while whole and (commits := self.outbox.take(_COMMITS)):
+            calls = [frontier.commit(numbered.commit) for numbered in commits]
+            await frontier.exchange(calls)
+            for numbered, call in zip(commits, calls, strict=True):
+                whole = whole and call.reply().outcome in (APPLIED, REPEATED)
+                if whole:
+                    self.outbox.confirm(numbered)
+        held = await frontier.leases_held()
+        parts = range(0, len(held), BATCH)
+        releases = [frontier.release(held[at : at + BATCH]) for at in parts]
+        leave = frontier.leave(finished=False, persist=self._persist)
+        await frontier.exchange([*releases, leave])
+        leave.reply()
+        return sum(release.reply() for release in releases)
+
+
+def _first_try(timeout: float) -> float:
+    """Seconds that the first tries to deliver the last results may take each."""
+    return min(_CLOSE_LONGEST, max(_CLOSE_SHORTEST, timeout / _CLOSE_PARTS))

@@ -22,8 +22,10 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from redis.exceptions import NoScriptError, RedisError, ResponseError
 
 from scrapy_dist.buckets import SPLITS, Shape
+from scrapy_dist.connection import drop_connections
 from scrapy_dist.exceptions import ConfigurationError, RedisUnavailable
 from scrapy_dist.keys import SETTINGS, Keys
+from scrapy_dist.waits import within
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -325,6 +327,8 @@ class Frontier:
         self.keys = keys
         #: The buckets of fingerprints; None: they are in one set.
         self.shape = Shape(keys.dupefilter) if compact else None
+        #: Seconds that an exchange may take; None: as many as the client allows.
+        self.limit: float | None = None
         self.worker = str(1 + secrets.randbits(52) % (2**52 - 1))
         self.name = ""
         self.seed_keys = tuple(seed_keys)
@@ -704,22 +708,26 @@ class Frontier:
         calls were carried out.
         """
         try:
-            await self._send(calls)
-            unknown = sum(isinstance(call.raw, NoScriptError) for call in calls)
-            if unknown:
-                # Redis has lost its scripts: a restart or a failover.
-                await self._load()
-                if unknown < len(calls):
-                    # Some calls were carried out already; the order counts.
-                    raise RedisUnavailable("Redis had lost its scripts")
-                await self._send(calls)
-                if any(isinstance(call.raw, NoScriptError) for call in calls):
-                    raise RedisUnavailable("Redis lost its scripts again")
+            await within(self.limit, self._exchange(calls))
         except (RedisError, OSError) as e:
             if isinstance(e, ResponseError) and _ELSEWHERE.search(_coded(e)):
                 # The next connection finds out who serves the frontier now.
-                await self.client.connection_pool.disconnect()
+                await drop_connections(self.client)
             raise RedisUnavailable(f"{type(e).__name__}: {e}") from e
+
+    async def _exchange(self, calls: Sequence[Call[Any]]) -> None:
+        await self._send(calls)
+        unknown = sum(isinstance(call.raw, NoScriptError) for call in calls)
+        if not unknown:
+            return
+        # Redis has lost its scripts: a restart or a failover.
+        await self._load()
+        if unknown < len(calls):
+            # Some calls were carried out already; the order counts.
+            raise RedisUnavailable("Redis had lost its scripts")
+        await self._send(calls)
+        if any(isinstance(call.raw, NoScriptError) for call in calls):
+            raise RedisUnavailable("Redis lost its scripts again")
 
     async def _send(self, calls: Sequence[Call[Any]]) -> None:
         async with self.client.pipeline(transaction=False) as pipeline:
@@ -747,8 +755,9 @@ class Frontier:
     async def leases_held(self) -> list[str]:
         """Order ids that Redis holds for this worker."""
         try:
-            ids: list[Any] = await self.client.zrangebyscore(
-                self.keys.leases, self.worker, self.worker
+            ids: list[Any] = await within(
+                self.limit,
+                self.client.zrangebyscore(self.keys.leases, self.worker, self.worker),
             )
         except (RedisError, OSError) as e:
             raise RedisUnavailable(f"{type(e).__name__}: {e}") from e

@@ -43,6 +43,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+#: Seconds that each last word to Redis may take, after the results are delivered.
+_LAST_WORDS = 5.0
 #: ``meta`` key of the requests that a spider makes of a seed: the seed's lease.
 SEED_MARK = "frontier_seed"
 #: ``meta`` keys of requests that are more than links.
@@ -106,6 +108,7 @@ class Scheduler(BaseScheduler):
         self._seeds_ready = asyncio.Event()
         self._closed = self._is_stuck = False
         self._frozen = False
+        self._closing: asyncio.Future[None] | None = None
 
     @classmethod
     def from_crawler(cls, crawler: Crawler) -> Self:
@@ -197,6 +200,7 @@ class Scheduler(BaseScheduler):
         )
         self.reporter.start()
         self.exchange.start()
+        self._no_forced_end = engine.before_forced_end(self._end_early)
         if options.gc_freeze:
             collector.freeze()
             self._frozen = True
@@ -345,20 +349,22 @@ class Scheduler(BaseScheduler):
         """Deliver what is left, give back what was not started, leave."""
         self._closed = True
         self._seeds_ready.set()
-        return deferred(self._close(reason))
+        self._closing = asyncio.ensure_future(self._close(reason))
+        return Deferred.fromFuture(self._closing)
 
     async def _close(self, reason: str) -> None:
         if self._frozen:
             self._frozen = False
             collector.thaw()
         self.reporter.stop()
-        await self._wait_for_threads()
-        await self.exchange.stop()
-        self.desk.give_back()
-        if await self.exchange.finish(self.options.close_timeout):
-            await self.reporter.sum_up()
-            await self._leave(finished=reason == "finished")
-        await self._sweeping
+        try:
+            await self._deliver(reason)
+        except asyncio.CancelledError:
+            # The process is about to end, without waiting for this.
+            await self.exchange.say_goodbye()
+            raise
+        finally:
+            self._no_forced_end()
         self.stats.set_value("frontier/exchanges", self.exchange.exchanges)
         closing = self.df.close(reason) if hasattr(self.df, "close") else None
         if closing is not None:
@@ -378,6 +384,28 @@ class Scheduler(BaseScheduler):
                 limit,
                 extra={"spider": self.spider},
             )
+
+    async def _deliver(self, reason: str) -> None:
+        await self._wait_for_threads()
+        timeout = self.options.close_timeout
+        deadline = time.monotonic() + timeout
+        await self.exchange.stop(timeout)
+        self.desk.give_back()
+        if await self.exchange.finish(max(0.0, deadline - time.monotonic())):
+            self.frontier.limit = _LAST_WORDS
+            await self.reporter.sum_up()
+            await self._leave(finished=reason == "finished")
+        self.frontier.limit = _LAST_WORDS
+        await asyncio.wait([self._sweeping], timeout=_LAST_WORDS)
+        self._sweeping.cancel()  # the next worker goes on with it
+
+    async def _end_early(self) -> None:
+        """The process ends now, although nobody has closed this worker."""
+        if self._closing is None:
+            await self.exchange.end_early()
+        elif not self._closing.done():
+            self._closing.cancel()
+            await asyncio.wait([self._closing])
 
     async def _leave(self, *, finished: bool) -> None:
         call = self.frontier.leave(finished=finished, persist=self.options.persist)

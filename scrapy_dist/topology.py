@@ -8,6 +8,8 @@ has moved, connections are dropped and made anew (see ``Frontier.exchange``).
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -20,6 +22,8 @@ import redis.cluster
 import redis.sentinel
 from redis.asyncio.cluster import ClusterNode, RedisCluster
 from redis.asyncio.connection import Connection, SSLConnection
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
 from redis.crc import key_slot
 from redis.exceptions import RedisClusterException
 
@@ -49,7 +53,16 @@ _LOGIN = (
     "credential_provider",
 )
 
+#: Seconds that one server may take when it is asked who the master is, and all of them.
+#: Several are asked one after another; those that are cut off must not keep the others
+#: from being asked.
+_EACH, _ALL = 3.0, 15.0
+
 Nodes = list[tuple[str, int]]
+
+
+#: Whoever asks tries again, others first.
+_ONCE = Retry(NoBackoff(), 0)
 
 
 @dataclass
@@ -83,17 +96,36 @@ class Topology:
         Raises redis.ConnectionError if nobody knows it now.
         """
         known = {name: kwargs[name] for name in _LOGIN if name in kwargs}
-        if self.kind == _SENTINEL:
-            return await self._ask_sentinels(known)
-        return await self._ask_cluster(known, kwargs)
+        for name in ("socket_timeout", "socket_connect_timeout"):
+            known[name] = min(known.get(name) or _EACH, _EACH)
+        asking = (
+            self._ask_sentinels(known)
+            if self.kind == _SENTINEL
+            else self._ask_cluster(known, kwargs)
+        )
+        try:
+            return await asyncio.wait_for(asking, _ALL)
+        except (TimeoutError, asyncio.TimeoutError):
+            self._ask_another()
+            raise redis.ConnectionError(
+                f"nobody knows the master: no answer of {self} for {_ALL:g} s"
+            ) from None
+
+    def _ask_another(self) -> None:
+        """The first server does not answer: begin with the next one."""
+        self.nodes.append(self.nodes.pop(0))
 
     async def _ask_sentinels(self, known: dict[str, Any]) -> tuple[str, int]:
         timeouts = {n: v for n, v in known.items() if n.startswith("socket_")}
         sentinel = redis.asyncio.sentinel.Sentinel(  # type: ignore[no-untyped-call]
-            self.nodes, sentinel_kwargs={**timeouts, **self.sentinel_kwargs}
+            self.nodes,
+            sentinel_kwargs={"retry": _ONCE, **timeouts, **self.sentinel_kwargs},
         )
+        started = time.monotonic()
         try:
             host, port = await sentinel.discover_master(self.master)
+            if time.monotonic() - started >= _EACH:
+                self._ask_another()
         finally:
             for client in sentinel.sentinels:
                 await _close(client)
@@ -108,6 +140,7 @@ class Topology:
         cluster = RedisCluster(
             startup_nodes=[ClusterNode(host, port) for host, port in self.nodes],
             require_full_coverage=False,
+            retry=_ONCE,
             **known,
             **tls,
         )
