@@ -32,7 +32,9 @@ REDIS_ENCODING: str = "utf-8"
 #: Whether the synchronous client (``spider.server``) returns text. The frontier itself
 #: always reads bytes.
 REDIS_DECODE_RESPONSES: bool = False
-#: More arguments for the redis-py client; these are the defaults.
+#: More arguments for the redis-py client; these are the defaults. The frontier itself
+#: connects within 5 s unless ``socket_connect_timeout`` is set, and waits for no answer
+#: longer than 30 s, also if ``socket_timeout`` is None.
 REDIS_PARAMS: dict[str, object] = {
     "socket_timeout": 30.0,
     "socket_connect_timeout": 30.0,

@@ -128,3 +128,17 @@ async def test_what_was_stored_beside_a_strange_lease_is_not_sent_again(
     assert exchange._desk.rolled_back.call_count == 1
     assert len(exchange.outbox) == 0
     assert await frontier.client.zcard(frontier.keys.requests) == 150
+
+
+async def test_stall_of_redis_is_no_round_trip(exchange):
+    """What a worker asks for follows the round trip: a stall must not multiply it."""
+    exchange._took(0.01)
+    exchange.exchanges = 1
+    exchange._took(42.0)
+    assert exchange.round_trip < 0.02
+    for _ in range(100):
+        exchange._took(0.3)  # a distance that has grown is believed
+    assert exchange.round_trip == pytest.approx(0.3, rel=0.1)
+    for _ in range(100):
+        exchange._took(42.0)
+    assert exchange.round_trip <= 1.0

@@ -49,6 +49,14 @@ def test_worker_that_ran_dry_asks_for_twice_as_much_the_next_time():
     assert dry.in_hand(0, 0.1, 0.05) == 16 + 25
 
 
+@pytest.mark.parametrize(("concurrency", "most"), [(8, 100), (16, 128), (100, 800)])
+def test_reserve_is_bounded_whatever_the_clock_says(concurrency, most):
+    busy = Demand(concurrency)
+    busy.rate.value = lambda: 1000.0
+    assert busy.reserve(42.0) == most
+    assert busy.in_hand(0, 42.0, 0.05) == concurrency + most + min(2 * concurrency, 50)
+
+
 def test_rate_is_that_of_the_last_second(monkeypatch):
     now = 1000.0
     monkeypatch.setattr(time, "monotonic", lambda: now)
