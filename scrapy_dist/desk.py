@@ -7,6 +7,7 @@ import logging
 import math
 import time
 from collections import deque
+from contextlib import suppress
 from hashlib import sha1
 from typing import TYPE_CHECKING, Any
 
@@ -14,8 +15,8 @@ from scrapy_dist import engine
 from scrapy_dist.ahead import Ahead
 from scrapy_dist.demand import Demand
 from scrapy_dist.doubts import Doubtful, Doubts, Verdict
-from scrapy_dist.exceptions import BadPayload
-from scrapy_dist.frontier import SEED, Hop
+from scrapy_dist.exceptions import BadPayload, Unserializable
+from scrapy_dist.frontier import SEED, Hop, NewRequest
 from scrapy_dist.ledger import Ledger, Record, Records
 from scrapy_dist.origins import Origins
 from scrapy_dist.outbox import RecentFingerprints
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from scrapy import Request
     from scrapy.crawler import Crawler
 
+    from scrapy_dist.asking import Asking
     from scrapy_dist.exchange import Exchange
     from scrapy_dist.frontier import Drained, Lease
     from scrapy_dist.outbox import Numbered
@@ -77,12 +79,15 @@ class Desk:
         self.most_seeds = 0
         self.on_seeds: Callable[[], None] = lambda: None
         self.on_drained: Callable[[Drained], float | None] = lambda _: None
+        #: Requests that wait for a filter that decides itself.
+        self.asking: Asking | None = None
         #: What threads do for pages that do not wait for it.
         self.outside: set[asyncio.Future[Any]] = set()
         #: Called when most of what this worker reads cannot be decoded.
         self.on_unreadable: Callable[[], None] = lambda: None
         self._crawler = crawler
         self._codec = codec
+        self._score = score
         self._demand = Demand(concurrency)
         self._outbox_limit = outbox_limit
         self._report_duplicate = report_duplicate
@@ -259,17 +264,25 @@ class Desk:
 
     def hold_for(self, item: object, work: asyncio.Future[Any]) -> None:
         """The page of *item* is not finished before *work* is done."""
-        records = self.origins.of_item(item)
-        if records is None:
-            records = self.scraping()
-        self.ledger.hold(records)
+        records = self.hold(self.origins.of_item(item))
         self.outside.add(work)
 
         def done(_: object) -> None:
             self.outside.discard(work)
-            self._let_go(records)
+            self.let_go(records)
 
         work.add_done_callback(done)
+
+    def waits_for(self, most: int) -> bool:
+        """Whether *most* items or requests wait for threads."""
+        asking = 0 if self.asking is None else len(self.asking)
+        return len(self.outside) + asking >= most
+
+    def hold(self, origin: Records | None) -> Records:
+        """Keep the pages of *origin* from being finished; those that may be it if None."""
+        records = self.scraping() if origin is None else origin
+        self.ledger.hold(records)
+        return records
 
     def take_seeds(self) -> Iterator[tuple[Record, bytes]]:
         """Leased seeds, without the mark in front."""
@@ -282,9 +295,10 @@ class Desk:
         """All requests made of a seed have come here, or were dropped on the way."""
         if record in self._sowing:
             del self._sowing[record]
-            self._let_go((record,))
+            self.let_go((record,))
 
-    def _let_go(self, records: Records) -> None:
+    def let_go(self, records: Records) -> None:
+        """Something under *records* is done: a request, or what was held."""
         for finished in self.ledger.let_go(records):
             self._settle(finished)
             self.exchange.flush_soon()
@@ -327,6 +341,8 @@ class Desk:
         unstarted += self._sowing
         unstarted += [doubtful.record for doubtful in self._doubts.take()]
         self._say_rejected(now=True)
+        for asked in self.asking.unanswered() if self.asking is not None else ():
+            unstarted += asked.held
         self._kept = [entry for entry in self._kept if not self._hand_over(*entry[2:])]
         kept = [records for *_, records in self._kept]
         kept += [records for *_, records in self._unclaimed]
@@ -338,15 +354,22 @@ class Desk:
         self._head = None
         for record in unstarted + [record for records in kept for record in records]:
             record.tainted = True
-            self._let_go((record,))
+            self.let_go((record,))
 
     def _hand_over(self, request: Request, records: Records) -> bool:
-        """Give a hop that was not begun to Redis; false if it is none."""
+        """Give a request that is not to come again with its page to Redis.
+
+        That is a hop that was not begun; false if it is no such request.
+        """
         new = self.ahead.give_back(request, records[0]) if records else None
+        if new is None and self.asking is not None and not request.dont_filter:
+            # The filter has seen it: its page would lead to it no more.
+            with suppress(Unserializable):
+                new = NewRequest(self.encode(request), self._score(request), "")
         if new is None:
             return False
-        self.outputs.add_request(new, request, records)
-        self._let_go(records)
+        self.outputs.add_request(new, request, records, is_known=True)
+        self.let_go(records)
         return True
 
     # For the exchange
@@ -426,9 +449,13 @@ class Desk:
         if new:
             self._push_kept(request, records)
             return
+        self.drop(request)
+        self.let_go(records)
+
+    def drop(self, request: Request) -> None:
+        """*request*, which was taken, has turned out to be a duplicate."""
         self._report_duplicate(request)
         engine.report_dropped(self._crawler, request)
-        self._let_go(records)
 
     def confirmed(self, numbered: Numbered, filtered: Sequence[Request]) -> None:
         """Redis has stored a commit; *filtered* were duplicates."""
@@ -438,8 +465,7 @@ class Desk:
         with_pages = sum(len(page.requests) for page in commit.pages)
         self._count("redis", len(numbered.requests) - len(filtered) + with_pages)
         for request in filtered:
-            self._report_duplicate(request)
-            engine.report_dropped(self._crawler, request)
+            self.drop(request)
 
     def released(self, ids: Sequence[str]) -> None:
         self.ledger.close(ids)
@@ -497,7 +523,7 @@ class Desk:
         Asked after ``collect``; leases whose acks are in this exchange do not count.
         """
         return not (
-            len(self) or self._unclaimed or self._claiming or self.seeds
+            len(self) or self._unclaimed or self._claiming or self.seeds or self.asking
         ) and not any(not record.settled for record in self.ledger.records.values())
 
     def lost(self, ids: Sequence[str]) -> None:

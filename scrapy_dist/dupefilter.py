@@ -3,19 +3,44 @@
 from __future__ import annotations
 
 import logging
+import re
+import time
 from typing import TYPE_CHECKING, Any
 
 from scrapy.dupefilters import BaseDupeFilter
+from scrapy.utils.misc import build_from_crawler, load_object
+from scrapy.utils.python import to_unicode
 from scrapy.utils.request import fingerprint
+from w3lib.url import canonicalize_url
+
+from scrapy_dist import defaults, extension_points
+from scrapy_dist.connection import get_redis_from_settings
+from scrapy_dist.exceptions import ConfigurationError
+from scrapy_dist.keys import fill, tagged
 
 if TYPE_CHECKING:
+    import redis
     from scrapy import Request, Spider
     from scrapy.crawler import Crawler
     from scrapy.settings import BaseSettings
     from scrapy.utils.request import RequestFingerprinterProtocol
     from typing_extensions import Self
 
+__all__ = [
+    "BaseDupeFilter",
+    "CompactDupeFilter",
+    "RFPDupeFilter",
+    "canonicalize_url",
+    "defaults",
+    "get_redis_from_settings",
+    "logger",
+    "to_unicode",
+]
+
 logger = logging.getLogger(__name__)
+
+#: A key that is another one for each process: DUPEFILTER_KEY, filled.
+_OF_ONE_PROCESS = re.compile(r"dupefilter:\d+")
 
 
 class RFPDupeFilter(BaseDupeFilter):
@@ -26,43 +51,82 @@ class RFPDupeFilter(BaseDupeFilter):
     filters within the process, which is what a set in Redis under a new key for each
     run, scrapy-redis' way there, comes to.
 
-    *server* and *key* are accepted for scrapy-redis' sake and not used.
+    A subclass that overrides ``request_seen`` decides itself. It is asked in a thread,
+    one request after another, and may use ``server`` and ``key`` as in scrapy-redis.
+    ``clear`` is called at the end of a finished crawl and by SCHEDULER_FLUSH_ON_START.
     """
 
     logger = logger
+    key = ""
+    debug = False
+    logdupes = True
+    # A subclass need not call __init__() of ours.
+    _crawler: Crawler | None = None
+    _settings: BaseSettings | None = None
+    _fingerprinter: RequestFingerprinterProtocol | None = None
+    _server: redis.Redis | None = None
+    _seen: set[str] | None = None
+    #: Whether it decides itself, in a thread, and may wait for Redis.
+    is_asked = False
 
     def __init__(
-        self,
-        server: Any = None,
-        key: str = "",
-        debug: bool = False,
-        *,
-        fingerprinter: RequestFingerprinterProtocol | None = None,
-        crawler: Crawler | None = None,
+        self, server: redis.Redis | None = None, key: str = "", debug: bool = False
     ) -> None:
+        if server is not None:
+            self.server = server
         self.key = key
         self.debug = debug
         self.logdupes = True
-        self._fingerprinter = fingerprinter
-        self._crawler = crawler
-        self._seen: set[str] = set()
 
     @classmethod
     def from_crawler(cls, crawler: Crawler) -> Self:
-        return cls(
-            debug=crawler.settings.getbool("DUPEFILTER_DEBUG"),
-            fingerprinter=crawler.request_fingerprinter,
-            crawler=crawler,
-        )
+        dupefilter = cls.from_settings(crawler.settings)
+        dupefilter._bind(crawler)  # noqa: SLF001
+        return dupefilter
 
     @classmethod
     def from_spider(cls, spider: Spider) -> Self:
-        return cls.from_crawler(spider.crawler)
+        """A filter with the frontier's key, SCHEDULER_DUPEFILTER_KEY."""
+        settings = spider.crawler.settings
+        key = fill(settings, "SCHEDULER_DUPEFILTER_KEY", tagged(settings, spider.name))
+        dupefilter = cls._made(settings, key)
+        dupefilter._bind(spider.crawler)  # noqa: SLF001
+        return dupefilter
 
     @classmethod
     def from_settings(cls, settings: BaseSettings) -> Self:
-        """Without a crawler: Scrapy's default fingerprint."""
-        return cls(debug=settings.getbool("DUPEFILTER_DEBUG"))
+        """Without a crawler: Scrapy's default fingerprint, and a key of its own."""
+        return cls._made(
+            settings, defaults.DUPEFILTER_KEY % {"timestamp": int(time.time())}
+        )
+
+    @classmethod
+    def _made(cls, settings: BaseSettings, key: str) -> Self:
+        # Only a constructor of the project's may need a client now.
+        needed = extension_points.overridden(cls, ["__init__"])
+        server = get_redis_from_settings(settings) if needed else None
+        debug = settings.getbool("DUPEFILTER_DEBUG")
+        dupefilter = cls(server, key=key, debug=debug)
+        dupefilter._settings = settings
+        return dupefilter
+
+    def _bind(self, crawler: Crawler) -> None:
+        self._crawler = crawler
+        self._settings = crawler.settings
+        self._fingerprinter = crawler.request_fingerprinter
+
+    @property
+    def server(self) -> redis.Redis:
+        """A synchronous client, made on first use."""
+        if self._server is None:
+            if self._settings is None:
+                raise AttributeError("this dupefilter was made without a server")
+            self._server = get_redis_from_settings(self._settings)
+        return self._server
+
+    @server.setter
+    def server(self, client: redis.Redis) -> None:
+        self._server = client
 
     def request_fingerprint(self, request: Request) -> str:
         """The fingerprint of *request* by REQUEST_FINGERPRINTER_CLASS, in hex."""
@@ -71,19 +135,30 @@ class RFPDupeFilter(BaseDupeFilter):
         return self._fingerprinter.fingerprint(request).hex()
 
     def request_seen(self, request: Request) -> bool:
-        """Whether this process has seen *request*; for other schedulers."""
+        """Whether *request* is known, and remember it.
+
+        For a subclass that decides itself: in the set ``key`` of ``server``. For other
+        schedulers: in this process.
+        """
         known = self.request_fingerprint(request)
+        if self.is_asked:
+            return not self.server.sadd(self.key, known)
+        if self._seen is None:
+            self._seen = set()
         if known in self._seen:
             return True
         self._seen.add(known)
         return False
 
     def close(self, reason: str = "") -> None:
-        self.clear()
+        """Forget what this process has seen; what is in Redis is for the next worker."""
+        self._seen = None
 
     def clear(self) -> None:
-        """Forget what this process has seen; Redis is not touched."""
-        self._seen.clear()
+        """Forget everything: for a subclass that decides itself, delete ``key``."""
+        self._seen = None
+        if self.is_asked:
+            self.server.delete(self.key)
 
     def log(self, request: Request, spider: Spider) -> None:
         """Log a filtered duplicate: the first, or each one with DUPEFILTER_DEBUG."""
@@ -111,3 +186,63 @@ class CompactDupeFilter(RFPDupeFilter):
     for duplicates: one of a crawl of a billion with a probability of 3 %, one of a
     crawl of 10 million with a probability of 0.0003 %. Not readable for scrapy-redis.
     """
+
+
+def build(path: Any, spider: Spider) -> BaseDupeFilter:
+    """The filter that DUPEFILTER_CLASS, *path*, names, made as scrapy-redis makes it.
+
+    By ``from_spider``, if the class has that; but where a project overrides only
+    another constructor, by that one. Raises ConfigurationError.
+    """
+    cls = load(path)
+    crawler = spider.crawler
+    if not hasattr(cls, "from_spider"):
+        found: BaseDupeFilter = build_from_crawler(cls, crawler)
+        return found
+    others = extension_points.overridden(cls, ["from_crawler", "from_settings"])
+    try:
+        if others and not extension_points.overridden(cls, ["from_spider"]):
+            made = build_from_crawler(cls, crawler)
+        else:
+            made = cls.from_spider(spider)
+    except TypeError as e:
+        raise ConfigurationError(
+            f"DUPEFILTER_CLASS = {extension_points.described(cls)!r} cannot be made: {e}."
+            " Override from_spider(spider), or take server, key and debug in __init__()."
+        ) from e
+    if isinstance(made, RFPDupeFilter):
+        made._bind(crawler)  # noqa: SLF001
+    if _OF_ONE_PROCESS.fullmatch(str(getattr(made, "key", ""))):
+        if "from_settings" in others:
+            raise ConfigurationError(
+                f"{extension_points.described(cls)}.from_settings() gives each process a"
+                f" key of its own, {made.key!r}, so that workers would not share it:"
+                " override from_spider(spider) in its place."
+            )
+        settings = crawler.settings
+        made.key = fill(
+            settings, "SCHEDULER_DUPEFILTER_KEY", tagged(settings, spider.name)
+        )
+    return made  # type: ignore[no-any-return]
+
+
+def load(path: Any) -> Any:
+    """The class that DUPEFILTER_CLASS names. Raises ConfigurationError."""
+    try:
+        return load_object(path)
+    except Exception as e:  # noqa: BLE001  whatever the import of that module raises
+        raise ConfigurationError(
+            f"DUPEFILTER_CLASS = {path!r} cannot be imported: {e}."
+            " The default is 'scrapy_dist.dupefilter.RFPDupeFilter'."
+        ) from None
+
+
+def decides_itself(dupefilter: BaseDupeFilter) -> bool:
+    """Whether *dupefilter* is written for scrapy-redis, with a rule of its own.
+
+    Such a filter waits for its store. A filter of Scrapy's kind works in the process.
+    """
+    cls = type(dupefilter)
+    return hasattr(cls, "from_spider") and bool(
+        extension_points.overridden(cls, ["request_seen"])
+    )

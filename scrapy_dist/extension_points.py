@@ -66,6 +66,12 @@ EXTENSION_POINTS: dict[str, Points] = {
             "_decode_request": _SERIALIZER,
         },
     ),
+    "scrapy_dist.dupefilter.RFPDupeFilter": Points(
+        honoured=_names(
+            "__init__ from_settings from_crawler from_spider request_seen"
+            " request_fingerprint open close clear log logger server key debug logdupes"
+        ),
+    ),
     "scrapy_dist.pipelines.RedisPipeline": Points(
         honoured=_names(
             "__init__ from_settings from_crawler process_item _process_item item_key"
@@ -140,6 +146,9 @@ def _classes(crawler: Crawler) -> Iterator[type]:
         if place is not None
     ]
     for path in paths:
-        cls = load_object(path)
+        try:
+            cls = load_object(path)
+        except Exception:  # noqa: BLE001, S112  whoever builds it says so
+            continue
         if isinstance(cls, type):
             yield cls

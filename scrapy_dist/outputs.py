@@ -46,10 +46,18 @@ class Outputs:
         self._holding: dict[Record, None] = {}
 
     def add_request(
-        self, new: NewRequest, request: Request, origin: Records | None
+        self,
+        new: NewRequest,
+        request: Request,
+        origin: Records | None,
+        *,
+        is_known: bool = False,
     ) -> None:
-        """Send *request*; with the ack of its page if a filter would not know it again."""
-        if new.fingerprint or origin is None or len(origin) != 1:
+        """Send *request*; with the ack of its page if a filter would not know it again.
+
+        *is_known*: a filter of the project's knows it.
+        """
+        if is_known or new.fingerprint or origin is None or len(origin) != 1:
             self._mark_producers(origin)
             self.exchange.outbox.add_request(new, request)
             return

@@ -8,6 +8,7 @@ import os
 import socket
 import time
 from collections import OrderedDict
+from dataclasses import replace
 from hashlib import sha1
 from typing import TYPE_CHECKING, Any
 
@@ -16,13 +17,18 @@ from scrapy import signals
 from scrapy.core.scheduler import BaseScheduler
 from scrapy.dupefilters import BaseDupeFilter
 from scrapy.dupefilters import RFPDupeFilter as ScrapyDupeFilter
-from scrapy.utils.misc import build_from_crawler, load_object
 from twisted.internet.defer import Deferred
 
 from scrapy_dist import collector, connection, engine, extension_points
+from scrapy_dist.asking import Asked, Asking
 from scrapy_dist.buckets import compact
 from scrapy_dist.desk import Desk
-from scrapy_dist.dupefilter import CompactDupeFilter, RFPDupeFilter
+from scrapy_dist.dupefilter import (
+    CompactDupeFilter,
+    RFPDupeFilter,
+    build,
+    decides_itself,
+)
 from scrapy_dist.exceptions import FrontierError, RedisUnavailable, Unserializable
 from scrapy_dist.exchange import Exchange
 from scrapy_dist.frontier import MARKS, Drained, Frontier, NewRequest, start_mark
@@ -47,6 +53,8 @@ logger = logging.getLogger(__name__)
 _LAST_WORDS = 5.0
 #: ``meta`` key of the requests that a spider makes of a seed: the seed's lease.
 SEED_MARK = "frontier_seed"
+#: In front of fingerprints of requests that a filter of the project's is to decide about.
+_OWN = "own:"
 #: ``meta`` keys of requests that are more than links.
 _TELLING = frozenset(
     {
@@ -91,15 +99,11 @@ class Scheduler(BaseScheduler):
     def __init__(self, crawler: Crawler) -> None:
         self.crawler = crawler
         self.options = Options.from_settings(crawler.settings)
-        self.df: BaseDupeFilter = build_from_crawler(
-            load_object(crawler.settings["DUPEFILTER_CLASS"]), crawler
-        )
-        self._compact = isinstance(self.df, CompactDupeFilter)
+        self.df: BaseDupeFilter
         self.stats = crawler.stats
         self._score = self.options.discipline.score
-        self._fingerprint_of = self._choose_fingerprint()
-        # Calling the log() that BaseDupeFilter has itself is deprecated.
-        self._logs_duplicates = type(self.df).log is not BaseDupeFilter.log
+        #: Requests that wait for a DUPEFILTER_CLASS that decides itself.
+        self._asking: Asking | None = None
         self._warned_unserializable = False
         #: How many equal start requests there were, by the hash of their fingerprint.
         self._started: OrderedDict[int, int] = OrderedDict()
@@ -120,6 +124,8 @@ class Scheduler(BaseScheduler):
 
     def _choose_fingerprint(self) -> Any:
         """How DUPEFILTER_CLASS names a request; None if it filters by itself."""
+        if decides_itself(self.df):
+            return None
         if isinstance(self.df, RFPDupeFilter):
             return self.df.request_fingerprint
         cls = type(self.df)
@@ -141,7 +147,28 @@ class Scheduler(BaseScheduler):
     def _default_fingerprint(self, request: Request) -> str:
         return self.crawler.request_fingerprinter.fingerprint(request).hex()
 
+    def _own_fingerprint(self, request: Request) -> str:
+        """By what a request is known where the project's filter is not to decide."""
+        of = getattr(self.df, "request_fingerprint", self._default_fingerprint)
+        return f"{_OWN}{of(request)}"
+
     # Opening
+
+    def _make_dupefilter(self, spider: Spider) -> None:
+        self.df = build(self.crawler.settings["DUPEFILTER_CLASS"], spider)
+        self._fingerprint_of = self._choose_fingerprint()
+        # Calling the log() that BaseDupeFilter has itself is deprecated.
+        self._logs_duplicates = type(self.df).log is not BaseDupeFilter.log
+        if decides_itself(self.df):
+            if isinstance(self.df, RFPDupeFilter):
+                self.df.is_asked = True
+            self._asking = Asking(
+                self.df.request_seen,
+                self._answered,
+                spider,
+                extension_points.described(type(self.df)),
+            )
+        self._compact = isinstance(self.df, CompactDupeFilter) and not self._asking
 
     def open(self, spider: Spider) -> Deferred[None]:
         """Connect, check Redis and join the frontier.
@@ -163,6 +190,10 @@ class Scheduler(BaseScheduler):
         extension_points.check(self.crawler, type(self))
         codec = PayloadCodec.from_crawler(self.crawler)
         keys = Keys.from_settings(settings, spider.name)
+        self._make_dupefilter(spider)
+        if self._asking is not None:
+            # Its own key may be the setting's, and anything but a set.
+            keys = replace(keys, dupefilter=keys.started)
         opened = self.df.open() if hasattr(self.df, "open") else None
         if opened is not None:
             await opened.asFuture(asyncio.get_running_loop())
@@ -217,6 +248,7 @@ class Scheduler(BaseScheduler):
             report_duplicate=self._report_duplicate,
             score=self._score,
         )
+        self.desk.asking = self._asking
         self.desk.most_seeds = getattr(self.spider, "most_seeds", 0)
         self.desk.on_seeds = self._seeds_ready.set
         self.desk.on_drained = self._look
@@ -253,6 +285,8 @@ class Scheduler(BaseScheduler):
         await self.frontier.exchange([call])
         joined = call.reply()
         self.exchange.alone = joined.blank and not joined.others
+        if joined.outcome == 1:
+            await self._clear_dupefilter()
         extra = {"spider": self.spider}
         if joined.outcome == 2:
             logger.warning(
@@ -274,6 +308,8 @@ class Scheduler(BaseScheduler):
 
     def enqueue_request(self, request: Request) -> bool:
         """Take *request*; false if it is known to be a duplicate."""
+        if self._asking is not None and not request.dont_filter:
+            return self._ask(request)
         if not request.meta.keys().isdisjoint(_TELLING):
             return self._enqueue_special(request)
         # A link. Most links are known, and those are to cost next to nothing.
@@ -319,7 +355,7 @@ class Scheduler(BaseScheduler):
         """The next request for this worker, or None for now."""
         if self.exchange.outbox.is_full(self.options.outbox_limit):
             return None
-        if len(self.desk.outside) >= self.options.outbox_limit:
+        if self.desk.waits_for(self.options.outbox_limit):
             return None
         found = self.desk.next()
         request, shared = found or (None, False)
@@ -366,15 +402,22 @@ class Scheduler(BaseScheduler):
         finally:
             self._no_forced_end()
         self.stats.set_value("frontier/exchanges", self.exchange.exchanges)
-        closing = self.df.close(reason) if hasattr(self.df, "close") else None
+        closing = None
+        close = getattr(self.df, "close", None)
+        if close is not None and self._asking is not None:
+            await asyncio.to_thread(close, reason)
+        elif close is not None:
+            closing = close(reason)
         if closing is not None:
             await closing.asFuture(asyncio.get_running_loop())
 
     async def _wait_for_threads(self) -> None:
         """Wait for what threads do, for FRONTIER_CLOSE_TIMEOUT seconds at the most."""
+        limit = self.options.close_timeout
+        if self._asking is not None:
+            await self._asking.finish(limit)
         if not self.desk.outside:
             return
-        limit = self.options.close_timeout
         _, running = await asyncio.wait(self.desk.outside, timeout=limit)
         if running:
             logger.warning(
@@ -386,9 +429,9 @@ class Scheduler(BaseScheduler):
             )
 
     async def _deliver(self, reason: str) -> None:
-        await self._wait_for_threads()
         timeout = self.options.close_timeout
         deadline = time.monotonic() + timeout
+        await self._wait_for_threads()
         await self.exchange.stop(timeout)
         self.desk.give_back()
         if await self.exchange.finish(max(0.0, deadline - time.monotonic())):
@@ -412,12 +455,27 @@ class Scheduler(BaseScheduler):
         try:
             await self.frontier.exchange([call])
             if call.reply():
+                await self._clear_dupefilter()
                 await self._sweep()
         except (RedisUnavailable, ResponseError) as e:
             # Nothing is lost: it holds no lease, and will count as dead.
             logger.warning(
                 "Redis does not know that this worker has left: %s",
                 e,
+                extra={"spider": self.spider},
+            )
+
+    async def _clear_dupefilter(self) -> None:
+        """The frontier was deleted: so is what a filter of the project's keeps."""
+        clear = getattr(self.df, "clear", None)
+        if self._asking is None or clear is None:
+            return
+        try:
+            await asyncio.to_thread(clear)
+        except Exception:
+            logger.exception(
+                "%s.clear() has failed: what it keeps is still there.",
+                extension_points.described(type(self.df)),
                 extra={"spider": self.spider},
             )
 
@@ -493,6 +551,41 @@ class Scheduler(BaseScheduler):
             self._started.popitem(last=False)
         return start_mark(fingerprint, count)
 
+    def _ask(self, request: Request) -> bool:
+        """``enqueue_request`` where DUPEFILTER_CLASS decides itself."""
+        meta = request.meta
+        if SEED_MARK in meta:
+            return self._enqueue_special(request)
+        start = meta.get("is_start_request") is True
+        if start:
+            meta["is_start_request"] = 1
+        origin = self.desk.origin(request, None)
+        kept = None
+        if origin is None:
+            origin, stays = self.desk.replaced(request)
+            kept = origin if stays else None
+        held = self.desk.hold(origin)
+        if kept is None and meta.get("frontier_local"):
+            kept = held
+        self._drained = False
+        assert self._asking is not None
+        self._asking.add(Asked(request, start, held, kept))
+        return True
+
+    def _answered(self, asked: Asked, seen: bool | None) -> None:
+        """DUPEFILTER_CLASS has decided about a request; None: it has failed."""
+        request = asked.request
+        # Whoever had this page before may have asked, and died before it told Redis.
+        is_doubtful = seen is None or any(record.suspect for record in asked.held)
+        if seen and not is_doubtful:
+            self.desk.drop(request)
+        else:
+            fingerprint = self._own_fingerprint(request) if is_doubtful else ""
+            if asked.start and asked.kept is None:
+                fingerprint = self._start_mark(self._own_fingerprint(request))
+            self._take(request, fingerprint, asked.held, asked.kept)
+        self.desk.let_go(asked.held)
+
     def _take(
         self,
         request: Request,
@@ -532,7 +625,8 @@ class Scheduler(BaseScheduler):
                 )
             return self.desk.scraping() if origin is None else origin
         new = NewRequest(payload, self._score(request), fingerprint)
-        self.desk.outputs.add_request(new, request, origin)
+        is_known = self._asking is not None and not request.dont_filter
+        self.desk.outputs.add_request(new, request, origin, is_known=is_known)
         return None
 
     def _report_duplicate(self, request: Request) -> None:
