@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from scrapy import Spider
 
     from scrapy_dist.desk import Desk
+    from scrapy_dist.neighbours import Neighbours
 
 logger = logging.getLogger(__name__)
 
@@ -111,6 +112,8 @@ class Exchange:
         self.stop_asked: Callable[[], None] = lambda: None
         #: What this worker tells people of itself.
         self.facts: Callable[[], str] = str
+        #: The other workers on this machine; None where their processes cannot be seen.
+        self.neighbours: Neighbours | None = None
         self.failed_key = frontier.keys.failed
         self.exchanges = 0
         #: Seconds that what this worker has produced may wait for the next exchange.
@@ -338,7 +341,13 @@ class Exchange:
             else None
         )
         claim = add(self._frontier.claim(claims)) if claims else None
-        reap = add(self._frontier.reap()) if self._silent and take else None
+        near = self.neighbours if take else None
+        gone = [] if near is None else list(near.gone)[:BATCH]
+        told = add(self._frontier.gone(near.machine, gone)) if near and gone else None
+        reap = add(self._frontier.reap()) if (self._silent or gone) and take else None
+        meet = None
+        if near is not None and near.ask_in() == 0.0:
+            meet = add(self._frontier.meet(near.machine, near.process))
         beat, facts, now = None, "", time.monotonic()
         # Commits find out, too, whether Redis still knows this worker.
         if not (commits and take) or now - self._beat_at >= self._beat_busy:
@@ -384,6 +393,11 @@ class Exchange:
             desk.claim_again()
         else:
             desk.claimed(verdicts)
+        if near is not None and told is not None:
+            told.reply()
+            near.told(gone)
+        if near is not None and meet is not None:
+            near.see(*meet.reply())
         if reap is not None:
             self._tell_of_dead(*reap.reply())
         if release is not None:
@@ -491,6 +505,9 @@ class Exchange:
         self.alive = max(1, beat.alive)
         self.alone = self.alone and self.alive == 1
         self._silent = beat.silent
+        if self.neighbours is not None:
+            self.neighbours.heard(beat.met, beat.alive)
+            self.neighbours.look()
         self._reconcile = beat.held != len(self._desk.held())
         self._obey(beat)
         return True
@@ -500,8 +517,9 @@ class Exchange:
         self._given_up += failed
         if ended:
             logger.info(
-                "%d worker(s) were silent for more than FRONTIER_WORKER_TTL. Of what they"
-                " held, %d request(s) are suspects now, and %d dead letters.",
+                "%d worker(s) are dead: silent for more than FRONTIER_WORKER_TTL, or their"
+                " process is gone. Of what they held, %d request(s) are suspects now, and"
+                " %d dead letters.",
                 ended,
                 self._taken_over,
                 self._given_up,
@@ -589,6 +607,9 @@ class Exchange:
         self.request(self._beat_every)
         if self._silent:
             self.request(self._flush)
+        ask_in = None if self.neighbours is None else self.neighbours.ask_in()
+        if ask_in is not None:
+            self.request(ask_in)
         look_again = None if drained is None else self._desk.drained(drained.reply())
         if look_again is not None:
             self.request(look_again)
@@ -670,6 +691,8 @@ class Exchange:
         )
         await frontier.exchange([call])
         call.reply()
+        if self.neighbours is not None:
+            self.neighbours.ask_again()
         self._rejoin = False
         self._reconcile = True
 
@@ -701,6 +724,8 @@ class Exchange:
             await asyncio.wait([self._task], timeout=_first_try(timeout))
             self._task.cancel()
             await asyncio.wait([self._task], timeout=_CLOSE_SHORTEST)
+        if self.neighbours is not None:
+            self.neighbours.close()
 
     async def finish(self, timeout: float) -> bool:
         """Deliver everything that is left; false if Redis did not take it in time.

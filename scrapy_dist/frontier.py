@@ -198,7 +198,8 @@ class Joined:
 class Beat:
     """*held* leases, *alive* workers, *silent* workers that a reap may end.
 
-    *paused*: nobody is given a lease. *stop*: this worker is asked to close.
+    *paused*: nobody is given a lease. *stop*: this worker is asked to close. *met*: how
+    often workers have come that told their process.
     """
 
     known: bool
@@ -208,6 +209,7 @@ class Beat:
     silent: int
     paused: bool = False
     stop: bool = False
+    met: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -379,8 +381,28 @@ class Frontier:
             "beat",
             (k.workers, k.state, k.leases, k.control),
             (self.worker, self._ttl_ms, facts),
-            lambda raw: Beat(bool(raw[0]), *raw[1:5], *map(bool, raw[5:])),
+            _parse_beat,
         )
+
+    def meet(
+        self, machine: str, process: str
+    ) -> Call[tuple[int, list[tuple[str, str]]]]:
+        """Tell which *process* of which *machine* this worker is.
+
+        How often workers have come in return, and the number and process of the others
+        on that machine. A worker that has not registered only asks.
+        """
+        return Call(
+            "meet",
+            (self.keys.workers, self.keys.state),
+            (self.worker, machine, process),
+            _parse_meet,
+        )
+
+    def gone(self, machine: str, others: Sequence[tuple[str, str]]) -> Call[int]:
+        """Declare workers dead whose processes are gone: (number, process)."""
+        args = [arg for n, process in others for arg in (n, f"{machine} {process}")]
+        return Call("gone", (self.keys.workers, self.keys.state), args, int)
 
     def lease(self, want: int, *, suspect: bool) -> Call[LeaseReply]:
         """Take at most *want* (<= BATCH) requests, a suspect among them if *suspect*."""
@@ -845,10 +867,12 @@ _SCRIPTS = (
     "count",
     "drained",
     "export",
+    "gone",
     "grow",
     "import",
     "lease",
     "leave",
+    "meet",
     "pause",
     "push",
     "readmit",
@@ -913,6 +937,16 @@ def _in_one(payloads: Sequence[bytes]) -> tuple[bytes, bytes]:
 
 def _by_verdict(page: Page) -> int:
     return _VERDICTS.get(page.verdict, len(_VERDICTS))
+
+
+def _parse_beat(raw: list[Any]) -> Beat:
+    known, commit, held, alive, silent, paused, stop, met = raw
+    return Beat(bool(known), commit, held, alive, silent, bool(paused), bool(stop), met)
+
+
+def _parse_meet(raw: list[Any]) -> tuple[int, list[tuple[str, str]]]:
+    words = [word.decode("utf-8", "replace") for word in raw[1:]]
+    return raw[0], list(zip(words[::2], words[1::2], strict=True))
 
 
 def _parse_leases(raw: list[Any]) -> LeaseReply:

@@ -31,8 +31,9 @@ from scrapy_dist.dupefilter import (
 )
 from scrapy_dist.exceptions import FrontierError, RedisUnavailable, Unserializable
 from scrapy_dist.exchange import Exchange
-from scrapy_dist.frontier import MARKS, Drained, Frontier, NewRequest, start_mark
+from scrapy_dist.frontier import BATCH, MARKS, Drained, Frontier, NewRequest, start_mark
 from scrapy_dist.keys import Keys, job_from_settings
+from scrapy_dist.neighbours import Neighbours, find_self
 from scrapy_dist.options import Options
 from scrapy_dist.payload import PayloadCodec
 from scrapy_dist.reporter import Reporter
@@ -273,9 +274,16 @@ class Scheduler(BaseScheduler):
         )
         self.exchange.stop_asked = lambda: engine.close(self.crawler, "stopped")
         self.exchange.facts = self.desk.progress.facts
+        found = find_self()
+        if found is not None:
+            near = self.exchange.neighbours = Neighbours(*found)
+            near.on_gone = self.exchange.request
         self.desk.attach(self.exchange)
 
     async def _join(self) -> None:
+        near = self.exchange.neighbours
+        if near is not None:
+            await self._meet(near)
         call = self.frontier.register(
             f"{socket.gethostname()}:{os.getpid()}",
             commit=0,
@@ -284,6 +292,8 @@ class Scheduler(BaseScheduler):
         )
         await self.frontier.exchange([call])
         joined = call.reply()
+        if near is not None:
+            await self._meet(near)
         self.exchange.alone = joined.blank and not joined.others
         if joined.outcome == 1:
             await self._clear_dupefilter()
@@ -303,6 +313,21 @@ class Scheduler(BaseScheduler):
             joined.others,
             extra=extra,
         )
+
+    async def _meet(self, near: Neighbours) -> None:
+        """See who is on this machine, and which of them were killed: they keep nothing.
+
+        Before it has registered, this worker only looks; it tells of itself later.
+        """
+        meet = self.frontier.meet(near.machine, near.process)
+        await self.frontier.exchange([meet])
+        near.see(*meet.reply())
+        gone = list(near.gone)[:BATCH]
+        if gone:
+            call = self.frontier.gone(near.machine, gone)
+            await self.frontier.exchange([call])
+            call.reply()
+            near.told(gone)
 
     # Scrapy's interface
 

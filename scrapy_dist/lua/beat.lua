@@ -5,16 +5,16 @@
 --       3 facts of this worker for people, '' if they have not changed
 -- Reply known (0: declared dead, or Redis was rolled back), number of its last commit,
 --       leases held, workers alive, workers that a reap may end, 1 if paused, 1 if this
---       worker is asked to stop
+--       worker is asked to stop, how often workers have come (see meet.lua)
 -- Cost  O(log(workers) + log(leases))
 local call, format = redis.call, string.format
 local now = call('TIME')
 now = now[1] * 1000 + math.floor(now[2] / 1000)
 local ttl = tonumber(ARGV[2])
 if not call('ZSCORE', KEYS[1], ARGV[1]) then
-  return {0, 0, 0, 0, 0, 0, 0}
+  return {0, 0, 0, 0, 0, 0, 0, 0}
 end
-local facts = call('HMGET', KEYS[2], 'commit:' .. ARGV[1], 'grace', 'active')
+local facts = call('HMGET', KEYS[2], 'commit:' .. ARGV[1], 'grace', 'active', 'met')
 local held = call('ZCOUNT', KEYS[3], ARGV[1], ARGV[1])
 local asked = call('HMGET', KEYS[4], 'paused', 'stop:' .. ARGV[1])
 local newest = call('ZREVRANGE', KEYS[1], '0', '0', 'WITHSCORES')
@@ -44,9 +44,11 @@ if grace - now > ttl then
 end
 call('ZADD', KEYS[1], format('%d', now), ARGV[1])
 local alive = call('ZCOUNT', KEYS[1], format('(%d', now - ttl), '+inf')
-local silent = 0
+local silent
 if now >= grace then
   silent = call('ZCARD', KEYS[1]) - alive
+else
+  silent = call('ZCOUNT', KEYS[1], '-inf', '1') -- known to be dead, see gone.lua
 end
 return {1, tonumber(facts[1] or -1), held, alive, silent,
-  asked[1] and 1 or 0, asked[2] and 1 or 0}
+  asked[1] and 1 or 0, asked[2] and 1 or 0, tonumber(facts[4] or 0)}

@@ -14,14 +14,15 @@ redis.call('HLEN', KEYS[4])
 redis.call('ZCARD', KEYS[5])
 redis.call('XLEN', KEYS[6])
 redis.call('HLEN', KEYS[7])
+local silent_since = now - ARGV[1]
 if now < tonumber(redis.call('HGET', KEYS[2], 'grace') or 0) then
-  return {0, 0, 0}
+  silent_since = 1 -- only those that are known to be dead, see gone.lua and leave.lua
 end
 local newest = redis.call('ZREVRANGE', KEYS[1], 0, 0, 'WITHSCORES')[2]
 if not newest or now - newest > tonumber(ARGV[1]) then
-  return {0, 0, 0} -- Redis was away: the next beat will give the living time
+  silent_since = 1 -- Redis was away: the next beat will give the living time
 end
-local dead = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now - ARGV[1], 'LIMIT', 0, 1)[1]
+local dead = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', silent_since, 'LIMIT', 0, 1)[1]
 if not dead then
   return {0, 0, 0}
 end
@@ -59,7 +60,7 @@ if #ids == tonumber(ARGV[2]) then
   return {suspects, failed, 0}
 end
 redis.call('HDEL', KEYS[2], 'worker:' .. dead, 'commit:' .. dead, 'since:' .. dead,
-  'beat:' .. dead, 'handed:' .. dead, 'strange:' .. dead)
+  'beat:' .. dead, 'handed:' .. dead, 'strange:' .. dead, 'process:' .. dead)
 redis.call('HDEL', KEYS[7], 'stop:' .. dead)
 redis.call('ZREM', KEYS[1], dead)
 return {suspects, failed, 1}

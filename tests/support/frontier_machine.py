@@ -295,6 +295,8 @@ class FrontierMachine(RuleBasedStateMachine):
         self.joined += 1
         worker.frontier.worker = str(self.joined)
         self.run(worker.register("host:1"))
+        process = f"{self.joined} 1"
+        self.run(worker.frontier.exchange([worker.frontier.meet("m", process)]))
         worker.start(START)
         self.workers.append(worker)
         return worker
@@ -349,12 +351,19 @@ class FrontierMachine(RuleBasedStateMachine):
             self.act(other, ["exchange", "lease 1", "finish", *actions])
             self.act(zombie, then)
 
-    @rule(at=ANY, end=st.sampled_from(["dies", "leaves"]))
+    @rule(at=ANY, end=st.sampled_from(["dies", "is gone", "leaves"]))
     def ends(self, at: int, end: str) -> None:
         """And another one takes its place."""
         worker = self.pick(at)
         if end == "dies":
             self.fall_silent(worker)
+        elif end == "is gone" and len(self.workers) > 1:
+            # Its process, and another worker on its machine sees it.
+            gone = [(worker.frontier.worker, f"{worker.frontier.worker} 1")]
+            frontier = self.pick(at + 1).frontier
+            self.run(frontier.exchange([frontier.gone("m", gone)]))
+            if self.redis.zscore(KEYS.workers, worker.frontier.worker) != 1:
+                self.fall_silent(worker)  # Redis has forgotten which process it is
         else:
             self.leave(worker)
         self.workers.remove(worker)
