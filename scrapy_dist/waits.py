@@ -26,8 +26,13 @@ async def within(seconds: float | None, work: Awaitable[T]) -> T:
 
     Raises redis.TimeoutError then, also where the kernel has ended the connection.
     """
+    if seconds is not None:
+        task = asyncio.ensure_future(work)
+        # If both are cancelled at once, nobody asks what has become of it.
+        task.add_done_callback(lambda done: done.cancelled() or done.exception())
+        work = asyncio.wait_for(task, seconds)
     try:
-        return await asyncio.wait_for(work, seconds)
+        return await work
     except (TimeoutError, asyncio.TimeoutError) as e:
         text = f"no answer for {seconds:g} s" if seconds is not None else "no answer"
         raise redis.TimeoutError(str(e) or text) from e

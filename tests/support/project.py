@@ -162,6 +162,10 @@ class Worker:
         """Ctrl-C, once: Scrapy stops in order."""
         self._process.send_signal(signal.SIGINT)
 
+    def terminate(self) -> None:
+        """SIGTERM, once: the same for Scrapy."""
+        self._process.send_signal(signal.SIGTERM)
+
     def kill(self) -> None:
         """SIGKILL: nothing of the worker runs any more."""
         self._process.kill()

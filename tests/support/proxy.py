@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit, urlunsplit
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Callable
     from pathlib import Path
 
@@ -61,11 +62,21 @@ class _State:
 
 
 class Proxy:
-    """Listens on a free port of loopback; *target* is a port or a unix socket."""
+    """Listens on a free port of loopback; *target* is a port or a unix socket.
 
-    def __init__(self, target: int | Path, *, round_trip_ms: float = 0) -> None:
+    *listener*: a socket to listen on instead.
+    """
+
+    def __init__(
+        self,
+        target: int | Path,
+        *,
+        round_trip_ms: float = 0,
+        listener: socket.socket | None = None,
+    ) -> None:
         self._state = _State(target, round_trip_ms / 2000)
-        self._port = 0
+        self._listener = listener
+        self._host, self._port = "127.0.0.1", 0
         self._server: asyncio.Server | None = None
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
@@ -86,7 +97,7 @@ class Proxy:
         parts = urlsplit(url)
         login, at, _ = parts.netloc.rpartition("@")
         path = parts.path if parts.scheme == "redis" else "/0"
-        netloc = f"{login}{at}127.0.0.1:{self.port}"
+        netloc = f"{login}{at}{self._host}:{self.port}"
         return urlunsplit(("redis", netloc, path, "", ""))
 
     def cut(self) -> int:
@@ -136,6 +147,13 @@ class Proxy:
         """Drop what clients send: they wait for answers that never come."""
         self._call(setattr, self._state, "swallows", on)
 
+    def forget(self) -> None:
+        """Drop what comes on the connections that are there now; new ones work.
+
+        So does a NAT that has forgotten them.
+        """
+        self._call(self._forget_links)
+
     def answer(self, error: str) -> None:
         """Answer every command with *error*, e.g. ``LOADING …``; '' ends it.
 
@@ -183,10 +201,13 @@ class Proxy:
         asyncio.run_coroutine_threadsafe(coroutine(), self._loop).result(_PATIENCE)
 
     async def _listen(self) -> None:
+        where: dict[str, Any] = {"host": self._host, "port": self._port}
+        if self._listener is not None:
+            where = {"sock": self._listener}
         self._server = await self._loop.create_server(
-            lambda: _Side(_Link(self._state)), "127.0.0.1", self._port
+            lambda: _Side(_Link(self._state)), **where
         )
-        self._port = self._server.sockets[0].getsockname()[1]
+        self._host, self._port = self._server.sockets[0].getsockname()[:2]
 
     async def _stop_listening(self) -> None:
         if self._server is not None:
@@ -208,6 +229,10 @@ class Proxy:
             link.abort()
         return len(links)
 
+    def _forget_links(self) -> None:
+        for link in self._state.links:
+            link.forgotten = True
+
     def _set_frozen(self, frozen: bool) -> None:
         self._state.frozen = frozen
         for link in self._state.links:
@@ -218,6 +243,7 @@ class _Link:
     """A client's connection, and the one to Redis behind it."""
 
     def __init__(self, state: _State) -> None:
+        self.forgotten = False
         self._state = state
         self._loop = asyncio.get_running_loop()
         self._open = 0
@@ -301,11 +327,13 @@ class _Link:
         if self._state.error:
             self._refuse(data)
             return
-        if self._state.swallows:
+        if self._state.swallows or self.forgotten:
             return
         self._pass(data, self._server, in_reply=False)
 
     def _from_server(self, data: bytes) -> None:
+        if self.forgotten:
+            return
         assert self._client is not None
         self._pass(data, self._client, in_reply=True)
 
