@@ -124,6 +124,9 @@ FRONTIER_LOCAL_FINGERPRINTS: int = 50_000
 FRONTIER_MAX_PAYLOAD: int = 1_048_576
 #: Paths of Request subclasses, beyond Scrapy's own, that may be read from Redis.
 FRONTIER_REQUEST_CLASSES: list[str] = []
+#: Paths of classes whose objects, in ``meta`` and ``cb_kwargs``, may be stored and read:
+#: the project's own, and those of plugins.
+FRONTIER_SHARED_CLASSES: list[str] = []
 #: Dead letters above which what fails stays among the suspects; none is pushed out.
 FRONTIER_FAILED_LIMIT: int = 10_000
 #: Whether to work with a Redis whose maxmemory-policy evicts keys, i.e. loses requests.

@@ -11,6 +11,11 @@ FrontierError
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
 __all__ = [
     "BadPayload",
     "BadSeed",
@@ -46,7 +51,14 @@ class RedisUnavailable(FrontierError):
 
 
 class Unserializable(FrontierError, ValueError):
-    """The request holds something that cannot be stored, e.g. a lambda callback."""
+    """The request holds something that cannot be stored, e.g. a lambda callback.
+
+    *missing* are the classes that a setting could allow, as the setting names them.
+    """
+
+    def __init__(self, message: str, missing: Iterable[str] = ()) -> None:
+        super().__init__(message)
+        self.missing = frozenset(missing)
 
 
 class BadPayload(FrontierError, ValueError):

@@ -3,12 +3,13 @@
 The first byte says what a payload is: 0x01 MessagePack (``shorthand``), ``{`` JSON,
 0x80 a pickle, 0x02 what any other serializer wrote, 0x00 a raw seed (never made or read
 here). What follows is the dict of ``Request.to_dict()``; a plain Request's fields that
-have their default are left out.
+have their default are left out. ``_state`` beside them are all attributes of a subclass'
+object that Request does not have: such a request is put together without the
+constructor of its class, so that none of them is reset.
 """
 
 from __future__ import annotations
 
-import importlib
 import json
 import logging
 import re
@@ -18,12 +19,21 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from scrapy.http import FormRequest, JsonRequest, Request, XmlRpcRequest
 from scrapy.http.request import NO_CALLBACK
-from scrapy.utils.misc import load_object
+from scrapy.utils.trackref import object_ref
 
 from scrapy_dist import defaults, shorthand
 from scrapy_dist import serializer as msgpack_serializer
 from scrapy_dist.exceptions import BadPayload, ConfigurationError, Unserializable
-from scrapy_dist.serializer import from_jsonable, to_jsonable
+from scrapy_dist.objects import (
+    Attributes,
+    Learner,
+    SharedClasses,
+    form_of,
+    path_of,
+    resolve,
+)
+from scrapy_dist.serializer import Coder
+from scrapy_dist.shorthand import Shorthand
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -64,6 +74,15 @@ _SCRAPY_CLASSES: tuple[type[Request], ...] = (
     JsonRequest,
     XmlRpcRequest,
 )
+#: Names of what every Request has: in its ``__dict__`` up to Scrapy 2.18, else in slots.
+_SAMPLE = Request("data:,")
+_BASE_NAMES = frozenset(
+    {*Attributes(Request).take(_SAMPLE), *getattr(Request, "__slots__", ())}
+)
+#: How many there are in the ``__dict__`` of a plain Request; None: it has none.
+_DICT_SIZE = len(vars(_SAMPLE)) if hasattr(_SAMPLE, "__dict__") else None
+#: The field with the attributes that Request does not have.
+_STATE = "_state"
 _FIELD_TYPES: dict[str, tuple[type, ...]] = {
     "url": (str,),
     "callback": (str, NoneType),
@@ -79,6 +98,7 @@ _FIELD_TYPES: dict[str, tuple[type, ...]] = {
     "flags": (list,),
     "cb_kwargs": (dict,),
     "_class": (str,),
+    _STATE: (dict,),
 }
 #: Makes exactly these types of what Scrapy lets spiders set.
 _CONVERT: dict[str, Callable[[Any], Any]] = {
@@ -235,7 +255,8 @@ class PayloadCodec:
 
     *serializer* is None for MessagePack, else a module or object with ``dumps`` and
     ``loads``. *max_size* is in bytes, for both directions. *request_classes* are the
-    subclasses of Request, beyond Scrapy's own, that may be stored.
+    subclasses of Request, beyond Scrapy's own, that may be stored; *shared_classes* those
+    of other objects. Raises ValueError for those whose objects cannot be.
     """
 
     def __init__(
@@ -245,11 +266,14 @@ class PayloadCodec:
         serializer: Serializer | None = None,
         max_size: int = defaults.FRONTIER_MAX_PAYLOAD,
         request_classes: Iterable[type[Request]] = (),
+        shared_classes: Iterable[type] = (),
     ) -> None:
         self._methods = SpiderMethods(spider)
         self._max_size = max_size
+        self._shared = SharedClasses(shared_classes)
+        self._coder = Coder(self._shared)
         if serializer in (None, msgpack_serializer):
-            serializer = shorthand
+            serializer = Shorthand(self._coder)
         self._serializer = cast("Serializer", serializer)
         self._format = _format_of(self._serializer)
         self._paths: dict[type[Request], str] = {}
@@ -258,6 +282,17 @@ class PayloadCodec:
             path = f"{request_class.__module__}.{request_class.__name__}"
             self._paths[request_class] = path
             self._classes[path] = request_class
+        self._attributes = {
+            request_class: Attributes(request_class, skip=_BASE_NAMES)
+            for request_class in self._paths
+        }
+        # Names that the constructors of Scrapy's own classes set.
+        self._own_names = {
+            request_class: set(
+                self._attributes[request_class].take(request_class("data:,"))
+            )
+            for request_class in _SCRAPY_CLASSES
+        }
         if self._format == _PICKLE:
             logger.warning(
                 "SCHEDULER_SERIALIZER is a pickle (%s): who can write to Redis can run"
@@ -268,7 +303,7 @@ class PayloadCodec:
 
     @classmethod
     def from_crawler(cls, crawler: Crawler) -> PayloadCodec:
-        """Read SCHEDULER_SERIALIZER, FRONTIER_MAX_PAYLOAD and FRONTIER_REQUEST_CLASSES.
+        """Read the settings that say what may be stored, and how.
 
         ``crawler.spider`` must be set. Raises ConfigurationError.
         """
@@ -290,6 +325,11 @@ class PayloadCodec:
                     "FRONTIER_REQUEST_CLASSES", defaults.FRONTIER_REQUEST_CLASSES
                 )
             ),
+            shared_classes=_load_shared_classes(
+                settings.get(
+                    "FRONTIER_SHARED_CLASSES", defaults.FRONTIER_SHARED_CLASSES
+                )
+            ),
         )
 
     def encode(self, request: Request) -> bytes:
@@ -297,12 +337,14 @@ class PayloadCodec:
         try:
             fields = self._to_fields(request)
             _check_fields(fields)
+        except Unserializable as e:
+            raise self._with_hint(e, request) from e
         except Exception as e:
             raise Unserializable(str(e)) from e
         try:
             data = self._dump(fields)
         except Exception as e:
-            raise Unserializable(self._find_culprit(fields, e)) from e
+            raise self._find_culprit(fields, e) from e
         if len(data) > self._max_size:
             raise Unserializable(
                 f"it takes {len(data)} bytes; FRONTIER_MAX_PAYLOAD allows"
@@ -339,20 +381,33 @@ class PayloadCodec:
         if request.errback is not None:
             fields["errback"] = self._name("errback", request.errback)
         if type(request) is not Request:
+            self._add_of_subclass(request, fields)
+        else:
+            _add_changed(request, fields)
+            if _DICT_SIZE is not None and len(request.__dict__) != _DICT_SIZE:
+                fields[_STATE] = self._attributes[Request].take(request)
+        return fields
+
+    def _add_of_subclass(self, request: Request, fields: dict[str, Any]) -> None:
+        cls = type(request)
+        path = self._paths.get(cls)
+        if path is None:
+            raise Unserializable(
+                f"its class is not allowed; add '{path_of(cls)}' to"
+                f" FRONTIER_REQUEST_CLASSES{_how_to_import(path_of(cls), cls)}",
+                [path_of(cls)],
+            )
+        state = self._attributes[cls].take(request)
+        if cls in self._own_names and state.keys() <= self._own_names[cls]:
             self._add_all(request, fields)
         else:
             _add_changed(request, fields)
-        return fields
+            fields[_STATE] = state
+        fields["_class"] = path
 
     def _add_all(self, request: Request, fields: dict[str, Any]) -> None:
         """Add all fields: the defaults of a subclass can be others than Request's."""
         cls = type(request)
-        path = self._paths.get(cls)
-        if path is None:
-            raise ValueError(
-                f"its class is not allowed; add '{cls.__module__}.{cls.__qualname__}'"
-                " to FRONTIER_REQUEST_CLASSES"
-            )
         for name in cls.attributes:
             if name in ("url", "callback", "errback"):
                 continue
@@ -362,7 +417,6 @@ class PayloadCodec:
                     continue
                 value = _CONVERT[name](value) if name in _CONVERT else value
             fields[name] = value
-        fields["_class"] = path
 
     def _name(self, field: str, func: Any) -> str:
         try:
@@ -388,7 +442,7 @@ class PayloadCodec:
         if self._format == _PICKLE:
             return _to_bytes(self._serializer.dumps(fields))
         data = _to_bytes(
-            self._serializer.dumps(to_jsonable(_with_text_headers(fields)))
+            self._serializer.dumps(self._coder.to_jsonable(_with_text_headers(fields)))
         )
         return data if self._format == _JSON else _OTHER + data
 
@@ -407,8 +461,10 @@ class PayloadCodec:
         try:
             fields = self._serializer.loads(data)
             if found in (_JSON, _OTHER):
-                fields = from_jsonable(fields)
+                fields = self._coder.from_jsonable(fields)
         except Exception as e:
+            if isinstance(e, BadPayload) and e.cause == "class":
+                raise
             raise BadPayload(
                 f"not readable as {_FORMATS[found]}: {quote(str(e) or repr(e), 200)}",
                 cause="content",
@@ -430,7 +486,9 @@ class PayloadCodec:
                     remedy=f"Add {quote(path)} to FRONTIER_REQUEST_CLASSES again.",
                 )
             cls = self._classes[path]
-        unknown = fields.keys() - set(cls.attributes)
+        state = fields.pop(_STATE, None)
+        known = cls.attributes if state is None else Request.attributes
+        unknown = fields.keys() - set(known)
         if unknown:
             raise BadPayload(
                 f"unknown field {quote(min(map(str, unknown)))}",
@@ -441,16 +499,74 @@ class PayloadCodec:
             name = fields.get(field)
             if name is not None:
                 fields[field] = self._method(field, name)
-        return cls(**fields)
+        if state is None:
+            return cls(**fields)
+        request: Request = object_ref.__new__(cls)
+        # First, too: methods of the class that Request's constructor calls may read them.
+        self._attributes[cls].set(request, state)
+        Request.__init__(request, **fields)
+        self._attributes[cls].set(request, state)
+        return request
 
-    def _find_culprit(self, fields: dict[str, Any], error: Exception) -> str:
-        """Name the value that *error* is about."""
+    def _find_culprit(self, fields: dict[str, Any], error: Exception) -> Unserializable:
+        """Name the value that *error* is about, or all classes that are to be allowed."""
+        learner = Learner(self._shared)
+        coder = Coder(learner)
+        asking = []
         for where, value in _parts(fields):
+            before = len(learner.missing)
             try:
-                self._dump({"value": value})
+                if self._format != _PICKLE:
+                    coder.dumps(value)
+                if len(learner.missing) == before:
+                    self._dump({"value": value})
             except Exception as e:  # noqa: BLE001 - it becomes the reason
-                return f"{where} cannot be stored: {quote(str(e) or repr(e), 200)}"
-        return f"it cannot be stored: {quote(str(error) or repr(error), 200)}"
+                reason = quote(str(e) or repr(e), 200)
+                return Unserializable(f"{where} cannot be stored: {reason}")
+            if len(learner.missing) > before:
+                asking.append(where)
+        if learner.missing:
+            return Unserializable(
+                f"{', '.join(asking)} cannot be stored: {self._say_missing(learner)}",
+                learner.missing,
+            )
+        reason = quote(str(error) or repr(error), 200)
+        return Unserializable(f"it cannot be stored: {reason}")
+
+    def _say_missing(self, learner: Learner) -> str:
+        paths = [*map(path_of, self._shared.classes), *learner.missing]
+        hints = [_how_to_import(path, cls) for path, cls in learner.missing.items()]
+        return (
+            "to allow the classes of these objects write"
+            f" FRONTIER_SHARED_CLASSES = {json.dumps(paths)}{''.join(hints)}"
+        )
+
+    def _with_hint(self, error: Unserializable, request: Request) -> Unserializable:
+        """*error*, about the class of *request*, and what else is to be allowed."""
+        if not error.missing or self._format == _PICKLE:
+            return error
+        learner = Learner(self._shared)
+        values: dict[str, Any] = {"meta": request.meta, "cb_kwargs": request.cb_kwargs}
+        try:
+            values["state"] = Attributes(type(request), _BASE_NAMES).take(request)
+            Coder(learner).dumps(values)
+        except Unserializable:
+            return error
+        if not learner.missing:
+            return error
+        return Unserializable(
+            f"{error}; and {self._say_missing(learner)}",
+            {*error.missing, *learner.missing},
+        )
+
+
+def _how_to_import(path: str, cls: type) -> str:
+    """What to do first if *cls* cannot be imported by *path*; else ''."""
+    if resolve(path) is cls:
+        return ""
+    return (
+        f" (move {cls.__name__} to the level of its module, where it can be imported)"
+    )
 
 
 def fields_of(payload: bytes) -> dict[str, Any]:
@@ -548,8 +664,14 @@ def _with_text_headers(fields: dict[str, Any]) -> dict[str, Any]:
 
 def _parts(fields: dict[str, Any]) -> Iterable[tuple[str, Any]]:
     for field, value in fields.items():
-        if field in ("meta", "cb_kwargs"):
-            yield from ((f"{field}[{quote(key)}]", part) for key, part in value.items())
+        if field == _STATE:
+            yield from ((f"its attribute {key}", part) for key, part in value.items())
+        elif field in ("meta", "cb_kwargs"):
+            for key, part in value.items():
+                yield (
+                    f"{field}[{quote(key)}]",
+                    part if type(key) is str else {key: part},
+                )
         else:
             yield f"its {field}", value
 
@@ -560,7 +682,7 @@ def _to_bytes(data: bytes | str) -> bytes:
 
 def _format_of(serializer: Serializer) -> bytes:
     """The first byte of what *serializer* writes, found out by trying."""
-    if serializer is shorthand:
+    if isinstance(serializer, Shorthand):
         return _MSGPACK
     try:
         sample = _to_bytes(serializer.dumps({"url": ""}))
@@ -585,7 +707,7 @@ def _is_json(data: bytes) -> bool:
 def _load_serializer(value: Any) -> Serializer | None:
     if value is None:
         return None
-    serializer = _import(value) if isinstance(value, str) else value
+    serializer = resolve(value) if isinstance(value, str) else value
     if serializer is None or not all(
         callable(getattr(serializer, name, None)) for name in ("dumps", "loads")
     ):
@@ -598,18 +720,6 @@ def _load_serializer(value: Any) -> Serializer | None:
             " MessagePack."
         )
     return cast("Serializer", serializer)
-
-
-def _import(path: str) -> Any:
-    """The module or object *path*, or None."""
-    try:
-        return importlib.import_module(path)
-    except (ImportError, ValueError):
-        pass
-    try:
-        return load_object(path)
-    except (ImportError, NameError, ValueError):
-        return None
 
 
 def _load_max_size(value: Any) -> int:
@@ -626,16 +736,8 @@ def _load_max_size(value: Any) -> int:
 
 
 def _load_request_classes(value: Any) -> list[type[Request]]:
-    if isinstance(value, str):
-        value = [path.strip() for path in value.split(",") if path.strip()]
-    if not isinstance(value, (list, tuple, set, frozenset)):
-        raise ConfigurationError(
-            f"FRONTIER_REQUEST_CLASSES = {value!r} is no list. Write a list of paths,"
-            " such as ['myproject.requests.MyRequest']."
-        )
     classes = []
-    for path in value:
-        cls = _import(path) if isinstance(path, str) else path
+    for path, cls in _load_classes("FRONTIER_REQUEST_CLASSES", value):
         if not (isinstance(cls, type) and issubclass(cls, Request)):
             raise ConfigurationError(
                 f"FRONTIER_REQUEST_CLASSES: {path!r} is no subclass of scrapy.Request"
@@ -643,3 +745,34 @@ def _load_request_classes(value: Any) -> list[type[Request]]:
             )
         classes.append(cls)
     return classes
+
+
+def _load_shared_classes(value: Any) -> list[type]:
+    classes = []
+    for path, cls in _load_classes("FRONTIER_SHARED_CLASSES", value):
+        if cls is None:
+            raise ConfigurationError(
+                f"FRONTIER_SHARED_CLASSES: {path!r} cannot be imported. Correct the path"
+                " or remove it."
+            )
+        try:
+            form_of(cls)
+        except ValueError as e:
+            raise ConfigurationError(
+                f"FRONTIER_SHARED_CLASSES: {path!r} cannot be stored: {e}. Remove it."
+            ) from None
+        classes.append(cls)
+    return classes
+
+
+def _load_classes(name: str, value: Any) -> Iterable[tuple[Any, Any]]:
+    """Each path, or class, in the setting *name*, and what is there."""
+    if isinstance(value, str):
+        value = [path.strip() for path in value.split(",") if path.strip()]
+    if not isinstance(value, (list, tuple, set, frozenset)):
+        raise ConfigurationError(
+            f"{name} = {value!r} is no list. Write a list of paths, such as"
+            " ['myproject.module.MyClass']."
+        )
+    for path in value:
+        yield path, resolve(path) if isinstance(path, str) else path

@@ -105,7 +105,8 @@ class Scheduler(BaseScheduler):
         self._score = self.options.discipline.score
         #: Requests that wait for a DUPEFILTER_CLASS that decides itself.
         self._asking: Asking | None = None
-        self._warned_unserializable = False
+        # What the warnings about requests that stay have named; None: there was none.
+        self._named: frozenset[str] | None = None
         #: How many equal start requests there were, by the hash of their fingerprint.
         self._started: OrderedDict[int, int] = OrderedDict()
         self._drained = False
@@ -639,8 +640,9 @@ class Scheduler(BaseScheduler):
             payload = self.desk.encode(request)
         except Unserializable as e:
             self.stats.inc_value("scheduler/unserializable")
-            if not self._warned_unserializable:
-                self._warned_unserializable = True
+            # Once; and again for classes that the first one did not have.
+            if self._named is None or not e.missing <= self._named:
+                self._named = e.missing | (self._named or frozenset())
                 logger.warning(
                     "%s cannot be shared and stays in this worker: %s. No more of these"
                     " are logged; see the stat scheduler/unserializable.",

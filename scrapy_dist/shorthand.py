@@ -18,7 +18,7 @@ from typing import Any
 from scrapy_dist import serializer
 from scrapy_dist.exceptions import BadPayload
 
-__all__ = ["dumps", "loads"]
+__all__ = ["Shorthand", "dumps", "loads"]
 
 #: The bits, from the lowest on. Up to seven take one byte; what is frequent comes first.
 #: A new one goes to the end: requests that are in Redis keep their numbers.
@@ -44,26 +44,36 @@ _BITS = {name: bit for bit, name in enumerate(_NAMES)}
 _REFERER = b"Referer"
 
 
-def dumps(fields: dict[str, Any]) -> bytes:
-    """MessagePack of *fields*, those of ``Request.to_dict()``; they are not changed.
+class Shorthand:
+    """Reads and writes the fields of requests; *coder* does so with their values."""
 
-    Raises Unserializable, as ``serializer.dumps``.
-    """
-    short = _shorten(fields)
-    plan = _plan(tuple(short))
-    if plan is None:
-        return serializer.dumps(fields)
-    mask, names = plan
-    return serializer.dumps([mask, *[short[name] for name in names]])
+    def __init__(self, coder: serializer.Coder = serializer.PLAIN) -> None:
+        self._dumps, self._loads = coder.dumps, coder.loads
+
+    def dumps(self, fields: dict[str, Any]) -> bytes:
+        """MessagePack of *fields*, those of ``Request.to_dict()``; they stay as they are.
+
+        Raises Unserializable, as ``Coder.dumps``.
+        """
+        short = _shorten(fields)
+        plan = _plan(tuple(short))
+        if plan is None:
+            return self._dumps(fields)
+        mask, names = plan
+        return self._dumps([mask, *[short[name] for name in names]])
+
+    def loads(self, data: bytes) -> Any:
+        """What ``dumps`` made *data* of; a dict, or what else somebody has written there.
+
+        As safe as ``Coder.loads``. Raises BadPayload.
+        """
+        found = self._loads(data)
+        return _expand(found) if type(found) is list else found
 
 
-def loads(data: bytes) -> Any:
-    """What ``dumps`` made *data* of; a dict, or what else somebody has written there.
-
-    As safe as ``serializer.loads``. Raises BadPayload.
-    """
-    found = serializer.loads(data)
-    return _expand(found) if type(found) is list else found
+#: For those who have no project: they know no classes.
+_PLAIN = Shorthand()
+dumps, loads = _PLAIN.dumps, _PLAIN.loads
 
 
 def _shorten(fields: dict[str, Any]) -> dict[str, Any]:

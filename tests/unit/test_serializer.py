@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import enum
+import ipaddress
 import json
 import struct
 import time
 import tracemalloc
-from collections import OrderedDict, namedtuple
+from collections import Counter, OrderedDict, defaultdict, deque, namedtuple
 from datetime import date, datetime, timedelta, timezone
+from datetime import time as clock
 from decimal import Decimal
+from fractions import Fraction
+from pathlib import Path, PosixPath, PurePosixPath, PureWindowsPath
+from types import SimpleNamespace
 from typing import Any
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
 import msgpack
 import pytest
@@ -41,6 +47,12 @@ ATOMS = st.one_of(
     st.timedeltas(),
     st.decimals(allow_nan=False),
     st.uuids(),
+    st.times(),
+    st.fractions(),
+    st.complex_numbers(allow_nan=False),
+    st.ip_addresses(),
+    st.builds(range, st.integers(), st.integers()),
+    st.text().map(PurePosixPath),
 )
 KEYS = st.recursive(
     ATOMS,
@@ -55,6 +67,10 @@ VALUES = st.recursive(
         st.dictionaries(KEYS, inner, max_size=4),
         st.sets(KEYS, max_size=4),
         st.frozensets(KEYS, max_size=4),
+        st.lists(inner, max_size=4).map(deque),
+        st.dictionaries(KEYS, inner, max_size=4).map(OrderedDict),
+        st.dictionaries(KEYS, inner, max_size=4).map(lambda v: defaultdict(list, v)),
+        st.dictionaries(KEYS, st.integers(), max_size=4).map(Counter),
     ),
     max_leaves=20,
 )
@@ -62,10 +78,10 @@ VALUES = st.recursive(
 
 def types(value: Any) -> Any:
     """The types inside *value*, in order where it has an order."""
-    if isinstance(value, (list, tuple)):
+    if isinstance(value, (list, tuple, deque)):
         return type(value), [types(element) for element in value]
     if isinstance(value, dict):
-        return dict, [(types(k), types(v)) for k, v in value.items()]
+        return type(value), [(types(k), types(v)) for k, v in value.items()]
     return type(value)
 
 
@@ -91,6 +107,85 @@ def test_an_aware_datetime_keeps_its_offset():
     )
 
     assert loads(dumps(moment)).utcoffset() == moment.utcoffset()
+
+
+BERLIN = ZoneInfo("Europe/Berlin")
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        OrderedDict([("b", 1), ("a", (2,))]),
+        defaultdict(list, {"a": [1], 2: {3}}),
+        defaultdict(None, a=1),
+        defaultdict(OrderedDict),
+        Counter("aab"),
+        Counter({1: 0.5, (2,): Decimal(1)}),
+        deque([1, 2]),
+        deque([1, (2,)], maxlen=10**9),
+        deque(maxlen=0),
+        Path("/a/b"),
+        PurePosixPath("a/../b"),
+        PureWindowsPath("c:\\x"),
+        clock(1, 2, 3, 4),
+        clock(1, tzinfo=timezone(timedelta(hours=-3))),
+        clock(1, tzinfo=BERLIN, fold=1),
+        timezone.utc,
+        timezone(timedelta(hours=1), "X"),
+        BERLIN,
+        datetime(2024, 10, 27, 2, 30, tzinfo=BERLIN, fold=1),
+        Fraction(-1, 3),
+        1 - 2j,
+        range(1, 10**30, 7),
+        ipaddress.ip_address("::1"),
+        ipaddress.ip_network("10.0.0.0/8"),
+        ipaddress.ip_interface("10.0.0.1/8"),
+        SimpleNamespace(a=1, b=[SimpleNamespace()]),
+    ],
+    ids=repr,
+)
+def test_common_types_of_the_standard_library_come_back(value):
+    for again in (
+        loads(dumps([value]))[0],
+        from_jsonable(json.loads(json.dumps(to_jsonable(value), allow_nan=False))),
+    ):
+        assert again == value
+        assert repr(again) == repr(value)
+        assert type(again) is type(value)
+
+
+def test_a_path_of_another_system_comes_back_as_a_pure_one():
+    data = dumps(Path("/a")).replace(b"PosixPath", b"WindowsPath")
+    data = data.replace(b"\xa9Windows", b"\xabWindows").replace(
+        b"\xc7\x0e", b"\xc7\x10"
+    )
+
+    assert type(loads(data)) is (
+        PureWindowsPath if PosixPath is type(Path()) else PosixPath
+    )
+
+
+def test_numbers_of_numpy_come_back_as_those_of_python():
+    numpy = pytest.importorskip("numpy", reason="needs the extra plugins")
+
+    for value in (
+        numpy.float64(0.1),
+        numpy.float32(0.1),
+        numpy.int8(3),
+        numpy.uint64(2**64 - 1),
+        numpy.bool_(True),
+        numpy.str_("x"),
+        numpy.bytes_(b"x"),
+        numpy.complex128(1j),
+        numpy.datetime64("2024-01-02"),
+        numpy.float64("nan"),
+    ):
+        for again in (loads(dumps(value)), from_jsonable(to_jsonable(value))):
+            assert again == value or value != value  # noqa: PLR0124
+            assert type(again).__module__ in ("builtins", "datetime")
+    for value in (numpy.longdouble(1) / 3, numpy.zeros(2)):
+        with pytest.raises(Unserializable, match="numpy"):
+            dumps(value)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), Decimal("sNaN")])
@@ -128,6 +223,11 @@ class Number(enum.IntEnum):
     ONE = 1
 
 
+def with_attribute(value: Any) -> Any:
+    value.extra = 1
+    return value
+
+
 CYCLE: list[Any] = []
 CYCLE.append(CYCLE)
 TUPLE_CYCLE: list[Any] = []
@@ -144,15 +244,18 @@ for _ in range(3000):
         print,
         Colour.RED,
         Number.ONE,
-        OrderedDict(a=1),
+        defaultdict(lambda: 1),
+        Counter(a="1"),
+        with_attribute(OrderedDict(a=1)),
+        with_attribute(Counter("a")),
+        Fraction(1 << 9000, 3),
+        Decimal,
         namedtuple("Pair", "a b")(1, 2),  # noqa: PYI024 - this is what is tested
         "lone \ud800 surrogate",
         {"\udfff": 1},
         CYCLE,
         TUPLE_CYCLE,
         DEEP,
-        complex(1, 2),
-        range(3),
     ],
     ids=lambda value: type(value).__name__,
 )
@@ -163,8 +266,14 @@ def test_what_cannot_be_stored_is_refused(value, wrap):
 
 
 def test_a_refusal_names_the_type():
-    with pytest.raises(Unserializable, match=r"collections\.OrderedDict"):
-        dumps({"a": OrderedDict()})
+    with pytest.raises(Unserializable, match=r"builtins\.object"):
+        dumps({"a": object()})
+    with pytest.raises(Unserializable, match=r"function .*with_attribute.* no code"):
+        dumps({"a": with_attribute})
+    with pytest.raises(Unserializable, match=r"factory .*lambda.*, none of Counter"):
+        dumps({"a": defaultdict(lambda: 1)})
+    with pytest.raises(Unserializable, match="in itself"):
+        dumps(CYCLE)
 
 
 def test_tuples_nested_too_deep_are_refused_and_the_others_come_back():
@@ -241,6 +350,42 @@ def nested_extensions(code: int, levels: int) -> bytes:
         msgpack.packb(msgpack.ExtType(7, b"\xa3abc")),
         msgpack.packb(msgpack.ExtType(8, b"\xa1x")),
         msgpack.packb(msgpack.ExtType(9, b"\xa1x")),
+        *(
+            msgpack.packb(msgpack.ExtType(code, msgpack.packb(plain)))
+            for code, plain in [
+                (4, ["2024-01-02T00:00:00", "../../etc/passwd", 0]),
+                (4, ["2024-01-02T00:00:00", "os.path", 0]),
+                (10, [["a"]]),
+                (10, {}),
+                (11, ["print", {}]),
+                (11, ["list", [["a", 1]]]),
+                (11, [["list"], {}]),
+                (12, {"a": "x"}),
+                (12, {"a": None}),
+                (13, [1, [1, 2]]),
+                (13, [-1, []]),
+                (13, [1.5, []]),
+                (13, [1 << 63, []]),
+                (13, [None, "ab"]),
+                (14, ["open", "/a"]),
+                (14, ["PosixPath", 5]),
+                (14, ["PosixPath"]),
+                (15, "x"),
+                (16, ["x"]),
+                (17, "/etc/passwd"),
+                (17, "No/Such"),
+                (18, [1, 0]),
+                (18, [1, 2.0]),
+                (19, [1, 2]),
+                (20, [1, 2]),
+                (20, [1, 2, 0]),
+                (20, [1.0, 2, 3]),
+                (21, ["IPv4Address", "x"]),
+                (21, ["print", "x"]),
+                (23, {"__class__": 1}),
+                (23, {1: 1}),
+            ]
+        ),
     ],
     ids=lambda data: data[:12].hex(),
 )

@@ -1,0 +1,527 @@
+"""Objects of classes that are no plain values, taken apart and put together again.
+
+No code of a class runs: neither its constructor nor ``__setattr__``, ``__setstate__``,
+``__reduce__``, properties and other descriptors. Only ``__new__`` of a builtin type is
+called, and what makes a default that dataclass, attrs or pydantic know of a field. Of
+an object of ``SharedClasses`` a path of the class and a plain *state* are stored; what
+is read with a path that is not among them is refused, and nothing is imported by it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import http
+import importlib
+import sys
+from collections import Counter, OrderedDict
+from enum import Enum, Flag
+from types import (
+    FunctionType,
+    MemberDescriptorType,
+    MethodDescriptorType,
+    WrapperDescriptorType,
+)
+from typing import TYPE_CHECKING, Any, Protocol
+from urllib.parse import DefragResult, ParseResult, SplitResult
+
+from scrapy import Item, Request
+from scrapy.http.headers import Headers
+from scrapy.link import Link
+from scrapy.utils.trackref import object_ref
+
+from scrapy_dist.exceptions import BadPayload, Unserializable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable
+
+__all__ = [
+    "Attributes",
+    "Learner",
+    "SharedClasses",
+    "check_keys",
+    "form_of",
+    "path_of",
+    "resolve",
+]
+
+#: Keys of one dict or set whose hash a stranger can choose. Equal hashes make a table
+#: quadratic: 20,000 such integers take three seconds, these take 0.1.
+MAX_ODD_KEYS = 4096
+#: Types whose hash cannot be chosen freely: salted, or of 64 bits.
+_SAFE_KEYS = frozenset({str, bytes, float, bool, type(None)})
+#: Objects that a ``Learner`` looks at.
+_MAX_LEARNED = 10_000
+#: Where pydantic keeps the state of a model, beside ``__dict__``.
+_PYDANTIC_SLOTS = {
+    "__pydantic_fields_set__": (set,),
+    "__pydantic_extra__": (dict, type(None)),
+    "__pydantic_private__": (dict, type(None)),
+}
+#: What typing leaves on objects of generic classes; nothing of the object depends on it.
+_NOT_STATE = "__orig_class__"
+#: Where attrs keeps a hash, which is another in each process.
+_CACHED_HASH = "_attrs_cached_hash"
+#: What an attribute of an object may not hide.
+_CODE = (
+    FunctionType,
+    MethodDescriptorType,
+    WrapperDescriptorType,
+    classmethod,
+    staticmethod,
+)
+#: The bit in the flags of a type that a class statement made.
+_IN_PYTHON = 1 << 9
+_REQUIRED, _OPTIONAL = object(), object()
+
+
+def check_keys(keys: Collection[Any]) -> None:
+    """Raise BadPayload if too many of *keys* have a hash that can be chosen."""
+    if len(keys) <= MAX_ODD_KEYS:
+        return
+    odd = sum(1 for key in keys if type(key) not in _SAFE_KEYS and not is_int64(key))
+    if odd > MAX_ODD_KEYS:
+        raise BadPayload(
+            f"{odd} keys of one dict or set are neither text nor small numbers;"
+            f" at most {MAX_ODD_KEYS} can be"
+        )
+
+
+def is_int64(value: Any) -> bool:
+    """Whether *value* is an int that MessagePack has."""
+    return type(value) is int and -(1 << 63) <= value < 1 << 64
+
+
+def path_of(cls: type) -> str:
+    """The name of *cls* in payloads and settings."""
+    return f"{cls.__module__}.{cls.__qualname__}"
+
+
+def resolve(path: str) -> Any:
+    """The module, class or other object at *path*, classes in classes too; None: none."""
+    parts = path.split(".")
+    for count in range(len(parts), 0, -1):
+        try:
+            found: Any = importlib.import_module(".".join(parts[:count]))
+        except Exception:  # noqa: BLE001 S112 - whatever that module raises
+            continue
+        for name in parts[count:]:
+            found = getattr(found, name, None)
+        return found
+    return None
+
+
+class Form(Protocol):
+    """How the objects of one class are stored."""
+
+    def take(self, obj: Any) -> Any:
+        """The state of *obj*: plain, but for what it holds. Raises Unserializable."""
+
+    def make(self, state: Any) -> Any:
+        """The object with *state*. Raises BadPayload if it cannot be one."""
+
+
+class Attributes:
+    """The attributes of objects of *cls*, those in ``__slots__`` too.
+
+    *skip* are names that are somebody else's.
+    """
+
+    def __init__(self, cls: type, skip: Iterable[str] = ()) -> None:
+        self._cls = cls
+        self._skip = {_NOT_STATE, *skip}
+        self._has_dict = cls.__dictoffset__ != 0
+        self._slots: dict[str, MemberDescriptorType] = {}
+        self._hidden: set[str] = set()
+        for base in reversed(cls.__mro__[:-1]):
+            for name, value in vars(base).items():
+                self._hidden.discard(name)
+                if isinstance(value, MemberDescriptorType):
+                    self._slots[name] = value
+                elif _is_code(value):
+                    self._hidden.add(name)
+
+    def __bool__(self) -> bool:
+        """Whether objects of this class can have any."""
+        return self._has_dict or bool(self._slots)
+
+    def allow(self, names: Iterable[str]) -> None:
+        """Fields of the class, which may have the names of its methods."""
+        cls = self._cls
+        self._hidden -= {n for n in names if not _is_descriptor(_find(cls, n))}
+
+    def take(self, obj: Any) -> dict[str, Any]:
+        """The attributes of *obj*. Raises Unserializable."""
+        found: dict[str, Any] = {}
+        if self._has_dict:
+            found.update(object.__getattribute__(obj, "__dict__"))
+        for name, slot in self._slots.items():
+            try:
+                found[name] = slot.__get__(obj)
+            except AttributeError:
+                continue
+        found = {k: v for k, v in found.items() if k not in self._skip}
+        for name in found:
+            why = self._why_not(name)
+            if why:
+                raise Unserializable(why)
+        return found
+
+    def set(self, obj: Any, state: Any) -> None:
+        """Give *obj* the attributes in *state*. Raises BadPayload."""
+        if type(state) is not dict:
+            raise BadPayload(f"a {self._cls.__name__} has no attributes in it")
+        own = {}
+        for name, value in state.items():
+            why = self._why_not(name)
+            if why:
+                raise BadPayload(why)
+            if name in self._slots:
+                self._slots[name].__set__(obj, value)
+            else:
+                own[name] = value
+        if own:
+            object.__getattribute__(obj, "__dict__").update(own)
+
+    def _why_not(self, name: Any) -> str:
+        which = f"{self._cls.__name__} can have no attribute {str(name)[:80]!r}"
+        if type(name) is not str:
+            return f"{which}: it is no text"
+        if name in self._skip or (name.startswith("__") and name.endswith("__")):
+            return "" if name in self._slots and name in _PYDANTIC_SLOTS else which
+        if name in self._slots:
+            return ""
+        if not self._has_dict:
+            return which
+        return f"{which}: its class has a method of that name" * (name in self._hidden)
+
+
+def _is_code(value: Any) -> bool:
+    return _is_descriptor(value) or isinstance(value, _CODE)
+
+
+def _is_descriptor(value: Any) -> bool:
+    kind = type(value)
+    return hasattr(kind, "__set__") or hasattr(kind, "__delete__")
+
+
+def _find(cls: type, name: str) -> Any:
+    for base in cls.__mro__:
+        if name in vars(base):
+            return vars(base)[name]
+    return None
+
+
+class _EnumForm:
+    """State: the name of the member; of combined flags their number."""
+
+    def __init__(self, cls: type[Enum]) -> None:
+        self._cls = cls
+        self._members = cls.__members__
+        self._mask = 0
+        if issubclass(cls, Flag):
+            for member in self._members.values():
+                self._mask |= member._value_
+
+    def take(self, obj: Any) -> Any:
+        name = obj._name_
+        if self._members.get(name) is obj:
+            return name
+        number = obj._value_
+        if type(number) is int and 0 <= number == number & self._mask:
+            return number
+        raise Unserializable(f"{self._cls.__name__} has no member for it")
+
+    def make(self, state: Any) -> Any:
+        if type(state) is str and state in self._members:
+            return self._members[state]
+        if type(state) is int and 0 <= state == state & self._mask:
+            return self._cls(state)
+        raise BadPayload(f"{self._cls.__name__} has no member {str(state)[:80]!r}")
+
+
+class _NamedTupleForm:
+    """State: the list of the fields' values."""
+
+    def __init__(self, cls: Any) -> None:
+        self._cls = cls
+        self._count = len(cls._fields)
+
+    def take(self, obj: Any) -> Any:
+        if getattr(obj, "__dict__", None):
+            raise Unserializable(
+                f"{self._cls.__name__} has the attribute {min(vars(obj))!r} beside its"
+                " fields"
+            )
+        return [*tuple.__iter__(obj)]
+
+    def make(self, state: Any) -> Any:
+        if type(state) is not list or len(state) != self._count:
+            raise BadPayload(f"{self._cls.__name__} has {self._count} fields")
+        return tuple.__new__(self._cls, state)
+
+
+def _fill_ordered(obj: Any, pairs: Any) -> None:
+    for key, value in pairs:
+        OrderedDict.__setitem__(obj, key, value)
+
+
+def _pairs(items: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    return lambda obj: [[key, value] for key, value in items(obj)]
+
+
+#: Builtin types whose subclasses are stored, the first that fits: the type, how to read
+#: an object of a subclass, and how to fill an empty one (None: ``__new__`` does).
+_NATIVES: tuple[
+    tuple[type, Callable[[Any], Any], Callable[[Any, Any], object] | None], ...
+] = (
+    (OrderedDict, _pairs(OrderedDict.items), _fill_ordered),
+    (dict, _pairs(dict.items), dict.update),
+    (list, lambda obj: [*list.__iter__(obj)], list.extend),
+    (set, lambda obj: [*set.__iter__(obj)], set.update),
+    (frozenset, lambda obj: [*frozenset.__iter__(obj)], None),
+    (tuple, lambda obj: [*tuple.__iter__(obj)], None),
+    (str, str.__str__, None),
+    (bytes, lambda obj: bytes.__getitem__(obj, slice(None)), None),
+    (int, int.__int__, None),
+    (float, float.__float__, None),
+)
+
+
+class _NativeForm:
+    """Of a subclass of a builtin type. State: list of its plain value, attributes."""
+
+    def __init__(self, cls: type) -> None:
+        base, read, fill = next(row for row in _NATIVES if issubclass(cls, row[0]))
+        self._cls, self._base, self._read, self._fill = cls, base, read, fill
+        self._attributes = Attributes(cls)
+        self._plain: type = base if base in (str, bytes, int, float) else list
+        self._new: Callable[..., Any] = base.__new__
+        # A type with a state that only it knows, such as defaultdict.
+        between = cls.__mro__[: cls.__mro__.index(base)]
+        odd = [other for other in between if not other.__flags__ & _IN_PYTHON]
+        if odd:
+            raise TypeError(f"{odd[0].__name__} is not known")
+        self._new(cls, *([] if fill else [self._plain()]))
+
+    def take(self, obj: Any) -> Any:
+        return [self._read(obj), self._attributes.take(obj)]
+
+    def make(self, state: Any) -> Any:
+        if type(state) is not list or len(state) != 2:
+            raise BadPayload(f"{self._cls.__name__} needs a value and attributes")
+        value: Any = state[0]
+        kind = type(value)
+        if kind is not self._plain:
+            raise BadPayload(f"{self._cls.__name__} needs a {self._plain.__name__}")
+        if issubclass(self._base, dict):
+            check_keys([key for key, _ in value])
+        elif self._base in (set, frozenset):
+            check_keys(value)
+        if self._fill is None:
+            obj = self._new(self._cls, value)
+        else:
+            obj = self._new(self._cls)
+            self._fill(obj, value)
+        self._attributes.set(obj, state[1])
+        return obj
+
+
+class _ObjectForm:
+    """Of a class of Python alone. State: the dict of its objects' attributes."""
+
+    def __init__(self, cls: type) -> None:
+        self._cls = cls
+        self._attributes = Attributes(cls)
+        self._fields = _fields_of(cls)
+        self._attributes.allow(self._fields)
+        self._new = (
+            object_ref.__new__ if issubclass(cls, object_ref) else object.__new__
+        )
+        self._item = issubclass(cls, Item)
+        self._new(cls)
+
+    def take(self, obj: Any) -> Any:
+        found = self._attributes.take(obj)
+        if _CACHED_HASH in found:
+            found[_CACHED_HASH] = None
+        # pydantic's mark of a private attribute that is not set.
+        private = found.get("__pydantic_private__")
+        if private:
+            found["__pydantic_private__"] = {
+                name: value
+                for name, value in private.items()
+                if type(value).__name__ != "PydanticUndefinedType"
+            }
+        return found
+
+    def make(self, state: Any) -> Any:
+        if type(state) is not dict:
+            raise BadPayload(f"{self._cls.__name__} needs a dict of its attributes")
+        if _CACHED_HASH in state and state[_CACHED_HASH] is not None:
+            raise BadPayload(f"{self._cls.__name__} cannot be given a hash")
+        for name, types in _PYDANTIC_SLOTS.items():
+            if name in state and type(state[name]) not in types:
+                raise BadPayload(f"{self._cls.__name__} needs another {name}")
+        if self._item:
+            self._check_item(state.get("_values"))
+        obj: Any = self._new(self._cls)
+        self._attributes.set(obj, state)
+        missing = {n: f for n, f in self._fields.items() if n not in state}
+        if missing:
+            self._attributes.set(obj, self._defaults(missing))
+        return obj
+
+    def _defaults(self, missing: dict[str, Any]) -> dict[str, Any]:
+        """What a newer class has and *state*, of an older one, has not."""
+        found = {}
+        for name, default in missing.items():
+            if default is _REQUIRED:
+                raise BadPayload(f"{self._cls.__name__} has no {name}")
+            if default is not _OPTIONAL:
+                found[name] = default()
+        return found
+
+    def _check_item(self, values: Any) -> None:
+        if type(values) is not dict or not values.keys() <= self._cls.fields.keys():  # type: ignore[attr-defined]
+            raise BadPayload(f"{self._cls.__name__} has other fields")
+
+
+def _fields_of(cls: Any) -> dict[str, Any]:
+    """Fields that *cls* declares, and their defaults as functions without arguments."""
+    if dataclasses.is_dataclass(cls):
+        return {
+            field.name: _dataclass_default(field) for field in dataclasses.fields(cls)
+        }
+    if hasattr(cls, "__attrs_attrs__"):
+        return {field.name: _attrs_default(field) for field in cls.__attrs_attrs__}
+    if hasattr(cls, "__pydantic_validator__"):
+        # The first from pydantic 2.10 on.
+        found = getattr(cls, "__pydantic_fields__", None) or cls.model_fields
+        return {
+            **{name: _pydantic_default(field) for name, field in found.items()},
+            **dict.fromkeys(_PYDANTIC_SLOTS, _REQUIRED),
+        }
+    return {}
+
+
+def _dataclass_default(field: dataclasses.Field[Any]) -> Any:
+    if field.default_factory is not dataclasses.MISSING:
+        return field.default_factory
+    if field.default is not dataclasses.MISSING:
+        return lambda: field.default
+    return _REQUIRED if field.init else _OPTIONAL
+
+
+def _attrs_default(field: Any) -> Any:
+    default = field.default
+    factory = getattr(sys.modules.get("attr"), "Factory", None)
+    if factory is not None and isinstance(default, factory):
+        return _REQUIRED if default.takes_self else default.factory
+    if type(default).__name__ == "_Nothing":
+        return _REQUIRED if field.init else _OPTIONAL
+    return lambda: default
+
+
+def _pydantic_default(field: Any) -> Any:
+    if field.is_required():
+        return _REQUIRED
+    return lambda: field.get_default(call_default_factory=True)
+
+
+def form_of(cls: Any) -> Form:
+    """How objects of *cls* can be stored. Raises ValueError with the reason if not."""
+    if not isinstance(cls, type):
+        raise ValueError("it is no class")  # noqa: TRY004
+    if issubclass(cls, Request):
+        raise ValueError("it is a Request: see FRONTIER_REQUEST_CLASSES")  # noqa: TRY004
+    if cls.__module__ == "builtins":
+        raise ValueError("it is a builtin type")
+    if issubclass(cls, Enum):
+        if not cls.__members__:
+            raise ValueError("it has no members")
+        return _EnumForm(cls)
+    if issubclass(cls, tuple) and isinstance(getattr(cls, "_fields", None), tuple):
+        return _NamedTupleForm(cls)
+    try:
+        if issubclass(cls, Counter) or any(issubclass(cls, n) for n, _, _ in _NATIVES):
+            return _NativeForm(cls)
+        return _ObjectForm(cls)
+    except TypeError as e:
+        raise ValueError(f"its objects cannot be taken apart: {e}") from None
+
+
+#: Simple classes of Python and Scrapy that need no setting.
+_STANDARD: tuple[type, ...] = (
+    http.HTTPStatus,
+    # From Python 3.11 on.
+    *([http.HTTPMethod] if hasattr(http, "HTTPMethod") else []),
+    DefragResult,
+    ParseResult,
+    SplitResult,
+    Link,
+    Headers,
+)
+
+
+class SharedClasses:
+    """The classes whose objects may be stored and read. Raises ValueError, as ``form_of``."""
+
+    def __init__(self, classes: Iterable[type] = ()) -> None:
+        self.classes = tuple(classes)
+        self._paths: dict[type, str] = {}
+        self._forms: dict[str, Form] = {}
+        for cls in (*_STANDARD, *self.classes):
+            self._paths[cls] = path_of(cls)
+            self._forms[path_of(cls)] = form_of(cls)
+
+    def take(self, obj: Any) -> list[Any] | None:
+        """Path and state of *obj*; None if its class is not among these."""
+        path = self._paths.get(type(obj))
+        return None if path is None else [path, self._forms[path].take(obj)]
+
+    def make(self, plain: Any) -> Any:
+        """The object that ``take`` made *plain* of. Raises BadPayload."""
+        path, state = _parts(plain)
+        form = self._forms.get(path)
+        if form is None:
+            raise BadPayload(
+                f"objects of {path[:200]!r} are not allowed; if it is a class of this"
+                " project, add it to FRONTIER_SHARED_CLASSES",
+                cause="class",
+                remedy=f"Add {path[:200]!r} to FRONTIER_SHARED_CLASSES again.",
+            )
+        return form.make(state)
+
+
+def _parts(plain: Any) -> tuple[str, Any]:
+    if type(plain) is list and len(plain) == 2 and type(plain[0]) is str:
+        return plain[0], plain[1]
+    raise BadPayload("an object needs a class and a state")
+
+
+class Learner(SharedClasses):
+    """Takes objects of any class that can be stored, and keeps its name in ``missing``."""
+
+    def __init__(self, known: SharedClasses) -> None:
+        self.classes = known.classes
+        self._paths, self._forms = known._paths.copy(), known._forms.copy()  # noqa: SLF001
+        self.missing: dict[str, type] = {}
+        self._left = _MAX_LEARNED
+
+    def take(self, obj: Any) -> list[Any] | None:
+        cls = type(obj)
+        if cls not in self._paths:
+            # Of text that lxml extracted only the text counts.
+            if isinstance(obj, str) and not isinstance(obj, Enum):
+                return None
+            try:
+                form = form_of(cls)
+            except ValueError:
+                return None
+            path = path_of(cls)
+            self.missing[path] = cls
+            self._paths[cls], self._forms[path] = path, form
+        self._left -= 1
+        if self._left < 0:
+            raise Unserializable("it holds too many objects")
+        return super().take(obj)
