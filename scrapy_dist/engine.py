@@ -10,7 +10,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import sys
+import threading
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 from scrapy import signals, version_info
 from scrapy.utils.reactor import is_asyncio_reactor_installed, is_reactor_installed
@@ -21,6 +24,7 @@ from scrapy_dist.exceptions import ConfigurationError, FrontierError
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
     from collections.abc import Set as AbstractSet
+    from types import FrameType
 
     from scrapy import Request
     from scrapy.crawler import Crawler
@@ -31,10 +35,65 @@ logger = logging.getLogger("scrapy_dist")
 #: Whether pipelines' open_spider() may be a coroutine; before, it is a Deferred.
 PIPELINES_AWAIT = version_info >= (2, 14)
 
+#: Scrapy's commands that are no crawl, by the modules of their classes.
+_NO_CRAWL = frozenset(
+    f"scrapy.commands.{name}"
+    for name in ("bench", "check", "fetch", "parse", "shell", "view")
+)
+#: What ``command_without_crawl`` has found.
+_commands: WeakKeyDictionary[Crawler, str] = WeakKeyDictionary()
+
+
+def _engine(crawler: Crawler) -> Any:
+    """The engine of *crawler*, or None before there is one, as in a unit test."""
+    try:
+        return crawler.engine
+    except (AttributeError, RuntimeError):  # from Scrapy 2.15 on it raises
+        return None
+
 
 def _slot(crawler: Crawler) -> Any:
-    engine = crawler.engine
-    return None if engine is None else engine._slot  # noqa: SLF001
+    return getattr(_engine(crawler), "_slot", None)
+
+
+def command_without_crawl(crawler: Crawler) -> str:
+    """The command that runs *crawler* and is no crawl, e.g. "fetch"; '' for a crawl.
+
+    Commands derived from those of Scrapy count as theirs. Settings and arguments do not
+    tell what runs, so this looks for the command where it is: on the stack. To be
+    called first while the command runs; the answer is remembered.
+    """
+    try:
+        known = _commands.get(crawler)
+        if known is None:
+            known = _commands[crawler] = _running_command()
+    except TypeError:  # a stand-in that cannot be a key, as in a unit test
+        return _running_command()
+    return known
+
+
+def _running_command() -> str:
+    frames = sys._current_frames()  # noqa: SLF001
+    own = _innermost_command(frames.pop(threading.get_ident(), None))
+    if own is not None:
+        return own
+    # The shell runs its engine in another thread than itself.
+    others = (_innermost_command(frame) for frame in frames.values())
+    return "shell" if "shell" in others else ""
+
+
+def _innermost_command(frame: FrameType | None) -> str | None:
+    """The command that runs in *frame*: '' for one that crawls, None for none."""
+    while frame is not None:
+        code = frame.f_code
+        if code.co_name == "run" and code.co_argcount:
+            command = frame.f_locals.get(code.co_varnames[0])
+            modules = [cls.__module__ for cls in type(command).__mro__]
+            if "scrapy.commands" in modules:
+                found = next((m for m in modules if m in _NO_CRAWL), "")
+                return found.rpartition(".")[2]
+        frame = frame.f_back
+    return None
 
 
 def require_asyncio(crawler: Crawler) -> None:
@@ -171,8 +230,7 @@ def fail_start(
     of the task *crawl*, whose failure still reaches whoever awaits it.
     """
     logger.error("%s", error, extra={"spider": crawler.spider})
-    # From Scrapy 2.15 on the public attribute raises until there is an engine.
-    engine = vars(crawler).get("_engine") or vars(crawler).get("engine")
+    engine = _engine(crawler)
     if engine is not None:
         engine.spider = None
     # Older versions of Scrapy exit with 0 if there was a spider at all.

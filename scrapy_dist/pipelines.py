@@ -89,7 +89,8 @@ class RedisPipeline:
 
     With the add-on the items of a page are stored together with the page's ack, so that
     no death of a worker doubles them; without it they travel in or before that commit.
-    With another scheduler they are sent in the background.
+    With another scheduler they are sent in the background. In a command that is no
+    crawl, like ``scrapy parse --pipelines``, they are not stored.
 
     A subclass that overrides ``_process_item``, or has a ``server`` of its own, stores
     its items itself, in threads, as in scrapy-redis: before the ack of their page, and
@@ -146,6 +147,9 @@ class RedisPipeline:
         self.crawler = crawler
         self._limit = int(number(crawler.settings, "FRONTIER_OUTBOX_LIMIT", least=1))
         self._known_keys: set[str] = set()
+        #: The command that runs, if it is no crawl.
+        self._command = engine.command_without_crawl(crawler)
+        self._said = False
         #: Items that threads work on.
         self._running: set[asyncio.Future[Any]] = set()
         self._stores_itself = bool(
@@ -194,6 +198,15 @@ class RedisPipeline:
 
     async def _spider_opened(self) -> None:
         assert self.crawler is not None
+        if self._command:
+            if not self._said:
+                logger.info(
+                    "scrapy %s is no crawl: %s stores nothing.",
+                    self._command,
+                    type(self).__name__,
+                )
+            self._said = True
+            return
         self._pusher = pusher.for_crawler(self.crawler)
         if self._pusher is not None:
             await self._pusher.open()
@@ -213,12 +226,16 @@ class RedisPipeline:
         spider = spider or self.crawler.spider
         assert spider is not None
         if self._stores_itself or self._has_own_server:
+            if self._command:
+                return Queued(item)
             stored = self._in_thread(item, spider)
             return Queued(item, lambda: stored)
         data = self.serialize(item)
         key = self._checked_key(self.item_key(item, spider), spider)
         if isinstance(data, str):
             data = data.encode()
+        if self._command:
+            return Queued(item)
         self._queue(item, key, data)
         return Queued(item, (lambda: self._room(item)) if self._is_full() else None)
 

@@ -29,8 +29,11 @@ _pushers: WeakKeyDictionary[Crawler, Pusher] = WeakKeyDictionary()
 
 
 def for_crawler(crawler: Crawler) -> Pusher | None:
-    """The pusher of this process, or None where the frontier's exchange does its work."""
-    if shares(type(engine.scheduler(crawler))):
+    """The pusher of this process, or None where it has nothing to do.
+
+    The frontier's exchange does its work; and what is no crawl stores nothing.
+    """
+    if shares(type(engine.scheduler(crawler))) or engine.command_without_crawl(crawler):
         return None
     if crawler not in _pushers:
         _pushers[crawler] = Pusher(crawler)

@@ -19,7 +19,13 @@ from scrapy.dupefilters import BaseDupeFilter
 from scrapy.dupefilters import RFPDupeFilter as ScrapyDupeFilter
 from twisted.internet.defer import Deferred
 
-from scrapy_dist import collector, connection, engine, extension_points
+from scrapy_dist import (
+    collector,
+    connection,
+    engine,
+    extension_points,
+    in_memory,
+)
 from scrapy_dist.asking import Asked, Asking
 from scrapy_dist.buckets import compact
 from scrapy_dist.desk import Desk
@@ -118,6 +124,10 @@ class Scheduler(BaseScheduler):
 
     @classmethod
     def from_crawler(cls, crawler: Crawler) -> Self:
+        """The frontier's scheduler; for commands that are no crawl Scrapy's own."""
+        command = engine.command_without_crawl(crawler)
+        if command:
+            return in_memory.scheduler_for(crawler, command)  # type: ignore[return-value]
         try:
             engine.require_asyncio(crawler)
             return cls(crawler)

@@ -139,6 +139,8 @@ class RedisMixin:
 
     async def start(self) -> AsyncIterator[Any]:
         """Requests for seeds, as they come; for a SitemapSpider its sitemaps first."""
+        if engine.command_without_crawl(self.crawler):
+            return  # e.g. the shell: a page that somebody asks for is all it fetches
         if not shares(type(self._scheduler)):
             logger.error(
                 "SCHEDULER = %r cannot serve the seeds of spider %r. Set SCHEDULER ="
