@@ -14,10 +14,12 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from scrapy import Request
+from scrapy import Request, Spider
+from scrapy import crawler as crawler_module
 from scrapy.commands import ScrapyCommand, crawl, fetch, shell
 from scrapy.dupefilters import BaseDupeFilter
-from scrapy.utils.test import get_crawler
+from scrapy.statscollectors import MemoryStatsCollector
+from scrapy.utils.request import RequestFingerprinter
 
 from scrapy_dist import engine
 from scrapy_dist.dupefilter import RFPDupeFilter
@@ -357,14 +359,15 @@ class NamesByPath(RFPDupeFilter):
     [(AsksRedis, False), (NamesByPath, False), (BaseDupeFilter, True)],
 )
 def test_commands_filter_without_redis(filter_class, second):
-    crawler = get_crawler(
-        settings_dict={
-            "DUPEFILTER_CLASS": filter_class,
-            "REDIS_URL": "redis://127.0.0.1:1/0",
-            "SCHEDULER_PRIORITY_QUEUE": "scrapy.pqueues.ScrapyPriorityQueue",
-        }
-    )
-    crawler.spider = crawler._create_spider("any")
+    settings = {
+        "DUPEFILTER_CLASS": filter_class,
+        "REDIS_URL": "redis://127.0.0.1:1/0",
+        "SCHEDULER_PRIORITY_QUEUE": "scrapy.pqueues.ScrapyPriorityQueue",
+    }
+    crawler = crawler_module.Crawler(Spider, settings)
+    crawler.stats = MemoryStatsCollector(crawler)
+    crawler.request_fingerprinter = RequestFingerprinter(crawler)
+    crawler.spider = Spider("any")
     scheduler = running(fetch.Command, lambda: Scheduler.from_crawler(crawler))
     scheduler.open(crawler.spider)
     request = Request("http://localhost/a")
