@@ -368,6 +368,7 @@ def test_commands_filter_without_redis(filter_class, second):
     crawler.stats = MemoryStatsCollector(crawler)
     crawler.request_fingerprinter = RequestFingerprinter(crawler)
     crawler.spider = Spider("any")
+    crawler.spider.crawler = crawler
     scheduler = running(fetch.Command, lambda: Scheduler.from_crawler(crawler))
     scheduler.open(crawler.spider)
     request = Request("http://localhost/a")
