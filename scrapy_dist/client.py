@@ -21,6 +21,7 @@ from scrapy.settings import BaseSettings, Settings
 
 from scrapy_dist import connection, defaults, letters
 from scrapy_dist.exceptions import ConfigurationError, FrontierError, RedisUnavailable
+from scrapy_dist.formats import check_format
 from scrapy_dist.frontier import Frontier
 from scrapy_dist.items import ItemReader, Items
 from scrapy_dist.keys import Keys, fill_template, job_from_settings, tagged
@@ -98,6 +99,7 @@ class Client:
         #: Where Redis is, without user name and password.
         self.redis = connection.describe(own)
         self._readers: dict[str, Items] = {}
+        self._may_seed = False
         self._thread = LoopThread()
         self._finalizer = weakref.finalize(self, self._thread.stop)
         try:
@@ -161,6 +163,10 @@ class Client:
     ) -> int:
         maker = SeedMaker.from_settings(self._settings, meta=meta, priority=priority)
         key, kind = self._seed_keys[0], kind_of_new_key(self._settings)
+        if not self._may_seed:
+            check = partial(check_format, self._frontier.client, self._keys.state)
+            self._run(check)
+            self._may_seed = True
         # The caller's iterable is read in the caller's thread.
         rest = iter(seeds)
         pushed = 0

@@ -24,6 +24,7 @@ from scrapy_dist.frontier import (
     GONE,
     REPEATED,
     RESHAPED,
+    WRONG_FORMAT,
     Beat,
     Call,
     CommitReply,
@@ -108,6 +109,8 @@ class Exchange:
         self.changes: Callable[[], list[tuple[str, str, str]]] = list
         #: Called when Redis has not answered for *patience* seconds (0: never).
         self.give_up: Callable[[], None] = lambda: None
+        #: Called when the frontier has become one that this version cannot read.
+        self.refused: Callable[[], None] = lambda: None
         #: Called when somebody asks this worker to close.
         self.stop_asked: Callable[[], None] = lambda: None
         #: What this worker tells people of itself.
@@ -173,7 +176,7 @@ class Exchange:
         self._last = 0.0
         self._stats_at = 0.0
         self._facts_at = self._beat_at = 0.0
-        self._stop_said = self._said_waiting = False
+        self._stop_said = self._said_waiting = self._refusal_said = False
         #: What this worker has taken from a dead one so far.
         self._taken_over = self._given_up = 0
         self._stats_sent: list[tuple[str, str, str]] = []
@@ -690,7 +693,14 @@ class Exchange:
             frontier.name, commit=self.outbox.number, persist=self._persist
         )
         await frontier.exchange([call])
-        call.reply()
+        joined = call.reply()
+        if joined.outcome == WRONG_FORMAT and not self._refusal_said:
+            # Its crawl was cleared, and another version has begun a new one.
+            self._refusal_said = True
+            logger.error("%s", joined.refusal, extra={"spider": self._spider})
+            self.refused()
+        if joined.refusal:
+            raise RedisUnavailable(joined.refusal)
         if self.neighbours is not None:
             self.neighbours.ask_again()
         self._rejoin = False

@@ -24,6 +24,7 @@ from redis.exceptions import NoScriptError, RedisError, ResponseError
 from scrapy_dist.buckets import SPLITS, Shape
 from scrapy_dist.connection import drop_connections
 from scrapy_dist.exceptions import ConfigurationError, RedisUnavailable
+from scrapy_dist.formats import FORMAT, OLDEST, mixed, refusal
 from scrapy_dist.keys import SETTINGS, Keys
 from scrapy_dist.waits import within
 
@@ -38,9 +39,11 @@ __all__ = [
     "FULL",
     "GAP",
     "GONE",
+    "MIXED_FORMATS",
     "PART",
     "REPEATED",
     "RESHAPED",
+    "WRONG_FORMAT",
     "Beat",
     "Call",
     "Commit",
@@ -66,6 +69,10 @@ BATCH = 100
 #: again for other buckets, unknown worker, and an earlier commit of this worker is missing
 #: (Redis was rolled back).
 APPLIED, REPEATED, FULL, RESHAPED, GONE, GAP = 1, 2, 3, 4, 0, -1
+
+#: Outcomes of a registration that is refused: this version cannot read the frontier; a
+#: worker of another version is at work that cannot read what this one would write.
+WRONG_FORMAT, MIXED_FORMATS = 3, 4
 
 #: Keys that are deleted in one command.
 _SWEEP = 500
@@ -185,13 +192,15 @@ class CommitReply:
 class Joined:
     """*outcome*: 0 joined, 1 an earlier crawl was deleted first, 2 flush refused.
 
-    *blank*: nothing is seen yet.
+    *blank*: nothing is seen yet. *refusal*: why it has not joined, and nothing was
+    written; the outcome is WRONG_FORMAT or MIXED_FORMATS then.
     """
 
     others: int
     outcome: int
     pending: int
     blank: bool
+    refusal: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -367,9 +376,21 @@ class Frontier:
                 "1" if flush else "",
                 self._ttl_ms,
                 "1" if persist else "",
+                FORMAT,
+                OLDEST,
             ),
-            lambda raw: Joined(raw[0], raw[1], raw[2], bool(raw[3])),
+            self._parse_joined,
         )
+
+    def _parse_joined(self, raw: list[Any]) -> Joined:
+        others, outcome, *rest = raw
+        if outcome == WRONG_FORMAT:
+            reason = refusal(self.keys.state, rest[0])
+        elif outcome == MIXED_FORMATS:
+            reason = mixed(rest[0].decode("utf-8", "replace"))
+        else:
+            return Joined(others, outcome, rest[0], bool(rest[1]))
+        return Joined(others, outcome, 0, blank=False, refusal=reason)
 
     def beat(self, facts: str = "") -> Call[Beat]:
         """Say that this worker lives; Redis' side of the account in return.

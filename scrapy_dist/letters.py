@@ -17,6 +17,7 @@ from redis.exceptions import RedisError, ResponseError
 
 from scrapy_dist import shorthand
 from scrapy_dist.exceptions import BadPayload, ConfigurationError, RedisUnavailable
+from scrapy_dist.formats import check_format
 from scrapy_dist.frontier import BATCH, Call
 from scrapy_dist.payload import MAX_PRIORITY, fields_of, quote
 from scrapy_dist.queue import PriorityQueue
@@ -163,6 +164,7 @@ async def retry(
     RedisUnavailable: then some may have been put back; and ConfigurationError for an id
     that is none.
     """
+    await check_format(frontier.client, frontier.keys.state)
     done = Retried()
     async for letters in _chosen(frontier, ids, reason, done):
         readable: list[tuple[Letter, float, bytes]] = []
@@ -190,6 +192,7 @@ async def forget(
     Raises RedisUnavailable: then some may have been deleted; and ConfigurationError for
     an id that is none.
     """
+    await check_format(frontier.client, frontier.keys.state)
     done = Forgotten()
     if ids is None and not reason:
         await _trim(frontier, done)

@@ -32,6 +32,7 @@ from scrapy_dist.entries import (
 )
 from scrapy_dist.exceptions import BadPayload, RedisUnavailable
 from scrapy_dist.findings import KINDS, Counts, Finding, Report
+from scrapy_dist.formats import check_format
 from scrapy_dist.frontier import BATCH, SEED, TYPES, Call
 from scrapy_dist.keys import SETTINGS
 from scrapy_dist.payload import quote
@@ -49,7 +50,9 @@ _MANY = BATCH
 #: The worker that dead letters of a check name.
 _WHO = "scrapy frontier check"
 #: Fields of S:state, in front of ``:`` and the number of a worker.
-_TRACES = frozenset({b"worker", b"commit", b"since", b"beat", b"handed", b"strange"})
+_TRACES = frozenset(
+    {b"worker", b"commit", b"since", b"beat", b"handed", b"strange", b"format"}
+)
 
 
 async def check(
@@ -64,8 +67,11 @@ async def check(
 
     *decode* raises BadPayload for payloads that a worker could not read. Memory
     hardly grows with the frontier (100 bytes for the ids of a commit). About a second for
-    40,000 requests. Raises RedisUnavailable.
+    40,000 requests. Raises RedisUnavailable, and ConfigurationError for a frontier of
+    another format that was to be mended.
     """
+    if repair:
+        await check_format(frontier.client, frontier.keys.state)
     try:
         return await _Check(frontier, options, repair, decode).run(seed_keys)
     except (RedisError, OSError) as e:

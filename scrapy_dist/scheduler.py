@@ -35,8 +35,14 @@ from scrapy_dist.dupefilter import (
     build,
     decides_itself,
 )
-from scrapy_dist.exceptions import FrontierError, RedisUnavailable, Unserializable
+from scrapy_dist.exceptions import (
+    ConfigurationError,
+    FrontierError,
+    RedisUnavailable,
+    Unserializable,
+)
 from scrapy_dist.exchange import Exchange
+from scrapy_dist.formats import check_format
 from scrapy_dist.frontier import BATCH, MARKS, Drained, Frontier, NewRequest, start_mark
 from scrapy_dist.keys import Keys, job_from_settings
 from scrapy_dist.neighbours import Neighbours, find_self
@@ -283,6 +289,9 @@ class Scheduler(BaseScheduler):
         self.exchange.give_up = lambda: engine.end_with_error(
             self.crawler, "redis_unavailable"
         )
+        self.exchange.refused = lambda: engine.end_with_error(
+            self.crawler, "frontier_format"
+        )
         self.exchange.stop_asked = lambda: engine.close(self.crawler, "stopped")
         self.exchange.facts = self.desk.progress.facts
         found = find_self()
@@ -294,6 +303,7 @@ class Scheduler(BaseScheduler):
     async def _join(self) -> None:
         near = self.exchange.neighbours
         if near is not None:
+            await check_format(self.client, self.frontier.keys.state)
             await self._meet(near)
         call = self.frontier.register(
             f"{socket.gethostname()}:{os.getpid()}",
@@ -303,6 +313,8 @@ class Scheduler(BaseScheduler):
         )
         await self.frontier.exchange([call])
         joined = call.reply()
+        if joined.refusal:
+            raise ConfigurationError(joined.refusal)
         if near is not None:
             await self._meet(near)
         self.exchange.alone = joined.blank and not joined.others

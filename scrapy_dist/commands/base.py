@@ -18,7 +18,7 @@ from scrapy.crawler import Crawler
 from scrapy.utils.misc import load_object
 from scrapy.utils.project import inside_project
 
-from scrapy_dist import connection, defaults, embedded
+from scrapy_dist import connection, defaults, embedded, formats
 from scrapy_dist.dupefilter import CompactDupeFilter
 from scrapy_dist.exceptions import ConfigurationError, RedisUnavailable
 from scrapy_dist.frontier import Frontier
@@ -252,11 +252,21 @@ def _seed_keys(settings: Settings, name: str, own: Any = None) -> tuple[str, ...
 
 
 @asynccontextmanager
-async def open_frontier(target: Target) -> AsyncIterator[Frontier]:
-    """The frontier of *target*, connected; not registered as a worker."""
+async def open_frontier(
+    target: Target, *, changes: bool = False
+) -> AsyncIterator[Frontier]:
+    """The frontier of *target*, connected; not registered as a worker.
+
+    *changes*: raise ConfigurationError for one that another version has to change.
+    """
     client = await connection.open_client(target.settings, target.keys.requests)
     try:
-        yield frontier_of(target, client)
+        frontier = frontier_of(target, client)
+        if changes:
+            await formats.check_format(client, target.keys.state)
+        elif reason := await formats.reason_against(client, target.keys.state):
+            sys.stderr.write(f"scrapy frontier: what is shown may be wrong. {reason}\n")
+        yield frontier
     finally:
         await connection.close_client(client)
 

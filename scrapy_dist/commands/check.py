@@ -40,7 +40,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 async def run(settings: Settings, opts: argparse.Namespace) -> int:
     target = base.find_target(settings, opts)
-    async with base.open_frontier(target) as frontier:
+    async with base.open_frontier(target, changes=opts.repair) as frontier:
         where = connection.describe(frontier.client)
         report = await repair.check(
             frontier,

@@ -70,7 +70,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 async def run(settings: Settings, opts: argparse.Namespace) -> int:
     target = base.find_target(settings, opts)
     parts = opts.parts or [amend.FRONTIER]
-    async with base.open_frontier(target) as frontier:
+    async with base.open_frontier(target, changes=True) as frontier:
         status = await read_known(frontier, target)
         counts = await _counts(frontier, status, parts)
         where = connection.describe(frontier.client)

@@ -170,7 +170,7 @@ async def run_recrawl(settings: Settings, opts: argparse.Namespace) -> int:
     matcher = Matcher(urls, project.fingerprint, exact=project.exact)
     requests = {url: _new_request(url, target, project, matcher, opts) for url in urls}
     counter = Counter("requests looked at")
-    async with base.open_frontier(target) as frontier:
+    async with base.open_frontier(target, changes=True) as frontier:
         await read_known(frontier, target)
         there: dict[str, Found] = {}
         if not opts.force:

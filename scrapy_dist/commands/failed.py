@@ -162,7 +162,7 @@ def _write_table(rows: list[tuple[str, ...]], *, first: bool) -> None:
 async def run_retry(settings: Settings, opts: argparse.Namespace) -> int:
     ids = _chosen(opts, "retry")
     target = base.find_target(settings, opts)
-    async with base.open_frontier(target) as frontier:
+    async with base.open_frontier(target, changes=True) as frontier:
         done = await letters.retry(
             frontier,
             ids=ids,
@@ -200,7 +200,7 @@ async def run_retry(settings: Settings, opts: argparse.Namespace) -> int:
 async def run_forget(settings: Settings, opts: argparse.Namespace) -> int:
     ids = _chosen(opts, "forget")
     target = base.find_target(settings, opts)
-    async with base.open_frontier(target) as frontier:
+    async with base.open_frontier(target, changes=True) as frontier:
         done = await letters.forget(frontier, ids=ids, reason=opts.reason)
         where = connection.describe(frontier.client)
     if opts.json:

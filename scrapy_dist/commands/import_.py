@@ -80,7 +80,7 @@ async def run(settings: Settings, opts: argparse.Namespace) -> int:
             " --from-scrapy-redis with the prefix of its keys."
         )
     target = base.find_target(settings, opts)
-    async with base.open_frontier(target) as frontier:
+    async with base.open_frontier(target, changes=True) as frontier:
         status = await read_status(frontier, target.spider, target.job)
         if status.alive and not opts.force:
             raise ConfigurationError(

@@ -29,7 +29,7 @@ Exit code: 0 done, 2 not."""
 
 async def _run(settings: Settings, opts: argparse.Namespace, *, pause: bool) -> int:
     target = base.find_target(settings, opts)
-    async with base.open_frontier(target) as frontier:
+    async with base.open_frontier(target, changes=True) as frontier:
         # A name that nobody knows must leave no key behind.
         await read_known(frontier, target)
         before, alive = await base.ask(frontier, frontier.pause(pause))

@@ -18,6 +18,7 @@ from scrapy_dist.commands import arguments, base
 from scrapy_dist.commands.bar import Bar
 from scrapy_dist.commands.text import number
 from scrapy_dist.exceptions import BadSeed, ConfigurationError, RedisUnavailable
+from scrapy_dist.formats import check_format
 from scrapy_dist.sources import Lines, Tally, read_file, read_sitemap
 from scrapy_dist.sowing import SeedMaker, Sower, kind_of_new_key
 
@@ -119,6 +120,7 @@ async def run(settings: Settings, opts: argparse.Namespace) -> int:
     lines = _all_lines(opts, files, tally, maker, target.settings["USER_AGENT"])
     client = await connection.open_client(target.settings, key)
     try:
+        await check_format(client, target.keys.state)
         kind = kind_of_new_key(target.settings)
         pushing = _Pushing(Sower(client, key, maker, kind=kind), opts, Bar(tally))
         if maker.own_form:

@@ -69,7 +69,7 @@ def _count(value: str) -> int:
 
 async def run(settings: Settings, opts: argparse.Namespace) -> int:
     target = base.find_target(settings, opts)
-    async with base.open_frontier(target) as frontier:
+    async with base.open_frontier(target, changes=bool(opts.stop)) as frontier:
         holds = 0 if opts.stop else opts.urls
         status = await read_known(frontier, target, holds=holds)
         if opts.stop:

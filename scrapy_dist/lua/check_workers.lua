@@ -19,7 +19,8 @@ local reply = {alive, redis.call('ZCARD', KEYS[1]) - alive}
 for i = 3, #ARGV do
   local name = ARGV[i]
   local traces = {'worker:' .. name, 'commit:' .. name, 'since:' .. name, 'beat:' .. name,
-    'handed:' .. name, 'strange:' .. name, 'process:' .. name}
+    'handed:' .. name, 'strange:' .. name, 'process:' .. name,
+    'format:' .. name}
   local facts = redis.call('HMGET', KEYS[2], unpack(traces))
   facts[#traces + 1] = redis.call('HGET', KEYS[3], 'stop:' .. name)
   local listed = redis.call('ZSCORE', KEYS[1], name)

@@ -40,7 +40,8 @@ if redis.call('ZCOUNT', KEYS[5], ARGV[1], ARGV[1]) > 0 then
   return 0
 end
 redis.call('HDEL', KEYS[2], 'worker:' .. ARGV[1], 'since:' .. ARGV[1], 'beat:' .. ARGV[1],
-  'handed:' .. ARGV[1], 'strange:' .. ARGV[1], 'process:' .. ARGV[1])
+  'handed:' .. ARGV[1], 'strange:' .. ARGV[1], 'process:' .. ARGV[1],
+  'format:' .. ARGV[1])
 redis.call('HDEL', KEYS[10], 'stop:' .. ARGV[1])
 redis.call('ZREM', KEYS[1], ARGV[1])
 if ARGV[2] ~= '1' or left > 0 then

@@ -60,7 +60,8 @@ if #ids == tonumber(ARGV[2]) then
   return {suspects, failed, 0}
 end
 redis.call('HDEL', KEYS[2], 'worker:' .. dead, 'commit:' .. dead, 'since:' .. dead,
-  'beat:' .. dead, 'handed:' .. dead, 'strange:' .. dead, 'process:' .. dead)
+  'beat:' .. dead, 'handed:' .. dead, 'strange:' .. dead, 'process:' .. dead,
+  'format:' .. dead)
 redis.call('HDEL', KEYS[7], 'stop:' .. dead)
 redis.call('ZREM', KEYS[1], dead)
 return {suspects, failed, 1}

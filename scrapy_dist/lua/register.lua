@@ -7,9 +7,12 @@
 --       4 ms of silence after which another worker is not counted as present
 --       5 '1': delete what an earlier crawl left, if no other worker is present
 --       6 ms of silence after which a worker is dead  7 '1': keep a finished crawl
+--       8 format that it writes  9 oldest format that it reads, see formats.py
 -- Reply others present, outcome (0 joined, 1 cleared first, 2 flush refused), pending,
---       1 if no fingerprint is known
--- Cost  O(log workers)
+--       1 if no fingerprint is known; or, and then nothing was written, others present, 3
+--       and the format that it cannot read, or 4 and a worker of another format
+-- Cost  O(workers)
+-- @use entry
 local now = redis.call('TIME')
 now = now[1] * 1000 + math.floor(now[2] / 1000)
 local left = redis.call('ZCARD', KEYS[3]) + redis.call('ZCARD', KEYS[4])
@@ -24,6 +27,30 @@ redis.call('HLEN', KEYS[10])
 local others = redis.call('ZCOUNT', KEYS[1], '(' .. now - ARGV[4], '+inf')
 if redis.call('ZSCORE', KEYS[1], ARGV[1]) then
   others = others - 1
+end
+local format = tonumber(redis.call('HGET', KEYS[2], 'format') or 1)
+if redis.call('HEXISTS', KEYS[2], 'format') == 0 then
+  -- Before there were numbers: requests that are leased tell.
+  local ids = redis.call('ZRANGE', KEYS[5], 0, 9)
+  local entries = #ids > 0 and redis.call('HMGET', KEYS[6], unpack(ids)) or {}
+  local own, strange = 0, 0
+  for i, id in ipairs(ids) do
+    if entries[i] and is_entry(entries[i], id) then
+      own = own + 1
+    elseif entries[i] then
+      strange = strange + 1
+    end
+  end
+  format = strange > own and 0 or format
+end
+if not format or format > tonumber(ARGV[8]) or format < tonumber(ARGV[9]) then
+  return {others, 3, format or -1}
+end
+for _, worker in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '(' .. now - ARGV[4], '+inf')) do
+  local facts = redis.call('HMGET', KEYS[2], 'worker:' .. worker, 'format:' .. worker)
+  if facts[1] and worker ~= ARGV[1] and facts[2] ~= ARGV[8] then
+    return {others, 4, facts[1]}
+  end
 end
 -- A finished crawl that nobody could clear: its last worker was killed, not closed.
 local finished = left == 0 and redis.call('HGET', KEYS[2], 'finished')
@@ -60,7 +87,7 @@ if newest and now - newest > tonumber(ARGV[6]) then
   redis.call('HSET', KEYS[2], 'grace', string.format('%.0f', now + ARGV[6]))
 end
 redis.call('HSET', KEYS[2], 'worker:' .. ARGV[1], ARGV[2], 'commit:' .. ARGV[1], ARGV[3],
-  'ttl', ARGV[6])
+  'ttl', ARGV[6], 'format', ARGV[8], 'format:' .. ARGV[1], ARGV[8])
 redis.call('HSETNX', KEYS[2], 'active', string.format('%.0f', now))
 redis.call('HSETNX', KEYS[2], 'since:' .. ARGV[1], string.format('%.0f', now))
 redis.call('ZADD', KEYS[1], now, ARGV[1])

@@ -90,6 +90,8 @@ async def test_dead_worker_loses_its_leases_to_the_suspects(client):
         b"commit:" + other.number.encode(),
         b"since:" + other.number.encode(),
         b"handed:" + other.number.encode(),
+        b"format:" + other.number.encode(),
+        b"format",
         b"ttl",
     }
     before = await contents(client)
@@ -452,6 +454,8 @@ async def test_flush_deletes_an_earlier_crawl_but_no_seeds_items_or_dead_letters
         f"worker:{worker.number}".encode(),
         f"commit:{worker.number}".encode(),
         f"since:{worker.number}".encode(),
+        f"format:{worker.number}".encode(),
+        b"format",
         b"ttl",
     }
 
@@ -548,6 +552,7 @@ async def test_last_one_out_of_a_finished_crawl_deletes_exactly_the_frontier(
             b"order",
             b"finished",
             b"pages",
+            b"format",
             b"ttl",
         }
     assert set(after) == kept
@@ -567,6 +572,7 @@ async def test_interrupted_worker_leaves_the_frontier_as_it_is(client):
         b"active",
         b"order",
         b"pages",
+        b"format",
         b"ttl",
     }
     assert await client.exists(KEYS.workers) == 0

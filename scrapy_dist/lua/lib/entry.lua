@@ -12,3 +12,9 @@ local function read_entry(entry)
   end
   return score, deaths, claims, entry:sub(at + 16)
 end
+
+-- Whether *entry* has the form of what is kept under *id*.
+local function is_entry(entry, id)
+  local at = entry:match('^ %S+ %d+ %S+ ()') or 1
+  return entry:sub(at, at + 15) == id
+end
