@@ -33,6 +33,7 @@ from scrapy_dist.frontier import (
     LeaseReply,
     SeedsReply,
 )
+from scrapy_dist.orphans import Orphans
 from scrapy_dist.outbox import Numbered, Outbox
 from scrapy_dist.waits import within
 from scrapy_dist.wakeup import Wakeup
@@ -155,6 +156,7 @@ class Exchange:
             ),
             self._woken,
         )
+        self._orphans = Orphans(frontier, spider, ttl=ttl, max_payload=max_payload)
         self._event = asyncio.Event()
         self._due = math.inf
         #: Whether what waits is sent soon enough.
@@ -317,6 +319,8 @@ class Exchange:
             await self._join_again()
         if self._reconcile:
             await self._compare_leases()
+        if take and self._orphans.is_searching:
+            await self._orphans.step()
         desk = self._desk
         desk.collect()
         most = 1 if self.is_full else _COMMITS
@@ -613,6 +617,10 @@ class Exchange:
         ask_in = None if self.neighbours is None else self.neighbours.ask_in()
         if ask_in is not None:
             self.request(ask_in)
+        if drained is not None:
+            self._orphans.told(drained.reply())
+        if self._orphans.is_searching:
+            self.request()
         look_again = None if drained is None else self._desk.drained(drained.reply())
         if look_again is not None:
             self.request(look_again)

@@ -258,7 +258,8 @@ class SeedsReply:
 class Drained:
     """What is left to do for anybody, and the time since anybody did anything.
 
-    *waiting* of the suspects have failed, and S:failed has no room for them.
+    *waiting* of the suspects have failed, and S:failed has no room for them. *orphans*
+    lie in S:leased without a lease; *unknown* are leases of workers that nobody knows.
     """
 
     pending: int
@@ -267,15 +268,18 @@ class Drained:
     seeds: int
     idle: float
     waiting: int = 0
+    orphans: int = 0
+    unknown: int = 0
 
     @property
     def is_stuck(self) -> bool:
         """Whether nobody can go on until somebody makes room for dead letters."""
-        left = self.pending + self.suspects + self.leased + self.seeds
+        left = self.pending + self.suspects + self.leased + self.seeds + self.orphans
         return 0 < self.waiting == left
 
     def __bool__(self) -> bool:
-        return not (self.pending or self.suspects or self.leased or self.seeds)
+        left = self.pending or self.suspects or self.leased or self.seeds
+        return not (left or self.orphans)
 
 
 @dataclass(eq=False, slots=True)
@@ -346,8 +350,8 @@ class Frontier:
         self._ttl_ms = int(ttl * 1000)
         # Somebody who beats four times per TTL and missed two beats is not here.
         self._present_ms = self._ttl_ms // 2
-        self._max_deliveries = max_deliveries
-        self._failed_limit = failed_limit
+        self.max_deliveries = max_deliveries
+        self.failed_limit = failed_limit
         self._newest_first = int(newest_first)
         # A script reads each byte of each argument, and of what it cuts out of one. So
         # payloads are arguments of their own while most are stored, and one together
@@ -511,7 +515,7 @@ class Frontier:
             commit.number,
             self._newest_first,
             self.name,
-            self._failed_limit,
+            self.failed_limit,
             len(pages),
             len(fingerprints),
             len(items) // 3,
@@ -627,7 +631,7 @@ class Frontier:
     ) -> Call[int]:
         """Set leases aside as dead letters: (order id, 'seed' or 'request', reason)."""
         k = self.keys
-        args: list[str | int] = [self.worker, self.name, self._failed_limit, max_size]
+        args: list[str | int] = [self.worker, self.name, self.failed_limit, max_size]
         for reject in rejects:
             args += reject
         keys = (k.leases, k.leased, k.failed, k.state, k.suspects)
@@ -639,7 +643,7 @@ class Frontier:
         return Call(
             "readmit",
             (k.suspects, k.failed, k.state),
-            (self._failed_limit, self._max_deliveries),
+            (self.failed_limit, self.max_deliveries),
             list,
         )
 
@@ -649,7 +653,7 @@ class Frontier:
         return Call(
             "reap",
             (k.workers, k.state, k.leases, k.leased, k.suspects, k.failed, k.control),
-            (self._ttl_ms, BATCH, self._max_deliveries, self._failed_limit),
+            (self._ttl_ms, BATCH, self.max_deliveries, self.failed_limit),
             list,
         )
 
@@ -668,9 +672,14 @@ class Frontier:
         k = self.keys
         return Call(
             "drained",
-            (k.requests, k.suspects, k.leases, k.state, k.failed, *self.seed_keys),
-            (self._failed_limit,),
-            lambda raw: Drained(raw[0], raw[1], raw[2], raw[3], raw[4] / 1000, raw[5]),
+            (
+                *(k.requests, k.suspects, k.leases, k.state, k.failed),
+                *(k.leased, k.workers, *self.seed_keys),
+            ),
+            (self.failed_limit,),
+            lambda raw: Drained(
+                raw[0], raw[1], raw[2], raw[3], raw[4] / 1000, raw[5], raw[6], raw[7]
+            ),
         )
 
     def leave(self, *, finished: bool, persist: bool = False) -> Call[bool]:

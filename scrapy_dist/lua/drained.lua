@@ -1,17 +1,18 @@
 -- Tell whether anything is left to do for anybody. Computed, never stored.
 --
 -- KEYS  1 requests (zset)  2 suspects (zset)  3 leases (zset)  4 state (hash)
---       5 failed (stream)  6… keys of seeds
+--       5 failed (stream)  6 leased (hash)  7 workers (zset)  8… keys of seeds
 -- ARGV  1 most dead letters
 -- Reply pending, suspects, leases, seeds, ms since the last activity of any worker,
---       suspects that have failed and for which S:failed has no room
--- Cost  O(keys + log(suspects))
+--       suspects that have failed and for which S:failed has no room, requests in leased
+--       without a lease, leases of workers that are not listed
+-- Cost  O(keys + log(suspects) + workers * log(leases))
 -- @use letters
 local now = redis.call('TIME')
 now = now[1] * 1000 + math.floor(now[2] / 1000)
 local sizes = {list = 'LLEN', set = 'SCARD', zset = 'ZCARD'}
 local seeds = 0
-for i = 6, #KEYS do
+for i = 8, #KEYS do
   local kind = redis.call('TYPE', KEYS[i])
   local size = sizes[kind.ok or kind]
   if size then
@@ -20,5 +21,11 @@ for i = 6, #KEYS do
 end
 local waiting = has_room(KEYS[5], ARGV[1]) and 0 or redis.call('ZCOUNT', KEYS[2], '+inf', '+inf')
 local active = tonumber(redis.call('HGET', KEYS[4], 'active') or now)
-return {redis.call('ZCARD', KEYS[1]), redis.call('ZCARD', KEYS[2]),
-  redis.call('ZCARD', KEYS[3]), seeds, math.max(0, now - active), waiting}
+local leases = redis.call('ZCARD', KEYS[3])
+local unknown = leases
+for _, worker in ipairs(leases > 0 and redis.call('ZRANGE', KEYS[7], 0, -1) or {}) do
+  unknown = unknown - (tonumber(worker) and redis.call('ZCOUNT', KEYS[3], worker, worker) or 0)
+end
+return {redis.call('ZCARD', KEYS[1]), redis.call('ZCARD', KEYS[2]), leases, seeds,
+  math.max(0, now - active), waiting, math.max(0, redis.call('HLEN', KEYS[6]) - leases),
+  unknown}

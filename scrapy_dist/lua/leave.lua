@@ -11,9 +11,8 @@
 local now = redis.call('TIME')
 now = now[1] * 1000 + math.floor(now[2] / 1000)
 local left = redis.call('ZCARD', KEYS[3]) + redis.call('ZCARD', KEYS[4])
-  + redis.call('ZCARD', KEYS[5])
+  + math.max(redis.call('ZCARD', KEYS[5]), redis.call('HLEN', KEYS[6]))
 redis.call('ZCARD', KEYS[1])
-redis.call('HLEN', KEYS[6])
 local compact = redis.call('TYPE', KEYS[7])
 compact = (compact.ok or compact) == 'hash'
 redis.call(compact and 'HLEN' or 'SCARD', KEYS[7])

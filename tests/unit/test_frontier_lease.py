@@ -766,3 +766,28 @@ async def test_stats_of_a_worker_that_left_need_a_frontier(client):
     await worker.join()
     assert await worker.call(last) == 1
     assert await client.hgetall(KEYS.stats) == {b"n": b"1"}
+
+
+# What belongs to nobody
+
+
+async def test_crawl_is_not_drained_while_payloads_lie_about_without_a_lease(client):
+    worker = await Worker(client).join()
+    await worker.push("a", "b")
+    await worker.lease()
+    await client.delete(KEYS.leases)
+    state = await worker.call(worker.frontier.drained())
+    assert not state
+    assert (state.leased, state.orphans, state.unknown) == (0, 2, 0)
+    assert not await worker.leave(finished=True)
+    assert len(await client.hgetall(KEYS.leased)) == 2
+
+
+async def test_leases_of_workers_that_nobody_knows_are_counted(client):
+    worker, other = await Worker(client).join(), await Worker(client).join()
+    await worker.push(*"abcd")
+    await worker.lease(1)
+    await other.lease(1)
+    await client.zrem(KEYS.workers, other.number)
+    state = await worker.call(worker.frontier.drained())
+    assert (state.leased, state.orphans, state.unknown) == (2, 0, 1)

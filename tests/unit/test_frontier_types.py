@@ -76,7 +76,7 @@ USES = [
     ("beat", 4),
     ("commit", 10),
     ("count", 1),
-    ("drained", 5),
+    ("drained", 7),
     ("lease", 7),
     ("leave", 10),
     ("pause", 3),
