@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import errno
 import hashlib
 import importlib.util
 import os
@@ -79,6 +80,8 @@ POLL_INTERVAL = 1.0
 #: Seconds between two looks at something that happens soon.
 SHORT_WAIT = 0.02
 
+#: What the system calls a full disk, in Redis' replies and log.
+_FULL = os.strerror(errno.ENOSPC)
 _ELSEWHERE = (
     "Set FRONTIER_EMBEDDED_DIR to a local folder that can be written,"
     " or REDIS_URL to a running Redis."
@@ -394,6 +397,8 @@ def _wait_until_ready(directory: Path, path: Path) -> bool:
         reply = _reply(path, "PING")
         if reply == "+PONG":
             return True
+        if reply.startswith("-MISCONF"):
+            raise _not_writable(directory, reply)
         if reply.startswith("-LOADING"):
             deadline = time.monotonic() + START_TIMEOUT
         elif not _is_held(directory / SUPERVISOR_LOCK):
@@ -405,6 +410,15 @@ def _wait_until_ready(directory: Path, path: Path) -> bool:
                 f" is {directory / LOG}."
             )
         time.sleep(SHORT_WAIT)
+
+
+def _not_writable(directory: Path, found: str) -> EmbeddedRedisError:
+    what = "is full" if _FULL in found else "cannot be written"
+    reason = found.lstrip("-").removeprefix("MISCONF ").strip().rstrip(".")
+    return EmbeddedRedisError(
+        f"The disk of the embedded Redis in {directory} {what}: {reason}. Make room there:"
+        " Redis and the crawls go on by themselves then, and nothing is lost."
+    )
 
 
 def _read_pid(directory: Path) -> str:
@@ -422,6 +436,9 @@ def _not_started(directory: Path, log_start: int) -> EmbeddedRedisError:
             lines = file.read(MAX_LOG_SIZE).decode("utf-8", "replace").splitlines()
     except OSError as e:
         lines = [str(e)]
+    full = next((line for line in reversed(lines) if _FULL in line), None)
+    if full is not None:
+        return _not_writable(directory, full)
     tail = "\n".join(f"    {line}" for line in lines[-15:]) or "    (empty)"
     return EmbeddedRedisError(
         f"The embedded Redis in {directory} did not start. {_ELSEWHERE}"

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import TimeoutError as RedisTimeout
 from scrapy.crawler import Crawler
 from scrapy.utils.misc import load_object
 from scrapy.utils.project import inside_project
@@ -33,6 +34,7 @@ from scrapy_dist.options import Options
 from scrapy_dist.payload import PayloadCodec
 from scrapy_dist.spiders import RedisMixin
 from scrapy_dist.topology import uses_cluster
+from scrapy_dist.waits import within
 
 if TYPE_CHECKING:
     import argparse
@@ -253,13 +255,19 @@ def _seed_keys(settings: Settings, name: str, own: Any = None) -> tuple[str, ...
 
 @asynccontextmanager
 async def open_frontier(
-    target: Target, *, changes: bool = False
+    target: Target, *, changes: bool = False, timeout: float | None = None
 ) -> AsyncIterator[Frontier]:
     """The frontier of *target*, connected; not registered as a worker.
 
     *changes*: raise ConfigurationError for one that another version has to change.
+    *timeout*: seconds that connecting may take. Raises as `connection.open_client`.
     """
-    client = await connection.open_client(target.settings, target.keys.requests)
+    opening = connection.open_client(target.settings, target.keys.requests)
+    try:
+        client = await within(timeout, opening)
+    except RedisTimeout as e:
+        where = connection.describe(target.settings)
+        raise RedisUnavailable(f"Redis cannot be used: {e} ({where}).") from None
     try:
         frontier = frontier_of(target, client)
         if changes:

@@ -81,6 +81,11 @@ class Picture:
             return self._lines.show(status, failures)
         return self._draw()
 
+    def late(self, seconds: float) -> bool:
+        if self._lines is not None:
+            return self._lines.late(seconds)
+        return self.fail(f"Redis has not answered for {seconds:.0f} s.")
+
     def fail(self, reason: str) -> bool:
         self._view = replace(self._view, trouble=reason)
         if self._lines is not None:

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+import argparse
 import asyncio
+import math
 from typing import TYPE_CHECKING
 
 from scrapy.settings import SETTINGS_PRIORITIES
 
 from scrapy_dist import connection
 from scrapy_dist.commands import base, text
-from scrapy_dist.exceptions import ConfigurationError
+from scrapy_dist.exceptions import ConfigurationError, RedisUnavailable
 from scrapy_dist.status import read_status
 
 if TYPE_CHECKING:
-    import argparse
-
     from scrapy.settings import Settings
 
     from scrapy_dist.frontier import Frontier
@@ -43,11 +43,43 @@ _COLUMNS = (
 )
 
 
+#: Seconds in which Redis has to answer all that is asked, without --timeout.
+_TIMEOUT = 5.0
+
+
 def add_options(parser: argparse.ArgumentParser) -> None:
     base.add_common_options(parser, spider_optional=True)
+    parser.add_argument(
+        "--timeout",
+        metavar="SECONDS",
+        type=_seconds,
+        default=_TIMEOUT,
+        help=f"time that Redis has to answer; {_TIMEOUT:g} without it",
+    )
+
+
+def _seconds(value: str) -> float:
+    try:
+        seconds = float(value)
+    except ValueError:
+        seconds = math.nan
+    if not 0 < seconds <= 86400:
+        raise argparse.ArgumentTypeError(f"{value!r} is no time up to 86400 s")
+    return seconds
 
 
 async def run(settings: Settings, opts: argparse.Namespace) -> int:
+    try:
+        return await asyncio.wait_for(_run(settings, opts), opts.timeout)
+    except asyncio.TimeoutError:
+        raise RedisUnavailable(
+            f"Redis has not answered for {opts.timeout:g} s"
+            f" ({connection.describe(settings)}). Is it frozen, or cut off? --timeout"
+            " gives it more time."
+        ) from None
+
+
+async def _run(settings: Settings, opts: argparse.Namespace) -> int:
     if opts.spider is None:
         return await _show_all(settings, opts)
     target = base.find_target(settings, opts)

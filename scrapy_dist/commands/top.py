@@ -9,20 +9,22 @@ import os
 import signal
 import sys
 import termios
+import time
 import tty
 from contextlib import aclosing, contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from scrapy_dist import times
 from scrapy_dist.commands import base, text
 from scrapy_dist.commands.status import read_known
+from scrapy_dist.connection import drop_connections
 from scrapy_dist.exceptions import ConfigurationError, RedisUnavailable
 from scrapy_dist.letters import list_failed
 from scrapy_dist.status import read_status
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Coroutine, Iterator, Sequence
 
     from scrapy.settings import Settings
 
@@ -30,8 +32,12 @@ if TYPE_CHECKING:
     from scrapy_dist.letters import Letter
     from scrapy_dist.status import Status
 
+T = TypeVar("T")
+
 #: Seconds after which a Redis that does not answer is taken to be away.
 _TIMEOUT = 5.0
+#: Seconds after which what is shown is marked as old, and between two such marks.
+_LATE, _LATE_AGAIN = 2.0, 1.0
 #: Newest dead letters that are read, at the most.
 _FAILURES = 8
 #: Signals that end the command in order.
@@ -92,7 +98,7 @@ async def run(settings: Settings, opts: argparse.Namespace) -> int:
     if live or opts.svg:
         _require_rich()
     target = base.find_target(settings, opts)
-    async with base.open_frontier(target) as frontier:
+    async with base.open_frontier(target, timeout=_TIMEOUT) as frontier:
         status = await read_known(frontier, target)
         screen: Screen = Lines(as_json=opts.json)
         if live or opts.svg:
@@ -140,6 +146,8 @@ class Screen(Protocol):
 
     def show(self, status: Status, failures: Sequence[Letter]) -> bool: ...
 
+    def late(self, seconds: float) -> bool: ...
+
     def fail(self, reason: str) -> bool: ...
 
     def as_svg(self) -> str: ...
@@ -161,6 +169,9 @@ class Lines:
         if self._as_json:
             return base.write_json(status.as_json())
         return base.write(_line(status))
+
+    def late(self, seconds: float) -> bool:
+        return True
 
     def fail(self, reason: str) -> bool:
         base.warn("top", reason)
@@ -194,10 +205,11 @@ async def _watch(
     looks = 0
     while True:
         try:
-            look = await asyncio.wait_for(_look(frontier, target), _TIMEOUT)
+            looking = _marking_what_is_old(_look(frontier, target), screen)
+            look = await asyncio.wait_for(looking, _TIMEOUT)
         except (RedisUnavailable, asyncio.TimeoutError) as e:
             # A reply that comes late must not be taken for that of the next question.
-            await frontier.client.connection_pool.disconnect()
+            await drop_connections(frontier.client)
             reason = str(e) or f"no answer for {_TIMEOUT:g} s"
             watched = screen.fail(f"Redis is away ({text.clean(reason)}).")
         else:
@@ -206,6 +218,19 @@ async def _watch(
         if looks == count or not watched:
             return
         await asyncio.sleep(interval)
+
+
+async def _marking_what_is_old(look: Coroutine[Any, Any, T], screen: Screen) -> T:
+    """The result of *look*; the screen says meanwhile how old it is."""
+    looking, started = asyncio.ensure_future(look), time.monotonic()
+    pause = _LATE
+    try:
+        while not (await asyncio.wait([looking], timeout=pause))[0]:
+            pause = _LATE_AGAIN
+            screen.late(time.monotonic() - started)
+    finally:
+        looking.cancel()
+    return looking.result()
 
 
 async def _look(frontier: Frontier, target: base.Target) -> tuple[Status, list[Letter]]:

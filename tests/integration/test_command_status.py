@@ -454,3 +454,20 @@ def test_large_frontier_is_shown_at_once(frontier, redis_server):
         frontier(workers.SUBCOMMAND, "shop")
         frontier(status.SUBCOMMAND)
         assert client.slowlog_get() == []
+
+
+@pytest.mark.parametrize("spider", [[], ["shop"]])
+def test_frozen_redis_is_not_waited_for(own_redis, tmp_path, spider):
+    with own_redis.client() as client:
+        plant(client, "shop", alive=["a:1"], pending=3)
+    own_redis.freeze()
+    given = ("--redis", own_redis.url, "--timeout", "1")
+    done = run_frontier(tmp_path, "status", *spider, *given)
+    assert done.returncode == 2
+    assert "Redis has not answered for 1 s" in done.stderr
+    assert "Traceback" not in done.stderr
+    own_redis.thaw()
+    assert run_frontier(tmp_path, "status", *spider, *given[:2]).returncode == 0
+    wrong = run_frontier(tmp_path, "status", *given[:3], "0")
+    assert wrong.returncode == 2
+    assert "'0' is no time" in wrong.stderr

@@ -267,6 +267,9 @@ class Saboteur:
             self._take_away()
         return len(self.seen) == 1
 
+    def late(self, seconds):
+        return True
+
     def fail(self, reason):
         self.seen.append(reason)
         self._bring_back()
@@ -302,6 +305,23 @@ async def test_redis_that_does_not_answer_is_away_too(own_redis, monkeypatch):
         plant(client)
     seen = await watch(own_redis.url, Saboteur(own_redis.freeze, own_redis.thaw))
     assert seen == [20, "Redis is away (no answer for 0.5 s).", 20]
+
+
+async def test_what_is_shown_is_marked_before_redis_counts_as_away(
+    own_redis, monkeypatch
+):
+    monkeypatch.setattr(top, "_LATE", 0.1)
+    with own_redis.client() as client:
+        plant(client)
+    screen = Saboteur(own_redis.freeze, own_redis.thaw)
+
+    def late(seconds):
+        if len(screen.seen) == 1:
+            screen.fail(f"late for {seconds > 0}")
+        return True
+
+    screen.late = late
+    assert await watch(own_redis.url, screen) == [20, "late for True", 20]
 
 
 def test_missing_rich_is_explained(run_top, redis_server, monkeypatch, tmp_path):

@@ -450,6 +450,47 @@ def test_frozen_server_is_not_doubled(
     assert len(processes(folder)) == 2
 
 
+def test_full_disk_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server lives, refuses everything, and must not be killed for that."""
+    ensure_server(folder, linger=LONG)
+    refusal = "-MISCONF Errors writing to the AOF file: No space left on device"
+    monkeypatch.setattr(embedded, "_reply", lambda path, command: refusal)
+    with pytest.raises(EmbeddedRedisError, match="is full: Errors writing") as raised:
+        ensure_server(folder, linger=LONG)
+    assert "kill" not in str(raised.value)
+
+    (folder / embedded.LOG).write_text("Can't open the AOF: No space left on device\n")
+    assert "is full: Can't open" in str(embedded._not_started(folder, 0))
+
+
+def test_frozen_server_holds_up_nobody_who_does_something_else(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its start waits in one thread, however often somebody asks for it."""
+    settings = Settings({"FRONTIER_EMBEDDED_DIR": str(folder)})
+    started = []
+
+    def start(*args: object, **kwargs: object) -> Path:
+        started.append(args)
+        time.sleep(60)
+        return folder
+
+    async def ask() -> None:
+        client = await open_client(settings)
+        monkeypatch.setattr(embedded, "ensure_server", start)
+        os.kill(server_pid(folder / embedded.SOCKET), signal.SIGKILL)
+        client.limit = 0.2
+        for _ in range(3):
+            with pytest.raises((redis.TimeoutError, redis.ConnectionError)):
+                await client.ping()
+        await close_client(client)
+
+    before = time.monotonic()
+    asyncio.run(ask())
+    assert time.monotonic() - before < 50
+    assert len(started) == 1
+
+
 def test_lock_that_is_never_freed_is_explained(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

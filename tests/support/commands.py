@@ -7,7 +7,7 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
 
-from tests.support.project import SETTINGS
+from tests.support.project import SETTINGS, package_parent
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,6 +22,7 @@ def run_frontier(
     """``scrapy frontier ARGS`` in *folder*; *settings* are those of its project."""
     env = {k: v for k, v in os.environ.items() if not k.startswith("SCRAPY")}
     env["CRAWL_SETTINGS"] = repr({**SETTINGS, **(settings or {})})
+    env["PYTHONPATH"] = package_parent()
     return subprocess.run(
         [sys.executable, "-m", "scrapy", "frontier", *args],
         cwd=folder,
