@@ -456,18 +456,21 @@ def test_large_frontier_is_shown_at_once(frontier, redis_server):
         assert client.slowlog_get() == []
 
 
-@pytest.mark.parametrize("spider", [[], ["shop"]])
-def test_frozen_redis_is_not_waited_for(own_redis, tmp_path, spider):
+def test_frozen_redis_is_not_waited_for(own_redis, tmp_path):
     with own_redis.client() as client:
         plant(client, "shop", alive=["a:1"], pending=3)
     own_redis.freeze()
-    given = ("--redis", own_redis.url, "--timeout", "1")
-    done = run_frontier(tmp_path, "status", *spider, *given)
+    done = run_frontier(
+        tmp_path, "status", "shop", "--redis", own_redis.url, "--timeout", "1"
+    )
+    own_redis.thaw()
     assert done.returncode == 2
     assert "Redis has not answered for 1 s" in done.stderr
     assert "Traceback" not in done.stderr
-    own_redis.thaw()
-    assert run_frontier(tmp_path, "status", *spider, *given[:2]).returncode == 0
-    wrong = run_frontier(tmp_path, "status", *given[:3], "0")
-    assert wrong.returncode == 2
-    assert "'0' is no time" in wrong.stderr
+
+
+@pytest.mark.parametrize("wrong", ["0", "x", "-1", "inf", "nan"])
+def test_timeout_that_is_no_time_is_refused(frontier, wrong, capsys):
+    with pytest.raises(SystemExit):
+        frontier(status, f"--timeout={wrong}")
+    assert f"'{wrong}' is no time" in capsys.readouterr().err
