@@ -113,6 +113,8 @@ class Counts:
 class Report:
     """*findings* by kind, in the order of KINDS; *notes* are sentences for people.
 
+    *code_is_wrong*: most requests cannot be read for one and the same reason; they are
+    sound, and a repair leaves them where they are.
     *counts* is None where a key of a wrong type stands in the way. *exists* is false when
     Redis holds no key of this frontier, dead letters, stats and items aside.
     """
@@ -121,6 +123,15 @@ class Report:
     counts: Counts | None = None
     notes: list[str] = field(default_factory=list)
     exists: bool = True
+    code_is_wrong: bool = False
+
+    @property
+    def can_be_mended(self) -> bool:
+        """Whether a repair would mend anything that is left."""
+        stays = {"wrong_type"}
+        if self.code_is_wrong:
+            stays |= {"unreadable_member", "unreadable_payload"}
+        return any(f.left for kind, f in self.findings.items() if kind not in stays)
 
     @property
     def ok(self) -> bool:

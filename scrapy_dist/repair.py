@@ -8,6 +8,7 @@ what workers move under a check is no finding.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from hashlib import sha1
 from typing import TYPE_CHECKING, Any
@@ -33,7 +34,7 @@ from scrapy_dist.entries import (
 from scrapy_dist.exceptions import BadPayload, RedisUnavailable
 from scrapy_dist.findings import KINDS, Counts, Finding, Report
 from scrapy_dist.formats import check_format
-from scrapy_dist.frontier import BATCH, SEED, TYPES, Call
+from scrapy_dist.frontier import SEED, TYPES, Call
 from scrapy_dist.keys import SETTINGS
 from scrapy_dist.payload import quote
 
@@ -45,8 +46,11 @@ __all__ = ["check"]
 
 #: Members that prove an order id to be in use, in one script call.
 _PROOFS = 10
-#: Undecodable requests above which it may be the settings that are wrong.
-_MANY = BATCH
+#: Kinds of what cannot be read.
+_UNREADABLE = ("unreadable_member", "unreadable_payload")
+#: Requests unreadable for one reason from which on it may be the code that is wrong.
+_LEAST = 10
+_PICKLE = b"\x80"
 #: The worker that dead letters of a check name.
 _WHO = "scrapy frontier check"
 #: Fields of S:state, in front of ``:`` and the number of a worker.
@@ -62,18 +66,19 @@ async def check(
     repair: bool = False,
     decode: Callable[[bytes], object] = check_form,
     seed_keys: Sequence[str] = (),
+    spider: str = "SPIDER",
 ) -> Report:
     """Check *frontier*, which may be in use; with *repair*, mend what is broken.
 
     *decode* raises BadPayload for payloads that a worker could not read. Memory
     hardly grows with the frontier (100 bytes for the ids of a commit). About a second for
-    40,000 requests. Raises RedisUnavailable, and ConfigurationError for a frontier of
-    another format that was to be mended.
+    40,000 requests. Raises RedisUnavailable, and ConfigurationError for a format that
+    this version does not know.
     """
-    if repair:
-        await check_format(frontier.client, frontier.keys.state)
+    await check_format(frontier.client, frontier.keys.state)
     try:
-        return await _Check(frontier, options, repair, decode).run(seed_keys)
+        run = _Check(frontier, options, repair, decode, spider)
+        return await run.run(seed_keys)
     except (RedisError, OSError) as e:
         raise RedisUnavailable(
             f"Redis does not answer, or refuses, and the check is not complete: {e}"
@@ -89,6 +94,7 @@ class _Check:
         options: Options,
         repair: bool,
         decode: Callable[[bytes], object],
+        spider: str,
     ) -> None:
         self._frontier = frontier
         self._client = frontier.client
@@ -99,10 +105,16 @@ class _Check:
         self._is_compact = False
         self._decode = decode
         self._report = Report({kind: Finding(kind) for kind in KINDS})
+        self._spider = spider
         self._decoded = 0
+        #: Why requests cannot be read: how often, and what helps then.
+        self._causes: Counter[str] = Counter()
+        self._remedies: dict[str, str] = {}
         #: What the order counter is known to be at least; as it was when it was behind.
         self._order = -1
         self._counter = ""
+        #: Suspects that have failed, while there is no room for their letters.
+        self._waiting = 0
         self._ids = IdsSeen()
         #: Order ids that more than one request seems to have.
         self._twice: set[bytes] = set()
@@ -119,8 +131,11 @@ class _Check:
                     await self._check_pending(place, batch)
             if self._twice:
                 await self._check_twice()
-            if self._repair:
-                await self._set_undecodable_aside()
+            if self._is_code_wrong():
+                self._report.code_is_wrong = True
+                self._advise()
+            elif self._repair:
+                await self._set_unreadable_aside()
             await self._check_workers()
             self._report.counts = await self._count()
             self._add_notes(self._report.counts)
@@ -158,10 +173,13 @@ class _Check:
                 self._is_compact = True
             elif kind not in ("none", TYPES[name]):
                 usable = usable and name in ("dupefilter", "started", "stats", "items")
+                remedy = f"delete or rename it, or set {setting} to another name"
+                if (name, kind) == ("requests", "list"):
+                    # Of its FifoQueue or LifoQueue.
+                    remedy = f"if it is of scrapy-redis, {self._import_command()}"
                 self._found(
                     "wrong_type",
-                    f"{key} is a {kind} and must be a {TYPES[name]}: delete or rename"
-                    f" it, or set {setting} to another name",
+                    f"{key} is a {kind} and must be a {TYPES[name]}: {remedy}",
                     mended=False,
                 )
         for key, kind in zip(seed_keys, types[len(names) :], strict=True):
@@ -188,31 +206,70 @@ class _Check:
     # What cannot be read
 
     async def _readable(self, entries: list[Entry]) -> list[Entry]:
-        """Those of the right form; the others are set aside or reported."""
-        flawed = [entry for entry in entries if entry.flaw]
-        undecodable = []
-        readable = [entry for entry in entries if not entry.flaw]
-        for entry in readable:
-            reason = self._reason_against(entry)
-            if reason:
-                undecodable.append((entry, reason))
-        if flawed:
-            reasons = [(entry, entry.flaw) for entry in flawed]
-            await self._set_aside("unreadable_member", reasons, mend=self._repair)
-        if undecodable:
-            # Mended at the end, when it is known how many there are.
-            await self._set_aside("unreadable_payload", undecodable, mend=False)
-        return readable
+        """Those of the right form; the others are reported.
 
-    def _reason_against(self, entry: Entry) -> str:
-        payload = entry.payload
-        if payload[:1] != SEED:
+        They are mended at the end, when it is known how many there are.
+        """
+        for kind, bad in self._unreadable(entries).items():
+            await self._set_aside(kind, bad, mend=False)
+        return [entry for entry in entries if not entry.flaw]
+
+    def _unreadable(self, entries: list[Entry]) -> dict[str, list[tuple[Entry, str]]]:
+        """Those of *entries* that nobody can read, and why, by kind."""
+        flawed = [(entry, entry.flaw) for entry in entries if entry.flaw]
+        for entry, _ in flawed:
+            self._count_cause(entry, BadPayload(cause="form"))
+        undecodable = []
+        for entry in entries:
+            if entry.flaw or entry.payload[:1] == SEED:
+                continue
             try:
-                self._decode(payload)
+                self._decode(entry.payload)
             except BadPayload as e:
-                return str(e)
-            self._decoded += 1
-        return ""
+                undecodable.append((entry, str(e)))
+                self._count_cause(entry, e)
+            else:
+                self._decoded += 1
+        found = {"unreadable_member": flawed, "unreadable_payload": undecodable}
+        return {kind: bad for kind, bad in found.items() if bad}
+
+    def _count_cause(self, entry: Entry, error: BadPayload) -> None:
+        cause, remedy = error.cause, error.remedy
+        if entry.flaw and entry.place == REQUESTS and entry.whole[:1] == _PICKLE:
+            cause = "scrapy-redis"
+            remedy = (
+                "They are of scrapy-redis. Stop the workers and import them:"
+                f" {self._import_command()}."
+            )
+        self._causes[cause] += 1
+        self._remedies.setdefault(cause, remedy)
+
+    def _import_command(self) -> str:
+        name = self._spider
+        return (
+            f"scrapy frontier import {name} --from-scrapy-redis {name} --allow-pickle"
+        )
+
+    def _is_code_wrong(self) -> bool:
+        """Whether one mistake in the code or the settings explains most of it.
+
+        As workers judge, see doubts.py.
+        """
+        commonest = max(self._causes.values(), default=0)
+        seen = self._decoded + self._causes.total()
+        return commonest >= _LEAST and 2 * commonest > seen
+
+    def _advise(self) -> None:
+        cause, number = self._causes.most_common(1)[0]
+        remedy = self._remedies[cause] or (
+            "See SCHEDULER_SERIALIZER, FRONTIER_REQUEST_CLASSES and the names of the"
+            " spider's callbacks, or check it in its project."
+        )
+        self._note(
+            f"{number} of {self._decoded + self._causes.total()} requests cannot be read"
+            " for one and the same reason, so it is the code or a setting that is wrong,"
+            f" and the requests are sound: they stay where they are. {remedy}"
+        )
 
     async def _set_aside(
         self, kind: str, entries: Sequence[tuple[Entry, str]], *, mend: bool
@@ -237,24 +294,15 @@ class _Check:
                     f" FRONTIER_FAILED_LIMIT ({limit})."
                 )
 
-    async def _set_undecodable_aside(self) -> None:
-        finding = self._report.findings["unreadable_payload"]
-        if not finding.count:
+    async def _set_unreadable_aside(self) -> None:
+        if not self._causes:
             return
-        if finding.count > _MANY and finding.count > self._decoded:
-            self._note(
-                "Most requests cannot be decoded, so it may be the settings that are"
-                " wrong: those requests stay where they are. See SCHEDULER_SERIALIZER,"
-                " FRONTIER_REQUEST_CLASSES and the names of the spider's callbacks."
-            )
-            return
-        self._report.findings["unreadable_payload"] = Finding("unreadable_payload")
+        for kind in _UNREADABLE:
+            self._report.findings[kind] = Finding(kind)
         for place in (REQUESTS, SUSPECTS, LEASED):
             async for batch in scan(self._client, self._keys, place):
-                bad = [(e, self._reason_against(e)) for e in batch if not e.flaw]
-                bad = [(entry, reason) for entry, reason in bad if reason]
-                if bad:
-                    await self._set_aside("unreadable_payload", bad, mend=True)
+                for kind, bad in self._unreadable(batch).items():
+                    await self._set_aside(kind, bad, mend=True)
 
     # Leases
 
@@ -399,15 +447,17 @@ class _Check:
             pipeline.zcard(k.suspects)
             pipeline.zcard(k.leases)
             pipeline.xlen(k.failed)
+            pipeline.zcount(k.suspects, "+inf", "+inf")
             if not self._report.findings["wrong_type"].count:
                 if self._is_compact:
                     pipeline.hget(k.dupefilter, "count")
                 else:
                     pipeline.scard(k.dupefilter)
             sizes = await pipeline.execute()
-        seen = int(sizes[4] or 0) if len(sizes) > 4 else 0
+        seen = int(sizes[5] or 0) if len(sizes) > 5 else 0
         alive, silent = await self._check_numbers([])
-        pending, suspect, leased, failed = sizes[:4]
+        pending, suspect, leased, failed, waiting = sizes[:5]
+        self._waiting = int(waiting) if failed >= self._options.failed_limit else 0
         return Counts(pending, suspect, leased, failed, seen, alive, silent)
 
     def _note(self, text: str) -> None:
@@ -422,6 +472,17 @@ class _Check:
                 f" for more than {self._options.worker_ttl:g} s; a living one takes over"
                 " what was leased."
             )
+        waiting = self._waiting
+        if waiting:
+            self._note(
+                f"{waiting} of the suspects have failed, and {self._keys.failed} is full"
+                f" (FRONTIER_FAILED_LIMIT, {self._options.failed_limit}): retry or forget"
+                " dead letters, or raise the limit."
+            )
+        if self._report.code_is_wrong:
+            return
+        if waiting == counts.pending + counts.suspect + counts.leased:
+            return  # a worker would find nothing to do
         if not counts.alive and (counts.pending or counts.suspect or counts.leased):
             self._note("No worker is alive: start one, and the crawl continues.")
 

@@ -40,7 +40,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 async def run(settings: Settings, opts: argparse.Namespace) -> int:
     target = base.find_target(settings, opts)
-    async with base.open_frontier(target, changes=opts.repair) as frontier:
+    async with base.open_frontier(target, changes=True) as frontier:
         where = connection.describe(frontier.client)
         report = await repair.check(
             frontier,
@@ -48,6 +48,7 @@ async def run(settings: Settings, opts: argparse.Namespace) -> int:
             repair=opts.repair,
             decode=target.codec.decode if target.codec else check_form,
             seed_keys=target.seed_keys,
+            spider=target.spider,
         )
         if target.codec is None and not report.exists and report.ok:
             # No project says whether there is such a spider.
@@ -95,13 +96,15 @@ def _lines(
             f"{target.spider} at {where}: {sizes};"
             f" workers: {counts.alive} alive, {counts.silent} silent"
         )
-    lines += [_line(finding, repaired=repaired) for finding in report.findings.values()]
+    for finding in report.findings.values():
+        is_sound = report.code_is_wrong and finding.kind.startswith("unreadable_")
+        lines.append(_line(finding, repaired=repaired, is_sound=is_sound))
     lines += [f"Note: {note}" for note in report.notes]
     if not report.findings:
         lines.append("OK")
     elif report.ok:
         lines.append("OK: all is mended")
-    elif not repaired and any(kind != "wrong_type" for kind in report.findings):
+    elif not repaired and report.can_be_mended:
         lines.append(
             f"Not OK. To mend it: scrapy frontier check {target.spider} --repair"
         )
@@ -110,13 +113,15 @@ def _lines(
     return lines
 
 
-def _line(finding: Finding, *, repaired: bool) -> str:
+def _line(finding: Finding, *, repaired: bool, is_sound: bool) -> str:
     kind = KINDS[finding.kind]
     what, remedy = count(finding.count, kind.one, kind.many), kind.remedy
     if repaired:
         remedy = "mended"
         if finding.left:
             remedy = f"{finding.mended} mended, {finding.left} left"
+    if is_sound:
+        remedy = "not to be mended here, see the note"
     more = ", …" if finding.count > len(finding.examples) else ""
     examples = "; ".join(finding.examples)
     return f"{what} [{finding.kind}], {remedy}: {examples}{more}"

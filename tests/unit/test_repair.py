@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import pickle
 import random
+from types import SimpleNamespace
 
 import pytest
 import redis.asyncio
+from scrapy import Spider
 from scrapy.settings import Settings
 
 from scrapy_dist import serializer
+from scrapy_dist.commands.check import _lines
 from scrapy_dist.connection import close_client
 from scrapy_dist.entries import (
     LEASED,
@@ -24,6 +28,7 @@ from scrapy_dist.exceptions import BadPayload, RedisUnavailable
 from scrapy_dist.frontier import SEED, Call, Commit, Frontier, NewRequest, Page
 from scrapy_dist.keys import Keys
 from scrapy_dist.options import Options
+from scrapy_dist.payload import PayloadCodec
 from scrapy_dist.repair import check
 
 KEYS = Keys.from_settings(Settings(), "s")
@@ -587,7 +592,8 @@ async def test_wrong_settings_do_not_set_a_frontier_aside(world):
     finding = report.findings["unreadable_payload"]
     assert (finding.count, finding.mended) == (208, 0)
     assert len(finding.examples) == 3
-    assert "settings" in " ".join(report.notes)
+    assert report.code_is_wrong
+    assert "SCHEDULER_SERIALIZER" in " ".join(report.notes)
     assert await world.failed() == []
 
 
@@ -734,3 +740,72 @@ def test_a_payload_that_may_be_a_request_is_left_alone(data):
 def test_a_payload_that_is_no_request_is_found_without_the_spider(data):
     with pytest.raises(BadPayload):
         check_form(data)
+
+
+# Advice
+
+
+def lines_of(report):
+    target = SimpleNamespace(spider="shop")
+    return "\n".join(_lines(target, "redis", report, repaired=False))
+
+
+async def test_renamed_callback_is_named_and_no_repair_is_advised(world):
+    for n in range(12):
+        fields = {"url": f"http://site/{n}", "callback": "parse_old"}
+        data = b"\x01" + serializer.dumps(fields)
+        await world.worker.commit(requests=[NewRequest(data, 0)])
+    codec = PayloadCodec(Spider("shop"))
+    before = await world.dump()
+    report = await world.check(decode=codec.decode)
+    text = lines_of(report)
+    assert report.findings["unreadable_payload"].count == 12
+    assert "'parse_old'" in text
+    assert "--repair" not in text
+    assert text.endswith("Not OK")
+    repaired = await world.check(decode=codec.decode, repair=True)
+    assert (repaired.findings["unreadable_payload"].mended, repaired.ok) == (0, False)
+    assert await world.dump() == before
+
+
+async def test_pickles_of_scrapy_redis_are_to_be_imported(world):
+    pickles = {pickle.dumps({"url": f"http://old/{n}"}): 0 for n in range(12)}
+    await world.client.zadd(KEYS.requests, pickles)
+    report = await world.check(spider="shop")
+    text = lines_of(report)
+    assert report.findings["unreadable_member"].count == 12
+    assert "scrapy frontier import shop --from-scrapy-redis shop" in text
+    assert "--repair" not in text
+    await world.check(spider="shop", repair=True)
+    assert await world.client.zcard(KEYS.requests) == 5 + 12
+    assert not await world.client.exists(KEYS.failed)
+
+
+async def test_other_damage_is_mended_beside_code_that_is_wrong(world):
+    pickles = {pickle.dumps({"url": f"http://old/{n}"}): 0 for n in range(20)}
+    await world.client.zadd(KEYS.requests, pickles)
+    await world.client.hset(KEYS.state, "commit:77", 1)
+    report = await world.check(spider="shop")
+    assert "--repair" in lines_of(report)
+    report = await world.check(spider="shop", repair=True)
+    assert report.findings["unknown_worker"].left == 0
+    assert report.findings["unreadable_member"].mended == 0
+
+
+async def test_requests_that_wait_for_room_are_told_of(world):
+    options = Options.from_settings(Settings({"FRONTIER_FAILED_LIMIT": 1}))
+    await world.client.xadd(KEYS.failed, {"payload": b"x"})
+    member = f"{9:016x}".encode() + b"1 - " + payload("z")
+    await world.client.zadd(KEYS.suspects, {member: "+inf"})
+    report = await world.check(options=options)
+    assert report.ok
+    assert "1 of the suspects have failed, and s:failed is full" in report.notes[0]
+
+
+async def test_list_of_scrapy_redis_is_not_to_be_deleted(world):
+    await world.client.delete(KEYS.requests)
+    await world.client.rpush(KEYS.requests, pickle.dumps({}))
+    report = await world.check(spider="shop")
+    [example] = report.findings["wrong_type"].examples
+    assert "scrapy frontier import shop --from-scrapy-redis shop" in example
+    assert "delete" not in example
