@@ -27,6 +27,7 @@ PARTS: dict[str, tuple[str, ...]] = {
     "items": ("items",),
     "stats": ("stats",),
     "seeds": (),
+    "history": ("history",),
 }
 #: What a worker with SCHEDULER_FLUSH_ON_START deletes.
 FRONTIER = "frontier"

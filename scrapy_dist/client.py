@@ -23,6 +23,7 @@ from scrapy_dist import connection, defaults, letters
 from scrapy_dist.exceptions import ConfigurationError, FrontierError, RedisUnavailable
 from scrapy_dist.formats import check_format
 from scrapy_dist.frontier import Frontier
+from scrapy_dist.history import read_history
 from scrapy_dist.items import ItemReader, Items
 from scrapy_dist.keys import Keys, fill_template, job_from_settings, tagged
 from scrapy_dist.loopthread import LoopThread
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
+    from scrapy_dist.history import Finished
     from scrapy_dist.letters import Forgotten, Letter, Retried
     from scrapy_dist.status import Status
 
@@ -184,6 +186,14 @@ class Client:
         print(status.pending, status.leased, status.pages_per_second)
         """
         return self._run(lambda: read_status(self._frontier, self.spider, self.job))
+
+    def history(self) -> list[Finished]:
+        """The crawls that have finished within a day, the newest first.
+
+        for crawl in client.history():
+            print(crawl.end, crawl.pages, crawl.reason)
+        """
+        return self._run(lambda: read_history(self._frontier))
 
     def wait_drained(self, timeout: float | None = None) -> bool:
         """Wait until nothing is left to do for anybody; false after *timeout* seconds.

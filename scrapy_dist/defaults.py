@@ -96,6 +96,8 @@ FRONTIER_STATE_KEY: str = "%(spider)s:state"
 FRONTIER_FAILED_KEY: str = "%(spider)s:failed"
 #: Key of what ``scrapy frontier pause`` and ``workers --stop`` ask of the workers.
 FRONTIER_CONTROL_KEY: str = "%(spider)s:control"
+#: Key of the records of finished crawls, each kept for a day.
+FRONTIER_HISTORY_KEY: str = "%(spider)s:history"
 #: Name of this crawl, if one spider runs as several crawls at once, each with its own
 #: keys: ``%(spider)s`` then stands for ``spider:job``.
 FRONTIER_JOB: str | None = None

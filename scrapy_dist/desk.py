@@ -332,8 +332,11 @@ class Desk:
         self._unsaid = 0
         self._say_at = time.monotonic() + _SAY_REJECTED
 
-    def give_back(self) -> None:
-        """Release everything that was not handed out; the worker is closing."""
+    def give_back(self) -> int:
+        """Release everything that was not handed out; the worker is closing.
+
+        Returns how many requests are dropped that no lease brings back.
+        """
         unstarted = [record for record, _ in self._inbox]
         if self._head is not None:
             unstarted.append(self._head[0])
@@ -355,6 +358,7 @@ class Desk:
         for record in unstarted + [record for records in kept for record in records]:
             record.tainted = True
             self.let_go((record,))
+        return sum(not records for records in kept)
 
     def _hand_over(self, request: Request, records: Records) -> bool:
         """Give a request that is not to come again with its page to Redis.
@@ -512,6 +516,18 @@ class Desk:
             return  # what this worker has may lead to more
         if self._doubts.held and not self.exchange.paused:
             self._judged(self._doubts.judge_rest(), over=False)
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether it has a request in hand that no lease stands for.
+
+        Only such a request of ``start()`` as stays in this worker has none.
+        """
+        return (
+            not all(self.ledger.handed.values())
+            or not all(records for *_, records in self._kept)
+            or not all(records for *_, records in self._unclaimed)
+        )
 
     def held(self) -> set[str]:
         """Order ids that Redis should hold for this worker."""

@@ -13,7 +13,7 @@ import logging
 import sys
 import threading
 from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakSet
 
 from scrapy import signals, version_info
 from scrapy.utils.reactor import is_asyncio_reactor_installed, is_reactor_installed
@@ -140,6 +140,12 @@ def downloading(crawler: Crawler, request: Request) -> bool:
     return request in crawler.engine.downloader.active
 
 
+def start_ended(crawler: Crawler) -> bool:
+    """Whether all that ``Spider.start()`` yields has come."""
+    engine = crawler.engine
+    return engine is not None and engine._start is None  # noqa: SLF001
+
+
 def close(crawler: Crawler, reason: str) -> None:
     """Close the spider as if it had raised CloseSpider(*reason*)."""
     engine: Any = crawler.engine
@@ -166,7 +172,17 @@ def exit_with_error(crawler: Crawler) -> None:
         # Scrapy's commands take a crawler without a spider for one that has failed.
         crawler.spider = None
 
+    _failing.add(crawler)
     crawler.signals.connect(forget_spider, signals.engine_stopped, weak=False)
+
+
+def ends_with_error(crawler: Crawler) -> bool:
+    """Whether ``exit_with_error`` was called for *crawler*."""
+    return crawler in _failing
+
+
+#: Crawlers that end because of an error.
+_failing: WeakSet[Crawler] = WeakSet()
 
 
 #: Tasks that close a spider; the event loop itself keeps no strong reference.

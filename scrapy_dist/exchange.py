@@ -22,6 +22,7 @@ from scrapy_dist.frontier import (
     BATCH,
     FULL,
     GONE,
+    MISSED,
     REPEATED,
     RESHAPED,
     WRONG_FORMAT,
@@ -112,6 +113,10 @@ class Exchange:
         self.give_up: Callable[[], None] = lambda: None
         #: Called when the frontier has become one that this version cannot read.
         self.refused: Callable[[], None] = lambda: None
+        #: Called when the crawl has finished without this worker.
+        self.missed_end: Callable[[], None] = lambda: None
+        #: Whether that is so: it does not belong to the frontier any more.
+        self.is_over = False
         #: Called when somebody asks this worker to close.
         self.stop_asked: Callable[[], None] = lambda: None
         #: What this worker tells people of itself.
@@ -169,6 +174,10 @@ class Exchange:
         self._arm_timer: asyncio.TimerHandle | None = None
         self._arming: asyncio.Task[None] | None = None
         self._rejoin = False
+        #: Why this worker registers again.
+        self._found = ""
+        #: Whether Redis has been told that a request without a lease is in hand.
+        self._busy = False
         self._reconcile = False
         self._silent = 0
         self._retry = 0.0
@@ -315,8 +324,10 @@ class Exchange:
         Raises RedisUnavailable or ResponseError; nothing is lost then, and the next
         exchange repeats what is not confirmed.
         """
-        if self._rejoin:
+        if self._rejoin and not self.is_over:
             await self._join_again()
+        if self.is_over:
+            return
         if self._reconcile:
             await self._compare_leases()
         if take and self._orphans.is_searching:
@@ -356,11 +367,15 @@ class Exchange:
         if near is not None and near.ask_in() == 0.0:
             meet = add(self._frontier.meet(near.machine, near.process))
         beat, facts, now = None, "", time.monotonic()
+        # Until what such a request led to is stored: the others might see nothing left.
+        busy = desk.is_busy or (self._busy and len(self.outbox) > 0)
         # Commits find out, too, whether Redis still knows this worker.
-        if not (commits and take) or now - self._beat_at >= self._beat_busy:
+        beat_due = now - self._beat_at >= self._beat_busy or busy != self._busy
+        if not (commits and take) or beat_due:
             if now - self._facts_at >= _FACTS:
                 facts = self.facts()
-            beat = add(self._frontier.beat(facts))
+            tell = busy if busy or self._busy else None
+            beat = add(self._frontier.beat(facts, busy=tell))
         readmit = add(self._frontier.readmit()) if self.waiting and want else None
         leases = []
         suspect = want > 0 and desk.may_take_suspect()
@@ -393,6 +408,7 @@ class Exchange:
         del self._stats_sent[: len(stats)]
         if beat is not None:
             self._beat_at = started
+            self._busy = busy
         if facts:
             self._facts_at = started
 
@@ -612,6 +628,8 @@ class Exchange:
             else:
                 self.flush_soon()
         self.request(self._beat_every)
+        if self._busy and not self._desk.is_busy:
+            self.request()
         if self._silent:
             self.request(self._flush)
         ask_in = None if self.neighbours is None else self.neighbours.ask_in()
@@ -686,13 +704,7 @@ class Exchange:
         acks = self.outbox.withdraw_pages()
         self.releases += acks
         self.releases += self._desk.rolled_back()
-        logger.warning(
-            "%s. This worker registers again, and %d of its requests will be crawled"
-            " again by whoever gets them.",
-            found,
-            len(self._desk.held()),
-            extra={"spider": self._spider},
-        )
+        self._found = self._found or found
         self.request()
 
     async def _join_again(self) -> None:
@@ -712,7 +724,27 @@ class Exchange:
         if self.neighbours is not None:
             self.neighbours.ask_again()
         self._rejoin = False
+        if joined.outcome == MISSED:
+            self.is_over = True
+            logger.warning(
+                "The others have finished this crawl while this worker was cut off. What"
+                " it held was crawled by them; %d results of it are not stored. Closing:"
+                " see scrapy frontier history.",
+                len(self.outbox),
+                extra={"spider": self._spider},
+            )
+            self.missed_end()
+            return
         self._reconcile = True
+        self._busy = False
+        logger.warning(
+            "%s. This worker registers again, and %d of its requests will be crawled"
+            " again by whoever gets them.",
+            self._found,
+            len(self._desk.held()),
+            extra={"spider": self._spider},
+        )
+        self._found = ""
 
     async def _compare_leases(self) -> None:
         """Release what Redis holds for us and we do not know; forget the opposite."""
@@ -756,6 +788,8 @@ class Exchange:
         tries = 0
         while True:
             reason: object = "it is full"
+            if self.is_over:
+                return False
             left = deadline - time.monotonic()
             tries += 1
             # Redis may be slow and well: the third try has all the time that is left.
@@ -810,6 +844,8 @@ class Exchange:
 
     async def _give_up(self) -> int:
         frontier = self._frontier
+        if self.is_over:
+            return 0
         whole = True
         while whole and (commits := self.outbox.take(_COMMITS)):
             calls = [frontier.commit(numbered.commit) for numbered in commits]
@@ -821,7 +857,7 @@ class Exchange:
         held = await frontier.leases_held()
         parts = range(0, len(held), BATCH)
         releases = [frontier.release(held[at : at + BATCH]) for at in parts]
-        leave = frontier.leave(finished=False, persist=self._persist)
+        leave = frontier.leave(finished=None, persist=self._persist)
         await frontier.exchange([*releases, leave])
         leave.reply()
         return sum(release.reply() for release in releases)

@@ -36,9 +36,13 @@ __all__ = [
     "APPLIED",
     "BARE_ACK",
     "BATCH",
+    "DELETED",
     "FULL",
     "GAP",
     "GONE",
+    "KEPT",
+    "LEFT",
+    "MISSED",
     "MIXED_FORMATS",
     "PART",
     "REPEATED",
@@ -73,6 +77,13 @@ APPLIED, REPEATED, FULL, RESHAPED, GONE, GAP = 1, 2, 3, 4, 0, -1
 #: Outcomes of a registration that is refused: this version cannot read the frontier; a
 #: worker of another version is at work that cannot read what this one would write.
 WRONG_FORMAT, MIXED_FORMATS = 3, 4
+
+#: Outcome of joining again, see ``Joined``.
+MISSED = 5
+
+#: Outcomes of leaving: there is more to do, or somebody else is here; the frontier was
+#: deleted; nothing is left, and the frontier is kept.
+LEFT, DELETED, KEPT = 0, 1, 2
 
 #: Keys that are deleted in one command.
 _SWEEP = 500
@@ -190,7 +201,8 @@ class CommitReply:
 
 @dataclass(frozen=True, slots=True)
 class Joined:
-    """*outcome*: 0 joined, 1 an earlier crawl was deleted first, 2 flush refused.
+    """*outcome*: 0 joined, 1 an earlier crawl was deleted first, 2 flush refused, MISSED:
+    this worker's crawl has finished without it, and it has not joined.
 
     *blank*: nothing is seen yet. *refusal*: why it has not joined, and nothing was
     written; the outcome is WRONG_FORMAT or MIXED_FORMATS then.
@@ -344,6 +356,8 @@ class Frontier:
         self.shape = Shape(keys.dupefilter) if compact else None
         #: Seconds that an exchange may take; None: as many as the client allows.
         self.limit: float | None = None
+        #: The crawl that this worker belongs to, when it has joined one.
+        self.crawl = ""
         self.worker = str(1 + secrets.randbits(52) % (2**52 - 1))
         self.name = ""
         self.seed_keys = tuple(seed_keys)
@@ -371,7 +385,7 @@ class Frontier:
         self.name = facts
         return Call(
             "register",
-            self._all_keys(),
+            (*self._all_keys(), self.keys.failed, self.keys.history),
             (
                 self.worker,
                 facts,
@@ -382,6 +396,7 @@ class Frontier:
                 "1" if persist else "",
                 FORMAT,
                 OLDEST,
+                self.crawl,
             ),
             self._parse_joined,
         )
@@ -393,19 +408,26 @@ class Frontier:
         elif outcome == MIXED_FORMATS:
             reason = mixed(rest[0].decode("utf-8", "replace"))
         else:
+            self.crawl = rest[2].decode("latin-1")
             return Joined(others, outcome, rest[0], bool(rest[1]))
         return Joined(others, outcome, 0, blank=False, refusal=reason)
 
-    def beat(self, facts: str = "") -> Call[Beat]:
+    def beat(self, facts: str = "", *, busy: bool | None = None) -> Call[Beat]:
         """Say that this worker lives; Redis' side of the account in return.
 
-        *facts* are for people, '' leaves those that were sent before.
+        *facts* are for people, '' leaves those that were sent before. *busy*: whether it
+        has a request in hand that no lease stands for, None if that is as before.
         """
         k = self.keys
         return Call(
             "beat",
             (k.workers, k.state, k.leases, k.control),
-            (self.worker, self._ttl_ms, facts),
+            (
+                self.worker,
+                self._ttl_ms,
+                facts,
+                "" if busy is None else int(busy),
+            ),
             _parse_beat,
         )
 
@@ -605,7 +627,8 @@ class Frontier:
         for fingerprint, leases in claims:
             number = 0
             if shape is not None:
-                number = shape.number(fingerprint.removeprefix(START))
+                if not fingerprint.startswith(START):  # these are in a set of their own
+                    number = shape.number(fingerprint)
                 keys += shape.keys(number)
             args += (fingerprint, number, len(leases), *leases)
         return Call("claim", keys, args, self._parse_claim)
@@ -674,7 +697,7 @@ class Frontier:
             "drained",
             (
                 *(k.requests, k.suspects, k.leases, k.state, k.failed),
-                *(k.leased, k.workers, *self.seed_keys),
+                *(k.leased, k.workers, k.control, *self.seed_keys),
             ),
             (self.failed_limit,),
             lambda raw: Drained(
@@ -682,21 +705,31 @@ class Frontier:
             ),
         )
 
-    def leave(self, *, finished: bool, persist: bool = False) -> Call[bool]:
-        """Go; true if this was the last one out and the frontier was deleted.
+    def leave(
+        self, *, finished: bool | None, persist: bool = False, reason: str = "finished"
+    ) -> Call[tuple[int, int]]:
+        """Go: LEFT, DELETED or KEPT, and how many fingerprints are known.
 
-        *finished*: the crawl has ended by itself. *persist*: it is to be kept.
+        *finished*: if nothing is left, the crawl has ended; false: it goes on all the
+        same; None: as the others see it. *persist*: it is to be kept when it has ended.
+        *reason*: why this worker closes.
         """
         return Call(
             "leave",
-            self._all_keys(),
+            (
+                *self._all_keys(),
+                self.keys.failed,
+                self.keys.history,
+                *self.seed_keys,
+            ),
             (
                 self.worker,
-                "1" if finished else "",
+                "" if finished is None else int(finished),
                 self._present_ms,
                 "1" if persist else "",
+                reason,
             ),
-            bool,
+            lambda raw: (raw[0], raw[1]),
         )
 
     def pause(self, paused: bool) -> Call[tuple[bool, int]]:
@@ -932,6 +965,7 @@ TYPES = {
     "state": "hash",
     "failed": "stream",
     "control": "hash",
+    "history": "stream",
     "stats": "hash",
     "items": "list",
 }

@@ -33,6 +33,7 @@ class Keys:
     state: str
     failed: str
     control: str
+    history: str
     stats: str
     items: str
 
@@ -72,6 +73,7 @@ SETTINGS = (
     ("state", "FRONTIER_STATE_KEY"),
     ("failed", "FRONTIER_FAILED_KEY"),
     ("control", "FRONTIER_CONTROL_KEY"),
+    ("history", "FRONTIER_HISTORY_KEY"),
     ("stats", "STATS_KEY"),
     ("items", "REDIS_ITEMS_KEY"),
 )

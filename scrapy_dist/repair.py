@@ -421,7 +421,9 @@ class _Check:
                     numbers.add(number)
         async for batch in scan_hash(self._client, self._keys.control):
             numbers.update(
-                name[len(b"stop:") :] for name, _ in batch if name.startswith(b"stop:")
+                name[len(b"stop:") :]
+                for name, _ in batch
+                if name.startswith((b"stop:", b"busy:"))
             )
         async for names in scan_zset(self._client, self._keys.workers):
             numbers.update(names)

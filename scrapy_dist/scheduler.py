@@ -43,7 +43,16 @@ from scrapy_dist.exceptions import (
 )
 from scrapy_dist.exchange import Exchange
 from scrapy_dist.formats import check_format
-from scrapy_dist.frontier import BATCH, MARKS, Drained, Frontier, NewRequest, start_mark
+from scrapy_dist.frontier import (
+    BATCH,
+    DELETED,
+    KEPT,
+    MARKS,
+    Drained,
+    Frontier,
+    NewRequest,
+    start_mark,
+)
 from scrapy_dist.keys import Keys, job_from_settings
 from scrapy_dist.neighbours import Neighbours, find_self
 from scrapy_dist.options import Options
@@ -78,6 +87,8 @@ _TELLING = frozenset(
         "retry_times",
     }
 )
+#: Why a worker closes that people, or a system, have told to close.
+_FROM_OUTSIDE = ("shutdown", "stopped")
 #: Different start requests of which a worker remembers how many equal ones there were.
 _STARTED = 100_000
 
@@ -121,6 +132,7 @@ class Scheduler(BaseScheduler):
         self._named: frozenset[str] | None = None
         #: How many equal start requests there were, by the hash of their fingerprint.
         self._started: OrderedDict[int, int] = OrderedDict()
+        self._awaits_seeds = False
         self._drained = False
         self._idle_limit: float | None = self.options.idle_before_close
         self._seeds_ready = asyncio.Event()
@@ -293,6 +305,7 @@ class Scheduler(BaseScheduler):
             self.crawler, "frontier_format"
         )
         self.exchange.stop_asked = lambda: engine.close(self.crawler, "stopped")
+        self.exchange.missed_end = self._missed_end
         self.exchange.facts = self.desk.progress.facts
         found = find_self()
         if found is not None:
@@ -387,12 +400,17 @@ class Scheduler(BaseScheduler):
         origin = self.desk.origin(request, seed)
         if origin is None:
             origin, stays = self.desk.replaced(request)
+            if start and origin is None:
+                origin = ()  # no page yields it
         records = origin if stays else None
-        if records is None and meta.get("frontier_local"):
+        own = bool(meta.get("frontier_local"))
+        if records is None and own:
             records = self.desk.scraping() if origin is None else origin
         fingerprint = ""
         if seed is None:
-            known = self._fingerprint(request, start=start, stays=records is not None)
+            known = self._fingerprint(
+                request, start=start, stays=records is not None, own=own
+            )
             if known is None:
                 return False
             fingerprint = known
@@ -481,11 +499,12 @@ class Scheduler(BaseScheduler):
         deadline = time.monotonic() + timeout
         await self._wait_for_threads()
         await self.exchange.stop(timeout)
-        self.desk.give_back()
-        if await self.exchange.finish(max(0.0, deadline - time.monotonic())):
+        dropped = self.desk.give_back()
+        delivered = await self.exchange.finish(max(0.0, deadline - time.monotonic()))
+        if delivered and not self.exchange.is_over:
             self.frontier.limit = _LAST_WORDS
             await self.reporter.sum_up()
-            await self._leave(finished=reason == "finished")
+            await self._leave(reason, finished=not dropped and self._may_be_end(reason))
         self.frontier.limit = _LAST_WORDS
         await asyncio.wait([self._sweeping], timeout=_LAST_WORDS)
         self._sweeping.cancel()  # the next worker goes on with it
@@ -498,13 +517,35 @@ class Scheduler(BaseScheduler):
             self._closing.cancel()
             await asyncio.wait([self._closing])
 
-    async def _leave(self, *, finished: bool) -> None:
-        call = self.frontier.leave(finished=finished, persist=self.options.persist)
+    def _missed_end(self) -> None:
+        if not engine.closing(self.crawler):
+            engine.close(self.crawler, "finished")
+
+    def _may_be_end(self, reason: str) -> bool:
+        """Whether the crawl is over if nothing is left when this worker closes.
+
+        A spider that waits for seeds and is shut down is in the middle of its life.
+        """
+        if reason == "finished":
+            return True
+        if not self.desk.most_seeds:
+            return engine.start_ended(self.crawler)
+        from_outside = reason in _FROM_OUTSIDE or engine.ends_with_error(self.crawler)
+        waits = self._awaits_seeds or engine.start_ended(self.crawler)
+        return waits and not from_outside
+
+    async def _leave(self, reason: str, *, finished: bool) -> None:
+        call = self.frontier.leave(
+            finished=finished, persist=self.options.persist, reason=reason
+        )
         try:
             await self.frontier.exchange([call])
-            if call.reply():
+            outcome, seen = call.reply()
+            if outcome == DELETED:
                 await self._clear_dupefilter()
                 await self._sweep()
+            elif outcome == KEPT and seen:
+                self._say_kept(reason, seen)
         except (RedisUnavailable, ResponseError) as e:
             # Nothing is lost: it holds no lease, and will count as dead.
             logger.warning(
@@ -527,6 +568,23 @@ class Scheduler(BaseScheduler):
                 extra={"spider": self.spider},
             )
 
+    def _say_kept(self, reason: str, seen: int) -> None:
+        waits = self.desk.most_seeds and self._awaits_seeds
+        job = job_from_settings(self.crawler.settings)
+        logger.log(
+            logging.INFO if waits else logging.WARNING,
+            "Nothing is left to crawl, and the %d fingerprint(s) of this crawl are kept"
+            " (%s): the next start does not crawl these requests again. To begin afresh:"
+            " scrapy frontier clear %s%s.",
+            seen,
+            f"closed as {reason}, and it reads seeds"
+            if waits
+            else f"closed as {reason} before start() had come to its end",
+            self.spider.name,
+            f" --job {job}" if job else "",
+            extra={"spider": self.spider},
+        )
+
     async def _sweep(self) -> None:
         """Delete the buckets of cleared crawls (CompactDupeFilter)."""
         if not self._compact:
@@ -547,7 +605,7 @@ class Scheduler(BaseScheduler):
         await asyncio.sleep(0)
         changes = self.exchange.changes()
         try:
-            if changes:
+            if changes and not self.exchange.is_over:
                 last = self.frontier.count(changes, left=True)
                 await self.frontier.exchange([last])
         except RedisUnavailable as e:
@@ -557,8 +615,13 @@ class Scheduler(BaseScheduler):
 
     # Taking requests
 
-    def _fingerprint(self, request: Request, *, start: bool, stays: bool) -> str | None:
-        """The fingerprint to filter *request* by, '' for none, None for a duplicate."""
+    def _fingerprint(
+        self, request: Request, *, start: bool, stays: bool, own: bool = False
+    ) -> str | None:
+        """The fingerprint to filter *request* by, '' for none, None for a duplicate.
+
+        *own*: it is filtered within this worker only.
+        """
         start = start and not stays
         if self._fingerprint_of is None:
             if not request.dont_filter and self.df.request_seen(request):
@@ -575,6 +638,12 @@ class Scheduler(BaseScheduler):
             fingerprint = plain = self._filter_by(request)
         else:
             fingerprint = plain = ""
+        if own and fingerprint:
+            # Links to it are duplicates here, as in Scrapy; it is none of another worker's.
+            self.desk.recent.add(plain)
+            name = f"{self.frontier.worker} {fingerprint}".encode()
+            fingerprint = sha1(name, usedforsecurity=False).hexdigest()
+            return compact(fingerprint) if self._compact else fingerprint
         if stays or not fingerprint:
             return fingerprint
         # What belongs to a lease may be seen and crawled all the same, if it was claimed
@@ -725,6 +794,7 @@ class Scheduler(BaseScheduler):
 
     async def wait_for_seeds(self) -> bool:
         """Wait until seeds are here; false when the spider has no more to expect."""
+        self._awaits_seeds = True
         while not self.desk.seeds:
             if self._closed or self._drained or engine.closing(self.crawler):
                 return False

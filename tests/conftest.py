@@ -33,7 +33,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 #: Keys that outlive a crawl on purpose.
-KEPT_KEYS = ("*:failed", "*:items")
+KEPT_KEYS = ("*:failed", "*:items", "*:history")
 
 _outcome = pytest.StashKey[bool]()
 

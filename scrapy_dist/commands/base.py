@@ -332,8 +332,12 @@ async def unknown_frontier(frontier: Frontier, target: Target) -> ConfigurationE
     )
 
 
-async def all_targets(client: Redis, settings: Settings) -> list[Target]:
+async def all_targets(
+    client: Redis, settings: Settings, *, finished: bool = False
+) -> list[Target]:
     """The crawls that have a frontier in Redis; with FRONTIER_JOB only those of it.
+
+    *finished*: those of which there are records of finished crawls.
 
     Raises ConfigurationError where they cannot be looked for.
     """
@@ -341,7 +345,7 @@ async def all_targets(client: Redis, settings: Settings) -> list[Target]:
     loader = _spider_loader(settings) if inside_project() else None
     known = loader.list() if loader else []
     try:
-        names = await spiders_in_redis(client, settings)
+        names = await spiders_in_redis(client, settings, finished=finished)
     except (RedisError, OSError) as e:
         raise RedisUnavailable(
             f"Redis does not let us look for frontiers ({type(e).__name__}: {e})."
@@ -382,15 +386,19 @@ def _split_crawl_name(name: str) -> tuple[str, str]:
     return (spider, job) if spider and re.fullmatch(r"[\w.-]+", job) else (name, "")
 
 
-async def spiders_in_redis(client: Redis, settings: Settings) -> list[str]:
+async def spiders_in_redis(
+    client: Redis, settings: Settings, *, finished: bool = False
+) -> list[str]:
     """Names of the spiders that have a frontier, seeds or dead letters in Redis, sorted.
 
-    Looks at every key of the database, some at a time.
+    *finished*: of those that have records of finished crawls. Looks at every key of the database, some at a time.
     """
     keys = Keys.from_settings(settings, _NAME)
     places = [(keys.state, "HASH"), (keys.failed, "STREAM")]
     for key in _seed_keys(settings, _NAME):
         places += [(key, "LIST"), (key, "SET"), (key, "ZSET")]
+    if finished:
+        places = [(keys.history, "STREAM")]
     names: set[str] = set()
     for key, kind in places:
         names |= await _names_in_keys(client, key, kind)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from redis.exceptions import RedisError
 
-from scrapy_dist import amend, connection
+from scrapy_dist import amend, connection, history
 from scrapy_dist.commands import base, text
 from scrapy_dist.commands.status import read_known
 from scrapy_dist.commands.text import clean
@@ -28,10 +28,12 @@ _HELP = {
     "items": "items",
     "stats": "cluster-wide stats",
     "seeds": "seeds that wait",
+    "history": "records of finished crawls",
 }
 
 #: What counts are called that are no adjectives, one and many.
 _COUNTED = {
+    "history": ("record", "records"),
     "items": ("item", "items"),
     "seeds": ("seed", "seeds"),
     "stats": ("stat", "stats"),
@@ -40,8 +42,8 @@ _COUNTED = {
 
 _DESCRIPTION = """\
 Delete the frontier of SPIDER: requests, fingerprints, stats, and what it knows of its
-workers, so that the next worker begins a new crawl. Seeds, items and dead letters stay. With
-options only what they name is deleted.
+workers, so that the next worker begins a new crawl. Seeds, items, dead letters and the
+records of finished crawls stay. With options only what they name is deleted.
 
 It shows what there is and asks first; in a script say --yes. It refuses while workers live:
 stop them (scrapy frontier workers SPIDER --stop all), or say --force; then they go on with
@@ -116,6 +118,7 @@ async def _counts(
         "items": {"items": status.items},
         "seeds": {"seeds": status.seeds},
         "stats": {"stats": await _count_stats(frontier)},
+        "history": {"history": await history.count(frontier)},
     }
     of_part[amend.FRONTIER] |= of_part["stats"] | {"workers": len(status.workers)}
     return {name: n for part in parts for name, n in of_part[part].items()}

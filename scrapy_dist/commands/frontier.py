@@ -18,6 +18,7 @@ from scrapy_dist.commands import (
     explain,
     export,
     failed,
+    history,
     import_,
     metrics,
     pause,
@@ -32,6 +33,7 @@ from scrapy_dist.exceptions import FrontierError
 SUBCOMMANDS: tuple[base.Subcommand, ...] = (
     status.SUBCOMMAND,
     top.SUBCOMMAND,
+    history.SUBCOMMAND,
     workers.SUBCOMMAND,
     pause.PAUSE,
     pause.RESUME,

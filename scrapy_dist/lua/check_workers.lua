@@ -22,7 +22,8 @@ for i = 3, #ARGV do
     'handed:' .. name, 'strange:' .. name, 'process:' .. name,
     'format:' .. name}
   local facts = redis.call('HMGET', KEYS[2], unpack(traces))
-  facts[#traces + 1] = redis.call('HGET', KEYS[3], 'stop:' .. name)
+  local asked = redis.call('HMGET', KEYS[3], 'stop:' .. name, 'busy:' .. name)
+  facts[#traces + 1] = asked[1] or asked[2]
   local listed = redis.call('ZSCORE', KEYS[1], name)
   local stray = false
   for at = 1, #traces + 1 do
@@ -34,7 +35,7 @@ for i = 3, #ARGV do
     reply[#reply + 1] = i - 3
     if mend then
       redis.call('HDEL', KEYS[2], unpack(traces))
-      redis.call('HDEL', KEYS[3], 'stop:' .. name)
+      redis.call('HDEL', KEYS[3], 'stop:' .. name, 'busy:' .. name)
       redis.call('ZREM', KEYS[1], name)
     end
   end

@@ -54,7 +54,7 @@ end
 if not call('ZSCORE', KEYS[5], worker) then
   return {0, 0}
 end
-local state = call('HMGET', KEYS[6], 'commit:' .. worker, 'pages', 'order')
+local state = call('HMGET', KEYS[6], 'commit:' .. worker, 'pages', 'order', 'items')
 local stored = tonumber(state[1] or -1)
 if stored >= number then
   -- The reply was lost. That leases were not ours must not be: their parts were not taken.
@@ -303,10 +303,13 @@ if #started > 0 then
   call('SADD', KEYS[7], unpack(started))
 end
 at = at + requests - 2
+local pushed = items
 for i = 1, items do
   local lease = tonumber(ARGV[at + 1 + 3 * i])
   if lease == 0 or is_ours(lease) then
     call('RPUSH', KEYS[tonumber(ARGV[at + 3 * i])], ARGV[at + 2 + 3 * i])
+  else
+    pushed = pushed - 1
   end
 end
 for i = 1, letters and requests or 0 do
@@ -325,6 +328,10 @@ for i = 1, letters and requests or 0 do
 end
 if lost > 0 then
   call('HSET', KEYS[6], 'strange:' .. worker, ARGV[2])
+end
+if pushed > 0 then
+  pushed = pushed + (tonumber(state[4] or nil) or 0)
+  call('HSET', KEYS[6], 'items', format('%d', pushed))
 end
 call('HSET', KEYS[6], 'commit:' .. worker, ARGV[2],
   'active', format('%d', now))

@@ -8,11 +8,13 @@
 --       without a lease, leases of workers that are not listed
 -- Cost  O(keys + log(suspects) + workers * log(leases))
 -- @use letters
+-- @use ending
 local now = redis.call('TIME')
 now = now[1] * 1000 + math.floor(now[2] / 1000)
+redis.call('ZCARD', KEYS[7])
 local sizes = {list = 'LLEN', set = 'SCARD', zset = 'ZCARD'}
 local seeds = 0
-for i = 8, #KEYS do
+for i = 9, #KEYS do
   local kind = redis.call('TYPE', KEYS[i])
   local size = sizes[kind.ok or kind]
   if size then
@@ -26,6 +28,7 @@ local unknown = leases
 for _, worker in ipairs(leases > 0 and redis.call('ZRANGE', KEYS[7], 0, -1) or {}) do
   unknown = unknown - (tonumber(worker) and redis.call('ZCOUNT', KEYS[3], worker, worker) or 0)
 end
-return {redis.call('ZCARD', KEYS[1]), redis.call('ZCARD', KEYS[2]), leases, seeds,
+return {redis.call('ZCARD', KEYS[1]), redis.call('ZCARD', KEYS[2]),
+  leases + busy_workers(KEYS[8], KEYS[7]), seeds,
   math.max(0, now - active), waiting, math.max(0, redis.call('HLEN', KEYS[6]) - leases),
   unknown}

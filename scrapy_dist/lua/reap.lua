@@ -62,6 +62,6 @@ end
 redis.call('HDEL', KEYS[2], 'worker:' .. dead, 'commit:' .. dead, 'since:' .. dead,
   'beat:' .. dead, 'handed:' .. dead, 'strange:' .. dead, 'process:' .. dead,
   'format:' .. dead)
-redis.call('HDEL', KEYS[7], 'stop:' .. dead)
+redis.call('HDEL', KEYS[7], 'stop:' .. dead, 'busy:' .. dead)
 redis.call('ZREM', KEYS[1], dead)
 return {suspects, failed, 1}

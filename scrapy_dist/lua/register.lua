@@ -2,17 +2,20 @@
 --
 -- KEYS  1 workers (zset)  2 state (hash)  3 requests (zset)  4 suspects (zset)
 --       5 leases (zset)  6 leased (hash)  7 dupefilter (set or hash)  8 stats (hash)
---       9 started (set)  10 control (hash)
+--       9 started (set)  10 control (hash)  11 failed (stream)  12 history (stream)
 -- ARGV  1 worker number  2 facts for people  3 number of the last commit
 --       4 ms of silence after which another worker is not counted as present
 --       5 '1': delete what an earlier crawl left, if no other worker is present
 --       6 ms of silence after which a worker is dead  7 '1': keep a finished crawl
 --       8 format that it writes  9 oldest format that it reads, see formats.py
--- Reply others present, outcome (0 joined, 1 cleared first, 2 flush refused), pending,
---       1 if no fingerprint is known; or, and then nothing was written, others present, 3
---       and the format that it cannot read, or 4 and a worker of another format
+--       10 the crawl that it belonged to before it was declared dead, else ''
+-- Reply others present, outcome (0 joined, 1 cleared first, 2 flush refused, 5 its crawl has
+--       finished without it: not joined), pending, 1 if no fingerprint is known, crawl; or,
+--       and then nothing was written, others present, 3 and the format that it cannot read,
+--       or 4 and a worker of another format
 -- Cost  O(workers)
 -- @use entry
+-- @use ending
 local now = redis.call('TIME')
 now = now[1] * 1000 + math.floor(now[2] / 1000)
 local left = redis.call('ZCARD', KEYS[3]) + redis.call('ZCARD', KEYS[4])
@@ -23,6 +26,8 @@ redis.call(compact and 'HLEN' or 'SCARD', KEYS[7])
 redis.call('HLEN', KEYS[8])
 redis.call('SCARD', KEYS[9])
 redis.call('HLEN', KEYS[10])
+redis.call('XLEN', KEYS[11])
+redis.call('XLEN', KEYS[12])
 local others = redis.call('ZCOUNT', KEYS[1], '(' .. now - ARGV[4], '+inf')
 if redis.call('ZSCORE', KEYS[1], ARGV[1]) then
   others = others - 1
@@ -51,34 +56,42 @@ for _, worker in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '(' .. now - ARGV[4
     return {others, 4, facts[1]}
   end
 end
--- A finished crawl that nobody could clear: its last worker was killed, not closed.
-local finished = left == 0 and redis.call('HGET', KEYS[2], 'finished')
--- Buckets of fingerprints may be millions of keys: their name is noted, and they are
--- deleted some at a time (see Frontier.sweep).
-local function retire_buckets()
-  if not compact then
-    redis.call('UNLINK', KEYS[7])
-    return
-  end
-  local shape = redis.call('HMGET', KEYS[7], 'epoch', 'buckets')
-  if shape[1] then
-    redis.call('HSET', KEYS[7], 'old:' .. shape[1], shape[2])
-    redis.call('HDEL', KEYS[7], 'epoch', 'buckets', 'count')
+-- A finished crawl that nobody could clear: its last worker was killed, not closed. What
+-- was done since then is another one's work: a spider that waits for seeds.
+local facts = redis.call('HMGET', KEYS[2], 'finished', 'active', 'recorded', 'crawl')
+local finished = left == 0 and facts[1]
+  and (tonumber(facts[2] or nil) or 0) <= (tonumber(facts[1] or nil) or 0)
+local outcome = 0
+if ARGV[10] ~= '' then
+  if facts[4] == ARGV[10] and finished and others <= 0 then
+    outcome = 5
+  elseif facts[4] ~= ARGV[10] and has_record(KEYS[12], ARGV[10]) then
+    return {math.max(others, 0), 5, 0, 0, ARGV[10]}
   end
 end
-local outcome = 0
 redis.call('HDEL', KEYS[2], '') -- runs above maxmemory too: more workers drain it sooner
 if others > 0 then
   outcome = ARGV[5] == '1' and 2 or 0
-elseif ARGV[5] == '1' or (finished and ARGV[7] ~= '1') then
-  retire_buckets()
-  redis.call('UNLINK', KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[8],
-    KEYS[9], KEYS[10])
-  outcome = 1
-elseif finished then
-  -- A new crawl on kept fingerprints: its start requests are taken once more.
-  redis.call('UNLINK', KEYS[9])
-  redis.call('HDEL', KEYS[2], 'finished', 'pages')
+else
+  if finished and (tonumber(facts[3] or nil) or -1) < (tonumber(facts[2] or nil) or 0) then
+    write_record(KEYS[12], KEYS[2], KEYS[11], tonumber(facts[2] or nil) or now, 'finished')
+  end
+  if ARGV[5] == '1' or (finished and ARGV[7] ~= '1') then
+    delete_fingerprints(KEYS[7])
+    redis.call('UNLINK', KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[8],
+      KEYS[9], KEYS[10])
+    outcome = outcome == 5 and 5 or 1
+  elseif outcome == 5 then
+    redis.call('HSET', KEYS[2], 'recorded', facts[1])
+  elseif finished then
+    -- A new crawl on kept fingerprints: its start requests are taken once more.
+    redis.call('UNLINK', KEYS[9])
+    redis.call('HDEL', KEYS[2], 'finished', 'recorded', 'pages', 'items', 'joined',
+      'letters', 'crawl')
+  end
+end
+if outcome == 5 then
+  return {0, 5, 0, 0, ARGV[10]}
 end
 local newest = redis.call('ZREVRANGE', KEYS[1], 0, 0, 'WITHSCORES')[2]
 if newest and now - newest > tonumber(ARGV[6]) then
@@ -89,8 +102,17 @@ redis.call('HSET', KEYS[2], 'worker:' .. ARGV[1], ARGV[2], 'commit:' .. ARGV[1],
   'ttl', ARGV[6], 'format', ARGV[8], 'format:' .. ARGV[1], ARGV[8])
 redis.call('HSETNX', KEYS[2], 'active', string.format('%.0f', now))
 redis.call('HSETNX', KEYS[2], 'since:' .. ARGV[1], string.format('%.0f', now))
+if redis.call('HSETNX', KEYS[2], 'crawl', string.format('%.0f-', now) .. ARGV[1]) == 1 then
+  redis.call('HSET', KEYS[2], 'letters', redis.call('XLEN', KEYS[11]))
+end
+if ARGV[10] == '' then
+  -- As a value: a torn file may be played twice.
+  local joined = redis.call('HGET', KEYS[2], 'joined')
+  redis.call('HSET', KEYS[2], 'joined', (tonumber(joined or nil) or 0) + 1)
+end
 redis.call('ZADD', KEYS[1], now, ARGV[1])
 -- Buckets of an earlier crawl may be left in the hash.
 local seen = redis.call('SCARD', KEYS[9])
   + (compact and redis.call('HEXISTS', KEYS[7], 'epoch') or redis.call('SCARD', KEYS[7]))
-return {math.max(others, 0), outcome, redis.call('ZCARD', KEYS[3]), seen == 0 and 1 or 0}
+return {math.max(others, 0), outcome, redis.call('ZCARD', KEYS[3]), seen == 0 and 1 or 0,
+  redis.call('HGET', KEYS[2], 'crawl')}

@@ -10,7 +10,7 @@ from scrapy.settings import Settings
 
 from scrapy_dist.connection import close_client
 from scrapy_dist.exchange import Exchange
-from scrapy_dist.frontier import PART, Frontier, NewRequest, Page
+from scrapy_dist.frontier import LEFT, PART, Frontier, NewRequest, Page
 from scrapy_dist.keys import Keys
 
 
@@ -27,6 +27,7 @@ async def frontier(redis_server):
 async def exchange(frontier):
     desk = MagicMock()
     desk.held.return_value = set()
+    desk.is_busy = False
     desk.take_claims.return_value = []
     desk.is_empty.return_value = False
     desk.leg.return_value = 0.0
@@ -69,7 +70,7 @@ async def test_worker_that_leaves_with_leases_all_the_same_counts_as_dead(
     exchange.outbox.add_request(NewRequest(b"x", 0), MagicMock())
     await exchange.run_once(take=False)
     await call(frontier, frontier.lease(5, suspect=False))
-    assert not await call(frontier, frontier.leave(finished=True))
+    assert (await call(frontier, frontier.leave(finished=True)))[0] == LEFT
 
     other = Frontier(
         frontier.client, frontier.keys, ttl=60, max_deliveries=3, failed_limit=100

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import pytest
 from scrapy.settings import Settings
 
-from scrapy_dist.frontier import Commit, Frontier, NewRequest, Page
+from scrapy_dist.frontier import DELETED, Commit, Frontier, NewRequest, Page
 from scrapy_dist.keys import Keys
 
 if TYPE_CHECKING:
@@ -106,7 +106,8 @@ class Worker:
         return await self.call(self.frontier.reap())
 
     async def leave(self, *, finished: bool = False, persist: bool = False) -> bool:
-        return await self.call(self.frontier.leave(finished=finished, persist=persist))
+        call = self.frontier.leave(finished=finished, persist=persist)
+        return (await self.call(call))[0] == DELETED
 
     async def dies(self, reaper: Worker) -> list[int]:
         """Its beat is long ago and *reaper* notices; the reply of one reap."""
@@ -192,7 +193,7 @@ async def pass_time(client: Redis, seconds: float) -> None:
     ms = int(seconds * 1000)
     for worker in await client.zrange(KEYS.workers, 0, -1):
         await client.zincrby(KEYS.workers, -ms, worker)
-    for field in ("active", "grace"):
+    for field in ("active", "grace", "finished", "recorded"):
         value = await client.hget(KEYS.state, field)
         if value is not None:
             await client.hset(KEYS.state, field, int(value) - ms)

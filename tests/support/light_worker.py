@@ -16,6 +16,7 @@ from scrapy_dist.exceptions import RedisUnavailable
 from scrapy_dist.frontier import (
     APPLIED,
     BATCH,
+    DELETED,
     FULL,
     REPEATED,
     RESHAPED,
@@ -281,7 +282,7 @@ class LightWorker:
     async def leave(self, *, finished: bool) -> bool:
         call = self.frontier.leave(finished=finished)
         await self._carry_out([call])
-        return call.reply()
+        return call.reply()[0] == DELETED
 
     def give_back(self) -> None:
         """Before it leaves: what is in hand will not be finished here."""

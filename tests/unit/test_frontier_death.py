@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
-from scrapy_dist.frontier import BATCH, GONE, Beat, NewRequest, Page
+from scrapy_dist.frontier import (
+    BATCH,
+    DELETED,
+    GONE,
+    KEPT,
+    LEFT,
+    MISSED,
+    Beat,
+    NewRequest,
+    Page,
+)
 from tests.support.frontiers import (
     CLEARED,
     KEYS,
@@ -19,6 +31,8 @@ from tests.support.frontiers import (
 )
 
 DAY = 86_400.0
+#: What the state knows of the crawl itself.
+MARKS = (b"crawl", b"joined", b"letters")
 
 
 async def joined(client, count, **options):
@@ -93,6 +107,7 @@ async def test_dead_worker_loses_its_leases_to_the_suspects(client):
         b"format:" + other.number.encode(),
         b"format",
         b"ttl",
+        *MARKS,
     }
     before = await contents(client)
     assert await other.reap() == [0, 0, 0]
@@ -457,6 +472,7 @@ async def test_flush_deletes_an_earlier_crawl_but_no_seeds_items_or_dead_letters
         f"format:{worker.number}".encode(),
         b"format",
         b"ttl",
+        *MARKS,
     }
 
 
@@ -497,7 +513,7 @@ async def test_finished_crawl_that_nobody_cleared_is_not_continued(client):
     await finished_crawl(client)
     worker = Worker(client)
     assert (await worker.register()).outcome == 1
-    assert set(await contents(client)) == {KEYS.workers, KEYS.state}
+    assert set(await contents(client)) == {KEYS.workers, KEYS.state, KEYS.history}
     assert await client.hget(KEYS.state, "finished") is None
     again = Worker(client)
     assert (await again.register()).outcome == 0
@@ -527,6 +543,147 @@ async def test_finished_crawl_to_which_work_came_is_continued(client):
 # leave
 
 
+async def records(client):
+    return [fields for _, fields in await client.xrange(KEYS.history)]
+
+
+async def test_finished_crawl_leaves_one_record_for_a_day(client):
+    await client.xadd(KEYS.failed, {"payload": "of an earlier crawl"})
+    first, last = await joined(client, 2)
+    await first.commit(
+        [NewRequest(b"a", 0, "fp-a"), NewRequest(b"b", 0, "fp-b")],
+        items=[("s:items", b"i")],
+    )
+    await first.ack(await first.lease_one())
+    bad = await first.lease_one()
+    page = Page(bad.id, (), [("s:items", b"i"), ("s:items", b"j")], "it raised")
+    await first.commit(pages=[page])
+    assert not await first.leave(finished=True)
+    assert await records(client) == []
+    call = last.frontier.leave(finished=True, reason="idle")
+    assert (await last.call(call)) == (DELETED, 2)
+    [record] = await records(client)
+    assert record.pop(b"crawl").decode() == first.frontier.crawl == last.frontier.crawl
+    assert int(record.pop(b"start")) <= int(record.pop(b"end"))
+    assert record == {
+        b"reason": b"idle",
+        b"pages": b"2",
+        b"items": b"3",
+        b"failed": b"1",
+        b"workers": b"2",
+    }
+    assert 86390 < await client.ttl(KEYS.history) <= 86400
+
+
+async def test_newest_hundred_records_of_a_day_are_kept(client):
+    await client.xadd(KEYS.history, {"crawl": "old"}, id="1-0")
+    for n in range(102):
+        worker = await Worker(client).join()
+        call = worker.frontier.leave(finished=True, reason=str(n))
+        assert await worker.call(call) == (DELETED, 0)
+    reasons = [int(record[b"reason"]) for record in await records(client)]
+    assert reasons == [*range(2, 102)]
+
+
+@pytest.mark.parametrize("persist", [False, True])
+@pytest.mark.parametrize("others", ["left", "killed", "began another"])
+async def test_worker_that_was_away_when_its_crawl_finished_does_not_join_again(
+    client, persist, others
+):
+    away, last, killed = await joined(client, 3)
+    await away.push("a")
+    await away.lease_one()
+    assert await away.dies(last) == [1, 0, 1]
+    await last.ack(await last.lease_one(suspect=True))
+    if others != "killed":
+        await killed.leave(finished=True, persist=persist)
+    assert await last.leave(finished=True, persist=persist) is (
+        others != "killed" and not persist
+    )
+    await pass_time(client, TTL)
+    if others == "began another":
+        new = Worker(client)
+        await new.register(persist=persist)
+        await new.push("b")
+        assert new.frontier.crawl != away.frontier.crawl
+    before = await contents(client)
+    crawl = away.frontier.crawl
+    for _ in range(2):  # a reply may be lost
+        assert (await away.register(persist=persist)).outcome == MISSED
+        assert away.frontier.crawl == crawl
+        [record] = await records(client)
+        assert record[b"crawl"].decode() == crawl
+    if others != "killed":
+        assert await contents(client) == before
+
+
+async def test_worker_that_was_away_joins_again_while_its_crawl_goes_on(client):
+    away, other = await joined(client, 2)
+    await other.push("a")
+    await away.dies(other)
+    assert (await away.register()).outcome == 0
+    assert await client.hget(KEYS.state, "joined") == b"2"
+    await away.dies(other)
+    await client.flushdb()  # and where nobody knows what became of it
+    assert (await away.register()).outcome == 0
+
+
+async def test_crawl_is_no_more_finished_when_seeds_came_after_that(client):
+    """One left when nothing was left, the other went on, and was killed."""
+    first, other = await joined(client, 2)
+    await first.commit([NewRequest(b"a", 0, "fp-a")])
+    await first.ack(await first.lease_one())
+    assert not await first.leave(finished=True)
+    await asyncio.sleep(0.002)
+    await client.rpush(SEED_KEYS[0], "seed")
+    [seed] = await other.seeds(1)
+    await other.ack(seed)
+    await pass_time(client, TTL)
+    assert (await Worker(client).register()).outcome == 0
+    assert await client.smembers(KEYS.dupefilter) == {b"fp-a"}
+
+
+async def test_spider_that_is_shut_down_while_it_waits_keeps_what_it_knows(client):
+    first, other = await joined(client, 2)
+    await first.commit([NewRequest(b"a", 0, "fp-a")])
+    await first.ack(await first.lease_one())
+    assert not await first.leave(finished=True)
+    assert await other.call(other.frontier.leave(finished=False)) == (KEPT, 1)
+    assert await client.hget(KEYS.state, "finished") is None
+    assert (await Worker(client).register()).outcome == 0
+
+
+@pytest.mark.parametrize("seed", [True, False])
+async def test_what_waits_besides_requests_is_no_end(client, seed):
+    """A seed; a worker that is busy with a request that no lease stands for."""
+    worker, other = await joined(client, 2)
+    if seed:
+        await client.rpush(SEED_KEYS[0], "seed")
+    else:
+        await other.call(other.frontier.beat(busy=True))
+    state = await worker.call(worker.frontier.drained())
+    assert (state.seeds, state.leased) == (int(seed), int(not seed))
+    await pass_time(client, TTL / 2 + 1)  # the other is not present
+    assert await worker.call(worker.frontier.leave(finished=True)) == (LEFT, 0)
+    assert await client.exists(KEYS.state)
+
+
+@pytest.mark.parametrize("end", ["says so", "leaves", "dies"])
+async def test_busy_worker_counts_until_it_says_so_or_is_gone(client, end):
+    busy, other = await joined(client, 2)
+    await busy.call(busy.frontier.beat(busy=True))
+    await busy.call(busy.frontier.beat())
+    assert not await other.call(other.frontier.drained())
+    if end == "says so":
+        await busy.call(busy.frontier.beat(busy=False))
+    elif end == "leaves":
+        await busy.leave(finished=True)
+    else:
+        await busy.dies(other)
+    assert await other.call(other.frontier.drained())
+    assert not await client.exists(KEYS.control)
+
+
 @pytest.mark.parametrize("persist", [False, True])
 async def test_last_one_out_of_a_finished_crawl_deletes_exactly_the_frontier(
     client, persist
@@ -537,25 +694,27 @@ async def test_last_one_out_of_a_finished_crawl_deletes_exactly_the_frontier(
     )
     await first.ack(await first.lease_one())
     await first.call(first.frontier.count([("inc", "n", "1")]))
-    await client.rpush(SEED_KEYS[0], "seed")
     await client.xadd(KEYS.failed, {"payload": "x"})
     await client.set("s:foreign", "x")
     assert not await first.leave(finished=True, persist=persist)
     before = await contents(client)
     assert await last.leave(finished=True, persist=persist) is not persist
     after = await contents(client)
-    kept = {SEED_KEYS[0], "s:items", "other", KEYS.failed, "s:foreign"}
+    kept = {"s:items", "other", KEYS.failed, "s:foreign"}
     if persist:
         kept |= {KEYS.dupefilter, KEYS.started, KEYS.stats, KEYS.state}
         assert set(after[KEYS.state]) == {
             b"active",
             b"order",
             b"finished",
+            b"recorded",
+            *MARKS,
             b"pages",
             b"format",
+            b"items",
             b"ttl",
         }
-    assert set(after) == kept
+    assert set(after) == {*kept, KEYS.history}
     assert all(after[key] == before[key] for key in kept - {KEYS.state})
     # A reply may be lost: to leave once more changes nothing.
     assert await last.leave(finished=True, persist=persist) is not persist
@@ -574,6 +733,7 @@ async def test_interrupted_worker_leaves_the_frontier_as_it_is(client):
         b"pages",
         b"format",
         b"ttl",
+        *MARKS,
     }
     assert await client.exists(KEYS.workers) == 0
     assert (await Worker(client).register()).outcome == 0
@@ -602,7 +762,7 @@ async def test_silent_worker_does_not_keep_a_finished_crawl(client):
     await pass_time(client, 4)
     await worker.beat()
     assert await worker.leave(finished=True)
-    assert await contents(client) == {}
+    assert set(await contents(client)) == {KEYS.history}
 
 
 async def test_worker_that_leaves_with_leases_is_long_dead(client):

@@ -39,6 +39,7 @@ async def build(client):
     await client.hdel(KEYS.state, "grace")
     await client.rpush(SEED_KEYS[0], "seed")
     await client.sadd(SEED_KEYS[1], "seed")
+    await client.xadd(KEYS.history, {"crawl": "1-1"})
     await client.zadd(KEYS.suspects, {f"{9:016x}0 - waits for room": "+inf"})
     assert set(await contents(client)) == {*vars(KEYS).values(), *SEED_KEYS}
     return me
@@ -76,14 +77,14 @@ USES = [
     ("beat", 4),
     ("commit", 10),
     ("count", 1),
-    ("drained", 7),
+    ("drained", 8),
     ("lease", 7),
-    ("leave", 10),
+    ("leave", 12),
     ("pause", 3),
     ("push", 1),
     ("readmit", 3),
     ("reap", 7),
-    ("register", 10),
+    ("register", 12),
     ("reject", 5),
     ("release", 5),
     ("seeds", 7),

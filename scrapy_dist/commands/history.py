@@ -1,0 +1,100 @@
+"""``scrapy frontier history``: the crawls that have finished within a day."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from scrapy_dist import connection, times
+from scrapy_dist.commands import arguments, base, text
+from scrapy_dist.commands.status import read_known
+from scrapy_dist.history import read_history
+
+if TYPE_CHECKING:
+    import argparse
+
+    from scrapy.settings import Settings
+
+    from scrapy_dist.history import Finished
+
+_DESCRIPTION = """\
+Show the crawls of SPIDER that have finished within a day, the newest first and a hundred
+at the most; without SPIDER, those of every spider that Redis knows. It only reads.
+
+  took       from its first worker's start to its end     pages    acknowledged
+  reason     why its last worker closed                   items    of RedisPipeline
+  workers    that have taken part                         failed   dead letters it added
+
+Exit code: 0 shown, also if there is none; 2 wrong use, Redis away."""
+
+_COLUMNS = (
+    *("SPIDER", "JOB", "STARTED", "ENDED", "TOOK", "PAGES", "ITEMS", "FAILED"),
+    *("WORKERS", "REASON"),
+)
+_LEFT = ("SPIDER", "JOB", "STARTED", "ENDED", "REASON")
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    base.add_common_options(parser, spider_optional=True)
+    arguments.json_lines(parser, "crawl")
+
+
+async def run(settings: Settings, opts: argparse.Namespace) -> int:
+    found: list[tuple[base.Target, Finished]] = []
+    if opts.spider is not None:
+        target = base.find_target(settings, opts)
+        async with base.open_frontier(target) as frontier:
+            found += [(target, each) for each in await read_history(frontier)]
+            if not found:
+                await read_known(frontier, target)
+            where = connection.describe(frontier.client)
+    else:
+        base.apply_options(settings, opts)
+        base.refuse_cluster(settings)
+        client = await connection.open_client(settings)
+        try:
+            for target in await base.all_targets(client, settings, finished=True):
+                records = await read_history(base.frontier_of(target, client))
+                found += [(target, each) for each in records]
+            where = connection.describe(client)
+        finally:
+            await connection.close_client(client)
+    if opts.json:
+        for target, record in found:
+            names = {"spider": target.spider, "job": target.job}
+            if not base.write_json({**names, **record.as_json()}):
+                break
+    elif found:
+        base.write(*_table(found))
+    else:
+        of = "" if opts.spider is None else f" of {text.clean(opts.spider)}"
+        base.write(f"No crawl{of} at {where} has finished within a day.")
+    return base.OK
+
+
+def _table(found: list[tuple[base.Target, Finished]]) -> list[str]:
+    rows = [
+        (
+            text.clean(target.spider),
+            text.clean(target.job or text.UNKNOWN),
+            times.shown(record.start),
+            times.shown(record.end),
+            text.age(record.seconds),
+            str(record.pages),
+            str(record.items),
+            str(record.failed),
+            str(record.workers),
+            text.clean(record.reason),
+        )
+        for target, record in found
+    ]
+    return text.table(_COLUMNS, rows, left=_LEFT)
+
+
+SUBCOMMAND = base.Subcommand(
+    name="history",
+    summary="crawls that have finished",
+    description=_DESCRIPTION,
+    example="scrapy frontier history myspider --json",
+    add_options=add_options,
+    run=run,
+)
