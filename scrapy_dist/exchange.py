@@ -36,7 +36,7 @@ from scrapy_dist.frontier import (
 )
 from scrapy_dist.orphans import Orphans
 from scrapy_dist.outbox import Numbered, Outbox
-from scrapy_dist.waits import within
+from scrapy_dist.waits import first_try, within
 from scrapy_dist.wakeup import Wakeup
 
 if TYPE_CHECKING:
@@ -73,10 +73,6 @@ _BEAT_BUSY, _BEAT = 0.25, 5.0
 #: Seconds that a round trip counts for at the most, and those up to which a longer one
 #: than before is believed at once.
 _ROUND_TRIP, _ROUND_TRIP_SURE = 1.0, 0.05
-#: Parts of the time for the last results that the first tries may take, so that one of
-#: them finds a Redis which is well behind a connection that is dead; and the shortest and
-#: longest of these tries, in seconds.
-_CLOSE_PARTS, _CLOSE_SHORTEST, _CLOSE_LONGEST = 4, 1.0, 5.0
 #: Seconds that a worker whose process is being ended has to give back what it holds.
 _GOODBYE = 2.0
 #: Seconds between two deliveries of stats.
@@ -771,9 +767,9 @@ class Exchange:
             self._arming.cancel()
         await self._wakeup.close()
         if self._task is not None:
-            await asyncio.wait([self._task], timeout=_first_try(timeout))
+            await asyncio.wait([self._task], timeout=first_try(timeout))
             self._task.cancel()
-            await asyncio.wait([self._task], timeout=_CLOSE_SHORTEST)
+            await asyncio.wait([self._task], timeout=_GOODBYE)
         if self.neighbours is not None:
             self.neighbours.close()
 
@@ -784,7 +780,7 @@ class Exchange:
         is closed then, and the next try makes a new one.
         """
         deadline = time.monotonic() + timeout
-        limit = _first_try(timeout)
+        limit = first_try(timeout)
         tries = 0
         while True:
             reason: object = "it is full"
@@ -861,8 +857,3 @@ class Exchange:
         await frontier.exchange([*releases, leave])
         leave.reply()
         return sum(release.reply() for release in releases)
-
-
-def _first_try(timeout: float) -> float:
-    """Seconds that the first tries to deliver the last results may take each."""
-    return min(_CLOSE_LONGEST, max(_CLOSE_SHORTEST, timeout / _CLOSE_PARTS))

@@ -16,6 +16,7 @@ from scrapy_dist.frontier import BATCH, Frontier
 from scrapy_dist.keys import Keys
 from scrapy_dist.options import Options
 from scrapy_dist.scheduler import shares
+from scrapy_dist.waits import first_try
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -125,8 +126,13 @@ class Pusher:
         self._stopping.set()
         if self._task is None or self._client is None:
             return
-        await self._task
-        deadline = asyncio.get_running_loop().time() + self.options.close_timeout
+        timeout = self.options.close_timeout
+        deadline = asyncio.get_running_loop().time() + timeout
+        # The connection may be dead: the next try makes a new one.
+        self._frontier.limit = first_try(timeout)
+        await asyncio.wait([self._task], timeout=self._frontier.limit)
+        self._task.cancel()
+        await asyncio.wait([self._task])
         while not await self._send():
             if asyncio.get_running_loop().time() > deadline:
                 logger.warning("%d items did not reach Redis", len(self._items))

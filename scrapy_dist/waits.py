@@ -16,9 +16,14 @@ import redis
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-__all__ = ["in_thread", "within"]
+__all__ = ["first_try", "in_thread", "within"]
 
 T = TypeVar("T")
+
+#: Parts of the time for the last results that the first tries may take, so that one of
+#: them finds a Redis which is well behind a connection that is dead; and the shortest and
+#: longest of these tries, in seconds.
+_PARTS, _SHORTEST, _LONGEST = 4, 1.0, 5.0
 
 
 async def within(seconds: float | None, work: Awaitable[T]) -> T:
@@ -55,3 +60,8 @@ def in_thread(work: Callable[[], T]) -> concurrent.futures.Future[T]:
 
     threading.Thread(target=run, name="scrapy-dist", daemon=True).start()
     return future
+
+
+def first_try(timeout: float) -> float:
+    """Seconds that a first try may take of the *timeout* for all tries."""
+    return min(_LONGEST, max(_SHORTEST, timeout / _PARTS))
