@@ -95,6 +95,8 @@ class Desk:
         self._head: tuple[Record, Request] | None = None
         self._kept: list[tuple[int, int, Request, Records]] = []
         self._kept_count = 0
+        #: Whether there may be a request in hand that no lease stands for.
+        self._had_own = False
         self._unclaimed: list[tuple[str, Request, Records]] = []
         self._claiming: list[tuple[str, Request, Records]] = []
         self._doubts = Doubts()
@@ -127,6 +129,7 @@ class Desk:
         """
         if request in self.ledger.handed:
             request = request.copy()  # a page may yield its own request again
+        self._had_own = self._had_own or not records
         self.ledger.hold(records)
         ahead = next((record for record in records if record.hops), None)
         if ahead is not None:
@@ -397,6 +400,8 @@ class Desk:
             return 0
         if self._is_unreadable or engine.closing(self._crawler):
             return 0
+        if self.is_busy:
+            return 0  # what others found may need the cookies of this login
         in_hand = self._demand.in_hand(
             len(self.ledger.handed), self.exchange.round_trip, self.exchange.pause
         )
@@ -523,11 +528,14 @@ class Desk:
 
         Only such a request of ``start()`` as stays in this worker has none.
         """
-        return (
-            not all(self.ledger.handed.values())
-            or not all(records for *_, records in self._kept)
-            or not all(records for *_, records in self._unclaimed)
-        )
+        if self._had_own:
+            self._had_own = (
+                not all(self.ledger.handed.values())
+                or not all(records for *_, records in self._kept)
+                or not all(records for *_, records in self._unclaimed)
+                or not all(records for *_, records in self._claiming)
+            )
+        return self._had_own
 
     def held(self) -> set[str]:
         """Order ids that Redis should hold for this worker."""

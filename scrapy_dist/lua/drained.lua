@@ -1,11 +1,12 @@
 -- Tell whether anything is left to do for anybody. Computed, never stored.
 --
 -- KEYS  1 requests (zset)  2 suspects (zset)  3 leases (zset)  4 state (hash)
---       5 failed (stream)  6 leased (hash)  7 workers (zset)  8… keys of seeds
+--       5 failed (stream)  6 leased (hash)  7 workers (zset)  8 control (hash)
+--       9… keys of seeds
 -- ARGV  1 most dead letters
--- Reply pending, suspects, leases, seeds, ms since the last activity of any worker,
---       suspects that have failed and for which S:failed has no room, requests in leased
---       without a lease, leases of workers that are not listed
+-- Reply pending, suspects, leases and workers that are busy without one, seeds, ms since
+--       the last activity of any worker, suspects that have failed and for which S:failed
+--       has no room, requests in leased without a lease, leases of workers that are not listed
 -- Cost  O(keys + log(suspects) + workers * log(leases))
 -- @use letters
 -- @use ending

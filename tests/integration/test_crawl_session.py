@@ -113,3 +113,48 @@ def test_local_requests_are_not_lost_by_a_stop(project, site, no_leaked_keys, st
     done = set(project.recorded("path"))
     assert done == {*tree_pages(150, 3), *MEMBERS}
     assert set(project.recorded("status")) == {200}
+
+
+OWN = """
+class Own(Spider):
+    name = "own"
+    handle_httpstatus_list = [403]
+
+    async def start(self):
+        yield Request(f"{self.url}/form?delay=1500", self.log_in,
+                      meta={"frontier_local": True})
+
+    def log_in(self, response):
+        yield FormRequest.from_response(
+            response, formdata={"user": "u", "password": "p"}, callback=self.parse,
+            meta={"frontier_local": True},
+        )
+
+    def parse(self, response):
+        record(self, url=response.url, status=response.status)
+        yield from response.follow_all(css="a", callback=self.parse)
+"""
+
+
+@pytest.mark.parametrize("frontier", ["classic", "addon"])
+def test_each_worker_logs_in_and_they_share_what_comes_of_it(
+    project, site, no_leaked_keys, frontier
+):
+    """README's recipe: two steps, a slow form, three workers."""
+    project.spider(OWN)
+    settings = {"CONCURRENT_REQUESTS": 2}
+    workers = start_together(
+        project,
+        site,
+        3,
+        "own",
+        args={"url": site.url},
+        settings=settings,
+        frontier=frontier,
+    )
+    assert_finished(workers)
+    logins = {"/form": 3, "/login": 3, "/members/0": 3}
+    assert site.hits() == {**MEMBERS, **logins}
+    assert set(project.recorded("status")) == {200}
+    for path in logins:
+        assert len({h.agent for h in site.log() if h.path == path}) == 3

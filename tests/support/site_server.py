@@ -13,6 +13,7 @@ A page is described by its path, so that the site needs no set-up:
     /once/STATUS/NAME          the first answer has that status, later ones are 200
     /setcookie/NAME/VALUE/PATH sets a cookie and redirects (302) to /PATH
     /needcookie/NAME/VALUE/X   403 without that cookie
+    /form                      a form that posts to /login
     /login                     POST user=u&password=p sets session=open, redirects to
                                /members/0
     /members/N                 403 without session=open; page 0 links to 1 … 20
@@ -123,6 +124,11 @@ def login(request: dict[str, str]) -> Reply:
     return Reply("", 302, (("Location", "/members/0"), cookie))
 
 
+#: The way to /login.
+FORM = """<html><body><form action="/login" method="post">
+<input name="user"><input name="password" type="password"></form></body></html>"""
+
+
 def members(n: str, cookies: dict[str, str]) -> Reply:
     if cookies.get("session") != "open":
         return Reply("log in first", 403)
@@ -183,6 +189,8 @@ def answer(site: Site, request: dict[str, str], headers: dict[str, str]) -> Repl
             return Reply("", 302, (location, cookie))
         case "needcookie", [name, value, *_]:
             return Reply(html("cookie", []), 200 if cookies.get(name) == value else 403)
+        case "form", []:
+            return Reply(FORM)
         case "login", []:
             return login(request)
         case "members", [n]:
