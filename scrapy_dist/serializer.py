@@ -465,7 +465,10 @@ class Coder:
         else:
             code, name, plain = _OBJECT, "object", self._take(obj)
             if plain is None:
-                return _python_value(obj)
+                value = _python_value(obj)
+                # msgpack asks once only, so what it does not know goes on here.
+                again = type(value) in (complex, *_MOMENTS)
+                return self._pack_other(depth, value) if again else value
         if depth == _MAX_DEPTH:
             raise Unserializable(
                 f"nested too deep, or in itself: more than {_MAX_DEPTH} {name}s"
