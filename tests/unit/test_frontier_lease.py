@@ -791,3 +791,13 @@ async def test_leases_of_workers_that_nobody_knows_are_counted(client):
     await client.zrem(KEYS.workers, other.number)
     state = await worker.call(worker.frontier.drained())
     assert (state.leased, state.orphans, state.unknown) == (2, 0, 1)
+
+
+async def test_of_equal_seeds_each_is_taken_by_itself(client):
+    """And from the left: the others keep their places."""
+    worker = await Worker(client).join()
+    await client.rpush(SEED_KEYS[0], "a", "b", "a", "b")
+    assert [lease.payload for lease in await worker.seeds(1)] == [SEED + b"a"]
+    assert await client.lrange(SEED_KEYS[0], 0, -1) == [b"b", b"a", b"b"]
+    assert len(await worker.seeds(2)) == 2
+    assert await client.lrange(SEED_KEYS[0], 0, -1) == [b"b"]

@@ -809,3 +809,15 @@ async def test_list_of_scrapy_redis_is_not_to_be_deleted(world):
     [example] = report.findings["wrong_type"].examples
     assert "scrapy frontier import shop --from-scrapy-redis shop" in example
     assert "delete" not in example
+
+
+@pytest.mark.parametrize(("silent", "alive"), [(300, 1), (700, 0)])
+async def test_silence_is_measured_by_the_workers_ttl_not_by_the_callers(
+    world, silent, alive
+):
+    await world.client.hset(KEYS.state, "ttl", 600_000)
+    seconds, _ = await world.client.time()
+    beat = (seconds - silent) * 1000
+    await world.client.zadd(KEYS.workers, {world.worker.frontier.worker: beat})
+    report = await world.check()  # its own settings say 60 s
+    assert (report.counts.alive, report.counts.silent) == (alive, 1 - alive)

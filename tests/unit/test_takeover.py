@@ -11,6 +11,7 @@ from scrapy.settings import Settings
 from scrapy_dist import fingerprints
 from scrapy_dist.exceptions import ConfigurationError
 from scrapy_dist.fingerprints import ScrapyRedisFingerprinter
+from scrapy_dist.frontier import Call
 from scrapy_dist.options import Options
 from scrapy_dist.payload import PayloadCodec
 from scrapy_dist.takeover import Converter, TakenOver, take_over
@@ -177,3 +178,17 @@ async def test_a_wrong_prefix_is_noticed(client):
 def test_fingerprints_are_those_of_scrapy_redis(request_, name):
     # What scrapy_redis.dupefilter.RFPDupeFilter.request_fingerprint returns.
     assert ScrapyRedisFingerprinter().fingerprint(request_).hex() == name
+
+
+async def test_of_equal_requests_in_a_list_each_is_moved_by_itself(client):
+    """From the end where scrapy-redis takes its next; the others keep their places."""
+    worker = await Worker(client).join()
+    await client.rpush("old", "x", "y", "x")
+    keys = (KEYS.requests, KEYS.dupefilter, KEYS.state, "old")
+    args = ("", "x", "", 0, b"payload of x")
+    assert await worker.call(Call("takeover", keys, args, int)) == 1
+    assert await client.lrange("old", 0, -1) == [b"x", b"y"]
+    assert await worker.call(Call("takeover", keys, args, int)) == 1
+    assert await client.lrange("old", 0, -1) == [b"y"]
+    assert await worker.call(Call("takeover", keys, args, int)) == 0
+    assert await client.zcard(KEYS.requests) == 2
