@@ -287,6 +287,13 @@ class Desk:
         self.ledger.hold(records)
         return records
 
+    def undo(self, item: object) -> None:
+        """The page of *item* is not done: its lease is given back when it ends."""
+        records = self.origins.of_item(item)
+        for record in self.scraping() if records is None else records:
+            record.tainted = True
+            record.drop_outputs()
+
     def take_seeds(self) -> Iterator[tuple[Record, bytes]]:
         """Leased seeds, without the mark in front."""
         while self.seeds:

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from scrapy import signals
+from scrapy.exceptions import DropItem
 from scrapy.utils.misc import load_object
 from scrapy.utils.serialize import ScrapyJSONEncoder
 from twisted.internet.defer import Deferred
@@ -231,7 +232,11 @@ class RedisPipeline:
             stored = self._in_thread(item, spider)
             return Queued(item, lambda: stored)
         data = self.serialize(item)
-        key = self._checked_key(self.item_key(item, spider), spider)
+        try:
+            key = self._checked_key(self.item_key(item, spider), spider)
+        except ConfigurationError as e:
+            self._give_up(item, e)
+            raise DropItem("it has no key; its page will be crawled again") from None
         if isinstance(data, str):
             data = data.encode()
         if self._command:
@@ -280,6 +285,16 @@ class RedisPipeline:
             if len(self._known_keys) < _KNOWN_KEYS:
                 self._known_keys.add(key)
         return key
+
+    def _give_up(self, item: Any, error: ConfigurationError) -> None:
+        """End with *error*: no item can be stored before somebody mends it."""
+        crawler = self.crawler
+        assert crawler is not None
+        if self._pusher is None:
+            engine.scheduler(crawler).desk.undo(item)
+        if not engine.ends_with_error(crawler):
+            logger.error("%s", error, extra={"spider": crawler.spider})
+            engine.end_with_error(crawler, "configuration_error")
 
     def _queue(self, item: Any, key: str, data: bytes) -> None:
         if self._pusher is not None:

@@ -246,3 +246,29 @@ def test_workers_started_together_each_end_as_finished(project, site, no_leaked_
     project.spider(PAGES)
     assert_finished(start_together(project, site, 3, "pages", args={"url": site.url}))
     assert site.hits() == EVERY
+
+
+@pytest.mark.parametrize("frontier", ["classic", "addon"])
+def test_items_without_a_key_end_the_worker_with_one_error(
+    project, site, redis_server, frontier
+):
+    """Exit code 1, and the page is still there."""
+    project.module(
+        "pipelines",
+        """
+        from scrapy_dist.pipelines import RedisPipeline
+
+        class Pipeline(RedisPipeline):
+            def item_key(self, item, spider):
+                return "%(nonsense)s"
+        """,
+    )
+    project.spider(FOLLOW)
+    settings = {"ITEM_PIPELINES": {"shop.pipelines.Pipeline": 400}}
+    args = {"url": f"{site.url}/page/a"}
+    worker = project.crawl("follow", args=args, settings=settings, frontier=frontier)
+    assert worker.wait() == 1
+    assert worker.log().count(" ERROR: ") == 1
+    assert "item_key() = '%(nonsense)s'" in worker.log()
+    with redis_server.client() as client:
+        assert client.zcard("follow:requests") == 1
