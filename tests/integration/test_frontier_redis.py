@@ -10,6 +10,7 @@ from redis.exceptions import OutOfMemoryError, ResponseError
 from scrapy import Spider
 from scrapy.settings import Settings
 
+from scrapy_dist.buckets import Shape
 from scrapy_dist.connection import close_client
 from scrapy_dist.frontier import (
     APPLIED,
@@ -311,7 +312,7 @@ class TornWorld:
         """Run *script* on the frontier as it was; returns its writes, one by one."""
         await restore(self.client, self.before)
         size = self.server.aof().stat().st_size
-        await self.me.call(self.call(script))
+        await self.me.call(script if isinstance(script, Call) else self.call(script))
         with self.server.aof().open("rb") as file:
             file.seek(size)
             written = list(commands(file.read()))
@@ -551,3 +552,47 @@ async def test_half_a_script_that_is_played_before_the_whole_one_loses_nothing(
         if script.startswith("check_"):
             await torn.mend()
         await torn.nothing_is_lost()
+
+
+@pytest.mark.parametrize(
+    "script", ["take_items", "take and acknowledge", "return_items"]
+)
+async def test_items_are_in_one_of_the_lists_after_any_cut(torn, script):
+    client, taken = torn.client, "s:items:taken:me"
+    await client.rpush(KEYS.items, "i3", "i4", "i5")
+    await client.rpush(taken, "reader:1", "i1", "i2")
+    torn.before = await dump(client)
+    done = 1 if script == "take and acknowledge" else 0
+    args = ("reader:1", "", done, 2, 10, 1 << 20)
+    call = Call("take_items", (KEYS.items, taken), args, list)
+    if script == "return_items":
+        call = Call("return_items", (KEYS.items, taken), ("reader:1", 100), int)
+    writes = await torn.run(call)
+    assert len(writes) >= 3
+    for cut in range(len(writes) + 1):
+        await torn.replay(writes[:cut])
+        left = await client.lrange(KEYS.items, 0, -1)
+        left += await client.lrange(taken, 0, -1)
+        kept = [item for item in sorted(left) if item.startswith(b"i")]
+        all_of_them = [b"i1", b"i2", b"i3", b"i4", b"i5"]
+        assert kept in (all_of_them, all_of_them[done:])
+
+
+async def test_fingerprints_are_known_after_any_cut_of_a_growth(torn):
+    """In the bucket that is split, or in the one that it is split into."""
+    key, client = "s:compact", torn.client
+    shape = Shape(key, "7", 1, 99)
+    members = [str(n) for n in range(99)]
+    await client.hset(key, mapping={"epoch": 7, "buckets": 1, "count": len(members)})
+    await client.sadd(shape.name(0), *members)
+    torn.before = await dump(client)
+    # given a bucket that is split four times
+    names = [*shape.next()][:8]
+    writes = await torn.run(Call("grow", (key, *names), ("7", 1, 20, 4), list))
+    assert len(writes) > 6
+    for cut in range(len(writes) + 1):
+        await torn.replay(writes[:cut])
+        buckets = int(await client.hget(key, "buckets"))
+        now = Shape(key, "7", buckets, 99)
+        for member in members:
+            assert await client.sismember(now.place(member), member), (cut, member)
