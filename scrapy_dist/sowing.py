@@ -96,6 +96,10 @@ class SeedMaker:
         """The seed for a URL, JSON text, or the object itself. Raises BadSeed."""
         if isinstance(value, Mapping):
             data = self._dump(dict(value))
+        elif not isinstance(value, (str, bytes)):
+            raise BadSeed(
+                f"{quote(repr(value))} is no seed: write a URL, JSON text or an object"
+            )
         else:
             data = self._encode(value.strip()) if isinstance(value, str) else value
         priority = self._check(data)

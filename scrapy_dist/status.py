@@ -159,6 +159,7 @@ class Status:
             "job": self.job,
             "redis": self.redis,
             "time": times.iso(self.time),
+            "state": self.phase,
             "pending": self.pending,
             "leased": self.leased,
             "suspect": self.suspect,

@@ -9,6 +9,8 @@ has moved, connections are dropped and made anew (see ``Frontier.exchange``).
 from __future__ import annotations
 
 import asyncio
+import ipaddress
+import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -59,6 +61,14 @@ _LOGIN = (
 _EACH, _ALL = 3.0, 15.0
 
 Nodes = list[tuple[str, int]]
+
+#: What stands between "://" and the path of a URL, and what follows.
+_NETLOC = re.compile(r"([^/?#]*)(.*)", re.DOTALL)
+#: A host, or an IPv6 address in brackets, with or without a port.
+_NODE = re.compile(
+    r"(?:\[(?P<bracketed>[0-9A-Fa-f:.]+(?:%[\w.-]+)?)\]|(?P<host>[^\s:@/?#\[\]]+))"
+    r"(?::(?P<port>[0-9]*))?"
+)
 
 
 #: Whoever asks tries again, others first.
@@ -254,8 +264,10 @@ def split_url(url: str) -> tuple[str, Topology | None]:
         example += "/mymaster/0"
     try:
         _require(base in ("redis", "rediss") and kind in _PORTS)
-        parts = urlsplit(f"{base}://{rest}")
-        login, at, hosts = parts.netloc.rpartition("@")
+        # urlsplit() takes no brackets where several servers are named.
+        netloc, rest_of_it = _NETLOC.fullmatch(rest).groups()  # type: ignore[union-attr]
+        parts = urlsplit(f"{base}://{rest_of_it}")
+        login, at, hosts = netloc.rpartition("@")
         nodes = _split_nodes(hosts, _PORTS[kind])
         path = [part for part in parts.path.split("/") if part]
         master = ""
@@ -319,9 +331,13 @@ def _nodes(setting: str, value: Any, kind: str) -> Nodes:
 def _split_nodes(text: str, port: int) -> Nodes:
     nodes: Nodes = []
     for part in text.split(","):
-        parts = urlsplit(f"//{part.strip()}")
-        _require(not parts.path and parts.username is None)
-        nodes.append((_host(parts.hostname), _port(parts.port or port)))
+        found = _NODE.fullmatch(part.strip())
+        if found is None:
+            raise ValueError
+        host = found["bracketed"] or found["host"]
+        if found["bracketed"]:
+            ipaddress.IPv6Address(host.partition("%")[0])
+        nodes.append((_host(host.lower()), _port(found["port"] or port)))
     return nodes
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import difflib
 import json
 import os
@@ -33,6 +34,7 @@ from scrapy_dist.keys import (
 from scrapy_dist.options import Options
 from scrapy_dist.payload import PayloadCodec
 from scrapy_dist.spiders import RedisMixin
+from scrapy_dist.status import read_status
 from scrapy_dist.topology import uses_cluster
 from scrapy_dist.waits import within
 
@@ -63,6 +65,7 @@ __all__ = [
     "nearest",
     "open_frontier",
     "refuse_cluster",
+    "require_known",
     "spiders_in_redis",
     "unknown_frontier",
     "warn",
@@ -155,13 +158,16 @@ def add_common_options(
 def find_target(settings: Settings, opts: argparse.Namespace) -> Target:
     """The crawl that the options of ``add_common_options`` name.
 
-    Inside a project its settings, and those of the spider, count. Raises
-    ConfigurationError, also for a spider that the project does not have.
+    Inside a project its settings, and those of the spider, count. The spider may be one
+    that only Redis knows: where the *codec* is None, `require_known` tells. Raises
+    ConfigurationError.
     """
     apply_options(settings, opts)
-    if not inside_project():
-        return _outside(settings, opts.spider)
-    return _inside(settings, opts.spider, _load_spider(settings, opts.spider))
+    name = opts.spider
+    if inside_project():
+        with contextlib.suppress(KeyError):
+            return _inside(settings, name, _spider_loader(settings).load(name))
+    return _outside(settings, name)
 
 
 def apply_options(settings: Settings, opts: argparse.Namespace) -> None:
@@ -220,16 +226,6 @@ def _spider_loader(settings: Settings) -> SpiderLoaderProtocol:
     return cast(
         "SpiderLoaderProtocol", loader_class.from_settings(settings.frozencopy())
     )
-
-
-def _load_spider(settings: Settings, name: str) -> type[Spider]:
-    loader = _spider_loader(settings)
-    try:
-        return loader.load(name)
-    except KeyError:
-        raise ConfigurationError(
-            f"There is no spider {name!r} in this project.{nearest(name, loader.list())}"
-        ) from None
 
 
 def nearest(name: str, names: Iterable[str]) -> str:
@@ -326,10 +322,24 @@ async def unknown_frontier(frontier: Frontier, target: Target) -> ConfigurationE
         names = await asyncio.wait_for(looking, _SUGGEST_TIMEOUT)
     except (asyncio.TimeoutError, RedisError, OSError):
         names = []
-    return ConfigurationError(
-        f"There is no frontier of a spider {target.name!r} at"
-        f" {connection.describe(frontier.client)}.{nearest(target.name, names)}"
-    )
+    where = connection.describe(frontier.client)
+    if inside_project() and target.codec is None:
+        names = sorted({*names, *_spider_loader(settings).list()})
+        text = (
+            f"There is no spider {target.spider!r} in this project, and no frontier of"
+            f" {target.name!r} at {where}."
+        )
+    else:
+        text = f"There is no frontier of a spider {target.name!r} at {where}."
+    return ConfigurationError(text + nearest(target.name, names))
+
+
+async def require_known(frontier: Frontier, target: Target) -> None:
+    """Raise ConfigurationError if neither the project nor Redis knows *target*."""
+    if target.codec is None:
+        status = await read_status(frontier, target.spider, target.job)
+        if status.is_blank:
+            raise await unknown_frontier(frontier, target)
 
 
 async def all_targets(
@@ -389,12 +399,14 @@ def _split_crawl_name(name: str) -> tuple[str, str]:
 async def spiders_in_redis(
     client: Redis, settings: Settings, *, finished: bool = False
 ) -> list[str]:
-    """Names of the spiders that have a frontier, seeds or dead letters in Redis, sorted.
+    """Names of the spiders of which Redis has something, sorted: a frontier, seeds,
+    dead letters or items.
 
-    *finished*: of those that have records of finished crawls. Looks at every key of the database, some at a time.
+    *finished*: of those that have records of finished crawls. Looks at every key of the
+    database, some at a time.
     """
     keys = Keys.from_settings(settings, _NAME)
-    places = [(keys.state, "HASH"), (keys.failed, "STREAM")]
+    places = [(keys.state, "HASH"), (keys.failed, "STREAM"), (keys.items, "LIST")]
     for key in _seed_keys(settings, _NAME):
         places += [(key, "LIST"), (key, "SET"), (key, "ZSET")]
     if finished:

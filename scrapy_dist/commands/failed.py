@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from scrapy.utils.project import inside_project
+
 from scrapy_dist import connection, letters, times
 from scrapy_dist.commands import arguments, base
 from scrapy_dist.commands.text import UNKNOWN, clean, number, table
@@ -123,7 +125,7 @@ async def _explain_none(frontier: Frontier, target: base.Target, reason: str) ->
     keys = (frontier.keys.failed, frontier.keys.state)
     if target.codec is None and not await frontier.client.exists(*keys):
         known = await base.spiders_in_redis(frontier.client, target.settings)
-        if known and target.spider not in known:
+        if (known or inside_project()) and target.spider not in known:
             raise await base.unknown_frontier(frontier, target)
     of_reason = f" with {clean(reason)!r} in its reason" if reason else ""
     base.write(f"There is no dead letter of {target.spider}{of_reason}.")
@@ -163,6 +165,8 @@ async def run_retry(settings: Settings, opts: argparse.Namespace) -> int:
     ids = _chosen(opts, "retry")
     target = base.find_target(settings, opts)
     async with base.open_frontier(target, changes=True) as frontier:
+        if inside_project():
+            await base.require_known(frontier, target)
         done = await letters.retry(
             frontier,
             ids=ids,
@@ -201,6 +205,8 @@ async def run_forget(settings: Settings, opts: argparse.Namespace) -> int:
     ids = _chosen(opts, "forget")
     target = base.find_target(settings, opts)
     async with base.open_frontier(target, changes=True) as frontier:
+        if inside_project():
+            await base.require_known(frontier, target)
         done = await letters.forget(frontier, ids=ids, reason=opts.reason)
         where = connection.describe(frontier.client)
     if opts.json:

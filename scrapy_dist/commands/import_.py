@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from scrapy.utils.misc import load_object
+from scrapy.utils.project import inside_project
 
 from scrapy_dist.commands import arguments, base
 from scrapy_dist.commands.export import STANDARD, open_file, tell
@@ -81,6 +82,8 @@ async def run(settings: Settings, opts: argparse.Namespace) -> int:
         )
     target = base.find_target(settings, opts)
     async with base.open_frontier(target, changes=True) as frontier:
+        if inside_project():
+            await base.require_known(frontier, target)
         status = await read_status(frontier, target.spider, target.job)
         if status.alive and not opts.force:
             raise ConfigurationError(

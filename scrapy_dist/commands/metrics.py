@@ -11,6 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from redis.exceptions import RedisError
+from scrapy.utils.project import inside_project
 
 from scrapy_dist import connection
 from scrapy_dist.commands import base
@@ -90,6 +91,7 @@ async def run(settings: Settings, opts: argparse.Namespace) -> int:
         # What is wrong with the settings ends it; it is for Redis to come and go.
         with suppress(RedisUnavailable):
             await crawls.find()
+            await crawls.check_names()
         watch = metrics.Watch(crawls.find, partial(base.warn, "metrics"))
         if opts.once:
             return await _print(watch)
@@ -110,6 +112,12 @@ class _Crawls:
         ]
         #: By any key of what is asked there: a cluster has several servers.
         self._clients: dict[str, Redis] = {}
+
+    async def check_names(self) -> None:
+        """Raise ConfigurationError for a name that project and Redis do not know."""
+        for target in self._targets if inside_project() else ():
+            client = await self._client(target.settings, target.keys.requests)
+            await base.require_known(base.frontier_of(target, client), target)
 
     async def find(self) -> Sequence[Crawl]:
         from scrapy_dist.metrics import Crawl  # noqa: PLC0415

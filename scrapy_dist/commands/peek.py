@@ -56,6 +56,11 @@ async def run(settings: Settings, opts: argparse.Namespace) -> int:
     target = base.find_target(settings, opts)
     async with base.open_frontier(target) as frontier:
         status = await read_known(frontier, target)
+        if not opts.count:
+            if not opts.json:
+                suspect = f", {status.suspect} suspect" if status.suspect else ""
+                base.write(f"{status.pending} pending{suspect}; -n 0 shows none.")
+            return base.OK
         shown = 0
         async for some in next_requests(frontier, opts.count):
             for request in some:

@@ -43,6 +43,8 @@ Each seed is checked by the rules of the workers. One that is no good is reporte
 file, line and reason, and the others are pushed; --strict stops there instead. If Redis
 goes away, or after Ctrl-C, the last line says from where to go on: --skip N.
 
+A SPIDER that neither the project nor Redis knows is refused; --new allows it.
+
 Exit code: 0 all were pushed, 1 some were not, 2 none was (wrong use, Redis away)."""
 
 
@@ -87,6 +89,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="push to this key, not to the first that the spider reads",
     )
     parser.add_argument(
+        "--new",
+        action="store_true",
+        help="push also if neither the project nor Redis knows SPIDER yet",
+    )
+    parser.add_argument(
         "--skip",
         type=arguments.whole_number,
         default=0,
@@ -118,6 +125,8 @@ async def run(settings: Settings, opts: argparse.Namespace) -> int:
         priority=opts.priority,
     )
     lines = _all_lines(opts, files, tally, maker, target.settings["USER_AGENT"])
+    if target.codec is None and not opts.new:
+        await _require_known(target)
     client = await connection.open_client(target.settings, key)
     try:
         await check_format(client, target.keys.state)
@@ -138,6 +147,16 @@ async def run(settings: Settings, opts: argparse.Namespace) -> int:
     else:
         base.write(pushing.summary(key))
     return base.OK if pushing.is_complete else base.TROUBLE
+
+
+async def _require_known(target: base.Target) -> None:
+    async with base.open_frontier(target) as frontier:
+        try:
+            await base.require_known(frontier, target)
+        except ConfigurationError as e:
+            raise ConfigurationError(
+                f"{e} --new pushes seeds of a spider that nobody knows yet."
+            ) from None
 
 
 def _spider(target: base.Target) -> Spider | None:

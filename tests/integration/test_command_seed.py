@@ -31,6 +31,7 @@ URL = "https://site.example/"
 def seed_process(folder, *args, settings=None, **options):
     """``scrapy frontier seed ARGS`` in *folder*, started as a process."""
     env = {k: v for k, v in os.environ.items() if not k.startswith("SCRAPY")}
+    env["PYTHONPATH"] = package_parent()
     env["CRAWL_SETTINGS"] = repr({**SETTINGS, **(settings or {})})
     options = {"stdin": subprocess.DEVNULL, "stderr": subprocess.PIPE} | options
     return subprocess.Popen(
@@ -58,7 +59,9 @@ def seed(redis_server, capsys, tmp_path, monkeypatch):
     def run(*args, url=redis_server.url, **settings):
         parser = argparse.ArgumentParser()
         SUBCOMMAND.add_options(parser)
-        opts = parser.parse_args(["books", "--redis", url, *args])
+        new = [] if "--known" in args else ["--new"]
+        args = [arg for arg in args if arg != "--known"]
+        opts = parser.parse_args(["books", "--redis", url, *new, *args])
         code = asyncio.run(SUBCOMMAND.run(Settings(settings), opts))
         return code, *capsys.readouterr()
 
@@ -124,6 +127,19 @@ def urlset(*urls):
 def index(*urls):
     entries = "".join(f"<sitemap><loc>{u}</loc></sitemap>" for u in urls)
     return f"<sitemapindex>{entries}</sitemapindex>"
+
+
+# Names
+
+
+def test_a_spider_that_nobody_knows_is_refused(seed, client):
+    client.hset("book:state", "version", 1)
+    with pytest.raises(ConfigurationError, match=r"Did you mean 'book'.*--new"):
+        seed("--known", "http://a.example/")
+    assert pushed(client) == []
+    assert seed("http://a.example/")[0] == 0
+    assert seed("--known", "http://b.example/")[0] == 0
+    assert len(pushed(client)) == 2
 
 
 # Arguments
@@ -410,7 +426,7 @@ def test_lines_are_piped_in_and_ctrl_c_says_how_far_it_came(
     tmp_path, client, redis_server
 ):
     process = seed_process(
-        tmp_path, "books", "--redis", redis_server.url, stdin=subprocess.PIPE
+        tmp_path, "books", "--new", "--redis", redis_server.url, stdin=subprocess.PIPE
     )
     with process:
         process.stdin.write("".join(f"{URL}{i}\n" for i in range(700)))
@@ -460,7 +476,7 @@ def test_terminal_sees_progress_of_a_long_file(tmp_path, client, redis_server, h
         (tmp_path / "rich.py").write_text("raise ImportError")
         path = os.pathsep.join((str(tmp_path), path))
     main, terminal = pty.openpty()
-    command = [sys.executable, "-m", "scrapy", "frontier", "seed", "books"]
+    command = [sys.executable, "-m", "scrapy", "frontier", "seed", "books", "--new"]
     command += ["--redis", redis_server.url, "--file", "f"]
     process = subprocess.Popen(
         command,

@@ -166,6 +166,43 @@ def test_names_cannot_move_the_cursor(frontier, redis_server):
         assert all(char.isprintable() or char == "\n" for char in out)
 
 
+def test_jobs_of_which_only_items_are_left_are_listed(frontier, redis_server):
+    with redis_server.client() as client:
+        client.rpush("shop:nightly:items", "{}", "{}")
+    [told] = json.loads(frontier(status.SUBCOMMAND, "--json")[1])
+    assert (told["spider"], told["job"]) == ("shop", "nightly")
+    assert (told["items"], told["state"]) == (2, "none")
+
+
+def test_commands_work_on_what_redis_has_and_the_project_has_no_more(
+    project, redis_server
+):
+    project.spider(FOLLOW)
+    here = {"REDIS_URL": project.redis_url}
+
+    def run(*args):
+        done = run_frontier(project.folder, *args, settings=here)
+        return done.returncode, done.stdout + done.stderr
+
+    with redis_server.client() as client:
+        plant(client, "renamed", pending=3)
+    assert "pending  3" in run("status", "renamed")[1]
+    assert run("peek", "renamed", "-n", "0")[0] == 0
+    assert run("seed", "renamed", "http://a.example/")[0] == 0
+    code, said = run("seed", "renmed", "http://a.example/")
+    assert code == 2
+    assert "There is no spider 'renmed' in this project" in said
+    assert "Did you mean 'renamed'?" in said
+    assert "--new" in said
+    for command in ("status", "failed", "clear", "pause"):
+        code, said = run(command, "folow")
+        assert code == 2, said
+        assert "Did you mean 'follow'?" in said
+    with redis_server.client() as client:
+        assert not client.keys("renmed*")
+        assert not client.keys("folow*")
+
+
 # workers
 
 
@@ -360,8 +397,9 @@ def test_stopped_worker_closes_in_order_and_the_others_finish(
 def test_project_is_shown_while_its_workers_are_at_work(project, site):
     project.spider(FOLLOW)
     project.spider(FOLLOW.replace('"follow"', '"never_run"'))
-    site.delay(500)  # so that it lasts longer than the commands
+    site.delay(500)
     start_together(project, site, 1, "follow", args={"url": f"{site.url}/tree/300/9/0"})
+    site.pause()  # so that it lasts longer than the commands
     here = {"REDIS_URL": project.redis_url}
     found = run_frontier(project.folder, "workers", "follow", settings=here)
     assert found.returncode == 0, found

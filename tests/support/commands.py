@@ -21,6 +21,7 @@ def run_frontier(
 ) -> subprocess.CompletedProcess[str]:
     """``scrapy frontier ARGS`` in *folder*; *settings* are those of its project."""
     env = {k: v for k, v in os.environ.items() if not k.startswith("SCRAPY")}
+    env["PYTHONPATH"] = package_parent()
     env["CRAWL_SETTINGS"] = repr({**SETTINGS, **(settings or {})})
     env["PYTHONPATH"] = package_parent()
     return subprocess.run(

@@ -482,3 +482,12 @@ def test_client_is_exported():
     assert scrapy_dist.Client is Client
     with pytest.raises(AttributeError, match="Klient"):
         _ = scrapy_dist.Klient
+
+
+@pytest.mark.parametrize("wrong", [None, 7, ["http://a.example/"], object()])
+def test_what_is_no_seed_is_a_value_error(connect, server, wrong):
+    client = connect()
+    with pytest.raises(ValueError, match="is no seed"):
+        client.seed(URL, wrong)
+    with pytest.raises(ValueError, match="is no seed"):
+        client.seed_many([wrong], meta={"a": 1})

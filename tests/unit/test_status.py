@@ -14,7 +14,7 @@ from tests.support.frontiers import KEYS, SEED_KEYS, Worker, contents, pass_time
 
 #: Keys of ``status --json``, which scripts rely on.
 JSON_KEYS = {
-    *("spider", "job", "redis", "time", "paused", "workers"),
+    *("spider", "job", "redis", "time", "state", "paused", "workers"),
     *("pending", "leased", "suspect", "failed", "seen", "seeds", "items", "pages"),
     *("pages_per_second", "seconds_left"),
 }

@@ -8,6 +8,7 @@ import redis.cluster
 from redis.crc import key_slot
 from scrapy.settings import Settings
 
+from scrapy_dist import topology
 from scrapy_dist.connection import describe, get_redis_from_settings, open_client
 from scrapy_dist.exceptions import ConfigurationError, RedisUnavailable
 from scrapy_dist.keys import Keys, tagged
@@ -25,6 +26,8 @@ from tests.support.redis_server import free_port
         ),
         ("rediss+sentinel://a/shop", "rediss://a:26379/0", "redis+sentinel://a:26379/shop"),
         ("redis+cluster://:pw@a:7000,[::1]:7001", "redis://:pw@a:7000/0", "redis+cluster://a:7000,[::1]:7001"),
+        ("redis+cluster://[::1],[fe80::1%25eth0]:7001/0", "redis://[::1]:6379/0", "redis+cluster://[::1]:6379,[fe80::1%25eth0]:7001"),
+        ("redis+sentinel://[::1]:1,[::2]:2/shop", "redis://[::1]:1/0", "redis+sentinel://[::1]:1,[::2]:2/shop"),
         ("redis+cluster://a/0", "redis://a:6379/0", "redis+cluster://a:6379"),
     ],
 )  # fmt: skip
@@ -32,6 +35,24 @@ def test_urls(url, plain, shown):
     found, topology = split_url(url)
     assert found == plain
     assert str(topology) == shown
+
+
+def test_brackets_are_not_for_urlsplit(monkeypatch):
+    """Newer Pythons refuse brackets that are not around the whole host."""
+    plain = topology.urlsplit
+
+    def urlsplit(url):
+        netloc = url.partition("://")[2].partition("/")[0]
+        if "[" in netloc.rpartition("@")[2]:
+            raise ValueError("Invalid IPv6 URL")
+        return plain(url)
+
+    monkeypatch.setattr(topology, "urlsplit", urlsplit)
+    _, found = split_url("redis+cluster://:pw@a:7000,[::1]:7001")
+    assert found.nodes == [("a", 7000), ("::1", 7001)]
+    settings = Settings({"REDIS_CLUSTER": "[::1]:7000,b,[::2]"})
+    nodes = topology_from_settings(settings).nodes
+    assert nodes == [("::1", 7000), ("b", 6379), ("::2", 6379)]
 
 
 def test_another_url_is_left_alone():
@@ -62,6 +83,10 @@ def test_sentinels_as_settings(settings):
         ({"REDIS_URL": "redis+sentinel://a/m/x"}, ["REDIS_URL"]),
         ({"REDIS_URL": "redis+sentinel://a/m/0/y"}, ["REDIS_URL"]),
         ({"REDIS_URL": "redis+sentinel:///m"}, ["REDIS_URL"]),
+        ({"REDIS_URL": "redis+cluster://[::1"}, ["REDIS_URL"]),
+        ({"REDIS_URL": "redis+cluster://::1"}, ["REDIS_URL"]),
+        ({"REDIS_URL": "redis+cluster://[a]:1"}, ["REDIS_URL"]),
+        ({"REDIS_URL": "redis+cluster://a,,b"}, ["REDIS_URL"]),
         ({"REDIS_URL": "redis+swarm://a"}, ["REDIS_URL", "swarm"]),
         ({"REDIS_URL": "redis+cluster://:secret@a/1"}, ["REDIS_URL", "database 0"]),
         ({"REDIS_CLUSTER": "a", "REDIS_DB": 2}, ["REDIS_DB = 2", "database 0"]),
