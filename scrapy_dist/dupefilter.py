@@ -19,6 +19,8 @@ from scrapy_dist.exceptions import ConfigurationError
 from scrapy_dist.keys import fill, tagged
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import redis
     from scrapy import Request, Spider
     from scrapy.crawler import Crawler
@@ -66,6 +68,8 @@ class RFPDupeFilter(BaseDupeFilter):
     _fingerprinter: RequestFingerprinterProtocol | None = None
     _server: redis.Redis | None = None
     _seen: set[str] | None = None
+    #: Set by the frontier's scheduler: notes a request that is to be filtered with `push`.
+    ask_later: Callable[[Request], None] | None = None
     #: Whether it decides itself, in a thread, and may wait for Redis.
     is_asked = False
 
@@ -81,7 +85,7 @@ class RFPDupeFilter(BaseDupeFilter):
     @classmethod
     def from_crawler(cls, crawler: Crawler) -> Self:
         dupefilter = cls.from_settings(crawler.settings)
-        dupefilter._bind(crawler)  # noqa: SLF001
+        dupefilter.bind(crawler)
         return dupefilter
 
     @classmethod
@@ -90,7 +94,7 @@ class RFPDupeFilter(BaseDupeFilter):
         settings = spider.crawler.settings
         key = fill(settings, "SCHEDULER_DUPEFILTER_KEY", tagged(settings, spider.name))
         dupefilter = cls._made(settings, key)
-        dupefilter._bind(spider.crawler)  # noqa: SLF001
+        dupefilter.bind(spider.crawler)
         return dupefilter
 
     @classmethod
@@ -110,7 +114,8 @@ class RFPDupeFilter(BaseDupeFilter):
         dupefilter._settings = settings
         return dupefilter
 
-    def _bind(self, crawler: Crawler) -> None:
+    def bind(self, crawler: Crawler) -> None:
+        """Use the fingerprints, the settings and the stats of *crawler*."""
         self._crawler = crawler
         self._settings = crawler.settings
         self._fingerprinter = crawler.request_fingerprinter
@@ -138,8 +143,12 @@ class RFPDupeFilter(BaseDupeFilter):
         """Whether *request* is known, and remember it.
 
         For a subclass that decides itself: in the set ``key`` of ``server``. For other
-        schedulers: in this process.
+        schedulers: in this process. For the frontier, which decides together with
+        storing the request: always false, and a duplicate is dropped later.
         """
+        if self.ask_later is not None:
+            self.ask_later(request)
+            return False
         known = self.request_fingerprint(request)
         if self.is_asked:
             return not self.server.sadd(self.key, known)
@@ -211,7 +220,7 @@ def build(path: Any, spider: Spider) -> BaseDupeFilter:
             " Override from_spider(spider), or take server, key and debug in __init__()."
         ) from e
     if isinstance(made, RFPDupeFilter):
-        made._bind(crawler)  # noqa: SLF001
+        made.bind(crawler)
     if _OF_ONE_PROCESS.fullmatch(str(getattr(made, "key", ""))):
         if "from_settings" in others:
             raise ConfigurationError(

@@ -6,6 +6,7 @@ one list of them. `check` looks at the classes of a crawl before anything is con
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -25,10 +26,13 @@ class Points:
     """What subclasses of one class may override.
 
     *honoured*: acts as in scrapy-redis. *refused*: the name, and what to write instead.
+    *calls*: names of which an override that is honoured uses at least one; it would
+    keep the frontier's requests from being stored or handed out without.
     """
 
     honoured: frozenset[str] = frozenset()
     refused: dict[str, str] = field(default_factory=dict)
+    calls: dict[str, frozenset[str]] = field(default_factory=dict)
 
     @property
     def all(self) -> frozenset[str]:
@@ -78,6 +82,30 @@ EXTENSION_POINTS: dict[str, Points] = {
             " server key serialize open_spider close_spider"
         ),
     ),
+    "scrapy_dist.scheduler.Scheduler": Points(
+        honoured=_names(
+            "__init__ from_settings from_crawler open close __len__ enqueue_request"
+            " next_request has_pending_requests server persist flush_on_start queue_key"
+            " queue_cls df dupefilter_cls dupefilter_key idle_before_close serializer"
+            " stats queue spider"
+        ),
+        refused={"flush": _CLEAR},
+        calls={
+            "enqueue_request": _names("super enqueue_request push"),
+            "next_request": _names("super next_request pop"),
+        },
+    ),
+    "scrapy_dist.stats.RedisStatsCollector": Points(
+        honoured=_names(
+            "__init__ from_crawler from_spider get_value get_stats set_value set_stats"
+            " inc_value max_value min_value clear_stats open_spider close_spider server"
+            " spider spider_name stats_key persist"
+        ),
+        refused={
+            "_get_key": "the key of the stats is STATS_KEY, which commands read, too:"
+            " set it there",
+        },
+    ),
     "scrapy_dist.spiders.RedisMixin": Points(),
 }
 
@@ -118,6 +146,28 @@ def problems(cls: type) -> Iterator[str]:
             by_remedy.setdefault(points.refused[name], []).append(name)
         for remedy, names in by_remedy.items():
             yield f"{described(cls)} overrides {', '.join(names)}: {remedy}."
+        for name in overridden(cls, points.calls):
+            used = used_names(getattr(cls, name))
+            if used is not None and not used & points.calls[name]:
+                yield (
+                    f"{described(cls)} overrides {name}, and hands nothing on to the"
+                    f" frontier: call super().{name}() in it."
+                )
+
+
+def used_names(function: Any) -> set[str] | None:
+    """Names that the code of *function* uses; None where there is no code to look at."""
+    function = inspect.unwrap(function)
+    code = getattr(function, "__code__", None)
+    if code is None:
+        return None
+    found: set[str] = set()
+    waiting = [code]
+    while waiting:
+        code = waiting.pop()
+        found.update(code.co_names, code.co_freevars)
+        waiting += [const for const in code.co_consts if inspect.iscode(const)]
+    return found
 
 
 def refuse(classes: Iterable[type]) -> None:

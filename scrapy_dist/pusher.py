@@ -55,6 +55,7 @@ class Pusher:
         self._changed: list[tuple[str, str, str]] = []
         self._client: Redis | None = None
         self._task: asyncio.Task[None] | None = None
+        self._opening: asyncio.Future[None] | None = None
         self._stopping = asyncio.Event()
         self._warned = False
 
@@ -68,8 +69,11 @@ class Pusher:
 
     async def open(self) -> None:
         """Connect, once. Raises as ``connection.open_client`` does."""
-        if self._client is not None:
-            return
+        if self._opening is None:
+            self._opening = asyncio.ensure_future(self._open())
+        await asyncio.shield(self._opening)
+
+    async def _open(self) -> None:
         settings = self._crawler.settings
         spider = self._crawler.spider
         assert spider is not None

@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import logging
 import os
 import socket
 import time
 from collections import OrderedDict
 from dataclasses import replace
+from functools import partial
 from hashlib import sha1
 from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
 
 from redis.exceptions import RedisError, ResponseError
 from scrapy import signals
 from scrapy.core.scheduler import BaseScheduler
 from scrapy.dupefilters import BaseDupeFilter
 from scrapy.dupefilters import RFPDupeFilter as ScrapyDupeFilter
+from scrapy.utils.misc import load_object
 from twisted.internet.defer import Deferred
 
 from scrapy_dist import (
     collector,
     connection,
+    defaults,
     engine,
     extension_points,
     in_memory,
@@ -53,18 +58,20 @@ from scrapy_dist.frontier import (
     NewRequest,
     start_mark,
 )
-from scrapy_dist.keys import Keys, job_from_settings
+from scrapy_dist.keys import Keys, fill_template, job_from_settings, tagged
 from scrapy_dist.neighbours import Neighbours, find_self
-from scrapy_dist.options import Options
+from scrapy_dist.options import Options, flag, number
 from scrapy_dist.payload import PayloadCodec
 from scrapy_dist.reporter import Reporter
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterator
 
+    import redis
     from redis.asyncio import Redis
     from scrapy import Request, Spider
     from scrapy.crawler import Crawler
+    from scrapy.settings import BaseSettings
     from typing_extensions import Self
 
     from scrapy_dist.ledger import Record, Records
@@ -77,6 +84,14 @@ _LAST_WORDS = 5.0
 SEED_MARK = "frontier_seed"
 #: In front of fingerprints of requests that a filter of the project's is to decide about.
 _OWN = "own:"
+#: Arguments of the scheduler that are settings, too.
+_GIVEN = {
+    "queue_key": "SCHEDULER_QUEUE_KEY",
+    "queue_cls": "SCHEDULER_QUEUE_CLASS",
+    "dupefilter_key": "SCHEDULER_DUPEFILTER_KEY",
+    "dupefilter_cls": "DUPEFILTER_CLASS",
+    "serializer": "SCHEDULER_SERIALIZER",
+}
 #: ``meta`` keys of requests that are more than links.
 _TELLING = frozenset(
     {
@@ -100,6 +115,28 @@ def deferred(coroutine: Coroutine[Any, Any, None]) -> Deferred[None]:
     return Deferred.fromFuture(asyncio.ensure_future(coroutine, loop=loop))
 
 
+async def _both(result: Any, ours: Deferred[None]) -> None:
+    """Wait for what a subclass returned, and for ours."""
+    loop = asyncio.get_running_loop()
+    own = ours.asFuture(loop)
+    if isinstance(result, Deferred):
+        result = result.asFuture(loop)
+    if inspect.isawaitable(result):
+        await asyncio.gather(result, own)
+    else:
+        await own
+
+
+def _equal(given: Any, wanted: Any) -> bool:
+    """Whether an argument of scrapy-redis' Scheduler is what the setting says."""
+    if given == wanted or getattr(given, "__name__", None) == wanted:
+        return True
+    try:
+        return bool(load_object(given) is load_object(wanted))
+    except (TypeError, ValueError, ImportError, NameError):
+        return False
+
+
 def shares(scheduler_class: object) -> bool:
     """Whether *scheduler_class* is ours.
 
@@ -120,25 +157,61 @@ class Scheduler(BaseScheduler):
     ``frontier/failed`` (requests that failed for good; with the add-on).
     """
 
-    def __init__(self, crawler: Crawler) -> None:
-        self.crawler = crawler
-        self.options = Options.from_settings(crawler.settings)
-        self.df: BaseDupeFilter
-        self.stats = crawler.stats
-        self._score = self.options.discipline.score
-        #: Requests that wait for a DUPEFILTER_CLASS that decides itself.
-        self._asking: Asking | None = None
-        # What the warnings about requests that stay have named; None: there was none.
-        self._named: frozenset[str] | None = None
-        #: How many equal start requests there were, by the hash of their fingerprint.
-        self._started: OrderedDict[int, int] = OrderedDict()
-        self._awaits_seeds = False
-        self._drained = False
-        self._idle_limit: float | None = self.options.idle_before_close
-        self._seeds_ready = asyncio.Event()
-        self._closed = self._is_stuck = False
-        self._frozen = False
-        self._closing: asyncio.Future[None] | None = None
+    _opened: Deferred[None] | None = None
+    _left: Deferred[None] | None = None
+    #: When the frontier was joined (`time.monotonic`); 0: not yet.
+    _opened_at = 0.0
+    _closed = False
+
+    def __init__(
+        self,
+        server: redis.Redis | None = None,
+        persist: bool = False,
+        flush_on_start: bool = False,
+        queue_key: str = defaults.SCHEDULER_QUEUE_KEY,
+        queue_cls: Any = defaults.SCHEDULER_QUEUE_CLASS,
+        dupefilter: BaseDupeFilter | None = None,
+        dupefilter_key: str = defaults.SCHEDULER_DUPEFILTER_KEY,
+        dupefilter_cls: Any = defaults.SCHEDULER_DUPEFILTER_CLASS,
+        idle_before_close: float = 0,
+        serializer: Any = None,
+    ) -> None:
+        if idle_before_close < 0:
+            raise TypeError("idle_before_close cannot be negative")
+        self._server = server
+        self.persist = persist
+        self.flush_on_start = flush_on_start
+        self.queue_key = queue_key
+        self.queue_cls = queue_cls
+        self.df: Any = dupefilter
+        self.dupefilter_key = dupefilter_key
+        self.dupefilter_cls = dupefilter_cls
+        self.idle_before_close = idle_before_close
+        self.serializer = serializer
+        self.queue: Any = None
+        self.stats: Any = None
+        # Overrides written for scrapy-redis return nothing, and may not call ours.
+        for name in extension_points.overridden(type(self), ["open", "close"]):
+            vars(self)[name] = partial(self._around, name)
+
+    @classmethod
+    def from_settings(cls, settings: BaseSettings) -> Self:
+        """What `__init__` takes, by the settings; nothing is connected."""
+        server = None
+        if extension_points.overridden(cls, ["__init__"]):
+            server = connection.get_redis_from_settings(settings)
+        given = {
+            name: settings.get(setting)
+            for name, setting in _GIVEN.items()
+            if settings.get(setting)
+        }
+        return cls(
+            server=server,
+            persist=flag(settings, "SCHEDULER_PERSIST"),
+            flush_on_start=flag(settings, "SCHEDULER_FLUSH_ON_START"),
+            idle_before_close=number(settings, "SCHEDULER_IDLE_BEFORE_CLOSE"),
+            **given,
+        )
 
     @classmethod
     def from_crawler(cls, crawler: Crawler) -> Self:
@@ -148,9 +221,87 @@ class Scheduler(BaseScheduler):
             return in_memory.scheduler_for(crawler, command)  # type: ignore[return-value]
         try:
             engine.require_asyncio(crawler)
-            return cls(crawler)
+            options = Options.from_settings(crawler.settings)
+            scheduler = cls.from_settings(crawler.settings)
         except FrontierError as e:
             raise engine.fail_start(crawler, e, engine.current_task()) from None
+        scheduler._bind(crawler, options)  # noqa: SLF001
+        return scheduler
+
+    def _bind(self, crawler: Crawler, options: Options) -> None:
+        self.crawler = crawler
+        self.options = options
+        self.stats = crawler.stats
+        self._score: Any = options.discipline.score
+        #: Requests that wait for a DUPEFILTER_CLASS that decides itself.
+        self._asking: Asking | None = None
+        #: Requests that ``df.request_seen`` was asked about.
+        self._asked_about: WeakSet[Request] = WeakSet()
+        # What the warnings about requests that stay have named; None: there was none.
+        self._named: frozenset[str] | None = None
+        #: How many equal start requests there were, by the hash of their fingerprint.
+        self._started: OrderedDict[int, int] = OrderedDict()
+        self._awaits_seeds = False
+        self._drained = False
+        self._idle_limit: float | None = options.idle_before_close
+        self._seeds_ready = asyncio.Event()
+        self._closed = self._is_stuck = False
+        self._frozen = False
+        self._closing: asyncio.Future[None] | None = None
+
+    def _around(self, name: str, argument: Any) -> Deferred[None]:
+        """``open`` or ``close`` of a subclass, and ours, whether it calls ours or not."""
+        self._closed = name == "close"
+        result = getattr(type(self), name)(self, argument)
+        ours = self._opened if name == "open" else self._left
+        if ours is None:
+            ours = getattr(Scheduler, name)(self, argument)
+        assert ours is not None
+        if result is None or result is ours:
+            return ours
+        return deferred(_both(result, ours))
+
+    @property
+    def server(self) -> redis.Redis:
+        """A synchronous client for your own use; it blocks the event loop while it waits."""
+        if self._server is None:
+            self._server = connection.get_redis_from_settings(self.crawler.settings)
+        return self._server
+
+    @server.setter
+    def server(self, client: redis.Redis) -> None:
+        self._server = client
+
+    def _check_given(self) -> None:
+        """Refuse what a subclass has set to something else than the settings say."""
+        settings = self.crawler.settings
+        for name, setting in _GIVEN.items():
+            wanted = settings.get(setting) or getattr(defaults, setting, None)
+            given = getattr(self, name)
+            if given is None or name == "dupefilter_cls" or _equal(given, wanted):
+                continue
+            raise ConfigurationError(
+                f"{extension_points.described(type(self))} sets {name} ="
+                f" {given!r}, and the settings say {wanted!r}. Set"
+                f" {setting}, which the commands read, too."
+            )
+        if self._server is not None and not connection.is_from_settings(
+            self._server, settings
+        ):
+            raise ConfigurationError(
+                f"{extension_points.described(type(self))} has a server of its own, and"
+                f" the frontier is at {connection.describe(settings)}. Say where Redis"
+                " is in REDIS_URL, or in REDIS_HOST and REDIS_PORT."
+            )
+        if "request_seen" in (
+            extension_points.used_names(type(self).enqueue_request) or ()
+        ) and decides_itself(self.df):
+            raise ConfigurationError(
+                f"{extension_points.described(type(self))}.enqueue_request() waits for"
+                f" {extension_points.described(type(self.df))}.request_seen(), which"
+                " blocks the event loop: call super().enqueue_request(request) in its"
+                " place."
+            )
 
     def _choose_fingerprint(self) -> Any:
         """How DUPEFILTER_CLASS names a request; None if it filters by itself."""
@@ -161,8 +312,8 @@ class Scheduler(BaseScheduler):
         cls = type(self.df)
         if getattr(cls, "request_seen", None) is not ScrapyDupeFilter.request_seen:
             return None
-        if cls.request_fingerprint is not ScrapyDupeFilter.request_fingerprint:  # type: ignore[attr-defined]
-            return self.df.request_fingerprint  # type: ignore[attr-defined]
+        if cls.request_fingerprint is not ScrapyDupeFilter.request_fingerprint:
+            return self.df.request_fingerprint
         return self._default_fingerprint
 
     def _filter_by(self, request: Request) -> str:
@@ -184,20 +335,39 @@ class Scheduler(BaseScheduler):
 
     # Opening
 
+    def _make_queue(self, spider: Spider) -> None:
+        """``queue`` and ``df``, as in scrapy-redis, unless a subclass has made them."""
+        cls = self.options.discipline
+        if self.queue is None:
+            needed = extension_points.overridden(cls, ["__init__"])
+            name = tagged(self.crawler.settings, spider.name)
+            self.queue = cls(
+                self.server if needed else None,
+                spider,
+                fill_template(self.queue_key, "SCHEDULER_QUEUE_KEY", name),
+            )
+        if isinstance(self.queue, cls):
+            self._score = self.queue.score
+            self.queue.scheduler = self
+        if self.df is None:
+            self.df = build(self.dupefilter_cls, spider)
+
     def _make_dupefilter(self, spider: Spider) -> None:
-        self.df = build(self.crawler.settings["DUPEFILTER_CLASS"], spider)
         self._fingerprint_of = self._choose_fingerprint()
         # Calling the log() that BaseDupeFilter has itself is deprecated.
         self._logs_duplicates = type(self.df).log is not BaseDupeFilter.log
         if decides_itself(self.df):
             if isinstance(self.df, RFPDupeFilter):
                 self.df.is_asked = True
+                self.df.bind(self.crawler)
             self._asking = Asking(
                 self.df.request_seen,
                 self._answered,
                 spider,
                 extension_points.described(type(self.df)),
             )
+        elif isinstance(self.df, RFPDupeFilter):
+            self.df.ask_later = self._asked_about.add
         self._compact = isinstance(self.df, CompactDupeFilter) and not self._asking
 
     def open(self, spider: Spider) -> Deferred[None]:
@@ -207,7 +377,15 @@ class Scheduler(BaseScheduler):
         """
         self.spider = spider
         self._crawl = engine.current_task()
-        return deferred(self._open(spider))
+        try:
+            if "crawler" not in vars(self):  # a from_crawler() that does not call ours
+                self._bind(spider.crawler, Options.from_settings(spider.settings))
+            extension_points.check(self.crawler, type(self))
+            self._make_queue(spider)
+        except FrontierError as e:
+            raise engine.fail_start(spider.crawler, e, self._crawl) from None
+        self._opened = deferred(self._open(spider))
+        return self._opened
 
     async def _open(self, spider: Spider) -> None:
         try:
@@ -217,10 +395,18 @@ class Scheduler(BaseScheduler):
 
     async def _connect(self, spider: Spider) -> None:
         settings, options = self.crawler.settings, self.options
-        extension_points.check(self.crawler, type(self))
+        self._check_given()
         codec = PayloadCodec.from_crawler(self.crawler)
         keys = Keys.from_settings(settings, spider.name)
         self._make_dupefilter(spider)
+        # What a subclass has set since.
+        options = self.options = replace(
+            options,
+            persist=bool(self.persist),
+            flush_on_start=bool(self.flush_on_start),
+            idle_before_close=float(self.idle_before_close),
+        )
+        self._idle_limit = options.idle_before_close
         if self._asking is not None:
             # Its own key may be the setting's, and anything but a set.
             keys = replace(keys, dupefilter=keys.started)
@@ -445,6 +631,8 @@ class Scheduler(BaseScheduler):
 
     def __len__(self) -> int:
         """Pending requests: in this worker, and in Redis as last seen."""
+        if not self._opened_at:
+            return 0  # nobody has looked yet
         return len(self.desk) + self.exchange.pending
 
     def close(self, reason: str) -> Deferred[None]:
@@ -452,7 +640,41 @@ class Scheduler(BaseScheduler):
         self._closed = True
         self._seeds_ready.set()
         self._closing = asyncio.ensure_future(self._close(reason))
-        return Deferred.fromFuture(self._closing)
+        self._left = Deferred.fromFuture(self._closing)
+        return self._left
+
+    def flush(self) -> None:
+        """Delete what an earlier crawl has left; to be called while the spider opens.
+
+        At the end a finished crawl is deleted by itself, unless it is to persist.
+        """
+        if not self._opened_at:
+            self.flush_on_start = True
+        elif not self._closed:
+            raise FrontierError(
+                "Scheduler.flush() would take what other workers are working on. Run"
+                " 'scrapy frontier clear' when they have ended, or set"
+                " SCHEDULER_FLUSH_ON_START = True."
+            )
+
+    # For scheduler.queue
+
+    def push(self, request: Request) -> None:
+        """Take *request*, which is filtered only if ``df.request_seen`` was asked."""
+        if request in self._asked_about:
+            self._asked_about.discard(request)
+            if not Scheduler.enqueue_request(self, request):
+                engine.report_dropped(self.crawler, request)
+            return
+        dont_filter, request.dont_filter = request.dont_filter, True
+        try:
+            Scheduler.enqueue_request(self, request)
+        finally:
+            request.dont_filter = dont_filter
+
+    def pop(self) -> Request | None:
+        """What ``next_request`` hands out."""
+        return Scheduler.next_request(self)
 
     async def _close(self, reason: str) -> None:
         if self._frozen:

@@ -6,13 +6,28 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from scrapy import signals
-from scrapy.statscollectors import MemoryStatsCollector
+from scrapy.statscollectors import MemoryStatsCollector, StatsCollector
 
 from scrapy_dist import pusher
+from scrapy_dist.connection import from_settings as redis_from_settings
+from scrapy_dist.defaults import SCHEDULER_PERSIST, STATS_KEY
+from scrapy_dist.keys import fill_template, tagged
+from scrapy_dist.utils import convert_bytes_to_str
 
 if TYPE_CHECKING:
+    import redis
     from scrapy import Spider
     from scrapy.crawler import Crawler
+    from typing_extensions import Self
+
+__all__ = [
+    "SCHEDULER_PERSIST",
+    "STATS_KEY",
+    "RedisStatsCollector",
+    "StatsCollector",
+    "convert_bytes_to_str",
+    "redis_from_settings",
+]
 
 
 class RedisStatsCollector(MemoryStatsCollector):
@@ -24,11 +39,44 @@ class RedisStatsCollector(MemoryStatsCollector):
     exchanges, about once a second.
     """
 
-    def __init__(self, crawler: Crawler) -> None:
+    _server: redis.Redis | None = None
+
+    def __init__(self, crawler: Crawler, spider: Spider | None = None) -> None:
         super().__init__(crawler)
+        settings = crawler.settings
+        self.spider = spider
+        self.spider_name = getattr(spider or crawler.spidercls, "name", None)
+        self.stats_key = settings.get("STATS_KEY") or STATS_KEY
+        self.persist = settings.getbool("SCHEDULER_PERSIST", SCHEDULER_PERSIST)
         self._changes: dict[tuple[str, str], Any] = {}
         self._pushing = crawler
         crawler.signals.connect(self._open_pusher, signal=signals.spider_opened)
+
+    @classmethod
+    def from_crawler(cls, crawler: Crawler) -> Self:
+        return cls(crawler)
+
+    @classmethod
+    def from_spider(cls, spider: Spider) -> Self:
+        return cls(spider.crawler)
+
+    @property
+    def server(self) -> redis.Redis:
+        """A synchronous client for your own use; it blocks the event loop while it waits."""
+        if self._server is None:
+            self._server = redis_from_settings(self._pushing.settings)
+        return self._server
+
+    @server.setter
+    def server(self, client: redis.Redis) -> None:
+        self._server = client
+
+    def _get_key(self, spider: Spider | None = None) -> str:
+        """The hash in Redis."""
+        spider = spider or self.spider
+        name = self.spider_name if spider is None else spider.name
+        name = tagged(self._pushing.settings, name or "scrapy")
+        return fill_template(self.stats_key, "STATS_KEY", name)
 
     async def _open_pusher(self) -> None:
         # With the frontier's scheduler there is none: its exchange takes the changes.
@@ -45,6 +93,16 @@ class RedisStatsCollector(MemoryStatsCollector):
             for (operation, name), value in changes.items()
             if value is not None
         ]
+
+    def open_spider(self, spider: Spider | None = None) -> None:
+        self.spider = spider or self._pushing.spider
+        super().open_spider(spider)
+
+    def clear_stats(self, spider: Spider | None = None) -> None:
+        """Forget all values, also those in Redis; it waits for that."""
+        super().clear_stats()
+        self._changes.clear()
+        self.server.delete(self._get_key(spider))
 
     def set_value(self, key: str, value: Any, spider: Spider | None = None) -> None:
         super().set_value(key, value)
