@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from scrapy import signals
 from scrapy.exceptions import DropItem
@@ -220,16 +220,17 @@ class RedisPipeline:
 
     def process_item(self, item: Any, spider: Spider | None = None) -> Any:
         """Queue *item* as it is now; await the result to wait while Redis takes none."""
+        crawler = self.crawler or getattr(spider, "crawler", None)
+        if crawler is None:  # a unit test, with a server of its own
+            return Queued(self._process_item(item, cast("Spider", spider)))
         if self.crawler is None:
-            assert spider is not None
-            self._bind(spider.crawler)
-        assert self.crawler is not None
-        spider = spider or self.crawler.spider
+            self._bind(crawler)
+        spider = spider or crawler.spider
         assert spider is not None
-        if self._stores_itself or self._has_own_server:
+        if self._stores_itself:
             if self._command:
                 return Queued(item)
-            stored = self._in_thread(item, spider)
+            stored = self._in_thread(item, self._process_item, item, spider)
             return Queued(item, lambda: stored)
         data = self.serialize(item)
         try:
@@ -241,6 +242,9 @@ class RedisPipeline:
             data = data.encode()
         if self._command:
             return Queued(item)
+        if self._has_own_server:
+            pushed = self._in_thread(item, self._push, item, key, data)
+            return Queued(item, lambda: pushed)
         self._queue(item, key, data)
         return Queued(item, (lambda: self._room(item)) if self._is_full() else None)
 
@@ -255,12 +259,18 @@ class RedisPipeline:
         self.server.rpush(self.item_key(item, spider), self.serialize(item))
         return item
 
-    def _in_thread(self, item: Any, spider: Spider) -> asyncio.Future[Any]:
-        """Run ``_process_item``; its page is not acknowledged before the end of it."""
+    def _push(self, item: Any, key: str, data: bytes) -> Any:
+        self.server.rpush(key, data)
+        return item
+
+    def _in_thread(
+        self, item: Any, function: Callable[..., Any], *arguments: Any
+    ) -> asyncio.Future[Any]:
+        """Run *function*; the page of *item* is not acknowledged before its end."""
         if self._threads is None:
             self._threads = ThreadPoolExecutor(_THREADS, "scrapy_dist items")
         future = asyncio.get_running_loop().run_in_executor(
-            self._threads, self._process_item, item, spider
+            self._threads, function, *arguments
         )
         self._running.add(future)
         future.add_done_callback(self._running.discard)
@@ -271,8 +281,9 @@ class RedisPipeline:
 
     def item_key(self, item: Any, spider: Spider) -> str:
         """The key for *item*; override it to sort items into several lists."""
-        settings = spider.crawler.settings
-        return fill_template(self.key, "REDIS_ITEMS_KEY", tagged(settings, spider.name))
+        crawler = self.crawler or getattr(spider, "crawler", None)
+        name = spider.name if crawler is None else tagged(crawler.settings, spider.name)
+        return fill_template(self.key, "REDIS_ITEMS_KEY", name)
 
     def _checked_key(self, template: str, spider: Spider) -> str:
         assert self.crawler is not None
