@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # So a shell starts its background jobs, and the processes of the tests inherit it.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    # So nohup starts its program: a handler lives on in no process of the tests.
+    signal.signal(signal.SIGHUP, lambda signum, frame: None)
 
 #: Keys that outlive a crawl on purpose.
 KEPT_KEYS = ("*:failed", "*:items", "*:history")

@@ -433,12 +433,19 @@ def test_redis_that_goes_away_is_named_and_used_again_when_it_is_back(own_redis)
         assert numbers(items) == [1]
 
 
-def test_client_closes_quickly_when_redis_is_away(own_redis):
-    with Client(own_redis.url, "s") as client:
-        with own_redis.client() as server:
-            put(server, 1, 2)
-        next(client.items())
-        own_redis.kill()
+@pytest.mark.parametrize("away", ["kill", "freeze"])
+def test_client_closes_when_redis_is_away(own_redis, away):
+    client = Client(own_redis.url, "s")
+    with own_redis.client() as server:
+        put(server, 1, 2)
+    next(client.items())
+    getattr(own_redis, away)()
+    closing = threading.Thread(target=client.close, daemon=True)
+    closing.start()
+    closing.join(80)
+    assert not closing.is_alive()
+    with pytest.raises(RuntimeError):
+        client.status()
 
 
 def test_key_of_another_type_is_explained(connect, server):

@@ -757,7 +757,15 @@ def test_a_wrong_setting_is_named_with_a_remedy(spider, settings):
 def test_request_classes_are_a_setting(spider):
     path = "scrapy.http.request.json_request.JsonRequest"
     for value in ([SpecialRequest], f"{path}, {path}", []):
-        PayloadCodec.from_crawler(crawler(spider, FRONTIER_REQUEST_CLASSES=value))
+        codec = PayloadCodec.from_crawler(
+            crawler(spider, FRONTIER_REQUEST_CLASSES=value)
+        )
+        if value == [SpecialRequest]:
+            decoded = codec.decode(codec.encode(SpecialRequest(URL)))
+            assert type(decoded) is SpecialRequest
+        else:
+            with pytest.raises(Unserializable, match="SpecialRequest"):
+                codec.encode(SpecialRequest(URL))
 
 
 def test_a_crawler_without_spider_is_refused():
