@@ -24,7 +24,9 @@ from types import (
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import DefragResult, ParseResult, SplitResult
 
-from scrapy import Item, Request
+from scrapy import Item, Request, Spider
+from scrapy.crawler import Crawler
+from scrapy.http import Response
 from scrapy.http.headers import Headers
 from scrapy.link import Link
 from scrapy.utils.trackref import object_ref
@@ -434,6 +436,8 @@ def form_of(cls: Any) -> Form:
         raise ValueError("it is no class")  # noqa: TRY004
     if issubclass(cls, Request):
         raise ValueError("it is a Request: see FRONTIER_REQUEST_CLASSES")  # noqa: TRY004
+    if issubclass(cls, (Crawler, Response, Spider)):
+        raise ValueError("it belongs to the running process")  # noqa: TRY004
     if cls.__module__ == "builtins":
         raise ValueError("it is a builtin type")
     if issubclass(cls, Enum):
