@@ -12,6 +12,9 @@ from hypothesis.stateful import run_state_machine_as_test
 from scrapy_dist.buckets import Shape
 from tests.support.frontier_machine import FrontierMachine
 
+# A thousand steps: two minutes are too few on a machine that does other things.
+pytestmark = pytest.mark.timeout(600)
+
 PLAYS = settings(
     max_examples=40,
     stateful_step_count=25,

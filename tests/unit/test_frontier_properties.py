@@ -5,9 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import fakeredis
+import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.support.frontier_machine import FrontierMachine
+
+# A thousand steps: two minutes are too few on a machine that does other things.
+pytestmark = pytest.mark.timeout(600)
 
 
 class FakeRedisMachine(FrontierMachine):
