@@ -622,7 +622,7 @@ class FrontierMachine(RuleBasedStateMachine):
         self.everything_was_crawled()
         assert self.run(honest.leave(finished=True))
         self.run(honest.frontier.sweep())
-        kept = {KEYS.items.encode(), KEYS.failed.encode()}
+        kept = {each.encode() for each in (KEYS.items, KEYS.failed, KEYS.history)}
         assert set(self.redis.keys("*")) <= kept
 
     async def ask_what_is_left(self, worker: LightWorker) -> list[Any]:
