@@ -40,6 +40,8 @@ logger = logging.getLogger(__name__)
 
 #: Seconds between two log lines about requests that are set aside.
 _SAY_REJECTED = 10.0
+#: Seconds that a worker that has given seeds back leaves what is pending to others.
+_REST = 0.25
 
 
 class Desk:
@@ -75,8 +77,14 @@ class Desk:
         )
         self.seeds: deque[tuple[Record, bytes]] = deque()
         self._sowing: dict[Record, None] = {}
+        self._broken_off: set[str] = set()
         #: Most seeds taken at once; 0: this spider reads none.
         self.most_seeds = 0
+        #: Whether the spider can take seeds that came back from another worker.
+        self.reads_seeds = False
+        #: Whether somebody waits for seeds.
+        self.seeds_awaited: Callable[[], bool] = lambda: True
+        self._rests_until = 0.0
         self.on_seeds: Callable[[], None] = lambda: None
         self.on_drained: Callable[[Drained], float | None] = lambda _: None
         #: Requests that wait for a filter that decides itself.
@@ -210,7 +218,7 @@ class Desk:
     def is_low(self) -> bool:
         """Whether the inbox may run empty before an exchange could fill it."""
         reserve = self._demand.reserve(self.exchange.round_trip)
-        return len(self) + len(self.seeds) <= reserve
+        return len(self) + self._seeds_in_hand() <= reserve
 
     def scraping(self) -> Records:
         """The leases whose pages are being processed by the spider now."""
@@ -242,7 +250,8 @@ class Desk:
                 and other.method == request.method
                 and other.body == request.body
             ):
-                stays = _is_kept(other)
+                # What was pushed is to be the dead letter if it fails in the end.
+                stays = _is_kept(other) or any(map(_is_seed, records))
             else:
                 continue
             if engine.left_downloader(self._crawler, other):
@@ -300,6 +309,25 @@ class Desk:
             record, payload = self.seeds.popleft()
             self._sowing[record] = None
             yield record, payload[len(SEED) :]
+
+    def broken_off(self, record: Record, left: int) -> None:
+        """Nobody asks for what comes behind a request of a seed; *left* of its own do.
+
+        If they were wanted, whoever gets the seed makes them again.
+        """
+        if record not in self._sowing or not (left or record.single):
+            self.done(record)
+        elif record.id in self._broken_off:
+            self.reject(
+                record,
+                "its requests were not taken twice: next_requests(), start() or what"
+                " reads them ended early",
+                "seed",
+            )
+        else:
+            self._broken_off.add(record.id)
+            record.tainted = True
+            self.done(record)
 
     def done(self, record: Record) -> None:
         """All requests made of a seed have come here, or were dropped on the way."""
@@ -394,6 +422,24 @@ class Desk:
             self._settle(record)
         self.outputs.send_overdue()
         self._say_rejected()
+        self._return_seeds()
+
+    def _return_seeds(self) -> None:
+        """Give back seeds that nobody here waits for, if another worker may."""
+        now = time.monotonic()
+        if self.seeds and self.exchange.alive > 1 and not self.seeds_awaited():
+            returned = [record for record, _ in self.seeds]
+            self.seeds.clear()
+            for record in returned:
+                record.tainted = True
+                self._let_go((record,))
+            self._rests_until = now + _REST
+        if now < self._rests_until:
+            self.exchange.request(self._rests_until - now)
+
+    def _seeds_in_hand(self) -> int:
+        """Seeds that will be requests at once; others wait for ``start()``."""
+        return len(self.seeds) if self.seeds and self.seeds_awaited() else 0
 
     def leg(self) -> float:
         """Seconds that this worker may go on without Redis with what it has in hand."""
@@ -409,10 +455,12 @@ class Desk:
             return 0
         if self.is_busy:
             return 0  # what others found may need the cookies of this login
+        if self._rests_until and time.monotonic() < self._rests_until:
+            return 0
         in_hand = self._demand.in_hand(
             len(self.ledger.handed), self.exchange.round_trip, self.exchange.pause
         )
-        return max(0, in_hand - len(self) - len(self.seeds))
+        return max(0, in_hand - len(self) - self._seeds_in_hand())
 
     def may_take_suspect(self) -> bool:
         return not self.ledger.holds_suspect
@@ -424,7 +472,7 @@ class Desk:
         free: as a rule a seed becomes one request, and that one stays here. Suspects
         come one at a time, and nobody waits for them.
         """
-        if not self.most_seeds:
+        if not self.most_seeds or not self.seeds_awaited():
             return 0
         pending = self.exchange.pending - self.exchange.suspects
         share = math.ceil(pending / self.exchange.alive)
@@ -503,7 +551,7 @@ class Desk:
                 known = True
                 continue
             record = self.ledger.open(lease)
-            if lease.payload[:1] == SEED and self.most_seeds:
+            if lease.payload[:1] == SEED and self.reads_seeds:
                 self._accept_seed(record, lease.payload)
             else:
                 self._inbox.append((record, lease.payload))
@@ -701,3 +749,7 @@ class Desk:
 
 def _is_kept(request: Request) -> bool:
     return bool(request.meta.get("frontier_local") or request.meta.get("redirect_urls"))
+
+
+def _is_seed(record: Record) -> bool:
+    return record.single and not record.hops

@@ -15,7 +15,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary, WeakSet
 
-from scrapy import signals, version_info
+from scrapy import Spider, signals, version_info
 from scrapy.utils.reactor import is_asyncio_reactor_installed, is_reactor_installed
 from twisted.internet.defer import Deferred
 
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("scrapy_dist")
 
+#: Whether Scrapy's ``Spider.start()`` calls ``start_requests()``.
+CALLS_START_REQUESTS = hasattr(Spider, "start_requests")
 #: Whether pipelines' open_spider() may be a coroutine; before, it is a Deferred.
 PIPELINES_AWAIT = version_info >= (2, 14)
 
@@ -50,6 +52,10 @@ def _engine(crawler: Crawler) -> Any:
         return crawler.engine
     except (AttributeError, RuntimeError):  # from Scrapy 2.15 on it raises
         return None
+
+
+#: Seconds between two looks of Scrapy's engine at an idle spider.
+HEARTBEAT = 5.0
 
 
 def _slot(crawler: Crawler) -> Any:
@@ -222,6 +228,29 @@ def wake(crawler: Crawler) -> None:
     slot = _slot(crawler)
     if slot is not None and slot.closing is None:
         slot.nextcall.schedule()
+
+
+def start_is_over(crawler: Crawler) -> bool:
+    """Whether all that the spider's ``start()`` yields is here."""
+    engine: Any = crawler.engine
+    return bool(engine.running) and engine._start is None  # noqa: SLF001
+
+
+def tell_idle(crawler: Crawler) -> None:
+    """What Scrapy does with an idle spider, although its ``start()`` is not over.
+
+    Sends ``spider_idle``; the spider closes unless a handler raises DontCloseSpider.
+    """
+    engine: Any = crawler.engine
+    slot = _slot(crawler)
+    if slot is None or slot.closing is not None or engine.paused:
+        return
+    start, engine._start = engine._start, None  # noqa: SLF001
+    try:
+        if slot.close_if_idle and engine.spider_is_idle():
+            engine._spider_idle()  # noqa: SLF001
+    finally:
+        engine._start = start  # noqa: SLF001
 
 
 def closing(crawler: Crawler) -> bool:

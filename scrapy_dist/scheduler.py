@@ -63,6 +63,7 @@ from scrapy_dist.neighbours import Neighbours, find_self
 from scrapy_dist.options import Options, flag, number
 from scrapy_dist.payload import PayloadCodec
 from scrapy_dist.reporter import Reporter
+from scrapy_dist.seedfeed import SeedFeed
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterator
@@ -241,11 +242,11 @@ class Scheduler(BaseScheduler):
         self._named: frozenset[str] | None = None
         #: How many equal start requests there were, by the hash of their fingerprint.
         self._started: OrderedDict[int, int] = OrderedDict()
-        self._awaits_seeds = False
         self._drained = False
         self._idle_limit: float | None = options.idle_before_close
-        self._seeds_ready = asyncio.Event()
         self._closed = self._is_stuck = False
+        #: For a spider that reads seeds.
+        self.feed: SeedFeed | None = None
         self._frozen = False
         self._closing: asyncio.Future[None] | None = None
 
@@ -465,14 +466,10 @@ class Scheduler(BaseScheduler):
             score=self._score,
         )
         self.desk.asking = self._asking
-        self.desk.most_seeds = getattr(self.spider, "most_seeds", 0)
-        self.desk.on_seeds = self._seeds_ready.set
         self.desk.on_drained = self._look
         self.desk.on_unreadable = lambda: engine.end_with_error(
             self.crawler, "unreadable"
         )
-        if self.desk.most_seeds:
-            self._idle_limit = getattr(self.spider, "seed_idle_limit", None)
         self.exchange = Exchange(
             self.frontier,
             self.desk,
@@ -498,6 +495,16 @@ class Scheduler(BaseScheduler):
             near = self.exchange.neighbours = Neighbours(*found)
             near.on_gone = self.exchange.request
         self.desk.attach(self.exchange)
+        if hasattr(self.spider, "seed_idle_limit"):
+            self._idle_limit = self.spider.seed_idle_limit
+            self.feed = SeedFeed(
+                self.crawler,
+                self.spider,
+                self.desk,
+                self.exchange,
+                limit=self._idle_limit,
+                is_idle=lambda: not self.has_pending_requests(),
+            )
 
     async def _join(self) -> None:
         near = self.exchange.neighbours
@@ -617,6 +624,8 @@ class Scheduler(BaseScheduler):
             # The engine asks whenever something has.
             self.exchange.flush_soon()
         if request is None:
+            if self.feed is not None:
+                self.feed.hungry()
             return None
         self._drained = False
         self.stats.inc_value("scheduler/dequeued")
@@ -627,7 +636,9 @@ class Scheduler(BaseScheduler):
 
     def has_pending_requests(self) -> bool:
         """Whether anybody may still have work for this worker."""
-        return not self._drained
+        if self.feed is None:
+            return not self._drained
+        return not self._drained or len(self.desk) > 0 or len(self.desk.seeds) > 0
 
     def __len__(self) -> int:
         """Pending requests: in this worker, and in Redis as last seen."""
@@ -638,7 +649,8 @@ class Scheduler(BaseScheduler):
     def close(self, reason: str) -> Deferred[None]:
         """Deliver what is left, give back what was not started, leave."""
         self._closed = True
-        self._seeds_ready.set()
+        if self.feed is not None:
+            self.feed.close()
         self._closing = asyncio.ensure_future(self._close(reason))
         self._left = Deferred.fromFuture(self._closing)
         return self._left
@@ -720,6 +732,8 @@ class Scheduler(BaseScheduler):
         timeout = self.options.close_timeout
         deadline = time.monotonic() + timeout
         await self._wait_for_threads()
+        if self.feed is not None and self.feed.thread is not None:
+            await self.feed.thread.finish()
         await self.exchange.stop(timeout)
         dropped = self.desk.give_back()
         delivered = await self.exchange.finish(max(0.0, deadline - time.monotonic()))
@@ -750,10 +764,10 @@ class Scheduler(BaseScheduler):
         """
         if reason == "finished":
             return True
-        if not self.desk.most_seeds:
+        if self.feed is None:
             return engine.start_ended(self.crawler)
         from_outside = reason in _FROM_OUTSIDE or engine.ends_with_error(self.crawler)
-        waits = self._awaits_seeds or engine.start_ended(self.crawler)
+        waits = self.feed.has_waited or engine.start_ended(self.crawler)
         return waits and not from_outside
 
     async def _leave(self, reason: str, *, finished: bool) -> None:
@@ -791,7 +805,7 @@ class Scheduler(BaseScheduler):
             )
 
     def _say_kept(self, reason: str, seen: int) -> None:
-        waits = self.desk.most_seeds and self._awaits_seeds
+        waits = self.feed is not None and self.feed.has_waited
         job = job_from_settings(self.crawler.settings)
         logger.log(
             logging.INFO if waits else logging.WARNING,
@@ -977,21 +991,27 @@ class Scheduler(BaseScheduler):
 
     def _look(self, state: Drained) -> float | None:
         """What is left for anybody; says after how many seconds to look again."""
-        self._drained = False
-        limit = self._idle_limit
-        if not (state or state.is_stuck) or limit is None:
+        was_drained, self._drained = self._drained, False
+        if self.feed is not None and not state:
+            self.feed.busy(state.seeds)
+        if not (state or state.is_stuck):
             return None
         if len(self.exchange.outbox) or not self.desk.is_empty():
             return None  # something came while the reply was on its way
         # A worker that has just come counts from then.
         idle = min(state.idle, time.monotonic() - self._opened_at)
+        if self.feed is not None and state:
+            self._drained = True
+            return self.feed.nothing_left(idle, was_idle=was_drained)
+        limit = self._idle_limit
+        if limit is None:
+            return None
         if idle < limit:
             return limit - idle
         if state.is_stuck:
             self._stuck(state.waiting)
             return None
         self._drained = True
-        self._seeds_ready.set()
         engine.wake(self.crawler)
         return None
 
@@ -1016,14 +1036,11 @@ class Scheduler(BaseScheduler):
 
     async def wait_for_seeds(self) -> bool:
         """Wait until seeds are here; false when the spider has no more to expect."""
-        self._awaits_seeds = True
-        while not self.desk.seeds:
-            if self._closed or self._drained or engine.closing(self.crawler):
-                return False
-            self._seeds_ready.clear()
-            await self._seeds_ready.wait()
-        return True
+        return self.feed is not None and await self.feed.wait()
 
     def take_seeds(self) -> Iterator[tuple[Record, bytes]]:
         """Seeds that are here; each is given back by ``done`` or ``reject``."""
-        return self.desk.take_seeds()
+        for seed in self.desk.take_seeds():
+            if self.feed is not None:
+                self.feed.asked()
+            yield seed

@@ -3,26 +3,45 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Iterable, Iterator
+import time
+import warnings
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from scrapy import Request
-from scrapy.spiders import CrawlSpider, SitemapSpider, Spider
+from scrapy import Request, signals
+from scrapy import __version__ as scrapy_version
+from scrapy.exceptions import DontCloseSpider, ScrapyDeprecationWarning
+from scrapy.spiders import CrawlSpider, Spider
 
 from scrapy_dist import connection, defaults, engine
 from scrapy_dist.exceptions import BadSeed, ConfigurationError, FrontierError
 from scrapy_dist.frontier import BATCH
 from scrapy_dist.keys import fill_template, job_from_settings, tagged
 from scrapy_dist.options import flag, number
+from scrapy_dist.overrides import names_used
 from scrapy_dist.scheduler import SEED_MARK, Scheduler, shares
 from scrapy_dist.seeds import SeedRules, parse_seed
 
 if TYPE_CHECKING:
-    import redis
     from scrapy.crawler import Crawler
     from typing_extensions import Self
 
+    from scrapy_dist.ledger import Record
+    from scrapy_dist.seedfeed import SeedFeed
+
 logger = logging.getLogger(__name__)
+
+#: Names in a user's code by which it waits for Redis.
+_BLOCKING = frozenset(
+    {"server", "fetch_data", "count_size", "pop_list_queue", "pop_priority_queue"}
+)
+#: The method that takes seeds from a key, and the command that counts them, by its type.
+_POPS = {
+    "list": "pop_list_queue",
+    "set": "pop_set_queue",
+    "zset": "pop_priority_queue",
+}
+_SIZES = {"list": "llen", "set": "scard", "zset": "zcard"}
 
 
 class RedisMixin:
@@ -46,13 +65,18 @@ class RedisMixin:
         crawler: Crawler
         name: str
 
-    _server: redis.Redis | None = None
+    #: When this worker took seeds last, as `time.time`.
+    spider_idle_start_time: int = 0
+
+    _server: Any = None
+    _seeds_set_up_for: Crawler | None = None
 
     @classmethod
     def from_crawler(cls, crawler: Crawler, *args: Any, **kwargs: Any) -> Self:
         spider = super().from_crawler(crawler, *args, **kwargs)  # type: ignore[misc]
         try:
             spider.setup_redis(crawler)
+            spider._set_up_seeds(crawler)  # noqa: SLF001
         except FrontierError as e:
             raise engine.fail_start(crawler, e, engine.current_task()) from None
         return spider  # type: ignore[no-any-return]
@@ -62,7 +86,12 @@ class RedisMixin:
 
         Called by ``from_crawler``; nothing is connected here.
         """
-        crawler = crawler or self.crawler
+        self._set_up_seeds(crawler or self.crawler)
+
+    def _set_up_seeds(self, crawler: Crawler) -> None:
+        if self._seeds_set_up_for is crawler:
+            return
+        self._seeds_set_up_for = crawler
         settings = crawler.settings
         key = self.redis_key or settings.get("REDIS_START_URLS_KEY")
         key = key or defaults.REDIS_START_URLS_KEY
@@ -94,6 +123,50 @@ class RedisMixin:
         self.seed_idle_limit = self.max_idle_time or None
         for name in ("REDIS_START_URLS_AS_SET", "REDIS_START_URLS_AS_ZSET"):
             flag(settings, name)  # the type of the key decides; the value is checked
+        self._find_out_who_reads()
+        self.spider_idle_start_time = int(time.time())
+        crawler.signals.connect(self.spider_idle, signal=signals.spider_idle)
+        self._check_start_requests()
+
+    def _find_out_who_reads(self) -> None:
+        """Whether seeds are leased, and whether the spider wants a thread for them."""
+        cls = type(self)
+        used, to_us = names_used(cls, "schedule_next_requests", RedisMixin)
+        asks = to_us or "next_requests" in used
+        used, to_us = names_used(cls, "next_requests", RedisMixin)
+        #: Whether the spider takes its seeds from the frontier, not from Redis.
+        self.seeds_are_leased = asks and to_us
+        if to_us:
+            used |= names_used(cls, "make_request_from_data", RedisMixin)[0]
+        #: Whether ``next_requests()`` runs in a thread.
+        self.seeds_in_thread = asks and (not to_us or not _BLOCKING.isdisjoint(used))
+        own_schedule = (
+            cls.schedule_next_requests is not RedisMixin.schedule_next_requests
+        )
+        #: Whether seeds go through ``start()``, as long as it waits for them.
+        self.seeds_start = self.seeds_are_leased and not (
+            own_schedule or self.seeds_in_thread
+        )
+
+    def _check_start_requests(self) -> None:
+        if engine.CALLS_START_REQUESTS:
+            return
+        if "start_requests" in names_used(type(self), "start", RedisMixin)[0]:
+            return
+        for owner in type(self).__mro__:
+            if owner is RedisMixin or "start" in vars(owner):
+                return
+            if "start_requests" in vars(owner):
+                logger.warning(
+                    "Scrapy %s does not call %s.start_requests() any more: what it"
+                    " yields is not crawled. Rename it to 'async def start(self):' and"
+                    " replace 'yield from' and 'return' of a list by 'for ...: yield'."
+                    " Seeds are read all the same.",
+                    scrapy_version,
+                    owner.__name__,
+                    extra={"spider": self},
+                )
+                return
 
     def _batch_size(self, crawler: Crawler) -> int:
         size: object = self.redis_batch_size
@@ -127,18 +200,36 @@ class RedisMixin:
         return result
 
     @property
-    def server(self) -> redis.Redis:
-        """A synchronous client for your own use; it blocks the event loop while it waits."""
+    def server(self) -> Any:
+        """A synchronous client for your own use; it blocks the event loop while it waits.
+
+        Not in ``next_requests()`` and ``make_request_from_data()``: where they use it
+        they run in a thread.
+        """
         if self._server is None:
             self._server = connection.get_redis_from_settings(self.crawler.settings)
         return self._server
+
+    @server.setter
+    def server(self, client: Any) -> None:
+        self._server = client
 
     @property
     def _scheduler(self) -> Scheduler:
         return engine.scheduler(self.crawler)  # type: ignore[no-any-return]
 
+    @property
+    def _seed_feed(self) -> SeedFeed:
+        feed = self._scheduler.feed
+        assert feed is not None
+        return feed
+
     async def start(self) -> AsyncIterator[Any]:
-        """Requests for seeds, as they come; for a SitemapSpider its sitemaps first."""
+        """What the spider class yields, then requests for seeds, as they come.
+
+        It ends when the spider is to be closed; at once if the seeds do not come this
+        way: where ``schedule_next_requests()`` is overridden, or runs in a thread.
+        """
         if engine.command_without_crawl(self.crawler):
             return  # e.g. the shell: a page that somebody asks for is all it fetches
         if not shares(type(self._scheduler)):
@@ -152,12 +243,19 @@ class RedisMixin:
             )
             engine.end_with_error(self.crawler, "configuration_error")
             return
-        if isinstance(self, SitemapSpider):
-            async for request in super().start():  # type: ignore[misc]
-                yield request
-        while await self._scheduler.wait_for_seeds():
+        async for request in super().start():  # type: ignore[misc]
+            yield request
+        while self.seeds_start and await self._scheduler.wait_for_seeds():
             for request in self.next_requests():
                 yield request
+
+    if engine.CALLS_START_REQUESTS:
+
+        def start_requests(self) -> Iterable[Any]:
+            """What the spider class yields; seeds come by themselves."""
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", ScrapyDeprecationWarning)
+                yield from super().start_requests()  # type: ignore[misc]
 
     def next_requests(self) -> Iterator[Request]:
         """Requests for the seeds that are here now.
@@ -165,29 +263,49 @@ class RedisMixin:
         A seed that becomes one request is acknowledged when that one is finished, in this
         worker; one that becomes several, when these are shared with all workers. One that
         cannot be read is set aside with its reason, and the others go on.
+
+        An override that reads Redis by itself runs in a thread, and this worker leases
+        no seeds: what it has taken is lost if it dies, as with scrapy-redis.
         """
-        scheduler = self._scheduler
-        for record, data in scheduler.take_seeds():
+        call = self._in_event_loop()
+        while (seed := call(self._take_seed)) is not None:
+            record, data = seed
+            desk = self._scheduler.desk
             try:
                 requests = _as_list(self.make_request_from_data(data))
             except BadSeed as e:
-                scheduler.desk.reject(record, str(e), "seed")
+                call(desk.reject, record, str(e), "seed")
                 continue
             except Exception as e:
                 logger.exception(
                     "make_request_from_data() failed", extra={"spider": self}
                 )
-                scheduler.desk.reject(
+                call(
+                    desk.reject,
                     record,
                     f"make_request_from_data() raised {type(e).__name__}: {e}",
                     "seed",
                 )
                 continue
             record.single = len(requests) == 1
-            for request in requests:
-                request.meta[SEED_MARK] = record.id
-                yield request
-            scheduler.desk.done(record)
+            left = len(requests)
+            try:
+                for request in requests:
+                    request.meta[SEED_MARK] = record.id
+                    left -= 1
+                    yield request
+            except GeneratorExit:
+                call(desk.broken_off, record, left)
+                raise
+            call(desk.done, record)
+
+    def _take_seed(self) -> tuple[Record, bytes] | None:
+        self.spider_idle_start_time = int(time.time())
+        return next(self._scheduler.take_seeds(), None)
+
+    def _in_event_loop(self) -> Callable[..., Any]:
+        thread = self._seed_feed.thread
+        return _call if thread is None else thread.call
 
     def make_request_from_data(self, data: bytes) -> Request | Iterable[Request] | None:
         """The request, or requests, for a seed as it was pushed; override it freely.
@@ -197,9 +315,84 @@ class RedisMixin:
         return parse_seed(data, self.seed_rules, self)  # type: ignore[arg-type]
 
     def schedule_next_requests(self) -> None:
-        """Schedule the seeds that are here, past the spider middlewares."""
-        for request in self.next_requests():
+        """Schedule the seeds that are here, past the spider middlewares.
+
+        Called whenever seeds have come and ``start()`` does not wait for them, and when
+        there is little to do.
+        """
+        thread = self._seed_feed.thread
+        if thread is None:
+            self._schedule_all(self.next_requests())
+        else:
+            thread.read()
+
+    def schedule_seeds(self) -> None:
+        """Schedule the seeds that are here, whatever ``next_requests()`` reads."""
+        self._schedule_all(RedisMixin.next_requests(self))
+
+    def _schedule_all(self, requests: Iterable[Request]) -> None:
+        for request in requests:
             self.crawler.engine.crawl(request)
+
+    def spider_idle(self) -> None:
+        """Keep the spider open until ``max_idle_time`` is over; for ``spider_idle``."""
+        if not shares(type(self._scheduler)):
+            return
+        self.schedule_next_requests()
+        if not self._seed_feed.over:
+            raise DontCloseSpider
+
+    # What scrapy-redis has for a next_requests() of one's own
+
+    def fetch_data(
+        self, redis_key: str | Iterable[str], batch_size: int
+    ) -> list[bytes]:
+        """Remove up to *batch_size* seeds from a key, whatever its type, and return them.
+
+        With the blocking client ``server``. They are yours then: what you make no
+        request of is lost.
+        """
+        found: list[bytes] = []
+        for key in [redis_key] if isinstance(redis_key, str) else redis_key:
+            if len(found) < batch_size:
+                pop = self._by_type(key, _POPS)
+                if pop:
+                    found += getattr(self, pop)(key, batch_size - len(found))
+        return found
+
+    def count_size(self, redis_key: str | Iterable[str]) -> int:
+        """How many seeds a key holds, or several; with the blocking client."""
+        keys = [redis_key] if isinstance(redis_key, str) else redis_key
+        counts = ((self._by_type(key, _SIZES), key) for key in keys)
+        return sum(int(getattr(self.server, name)(k)) for name, k in counts if name)
+
+    def pop_list_queue(self, redis_key: str, batch_size: int) -> list[bytes]:
+        """Remove seeds from the left of a list; as ``fetch_data``."""
+        return self.server.lpop(redis_key, batch_size) or []
+
+    def pop_set_queue(self, redis_key: str, batch_size: int) -> list[bytes]:
+        """Remove any seeds from a set; as ``fetch_data``."""
+        return list(self.server.spop(redis_key, batch_size) or ())
+
+    def pop_priority_queue(self, redis_key: str, batch_size: int) -> list[bytes]:
+        """Remove the seeds with the highest scores from a sorted set."""
+        return [seed for seed, _ in self.server.zpopmax(redis_key, batch_size)]
+
+    def _by_type(self, key: str, table: Mapping[str, str]) -> str | None:
+        kind = self.server.type(key)
+        kind = kind.decode() if isinstance(kind, bytes) else kind
+        if kind == "none":
+            return None
+        if kind not in table:
+            raise ConfigurationError(
+                f"The key {key!r} is a {kind}; seeds are read from a list, a set or a"
+                " sorted set. Delete or rename it, or name another key."
+            )
+        return table[kind]
+
+
+def _call(function: Callable[..., Any], *args: Any) -> Any:
+    return function(*args)
 
 
 def _as_list(made: Request | Iterable[Request] | None) -> list[Request]:

@@ -1,0 +1,56 @@
+"""What the methods that a user overrides lean on, by the names in their code.
+
+Nothing is called for it: a method may pop from Redis when it is called.
+"""
+
+from __future__ import annotations
+
+import inspect
+from types import CodeType
+from typing import Any
+
+
+def names_used(cls: type, name: str, base: type) -> tuple[frozenset[str], bool]:
+    """The names that *cls*'s own code behind the method *name* uses.
+
+    Own are the classes before *base*. Also whether a call of the method comes to *base*'s
+    (or another class's behind it): it is not overridden, or its overrides call each
+    other by name, as with ``super()``. Helper methods that are own count as well.
+    """
+    own = cls.__mro__[: cls.__mro__.index(base)]
+    used: set[str] = set()
+    for owner in own:
+        if name not in vars(owner):
+            continue
+        names = _with_helpers(vars(owner)[name], own)
+        used |= names
+        if name not in names:
+            return frozenset(used), False
+    return frozenset(used), True
+
+
+def _with_helpers(method: Any, own: tuple[type, ...]) -> set[str]:
+    used: set[str] = set()
+    todo = [method]
+    while todo:
+        new = _names(todo.pop()) - used
+        used |= new
+        todo += [vars(owner)[n] for owner in own for n in new if n in vars(owner)]
+    return used
+
+
+def _names(method: Any) -> set[str]:
+    """The names of globals and attributes in the code of *method*."""
+    if isinstance(method, property):
+        method = method.fget
+    method = getattr(method, "__func__", method)  # class and static methods
+    if not callable(method):
+        return set()
+    found: set[str] = set()
+    code = getattr(inspect.unwrap(method), "__code__", None)
+    todo = [] if code is None else [code]
+    while todo:
+        code = todo.pop()
+        found.update(code.co_names)
+        todo += [const for const in code.co_consts if isinstance(const, CodeType)]
+    return found
