@@ -54,10 +54,6 @@ def _engine(crawler: Crawler) -> Any:
         return None
 
 
-#: Seconds between two looks of Scrapy's engine at an idle spider.
-HEARTBEAT = 5.0
-
-
 def _slot(crawler: Crawler) -> Any:
     return getattr(_engine(crawler), "_slot", None)
 
@@ -234,6 +230,11 @@ def start_is_over(crawler: Crawler) -> bool:
     """Whether all that the spider's ``start()`` yields is here."""
     engine: Any = crawler.engine
     return bool(engine.running) and engine._start is None  # noqa: SLF001
+
+
+def heartbeat(crawler: Crawler) -> float:
+    """Seconds between two looks of Scrapy's engine at an idle spider."""
+    return crawler.engine._SLOT_HEARTBEAT_INTERVAL  # noqa: SLF001
 
 
 def tell_idle(crawler: Crawler) -> None:

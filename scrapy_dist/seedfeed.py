@@ -27,8 +27,9 @@ logger = logging.getLogger(__name__)
 
 #: Seconds after which seeds that nobody asks for are for others.
 PATIENCE = 1.0
-#: Seconds between two vain calls of a spider that reads seeds by itself.
-_AGAIN = 4.9  # Scrapy looks every 5 seconds
+#: Seconds between two vain calls of a spider that reads seeds by itself, as a part of
+#: those between two looks of Scrapy's engine at an idle spider.
+_AGAIN = 0.98
 #: Seconds until the next look at a spider that is asked for the last time.
 _LOOK = 0.25
 
@@ -175,11 +176,14 @@ class SeedFeed:
             return
         if time.monotonic() < self._again_at or self._is_busy():
             return
-        self._again_at = time.monotonic() + _AGAIN
+        self._wait_for_heartbeat()
         before = self._amount()
         self._call()
         if self._amount() > before:
             self._again_at = 0.0
+
+    def _wait_for_heartbeat(self) -> None:
+        self._again_at = time.monotonic() + _AGAIN * engine.heartbeat(self._crawler)
 
     def _is_busy(self) -> bool:
         return self.thread is not None and self.thread.busy
@@ -189,7 +193,9 @@ class SeedFeed:
 
     def _ended(self, count: int) -> None:
         """A run in the thread is over; it has brought *count* requests."""
-        self._again_at = 0.0 if count else time.monotonic() + _AGAIN
+        self._wait_for_heartbeat()
+        if count:
+            self._again_at = 0.0
         if self._desk.seeds:
             self._call_soon()
         elif not count:
@@ -241,6 +247,6 @@ class SeedFeed:
         if self._closed or not (self._is_idle() and self._waiting):
             return
         self._ticker = asyncio.get_running_loop().call_later(
-            engine.HEARTBEAT, self._tick
+            engine.heartbeat(self._crawler), self._tick
         )
         engine.tell_idle(self._crawler)
