@@ -432,7 +432,7 @@ class Desk:
             self.seeds.clear()
             for record in returned:
                 record.tainted = True
-                self._let_go((record,))
+                self.let_go((record,))
             self._rests_until = now + _REST
         if now < self._rests_until:
             self.exchange.request(self._rests_until - now)
@@ -551,7 +551,7 @@ class Desk:
                 known = True
                 continue
             record = self.ledger.open(lease)
-            if lease.payload[:1] == SEED and self.reads_seeds:
+            if lease.payload[:1] == SEED and (self.most_seeds or self.reads_seeds):
                 self._accept_seed(record, lease.payload)
             else:
                 self._inbox.append((record, lease.payload))
