@@ -106,7 +106,15 @@ EXTENSION_POINTS: dict[str, Points] = {
             " set it there",
         },
     ),
-    "scrapy_dist.spiders.RedisMixin": Points(),
+    # Who reads the seeds follows from what is overridden: see spiders.py.
+    "scrapy_dist.spiders.RedisMixin": Points(
+        honoured=_names(
+            "redis_key redis_batch_size redis_encoding max_idle_time server"
+            " spider_idle_start_time setup_redis start start_requests next_requests"
+            " make_request_from_data schedule_next_requests spider_idle fetch_data"
+            " count_size pop_list_queue pop_priority_queue"
+        ),
+    ),
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from types import SimpleNamespace
 from unittest.mock import MagicMock
 
@@ -340,3 +341,56 @@ def test_what_is_set_aside_does_not_flood_the_log(desk, caplog):
         "Set a seed",
         "Set 199 more",
     ]
+
+
+def test_seeds_that_nobody_waits_for_take_no_place_and_go_back(desk, monkeypatch):
+    desk.accept_seeds(leased("a", "b"))
+    assert desk.wanted() == 14
+    desk.seeds_awaited = lambda: False
+    assert desk.wanted() == 16
+    assert desk.seeds_wanted() == 0
+    desk.collect()
+    assert len(desk.seeds) == 2  # it is alone
+    desk.exchange.alive = 2
+    desk.collect()
+    assert not desk.seeds
+    assert desk.exchange.releases == ["a", "b"]
+    # The others come first.
+    assert desk.wanted() == 0
+    later = time.monotonic() + 1
+    monkeypatch.setattr("time.monotonic", lambda: later)
+    assert desk.wanted() == 16
+
+
+def test_seed_whose_requests_are_not_taken_goes_back_and_the_second_time_aside(desk):
+    for time_, (releases, rejects) in enumerate([(["a"], 0), (["a"], 1)]):
+        desk.accept_seeds(leased("a"))
+        [(record, _)] = desk.take_seeds()
+        record.single = True
+        desk.broken_off(record, 0)
+        assert desk.exchange.releases == releases
+        assert desk.exchange.rejects.append.call_count == rejects, time_
+        desk.released(["a"])
+
+
+def test_seed_whose_reader_is_broken_off_behind_it_is_not_affected(desk):
+    desk.accept_seeds(leased("a", "b"))
+    one, several = [record for record, _ in desk.take_seeds()]
+    one.single = True
+    assert desk.keep_only(Request(URL), one.id)
+    desk.broken_off(one, 0)
+    desk.broken_off(several, 0)  # the last of its requests was taken
+    assert desk.exchange.releases == []
+    assert [r.settled for r in (one, several)] == [False, True]
+
+
+def test_retry_of_a_seed_stays_under_its_lease(desk):
+    sow(desk, "a")
+    request = hand_out(desk)
+    desk._crawler.engine._slot.inprogress = {request}
+    desk._crawler.engine.scraper.slot.active = set()
+    retry = request.copy()
+    retry.meta["retry_times"] = 1
+    records, stays = desk.replaced(retry)
+    assert [record.id for record in records] == ["a"]
+    assert stays
