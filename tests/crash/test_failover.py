@@ -81,9 +81,7 @@ def test_sentinel_promotes_a_replica_that_lags(sentinels, make_project, site):
     for log in logs:
         assert "has lost commits" in log or "went back to an earlier state" in log
         assert f"redis+sentinel://127.0.0.1:{sentinels.ports[0]}," in log
-        assert (
-            log.count("No exchange with Redis") == log.count(": Redis is back") == 1
-        )
+        assert log.count("No exchange with Redis") == log.count(": Redis is back") == 1
 
 
 def test_settings_instead_of_a_url_and_a_client_for_user_code(
