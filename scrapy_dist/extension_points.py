@@ -110,7 +110,7 @@ EXTENSION_POINTS: dict[str, Points] = {
     "scrapy_dist.spiders.RedisMixin": Points(
         honoured=_names(
             "redis_key redis_batch_size redis_encoding max_idle_time server"
-            " spider_idle_start_time setup_redis start start_requests next_requests"
+            " spider_idle_start_time from_crawler setup_redis start start_requests next_requests"
             " make_request_from_data schedule_next_requests spider_idle fetch_data"
             " count_size pop_list_queue pop_priority_queue"
         ),

@@ -33,7 +33,7 @@ if redis.call('ZSCORE', KEYS[1], ARGV[1]) then
   others = others - 1
 end
 local format = tonumber(redis.call('HGET', KEYS[2], 'format') or 1)
-if redis.call('HEXISTS', KEYS[2], 'format') == 0 then
+if not redis.call('HGET', KEYS[2], 'format') then
   -- Before there were numbers: requests that are leased tell.
   local ids = redis.call('ZRANGE', KEYS[5], 0, 9)
   local entries = #ids > 0 and redis.call('HMGET', KEYS[6], unpack(ids)) or {}

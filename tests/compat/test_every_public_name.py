@@ -10,6 +10,7 @@ import sys
 import pytest
 from scrapy.utils.misc import load_object
 
+from scrapy_dist import engine
 from scrapy_dist.extension_points import EXTENSION_POINTS
 
 peer = pytest.importorskip("scrapy_redis", reason="the extra 'test' brings it")
@@ -32,6 +33,11 @@ EXCEPTIONS = {
             "spiders.signals",
         ),
         "it is only imported there: import it from scrapy, or from scrapy_dist.utils",
+    ),
+    **(
+        {}
+        if engine.CALLS_START_REQUESTS
+        else {"spiders.RedisMixin.start_requests": "this Scrapy does not call it"}
     ),
     "defaults.REDIS_PARAMS": "no retry_on_timeout: a command that may have been done is"
     " not done twice",
@@ -75,6 +81,8 @@ def classes():
 def members():
     for path in classes():
         for name in vars(load_object(f"scrapy_redis.{path}")):
+            if f"{path}.{name}" in EXCEPTIONS:
+                continue
             if not name.startswith("__") or name in ("__init__", "__len__"):
                 yield f"{path}.{name}"
 

@@ -226,13 +226,6 @@ def test_redirect_whose_target_fails(project, site, redis_server):
     assert reason == "HTTP 500 is not handled"
 
 
-def test_dead_letters_are_bounded(project, site, redis_server):
-    paths = [f"/status/404/{n}" for n in range(30)]
-    crawl(project, site, "", paths, FRONTIER_FAILED_LIMIT=10)
-    with redis_server.client() as client:
-        assert client.xlen("failing:failed") == 10
-
-
 def test_classic_lines_keep_no_failed_downloads(
     project, site, redis_server, no_leaked_keys
 ):

@@ -125,6 +125,10 @@ def test_planted_requests_are_set_aside_and_the_crawl_completes(
 ):
     project.spider(VICTIM)
     payloads = list(hostile_payloads(site.url).values())
+    if key == "suspects":
+        # They come before all others: ten of one kind would be taken for wrong code.
+        json = [payload for payload in payloads if payload[:1] == b"{"]
+        payloads = [payload for payload in payloads if payload not in json[9:]]
     with redis_server.client() as client:
         for n, payload in enumerate(payloads):
             order = f"{UNUSED_ID + n:016x}".encode()
@@ -142,7 +146,7 @@ def test_planted_requests_are_set_aside_and_the_crawl_completes(
     assert not (project.folder / "hacked").exists()
     assert len(letters) == len(payloads) + len(MEMBERS_WITHOUT_ORDER)
     for letter in letters:
-        assert letter["kind"] == b"request"
+        assert letter["kind"] in (b"request", b"seed")
         assert len(letter["reason"]) > 10
     # Long ones may be shortened.
     found = {letter["payload"][:200] for letter in letters}
