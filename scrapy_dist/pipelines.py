@@ -147,6 +147,7 @@ class RedisPipeline:
         """Work for *crawler*."""
         self.crawler = crawler
         self._limit = int(number(crawler.settings, "FRONTIER_OUTBOX_LIMIT", least=1))
+        self._close_timeout = number(crawler.settings, "FRONTIER_CLOSE_TIMEOUT")
         self._known_keys: set[str] = set()
         #: The command that runs, if it is no crawl.
         self._command = engine.command_without_crawl(crawler)
@@ -214,7 +215,7 @@ class RedisPipeline:
 
     async def _spider_closed(self) -> None:
         if self._running:  # a subclass did not wait for them
-            await asyncio.wait(self._running)
+            await asyncio.wait(self._running, timeout=self._close_timeout)
         if self._threads is not None:
             self._threads.shutdown(wait=False)
 

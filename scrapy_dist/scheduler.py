@@ -64,6 +64,7 @@ from scrapy_dist.options import Options, flag, number
 from scrapy_dist.payload import PayloadCodec
 from scrapy_dist.reporter import Reporter
 from scrapy_dist.seedfeed import SeedFeed
+from scrapy_dist.waits import in_thread, within
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterator
@@ -796,7 +797,8 @@ class Scheduler(BaseScheduler):
         if self._asking is None or clear is None:
             return
         try:
-            await asyncio.to_thread(clear)
+            cleared = asyncio.wrap_future(in_thread(clear))
+            await within(self.options.close_timeout, cleared)
         except Exception:
             logger.exception(
                 "%s.clear() has failed: what it keeps is still there.",
