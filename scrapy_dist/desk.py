@@ -16,7 +16,7 @@ from scrapy_dist.ahead import Ahead
 from scrapy_dist.demand import Demand
 from scrapy_dist.doubts import Doubtful, Doubts, Verdict
 from scrapy_dist.exceptions import BadPayload, Unserializable
-from scrapy_dist.frontier import SEED, Hop, NewRequest
+from scrapy_dist.frontier import SEED, SUSPECTS, Hop, NewRequest
 from scrapy_dist.ledger import Ledger, Record, Records
 from scrapy_dist.origins import Origins
 from scrapy_dist.outbox import RecentFingerprints
@@ -457,22 +457,27 @@ class Desk:
             return 0  # what others found may need the cookies of this login
         if self._rests_until and time.monotonic() < self._rests_until:
             return 0
+        if self.ledger.is_alone:
+            return 0
         in_hand = self._demand.in_hand(
             len(self.ledger.handed), self.exchange.round_trip, self.exchange.pause
         )
         return max(0, in_hand - len(self) - self._seeds_in_hand())
 
-    def may_take_suspect(self) -> bool:
-        return not self.ledger.holds_suspect
+    def suspects_wanted(self) -> int:
+        """How many suspects to lease now."""
+        return max(0, SUSPECTS - self.ledger.suspects)
 
     def seeds_wanted(self) -> int:
         """Seeds yield to pending requests, as start requests do in Scrapy.
 
         They fill the places that this worker's share of the pending requests leaves
         free: as a rule a seed becomes one request, and that one stays here. Suspects
-        come one at a time, and nobody waits for them.
+        come some at a time, and nobody waits for them.
         """
         if not self.most_seeds or not self.seeds_awaited():
+            return 0
+        if self.exchange.to_be_alone:
             return 0
         pending = self.exchange.pending - self.exchange.suspects
         share = math.ceil(pending / self.exchange.alive)
@@ -692,6 +697,7 @@ class Desk:
                 "They are of scrapy-redis. Stop the workers and import them: scrapy"
                 f" frontier import {name} --from-scrapy-redis {name} --allow-pickle."
             )
+        self.ledger.harmless(record)
         self._judged(self._doubts.hold(Doubtful(record, payload, error)))
         self.exchange.flush_soon()  # to see whether there is anything else
 

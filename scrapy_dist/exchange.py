@@ -126,6 +126,8 @@ class Exchange:
         self.round_trip = 0.001
         #: Pending requests and suspects as last seen, and how many of these are suspects.
         self.pending = self.suspects = 0
+        #: Whether this worker is to finish what it holds, for a suspect.
+        self.to_be_alone = False
         #: Suspects that have failed and wait for room among the dead letters.
         self.waiting = 0
         self.seeds_left = 0
@@ -373,13 +375,13 @@ class Exchange:
             tell = busy if busy or self._busy else None
             beat = add(self._frontier.beat(facts, busy=tell))
         readmit = add(self._frontier.readmit()) if self.waiting and want else None
-        leases = []
-        suspect = want > 0 and desk.may_take_suspect()
-        for first in range(0, want, BATCH):
-            leases.append(
-                add(self._frontier.lease(want - first, suspect=suspect and not first))
-            )
+        # Seeds first, and suspects last: one that is to be alone comes only if nothing did.
         taken = add(self._frontier.take_seeds(seeds)) if seeds else None
+        leases = []
+        for first in range(0, want, BATCH):
+            last = first + BATCH >= want
+            suspects = desk.suspects_wanted() if last else 0
+            leases.append(add(self._frontier.lease(want - first, suspects=suspects)))
         drained = add(self._frontier.drained()) if take and desk.is_empty() else None
         stats = self._stats_due(force=not take)
         if stats:
@@ -593,6 +595,7 @@ class Exchange:
             self.pending = reply.pending + reply.suspects
             self.suspects = reply.suspects
             self.waiting = reply.waiting
+            self.to_be_alone = reply.alone
             if reply.leases:
                 news = True
                 unknown = self._desk.accept(reply.leases) and unknown

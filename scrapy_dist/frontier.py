@@ -47,6 +47,7 @@ __all__ = [
     "PART",
     "REPEATED",
     "RESHAPED",
+    "SUSPECTS",
     "WRONG_FORMAT",
     "Beat",
     "Call",
@@ -68,6 +69,9 @@ T = TypeVar("T")
 
 #: Requests, items, acks or leases in one script call at the most; DESIGN, section 4.
 BATCH = 100
+
+#: Suspects that a worker holds at the most: they die together.
+SUSPECTS = 8
 
 #: Outcomes of a commit: stored now, stored by an earlier try, Redis is full, to be sent
 #: again for other buckets, unknown worker, and an earlier commit of this worker is missing
@@ -235,11 +239,15 @@ class Beat:
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """A request handed to this worker; *suspect*: another one died or left with it."""
+    """A request handed to this worker; *suspect*: another one died or left with it.
+
+    *alone*: the next death sets it aside, so this worker is to hold nothing beside it.
+    """
 
     id: str
     suspect: bool
     payload: bytes
+    alone: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,7 +255,8 @@ class LeaseReply:
     """*pending* and *suspects* are what is left.
 
     *waiting* are suspects that have failed, and for which S:failed had no room; nobody
-    is given them.
+    is given them. *alone*: this worker is to finish what it holds, to be alone with a
+    suspect that it gets then, or has got here.
     """
 
     known: bool
@@ -255,6 +264,7 @@ class LeaseReply:
     suspects: int
     leases: Sequence[Lease]
     waiting: int = 0
+    alone: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -451,8 +461,8 @@ class Frontier:
         args = [arg for n, process in others for arg in (n, f"{machine} {process}")]
         return Call("gone", (self.keys.workers, self.keys.state), args, int)
 
-    def lease(self, want: int, *, suspect: bool) -> Call[LeaseReply]:
-        """Take at most *want* (<= BATCH) requests, a suspect among them if *suspect*."""
+    def lease(self, want: int, *, suspects: int) -> Call[LeaseReply]:
+        """Take at most *want* (<= BATCH) requests, at most *suspects* among them."""
         k = self.keys
         return Call(
             "lease",
@@ -465,7 +475,13 @@ class Frontier:
                 k.state,
                 k.control,
             ),
-            (self.worker, min(want, BATCH), "1" if suspect else "", self._ttl_ms),
+            (
+                self.worker,
+                min(want, BATCH),
+                suspects,
+                self._ttl_ms,
+                self.max_deliveries,
+            ),
             _parse_leases,
         )
 
@@ -1015,10 +1031,10 @@ def _parse_meet(raw: list[Any]) -> tuple[int, list[tuple[str, str]]]:
 
 def _parse_leases(raw: list[Any]) -> LeaseReply:
     leases = [
-        Lease(lease[:16].decode("latin-1"), n == 0 and bool(raw[3]), lease[16:])
-        for n, lease in enumerate(raw[5:])
+        Lease(lease[:16].decode("latin-1"), n < raw[3], lease[16:], bool(raw[5]))
+        for n, lease in enumerate(raw[6:])
     ]
-    return LeaseReply(bool(raw[0]), raw[1], raw[2], leases, raw[4])
+    return LeaseReply(bool(raw[0]), raw[1], raw[2], leases, raw[4], bool(raw[5]))
 
 
 def _parse_seeds(raw: list[Any]) -> SeedsReply:

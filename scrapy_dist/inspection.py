@@ -18,7 +18,7 @@ from scrapy.http import Request
 from scrapy_dist import exportfile, fingerprints
 from scrapy_dist.entries import scan_hash
 from scrapy_dist.exceptions import RedisUnavailable
-from scrapy_dist.frontier import BATCH, SEED
+from scrapy_dist.frontier import BATCH, SEED, SUSPECTS
 from scrapy_dist.letters import list_failed
 from scrapy_dist.serializer import from_jsonable
 from scrapy_dist.snapshot import leased, pending, suspect
@@ -116,12 +116,12 @@ def _show(stored: Stored) -> Shown:
 async def next_requests(frontier: Frontier, count: int) -> AsyncIterator[list[Shown]]:
     """The next *count* requests in the order of their leases, at most BATCH at a time.
 
-    One suspect goes first, as with a worker that may be given one.
+    Some suspects go first, as with a worker that holds none.
     """
     client: Any = frontier.client
     k = frontier.keys
     try:
-        first = await client.zrange(k.suspects, 0, 0, withscores=True)
+        first = await client.zrange(k.suspects, 0, SUSPECTS - 1, withscores=True)
         first = [(m, score) for m, score in first[:count] if math.isfinite(score)]
         if first:
             yield [_show(suspect(member, score)) for member, score in first]

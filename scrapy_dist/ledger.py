@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 class Record:
     """A lease of this worker, and what its page has produced so far.
 
-    *holders*: what keeps it from being finished (its own request, and requests that
+    *suspect*, *alone*: see ``Lease``. *holders*: what keeps it from being finished (its own request, and requests that
     stay in this worker under it). *tainted*: Redis was rolled back since, so it is
     released when finished, not acknowledged. *settled*: finished, and Redis will be told.
 
@@ -38,6 +38,7 @@ class Record:
 
     id: str
     suspect: bool
+    alone: bool = False
     is_seed: bool = False
     single: bool = False
     holders: int = 0
@@ -104,18 +105,22 @@ class Ledger:
     def __init__(self) -> None:
         self.records: dict[str, Record] = {}
         self.handed: dict[Request, Records] = {}
-        self._suspects = 0
+        #: Suspects that are in hand.
+        self.suspects = 0
+        self._alone = 0
 
     def open(self, lease: Lease) -> Record:
         """A lease has arrived; it is held by its own request."""
         record = Record(
             lease.id,
             suspect=lease.suspect,
+            alone=lease.alone,
             is_seed=lease.payload[:1] == SEED,
             holders=1,
         )
         self.records[lease.id] = record
-        self._suspects += lease.suspect
+        self.suspects += lease.suspect
+        self._alone += lease.alone
         return record
 
     def hold(self, records: Records) -> None:
@@ -150,7 +155,7 @@ class Ledger:
         """This worker has nothing more to do with that lease."""
         record = self.records.pop(id_, None)
         if record is not None:
-            self._suspects -= record.suspect
+            self.harmless(record)
         return record
 
     def taint(self) -> None:
@@ -159,6 +164,17 @@ class Ledger:
             record.tainted = True
             record.drop_outputs()
 
+    def harmless(self, record: Record) -> None:
+        """Nothing that this worker does with it can kill the worker (any more)."""
+        self.suspects -= record.suspect
+        self._alone -= record.alone
+        record.suspect = record.alone = False
+
     @property
     def holds_suspect(self) -> bool:
-        return self._suspects > 0
+        return self.suspects > 0
+
+    @property
+    def is_alone(self) -> bool:
+        """Whether nothing is to be leased beside what is in hand."""
+        return self._alone > 0

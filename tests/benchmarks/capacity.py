@@ -139,7 +139,7 @@ class Player:
         grow = client.frontier.grow()
         self._calls = [client.frontier.commit(commit) for commit in self._commits]
         beat = client.frontier.beat()
-        self._lease = client.frontier.lease(load.pages, suspect=True)
+        self._lease = client.frontier.lease(load.pages, suspects=8)
         self._grow = [grow] if grow is not None else []
         client.send([*self._grow, *self._calls, beat, self._lease])
 

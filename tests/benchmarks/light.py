@@ -160,7 +160,7 @@ class LightClient:
                 raise call.raw
 
     def lease(self, want: int = BATCH) -> Sequence[Lease]:
-        call = self.frontier.lease(want, suspect=True)
+        call = self.frontier.lease(want, suspects=8)
         self.exchange([call])
         return call.reply().leases
 

@@ -31,6 +31,7 @@ async def exchange(frontier):
     desk.take_claims.return_value = []
     desk.is_empty.return_value = False
     desk.leg.return_value = 0.0
+    desk.suspects_wanted.return_value = 8
     await call(frontier, frontier.register("host:1", commit=0))
     return Exchange(
         frontier,
@@ -53,7 +54,7 @@ async def test_worker_gives_back_leases_whose_reply_was_lost_before_it_goes(
 ):
     exchange.outbox.add_request(NewRequest(b"x", 0), MagicMock())
     await exchange.run_once(take=False)
-    lost = await call(frontier, frontier.lease(5, suspect=False))
+    lost = await call(frontier, frontier.lease(5, suspects=0))
     assert len(lost.leases) == 1
 
     assert await exchange.finish(5)
@@ -69,7 +70,7 @@ async def test_worker_that_leaves_with_leases_all_the_same_counts_as_dead(
 ):
     exchange.outbox.add_request(NewRequest(b"x", 0), MagicMock())
     await exchange.run_once(take=False)
-    await call(frontier, frontier.lease(5, suspect=False))
+    await call(frontier, frontier.lease(5, suspects=0))
     assert (await call(frontier, frontier.leave(finished=True)))[0] == LEFT
 
     other = Frontier(
@@ -78,7 +79,7 @@ async def test_worker_that_leaves_with_leases_all_the_same_counts_as_dead(
     await call(other, other.register("host:2", commit=0))
     await frontier.client.hdel(frontier.keys.state, "grace")
     assert await call(other, other.reap()) == [1, 0, 1]
-    [suspect] = (await call(other, other.lease(5, suspect=True))).leases
+    [suspect] = (await call(other, other.lease(5, suspects=8))).leases
     assert (suspect.payload, suspect.suspect) == (b"x", True)
 
 

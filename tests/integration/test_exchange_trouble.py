@@ -20,7 +20,7 @@ from scrapy_dist.connection import close_client
 from scrapy_dist.desk import Desk
 from scrapy_dist.exceptions import RedisUnavailable
 from scrapy_dist.exchange import Exchange
-from scrapy_dist.frontier import BATCH, Frontier, NewRequest
+from scrapy_dist.frontier import BATCH, SUSPECTS, Frontier, NewRequest
 from scrapy_dist.keys import Keys
 from scrapy_dist.payload import PayloadCodec
 from tests.support.frontiers import Worker
@@ -340,14 +340,14 @@ async def test_suspects_are_asked_for_once_in_an_exchange(crawl, monkeypatch):
     asked = []
     lease = crawl.frontier.lease
 
-    def spy(want, *, suspect):
-        asked.append(bool(suspect))
-        return lease(want, suspect=suspect)
+    def spy(want, *, suspects):
+        asked.append(suspects)
+        return lease(want, suspects=suspects)
 
     monkeypatch.setattr(crawl.frontier, "lease", spy)
     monkeypatch.setattr(crawl.desk, "wanted", lambda: 2 * BATCH + 1)
     await crawl.exchange.run_once()
-    assert asked == [True, False, False]
+    assert asked == [0, 0, SUSPECTS]
 
 
 async def test_commits_behind_one_that_a_full_redis_refuses_wait_for_it(make_redis):

@@ -499,14 +499,23 @@ class FrontierMachine(RuleBasedStateMachine):
     def after_lease(
         self, worker: LightWorker, call: Call[Any], before: Look, after: Look
     ) -> None:
-        """The best ones, at most one suspect among them."""
-        _, want, may_take_suspect, _ = call.args
+        """The best ones, and suspects: those that have a death to spare, or one alone."""
+        _, want, most, _, _ = call.args
         leases = call.reply().leases
         suspects = [lease.id.encode() for lease in leases if lease.suspect]
         others = [lease.id.encode() for lease in leases if not lease.suspect]
         assert len(leases) <= int(want)
-        assert suspects == before.suspects[: len(suspects)]
-        assert len(suspects) <= (may_take_suspect == "1")
+        deaths = [before.by_id[id_].deaths for id_ in suspects]
+        if call.reply().alone:
+            assert len(suspects) <= 1
+            assert not others
+            if suspects:
+                assert not before.leased_by(worker)
+        else:
+            assert all(each < min(2, MAX_DELIVERIES - 1) for each in deaths)
+        at = [before.suspects.index(id_) for id_ in suspects]
+        assert at == sorted(at)
+        assert len(suspects) <= most
         assert others == before.order[: len(others)]
 
     def after_release(

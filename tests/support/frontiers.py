@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import pytest
 from scrapy.settings import Settings
 
-from scrapy_dist.frontier import DELETED, Commit, Frontier, NewRequest, Page
+from scrapy_dist.frontier import DELETED, SUSPECTS, Commit, Frontier, NewRequest, Page
 from scrapy_dist.keys import Keys
 
 if TYPE_CHECKING:
@@ -84,7 +84,8 @@ class Worker:
         await self.commit([NewRequest(payload, score) for payload in payloads])
 
     async def lease(self, want: int = 100, *, suspect: bool = True) -> Sequence[Lease]:
-        return (await self.call(self.frontier.lease(want, suspect=suspect))).leases
+        suspects = SUSPECTS if suspect else 0
+        return (await self.call(self.frontier.lease(want, suspects=suspects))).leases
 
     async def lease_one(self, *, suspect: bool = True) -> Lease:
         [lease] = await self.lease(1, suspect=suspect)

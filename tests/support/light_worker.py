@@ -21,6 +21,7 @@ from scrapy_dist.frontier import (
     REPEATED,
     RESHAPED,
     SEED,
+    SUSPECTS,
     Call,
     Frontier,
     Hop,
@@ -102,6 +103,7 @@ class LightWorker:
         self.releases: list[str] = []
         self.silent = 0
         self.pending = 0
+        self.to_be_alone = False
         self.is_new_here = True
         self.has_doubts = False
         self.is_full = False
@@ -239,10 +241,14 @@ class LightWorker:
         if self.silent:
             calls.append(self.frontier.reap())
         beat = self.frontier.beat()
-        suspect = not self.ledger.holds_suspect
-        lease = self.frontier.lease(want, suspect=suspect)
+        if self.ledger.is_alone or self.to_be_alone:
+            seeds = 0
+        if self.ledger.is_alone:
+            want = 0
+        suspects = max(0, SUSPECTS - self.ledger.suspects)
+        lease = self.frontier.lease(want, suspects=suspects)
         taken = self.frontier.take_seeds(seeds)
-        calls += [beat, *[lease] * bool(want), *[taken] * bool(seeds)]
+        calls += [beat, *[taken] * bool(seeds), *[lease] * bool(want)]
         try:
             await self._carry_out(calls)
         except RedisUnavailable:
@@ -268,6 +274,7 @@ class LightWorker:
         if want:
             found = lease.reply()
             self.pending = found.pending + found.suspects
+            self.to_be_alone = found.alone
             self._accept(found.leases)
         if seeds:
             self._accept(taken.reply().leases)

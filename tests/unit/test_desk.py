@@ -45,6 +45,7 @@ def desk():
         seeds_left=0,
         alone=True,
         paused=False,
+        to_be_alone=False,
     )
     exchange.outbox.is_full.return_value = False
     desk.attach(exchange)
@@ -394,3 +395,48 @@ def test_retry_of_a_seed_stays_under_its_lease(desk):
     records, stays = desk.replaced(retry)
     assert [record.id for record in records] == ["a"]
     assert stays
+
+
+def suspects(desk: Desk, *names: str, alone: bool = False) -> None:
+    leases = [Lease(name, True, name.encode(), alone) for name in names]
+    desk._codec.decode = lambda payload: Request(URL + payload.decode())
+    assert desk.accept(leases)
+
+
+def test_eight_suspects_are_in_hand_at_the_most(desk):
+    assert desk.suspects_wanted() == 8
+    suspects(desk, *"abcdef")
+    assert desk.suspects_wanted() == 2
+    desk.released(["a", "b", "c"])
+    assert desk.suspects_wanted() == 5
+    assert desk.ledger.holds_suspect
+
+
+def test_nothing_is_leased_beside_a_suspect_that_is_alone(desk):
+    suspects(desk, "a", alone=True)
+    request, _ = desk.next()
+    assert desk.wanted() == desk.seeds_wanted() == 0
+    desk._crawler.engine._slot.inprogress.add(request)
+    finish(desk, request)
+    assert desk.wanted() == 0  # Redis does not know yet that it is over
+    desk.released(["a"])
+    assert desk.wanted() >= 16
+
+
+def test_no_seed_is_taken_while_the_hand_is_emptied(desk):
+    assert desk.seeds_wanted() == 16
+    desk.exchange.to_be_alone = True
+    assert desk.seeds_wanted() == 0
+
+
+def test_suspect_that_cannot_be_read_is_no_danger(desk):
+    desk.exchange.rejects = []
+    unreadable(desk, "good")
+    assert desk.accept([Lease("bad", True, b"bad", True)])
+    assert desk.wanted() == 0
+    assert desk.next()
+    assert desk.next() is None
+    assert desk.wanted() > 0
+    assert desk.suspects_wanted() == 8
+    desk.released(["bad"])
+    assert desk.suspects_wanted() == 8

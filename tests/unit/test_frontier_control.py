@@ -37,7 +37,7 @@ async def test_paused_lease_says_what_is_left(client):
     worker = await Worker(client).join()
     await worker.push("a", "b")
     await worker.call(worker.frontier.pause(True))
-    reply = await worker.call(worker.frontier.lease(BATCH, suspect=True))
+    reply = await worker.call(worker.frontier.lease(BATCH, suspects=8))
     assert (reply.known, reply.pending, reply.leases) == (True, 2, [])
 
 

@@ -44,7 +44,7 @@ async def test_calls_are_carried_out_in_their_order(client):
         frontier.drained(),
         frontier.commit(commit),
         frontier.beat(),
-        frontier.lease(5, suspect=True),
+        frontier.lease(5, suspects=8),
         frontier.drained(),
     ]
     await frontier.exchange(calls)
@@ -100,7 +100,7 @@ async def test_redis_that_lost_its_scripts_is_given_them_again(client):
     assert names(await worker.lease()) == ["a"]
     await client.script_flush()
     frontier = worker.frontier
-    calls = [frontier.beat(), frontier.lease(5, suspect=True), frontier.drained()]
+    calls = [frontier.beat(), frontier.lease(5, suspects=8), frontier.drained()]
     await frontier.exchange(calls)
     assert [call.reply() is not None for call in calls] == [True] * 3
 
@@ -138,7 +138,7 @@ async def test_no_call_overtakes_one_that_redis_did_not_know(client):
     commit = Commit(worker.commits + 1, [NewRequest(b"b", 0.0)])
     with pytest.raises(RedisUnavailable, match="lost its scripts"):
         await frontier.exchange(
-            [frontier.commit(commit), frontier.lease(1, suspect=True)]
+            [frontier.commit(commit), frontier.lease(1, suspects=8)]
         )
     [lost] = await frontier.leases_held()
     assert (await worker.beat()).held == 1

@@ -106,7 +106,7 @@ async def test_payload_is_the_same_bytes_everywhere(client, payload):
 async def test_lease_moves_a_request_from_pending_to_leased(client):
     worker = await Worker(client).join()
     await worker.push("a", "b", "c")
-    reply = await worker.call(worker.frontier.lease(2, suspect=False))
+    reply = await worker.call(worker.frontier.lease(2, suspects=0))
     assert (reply.known, reply.pending, reply.suspects) == (True, 1, 0)
     assert names(reply.leases) == ["a", "b"]
     assert await places(client) == {
@@ -122,7 +122,7 @@ async def test_lease_moves_a_request_from_pending_to_leased(client):
 async def test_nothing_is_leased_where_nothing_is_pending(client):
     worker = await Worker(client).join()
     before = await contents(client)
-    assert await worker.call(worker.frontier.lease(10, suspect=True)) == LeaseReply(
+    assert await worker.call(worker.frontier.lease(10, suspects=8)) == LeaseReply(
         True, 0, 0, []
     )
     assert await contents(client) == before
@@ -136,7 +136,7 @@ async def test_who_wants_none_is_given_none(client):
     await doomed.dies(worker)
     await worker.push("a")
     before = await contents(client)
-    reply = await worker.call(worker.frontier.lease(0, suspect=True))
+    reply = await worker.call(worker.frontier.lease(0, suspects=8))
     assert reply == LeaseReply(True, 1, 1, [])
     assert await contents(client) == before
 
@@ -156,7 +156,7 @@ async def test_unknown_worker_is_told_to_register(client):
     await worker.push("a", "b")
     stranger = Worker(client)
     before = await contents(client)
-    reply = await stranger.call(stranger.frontier.lease(5, suspect=True))
+    reply = await stranger.call(stranger.frontier.lease(5, suspects=8))
     assert reply == LeaseReply(False, 2, 0, [])
     assert await stranger.call(stranger.frontier.take_seeds(5)) == SeedsReply(
         False, 0, []
@@ -201,7 +201,7 @@ async def test_silent_workers_have_no_share(client):
     assert await silent.lease() == []
 
 
-async def test_one_suspect_at_a_time(client):
+async def test_suspects_come_when_they_are_asked_for(client):
     doomed = await Worker(client).join()
     await doomed.push("s1", "s2", "s3")
     await doomed.lease()
@@ -209,13 +209,12 @@ async def test_one_suspect_at_a_time(client):
     assert await doomed.dies(worker) == [3, 0, 1]
     await worker.push("a", "b", "c")
 
-    reply = await worker.call(worker.frontier.lease(10, suspect=False))
+    reply = await worker.call(worker.frontier.lease(10, suspects=0))
     assert names(reply.leases) == ["a", "b", "c"]
     assert (reply.pending, reply.suspects) == (0, 3)
-    reply = await worker.call(worker.frontier.lease(10, suspect=True))
-    [lease] = reply.leases
-    assert lease.suspect
-    assert (reply.pending, reply.suspects) == (0, 2)
+    reply = await worker.call(worker.frontier.lease(10, suspects=2))
+    assert [lease.suspect for lease in reply.leases] == [True, True]
+    assert (reply.pending, reply.suspects) == (0, 1)
 
 
 async def test_a_suspect_is_one_of_those_that_are_wanted(client):
@@ -408,7 +407,7 @@ async def test_rejects_that_find_no_room_among_the_dead_letters_stay(client, lim
     # nobody is given the others, and the crawl does not end
     stay = list("abcde"[limit:])
     assert await places(client) == {"pending": [], "suspects": stay, "leased": []}
-    reply = await worker.call(worker.frontier.lease(9, suspect=True))
+    reply = await worker.call(worker.frontier.lease(9, suspects=8))
     assert (reply.leases, reply.suspects, reply.waiting) == ([], 0, len(stay))
     state = await worker.call(worker.frontier.drained())
     assert not state

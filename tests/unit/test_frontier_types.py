@@ -25,7 +25,7 @@ async def build(client):
     await dead.lease()
     me = await Worker(client).join("host:1")
     await dead.dies(me)
-    failed = (await me.lease())[0]
+    failed = (await me.lease(1))[0]
     await me.call(me.frontier.reject([(failed.id, "request", "x")], max_size=99))
     await me.commit([NewRequest(b"a", 0, "!fp-a"), NewRequest(b"b", 0, "fp-b")])
     await me.push("c", "d")
@@ -35,6 +35,7 @@ async def build(client):
     await dead.register("host:2")
     assert names(await dead.lease(1, suspect=False)) == ["b"]
     await me.call(me.frontier.stop([dead.number]))
+    await me.call(me.frontier.meet("m", "1 1"))
     await client.zadd(KEYS.workers, {dead.number: 1})
     await client.hdel(KEYS.state, "grace")
     await client.rpush(SEED_KEYS[0], "seed")
@@ -58,8 +59,10 @@ async def calls(me):
         "commit": frontier.commit(Commit(me.commits + 1, new, items, [page])),
         "count": frontier.count([("inc", "n", "1"), ("set", "m", "1")]),
         "drained": frontier.drained(),
-        "lease": frontier.lease(5, suspect=True),
+        "gone": frontier.gone("m", [(me.number, "1 1")]),
+        "lease": frontier.lease(5, suspects=8),
         "leave": frontier.leave(finished=True),
+        "meet": frontier.meet("m", "1 2"),
         "pause": frontier.pause(True),
         "push": frontier.push(items),
         "readmit": frontier.readmit(),
@@ -78,8 +81,10 @@ USES = [
     ("commit", 10),
     ("count", 1),
     ("drained", 8),
+    ("gone", 2),
     ("lease", 7),
     ("leave", 12),
+    ("meet", 2),
     ("pause", 3),
     ("push", 1),
     ("readmit", 3),

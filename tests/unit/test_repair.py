@@ -78,7 +78,7 @@ class Worker:
         assert (await self.call(self.frontier.commit(commit))).outcome == 1
 
     async def lease(self, want, *, suspect=False):
-        return (await self.call(self.frontier.lease(want, suspect=suspect))).leases
+        return (await self.call(self.frontier.lease(want, suspects=8 * suspect))).leases
 
     async def die(self, client):
         """Its leases become suspects."""
