@@ -7,6 +7,7 @@ import json
 import pytest
 import redis.asyncio
 from redis.exceptions import OutOfMemoryError, ResponseError
+from scrapy import Spider
 from scrapy.settings import Settings
 
 from scrapy_dist.buckets import Shape
@@ -18,12 +19,14 @@ from scrapy_dist.frontier import (
     GAP,
     PART,
     SEED,
+    Call,
     Commit,
     CommitReply,
     NewRequest,
     Page,
 )
 from scrapy_dist.options import Options
+from scrapy_dist.orphans import Orphans
 from scrapy_dist.repair import check
 from tests.support.frontiers import (
     KEYS,
@@ -237,9 +240,15 @@ class TornWorld:
     """A frontier with something everywhere, on a Redis that notes every write.
 
     *m1* is leased by *me* and leads to *c1* (filtered), *c2* (not filtered) and an item.
+    *l1* and *l2* are dead letters, *w1* waits for room among them, *o1* and *o2* are still
+    with scrapy-redis, and *f1* in a file.
     """
 
-    EVERYWHERE = ("p1", "p2", "p3", "p4", "p5", "p6", "s1", "m2", "d1", "d2", "x1")
+    EVERYWHERE = (
+        *("p1", "p2", "p3", "p4", "p5", "p6", "s1", "m2", "d1", "d2", "x1"),
+        *("l1", "l2", "w1", "o1", "o2"),
+    )
+    OLD, OLD_LIST = "s:old", "s:old_list"
 
     def __init__(self, server):
         self.server = server
@@ -253,7 +262,7 @@ class TornWorld:
         self.dead = await Worker(client).join()
         await first.dies(self.dead)
         await self.dead.push(payload("d1"), payload("d2"), score=-8)
-        await self.dead.lease(2, suspect=False)
+        self.d_ids = [x.id for x in await self.dead.lease(2, suspect=False)]
         self.me = await Worker(client).join()
         await self.me.push(payload("m1"), payload("m2"), score=-7)
         self.m1, self.m2 = await self.me.lease(2, suspect=False)
@@ -261,8 +270,43 @@ class TornWorld:
         await client.rpush(SEED_KEYS[0], payload("x1"), payload("x2"))
         await client.sadd(SEED_KEYS[1], payload("x3"))
         await client.zadd(KEYS.workers, {self.dead.number: 1})
+        self.letters = [
+            await client.xadd(
+                KEYS.failed, {"payload": payload("l1"), "kind": "request"}
+            ),
+            await client.xadd(
+                KEYS.failed,
+                {"payload": payload("l2"), "kind": "request", "claims": "-" + "a" * 16},
+            ),
+        ]
+        waits = f"{9:016x}1 - ".encode() + payload("w1")
+        await client.zadd(KEYS.suspects, {waits: "+inf"})
+        await client.zadd(self.OLD, {payload("o1"): 0})
+        await client.rpush(self.OLD_LIST, payload("o2"))
+        self.full = Worker(client, failed_limit=0).frontier
+        self.full.worker = self.me.number
         self.before = await dump(client)
         return self
+
+    async def prepare(self, script):
+        """Do the damage that *script* mends."""
+        client = self.client
+        if script == "check_leased":
+            await client.zrem(KEYS.leases, self.m1.id)
+        elif script == "check_leases":
+            await client.zrem(KEYS.workers, self.dead.number)
+        elif script == "check_pending":
+            member = self.m2.id.encode() + payload("m2")
+            await client.zadd(KEYS.requests, {member: 0})
+        elif script == "check_twice":
+            [self.kept] = await client.zrange(KEYS.requests, 0, 0)
+            self.twin = self.kept[:16] + payload("c2")
+            await client.zadd(KEYS.requests, {self.twin: 0})
+        elif script == "check_order":
+            await client.hset(KEYS.state, "order", 1)
+        elif script == "check_unreadable":
+            [self.kept] = await client.zrange(KEYS.requests, 0, 0)
+        self.before = await dump(client)
 
     async def run(self, script):
         """Run *script* on the frontier as it was; returns its writes, one by one."""
@@ -297,7 +341,71 @@ class TornWorld:
                 commit_of(number, [failed], start)
             ),
             "leave": lambda: frontier.leave(finished=True),
+            "register": lambda: frontier.register("host:1", commit=self.me.commits),
+            "readmit": frontier.readmit,
+            "reject, full": lambda: self.full.reject(
+                [(self.m2.id, "request", "x")], max_size=99
+            ),
+            "reap, full": self.full.reap,
+            "commit a failure, full": lambda: self.full.commit(
+                commit_of(number, [failed], new)
+            ),
+        }.get(script, lambda: self.tool(script))()
+
+    def tool(self, script):
+        """A script that people run, not workers."""
+        k, name = KEYS, script.partition(",")[0]
+        places = (k.requests, k.suspects, k.leases, k.leased)
+        new = ("fp-c1", 0, payload("c1"))
+        keys, args = {
+            "retry": lambda: (
+                (k.requests, k.failed, k.state, k.suspects),
+                ("", "list", *(x for id_ in self.letters for x in (id_, 0, ""))),
+            ),
+            "recrawl": lambda: ((k.requests, k.dupefilter, k.state), ("", *new)),
+            "takeover": lambda: (
+                (k.requests, k.dupefilter, k.state, self.OLD),
+                ("", payload("o1"), "fp-o1", 0, payload("o1")),
+            ),
+            "takeover, list": lambda: (
+                (k.requests, k.dupefilter, k.state, self.OLD_LIST),
+                ("", payload("o2"), "fp-o2", 0, payload("o2")),
+            ),
+            "import": lambda: (
+                (
+                    k.requests,
+                    k.suspects,
+                    k.state,
+                    k.started,
+                    k.failed,
+                    k.stats,
+                    k.items,
+                ),
+                (0, "file", 0, 1, 1, "request", 2, 0, payload("f1")),
+            ),
+            "check_leased": lambda: ((*places, k.state), ("1", self.m1.id)),
+            "check_leases": lambda: (
+                (k.workers, k.state, k.leases, k.leased, k.suspects, k.failed),
+                ("1", 2, 99, *(self.d_ids)),
+            ),
+            "check_pending": lambda: (
+                (*places, k.state),
+                ("1", 1, self.m2.id.encode() + payload("m2")),
+            ),
+            "check_twice": lambda: (
+                (*places[:3], k.state),
+                ("1", 1, self.kept, 1, self.twin),
+            ),
+            "check_order": lambda: (
+                (k.state, *places[:3]),
+                ("1", int(self.m1.id, 16), 4, self.m1.id),
+            ),
+            "check_unreadable": lambda: (
+                (*places, k.failed, k.state),
+                ("1", "me", 99, 99, 1, self.kept, "", 17, 0, "why"),
+            ),
         }[script]()
+        return Call(name, keys, args, lambda raw: raw)
 
     async def replay(self, commands):
         await restore(self.client, self.before)
@@ -323,9 +431,14 @@ class TornWorld:
             await honest.beat()
             await honest.reap()
         found, follows = set(), set()
-        while not await honest.call(honest.frontier.drained()):
+        orphans = Orphans(honest.frontier, Spider("s"), ttl=60, max_payload=999)
+        while not (state := await honest.call(honest.frontier.drained())):
+            orphans.told(state)
+            while orphans.is_searching:
+                await orphans.step()
+            taken_up, _ = await honest.call(honest.frontier.readmit())
             leases = [*await honest.lease(), *await honest.seeds()]
-            assert leases
+            assert leases or taken_up or state.orphans
             for lease in leases:
                 if url(lease) == "m1":
                     claim = honest.frontier.claim([("fp-kept", [lease.id])])
@@ -334,13 +447,21 @@ class TornWorld:
             found |= {url(lease) for lease in leases}
         letters = await dead_letters(client)
         found |= {json.loads(letter["payload"])["url"] for letter in letters}
+        old = await client.zrange(self.OLD, 0, -1)
+        old += await client.lrange(self.OLD_LIST, 0, -1)
+        found |= {json.loads(data)["url"] for data in old}
         assert {*self.EVERYWHERE, "x2", "x3"} <= found
         if await client.sismember(KEYS.dupefilter, "fp-c1"):
             assert "c1" in found
         assert follows in ({True}, {True, False}, set()), "its redirect is lost"
         done = {"c1", "c2"} <= found and await client.llen(KEYS.items)
         assert "m1" in found or done
-        assert found <= {*self.EVERYWHERE, "x2", "x3", "m1", "c1", "c2"}
+        assert found <= {*self.EVERYWHERE, "x2", "x3", "m1", "c1", "c2", "f1"}
+
+
+async def client_has(torn, name):
+    members = await torn.client.zrange(KEYS.requests, 0, -1)
+    return payload(name) in {member[16:] for member in members}
 
 
 def commit_of(number, pages, requests=()):
@@ -379,6 +500,22 @@ SCRIPTS = {
     "commit": 7,
     "commit a failure": 9,
     "leave": 2,
+    "register": 2,
+    "readmit": 2,
+    "reject, full": 4,
+    "reap, full": 4,
+    "commit a failure, full": 6,
+    "retry": 4,
+    "recrawl": 3,
+    "takeover": 4,
+    "takeover, list": 4,
+    "import": 3,
+    "check_leased": 3,
+    "check_leases": 3,
+    "check_pending": 1,
+    "check_twice": 3,
+    "check_order": 1,
+    "check_unreadable": 2,
 }
 
 
@@ -387,12 +524,16 @@ SCRIPTS = {
 async def test_script_that_is_cut_after_any_of_its_writes_loses_nothing(
     torn, script, mended
 ):
+    await torn.prepare(script)
     writes = await torn.run(script)
     assert len(writes) >= SCRIPTS[script], writes
     for cut in range(len(writes) + 1):
         print("cut after", writes[:cut])
         await torn.replay(writes[:cut])
-        if mended:
+        if script == "import":  # said again with the same file
+            await torn.me.call(torn.call(script))
+            assert await client_has(torn, "f1")
+        if mended or script.startswith("check_"):
             await torn.mend()
         await torn.nothing_is_lost()
 
@@ -402,11 +543,14 @@ async def test_half_a_script_that_is_played_before_the_whole_one_loses_nothing(
     torn, script
 ):
     """A torn file keeps its MULTI: Redis plays that at the start after the next."""
+    await torn.prepare(script)
     first = await torn.run(script)
     second = await torn.run(script)
     for cut in range(len(first) + 1):
         print("cut after", first[:cut])
         await torn.replay([*first[:cut], *second])
+        if script.startswith("check_"):
+            await torn.mend()
         await torn.nothing_is_lost()
 
 
