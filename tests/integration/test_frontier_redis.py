@@ -90,7 +90,7 @@ async def full(client):
 
 
 async def test_leases_and_suspects_are_handed_out(full):
-    assert names(await full.doomed.lease()) == ["s1", "seen"]
+    assert names(await full.doomed.lease()) == ["s1", "s2", "seen"]
     assert (await places(full.client))["pending"] == []
 
 
