@@ -106,8 +106,8 @@ FRONTIER_JOB: str | None = None
 
 #: Seconds of silence after which a worker is dead and loses its leases.
 FRONTIER_WORKER_TTL: float = 60.0
-#: Deaths of workers that held a request after which it has failed: with 1 it is not
-#: handed out again.
+#: Deaths of workers that held a request after which it has failed: with 1 nothing that a
+#: dead worker held is handed out again, whatever killed it.
 FRONTIER_MAX_DELIVERIES: int = 3
 #: Seconds from the first unsent change to the exchange that sends it; twice as long while
 #: Redis has requests enough for all workers.

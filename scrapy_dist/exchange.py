@@ -308,10 +308,12 @@ class Exchange:
         if self._away:
             self._away = False
             logger.info("Redis is back.", extra={"spider": self._spider})
-        if self._retry:
-            self._wakeup.retry_now()
+        failed_before = self._retry > 0
         self._retry = 0.0
         self._not_before = 0.0
+        if failed_before:
+            self._wakeup.retry_now()
+            self.request()  # leases, see run_once
         self._answered_at = time.monotonic()
 
     # What
@@ -338,8 +340,11 @@ class Exchange:
         rejects = self.rejects[:BATCH]
         claims = desk.take_claims()
         # No lease while Redis refuses commits: what it hands out could not be stored. One
-        # that is only full takes acknowledgements, and those free its memory.
-        hungry = take and self._refused is None
+        # that is only full takes acknowledgements, and those free its memory. Nor right
+        # after a failure: first the beat tells whether leases came that were not heard of.
+        # They would be blamed for a death of this worker.
+        again = self._retry > 0
+        hungry = take and self._refused is None and not again
         want = desk.wanted() if hungry else 0
         seeds = desk.seeds_wanted() if hungry else 0
         grow = self._frontier.grow()
@@ -369,7 +374,7 @@ class Exchange:
         busy = desk.is_busy or (self._busy and len(self.outbox) > 0)
         # Commits find out, too, whether Redis still knows this worker.
         beat_due = now - self._beat_at >= self._beat_busy or busy != self._busy
-        if not (commits and take) or beat_due:
+        if not (commits and take) or beat_due or again:
             if now - self._facts_at >= _FACTS:
                 facts = self.facts()
             tell = busy if busy or self._busy else None

@@ -21,9 +21,10 @@ if TYPE_CHECKING:
 class Record:
     """A lease of this worker, and what its page has produced so far.
 
-    *suspect*, *alone*: see ``Lease``. *holders*: what keeps it from being finished (its own request, and requests that
-    stay in this worker under it). *tainted*: Redis was rolled back since, so it is
-    released when finished, not acknowledged. *settled*: finished, and Redis will be told.
+    *suspect*, *alone*: see ``Lease``. *holders*: what keeps it from being finished (its
+    own request, and requests that stay in this worker under it). *tainted*: Redis was
+    rolled back since, so it is released when finished, not acknowledged. *settled*:
+    finished, and Redis will be told.
 
     *is_seed*: a seed that is no page itself: none of its requests is crawled under it.
     *single*: a seed that has become one request, which is crawled under it.

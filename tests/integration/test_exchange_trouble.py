@@ -350,6 +350,31 @@ async def test_suspects_are_asked_for_once_in_an_exchange(crawl, monkeypatch):
     assert asked == [0, 0, SUSPECTS]
 
 
+async def test_suspect_that_was_not_heard_of_is_alone_until_it_is_given_back(
+    crawl, cut, other, client
+):
+    """Else it would be blamed for the death of what was leased beside it."""
+    url = URL + "last-chance"
+    payload = crawl.codec.encode(Request(url))
+    await client.zadd(KEYS.suspects, {b"0000000000000001" + b"2 - " + payload: 0})
+    await push(other, *"abcdef")
+    cut.off(no_reply=True)
+    with pytest.raises(RedisUnavailable) as lost:
+        await crawl.exchange.run_once()
+    crawl.exchange._failed(lost.value)
+    assert await client.zcard(KEYS.leases) == 1
+    cut.on()
+    await crawl.exchange.run_once()
+    assert await client.zcard(KEYS.leases) == 1
+    crawl.exchange._answered()
+    assert crawl.exchange._event.is_set()
+    crawl.exchange._nothing_due()
+    await crawl.exchange.run_once()
+    assert crawl.next().url == url
+    assert crawl.next() is None
+    assert await client.zcard(KEYS.leases) == 1
+
+
 async def test_commits_behind_one_that_a_full_redis_refuses_wait_for_it(make_redis):
     server = make_redis()
     client = redis.asyncio.Redis.from_url(server.url, protocol=2)
