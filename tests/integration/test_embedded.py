@@ -518,3 +518,161 @@ def test_log_is_bounded(folder: Path) -> None:
 
     assert (folder / "redis.log").stat().st_size < embedded.MAX_LOG_SIZE
     assert (folder / "redis.log.1").exists()
+
+
+# What somebody else has prepared
+
+
+def test_modules_in_the_folder_are_not_run(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Nor those of the current directory and of PYTHONPATH."""
+    mark = tmp_path / "mark"
+    folder.mkdir()
+    for place in (folder, tmp_path):
+        for module in ("argparse", "hashlib", "tempfile", "sitecustomize", "fcntl"):
+            (place / f"{module}.py").write_text(
+                f"open({str(mark)!r}, 'w')\nraise OSError"
+            )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+    path = ensure_server(folder, linger=LONG)
+
+    supervisor = supervisor_pid(folder)
+    assert server_pid(path)
+    assert not mark.exists()
+    if Path("/proc/self/cwd").exists():
+        assert Path(f"/proc/{supervisor}/cwd").readlink() == Path("/")
+
+
+def test_supervisor_runs_this_code(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A copy in PYTHONPATH, e.g. a checkout, is not exchanged for what is installed."""
+    package = Path(embedded.__file__).parent
+    shutil.copytree(package, tmp_path / "scrapy_dist")
+    with (tmp_path / "scrapy_dist" / "embedded.py").open("a") as module:
+        module.write(
+            "\n\ndef _bound_log(directory):\n    (directory / 'copy').touch()\n"
+        )
+    code = f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n{USER}"
+    subprocess.run(
+        [sys.executable, "-c", code, str(folder), "60", "0"],
+        cwd="/",
+        check=True,
+        stdout=subprocess.DEVNULL,
+    )
+    (folder / "copy").unlink()
+    wait_until((folder / "copy").exists, "the supervisor's look at the log")
+
+
+def test_data_is_private_whatever_the_umask_is(folder: Path) -> None:
+    before = os.umask(0)
+    try:
+        path = ensure_server(folder, linger=LONG)
+    finally:
+        os.umask(before)
+    with client(path) as connection:
+        connection.set("cookie", "secret")
+        connection.bgrewriteaof()
+        wait_until(
+            lambda: not connection.info("persistence")["aof_rewrite_in_progress"],
+            "the rewrite",
+        )
+    found = {
+        str(each.relative_to(folder)): each.stat().st_mode & 0o077
+        for each in folder.rglob("*")
+    }
+    assert len(found) >= 6
+    assert set(found.values()) == {0}, found
+
+
+def test_readable_data_of_before_is_mended(folder: Path) -> None:
+    with client(ensure_server(folder, linger=LONG)) as connection:
+        connection.config_set("appendfsync", "always")
+        connection.set("kept", "yes")
+    end(folder)
+    for each in folder.rglob("*"):
+        if each.is_file():
+            each.chmod(0o644)
+
+    with client(ensure_server(folder, linger=LONG)) as connection:
+        assert connection.get("kept") == "yes"
+    assert not [each for each in folder.rglob("*") if each.stat().st_mode & 0o077]
+
+
+@pytest.mark.parametrize(
+    "name", ["redis.log", "lock", "supervisor.lock", "server.lock"]
+)
+def test_links_in_the_folder_are_not_followed(root: Path, name: str) -> None:
+    folder = root / "frontier"
+    folder.mkdir()
+    victim = root / "victim"
+    victim.write_text("mine")
+    (folder / name).symlink_to(victim)
+
+    with pytest.raises(EmbeddedRedisError, match=f"{name} is a link.*rm .*REDIS_URL"):
+        ensure_server(folder, linger=LONG)
+
+    assert victim.read_text() == "mine"
+    assert processes(folder) == []
+
+
+@pytest.mark.parametrize("above", [0, 1])
+def test_folder_where_others_may_write_is_refused(root: Path, above: int) -> None:
+    folder = root / ".scrapy" / "frontier"
+    folder.mkdir(parents=True)
+    open_folder = (folder, folder.parent)[above]
+    open_folder.chmod(0o777)
+
+    with pytest.raises(EmbeddedRedisError) as caught:
+        ensure_server(folder, linger=LONG)
+
+    for words in (str(open_folder), "chmod go-w", "FRONTIER_EMBEDDED_DIR"):
+        assert words in str(caught.value)
+    assert processes(folder) == []
+
+
+def test_link_to_a_socket_elsewhere_is_not_followed(root: Path, folder: Path) -> None:
+    """Neither by those who start the server, nor by those who join it."""
+    own_folder = root / "elsewhere"
+    own_folder.mkdir()
+    folder.mkdir()
+    (folder / "redis.sock").symlink_to(own_folder / "redis.sock")
+
+    path = ensure_server(folder, linger=LONG)
+    assert path == folder / "redis.sock"
+    assert not path.is_symlink()
+    assert list(own_folder.iterdir()) == []
+
+    path.rename(own_folder / "redis.sock")
+    path.symlink_to(own_folder / "redis.sock")
+    with pytest.raises(EmbeddedRedisError, match="elsewhere"):
+        ensure_server(folder, linger=LONG)
+
+
+def test_what_a_person_reads_of_the_folder_steers_no_terminal(folder: Path) -> None:
+    folder.mkdir()
+    (folder / "redis.pid").write_text("1; reboot\x1b[2J")
+    (folder / "redis.log").write_bytes(b"\x1b]0;title\x07 failed\n")
+
+    assert embedded._read_pid(folder) == "PID"
+    shown = str(embedded._not_started(folder, 0))
+    assert "failed" in shown
+    assert "\x1b" not in shown
+
+
+def test_crawl_ends_with_one_error(root: Path, make_project) -> None:
+    project = make_project(None, FRONTIER_EMBEDDED_DIR=str(root / "open" / "frontier"))
+    (root / "open").mkdir()
+    (root / "open").chmod(0o777)
+    project.spider('class S(Spider):\n    name = "s"\n    start_urls = ["http://x"]')
+
+    worker = project.crawl("s", frontier="addon")
+
+    assert worker.wait() == 1
+    [line] = [line for line in worker.log().splitlines() if "ERROR" in line]
+    assert f"chmod go-w {root / 'open'}" in line
+    assert "Traceback" not in worker.log()
