@@ -124,6 +124,9 @@ FRONTIER_REDIS_PATIENCE: float = 0.0
 FRONTIER_LOCAL_FINGERPRINTS: int = 50_000
 #: Bytes of the largest request that is stored or read.
 FRONTIER_MAX_PAYLOAD: int = 1_048_576
+#: URL schemes, beside http and https, of requests that are shared. Requests of others,
+#: such as ``file``, stay in the worker that made them, and none is read from Redis.
+FRONTIER_SCHEMES: list[str] = []
 #: Paths of Request subclasses, beyond Scrapy's own, that may be read from Redis.
 FRONTIER_REQUEST_CLASSES: list[str] = []
 #: Paths of classes whose objects, in ``meta`` and ``cb_kwargs``, may be stored and read:

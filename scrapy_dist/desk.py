@@ -21,6 +21,7 @@ from scrapy_dist.ledger import Ledger, Record, Records
 from scrapy_dist.origins import Origins
 from scrapy_dist.outbox import RecentFingerprints
 from scrapy_dist.outputs import Outputs
+from scrapy_dist.policy import POLICY
 from scrapy_dist.progress import Progress
 
 if TYPE_CHECKING:
@@ -670,7 +671,11 @@ class Desk:
             try:
                 request = self._decode(payload)
             except BadPayload as e:
-                self._doubt(record, payload, e)
+                if e.cause == POLICY:
+                    # What others wrote is no sign that the code is wrong.
+                    self.reject(record, str(e))
+                else:
+                    self._doubt(record, payload, e)
                 continue
             if self._doubts.counting:
                 self._judged(self._doubts.readable())

@@ -32,6 +32,7 @@ from scrapy_dist.objects import (
     path_of,
     resolve,
 )
+from scrapy_dist.policy import Policy
 from scrapy_dist.serializer import Coder
 from scrapy_dist.shorthand import Shorthand
 
@@ -256,7 +257,8 @@ class PayloadCodec:
     *serializer* is None for MessagePack, else a module or object with ``dumps`` and
     ``loads``. *max_size* is in bytes, for both directions. *request_classes* are the
     subclasses of Request, beyond Scrapy's own, that may be stored; *shared_classes* those
-    of other objects. Raises ValueError for those whose objects cannot be.
+    of other objects. Raises ValueError for those whose objects cannot be. *policy* says
+    what a request may ask for.
     """
 
     def __init__(
@@ -267,8 +269,10 @@ class PayloadCodec:
         max_size: int = defaults.FRONTIER_MAX_PAYLOAD,
         request_classes: Iterable[type[Request]] = (),
         shared_classes: Iterable[type] = (),
+        policy: Policy | None = None,
     ) -> None:
         self._methods = SpiderMethods(spider)
+        self._policy = policy or Policy()
         self._max_size = max_size
         self._shared = SharedClasses(shared_classes)
         self._coder = Coder(self._shared)
@@ -296,7 +300,8 @@ class PayloadCodec:
         if self._format == _PICKLE:
             logger.warning(
                 "SCHEDULER_SERIALIZER is a pickle (%s): who can write to Redis can run"
-                " code on this worker. Leave the setting out to use MessagePack.",
+                " code on this worker. Leave the setting out to use MessagePack: then they"
+                " can choose URLs, proxies and callbacks, and run nothing of their own.",
                 getattr(serializer, "__name__", serializer),
                 extra={"spider": spider},
             )
@@ -330,10 +335,12 @@ class PayloadCodec:
                     "FRONTIER_SHARED_CLASSES", defaults.FRONTIER_SHARED_CLASSES
                 )
             ),
+            policy=Policy.from_settings(settings),
         )
 
     def encode(self, request: Request) -> bytes:
         """A snapshot of *request*, which is not changed. Raises Unserializable."""
+        self._policy.check_own(request)
         try:
             fields = self._to_fields(request)
             _check_fields(fields)
@@ -368,11 +375,13 @@ class PayloadCodec:
         fields = self._load(data)
         try:
             _check_fields(fields)
-            return self._to_request(fields)
+            request = self._to_request(fields)
+            self._policy.check_read(request)
         except BadPayload:
             raise
         except Exception as e:
             raise BadPayload(f"no request: {quote(str(e), 200)}") from e
+        return request
 
     def _to_fields(self, request: Request) -> dict[str, Any]:
         fields: dict[str, Any] = {"url": request.url}

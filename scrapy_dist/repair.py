@@ -37,6 +37,7 @@ from scrapy_dist.formats import check_format
 from scrapy_dist.frontier import SEED, TYPES, Call
 from scrapy_dist.keys import SETTINGS
 from scrapy_dist.payload import quote
+from scrapy_dist.policy import POLICY
 
 if TYPE_CHECKING:
     from scrapy_dist.frontier import Frontier
@@ -255,12 +256,14 @@ class _Check:
 
         As workers judge, see doubts.py.
         """
-        commonest = max(self._causes.values(), default=0)
+        causes = (count for cause, count in self._causes.items() if cause != POLICY)
+        commonest = max(causes, default=0)
         seen = self._decoded + self._causes.total()
         return commonest >= _LEAST and 2 * commonest > seen
 
     def _advise(self) -> None:
-        cause, number = self._causes.most_common(1)[0]
+        told = Counter({k: n for k, n in self._causes.items() if k != POLICY})
+        cause, number = told.most_common(1)[0]
         remedy = self._remedies[cause] or (
             "See SCHEDULER_SERIALIZER, FRONTIER_REQUEST_CLASSES and the names of the"
             " spider's callbacks, or check it in its project."

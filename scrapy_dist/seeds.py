@@ -20,6 +20,7 @@ from scrapy.spiders import SitemapSpider
 from scrapy_dist import defaults
 from scrapy_dist.exceptions import BadSeed, ConfigurationError
 from scrapy_dist.payload import MAX_PRIORITY, SpiderMethods, quote
+from scrapy_dist.policy import Policy, local_meta, scheme_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from scrapy import Spider
     from scrapy.settings import BaseSettings
 
-__all__ = ["STEERING_META", "SeedRules", "parse_seed"]
+__all__ = ["STEERING_META", "SeedRules", "check_made", "parse_seed"]
 
 #: ``meta`` keys by which a seed would steer Scrapy itself: where the connection goes
 #: and who it claims to be, politeness and limits, files, trust in the response, and
@@ -182,6 +183,22 @@ def parse_seed(data: bytes | str, rules: SeedRules, spider: Spider) -> Request:
         raise BadSeed(f"Scrapy refuses the seed: {quote(str(e), 200)}") from e
 
 
+def check_made(request: Request, rules: SeedRules, policy: Policy) -> None:
+    """Raise BadSeed for a request that a project's own reader made of a seed.
+
+    It may have what the project's settings allow, and nothing that only the author of
+    the seed asks for.
+    """
+    if not policy.allows(request.url) and scheme_of(request.url) not in rules.schemes:
+        allowed = {"http", "https", *policy.schemes, *rules.schemes}
+        raise BadSeed(
+            f"the scheme {quote(scheme_of(request.url))} is not allowed; FRONTIER_SCHEMES"
+            f" and FRONTIER_SEED_SCHEMES allow {', '.join(sorted(allowed))}:"
+            f" {quote(request.url)}"
+        )
+    _check_local_meta(request.meta, rules)
+
+
 def _decode(data: bytes | str, encoding: str) -> str:
     if isinstance(data, str):
         return data
@@ -330,6 +347,15 @@ def _check_meta(meta: dict[str, Any], rules: SeedRules) -> None:
                 f"the meta key {quote(key)} steers Scrapy; FRONTIER_SEED_META does not"
                 " allow it"
             )
+
+
+def _check_local_meta(meta: dict[str, Any], rules: SeedRules) -> None:
+    key = local_meta(meta)
+    if key and key not in rules.meta:
+        raise BadSeed(
+            f"the meta key {quote(key)} names files or code of this machine;"
+            " FRONTIER_SEED_META does not allow it"
+        )
 
 
 def _find_methods(seed: dict[str, Any], spider: Spider) -> dict[str, Any]:

@@ -19,8 +19,9 @@ from scrapy_dist.frontier import BATCH
 from scrapy_dist.keys import fill_template, job_from_settings, tagged
 from scrapy_dist.options import flag, number
 from scrapy_dist.overrides import names_used
+from scrapy_dist.policy import Policy
 from scrapy_dist.scheduler import SEED_MARK, Scheduler, shares
-from scrapy_dist.seeds import SeedRules, parse_seed
+from scrapy_dist.seeds import SeedRules, check_made, parse_seed
 
 if TYPE_CHECKING:
     from scrapy.crawler import Crawler
@@ -117,6 +118,7 @@ class RedisMixin:
         #: Seeds leased at once at the most.
         self.most_seeds = self.redis_batch_size if given else BATCH
         self.seed_rules = SeedRules.from_settings(settings, self.redis_encoding)
+        self._policy = Policy.from_settings(settings)
         self.redis_encoding = self.seed_rules.encoding
         self.max_idle_time = self._max_idle_time(crawler)
         #: Seconds without activity after which to close; None: never.
@@ -273,6 +275,8 @@ class RedisMixin:
             desk = self._scheduler.desk
             try:
                 requests = _as_list(self.make_request_from_data(data))
+                for request in requests:
+                    check_made(request, self.seed_rules, self._policy)
             except BadSeed as e:
                 call(desk.reject, record, str(e), "seed")
                 continue

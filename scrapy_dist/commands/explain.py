@@ -15,6 +15,7 @@ from scrapy_dist.commands.text import age, clean, count
 from scrapy_dist.exceptions import ConfigurationError
 from scrapy_dist.frontier import NewRequest
 from scrapy_dist.inspection import Matcher, explain, find
+from scrapy_dist.policy import Policy
 
 if TYPE_CHECKING:
     import argparse
@@ -218,6 +219,11 @@ def _new_request(
     # Not filtered: what it is redirected to was seen as well.
     request = Request(url, priority=opts.priority, dont_filter=True)
     score = target.options.discipline.score(request)
+    if not Policy.from_settings(target.settings).allows(request.url):
+        raise ConfigurationError(
+            f"{clean(url)}: workers read no requests of this scheme from Redis. If they"
+            " are to, add it to FRONTIER_SCHEMES."
+        )
     if project.codec is None:
         fields: dict[str, Any] = {"url": request.url, "priority": opts.priority}
         fields["dont_filter"] = True

@@ -199,3 +199,59 @@ def test_frontier_of_scrapy_redis_is_not_unpickled(
 
     assert site.hits() == tree_pages(5, 3)
     assert not (project.folder / "hacked").exists()
+
+
+READER = """
+class Reader(Spider):
+    name = "reader"
+
+    async def start(self):
+        yield Request("data:,own")
+        yield Request("data:,own too")
+        yield Request(self.url)
+
+    def parse(self, response):
+        record(self, url=response.url)
+        yield {"body": response.text}
+"""
+
+
+@pytest.mark.parametrize("frontier", ["addon", "classic"])
+def test_files_are_not_read_or_written_for_who_writes_to_redis(
+    project, site, redis_server, frontier, no_leaked_keys, tmp_path
+):
+    project.spider(READER)
+    secret = tmp_path / "secret"
+    secret.write_text("of the machine")
+    planted = [
+        {"url": secret.as_uri()},
+        {"url": "data:text/plain,planted"},
+        {"url": "FILE:" + str(secret)},
+        {
+            "url": "ftp://127.0.0.1:1/x",
+            "meta": {"ftp_local_filename": str(tmp_path / "written")},
+        },
+        {
+            "url": f"{site.url}/page/hostile",
+            "meta": {"ftp_local_filename": str(tmp_path / "written")},
+        },
+        {"url": "gopher://127.0.0.1/"},
+    ]
+    page = f"{site.url}/page/1"
+    with redis_server.client() as client:
+        for n, request in enumerate(planted):
+            member = f"{UNUSED_ID + n:016x}".encode()
+            client.zadd(
+                "reader:requests", {member + b"\x01" + msgpack.packb(request): -9}
+            )
+        worker = project.crawl("reader", args={"url": page}, frontier=frontier)
+        assert_finished([worker])
+        reasons = [letter["reason"] for letter in failed(client, "reader")]
+
+    assert sorted(project.recorded()) == ["data:,own", "data:,own%20too", page]
+    assert sum(site.hits().values()) == 1
+    assert len(reasons) == len(planted)
+    assert sum(b"FRONTIER_SCHEMES" in reason for reason in reasons) == 5
+    assert sum(b"ftp_local_filename" in reason for reason in reasons) == 1
+    # What the spider itself asks for goes on, and one line says how to share it.
+    assert worker.log().count("write FRONTIER_SCHEMES = ['data']") == 1

@@ -6,12 +6,14 @@ import time
 from types import SimpleNamespace
 from unittest.mock import MagicMock
 
+import msgpack
 import pytest
-from scrapy import Request
+from scrapy import Request, Spider
 
 from scrapy_dist.desk import Desk
 from scrapy_dist.exceptions import BadPayload
 from scrapy_dist.frontier import ACK, BARE_ACK, SEED, Lease, NewRequest
+from scrapy_dist.payload import PayloadCodec
 
 URL = "http://a.invalid/"
 
@@ -440,3 +442,49 @@ def test_suspect_that_cannot_be_read_is_no_danger(desk):
     assert desk.suspects_wanted() == 8
     desk.released(["bad"])
     assert desk.suspects_wanted() == 8
+
+
+def planted(desk: Desk, urls: list[str], **fields: object) -> list[Request]:
+    """The requests that are handed out of what somebody wrote to Redis."""
+    desk._codec = PayloadCodec(Spider("s"))
+    payloads = [b"\x01" + msgpack.packb({"url": url, **fields}) for url in urls]
+    leases = [Lease(f"{n:016x}", False, data) for n, data in enumerate(payloads)]
+    desk.exchange.rejects = []
+    desk.accept(leases)
+    found = []
+    while handed := desk.next():
+        found.append(handed[0])
+    return found
+
+
+def test_a_setting_that_is_missing_sets_no_request_aside(desk):
+    desk.on_unreadable = MagicMock()
+
+    assert planted(desk, [f"ftp://host.invalid/{n}" for n in range(30)]) == []
+
+    desk.on_unreadable.assert_called_once()
+    assert desk.exchange.rejects == []
+
+
+def test_hostile_requests_are_no_reason_to_close(desk):
+    desk.on_unreadable = MagicMock()
+    meta = {"ftp_local_filename": "/tmp/x"}
+
+    assert planted(desk, [URL + str(n) for n in range(30)], meta=meta) == []
+
+    desk.on_unreadable.assert_not_called()
+    assert len(desk.exchange.rejects) == 30
+    assert not desk._doubts.counting
+
+
+def test_one_file_among_pages_is_set_aside(desk):
+    desk.on_unreadable = MagicMock()
+
+    urls = ["file:///etc/passwd", *(URL + str(n) for n in range(20))]
+    found = planted(desk, urls)
+
+    assert [request.url for request in found] == urls[1:]
+    desk.on_unreadable.assert_not_called()
+    ((id_, kind, reason),) = desk.exchange.rejects
+    assert (id_, kind) == (f"{0:016x}", "request")
+    assert "its scheme 'file' is not allowed" in reason

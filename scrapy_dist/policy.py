@@ -1,0 +1,186 @@
+"""What a request from Redis may ask a worker to do, whoever has written it there.
+
+Pages are fetched over http and https; other schemes reach files of the worker, or what
+only it can reach. So does some of ``meta``. A spider may do all of that with requests of
+its own: those stay in the worker that made them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from scrapy_dist import defaults
+from scrapy_dist.exceptions import BadPayload, ConfigurationError, Unserializable
+
+if TYPE_CHECKING:
+    from scrapy import Request
+    from scrapy.settings import BaseSettings
+
+__all__ = ["POLICY", "Policy", "local_meta", "scheme_of"]
+
+#: ``cause`` of what no setting of the workers would make readable: somebody else wrote
+#: it, and one such request after the other says nothing about the code.
+POLICY = "policy"
+
+_WEB = ("http://", "https://")
+_SCHEME = re.compile(r"[a-z][a-z0-9+.-]*", re.IGNORECASE)
+#: Schemes that Scrapy itself can fetch.
+_HANDLED = frozenset({"data", "file", "ftp", "http", "https", "s3"})
+#: Arguments of a browser's context that name files or programs of this machine.
+_BROWSER_FILES = frozenset(
+    {
+        "args",
+        "artifacts_dir",
+        "client_certificates",
+        "downloads_path",
+        "env",
+        "executable_path",
+        "firefox_user_prefs",
+        "ignore_default_args",
+        "record_har_path",
+        "record_video_dir",
+        "storage_state",
+        "traces_dir",
+        "user_data_dir",
+    }
+)
+
+
+def _is_given(value: Any) -> bool:
+    return value is not None
+
+
+def _names_code(value: Any) -> bool:
+    return isinstance(value, (str, bytes))
+
+
+def _names_browser_files(value: Any) -> bool:
+    if not isinstance(value, Mapping):
+        return False
+    found = _BROWSER_FILES & value.keys()
+    # The state itself is no file.
+    return bool(found) and not (
+        found == {"storage_state"} and isinstance(value["storage_state"], Mapping)
+    )
+
+
+def _names_certificates(value: Any) -> bool:
+    return isinstance(value, Mapping) and bool(
+        {"cert", "debug", "verify"}
+        & {k for k, v in value.items() if type(v) is not bool}
+    )
+
+
+#: ``meta`` keys by which Scrapy and its plugins reach files or code of the machine, and
+#: when they do.
+_LOCAL = {
+    "ftp_local_filename": _is_given,
+    "impersonate_args": _names_certificates,
+    "playwright_context_kwargs": _names_browser_files,
+    "playwright_page_init_callback": _names_code,
+}
+_LOCAL_KEYS = frozenset(_LOCAL)
+
+
+def scheme_of(url: str) -> str:
+    """The scheme of *url* in lower case; '' if it has none."""
+    try:
+        return urlsplit(url).scheme
+    except ValueError:
+        return url.partition(":")[0].strip().lower()
+
+
+def local_meta(meta: Mapping[Any, Any]) -> str:
+    """The key of *meta* that names files or code of the machine, or ''."""
+    if _LOCAL_KEYS.isdisjoint(meta):
+        return ""
+    return next(
+        (key for key, is_local in _LOCAL.items() if is_local(meta.get(key))), ""
+    )
+
+
+@dataclass(frozen=True)
+class Policy:
+    """*schemes* may be read, beside http and https; *handled* can be fetched at all."""
+
+    schemes: frozenset[str] = frozenset(defaults.FRONTIER_SCHEMES)
+    handled: frozenset[str] = _HANDLED
+
+    @classmethod
+    def from_settings(cls, settings: BaseSettings) -> Policy:
+        """FRONTIER_SCHEMES and DOWNLOAD_HANDLERS. Raises ConfigurationError."""
+        value = settings.get("FRONTIER_SCHEMES", defaults.FRONTIER_SCHEMES)
+        listed = value
+        if isinstance(value, str):
+            listed = [part.strip() for part in value.split(",") if part.strip()]
+        if not isinstance(listed, (list, tuple, set, frozenset)) or not all(
+            isinstance(part, str) and _SCHEME.fullmatch(part) for part in listed
+        ):
+            raise ConfigurationError(
+                f"FRONTIER_SCHEMES = {value!r} is no list of URL schemes. Write names"
+                " such as ['ftp'], without '://'."
+            )
+        handlers = settings.getwithbase("DOWNLOAD_HANDLERS")
+        return cls(
+            frozenset(part.lower() for part in listed),
+            frozenset(scheme for scheme, path in handlers.items() if path is not None),
+        )
+
+    def allows(self, url: str) -> bool:
+        """Whether the scheme of *url* is http, https or one of FRONTIER_SCHEMES."""
+        return url.startswith(_WEB) or scheme_of(url) in (
+            "http",
+            "https",
+            *self.schemes,
+        )
+
+    def check_own(self, request: Request) -> None:
+        """Raise Unserializable for a request of the spider's that is to stay here."""
+        url = request.url
+        if not url.startswith(_WEB) and not self.allows(url):
+            scheme = scheme_of(url)
+            if scheme in self.handled:
+                raise Unserializable(
+                    f"its scheme {scheme!r} is neither http nor https. To share such"
+                    " requests, which lets everybody who can write to Redis have them"
+                    f" fetched, write FRONTIER_SCHEMES = {[*sorted(self.schemes), scheme]!r}",
+                    ["FRONTIER_SCHEMES"],
+                )
+        if not _LOCAL_KEYS.isdisjoint(request.meta) and (
+            key := local_meta(request.meta)
+        ):
+            raise Unserializable(
+                f"its meta[{key!r}] names files or code of this machine",
+                [f"meta {key}"],
+            )
+
+    def check_read(self, request: Request) -> None:
+        """Raise BadPayload for a request that no worker may have from Redis."""
+        url = request.url
+        if not url.startswith(_WEB) and not self.allows(url):
+            scheme = scheme_of(url)
+            reason = (
+                f"its scheme {scheme[:40]!r} is not allowed; FRONTIER_SCHEMES allows"
+                f" {', '.join(sorted({'http', 'https', *self.schemes}))}"
+            )
+            if scheme not in self.handled:
+                raise BadPayload(reason, cause=POLICY)
+            raise BadPayload(
+                reason,
+                cause=f"scheme {scheme}",
+                remedy=f"If the spider makes requests of the scheme {scheme!r}, write"
+                f" FRONTIER_SCHEMES = {[*sorted(self.schemes), scheme]!r}; if it does not,"
+                " somebody else has written them to Redis: delete them there.",
+            )
+        if not _LOCAL_KEYS.isdisjoint(request.meta) and (
+            key := local_meta(request.meta)
+        ):
+            raise BadPayload(
+                f"its meta[{key!r}] names files or code of the worker's machine, which"
+                " nobody may do from outside",
+                cause=POLICY,
+            )
