@@ -43,6 +43,8 @@ class Service(BaseHTTPRequestHandler):
             "Content-Type", "text/html" if is_splash else "application/json"
         )
         self.send_header("Content-Length", str(len(page)))
+        # Without it, Twisted may ask again on a connection that is just being closed.
+        self.send_header("Connection", "close")
         self.end_headers()
         self.wfile.write(page.encode())
 

@@ -252,6 +252,8 @@ class Project:
         self, settings: dict[str, Any], extra: dict[str, str] | None
     ) -> dict[str, str]:
         env = {k: v for k, v in os.environ.items() if not k.startswith("SCRAPY")}
+        # Hundreds of processes import the package: only the first is to compile it.
+        env.pop("PYTHONDONTWRITEBYTECODE", None)
         env["CRAWL_SETTINGS"] = repr(settings)
         env["PYTHONPATH"] = package_parent()
         return {**env, **(extra or {})}
