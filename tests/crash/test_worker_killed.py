@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections import Counter
 
@@ -23,6 +24,16 @@ def at_work(site, count: int, workers) -> None:
         lambda: all(site.hits_by_worker()[w.agent] >= count for w in workers),
         f"{count} pages of each worker",
     )
+
+
+def deaths(project) -> int:
+    """Workers that others have found dead.
+
+    A page is fetched once more for each death of a worker that held it. On a busy machine
+    a living one may be silent for longer than TTL.
+    """
+    logs = "".join(worker.log() for worker in project.workers)
+    return sum(map(int, re.findall(r"(\d+) worker\(s\) are dead", logs)))
 
 
 @pytest.mark.parametrize("frontier", ["classic", "addon"])
@@ -48,7 +59,7 @@ def test_pages_of_a_killed_worker_are_crawled_by_the_others(
     # The callback ran for every page; what the dead one held ran again at most.
     done = Counter(project.recorded("path"))
     assert set(done) == set(tree_pages(240, 3))
-    assert max(site.hits().values()) <= 2
+    assert max(site.hits().values()) <= 1 + deaths(project)
     with redis_server.client() as client:
         assert failed(client, "follow") == []
 
@@ -62,13 +73,16 @@ def test_all_workers_killed_then_started_again(
     workers = start_together(project, site, 2, "follow", args=args, settings=TTL)
     at_work(site, 5, workers)
     for worker in workers:
+        worker.freeze()  # else the second takes over at once what the first held
+    for worker in workers:
         worker.kill()
     assert site.hits().total() < 120
     site.delay(0)
     assert_finished(project.crawl_many(2, "follow", args=args, settings=TTL))
 
     assert set(project.recorded("path")) == set(tree_pages(120, 3))
-    assert max(site.hits().values()) <= 2
+    # None was held by both.
+    assert max(site.hits().values()) <= deaths(project)
     with redis_server.client() as client:
         assert failed(client, "follow") == []
 
@@ -97,7 +111,7 @@ def test_worker_killed_while_it_yields_start_requests(project, site, no_leaked_k
 
     assert set(project.recorded("path")) == {f"/page/{i}" for i in range(40)}
     assert len(site.hits()) == 40
-    assert max(site.hits().values()) <= 2
+    assert max(site.hits().values()) <= 1 + deaths(project)
 
 
 def test_worker_killed_at_the_very_start(project, site, redis_server, no_leaked_keys):
@@ -143,7 +157,7 @@ def test_frozen_worker_loses_its_leases_and_comes_back(
         assert failed(client, "follow") == []
 
     assert set(project.recorded("path")) == set(tree_pages(400, 3))
-    assert max(site.hits().values()) <= 2
+    assert max(site.hits().values()) <= 1 + deaths(project)
 
 
 def test_frozen_worker_that_wakes_up_after_the_end_just_ends(
@@ -269,10 +283,17 @@ def test_seed_of_a_killed_worker_is_made_into_its_request_again(
         wait_until(lambda: site.hits()["/gate/all/filtered"], "the redirects followed")
         client.rpush("made:start_urls", *more)
         wait_until(lambda: client.zcard("made:leases") > 5, "one that is not started")
+        [dead] = client.zrange("made:workers", 0, -1)
         first.kill()
         second = project.crawl("made", settings=settings, args={"url": site.url})
-        wait_for_workers(client, "made", 2)
-        wait_until(lambda: client.zcard("made:workers") == 1, "the dead one gone")
+        wait_until(  # the second may take over as soon as it is there
+            lambda: (
+                client.zcard("made:workers") == 1
+                and client.zscore("made:workers", dead) is None
+            ),
+            "the dead one gone",
+            timeout=40,
+        )
         site.open_gate("all")
         seeds += more
         wait_until(lambda: len(project.records()) == len(seeds), "all pages")
