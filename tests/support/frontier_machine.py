@@ -285,7 +285,7 @@ class FrontierMachine(RuleBasedStateMachine):
             self.site,
             seed_keys=SEED_KEYS,
             watch=self.watch,
-            is_new=lambda each: each not in fingerprints(self.redis),
+            may_go_ahead=self.may_go_ahead,
             ttl=TTL,
             max_deliveries=MAX_DELIVERIES,
             failed_limit=10_000,
@@ -300,6 +300,21 @@ class FrontierMachine(RuleBasedStateMachine):
         worker.start(START)
         self.workers.append(worker)
         return worker
+
+    def may_go_ahead(self, worker: LightWorker, name: str) -> bool:
+        """As for a worker that is alone, but for one page: the plays have two workers.
+
+        Nobody has yielded it, and nobody will who has a page that leads to it: the dead
+        who know nothing of it yet have such pages, too.
+        """
+        for other in self.workers:
+            if other is worker:
+                continue
+            if name in other.sent:
+                return False
+            if any(f"{name}.".startswith(f"{each}.") for each in other.in_hand):
+                return False
+        return worker.fingerprint(name) not in fingerprints(self.redis)
 
     def exchange(self, worker: LightWorker, **wants: int) -> None:
         try:

@@ -78,7 +78,8 @@ class LightWorker:
     *item_key* is where items go. After `cut_after`, Redis carries out so many calls of
     what is sent next, and then the connection is lost, before any reply. *watch* is
     called with each call before Redis has it, and what it returns is called afterwards.
-    *is_new* says of a fingerprint what a worker knows that has been alone.
+    *may_go_ahead*: whether this worker knows of the page *name*, without asking Redis,
+    that it is new and that nobody else will yield it.
     """
 
     def __init__(
@@ -90,7 +91,7 @@ class LightWorker:
         seed_keys: Sequence[str] = (),
         watch: Callable[[LightWorker, Call[Any]], Callable[[], None] | None]
         | None = None,
-        is_new: Callable[[str], bool] = lambda _: False,
+        may_go_ahead: Callable[[LightWorker, str], bool] = lambda worker, name: False,
         **options: Any,
     ) -> None:
         self.frontier = Frontier(client, keys, seed_keys=seed_keys, **options)
@@ -101,6 +102,8 @@ class LightWorker:
         self.open: list[Task] = []
         self.unclaimed: list[Task] = []
         self.releases: list[str] = []
+        #: Pages that it has yielded, ever.
+        self.sent: set[str] = set()
         self.silent = 0
         self.pending = 0
         self.to_be_alone = False
@@ -111,7 +114,7 @@ class LightWorker:
         self.rollbacks = 0
         self._site = site
         self._watch = watch
-        self._is_new = is_new
+        self._may_go_ahead = may_go_ahead
         self._item_key = keys.items
         self._budget = math.inf
 
@@ -143,7 +146,8 @@ class LightWorker:
             record.add_item(self._item_key, item)
         for name in result.hops:
             fingerprint = self.fingerprint(name)
-            if record.suspect or record.tainted or not self._is_new(fingerprint):
+            stays = not (record.suspect or record.tainted)
+            if not (stays and self._may_go_ahead(self, name)):
                 record.produced = True
                 self._send(name, fingerprint)
             elif self.recent.add(fingerprint):
@@ -167,6 +171,7 @@ class LightWorker:
                 self.outbox.add_page(record.take_part(items=True))
 
     def _go_ahead(self, task: Task) -> None:
+        self.sent.add(task.name)
         self.ledger.hold((task.record,))
         task.record.hops.append(task.hop)
         self.inbox.append(task)
@@ -182,6 +187,7 @@ class LightWorker:
         return f"fp-{name}" if self.frontier.shape is None else compact(f"fp-{name}")
 
     def _send(self, name: str, fingerprint: str) -> None:
+        self.sent.add(name)
         if self.recent.add(fingerprint):
             new = NewRequest(name.encode(), score(name), fingerprint)
             self.outbox.add_request(new, name)
@@ -208,6 +214,11 @@ class LightWorker:
             or self.has_doubts
             or self.is_new_here
         )
+
+    @property
+    def in_hand(self) -> list[str]:
+        """Pages that it has begun, or will, whether or not their leases are its own."""
+        return [task.name for task in (*self.inbox, *self.open, *self.unclaimed)]
 
     # Exchanges
 
