@@ -21,9 +21,9 @@ def run_frontier(
 ) -> subprocess.CompletedProcess[str]:
     """``scrapy frontier ARGS`` in *folder*; *settings* are those of its project."""
     env = {k: v for k, v in os.environ.items() if not k.startswith("SCRAPY")}
+    env.pop("PYTHONDONTWRITEBYTECODE", None)
     env["PYTHONPATH"] = package_parent()
     env["CRAWL_SETTINGS"] = repr({**SETTINGS, **(settings or {})})
-    env["PYTHONPATH"] = package_parent()
     return subprocess.run(
         [sys.executable, "-m", "scrapy", "frontier", *args],
         cwd=folder,
