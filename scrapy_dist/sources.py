@@ -247,7 +247,11 @@ def _shown(url: str) -> str:
 
 def _read_one(url: str, user_agent: str) -> tuple[bool, list[str]]:
     """Whether *url* is an index of sitemaps, and the URLs in it. Raises _Unreadable."""
-    body = _fetch(url, user_agent)
+    return _urls_in(url, _fetch(url, user_agent))
+
+
+def _urls_in(url: str, body: bytes) -> tuple[bool, list[str]]:
+    """As `_read_one`, of the *body* of *url*."""
     if urlsplit(url).path == "/robots.txt":
         named = re.findall(rb"(?im)^\s*sitemap:[ \t]*(\S+)", body)
         return True, [urljoin(url, name.decode("utf-8", "replace")) for name in named]

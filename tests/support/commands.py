@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import argparse
+import contextlib
+import io
 import os
 import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
 
+from scrapy.exceptions import UsageError
+from scrapy.settings import Settings
+
+from scrapy_dist.commands.frontier import Command
 from tests.support.project import SETTINGS, package_parent
 
 if TYPE_CHECKING:
@@ -35,3 +42,32 @@ def run_frontier(
         timeout=60,
         check=False,
     )
+
+
+def run_here(*args: str) -> tuple[int, str, str]:
+    """``scrapy frontier ARGS`` in this process, outside any project.
+
+    Returns its exit code, and what it wrote to stdout and stderr.
+    """
+    out, err = (io.TextIOWrapper(io.BytesIO(), "utf-8", "surrogatepass") for _ in "12")
+    command = Command()
+    command.settings = Settings(command.default_settings)
+    parser = argparse.ArgumentParser(prog="scrapy frontier", conflict_handler="resolve")
+    code = 0
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            command.add_options(parser)
+            options, rest = parser.parse_known_args(list(args))
+            command.process_options(rest, options)
+            command.run(rest, options)
+            code = command.exitcode
+        except SystemExit as e:
+            code = int(e.code or 0)
+        except UsageError as e:
+            print(e, file=err)
+            code = 2
+    told = []
+    for stream in (out, err):
+        stream.flush()
+        told.append(stream.buffer.getvalue().decode("utf-8", "surrogatepass"))  # type: ignore[attr-defined]
+    return code, told[0], told[1]
