@@ -8,7 +8,6 @@ the pages that they come from are not finished before they are answered.
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -20,6 +19,8 @@ from redis.exceptions import (
 from redis.exceptions import OutOfMemoryError, ReadOnlyError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from scrapy_dist.shown import get_logger
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
     from scrapy_dist.ledger import Records
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 #: What a store raises that may answer later.
 _AWAY = (

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import logging
 import time
 import weakref
 from collections.abc import Callable, Coroutine, Iterable, Mapping
@@ -28,6 +27,7 @@ from scrapy_dist.items import ItemReader, Items
 from scrapy_dist.keys import Keys, fill_template, job_from_settings, tagged
 from scrapy_dist.loopthread import LoopThread
 from scrapy_dist.options import Options
+from scrapy_dist.shown import get_logger
 from scrapy_dist.sowing import BATCH, SeedMaker, kind_of_new_key, push_seeds
 from scrapy_dist.status import read_status
 
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Client", "Items"]
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 T = TypeVar("T")
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import codecs
 import inspect
-import logging
 import re
 import ssl
 import time
@@ -45,6 +44,7 @@ from scrapy_dist.exceptions import (
     FrontierError,
     RedisUnavailable,
 )
+from scrapy_dist.shown import get_logger
 from scrapy_dist.topology import (
     Topology,
     connection_class,
@@ -74,7 +74,7 @@ __all__ = [
     "open_client",
 ]
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 #: Name of the frontier's connections in ``CLIENT LIST``.
 CLIENT_NAME = "scrapy-dist"

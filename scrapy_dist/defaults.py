@@ -127,6 +127,9 @@ FRONTIER_MAX_PAYLOAD: int = 1_048_576
 #: URL schemes, beside http and https, of requests that are shared. Requests of others,
 #: such as ``file``, stay in the worker that made them, and none is read from Redis.
 FRONTIER_SCHEMES: list[str] = []
+#: Characters of the longest URL that is stored or read, also of a seed. A longer one that
+#: a spider yields stays in its worker.
+FRONTIER_URL_LENGTH: int = 65_536
 #: Paths of Request subclasses, beyond Scrapy's own, that may be read from Redis.
 FRONTIER_REQUEST_CLASSES: list[str] = []
 #: Paths of classes whose objects, in ``meta`` and ``cb_kwargs``, may be stored and read:

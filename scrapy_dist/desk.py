@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import heapq
-import logging
 import math
 import time
 from collections import deque
@@ -23,6 +22,7 @@ from scrapy_dist.outbox import RecentFingerprints
 from scrapy_dist.outputs import Outputs
 from scrapy_dist.policy import POLICY
 from scrapy_dist.progress import Progress
+from scrapy_dist.shown import get_logger
 
 if TYPE_CHECKING:
     import asyncio
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from scrapy_dist.outbox import Numbered
     from scrapy_dist.payload import PayloadCodec
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 #: Seconds between two log lines about requests that are set aside.
 _SAY_REJECTED = 10.0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import re
 import time
 from typing import TYPE_CHECKING, Any
@@ -17,6 +16,7 @@ from scrapy_dist import defaults, extension_points
 from scrapy_dist.connection import get_redis_from_settings
 from scrapy_dist.exceptions import ConfigurationError
 from scrapy_dist.keys import fill, tagged
+from scrapy_dist.shown import get_logger
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,7 +39,7 @@ __all__ = [
     "to_unicode",
 ]
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 #: A key that is another one for each process: DUPEFILTER_KEY, filled.
 _OF_ONE_PROCESS = re.compile(r"dupefilter:\d+")

@@ -509,10 +509,10 @@ def _not_started(directory: Path, log_start: int) -> EmbeddedRedisError:
     full = next((line for line in reversed(lines) if _FULL in line), None)
     if full is not None:
         return _not_writable(directory, full)
-    tail = "\n".join(f"    {line}" for line in lines[-15:]) or "    (empty)"
+    tail = " | ".join(line.strip() for line in lines[-15:]) or "(empty)"
     return EmbeddedRedisError(
         f"The embedded Redis in {directory} did not start. {_ELSEWHERE}"
-        f" The end of {log}:\n{tail}"
+        f" The end of {log}: {tail}"
     )
 
 

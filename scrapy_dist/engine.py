@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import sys
 import threading
 from typing import TYPE_CHECKING, Any
@@ -20,6 +19,7 @@ from scrapy.utils.reactor import is_asyncio_reactor_installed, is_reactor_instal
 from twisted.internet.defer import Deferred
 
 from scrapy_dist.exceptions import ConfigurationError, FrontierError
+from scrapy_dist.shown import get_logger
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from scrapy.crawler import Crawler
 
 
-logger = logging.getLogger("scrapy_dist")
+logger = get_logger("scrapy_dist")
 
 #: Whether Scrapy's ``Spider.start()`` calls ``start_requests()``.
 CALLS_START_REQUESTS = hasattr(Spider, "start_requests")

@@ -8,7 +8,6 @@ waits for Redis except the task itself (I4).
 from __future__ import annotations
 
 import asyncio
-import logging
 import math
 import random
 import time
@@ -36,6 +35,7 @@ from scrapy_dist.frontier import (
 )
 from scrapy_dist.orphans import Orphans
 from scrapy_dist.outbox import Numbered, Outbox
+from scrapy_dist.shown import get_logger
 from scrapy_dist.waits import first_try, within
 from scrapy_dist.wakeup import Wakeup
 
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from scrapy_dist.desk import Desk
     from scrapy_dist.neighbours import Neighbours
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 T = TypeVar("T")
 

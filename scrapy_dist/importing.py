@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ from scrapy_dist import exportfile, fingerprints
 from scrapy_dist.buckets import Shape
 from scrapy_dist.exceptions import BadPayload, ConfigurationError, RedisUnavailable
 from scrapy_dist.frontier import BATCH, Call
+from scrapy_dist.shown import quote
 
 if TYPE_CHECKING:
     from scrapy_dist.frontier import Frontier
@@ -27,6 +29,11 @@ Line = dict[str, Any]
 _CALL_BYTES = 500_000
 #: Order ids to spare for requests that came while the file was written.
 _SPACE = 1 << 24
+#: Numbers and names in a file that are believed: of requests, of workers that died with
+#: one, characters of a fingerprint.
+_MOST_REQUESTS, _MOST_DEATHS, _MOST_NAME = 10**12, 10**6, 1000
+#: How far the import of a file has come, in ``S:state``: its name, lines, top order id.
+_MARK = re.compile(rb"([0-9A-Za-z-]{1,40}) ([0-9]{1,15}) \S+")
 #: Calls in one round trip.
 _CALLS = 10
 #: Index of keys in KEYS of ``import.lua``; the keys of seeds come next.
@@ -128,8 +135,10 @@ class _Import:
                     self._end(line, number - 1)
                     break
                 self._take(line, batch)
-            except (BadPayload, KeyError, TypeError, ValueError) as e:
-                raise BadPayload(f"Line {number + 1} of the file: {e}") from None
+            except (BadPayload, KeyError, OverflowError, TypeError, ValueError) as e:
+                raise BadPayload(
+                    f"Line {number + 1} of the file: {quote(str(e), 400)[1:-1]}"
+                ) from None
             batch.lines += 1
             self._imported.counts[line["type"]] += 1
             if batch.is_full:
@@ -145,7 +154,9 @@ class _Import:
     def _end(self, line: Line, lines: int) -> None:
         counts = line.get("counts")
         if type(counts) is not dict or sum(counts.values()) != lines:
-            raise BadPayload(f"lines are missing: it says {counts}, there are {lines}")
+            raise BadPayload(
+                f"lines are missing: it says {quote(counts, 200)}, there are {lines}"
+            )
         self._imported.is_complete = True
         self._imported.is_whole = bool(line.get("whole"))
 
@@ -163,13 +174,17 @@ class _Import:
             )
         if head.get("version") != exportfile.VERSION:
             raise ConfigurationError(
-                f"The file has version {head.get('version')!r} of the format, and this"
+                f"The file has version {quote(head.get('version'))} of the format, and this"
                 f" scrapy-dist reads version {exportfile.VERSION}. Update scrapy-dist."
             )
         await self._choose_fingerprints(head.get("fingerprints"))
-        self._space = _SPACE + 2 * int(head.get("requests") or 0)
-        self._name = "".join(c for c in head["id"] if c.isalnum())[:40] or "-"
-        self._imported.spider = str(head.get("spider", ""))
+        try:
+            self._space = _SPACE + 2 * _whole(head, "requests", _MOST_REQUESTS)
+        except BadPayload as e:
+            raise ConfigurationError(f"This is no export of a frontier: {e}.") from None
+        name = "".join(c for c in head["id"] if c.isascii() and c.isalnum())
+        self._name = name[:40] or "-"
+        self._imported.spider = str(head.get("spider", ""))[:1000]
         await self._find_start(merge=merge)
 
     async def _choose_fingerprints(self, theirs: object) -> None:
@@ -186,7 +201,7 @@ class _Import:
             frontier.shape, ours = Shape(k.dupefilter), fingerprints.COMPACT
         elif theirs not in (fingerprints.HEX, fingerprints.COMPACT):
             raise ConfigurationError(
-                f"The file holds fingerprints of the kind {theirs!r}, which this"
+                f"The file holds fingerprints of the kind {quote(theirs)}, which this"
                 " scrapy-dist does not know. Update it."
             )
         self._is_compact = ours == fingerprints.COMPACT
@@ -196,13 +211,13 @@ class _Import:
         k = self._frontier.keys
         mark = await client.hget(k.state, "import")
         if mark is not None:
-            name, lines, _ = mark.decode("latin-1").split(" ")
-            if name != self._name:
+            found = _MARK.fullmatch(mark)
+            if found is None or found[1].decode() != self._name:
                 raise ConfigurationError(
                     "The import of another file was interrupted here. Import that file"
                     " again to go on, or clear the frontier: scrapy frontier clear."
                 )
-            self._imported.skipped = self._sent = int(lines)
+            self._imported.skipped = self._sent = int(found[2])
         elif await client.hget(k.state, "imported") == self._name.encode():
             raise ConfigurationError(
                 "This file has been imported already, all of it; nothing was done."
@@ -228,9 +243,11 @@ class _Import:
     def _take(self, line: Line, batch: _Batch) -> None:
         kind = line["type"]
         if kind == "seen":
-            batch.seen.append(_text(line, "fingerprint"))
+            name = _name(line, "fingerprint")
+            batch.seen.append(name)
+            batch.bytes += len(name)
         elif kind == "started":
-            name = _text(line, "fingerprint")
+            name = _name(line, "fingerprint")
             name = fingerprints.started_as(name, compacted=self._is_compact)
             batch.add(_STARTED, "SADD", name)
         elif kind in exportfile.REQUESTS:
@@ -253,13 +270,13 @@ class _Import:
         elif kind == "item":
             batch.add(_ITEMS, "LPUSH", exportfile.bytes_of(line, "data"))
         else:
-            raise BadPayload(f"unknown type {kind!r}")
+            raise BadPayload(f"unknown type {quote(kind)}")
 
     def _take_request(self, line: Line, batch: _Batch) -> None:
         payload = exportfile.payload_of(line)
         score = _score(line)
-        deaths, claims = int(line.get("deaths", 0)), line.get("claims", "-")
-        if not str(claims).isalnum():
+        deaths, claims = _whole(line, "deaths", _MOST_DEATHS), line.get("claims", "-")
+        if type(claims) is not str or not (claims.isascii() and claims.isalnum()):
             claims = "-"
         # As release.lua decides: what nobody died of, and claimed nothing, is pending.
         if line["type"] == "suspect" or deaths or claims != "-":
@@ -273,10 +290,10 @@ class _Import:
             self._imported.homeless += 1
             return
         data = exportfile.bytes_of(line, "data")
-        n = int(line["key"])
-        n = n if 0 <= n < len(self._seed_types) else 0
+        n = _whole(line, "key", _MOST_REQUESTS)
+        n = n if n < len(self._seed_types) else 0
         if self._seed_types[n] == "none":
-            self._seed_types[n] = line["kind"]
+            self._seed_types[n] = _name(line, "kind")
         kind = self._seed_types[n]
         if kind == "zset":
             batch.add(_SEEDS + n, "ZADD", _score(line), data)
@@ -312,14 +329,32 @@ class _Import:
 
 
 def _score(line: Line) -> float:
-    score = float(line["score"])
+    """Its score, which may be infinite: a suspect that waits is. Raises BadPayload."""
+    value = line.get("score")
+    if type(value) not in (int, float, str):
+        raise BadPayload("it has no score")
+    try:
+        score = float(value)  # type: ignore[arg-type]
+    except (OverflowError, ValueError):
+        score = math.nan
     if math.isnan(score):
-        raise BadPayload("its score is no number")
+        raise BadPayload(f"its score is no number that Redis has: {quote(value)}")
     return score
 
 
-def _text(line: Line, name: str) -> str:
+def _whole(line: Line, name: str, most: int) -> int:
+    """The number *name*, 0 without it. Raises BadPayload."""
+    value = line.get(name, 0)
+    if type(value) is not int or not 0 <= value <= most:
+        raise BadPayload(f"its {name} is no number up to {most}: {quote(value)}")
+    return value
+
+
+def _name(line: Line, name: str) -> str:
+    """A short ASCII text, as the names of fingerprints are. Raises BadPayload."""
     value = line.get(name)
     if type(value) is not str or not value or not value.isascii():
         raise BadPayload(f"it has no {name}")
+    if len(value) > _MOST_NAME:
+        raise BadPayload(f"its {name} has {len(value)} characters")
     return value

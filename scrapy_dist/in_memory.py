@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING
 
 from scrapy.core.scheduler import Scheduler
@@ -11,12 +10,13 @@ from scrapy.utils.misc import build_from_crawler, load_object
 
 from scrapy_dist.dupefilter import load
 from scrapy_dist.extension_points import EXTENSION_POINTS, overridden
+from scrapy_dist.shown import get_logger
 
 if TYPE_CHECKING:
     from scrapy.crawler import Crawler
     from scrapy.dupefilters import BaseDupeFilter
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 #: What a dupefilter made for Redis may override and still filter without it.
 _HARMLESS = frozenset({"debug", "log", "logdupes", "logger", "request_fingerprint"})

@@ -6,6 +6,7 @@ Redis is asked when Prometheus asks, not more often than once a second.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from scrapy_dist.exceptions import ConfigurationError, RedisUnavailable
+from scrapy_dist.shown import escape
 from scrapy_dist.status import read_status
 
 if TYPE_CHECKING:
@@ -33,6 +35,8 @@ _TIMEOUT = 5.0
 _AT_ONCE = 10
 #: Not ``job``, which Prometheus itself adds to what it scrapes.
 _LABELS = ("spider", "frontier_job")
+#: Characters of the longest value of a label.
+_LABEL = 200
 
 
 @dataclass(frozen=True)
@@ -194,8 +198,17 @@ _GAUGES: dict[str, tuple[str, Callable[[Status], float]]] = {
 }
 
 
+def _label(name: str) -> str:
+    """*name* as a label; one that is escaped or cut gets a mark, so that none is twice."""
+    shown = escape(name)
+    if shown == name and len(name) <= _LABEL:
+        return name
+    mark = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:8]
+    return f"{shown[: _LABEL - 9]}…{mark}"
+
+
 def _labels(status: Status) -> tuple[str, str]:
-    return status.spider, status.job or ""
+    return _label(status.spider), _label(status.job or "")
 
 
 def _workers(statuses: Iterable[Status]) -> GaugeMetricFamily:
@@ -220,5 +233,5 @@ def _readable(reading: Reading) -> GaugeMetricFamily:
     for status in reading.statuses:
         readable.add_metric(_labels(status), 1)
     for spider, job, _ in reading.unreadable:
-        readable.add_metric((spider, job), 0)
+        readable.add_metric((_label(spider), _label(job)), 0)
     return readable

@@ -8,7 +8,6 @@ as ``scrapy frontier check --repair`` does, by the same scripts.
 
 from __future__ import annotations
 
-import logging
 import time
 from hashlib import sha1
 from typing import TYPE_CHECKING, Any
@@ -18,11 +17,12 @@ from redis.exceptions import RedisError
 from scrapy_dist.entries import LEASED, Entry, batches, parse
 from scrapy_dist.exceptions import RedisUnavailable
 from scrapy_dist.frontier import BATCH, Call, Drained, Frontier
+from scrapy_dist.shown import get_logger
 
 if TYPE_CHECKING:
     from scrapy import Spider
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 #: Seconds between two searches, if the one before has left something.
 _REST = 5.0

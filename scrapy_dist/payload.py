@@ -11,8 +11,6 @@ constructor of its class, so that none of them is reset.
 from __future__ import annotations
 
 import json
-import logging
-import re
 from operator import index
 from types import FunctionType, MethodType, NoneType
 from typing import TYPE_CHECKING, Any, Protocol, cast
@@ -35,16 +33,19 @@ from scrapy_dist.objects import (
 from scrapy_dist.policy import Policy
 from scrapy_dist.serializer import Coder
 from scrapy_dist.shorthand import Shorthand
+from scrapy_dist.shown import get_logger, quote
+from scrapy_dist.sizes import flaw_of_method, flaw_of_url
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from scrapy import Spider
     from scrapy.crawler import Crawler
+    from scrapy.settings import BaseSettings
 
 __all__ = ["PayloadCodec", "Serializer", "SpiderMethods", "fields_of", "quote"]
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 #: Largest priority that a Redis score, a double, holds exactly.
 MAX_PRIORITY = 1 << 53
@@ -116,19 +117,6 @@ class Serializer(Protocol):
     def dumps(self, obj: Any, /) -> bytes | str: ...
 
     def loads(self, data: bytes, /) -> Any: ...
-
-
-# Up to the last @ of a word, with and without scheme: hiding too much does no harm.
-_URL_LOGIN = re.compile(r"://[^\s/?#@:]*(?::\S*)?@")
-_LOGIN = re.compile(r"[^\s/:'\"]+:(?!//)\S*@")
-
-
-def quote(value: object, limit: int = 80) -> str:
-    """*value* for a message: at most *limit* characters, without passwords of URLs."""
-    text = value if isinstance(value, str) else repr(value)
-    text = _LOGIN.sub("***@", _URL_LOGIN.sub("://***@", text[:2048]))
-    text = text if len(text) <= limit else text[: limit - 1] + "…"
-    return repr(text) if isinstance(value, str) else text
 
 
 class SpiderMethods:
@@ -255,10 +243,10 @@ class PayloadCodec:
     """Turns the requests of one spider into bytes and back.
 
     *serializer* is None for MessagePack, else a module or object with ``dumps`` and
-    ``loads``. *max_size* is in bytes, for both directions. *request_classes* are the
-    subclasses of Request, beyond Scrapy's own, that may be stored; *shared_classes* those
-    of other objects. Raises ValueError for those whose objects cannot be. *policy* says
-    what a request may ask for.
+    ``loads``. *max_size* is in bytes, *max_url* in characters, for both directions.
+    *request_classes* are the subclasses of Request, beyond Scrapy's own, that may be
+    stored; *shared_classes* those of other objects. Raises ValueError for those whose
+    objects cannot be. *policy* says what a request may ask for.
     """
 
     def __init__(
@@ -267,6 +255,7 @@ class PayloadCodec:
         *,
         serializer: Serializer | None = None,
         max_size: int = defaults.FRONTIER_MAX_PAYLOAD,
+        max_url: int = defaults.FRONTIER_URL_LENGTH,
         request_classes: Iterable[type[Request]] = (),
         shared_classes: Iterable[type] = (),
         policy: Policy | None = None,
@@ -274,6 +263,7 @@ class PayloadCodec:
         self._methods = SpiderMethods(spider)
         self._policy = policy or Policy()
         self._max_size = max_size
+        self._max_url = max_url
         self._shared = SharedClasses(shared_classes)
         self._coder = Coder(self._shared)
         if serializer in (None, msgpack_serializer):
@@ -322,9 +312,8 @@ class PayloadCodec:
             serializer=_load_serializer(
                 settings.get("SCHEDULER_SERIALIZER", defaults.SCHEDULER_SERIALIZER)
             ),
-            max_size=_load_max_size(
-                settings.get("FRONTIER_MAX_PAYLOAD", defaults.FRONTIER_MAX_PAYLOAD)
-            ),
+            max_size=_load_size(settings, "FRONTIER_MAX_PAYLOAD", "bytes"),
+            max_url=_load_size(settings, "FRONTIER_URL_LENGTH", "characters"),
             request_classes=_load_request_classes(
                 settings.get(
                     "FRONTIER_REQUEST_CLASSES", defaults.FRONTIER_REQUEST_CLASSES
@@ -344,6 +333,7 @@ class PayloadCodec:
         try:
             fields = self._to_fields(request)
             _check_fields(fields)
+            self._check_url(request.url)
         except Unserializable as e:
             raise self._with_hint(e, request) from e
         except Exception as e:
@@ -375,13 +365,24 @@ class PayloadCodec:
         fields = self._load(data)
         try:
             _check_fields(fields)
+            # First, as taking apart a long one costs much; and what it has become.
+            self._check_url(fields["url"])
             request = self._to_request(fields)
+            self._check_url(request.url)
             self._policy.check_read(request)
         except BadPayload:
             raise
         except Exception as e:
             raise BadPayload(f"no request: {quote(str(e), 200)}") from e
         return request
+
+    def _check_url(self, url: str) -> None:
+        if flaw := flaw_of_url(url, self._max_url):
+            raise BadPayload(
+                f"its url {flaw}",
+                cause="url",
+                remedy="Set FRONTIER_URL_LENGTH to what it was, or higher.",
+            )
 
     def _to_fields(self, request: Request) -> dict[str, Any]:
         fields: dict[str, Any] = {"url": request.url}
@@ -629,6 +630,8 @@ def _check_fields(fields: dict[str, Any]) -> None:
             raise ValueError(f"its {name} is a {type(value).__name__}: {quote(value)}")
     if "url" not in fields:
         raise ValueError("it has no url")
+    if "method" in fields and (flaw := flaw_of_method(fields["method"])):
+        raise ValueError(f"its method {flaw}: {quote(fields['method'])}")
     if "headers" in fields:
         _check_headers(fields["headers"])
     if "priority" in fields and abs(fields["priority"]) > MAX_PRIORITY:
@@ -731,15 +734,16 @@ def _load_serializer(value: Any) -> Serializer | None:
     return cast("Serializer", serializer)
 
 
-def _load_max_size(value: Any) -> int:
+def _load_size(settings: BaseSettings, name: str, unit: str) -> int:
+    value = settings.get(name, getattr(defaults, name))
     try:
         size = int(value)
     except (OverflowError, TypeError, ValueError):
         size = 0
     if size <= 0:
         raise ConfigurationError(
-            f"FRONTIER_MAX_PAYLOAD = {value!r} is no number of bytes above 0."
-            f" Write e.g. {defaults.FRONTIER_MAX_PAYLOAD}."
+            f"{name} = {value!r} is no number of {unit} above 0."
+            f" Write e.g. {getattr(defaults, name)}."
         )
     return size
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, cast
@@ -20,6 +19,7 @@ from scrapy_dist.exceptions import ConfigurationError, FrontierError
 from scrapy_dist.keys import Keys, fill_template, tagged
 from scrapy_dist.options import number
 from scrapy_dist.scheduler import deferred
+from scrapy_dist.shown import get_logger
 from scrapy_dist.topology import check_slots, uses_cluster
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ __all__ = [
     "load_object",
 ]
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 #: Keys of items of which is remembered that they are right.
 _KNOWN_KEYS = 1000

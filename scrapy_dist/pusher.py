@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
@@ -16,6 +15,7 @@ from scrapy_dist.frontier import BATCH, Frontier
 from scrapy_dist.keys import Keys
 from scrapy_dist.options import Options
 from scrapy_dist.scheduler import shares
+from scrapy_dist.shown import get_logger
 from scrapy_dist.waits import first_try
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
     from scrapy.crawler import Crawler
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 _pushers: WeakKeyDictionary[Crawler, Pusher] = WeakKeyDictionary()
 

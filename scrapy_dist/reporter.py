@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from typing import TYPE_CHECKING
 
 from scrapy_dist.exceptions import FrontierError
+from scrapy_dist.shown import get_logger
 from scrapy_dist.status import read_status
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from scrapy_dist.progress import Progress
     from scrapy_dist.status import Status
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 
 class Reporter:

@@ -64,6 +64,7 @@ from scrapy_dist.options import Options, flag, number
 from scrapy_dist.payload import PayloadCodec
 from scrapy_dist.reporter import Reporter
 from scrapy_dist.seedfeed import SeedFeed
+from scrapy_dist.shown import get_logger
 from scrapy_dist.waits import in_thread, within
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ if TYPE_CHECKING:
 
     from scrapy_dist.ledger import Record, Records
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 #: Seconds that each last word to Redis may take, after the results are delivered.
 _LAST_WORDS = 5.0

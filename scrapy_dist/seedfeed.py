@@ -8,12 +8,12 @@ does something else first takes none from the others.
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from typing import TYPE_CHECKING, Any
 
 from scrapy_dist import engine
 from scrapy_dist.seedthread import SeedThread
+from scrapy_dist.shown import get_logger
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from scrapy_dist.desk import Desk
     from scrapy_dist.exchange import Exchange
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 #: Seconds after which seeds that nobody asks for are for others.
 PATIENCE = 1.0

@@ -19,8 +19,10 @@ from scrapy.spiders import SitemapSpider
 
 from scrapy_dist import defaults
 from scrapy_dist.exceptions import BadSeed, ConfigurationError
-from scrapy_dist.payload import MAX_PRIORITY, SpiderMethods, quote
+from scrapy_dist.payload import MAX_PRIORITY, SpiderMethods
 from scrapy_dist.policy import Policy, local_meta, scheme_of
+from scrapy_dist.shown import quote
+from scrapy_dist.sizes import flaw_of_method, flaw_of_url
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -108,7 +110,7 @@ _HOSTLESS = frozenset({"about", "data", "file"})
 #: Text encodings whose time is quadratic in the length of the text.
 _SLOW_ENCODINGS = frozenset({"idna", "punycode"})
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*", re.IGNORECASE)
-#: A method or a header's name (RFC 9110, 5.6.2).
+#: A header's name (RFC 9110, 5.6.2).
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 #: A URL that needs no closer look than its scheme: urlsplit costs as much as the request.
 _PLAIN = re.compile(r"([a-z]+)://[a-z0-9.-]+(?::[0-5]?[0-9]{1,4})?(?:[/?#][!-~]*)?")
@@ -129,6 +131,8 @@ class SeedRules:
     schemes: frozenset[str] = frozenset(defaults.FRONTIER_SEED_SCHEMES)
     #: Bytes of the largest seed.
     max_size: int = defaults.FRONTIER_SEED_MAX_SIZE
+    #: Characters of the longest URL.
+    max_url: int = defaults.FRONTIER_URL_LENGTH
     #: Keys of STEERING_META that seeds may set all the same.
     meta: frozenset[str] = frozenset(defaults.FRONTIER_SEED_META)
     #: Whether unknown keys are form fields.
@@ -154,6 +158,7 @@ class SeedRules:
         return cls(
             schemes=frozenset(scheme.lower() for scheme in schemes),
             max_size=_read_size(settings, "FRONTIER_SEED_MAX_SIZE"),
+            max_url=_read_size(settings, "FRONTIER_URL_LENGTH", "characters"),
             meta=frozenset(_read_list(settings, "FRONTIER_SEED_META")),
             form_fields=_read_bool(settings, "FRONTIER_SEED_FORM_FIELDS"),
             encoding=_read_encoding(settings, encoding),
@@ -176,11 +181,14 @@ def parse_seed(data: bytes | str, rules: SeedRules, spider: Spider) -> Request:
     text = _decode(data, rules.encoding).lstrip("\ufeff").strip()
     seed = _load(text)
     try:
-        return _to_request(seed, rules, spider)
+        request = _to_request(seed, rules, spider)
+        # What is not ASCII has become longer, and a form has been added.
+        _check_length(request.url, rules)
     except BadSeed:
         raise
     except Exception as e:
         raise BadSeed(f"Scrapy refuses the seed: {quote(str(e), 200)}") from e
+    return request
 
 
 def check_made(request: Request, rules: SeedRules, policy: Policy) -> None:
@@ -250,7 +258,13 @@ def _check_bare_url(text: str) -> None:
         raise BadSeed(f"the seed is not valid Unicode: {quote(text)}")
 
 
+def _check_length(url: str, rules: SeedRules) -> None:
+    if flaw := flaw_of_url(url, rules.max_url):
+        raise BadSeed(f"the url {flaw}: {quote(url)}")
+
+
 def _check_url(url: str, rules: SeedRules) -> None:
+    _check_length(url, rules)
     plain = _PLAIN.fullmatch(url)
     if plain is not None and plain[1] in rules.schemes:
         return
@@ -400,6 +414,12 @@ def _line(name: str, value: Any) -> str:
     return str(value)
 
 
+def _method(name: str, value: Any) -> str:
+    if flaw := flaw_of_method(_text(name, value)):
+        raise BadSeed(f"{name} {flaw}: {quote(value)}")
+    return str(value)
+
+
 def _token(name: str, value: Any) -> str:
     if not _TOKEN.fullmatch(_text(name, value)):
         raise BadSeed(f"{name} is not valid in HTTP: {quote(value)}")
@@ -499,7 +519,7 @@ def _form_value(key: str, value: Any) -> str:
 
 _READERS: dict[str, Callable[[str, Any], Any]] = {
     "url": _url,
-    "method": _token,
+    "method": _method,
     "meta": _object,
     "cb_kwargs": _object,
     "headers": _headers,
@@ -544,7 +564,7 @@ def _read_list(settings: BaseSettings, name: str) -> list[str]:
     return list(value)
 
 
-def _read_size(settings: BaseSettings, name: str) -> int:
+def _read_size(settings: BaseSettings, name: str, unit: str = "bytes") -> int:
     value = settings.get(name, getattr(defaults, name))
     try:
         size = int(value)
@@ -552,7 +572,7 @@ def _read_size(settings: BaseSettings, name: str) -> int:
         size = 0
     if size <= 0:
         raise ConfigurationError(
-            f"{name} = {value!r} is no number of bytes above 0."
+            f"{name} = {value!r} is no number of {unit} above 0."
             f" Write e.g. {getattr(defaults, name)}."
         )
     return size

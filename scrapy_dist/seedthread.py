@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -12,10 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from scrapy import Request
 
+from scrapy_dist.shown import get_logger
+
 if TYPE_CHECKING:
     from scrapy import Spider
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 #: Requests that one run takes from the spider at the most, if its batches are smaller.
 _MOST = 100

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 import warnings
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
@@ -22,6 +21,7 @@ from scrapy_dist.overrides import names_used
 from scrapy_dist.policy import Policy
 from scrapy_dist.scheduler import SEED_MARK, Scheduler, shares
 from scrapy_dist.seeds import SeedRules, check_made, parse_seed
+from scrapy_dist.shown import get_logger
 
 if TYPE_CHECKING:
     from scrapy.crawler import Crawler
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from scrapy_dist.ledger import Record
     from scrapy_dist.seedfeed import SeedFeed
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 #: Names in a user's code by which it waits for Redis.
 _BLOCKING = frozenset(

@@ -7,6 +7,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from scrapy_dist.commands.text import count
+from scrapy_dist.shown import escape
 
 if TYPE_CHECKING:
     from scrapy_dist.sources import Tally
@@ -48,7 +49,8 @@ class Bar:
         sys.stderr.flush()
 
     def note(self, line: str) -> None:
-        """Print *line* to stderr, above the bar."""
+        """Print *line*, escaped, to stderr, above the bar."""
+        line = escape(line)
         if self._rich is not None:
             self._rich.console.print(
                 line, markup=False, highlight=False, soft_wrap=True

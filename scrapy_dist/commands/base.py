@@ -33,6 +33,7 @@ from scrapy_dist.keys import (
 )
 from scrapy_dist.options import Options
 from scrapy_dist.payload import PayloadCodec
+from scrapy_dist.shown import escape, quote
 from scrapy_dist.spiders import RedisMixin
 from scrapy_dist.status import read_status
 from scrapy_dist.topology import uses_cluster
@@ -233,11 +234,11 @@ def nearest(name: str, names: Iterable[str]) -> str:
     known = sorted(names)
     close = difflib.get_close_matches(name, known, n=1)
     if close:
-        return f" Did you mean {close[0]!r}?"
+        return f" Did you mean {quote(close[0], 200)}?"
     if not known:
         return ""
     more = ", …" if len(known) > 10 else ""
-    return f" There are: {', '.join(known[:10])}{more}."
+    return f" There are: {', '.join(escape(n, 200) for n in known[:10])}{more}."
 
 
 def _seed_keys(settings: Settings, name: str, own: Any = None) -> tuple[str, ...]:
@@ -269,7 +270,9 @@ async def open_frontier(
         if changes:
             await formats.check_format(client, target.keys.state)
         elif reason := await formats.reason_against(client, target.keys.state):
-            sys.stderr.write(f"scrapy frontier: what is shown may be wrong. {reason}\n")
+            sys.stderr.write(
+                f"scrapy frontier: what is shown may be wrong. {escape(reason)}\n"
+            )
         yield frontier
     finally:
         await connection.close_client(client)
@@ -435,9 +438,9 @@ async def _names_in_keys(client: Redis, key: str, kind: str) -> set[str]:
 
 
 def write(*lines: str) -> bool:
-    """Print *lines*; false for a reader that has seen enough (``| head``), no error."""
+    """Print *lines*, escaped; false for a reader that has seen enough (``| head``)."""
     try:
-        sys.stdout.write("".join(f"{line}\n" for line in lines))
+        sys.stdout.write("".join(f"{escape(line)}\n" for line in lines))
         sys.stdout.flush()
     except UnicodeEncodeError:
         encoding = sys.stdout.encoding
@@ -462,8 +465,8 @@ def _give_up_output() -> None:
 
 
 def warn(command: str, message: str) -> None:
-    """Print *message* of ``scrapy frontier`` *command* for people, beside the output."""
-    sys.stderr.write(f"scrapy frontier {command}: {message}\n")
+    """Print *message* of ``scrapy frontier`` *command*, escaped, beside the output."""
+    sys.stderr.write(f"scrapy frontier {command}: {escape(message)}\n")
 
 
 def write_json(value: dict[str, Any] | list[dict[str, Any]]) -> bool:

@@ -12,6 +12,7 @@ from scrapy_dist.commands import base, text
 from scrapy_dist.commands.status import read_known
 from scrapy_dist.commands.text import clean
 from scrapy_dist.exceptions import ConfigurationError, RedisUnavailable
+from scrapy_dist.shown import escape
 
 if TYPE_CHECKING:
     import argparse
@@ -145,7 +146,7 @@ def _confirm(name: str, where: str, counts: dict[str, int]) -> bool:
         raise ConfigurationError(
             f"{question} There is no terminal to ask: say --yes to delete."
         )
-    sys.stderr.write(f"{question} [y/N] ")
+    sys.stderr.write(f"{escape(question)} [y/N] ")
     sys.stderr.flush()
     return sys.stdin.readline().strip().lower() in ("y", "yes")
 

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import gzip
 import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, cast
+from typing import IO, TYPE_CHECKING
 
 from scrapy_dist import exportfile
-from scrapy_dist.commands import base
+from scrapy_dist.commands import base, files
 from scrapy_dist.commands.project import Counter
 from scrapy_dist.commands.status import read_known
 from scrapy_dist.commands.text import clean, count
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
 
     from scrapy.settings import Settings
 
-__all__ = ["STANDARD", "SUBCOMMAND", "open_file", "tell"]
+__all__ = ["STANDARD", "SUBCOMMAND", "tell"]
 
 #: Stands for standard input and output.
 STANDARD = "-"
@@ -39,7 +38,8 @@ _COUNTED = {
 _DESCRIPTION = """\
 Write the whole frontier of SPIDER to FILE, as JSON lines: fingerprints, requests, seeds, dead
 letters and stats, with --items also items. FILE.gz is compressed, - is standard output. FILE
-appears when it is complete. Memory stays bounded, and nothing in Redis changes.
+appears when it is complete, and only its owner can read it; one that is there is replaced
+only with --overwrite. Memory stays bounded, and nothing in Redis changes.
 
 Best done while the crawl is paused (scrapy frontier pause). While workers are at work the
 file is still enough to continue the crawl elsewhere without losing a page; what they do
@@ -53,10 +53,15 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     base.add_common_options(parser)
     parser.add_argument("file", metavar="FILE", help="where to write; - is stdout")
     parser.add_argument("--items", action="store_true", help="export items too")
+    parser.add_argument(
+        "--overwrite", action="store_true", help="replace FILE if it is there"
+    )
 
 
 async def run(settings: Settings, opts: argparse.Namespace) -> int:
     target = base.find_target(settings, opts)
+    if opts.file != STANDARD:
+        files.check_name(Path(opts.file), overwrite=opts.overwrite)
     exported = Exported()
     counter = Counter("lines written")
     async with base.open_frontier(target) as frontier:
@@ -69,7 +74,7 @@ async def run(settings: Settings, opts: argparse.Namespace) -> int:
                 " pause.",
             )
         try:
-            with _written(opts.file) as file:
+            with _written(opts.file, overwrite=opts.overwrite) as file:
                 async for lines in export_lines(
                     frontier, exported, spider=target.name, items=opts.items
                 ):
@@ -113,7 +118,7 @@ def tell(
 
 
 @contextmanager
-def _written(name: str) -> Iterator[IO[bytes]]:
+def _written(name: str, *, overwrite: bool) -> Iterator[IO[bytes]]:
     """A file for writing that has its name only when it is complete.
 
     Raises BrokenPipeError if nobody reads standard output any more, else
@@ -130,22 +135,13 @@ def _written(name: str) -> Iterator[IO[bytes]]:
                 raise
             raise ConfigurationError(f"The output cannot be written: {e}") from e
         return
-    path = Path(name)
-    part = path.with_name(f"{path.name}.part")
     try:
-        with open_file(part, "wb", zipped=path.suffix == ".gz") as file:
+        with files.written(Path(name), overwrite=overwrite) as file:
             yield file
-        part.replace(path)
     except OSError as e:
-        raise ConfigurationError(f"{clean(name)} cannot be written: {e}") from e
-    finally:
-        part.unlink(missing_ok=True)
-
-
-def open_file(path: Path, mode: str, *, zipped: bool) -> IO[bytes]:
-    if zipped:
-        return cast("IO[bytes]", gzip.open(path, mode))
-    return path.open(mode)
+        raise ConfigurationError(
+            f"{clean(name)} cannot be written: {e.strerror or e}"
+        ) from e
 
 
 SUBCOMMAND = base.Subcommand(

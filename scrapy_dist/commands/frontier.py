@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import sys
 from typing import Any, ClassVar
 
 from scrapy.commands import ScrapyCommand, ScrapyHelpFormatter
@@ -130,7 +129,7 @@ class Command(ScrapyCommand):
         try:
             self.exitcode = asyncio.run(self._run(subcommand, opts))
         except FrontierError as e:
-            sys.stderr.write(f"scrapy frontier {subcommand.name}: {e}\n")
+            base.warn(subcommand.name, str(e))
             self.exitcode = base.WRONG_USE
         except KeyboardInterrupt:
             self.exitcode = _INTERRUPTED

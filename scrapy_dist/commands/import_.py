@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import gzip
 import sys
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, cast
 
 from scrapy.utils.misc import load_object
 from scrapy.utils.project import inside_project
 
 from scrapy_dist.commands import arguments, base
-from scrapy_dist.commands.export import STANDARD, open_file, tell
+from scrapy_dist.commands.export import STANDARD, tell
 from scrapy_dist.commands.project import Counter, load_project
 from scrapy_dist.commands.text import clean, count, number
 from scrapy_dist.exceptions import BadPayload, ConfigurationError
@@ -30,8 +31,9 @@ if TYPE_CHECKING:
 
     from scrapy_dist.frontier import Frontier
 
-#: Bytes of the longest line that is read.
-_MAX_LINE = 64 << 20
+#: Bytes of a line for each byte of a request, and for all that is beside it: what takes
+#: one byte in Redis takes up to seven in JSON.
+_PER_BYTE, _BESIDE = 8, 65_536
 
 _DESCRIPTION = """\
 Bring FILE, which `scrapy frontier export` wrote, into the frontier of SPIDER; - is standard
@@ -102,7 +104,8 @@ async def _import_file(
 ) -> int:
     imported = Imported()
     counter = Counter("lines read")
-    with _lines_of(opts.files[0]) as lines:
+    limit = _PER_BYTE * target.options.max_payload + _BESIDE
+    with _lines_of(opts.files[0], limit) as lines:
         try:
             async for done in import_lines(
                 frontier, lines, imported, target.options, merge=opts.merge
@@ -136,32 +139,44 @@ async def _import_file(
 
 
 @contextmanager
-def _lines_of(name: str) -> Iterator[Iterator[bytes]]:
+def _lines_of(name: str, limit: int) -> Iterator[Iterator[bytes]]:
     if name == STANDARD:
-        yield _bounded(sys.stdin.buffer)
+        yield _bounded(sys.stdin.buffer, limit)
         return
     path = Path(name)
     try:
         with path.open("rb") as file:
-            zipped = file.read(2) == b"\x1f\x8b"
-        with open_file(path, "rb", zipped=zipped) as file:
-            yield _bounded(file)
+            # A pipe can be read once only.
+            zipped = file.peek(2)[:2] == b"\x1f\x8b"
+            if zipped:
+                yield _bounded(cast("IO[bytes]", gzip.GzipFile(fileobj=file)), limit)
+            else:
+                yield _bounded(file, limit)
     except OSError as e:
         raise ConfigurationError(f"{clean(name)} cannot be read: {e}") from e
 
 
-def _bounded(file: IO[bytes]) -> Iterator[bytes]:
-    """The lines of *file*; one that has no end is not returned, as the file was cut."""
+def _bounded(file: IO[bytes], limit: int) -> Iterator[bytes]:
+    """The lines of *file*; one that has no end is not returned, as the file was cut.
+
+    Of one longer than *limit* bytes not more than those are unpacked. Raises BadPayload.
+    """
+    number = 0
     while True:
+        number += 1
         try:
-            line = file.readline(_MAX_LINE)
+            line = file.readline(limit + 1)
         except EOFError:  # in the midst of a compressed file
             return
         except (OSError, zlib.error) as e:
             raise ConfigurationError(f"The file cannot be read: {e}") from e
         if not line.endswith(b"\n"):
-            if len(line) == _MAX_LINE:
-                raise BadPayload(f"A line is longer than {_MAX_LINE} bytes.")
+            if len(line) > limit:
+                raise BadPayload(
+                    f"Line {number} of the file is longer than {limit} bytes, which is as"
+                    " much as a request of FRONTIER_MAX_PAYLOAD bytes can take. If it is"
+                    " sound, set FRONTIER_MAX_PAYLOAD higher."
+                )
             return
         yield line
 

@@ -174,7 +174,7 @@ async def _begun(client: Redis, targets: Sequence[Target]) -> list[Target]:
 
 async def _print(watch: Watch) -> int:
     reading = await watch.read()
-    base.write(_text(reading).rstrip("\n"))
+    base.write(*_text(reading).rstrip("\n").split("\n"))
     return base.OK if reading.up else base.TROUBLE
 
 

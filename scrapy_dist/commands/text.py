@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from scrapy_dist.payload import quote
+from scrapy_dist.shown import quote
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

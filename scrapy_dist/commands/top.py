@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from scrapy_dist import times
-from scrapy_dist.commands import base, text
+from scrapy_dist.commands import base, files, text
 from scrapy_dist.commands.status import read_known
 from scrapy_dist.connection import drop_connections
 from scrapy_dist.exceptions import ConfigurationError, RedisUnavailable
@@ -132,7 +132,8 @@ def _require_rich() -> None:
 
 def _save(path: Path, picture: str) -> None:
     try:
-        path.write_text(picture, "utf-8")
+        with files.written(path, overwrite=True) as file:
+            file.write(picture.encode())
     except OSError as e:
         raise ConfigurationError(f"--svg {path}: {e.strerror}. Name a file.") from None
 

@@ -13,6 +13,7 @@ from rich.text import Text
 
 from scrapy_dist import times
 from scrapy_dist.commands import text
+from scrapy_dist.shown import escape
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -98,7 +99,7 @@ def _title(status: Status) -> Text:
     title.append(f"  {text.count(alive, 'worker')}")
     if workers > alive:
         title.append(f", {workers - alive} silent", "red")
-    title.append(f"  {status.redis}", "dim")
+    title.append(f"  {escape(status.redis)}", "dim")
     return title
 
 
@@ -201,7 +202,7 @@ def _table(*heads: str) -> Table:
 def _foot(view: View) -> Text:
     if view.trouble:
         return Text(
-            f"{view.trouble} What is shown is of {times.shown(view.status.time)}.",
+            f"{escape(view.trouble)} What is shown is of {times.shown(view.status.time)}.",
             "bold red",
         )
     return Text("q ends", "dim")

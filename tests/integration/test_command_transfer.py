@@ -7,7 +7,10 @@ import asyncio
 import gzip
 import io
 import json
+import os
 import pickle
+import resource
+import stat
 import subprocess
 import sys
 
@@ -16,7 +19,7 @@ from scrapy import Request
 from scrapy.settings import Settings
 
 from scrapy_dist.commands import export, import_
-from scrapy_dist.exceptions import ConfigurationError
+from scrapy_dist.exceptions import BadPayload, ConfigurationError
 from tests.integration.test_command_status import plant
 from tests.support.commands import run_frontier
 from tests.support.project import assert_finished
@@ -116,9 +119,55 @@ def test_an_export_that_fails_leaves_the_older_file(run, fill, redis_server, tmp
         client.delete("s:dupefilter")
         client.set("s:dupefilter", "a stranger's")
     with pytest.raises(ConfigurationError, match="scrapy frontier check"):
-        run(export.SUBCOMMAND, "s", str(path))
+        run(export.SUBCOMMAND, "s", str(path), "--overwrite")
     assert path.read_text() == "older"
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("name", ["f", "f.gz"])
+def test_an_export_is_for_its_owner_and_replaces_nothing(run, fill, tmp_path, name):
+    umask = os.umask(0)
+    try:
+        path, other = tmp_path / name, tmp_path / "other"
+        other.write_text("a stranger's")
+        path.symlink_to(other)
+        with pytest.raises(ConfigurationError, match=r"is there already.*--overwrite"):
+            run(export.SUBCOMMAND, "s", str(path))
+        # A link that somebody else prepared is replaced, not followed.
+        assert run(export.SUBCOMMAND, "s", str(path), "--overwrite")[0] == 0
+        assert other.read_text() == "a stranger's"
+        assert path.lstat().st_mode == stat.S_IFREG | 0o600
+        with pytest.raises(ConfigurationError, match="is there already"):
+            run(export.SUBCOMMAND, "s", str(path))
+        assert sorted(tmp_path.iterdir()) == [path, other]
+    finally:
+        os.umask(umask)
+
+
+def test_what_is_no_file_is_not_replaced(run, fill, tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with pytest.raises(ConfigurationError, match="is no file"):
+        run(export.SUBCOMMAND, "s", str(pipe), "--overwrite")
+    assert stat.S_ISFIFO(pipe.lstat().st_mode)
+
+
+def test_a_name_under_what_is_no_folder_is_told(run, fill):
+    with pytest.raises(ConfigurationError, match="cannot be written: Not a directory"):
+        run(export.SUBCOMMAND, "s", "/dev/null/x")
+
+
+def test_of_a_line_without_end_little_is_unpacked(run, redis_server, tmp_path):
+    """44 KB of gzip have made 1.2 GB of memory."""
+    path = tmp_path / "f.gz"
+    with gzip.open(path, "wb", 9) as file:
+        file.write(b'{"type":"frontier","version":1,"id":"')
+        for _ in range(60):
+            file.write(b"a" * (1 << 20))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(BadPayload, match="Line 1 of the file is longer than 8454144"):
+        run(import_.SUBCOMMAND, "s", str(path))
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000
 
 
 def test_workers_at_work_are_told_of(run, fill, redis_server, tmp_path):
@@ -128,7 +177,8 @@ def test_workers_at_work_are_told_of(run, fill, redis_server, tmp_path):
         assert code == 0
         assert "1 worker is at work" in err
         client.hset("s:control", "paused", 1)
-        assert run(export.SUBCOMMAND, "s", str(tmp_path / "f"))[2] == ""
+        again = run(export.SUBCOMMAND, "s", str(tmp_path / "f"), "--overwrite")
+        assert again[2] == ""
         with pytest.raises(ConfigurationError, match="1 worker of s is alive"):
             run(import_.SUBCOMMAND, "s", str(tmp_path / "f"))
         code, _, _ = run(

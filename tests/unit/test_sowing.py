@@ -210,7 +210,7 @@ async def test_batch_is_one_command(client):
 async def test_large_seeds_are_pushed_in_small_batches(client):
     sower = Sower(client, KEY, SeedMaker(SeedRules()))
     while not sower.is_full:
-        sower.take(URL + "x" * 250_000)
+        sower.take({"url": URL, "body": "x" * 250_000})
     assert sower.waiting <= 5
 
 

@@ -1,0 +1,115 @@
+"""What costs more than its bytes is refused before it costs anything."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from scrapy import Request, Spider
+from scrapy.settings import Settings
+from scrapy.utils.test import get_crawler
+
+from scrapy_dist import serializer
+from scrapy_dist.exceptions import (
+    BadPayload,
+    BadSeed,
+    ConfigurationError,
+    Unserializable,
+)
+from scrapy_dist.payload import PayloadCodec
+from scrapy_dist.seeds import SeedRules, parse_seed
+from scrapy_dist.sizes import flaw_of_url
+
+SPIDER = Spider("s")
+RULES = SeedRules()
+
+
+def payload(**fields):
+    return b"\x01" + serializer.dumps({"url": "http://site/", **fields})
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://" + "a" * 256 + "/",
+        "http://" + "ß" * 40_000,
+        "http://me:pw@" + "a." * 128 + ":80/x",
+        "HTTP://" + "a" * 70_000 + "?b",
+        "//" + "a" * 300,
+    ],
+)
+def test_a_long_host_reaches_nobody(url, monkeypatch):
+    codec = PayloadCodec(SPIDER)
+    monkeypatch.setattr(Request, "__init__", lambda *a, **k: pytest.fail("was made"))
+    with pytest.raises(BadSeed, match="the url has"):
+        parse_seed(url, RULES, SPIDER)
+    with pytest.raises(BadSeed, match="the url has"):
+        parse_seed(json.dumps({"url": url}), RULES, SPIDER)
+    with pytest.raises(BadPayload, match="its url has"):
+        codec.decode(payload(url=url))
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://" + "a" * 255 + ":8080/" + "b" * 1000,
+        "http://" + "me:pw" * 100 + "@host/",
+        "http://host/" + "b" * (65_536 - 12),
+        "data:," + "b" * 60_000,
+        "http://host/?a=//" + "b" * 1000,
+    ],
+)
+def test_what_is_allowed_goes_through(url):
+    assert flaw_of_url(url) == ""
+
+
+def test_the_limit_of_urls_is_a_setting():
+    settings = Settings({"FRONTIER_URL_LENGTH": "300"})
+    crawler = get_crawler(Spider, {"FRONTIER_URL_LENGTH": 300})
+    crawler.spider = SPIDER
+    codec, rules = PayloadCodec.from_crawler(crawler), SeedRules.from_settings(settings)
+    url = "http://host/".ljust(300, "b")
+    assert codec.decode(codec.encode(Request(url))).url == url
+    assert parse_seed(url, rules, SPIDER).url == url
+    with pytest.raises(
+        Unserializable, match=r"301 char.*FRONTIER_URL_LENGTH allows 300"
+    ):
+        codec.encode(Request(f"{url}b"))
+    with pytest.raises(BadPayload, match="301 characters") as caught:
+        codec.decode(payload(url=f"{url}b"))
+    assert "Set FRONTIER_URL_LENGTH" in caught.value.remedy
+    # What it becomes counts, too.
+    with pytest.raises(BadPayload, match="FRONTIER_URL_LENGTH"):
+        codec.decode(payload(url="http://host/" + "é" * 200))
+    for seed in (f"{url}b", "http://host/" + "é" * 200):
+        with pytest.raises(BadSeed, match="FRONTIER_URL_LENGTH allows 300"):
+            parse_seed(seed, rules, SPIDER)
+    form = {"url": "http://host/", "method": "GET", "formdata": {"q": "b" * 300}}
+    with pytest.raises(BadSeed, match="FRONTIER_URL_LENGTH allows 300"):
+        parse_seed(json.dumps(form), rules, SPIDER)
+
+
+@pytest.mark.parametrize("value", ["x", 0, -1, "nan"])
+def test_a_wrong_limit_is_named(value):
+    with pytest.raises(ConfigurationError, match="FRONTIER_URL_LENGTH"):
+        SeedRules.from_settings(Settings({"FRONTIER_URL_LENGTH": value}))
+
+
+@pytest.mark.parametrize("method", ["", "A" * 21, "G T", "\x1b[2J", "GET\r\nX: y", "É"])
+def test_a_method_is_a_short_token(method):
+    codec = PayloadCodec(SPIDER)
+    with pytest.raises(BadPayload, match="its method"):
+        codec.decode(payload(method=method))
+    with pytest.raises(BadSeed, match="method"):
+        parse_seed(json.dumps({"url": "http://a/", "method": method}), RULES, SPIDER)
+    if method:
+        # What a spider yields stays in its worker.
+        with pytest.raises(Unserializable, match="its method"):
+            codec.encode(Request("http://a/", method=method))
+
+
+def test_methods_of_http_and_webdav_go_through():
+    codec = PayloadCodec(SPIDER)
+    for method in ("GET", "PROPFIND", "BASELINE-CONTROL", "VERSION-CONTROL", "A" * 20):
+        request = Request("http://a/", method=method)
+        assert codec.decode(codec.encode(request)).method == method
