@@ -11,6 +11,7 @@ from redis.exceptions import ResponseError
 from scrapy_dist import fingerprints
 from scrapy_dist.exceptions import ConfigurationError, RedisUnavailable
 from scrapy_dist.frontier import BATCH, Call
+from scrapy_dist.seal import check_seal
 
 if TYPE_CHECKING:
     from scrapy_dist.frontier import Frontier, NewRequest
@@ -81,9 +82,10 @@ async def recrawl(
 ) -> None:
     """Queue *requests* whether they were seen or not; from then on they are seen.
 
-    Each is crawled once more, and what it links to is filtered as always. Raises
-    RedisUnavailable.
+    Each is crawled once more, and what it links to is filtered as always. Their payloads
+    are signed. Raises RedisUnavailable, and ConfigurationError for another secret.
     """
+    await check_seal(frontier, writes=True)
     k = frontier.keys
     newest_first = "1" if options.discipline.newest_first else ""
     compacted = await fingerprints.shape_of(frontier) is not None

@@ -27,6 +27,7 @@ from scrapy_dist.items import ItemReader, Items
 from scrapy_dist.keys import Keys, fill_template, job_from_settings, tagged
 from scrapy_dist.loopthread import LoopThread
 from scrapy_dist.options import Options
+from scrapy_dist.seal import Seal
 from scrapy_dist.shown import get_logger
 from scrapy_dist.sowing import BATCH, SeedMaker, kind_of_new_key, push_seeds
 from scrapy_dist.status import read_status
@@ -121,6 +122,7 @@ class Client:
             failed_limit=self._options.failed_limit,
             newest_first=self._options.discipline.newest_first,
             seed_keys=self._seed_keys,
+            seal=Seal.from_settings(self._settings, self._keys.requests),
         )
 
     # Seeds

@@ -130,6 +130,9 @@ FRONTIER_SCHEMES: list[str] = []
 #: Characters of the longest URL that is stored or read, also of a seed. A longer one that
 #: a spider yields stays in its worker.
 FRONTIER_URL_LENGTH: int = 65_536
+#: Text, the same for all workers and commands, that requests in Redis are signed with: what
+#: anybody else has written there is not decoded. At least 16 characters. None: unsigned.
+FRONTIER_SECRET: str | None = None
 #: Paths of Request subclasses, beyond Scrapy's own, that may be read from Redis.
 FRONTIER_REQUEST_CLASSES: list[str] = []
 #: Paths of classes whose objects, in ``meta`` and ``cb_kwargs``, may be stored and read:

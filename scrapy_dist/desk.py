@@ -703,7 +703,8 @@ class Desk:
                 f" frontier import {name} --from-scrapy-redis {name} --allow-pickle."
             )
         self.ledger.harmless(record)
-        self._judged(self._doubts.hold(Doubtful(record, payload, error)))
+        shown = self._codec.shown(payload)
+        self._judged(self._doubts.hold(Doubtful(record, shown, error)))
         self.exchange.flush_soon()  # to see whether there is anything else
 
     def _judged(self, verdict: Verdict | None, *, over: bool = True) -> None:

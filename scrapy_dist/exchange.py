@@ -22,6 +22,7 @@ from scrapy_dist.frontier import (
     FULL,
     GONE,
     MISSED,
+    OTHER_SECRET,
     REPEATED,
     RESHAPED,
     WRONG_FORMAT,
@@ -718,8 +719,10 @@ class Exchange:
         )
         await frontier.exchange([call])
         joined = call.reply()
-        if joined.outcome == WRONG_FORMAT and not self._refusal_said:
-            # Its crawl was cleared, and another version has begun a new one.
+        final = joined.outcome in (WRONG_FORMAT, OTHER_SECRET)
+        if final and not self._refusal_said:
+            # Its crawl was cleared, and another version, or one with another secret, has
+            # begun a new one.
             self._refusal_said = True
             logger.error("%s", joined.refusal, extra={"spider": self._spider})
             self.refused()

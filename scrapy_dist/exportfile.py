@@ -15,6 +15,7 @@ from typing import Any
 from scrapy_dist import serializer, shorthand
 from scrapy_dist.exceptions import BadPayload
 from scrapy_dist.payload import fields_of, quote
+from scrapy_dist.seal import NO_SEAL, Seal
 
 __all__ = [
     "LETTER",
@@ -71,8 +72,15 @@ def bytes_of(line: dict[str, Any], name: str) -> bytes:
     return _from_base64(line.get(f"{name}_base64"), name)
 
 
-def show_payload(payload: bytes) -> dict[str, Any]:
-    """*payload* as fields of a line; loads no pickle."""
+def show_payload(payload: bytes, seal: Seal = NO_SEAL) -> dict[str, Any]:
+    """*payload* as fields of a line; loads no pickle.
+
+    The line has no signature. What *seal* does not know comes as it is, and is marked.
+    """
+    try:
+        payload = seal.open(payload)
+    except BadPayload:
+        return {"payload": base64.b64encode(payload).decode("ascii"), "foreign": True}
     head = payload[:1]
     try:
         if head == b"\x00":
@@ -86,8 +94,15 @@ def show_payload(payload: bytes) -> dict[str, Any]:
     return {"payload": base64.b64encode(payload).decode("ascii")}
 
 
-def payload_of(line: dict[str, Any]) -> bytes:
-    """What ``show_payload`` made fields of. Raises BadPayload."""
+def payload_of(line: dict[str, Any], seal: Seal = NO_SEAL) -> bytes:
+    """What ``show_payload`` made fields of, signed by *seal*. Raises BadPayload."""
+    payload = _unsigned(line)
+    if payload[:1] == b"\x00" or line.get("foreign"):
+        return payload
+    return seal.sign(payload)
+
+
+def _unsigned(line: dict[str, Any]) -> bytes:
     if type(line.get("seed")) is str:
         return b"\x00" + bytes_of(line, "seed")
     if "payload" in line:

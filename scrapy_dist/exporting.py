@@ -23,6 +23,7 @@ from scrapy_dist.snapshot import Snapshot
 
 if TYPE_CHECKING:
     from scrapy_dist.frontier import Frontier
+    from scrapy_dist.seal import Seal
     from scrapy_dist.snapshot import Stored
 
 __all__ = ["Exported", "export_lines"]
@@ -71,7 +72,7 @@ async def export_lines(
     ]
     snapshot = Snapshot(frontier)
     parts = [_seen(frontier), _started(frontier), _seeds(frontier)]
-    parts += [_requests(snapshot), _failed(frontier), _stats(frontier)]
+    parts += [_requests(snapshot, frontier.seal), _failed(frontier), _stats(frontier)]
     if items:
         parts.append(_items(frontier))
     try:
@@ -101,12 +102,12 @@ async def _started(frontier: Frontier) -> AsyncIterator[list[Line]]:
         yield [{"type": "started", "fingerprint": name} for name in names]
 
 
-async def _requests(snapshot: Snapshot) -> AsyncIterator[list[Line]]:
+async def _requests(snapshot: Snapshot, seal: Seal) -> AsyncIterator[list[Line]]:
     async for some in snapshot.read():
-        yield [_request_line(stored) for stored in some]
+        yield [_request_line(stored, seal) for stored in some]
 
 
-def _request_line(stored: Stored) -> Line:
+def _request_line(stored: Stored, seal: Seal) -> Line:
     score = stored.score
     number = int(score) if score.is_integer() else score
     line: Line = {
@@ -115,7 +116,7 @@ def _request_line(stored: Stored) -> Line:
     }
     if stored.deaths or stored.claims != "-":
         line |= {"deaths": stored.deaths, "claims": stored.claims}
-    return line | exportfile.show_payload(stored.payload)
+    return line | exportfile.show_payload(stored.payload, seal)
 
 
 async def _seeds(frontier: Frontier) -> AsyncIterator[list[Line]]:
@@ -196,10 +197,10 @@ async def _failed(frontier: Frontier) -> AsyncIterator[list[Line]]:
         if not found:
             return
         after = f"({found[-1][0].decode()}"
-        yield [_letter_line(fields) for _, fields in found]
+        yield [_letter_line(fields, frontier.seal) for _, fields in found]
 
 
-def _letter_line(fields: dict[bytes, bytes]) -> Line:
+def _letter_line(fields: dict[bytes, bytes], seal: Seal) -> Line:
     line: Line = {"type": "failed"}
     for name in exportfile.LETTER:
         line |= exportfile.show_bytes(name, fields.get(name.encode(), b""))
@@ -208,7 +209,7 @@ def _letter_line(fields: dict[bytes, bytes]) -> Line:
     payload = fields.get(b"payload", b"")
     if line.get("kind") == "seed":
         payload = b"\x00" + payload
-    return line | exportfile.show_payload(payload)
+    return line | exportfile.show_payload(payload, seal)
 
 
 async def _stats(frontier: Frontier) -> AsyncIterator[list[Line]]:

@@ -27,7 +27,7 @@ __all__ = [
 
 #: What this version writes, and the oldest that it reads. Versions that wrote no number
 #: left 1; still older ones, which it cannot read, count as 0.
-FORMAT, OLDEST = 2, 1
+FORMAT, OLDEST = 3, 1
 
 
 def refusal(key: str, found: int) -> str:

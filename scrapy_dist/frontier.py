@@ -26,6 +26,7 @@ from scrapy_dist.connection import drop_connections
 from scrapy_dist.exceptions import ConfigurationError, RedisUnavailable
 from scrapy_dist.formats import FORMAT, OLDEST, mixed, refusal
 from scrapy_dist.keys import SETTINGS, Keys
+from scrapy_dist.seal import NO_SEAL, Seal, differ
 from scrapy_dist.waits import within
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ __all__ = [
     "LEFT",
     "MISSED",
     "MIXED_FORMATS",
+    "OTHER_SECRET",
     "PART",
     "REPEATED",
     "RESHAPED",
@@ -81,6 +83,8 @@ APPLIED, REPEATED, FULL, RESHAPED, GONE, GAP = 1, 2, 3, 4, 0, -1
 #: Outcomes of a registration that is refused: this version cannot read the frontier; a
 #: worker of another version is at work that cannot read what this one would write.
 WRONG_FORMAT, MIXED_FORMATS = 3, 4
+#: The same, because its requests are signed with another secret, or with none.
+OTHER_SECRET = 6
 
 #: Outcome of joining again, see ``Joined``.
 MISSED = 5
@@ -209,7 +213,7 @@ class Joined:
     this worker's crawl has finished without it, and it has not joined.
 
     *blank*: nothing is seen yet. *refusal*: why it has not joined, and nothing was
-    written; the outcome is WRONG_FORMAT or MIXED_FORMATS then.
+    written; the outcome is WRONG_FORMAT, MIXED_FORMATS or OTHER_SECRET then.
     """
 
     others: int
@@ -359,8 +363,11 @@ class Frontier:
         newest_first: bool = False,
         seed_keys: Sequence[str] = (),
         compact: bool = False,
+        seal: Seal = NO_SEAL,
     ) -> None:
         self.client = client
+        #: What payloads are signed with.
+        self.seal = seal
         self.keys = keys
         #: The buckets of fingerprints; None: they are in one set.
         self.shape = Shape(keys.dupefilter) if compact else None
@@ -407,6 +414,7 @@ class Frontier:
                 FORMAT,
                 OLDEST,
                 self.crawl,
+                self.seal.check,
             ),
             self._parse_joined,
         )
@@ -417,6 +425,9 @@ class Frontier:
             reason = refusal(self.keys.state, rest[0])
         elif outcome == MIXED_FORMATS:
             reason = mixed(rest[0].decode("utf-8", "replace"))
+        elif outcome == OTHER_SECRET:
+            theirs = rest[0].decode("latin-1")
+            reason = differ(self.seal.check, theirs, self.keys.state)
         else:
             self.crawl = rest[2].decode("latin-1")
             return Joined(others, outcome, rest[0], bool(rest[1]))

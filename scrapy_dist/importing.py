@@ -15,6 +15,7 @@ from scrapy_dist import exportfile, fingerprints
 from scrapy_dist.buckets import Shape
 from scrapy_dist.exceptions import BadPayload, ConfigurationError, RedisUnavailable
 from scrapy_dist.frontier import BATCH, Call
+from scrapy_dist.seal import check_seal
 from scrapy_dist.shown import quote
 
 if TYPE_CHECKING:
@@ -177,6 +178,7 @@ class _Import:
                 f"The file has version {quote(head.get('version'))} of the format, and this"
                 f" scrapy-dist reads version {exportfile.VERSION}. Update scrapy-dist."
             )
+        await check_seal(self._frontier, writes=True)
         await self._choose_fingerprints(head.get("fingerprints"))
         try:
             self._space = _SPACE + 2 * _whole(head, "requests", _MOST_REQUESTS)
@@ -255,7 +257,7 @@ class _Import:
         elif kind == "seed":
             self._take_seed(line, batch)
         elif kind == "failed":
-            payload = exportfile.payload_of(line)
+            payload = exportfile.payload_of(line, self._frontier.seal)
             if line.get("kind") == "seed":
                 payload = payload[1:]
             fields: list[str | bytes] = ["payload", payload]
@@ -273,7 +275,7 @@ class _Import:
             raise BadPayload(f"unknown type {quote(kind)}")
 
     def _take_request(self, line: Line, batch: _Batch) -> None:
-        payload = exportfile.payload_of(line)
+        payload = exportfile.payload_of(line, self._frontier.seal)
         score = _score(line)
         deaths, claims = _whole(line, "deaths", _MOST_DEATHS), line.get("claims", "-")
         if type(claims) is not str or not (claims.isascii() and claims.isalnum()):

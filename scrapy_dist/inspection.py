@@ -20,12 +20,14 @@ from scrapy_dist.entries import scan_hash
 from scrapy_dist.exceptions import RedisUnavailable
 from scrapy_dist.frontier import BATCH, SEED, SUSPECTS
 from scrapy_dist.letters import list_failed
+from scrapy_dist.seal import SIGNED
 from scrapy_dist.serializer import from_jsonable
 from scrapy_dist.snapshot import leased, pending, suspect
 
 if TYPE_CHECKING:
     from scrapy_dist.frontier import Frontier
     from scrapy_dist.letters import Letter
+    from scrapy_dist.seal import Seal
     from scrapy_dist.snapshot import Stored
 
 __all__ = [
@@ -90,6 +92,8 @@ def read_fields(payload: bytes) -> dict[str, Any]:
         return fields
     if "seed" in shown:
         return {**_seed_fields(shown["seed"]), "seed": shown["seed"]}
+    if payload[:1] == SIGNED:
+        return {"url": "(not signed with the FRONTIER_SECRET that is set here)"}
     kind = "a pickle" if payload[:1] == b"\x80" else "not readable"
     return {"url": f"({kind}, {len(payload)} bytes)"}
 
@@ -108,8 +112,8 @@ def _seed_fields(seed: str) -> dict[str, Any]:
     return {"url": seed, **found}
 
 
-def _show(stored: Stored) -> Shown:
-    fields = read_fields(stored.payload)
+def _show(stored: Stored, seal: Seal) -> Shown:
+    fields = read_fields(seal.shown(stored.payload))
     return Shown(stored.kind, stored.score, fields, stored.deaths)
 
 
@@ -124,12 +128,16 @@ async def next_requests(frontier: Frontier, count: int) -> AsyncIterator[list[Sh
         first = await client.zrange(k.suspects, 0, SUSPECTS - 1, withscores=True)
         first = [(m, score) for m, score in first[:count] if math.isfinite(score)]
         if first:
-            yield [_show(suspect(member, score)) for member, score in first]
+            yield [
+                _show(suspect(member, score), frontier.seal) for member, score in first
+            ]
         end = count - len(first)
         for at in range(0, end, BATCH):
             last = min(at + BATCH, end) - 1
             found = await client.zrange(k.requests, at, last, withscores=True)
-            yield [_show(pending(member, score)) for member, score in found]
+            yield [
+                _show(pending(member, score), frontier.seal) for member, score in found
+            ]
             if len(found) < BATCH:
                 return
     except (RedisError, OSError) as e:
@@ -244,14 +252,14 @@ async def _find(
     async for some in _all(frontier):
         done += len(some)
         for stored, member in some:
-            url = matcher.match(stored.payload)
+            url = matcher.match(frontier.seal.shown(stored.payload))
             if url not in wanted:
                 continue
             rank = None
             if stored.kind == "pending":
                 rank = await client.zrank(k.requests, member)
             wanted.discard(url)
-            yield Found(url, _show(stored), stored.id, rank)
+            yield Found(url, _show(stored, frontier.seal), stored.id, rank)
             if not wanted:
                 return
         progress(done, total)
@@ -357,8 +365,9 @@ async def explain(
 async def _letters(frontier: Frontier, matcher: Matcher) -> dict[str, list[Letter]]:
     found: dict[str, list[Letter]] = {}
     async for letter in list_failed(frontier):
-        payload = letter.payload
-        url = matcher.match(SEED + payload if letter.kind == "seed" else payload)
+        is_seed = letter.kind == "seed"
+        payload = SEED + letter.payload if is_seed else letter.opened
+        url = matcher.match(payload)
         if url is not None and len(found.setdefault(url, [])) < _LETTERS:
             found[url].append(letter)
     return found

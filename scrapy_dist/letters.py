@@ -21,6 +21,7 @@ from scrapy_dist.formats import check_format
 from scrapy_dist.frontier import BATCH, Call
 from scrapy_dist.payload import MAX_PRIORITY, fields_of, quote
 from scrapy_dist.queue import PriorityQueue
+from scrapy_dist.seal import NO_SEAL, Seal, check_seal
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -71,6 +72,13 @@ class Letter:
     worker: str
     reason: str
     payload: bytes
+    #: What requests of its frontier are signed with.
+    seal: Seal = field(default=NO_SEAL, repr=False, compare=False)
+
+    @property
+    def opened(self) -> bytes:
+        """The payload without signature, or what nobody can decode."""
+        return self.payload if self.kind == "seed" else self.seal.shown(self.payload)
 
     @property
     def url(self) -> str:
@@ -93,7 +101,7 @@ class Letter:
     def _read(self) -> dict[Any, Any]:
         is_seed = self.kind == "seed"
         try:
-            return fields_of(self.payload.lstrip() if is_seed else self.payload)
+            return fields_of(self.payload.lstrip() if is_seed else self.opened)
         except BadPayload:
             return {}
 
@@ -165,6 +173,7 @@ async def retry(
     that is none.
     """
     await check_format(frontier.client, frontier.keys.state)
+    await check_seal(frontier, writes=True)
     done = Retried()
     async for letters in _chosen(frontier, ids, reason, done):
         readable: list[tuple[Letter, float, bytes]] = []
@@ -263,7 +272,7 @@ async def _steps(
                 found = await client.xrange(key, lowest, end, count)
         if not found:
             return
-        letters = [_parse(id_, fields) for id_, fields in found]
+        letters = [_parse(id_, fields, frontier.seal) for id_, fields in found]
         yield letters
         after = letters[-1].id
         size = sum(len(letter.payload) for letter in letters) // len(letters)
@@ -280,10 +289,14 @@ async def _steps_of_ids(
                     pipeline.xrange(frontier.keys.failed, id_, id_)
                 replies = await pipeline.execute()
         done.missing += sum(not found for found in replies)
-        yield [_parse(*found[0]) for found in replies if found]
+        yield [
+            _parse(id_, fields, frontier.seal)
+            for found in replies
+            for id_, fields in found
+        ]
 
 
-def _parse(id_: bytes | str, fields: dict[bytes, bytes]) -> Letter:
+def _parse(id_: bytes | str, fields: dict[bytes, bytes], seal: Seal) -> Letter:
     def number(name: bytes) -> int:
         value = fields.get(name, b"")
         return int(value) if re.fullmatch(rb"[0-9]{1,15}", value) else 0
@@ -296,6 +309,7 @@ def _parse(id_: bytes | str, fields: dict[bytes, bytes]) -> Letter:
         worker=_text(fields.get(b"worker", b"")),
         reason=_text(fields.get(b"reason", b"")),
         payload=fields.get(b"payload", b""),
+        seal=seal,
     )
 
 
@@ -315,7 +329,8 @@ def _without_retries(letter: Letter) -> Letter:
     if letter.kind == "seed":
         return letter
     try:
-        fields = fields_of(letter.payload)
+        opened = letter.seal.open(letter.payload)
+        fields = fields_of(opened)
     except BadPayload:
         return letter
     meta = fields.get("meta")
@@ -326,11 +341,11 @@ def _without_retries(letter: Letter) -> Letter:
     if type(priority) is int:
         adjust = adjust if type(adjust) is int else _RETRY_PRIORITY_ADJUST
         fields["priority"] = priority - times * adjust
-    if letter.payload[:1] == b"{":
+    if opened[:1] == b"{":
         payload = json.dumps(fields).encode()
     else:
         payload = b"\x01" + shorthand.dumps(fields)
-    return replace(letter, payload=payload)
+    return replace(letter, payload=letter.seal.sign(payload))
 
 
 def _check_destination(letter: Letter, frontier: Frontier) -> None:
@@ -346,7 +361,7 @@ def _score(
     """The score to be pending with. Raises BadPayload for what no worker could read."""
     if letter.kind == "seed":
         return letter.priority
-    head = letter.payload[:1]
+    head = letter.seal.open(letter.payload)[:1]
     if head == _PICKLE:
         return 0.0  # nothing is unpickled only to know a priority
     if decode is not None:

@@ -2,7 +2,7 @@
 
 The first byte says what a payload is: 0x01 MessagePack (``shorthand``), ``{`` JSON,
 0x80 a pickle, 0x02 what any other serializer wrote, 0x00 a raw seed (never made or read
-here). What follows is the dict of ``Request.to_dict()``; a plain Request's fields that
+here), 0x03 one of the others with a signature in front (``seal``). What follows is the dict of ``Request.to_dict()``; a plain Request's fields that
 have their default are left out. ``_state`` beside them are all attributes of a subclass'
 object that Request does not have: such a request is put together without the
 constructor of its class, so that none of them is reset.
@@ -22,6 +22,7 @@ from scrapy.utils.trackref import object_ref
 from scrapy_dist import defaults, shorthand
 from scrapy_dist import serializer as msgpack_serializer
 from scrapy_dist.exceptions import BadPayload, ConfigurationError, Unserializable
+from scrapy_dist.keys import Keys
 from scrapy_dist.objects import (
     Attributes,
     Learner,
@@ -31,6 +32,7 @@ from scrapy_dist.objects import (
     resolve,
 )
 from scrapy_dist.policy import Policy
+from scrapy_dist.seal import NO_SEAL, Seal
 from scrapy_dist.serializer import Coder
 from scrapy_dist.shorthand import Shorthand
 from scrapy_dist.shown import get_logger, quote
@@ -246,7 +248,7 @@ class PayloadCodec:
     ``loads``. *max_size* is in bytes, *max_url* in characters, for both directions.
     *request_classes* are the subclasses of Request, beyond Scrapy's own, that may be
     stored; *shared_classes* those of other objects. Raises ValueError for those whose
-    objects cannot be. *policy* says what a request may ask for.
+    objects cannot be. *policy* says what a request may ask for, *seal* signs what is stored.
     """
 
     def __init__(
@@ -259,9 +261,11 @@ class PayloadCodec:
         request_classes: Iterable[type[Request]] = (),
         shared_classes: Iterable[type] = (),
         policy: Policy | None = None,
+        seal: Seal = NO_SEAL,
     ) -> None:
         self._methods = SpiderMethods(spider)
         self._policy = policy or Policy()
+        self._seal = seal
         self._max_size = max_size
         self._max_url = max_url
         self._shared = SharedClasses(shared_classes)
@@ -287,11 +291,12 @@ class PayloadCodec:
             )
             for request_class in _SCRAPY_CLASSES
         }
-        if self._format == _PICKLE:
+        if self._format == _PICKLE and not seal.is_on:
             logger.warning(
                 "SCHEDULER_SERIALIZER is a pickle (%s): who can write to Redis can run"
                 " code on this worker. Leave the setting out to use MessagePack: then they"
-                " can choose URLs, proxies and callbacks, and run nothing of their own.",
+                " can choose URLs, proxies and callbacks, and run nothing of their own. Or"
+                " set FRONTIER_SECRET.",
                 getattr(serializer, "__name__", serializer),
                 extra={"spider": spider},
             )
@@ -325,6 +330,9 @@ class PayloadCodec:
                 )
             ),
             policy=Policy.from_settings(settings),
+            seal=Seal.from_settings(
+                settings, Keys.from_settings(settings, crawler.spider.name).requests
+            ),
         )
 
     def encode(self, request: Request) -> bytes:
@@ -342,6 +350,7 @@ class PayloadCodec:
             data = self._dump(fields)
         except Exception as e:
             raise self._find_culprit(fields, e) from e
+        data = self._seal.sign(data)
         if len(data) > self._max_size:
             raise Unserializable(
                 f"it takes {len(data)} bytes; FRONTIER_MAX_PAYLOAD allows"
@@ -362,7 +371,7 @@ class PayloadCodec:
                 cause="size",
                 remedy="Set FRONTIER_MAX_PAYLOAD to what it was, or higher.",
             )
-        fields = self._load(data)
+        fields = self._load(self._seal.open(data))
         try:
             _check_fields(fields)
             # First, as taking apart a long one costs much; and what it has become.
@@ -383,6 +392,10 @@ class PayloadCodec:
                 cause="url",
                 remedy="Set FRONTIER_URL_LENGTH to what it was, or higher.",
             )
+
+    def shown(self, data: bytes) -> bytes:
+        """*data* for a message: without signature, or what nobody can decode."""
+        return self._seal.shown(data)
 
     def _to_fields(self, request: Request) -> dict[str, Any]:
         fields: dict[str, Any] = {"url": request.url}

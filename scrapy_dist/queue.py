@@ -17,6 +17,7 @@ from scrapy.utils.request import request_from_dict
 from scrapy_dist import picklecompat, serializer
 from scrapy_dist.exceptions import FrontierError
 from scrapy_dist.payload import PayloadCodec
+from scrapy_dist.seal import NO_SEAL, Seal
 
 if TYPE_CHECKING:
     import redis
@@ -116,7 +117,9 @@ class Base:
 
     @property
     def _codec(self) -> PayloadCodec:
-        return PayloadCodec(self.spider, serializer=self.serializer)
+        settings = getattr(self.spider, "settings", None)
+        seal = NO_SEAL if settings is None else Seal.from_settings(settings, self.key)
+        return PayloadCodec(self.spider, serializer=self.serializer, seal=seal)
 
     def _encode_request(self, request: Request) -> bytes:
         """*request* as bytes, by ``serializer``. Raises Unserializable."""

@@ -38,6 +38,7 @@ from scrapy_dist.frontier import SEED, TYPES, Call
 from scrapy_dist.keys import SETTINGS
 from scrapy_dist.payload import quote
 from scrapy_dist.policy import POLICY
+from scrapy_dist.seal import check_seal
 
 if TYPE_CHECKING:
     from scrapy_dist.frontier import Frontier
@@ -77,6 +78,7 @@ async def check(
     this version does not know.
     """
     await check_format(frontier.client, frontier.keys.state)
+    await check_seal(frontier)
     try:
         run = _Check(frontier, options, repair, decode, spider)
         return await run.run(seed_keys)

@@ -63,6 +63,7 @@ from scrapy_dist.neighbours import Neighbours, find_self
 from scrapy_dist.options import Options, flag, number
 from scrapy_dist.payload import PayloadCodec
 from scrapy_dist.reporter import Reporter
+from scrapy_dist.seal import Seal
 from scrapy_dist.seedfeed import SeedFeed
 from scrapy_dist.shown import get_logger
 from scrapy_dist.waits import in_thread, within
@@ -427,6 +428,7 @@ class Scheduler(BaseScheduler):
                 newest_first=options.discipline.newest_first,
                 seed_keys=getattr(spider, "seed_keys", ()),
                 compact=self._compact,
+                seal=Seal.from_settings(settings, keys.requests),
             )
             await self.frontier.check_types()
             self._make_desk(codec)

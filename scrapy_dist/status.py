@@ -22,11 +22,13 @@ from scrapy_dist.exceptions import (
     RedisUnavailable,
 )
 from scrapy_dist.payload import fields_of, quote
+from scrapy_dist.seal import SIGNED
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from scrapy_dist.frontier import Frontier
+    from scrapy_dist.seal import Seal
 
 __all__ = [
     "MAX_WORKERS",
@@ -298,16 +300,18 @@ async def _held(
     except (RedisError, OSError) as e:
         raise RedisUnavailable(f"{type(e).__name__}: {e}") from e
     return [
-        [_url(id_, value) for id_, value in zip(of, found, strict=False) if value][
-            :count
-        ]
+        [
+            _url(id_, value, frontier.seal)
+            for id_, value in zip(of, found, strict=False)
+            if value
+        ][:count]
         for of, found in zip(small, values, strict=True)
     ]
 
 
-def _url(id_: bytes, value: bytes) -> str:
+def _url(id_: bytes, value: bytes, seal: Seal) -> str:
     entry = entries.parse(entries.LEASED, id_, value)
-    return url_of(entry.payload) if not entry.flaw else f"({entry.flaw})"
+    return url_of(seal.shown(entry.payload)) if not entry.flaw else f"({entry.flaw})"
 
 
 def url_of(payload: bytes) -> str:
@@ -320,6 +324,8 @@ def url_of(payload: bytes) -> str:
         return "(a pickle)"
     if head == b"\x02":
         return "(the work of another serializer)"
+    if head == SIGNED:
+        return "(signed, and not with the FRONTIER_SECRET that is set here)"
     seed = payload[1:].lstrip() if head == b"\x00" else b""
     if head == b"\x00" and seed[:1] != b"{":
         return payload[1:].decode("utf-8", "replace")

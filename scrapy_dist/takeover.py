@@ -17,6 +17,7 @@ from scrapy_dist import fingerprints
 from scrapy_dist.exceptions import ConfigurationError, RedisUnavailable
 from scrapy_dist.frontier import BATCH, Call
 from scrapy_dist.payload import quote
+from scrapy_dist.seal import check_seal
 
 if TYPE_CHECKING:
     from scrapy import Request, Spider
@@ -92,6 +93,7 @@ async def take_over(
     The fingerprints are scrapy-redis' own: see ``ScrapyRedisFingerprinter``. Raises
     ConfigurationError for keys that scrapy-redis does not make, and RedisUnavailable.
     """
+    await check_seal(frontier, writes=True)
     move = _Move(frontier, converter, options, taken)
     try:
         # Their fingerprints first: what is found now is pending, or was crawled.

@@ -33,6 +33,7 @@ from scrapy_dist.keys import (
 )
 from scrapy_dist.options import Options
 from scrapy_dist.payload import PayloadCodec
+from scrapy_dist.seal import Seal
 from scrapy_dist.shown import escape, quote
 from scrapy_dist.spiders import RedisMixin
 from scrapy_dist.status import read_status
@@ -179,6 +180,10 @@ def apply_options(settings: Settings, opts: argparse.Namespace) -> None:
     if opts.job is not None:
         settings.set("FRONTIER_JOB", opts.job, priority="cmdline")
     if not inside_project():
+        if not settings.get("FRONTIER_SECRET") and os.environ.get("FRONTIER_SECRET"):
+            # Everybody on this machine sees what is on a command line.
+            secret = os.environ["FRONTIER_SECRET"]
+            settings.set("FRONTIER_SECRET", secret, priority="cmdline")
         _require_redis(settings)
 
 
@@ -290,6 +295,7 @@ def frontier_of(target: Target, client: Redis) -> Frontier:
         newest_first=options.discipline.newest_first,
         seed_keys=target.seed_keys,
         compact=_is_compact(target.settings),
+        seal=Seal.from_settings(target.settings, target.keys.requests),
     )
 
 

@@ -42,11 +42,15 @@ async def run(settings: Settings, opts: argparse.Namespace) -> int:
     target = base.find_target(settings, opts)
     async with base.open_frontier(target, changes=True) as frontier:
         where = connection.describe(frontier.client)
+
+        def form(payload: bytes) -> None:
+            check_form(frontier.seal.open(payload))
+
         report = await repair.check(
             frontier,
             target.options,
             repair=opts.repair,
-            decode=target.codec.decode if target.codec else check_form,
+            decode=target.codec.decode if target.codec else form,
             seed_keys=target.seed_keys,
             spider=target.spider,
         )

@@ -16,6 +16,7 @@ from scrapy_dist.exceptions import ConfigurationError
 from scrapy_dist.frontier import NewRequest
 from scrapy_dist.inspection import Matcher, explain, find
 from scrapy_dist.policy import Policy
+from scrapy_dist.seal import Seal
 
 if TYPE_CHECKING:
     import argparse
@@ -229,7 +230,9 @@ def _new_request(
         fields["dont_filter"] = True
         if opts.callback:
             fields["callback"] = opts.callback
-        return NewRequest(b"\x01" + shorthand.dumps(fields), score, name)
+        seal = Seal.from_settings(target.settings, target.keys.requests)
+        payload = seal.sign(b"\x01" + shorthand.dumps(fields))
+        return NewRequest(payload, score, name)
     if opts.callback:
         method = getattr(project.spider, opts.callback, None)
         request = request.replace(callback=method)

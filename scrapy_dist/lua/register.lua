@@ -9,10 +9,11 @@
 --       6 ms of silence after which a worker is dead  7 '1': keep a finished crawl
 --       8 format that it writes  9 oldest format that it reads, see formats.py
 --       10 the crawl that it belonged to before it was declared dead, else ''
+--       11 check value of its secret, '' without one, see seal.py
 -- Reply others present, outcome (0 joined, 1 cleared first, 2 flush refused, 5 its crawl has
 --       finished without it: not joined), pending, 1 if no fingerprint is known, crawl; or,
 --       and then nothing was written, others present, 3 and the format that it cannot read,
---       or 4 and a worker of another format
+--       or 4 and a worker of another format, or 6 and the frontier's check value
 -- Cost  O(workers)
 -- @use entry
 -- @use ending
@@ -69,6 +70,12 @@ if ARGV[10] ~= '' then
     return {math.max(others, 0), 5, 0, 0, ARGV[10]}
   end
 end
+-- Nobody here could read what is left, and the others not what this one stores.
+local signed = redis.call('HGET', KEYS[2], 'signed') or ''
+if signed ~= ARGV[11] and outcome == 0 and redis.call('EXISTS', KEYS[2]) == 1
+  and (others > 0 or (left > 0 and ARGV[5] ~= '1')) then
+  return {math.max(others, 0), 6, signed}
+end
 redis.call('HDEL', KEYS[2], '') -- runs above maxmemory too: more workers drain it sooner
 if others > 0 then
   outcome = ARGV[5] == '1' and 2 or 0
@@ -100,6 +107,10 @@ if newest and now - newest > tonumber(ARGV[6]) then
 end
 redis.call('HSET', KEYS[2], 'worker:' .. ARGV[1], ARGV[2], 'commit:' .. ARGV[1], ARGV[3],
   'ttl', ARGV[6], 'format', ARGV[8], 'format:' .. ARGV[1], ARGV[8])
+redis.call('HDEL', KEYS[2], 'signed')
+if ARGV[11] ~= '' then
+  redis.call('HSET', KEYS[2], 'signed', ARGV[11])
+end
 redis.call('HSETNX', KEYS[2], 'active', string.format('%.0f', now))
 redis.call('HSETNX', KEYS[2], 'since:' .. ARGV[1], string.format('%.0f', now))
 if redis.call('HSETNX', KEYS[2], 'crawl', string.format('%.0f-', now) .. ARGV[1]) == 1 then
