@@ -26,6 +26,7 @@ from scrapy_dist.history import read_history
 from scrapy_dist.items import ItemReader, Items
 from scrapy_dist.keys import Keys, fill_template, job_from_settings, tagged
 from scrapy_dist.loopthread import LoopThread
+from scrapy_dist.masking import shown_value
 from scrapy_dist.options import Options
 from scrapy_dist.seal import Seal
 from scrapy_dist.shown import get_logger
@@ -81,7 +82,7 @@ class Client:
             raise ConfigurationError(f"spider = {spider!r} is no name of a spider.")
         if url is not None and (not isinstance(url, str) or not url):
             raise ConfigurationError(
-                f"url = {url!r} is no address of Redis. Write e.g."
+                f"url = {shown_value('url', url)} is no address of Redis. Write e.g."
                 " redis://:password@host:6379/0, or None where settings say it."
             )
         own = Settings()

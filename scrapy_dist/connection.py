@@ -13,7 +13,7 @@ import inspect
 import re
 import ssl
 import time
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -44,10 +44,20 @@ from scrapy_dist.exceptions import (
     FrontierError,
     RedisUnavailable,
 )
+from scrapy_dist.masking import (
+    hide,
+    hide_in_error,
+    mask_at,
+    mask_url,
+    secrets_in,
+    shown_value,
+)
 from scrapy_dist.shown import get_logger
+from scrapy_dist.tls import CERT_REQS, checked_names
 from scrapy_dist.topology import (
     Topology,
     connection_class,
+    require_arguments,
     split_url,
     topology_from_settings,
 )
@@ -55,7 +65,7 @@ from scrapy_dist.waits import in_thread, within
 
 if TYPE_CHECKING:
     import concurrent.futures
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
 __all__ = [
@@ -317,16 +327,36 @@ def describe(
     if path := kwargs.get("path"):
         return f"unix://{path}?db={db}"
     scheme = "rediss" if "SSL" in pool.connection_class.__name__ else "redis"
-    host, port = kwargs.get("host", "localhost"), kwargs.get("port", 6379)
+    host, port = mask_at(str(kwargs.get("host", "localhost"))), kwargs.get("port", 6379)
     return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}/{db}"
 
 
 class _Prompt:
-    """Mixed into a connection: closing it waits for nobody.
+    """Mixed into a connection: closing it waits for nobody, errors have no password.
 
     A closed connection of asyncio stays open until the peer has taken all that was
     written, and with TLS until it has said goodbye; one that is gone never does.
     """
+
+    async def on_connect(self) -> None:
+        with self._hiding():
+            await super().on_connect()  # type: ignore[misc]
+
+    async def on_connect_check_health(self, *args: Any, **details: Any) -> None:
+        """What newer versions of redis-py call."""
+        with self._hiding():
+            await super().on_connect_check_health(*args, **details)  # type: ignore[misc]
+
+    @contextmanager
+    def _hiding(self) -> Iterator[None]:
+        """What the server says of a login may repeat the password."""
+        try:
+            yield
+        except RedisError as e:
+            login = ("password", "credential_provider")
+            known = {name: getattr(self, name, None) for name in login}
+            hide_in_error(e, secrets_in(known))
+            raise
 
     async def disconnect(self, nowait: bool = False, **details: Any) -> None:
         writer = getattr(self, "_writer", None)
@@ -383,6 +413,7 @@ def _parameters(function: Callable[..., Any]) -> set[str]:
 
 
 _ASYNC = _parameters(redis.asyncio.Redis.__init__)
+_CLUSTER = _parameters(redis.asyncio.RedisCluster.__init__)
 #: Not the ssl_ ones: what was meant to protect must not be dropped without a word.
 _SYNC_ONLY = {
     name
@@ -490,6 +521,14 @@ class _Config:
     #: Whether they say how long a try to connect may take.
     limits_connect: bool = False
 
+    @property
+    def secrets(self) -> frozenset[str]:
+        """The passwords in it."""
+        given: dict[str, Any] = dict(self.params)
+        if self.topology is not None:
+            given["sentinel_kwargs"] = self.topology.sentinel_kwargs
+        return secrets_in(given)
+
     def arguments(self) -> dict[str, Any]:
         """For a client; without what its transport does not take."""
         url = self.params.get("url")
@@ -510,9 +549,10 @@ class _Config:
             return make()
         except (TypeError, ValueError, RedisError) as e:
             names = ", ".join(sorted(self.params))
+            reason = hide(str(e), self.secrets)
             raise ConfigurationError(
                 f"REDIS_PARAMS or REDIS_URL holds something that redis-py does not"
-                f" take: {e}. Given are {names} ({self.shown}). Write arguments of"
+                f" take: {reason}. Given are {names} ({self.shown}). Write arguments of"
                 " redis.Redis only, and for TLS a URL that begins with rediss://."
             ) from None
 
@@ -540,13 +580,14 @@ def _read(settings: BaseSettings) -> _Config:
         return _read_topology(topology, params, origin)
     for name, setting in origin.items():
         params[name] = _checked(name, params[name], setting)
+    _check_names(params)
     where = {name: origin[name] for name in _ADDRESS if name in origin}
     if "url" in where:
         where = {"url": where["url"]}
-    shown = ", ".join(f"{s} = {_shown(n, params[n])}" for n, s in where.items())
+    place = ", ".join(f"{s} = {shown_value(n, params[n])}" for n, s in where.items())
     return _Config(
         params,
-        shown or "embedded Redis",
+        place or "embedded Redis",
         embedded=not where,
         limits_connect=_limits_connect(params, origin),
     )
@@ -572,6 +613,9 @@ def _read_topology(
     for name, setting in origin.items():
         if name in params:
             params[name] = _checked(name, params[name], setting)
+    _check_names(params)
+    if topology.is_cluster:
+        _check_cluster_tls(params)
     if topology.is_cluster and params.get("db"):
         raise ConfigurationError(
             f"{origin.get('db', 'REDIS_DB')} = {params['db']}: a Redis Cluster has only"
@@ -584,6 +628,25 @@ def _read_topology(
         topology=topology,
         limits_connect=_limits_connect(params, origin),
     )
+
+
+def _check_names(params: dict[str, Any]) -> None:
+    """Let TLS check the name in Redis' certificate, unless *params* say otherwise."""
+    url = params.get("url")
+    if url.startswith("rediss:") if url else params.get("ssl"):
+        given = {**params, **parse_url(url or "redis://")}
+        params["ssl_check_hostname"] = checked_names(given, "REDIS_URL or REDIS_PARAMS")
+
+
+def _check_cluster_tls(params: Mapping[str, Any]) -> None:
+    given = {**params, **parse_url(params.get("url") or "redis://")}
+    refused = {name for name in given if name.startswith("ssl_")} - _CLUSTER
+    if refused:
+        raise ConfigurationError(
+            f"{', '.join(sorted(refused))} in REDIS_PARAMS or REDIS_URL: redis-py's"
+            " asynchronous client of a Redis Cluster does not take it. Remove it; the"
+            " authority's certificate is named by ssl_ca_certs."
+        )
 
 
 def _limits_connect(params: Mapping[str, Any], origin: Mapping[str, str]) -> bool:
@@ -609,22 +672,8 @@ def _checked(name: str, value: Any, setting: str) -> Any:
         return check(value)
     except (TypeError, ValueError, LookupError, ImportError, AttributeError, NameError):
         raise ConfigurationError(
-            f"{setting} = {_shown(name, value)} cannot be used. {remedy}"
+            f"{setting} = {shown_value(name, value)} cannot be used. {remedy}"
         ) from None
-
-
-def _shown(name: str, value: Any) -> str:
-    return repr(mask_url(value) if name == "url" and isinstance(value, str) else value)
-
-
-def mask_url(url: str) -> str:
-    """*url* without user name and password, also when it is malformed."""
-    scheme, separator, rest = url.rpartition("://")
-    if "@" in rest:
-        rest = f"***@{rest.rpartition('@')[2]}"
-    elif rest.startswith(":"):
-        rest = "***"
-    return scheme + separator + re.sub(r"(password=)[^&#]*", r"\1***", rest)
 
 
 def _require(condition: object) -> None:
@@ -642,6 +691,7 @@ def _url(value: Any) -> str:
     else:
         # redis-py takes the database 0 for a path that is no number.
         _require(re.fullmatch(r"/?\d*", parts.path))
+    require_arguments(parts)
     _require(parse_url(value).get("db", 0) >= 0)
     return str(value)
 
@@ -649,6 +699,7 @@ def _url(value: Any) -> str:
 def _host(value: Any) -> str:
     # One colon is a port that belongs elsewhere, several are an IPv6 address.
     _require(isinstance(value, str) and value.strip() and value.count(":") != 1)
+    _require(not re.search(r"[@/?#]", value))
     return str(value)
 
 
@@ -684,6 +735,12 @@ def _class(value: Any) -> Any:
     return found
 
 
+def _cert_reqs(value: Any) -> str | None:
+    found = CERT_REQS.get(value, value)
+    _require(found is None or found in CERT_REQS.values())
+    return cast("str | None", found)
+
+
 def _refuse(value: Any) -> None:
     raise ValueError(value)
 
@@ -709,6 +766,8 @@ _CHECKS: dict[str, tuple[Callable[[Any], Any], str]] = {
     "decode_responses": (_boolean, "Write True or False."),
     "socket_timeout": (_seconds, _SECONDS),
     "socket_connect_timeout": (_seconds, _SECONDS),
+    "ssl_check_hostname": (_boolean, "Write True or False."),
+    "ssl_cert_reqs": (_cert_reqs, "Write 'required' or, to check nothing, 'none'."),
     "redis_cls": (_class, "Write a class like redis.Redis, or its dotted path."),
     "connection_pool": (_refuse, "Write where Redis is, e.g. in REDIS_URL."),
 }
@@ -767,7 +826,7 @@ async def _info(client: redis.asyncio.Redis) -> dict[str, Any]:
 
 
 def _explained(error: Exception, config: _Config) -> FrontierError:
-    reason = str(error).rstrip(".") or type(error).__name__
+    reason = hide(str(error), config.secrets).rstrip(".") or type(error).__name__
     login = (
         AuthenticationError,
         AuthenticationWrongNumberOfArgsError,
@@ -785,11 +844,7 @@ def _explained(error: Exception, config: _Config) -> FrontierError:
         )
     tls = _cause(error, ssl.SSLError)
     if tls is not None:
-        return ConfigurationError(
-            f"No TLS connection to Redis: {tls} ({config.shown}). Name the authority of"
-            " its certificate, REDIS_PARAMS = {'ssl_ca_certs': '/path/ca.pem'}, or write"
-            " redis:// if it speaks no TLS."
-        )
+        return ConfigurationError(_explained_tls(tls, config))
     if isinstance(error, ResponseError) and re.search(r"DB index|SELECT", reason):
         return ConfigurationError(
             f"Redis does not have that database: {reason} ({config.shown}, REDIS_DB ="
@@ -799,6 +854,21 @@ def _explained(error: Exception, config: _Config) -> FrontierError:
     return RedisUnavailable(
         f"Redis cannot be used: {reason} ({config.shown}). Start it or correct the"
         " setting; without REDIS_URL and REDIS_HOST a Redis is started for you."
+    )
+
+
+def _explained_tls(error: ssl.SSLError, config: _Config) -> str:
+    who, remedy = "Redis", "or write redis:// if it speaks no TLS"
+    if config.topology is not None and not config.topology.is_cluster:
+        who = "Redis or a sentinel"
+        remedy = (
+            "or REDIS_PARAMS = {'sentinel_kwargs': {'ssl': False}} if only the sentinels"
+            " speak no TLS"
+        )
+    return (
+        f"No TLS connection to {who}: {error} ({config.shown}). Name the authority of"
+        " its certificate, REDIS_PARAMS = {'ssl_ca_certs': '/path/ca.pem'}; write the"
+        f" name that is in the certificate; {remedy}."
     )
 
 

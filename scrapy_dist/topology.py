@@ -12,10 +12,10 @@ import asyncio
 import ipaddress
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import SplitResult, urlsplit, urlunsplit
 
 import redis
 import redis.asyncio
@@ -31,6 +31,8 @@ from redis.exceptions import RedisClusterException
 
 from scrapy_dist import defaults
 from scrapy_dist.exceptions import ConfigurationError
+from scrapy_dist.masking import hide, mask_url, secrets_in, shown_nodes
+from scrapy_dist.tls import sentinel_arguments
 
 if TYPE_CHECKING:
     from scrapy.settings import BaseSettings
@@ -39,6 +41,7 @@ __all__ = [
     "Topology",
     "check_slots",
     "connection_class",
+    "require_arguments",
     "split_url",
     "topology_from_settings",
     "uses_cluster",
@@ -109,7 +112,7 @@ class Topology:
         for name in ("socket_timeout", "socket_connect_timeout"):
             known[name] = min(known.get(name) or _EACH, _EACH)
         asking = (
-            self._ask_sentinels(known)
+            self._ask_sentinels(known, kwargs)
             if self.kind == _SENTINEL
             else self._ask_cluster(known, kwargs)
         )
@@ -125,21 +128,40 @@ class Topology:
         """The first server does not answer: begin with the next one."""
         self.nodes.append(self.nodes.pop(0))
 
-    async def _ask_sentinels(self, known: dict[str, Any]) -> tuple[str, int]:
+    async def _ask_sentinels(
+        self, known: dict[str, Any], kwargs: dict[str, Any]
+    ) -> tuple[str, int]:
         timeouts = {n: v for n, v in known.items() if n.startswith("socket_")}
+        own = sentinel_arguments(self.sentinel_kwargs, kwargs, tls=kwargs["tls"])
         sentinel = redis.asyncio.sentinel.Sentinel(  # type: ignore[no-untyped-call]
             self.nodes,
-            sentinel_kwargs={"retry": _ONCE, **timeouts, **self.sentinel_kwargs},
+            sentinel_kwargs={"retry": _ONCE, "protocol": 2, **timeouts, **own},
         )
         started = time.monotonic()
+        failure: redis.RedisError | None = None
         try:
-            host, port = await sentinel.discover_master(self.master)
-            if time.monotonic() - started >= _EACH:
-                self._ask_another()
+            for client in sentinel.sentinels:
+                try:
+                    masters: Any = await client.sentinel_masters()
+                except redis.RedisError as e:
+                    failure = e
+                    continue
+                state = masters.get(self.master)
+                if not state or not sentinel.check_master_state(state, self.master):
+                    continue
+                if time.monotonic() - started >= _EACH:
+                    self._ask_another()
+                try:
+                    return _host(state["ip"]), _port(state["port"])
+                except ValueError:
+                    failure = redis.ConnectionError("a sentinel names no address")
         finally:
             for client in sentinel.sentinels:
                 await _close(client)
-        return str(host), int(port)
+        reason = hide(f": {failure}" if failure else "", secrets_in(own))
+        raise redis.ConnectionError(
+            f"No master found for {self.master!r}{reason}"
+        ) from failure
 
     async def _ask_cluster(
         self, known: dict[str, Any], kwargs: dict[str, Any]
@@ -159,7 +181,10 @@ class Topology:
                 await cluster.initialize()
                 node = cluster.get_node_from_key(self.key)
             except (redis.RedisError, RedisClusterException) as e:
-                raise redis.ConnectionError(f"no answer from the cluster: {e}") from e
+                reason = hide(str(e), secrets_in(kwargs))
+                raise redis.ConnectionError(
+                    f"no answer from the cluster: {reason}"
+                ) from e
             # The nodes that the settings name may all be gone one day.
             found = [(str(n.host), int(n.port)) for n in cluster.get_nodes()]
             self.nodes += [node for node in found if node not in self.nodes]
@@ -173,11 +198,20 @@ class Topology:
         """A synchronous client of *cls* for user code."""
         kwargs = {n: v for n, v in kwargs.items() if n not in ("host", "port")}
         if self.kind == _SENTINEL:
+            tls = bool(kwargs.get("ssl"))
+            waits = ("socket_timeout", "socket_connect_timeout", "retry")
+            own = {name: kwargs[name] for name in waits if name in kwargs}
+            own |= sentinel_arguments(self.sentinel_kwargs, kwargs, tls=tls)
             sentinel = redis.sentinel.Sentinel(  # type: ignore[no-untyped-call]
-                self.nodes, sentinel_kwargs=self.sentinel_kwargs
+                self.nodes, sentinel_kwargs=own
             )
             return sentinel.master_for(self.master, cls, **kwargs)  # type: ignore[no-untyped-call]
         kwargs.pop("db", None)
+        # It drops what it does not list without a word.
+        module: Any = redis.cluster
+        dropped = {name for name in kwargs if name.startswith("ssl")}
+        dropped -= set(module.REDIS_ALLOWED_KEYS)
+        module.REDIS_ALLOWED_KEYS += tuple(sorted(dropped))
         node = redis.cluster.ClusterNode
         nodes = [node(host, port) for host, port in self.nodes]  # type: ignore[no-untyped-call]
         return redis.cluster.RedisCluster(startup_nodes=nodes, **kwargs)
@@ -267,6 +301,7 @@ def split_url(url: str) -> tuple[str, Topology | None]:
         # urlsplit() takes no brackets where several servers are named.
         netloc, rest_of_it = _NETLOC.fullmatch(rest).groups()  # type: ignore[union-attr]
         parts = urlsplit(f"{base}://{rest_of_it}")
+        require_arguments(parts)
         login, at, hosts = netloc.rpartition("@")
         nodes = _split_nodes(hosts, _PORTS[kind])
         path = [part for part in parts.path.split("/") if part]
@@ -277,9 +312,8 @@ def split_url(url: str) -> tuple[str, Topology | None]:
         _require(not path and database.isdecimal())
         _require(kind != _CLUSTER or database == "0")
     except (ValueError, IndexError):
-        shown = f"{scheme}://***@{rest.rpartition('@')[2]}" if "@" in rest else url
         raise ConfigurationError(
-            f"REDIS_URL = {shown!r} cannot be used. Write e.g. {example};"
+            f"REDIS_URL = {mask_url(url)!r} cannot be used. Write e.g. {example};"
             " percent-encode special characters in the password. A cluster has only the"
             " database 0."
         ) from None
@@ -287,6 +321,17 @@ def split_url(url: str) -> tuple[str, Topology | None]:
     netloc = f"{login}{at}{_bracketed(host)}:{port}"
     plain = urlunsplit((base, netloc, f"/{database}", parts.query, ""))
     return plain, Topology(kind, nodes, master)
+
+
+def require_arguments(parts: SplitResult) -> None:
+    """Raise ValueError unless the query of a URL is ``name=value``, or nothing.
+
+    What looks like one that is not is a password that was not percent-encoded: what is
+    taken for the host would be a part of it.
+    """
+    _require(not parts.fragment)
+    for argument in filter(None, parts.query.split("&")):
+        _require(re.match(r"[A-Za-z_]+=", argument))
 
 
 def uses_cluster(settings: BaseSettings) -> bool:
@@ -312,6 +357,7 @@ def _nodes(setting: str, value: Any, kind: str) -> Nodes:
         if isinstance(value, str):
             return _split_nodes(value, _PORTS[kind])
         nodes: Nodes = []
+        _require(not isinstance(value, Mapping))
         for node in value:
             if isinstance(node, str):
                 nodes += _split_nodes(node, _PORTS[kind])
@@ -321,7 +367,7 @@ def _nodes(setting: str, value: Any, kind: str) -> Nodes:
         _require(nodes)
     except (TypeError, ValueError):
         raise ConfigurationError(
-            f"{setting} = {value!r} is no list of servers. Write e.g."
+            f"{setting} = {shown_nodes(value)} is no list of servers. Write e.g."
             f" [('host1', {_PORTS[kind]}), ('host2', {_PORTS[kind]})] or"
             f" 'host1:{_PORTS[kind]},host2:{_PORTS[kind]}'."
         ) from None
@@ -343,6 +389,7 @@ def _split_nodes(text: str, port: int) -> Nodes:
 
 def _host(value: Any) -> str:
     _require(isinstance(value, str) and value.strip())
+    _require(not re.search(r"[@/?#]", value))
     return str(value).strip()
 
 

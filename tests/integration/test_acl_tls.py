@@ -2,26 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
-import datetime as dt
-import ipaddress
 import json
 import re
-import socket
-import ssl
-import threading
 from collections import Counter
 from pathlib import Path
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from tests.support.project import assert_finished
 from tests.support.site import tree_pages
 from tests.support.spiders import FOLLOW, SEEDED
+from tests.support.tls import TlsProxy
 from tests.support.together import start_together
 from tests.support.wait import wait_until
 
@@ -119,100 +110,6 @@ def test_missing_right(make_redis, make_project, site, missing, words):
     assert words in line
     assert "Traceback" not in worker.log()
     assert "password" not in worker.log()
-
-
-class TlsProxy:
-    """Speaks TLS in front of a server that does not."""
-
-    def __init__(self, folder: Path, port: int) -> None:
-        self.authority = folder / "ca.pem"
-        self._target = port
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(*self._certificate(folder))
-        self._context = context
-        self._socket = socket.create_server(("127.0.0.1", 0))
-        self.port = self._socket.getsockname()[1]
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def _certificate(self, folder: Path) -> tuple[Path, Path]:
-        key = ec.generate_private_key(ec.SECP256R1())
-        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "loopback")])
-        now = dt.datetime.now(dt.timezone.utc)
-        address = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
-        usage = dict.fromkeys(
-            (
-                "content_commitment",
-                "key_encipherment",
-                "data_encipherment",
-                "key_agreement",
-                "crl_sign",
-                "encipher_only",
-                "decipher_only",
-            ),
-            False,
-        )
-        certificate = (
-            x509.CertificateBuilder()
-            .subject_name(name)
-            .issuer_name(name)
-            .public_key(key.public_key())
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(now - dt.timedelta(days=1))
-            .not_valid_after(now + dt.timedelta(days=1))
-            .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-            .add_extension(
-                x509.KeyUsage(digital_signature=True, key_cert_sign=True, **usage),
-                critical=True,
-            )
-            .add_extension(
-                x509.SubjectKeyIdentifier.from_public_key(key.public_key()),
-                critical=False,
-            )
-            .add_extension(x509.SubjectAlternativeName([address]), critical=False)
-            .sign(key, hashes.SHA256())
-        )
-        pem = serialization.Encoding.PEM
-        self.authority.write_bytes(certificate.public_bytes(pem))
-        private = folder / "key.pem"
-        private.write_bytes(
-            key.private_bytes(
-                pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-            )
-        )
-        return self.authority, private
-
-    def _accept(self) -> None:
-        while True:
-            try:
-                plain, _ = self._socket.accept()
-            except OSError:  # closed
-                return
-            threading.Thread(target=self._serve, args=(plain,), daemon=True).start()
-
-    def _serve(self, plain: socket.socket) -> None:
-        try:
-            secure = self._context.wrap_socket(plain, server_side=True)
-            server = socket.create_connection(("127.0.0.1", self._target))
-        except OSError:
-            plain.close()
-            return
-        back = threading.Thread(target=self._pump, args=(server, secure), daemon=True)
-        back.start()
-        self._pump(secure, server)
-        back.join()
-        secure.close()
-        server.close()
-
-    def _pump(self, source: socket.socket, target: socket.socket) -> None:
-        with contextlib.suppress(OSError):
-            while data := source.recv(65536):
-                target.sendall(data)
-        for end in (source, target):
-            with contextlib.suppress(OSError):
-                end.shutdown(socket.SHUT_RDWR)
-
-    def close(self) -> None:
-        self._socket.close()
 
 
 @pytest.fixture

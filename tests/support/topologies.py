@@ -105,7 +105,7 @@ class Cluster:
         self.nodes = [
             RedisServer(
                 folder / f"node-{n}",
-                port=_cluster_port(),
+                port=free_cluster_port(),
                 cluster_enabled="yes",
                 cluster_node_timeout="1000",
                 appendonly="yes",
@@ -186,7 +186,7 @@ class Cluster:
             node.kill()
 
 
-def _cluster_port() -> int:
+def free_cluster_port() -> int:
     """A free port whose bus port, 10000 above, is free too."""
     while True:
         port = free_port()

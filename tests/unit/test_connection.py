@@ -419,6 +419,34 @@ async def test_refused_by_redis(
 
 
 @pytest.mark.parametrize(
+    "reply",
+    [
+        "-ERR unknown command 'AUTH', with args beginning with: 'worker' 'geheim' ",
+        "-ERR unknown command `AUTH`, with args beginning with: `gehei",
+        "-ERR proxy: no user has the password geheim",
+    ],
+)
+async def test_server_that_repeats_the_password(
+    scripted: ScriptedRedis, reply: str
+) -> None:
+    scripted.replies["AUTH"] = [reply]
+    message = await refused(scripted.settings, RedisUnavailable)
+    assert "gehei" not in message
+    assert reply[5:12] in message
+
+
+async def test_server_that_repeats_the_password_later(scripted: ScriptedRedis) -> None:
+    """Whoever catches the error of a new connection shows it as it is."""
+    async with opened(scripted.settings) as client:
+        await connection.drop_connections(client)
+        scripted.replies["AUTH"] = ["-ERR unknown command 'AUTH' 'geheim'"]
+        with pytest.raises(redis.RedisError) as caught:
+            await client.ping()
+    assert "geheim" not in str(caught.value)
+    assert "geheim" not in repr(caught.value)
+
+
+@pytest.mark.parametrize(
     ("info", "words"),
     [
         ({"redis_version": "6.0.16"}, "6.2 or newer"),

@@ -1,0 +1,188 @@
+"""Addresses and errors of Redis as people may see them: without passwords."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+if TYPE_CHECKING:
+    from redis.exceptions import RedisError
+
+__all__ = [
+    "hide",
+    "hide_in_error",
+    "mask_at",
+    "mask_url",
+    "secrets_in",
+    "shown_nodes",
+    "shown_value",
+]
+
+_HIDDEN = "***"
+#: Arguments of redis-py whose values are no secrets.
+_HARMLESS = frozenset(
+    {
+        "client_name",
+        "db",
+        "decode_responses",
+        "encoding",
+        "encoding_errors",
+        "health_check_interval",
+        "host",
+        "max_connections",
+        "path",
+        "port",
+        "protocol",
+        "retry_on_timeout",
+        "socket_connect_timeout",
+        "socket_keepalive",
+        "socket_read_size",
+        "socket_timeout",
+        "ssl",
+        "ssl_ca_certs",
+        "ssl_ca_path",
+        "ssl_cert_reqs",
+        "ssl_certfile",
+        "ssl_check_hostname",
+        "ssl_ciphers",
+        "ssl_keyfile",
+        "ssl_min_version",
+        "timeout",
+        "unix_socket_path",
+        "url",
+        "username",
+    }
+)
+#: Names of arguments that hold a secret, whoever takes them.
+_SECRET = re.compile(r"pass|secret|token|auth|credential|key_?data", re.IGNORECASE)
+_NAME = re.compile(r"[a-z_]{1,40}")
+#: What Redis, and proxies, repeat of a command that they do not know: AUTH has a password.
+_ECHO = re.compile(r"(with args beginning with:).*", re.IGNORECASE | re.DOTALL)
+
+
+def mask_url(url: str) -> str:
+    """*url* without user, password, and what of its query may be one.
+
+    It may be malformed, and no URL at all.
+    """
+    scheme, separator, rest = url.partition("://")
+    if not separator:
+        scheme, rest = "", url
+    head, mark, fragment = mask_at(rest).partition("#")
+    head, question, query = head.partition("?")
+    netloc, slash, path = head.partition("/")
+    if scheme != "unix":
+        netloc = ",".join(map(_mask_node, netloc.split(",")))
+    if question:
+        query = "&".join(map(_mask_argument, query.split("&")))
+    return "".join(
+        (scheme, separator, netloc, slash, path, question, query)
+        + ((mark, _HIDDEN) if fragment else ())
+    )
+
+
+def mask_at(text: str) -> str:
+    """*text* without what is in front of its last ``@``."""
+    before, at, after = text.rpartition("@")
+    return f"{_HIDDEN}@{after}" if at and before != _HIDDEN else text
+
+
+def _mask_node(node: str) -> str:
+    """A host with its port; what is no port may be a password without its ``@``."""
+    if node.startswith("["):
+        return node
+    host, colon, port = node.rpartition(":")
+    if not colon or port.isdecimal() or not port:
+        return node
+    return f"{host}:{_HIDDEN}" if host else _HIDDEN
+
+
+def _mask_argument(argument: str) -> str:
+    name, equals, value = argument.partition("=")
+    if not equals or not _NAME.fullmatch(name):
+        return _HIDDEN if argument else ""
+    return f"{name}={value if name in _HARMLESS else _HIDDEN}"
+
+
+def shown_value(name: str, value: Any) -> str:
+    """The *value* of redis-py's argument *name*, or of a setting, for an error."""
+    if isinstance(value, str):
+        return repr(mask_url(value) if name == "url" else mask_at(value))
+    if value is None or isinstance(value, (bool, int, float, type)):
+        return repr(value)
+    # Its text may be anything, e.g. all arguments of a connection.
+    return f"<{type(value).__name__}>"
+
+
+def shown_nodes(value: Any) -> str:
+    """A list of servers, or what stands for one, for an error."""
+    if not isinstance(value, (list, tuple)):
+        return shown_value("", value)
+    return f"[{', '.join(map(_shown_node, value))}]"
+
+
+def _shown_node(node: Any) -> str:
+    if isinstance(node, str):
+        return shown_value("", node)
+    if not isinstance(node, (list, tuple)) or len(node) != 2:
+        return _HIDDEN
+    host, port = node
+    if isinstance(port, str) and not port.isdecimal():
+        port = _HIDDEN
+    return f"({shown_value('', host)}, {shown_value('', port)})"
+
+
+def secrets_in(arguments: Mapping[str, Any]) -> frozenset[str]:
+    """The passwords in *arguments* of redis-py, in its URL, and in dicts in them."""
+    return frozenset(secret for secret in _find_secrets(arguments) if secret)
+
+
+def _find_secrets(arguments: Mapping[str, Any]) -> Iterator[str]:
+    for name, value in arguments.items():
+        if isinstance(value, Mapping):
+            yield from _find_secrets(value)
+        elif name == "url" and isinstance(value, str):
+            yield from _find_in_url(value)
+        elif _SECRET.search(str(name)):
+            secret = getattr(value, "password", value)
+            if isinstance(secret, (bytes, bytearray)):
+                yield secret.decode("utf-8", "replace")
+            elif isinstance(secret, str):
+                yield secret
+
+
+def _find_in_url(url: str) -> Iterator[str]:
+    _, _, rest = url.partition("://")
+    login, at, _ = rest.rpartition("@")
+    if at:
+        user, colon, password = login.partition(":")
+        for each in (password if colon else user, login):
+            yield each
+            yield unquote(each)
+    try:
+        query = parse_qsl(urlsplit(url).query, keep_blank_values=True)
+    except ValueError:
+        return
+    for name, value in query:
+        if not _NAME.fullmatch(name):
+            yield name
+        if name not in _HARMLESS:
+            yield value
+
+
+def hide(text: str, secrets: Iterable[str] = ()) -> str:
+    """*text* of an error without *secrets*, and without what Redis repeats of a command."""
+    text = _ECHO.sub(rf"\1 {_HIDDEN}", text)
+    for secret in sorted(secrets, key=len, reverse=True):
+        text = re.sub(rf"(?<!\w){re.escape(secret)}(?!\w)", _HIDDEN, text)
+    return text
+
+
+def hide_in_error(error: RedisError, secrets: Iterable[str]) -> None:
+    """Apply `hide` to the text of *error*, whoever will show it."""
+    secrets = [secret for secret in secrets if secret]
+    error.args = tuple(
+        hide(each, secrets) if isinstance(each, str) else each for each in error.args
+    )
