@@ -6,21 +6,10 @@ from typing import Any
 
 import pytest
 import redis.asyncio
-from hypothesis import HealthCheck, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from scrapy_dist.buckets import Shape
-from tests.support.frontier_machine import FrontierMachine
-
-# A thousand steps: two minutes are too few on a machine that does other things.
-pytestmark = pytest.mark.timeout(600)
-
-PLAYS = settings(
-    max_examples=40,
-    stateful_step_count=25,
-    deadline=None,
-    suppress_health_check=list(HealthCheck),
-)
+from tests.support.frontier_machine import PLAYS, FrontierMachine
 
 
 @pytest.fixture

@@ -1,8 +1,9 @@
 """A random play of workers, deaths, cut connections and rollbacks against the frontier.
 
 The machine knows, from what Redis held before each call, what the call may do. After
-every step it looks whether DESIGN's invariants I1 to I3 hold, and at the end whether an
-honest worker finds everything that is left, and each page's items are there once.
+every step it looks whether the invariants I1 to I3 hold, and at the end whether an
+honest worker finds everything that is left, each page's items are there once, and whoever
+comes back later learns that the crawl is over.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -34,9 +36,11 @@ from scrapy_dist.frontier import (
     BARE_ACK,
     GAP,
     GONE,
+    MISSED,
     PART,
     REPEATED,
     RESHAPED,
+    Call,
 )
 from tests.support.frontiers import (
     KEYS,
@@ -51,12 +55,24 @@ from tests.support.light_worker import LightWorker, Yield, score
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from scrapy_dist.frontier import Call
-
+#: What the tests play. Plays that fail are not made smaller: that takes minutes, and the
+#: seed that is printed repeats them (with Phase.shrink added, if need be).
+PLAYS = settings(
+    max_examples=40,
+    stateful_step_count=20,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+    phases=(Phase.explicit, Phase.reuse, Phase.generate),
+    print_blob=True,
+)
 DEPTH = 3
 WORKERS = 3
 SNAPSHOTS = 3
 MAX_DELIVERIES = 4
+#: Deaths after which a request is handed out alone.
+LAST = min(2, MAX_DELIVERIES - 1)
+#: Dead letters that S:failed has room for, until the play is over.
+FAILED_LIMIT = 2
 TTL = 60.0
 START = "home"
 
@@ -84,6 +100,9 @@ EVENTS = (
     "save",
     "back 1",
     "back 2",
+    "leases lost",
+    "leases lost",
+    "mend",
 )
 
 
@@ -140,6 +159,10 @@ class World:
     killed: set[str] = field(default_factory=set)
     deaths: Counter[str] = field(default_factory=Counter)
     seeds: set[str] = field(default_factory=set)
+    #: How often a page has failed while S:failed had no room: it is crawled again.
+    refused: Counter[str] = field(default_factory=Counter)
+    #: What somebody has deleted the leases of.
+    orphans: set[bytes] = field(default_factory=set)
 
 
 @dataclass(frozen=True)
@@ -163,10 +186,13 @@ def fingerprints(client: Any) -> list[str]:
     if b"epoch" not in facts:
         return []
     shape = Shape(key, facts[b"epoch"].decode(), int(facts[b"buckets"]))
+    names = [shape.name(number) for number in range(shape.buckets)]
+    pipeline = client.pipeline(transaction=False)
+    for name in names:
+        pipeline.smembers(name)
     found = []
-    for number in range(shape.buckets):
-        name = shape.name(number)
-        members = [each.decode() for each in client.smembers(name)]
+    for name, raw in zip(names, pipeline.execute(), strict=True):
+        members = [each.decode() for each in raw]
         assert all(shape.place(each) == name for each in members)
         found += members
     assert len(found) == int(facts[b"count"])
@@ -203,6 +229,8 @@ class Look:
         self.owners = {id_: int(owner) for id_, owner in leases}
         self.seen = set(fingerprints(client))
         self.items = Counter(items)
+        #: How many items were ever stored, as the frontier counts them.
+        self.pushed = int(state.get(b"items", 0))
         self.letters = [
             (fields[b"payload"].decode(), fields[b"reason"], int(fields[b"deliveries"]))
             for _, fields in failed
@@ -249,6 +277,8 @@ class FrontierMachine(RuleBasedStateMachine):
     has_claims = True
     #: Whether fingerprints are in buckets of integers.
     is_compact = False
+    #: Of the workers that join.
+    failed_limit = FAILED_LIMIT
 
     def __init__(self) -> None:
         super().__init__()
@@ -258,6 +288,8 @@ class FrontierMachine(RuleBasedStateMachine):
         self.redis.flushdb()
         self.workers: list[LightWorker] = []
         self.world = World()
+        #: What Redis holds, where nothing has happened since somebody looked.
+        self.seen: Look | None = None
         self.pushed = self.joined = 0
         #: Pages by their fingerprints of 64 bits.
         self.names: dict[str, str] = {}
@@ -268,6 +300,11 @@ class FrontierMachine(RuleBasedStateMachine):
 
     def run(self, coroutine: Any) -> Any:
         return self.loop.run_until_complete(coroutine)
+
+    def look(self) -> Look:
+        if self.seen is None:
+            self.seen = Look(self.redis)
+        return self.seen
 
     def site(self, name: str) -> Yield:
         result = site(name, kept=self.has_claims)
@@ -288,7 +325,7 @@ class FrontierMachine(RuleBasedStateMachine):
             may_go_ahead=self.may_go_ahead,
             ttl=TTL,
             max_deliveries=MAX_DELIVERIES,
-            failed_limit=10_000,
+            failed_limit=self.failed_limit,
             compact=self.is_compact,
         )
         # Not at random, so that a play can be repeated.
@@ -297,6 +334,7 @@ class FrontierMachine(RuleBasedStateMachine):
         self.run(worker.register("host:1"))
         process = f"{self.joined} 1"
         self.run(worker.frontier.exchange([worker.frontier.meet("m", process)]))
+        self.seen = None
         worker.start(START)
         self.workers.append(worker)
         return worker
@@ -377,6 +415,7 @@ class FrontierMachine(RuleBasedStateMachine):
             gone = [(worker.frontier.worker, f"{worker.frontier.worker} 1")]
             frontier = self.pick(at + 1).frontier
             self.run(frontier.exchange([frontier.gone("m", gone)]))
+            self.seen = None
             if self.redis.zscore(KEYS.workers, worker.frontier.worker) != 1:
                 self.fall_silent(worker)  # Redis has forgotten which process it is
         else:
@@ -384,6 +423,18 @@ class FrontierMachine(RuleBasedStateMachine):
         self.workers.remove(worker)
         if len(self.workers) < WORKERS:
             self.join()
+
+    @rule(at=ANY, times=st.integers(2, MAX_DELIVERIES))
+    def die_one_after_another(self, at: int, times: int) -> None:
+        """Each with what the one before has died with."""
+        worker = self.pick(at)
+        for _ in range(times):
+            self.exchange(worker, want=2)
+            self.fall_silent(worker)
+            self.workers.remove(worker)
+            worker = self.join()
+            self.exchange(worker)  # it finds the dead one, and then takes over
+            self.exchange(worker)
 
     @rule(at=ANY, lost=plays(), then=plays())
     def redis_goes_back_while_workers_work(
@@ -400,6 +451,7 @@ class FrontierMachine(RuleBasedStateMachine):
     @rule(what=st.sampled_from(EVENTS))
     def something_happens(self, what: str) -> None:
         kind, _, argument = what.partition(" ")
+        self.seen = None
         if kind == "join" and len(self.workers) < WORKERS:
             self.join()
         elif kind == "seed":
@@ -415,6 +467,11 @@ class FrontierMachine(RuleBasedStateMachine):
             self.save()
         elif kind == "back" and self.snapshots:
             self.come_back(int(argument))
+        elif kind == "leases":
+            self.redis.delete(KEYS.leases)
+            self.world.orphans = set(self.redis.hkeys(KEYS.leased))
+        elif kind == "mend":
+            self.mend(self.workers[0])
 
     def save(self) -> None:
         self.snapshots.append((self.run(dump(self.client)), copy.deepcopy(self.world)))
@@ -424,10 +481,21 @@ class FrontierMachine(RuleBasedStateMachine):
         """Redis loses what it has, and has the last, or last but one, … *snapshot*."""
         data, world = self.snapshots[-min(snapshot, len(self.snapshots))]
         self.world = copy.deepcopy(world)
+        self.seen = None
         self.run(restore(self.client, data))
-        time.sleep(
-            0.002
-        )  # no restart of Redis takes less; order ids are made of the ms
+        # No restart of Redis takes less; order ids are made of the ms.
+        time.sleep(0.002)
+
+    def mend(self, worker: LightWorker) -> None:
+        """What has no lease is put back, as workers do that have nothing else to do."""
+        k = KEYS
+        ids = sorted(self.redis.hkeys(k.leased))
+        keys = (k.requests, k.suspects, k.leases, k.leased, k.state)
+        call = Call("check_leased", keys, ("1", *ids), list)
+        self.run(worker.frontier.exchange([call]))
+        self.seen = None
+        assert {ids[at] for at in call.reply()} == self.world.orphans
+        self.world.orphans = set()
 
     def leave(self, worker: LightWorker) -> None:
         worker.give_back()
@@ -440,16 +508,18 @@ class FrontierMachine(RuleBasedStateMachine):
 
     def fall_silent(self, worker: LightWorker) -> None:
         """Its last beat is long ago."""
+        self.seen = None
         self.redis.zadd(KEYS.workers, {worker.frontier.worker: 1}, xx=True)
 
     # What a call may do, seen from what Redis held before it
 
     def watch(self, worker: LightWorker, call: Call[Any]) -> Callable[[], None] | None:
         check = getattr(self, f"after_{call.script}", None)
+        before = self.look() if check is not None else None
+        self.seen = None  # the call may change everything
         if check is None:
             return None
-        before = Look(self.redis)
-        return lambda: check(worker, call, before, Look(self.redis))
+        return lambda: check(worker, call, before, self.look())
 
     def after_commit(
         self, worker: LightWorker, call: Call[Any], before: Look, after: Look
@@ -475,62 +545,94 @@ class FrontierMachine(RuleBasedStateMachine):
         verdicts = [ACK] * acks + [BARE_ACK] * bare
         verdicts += call.args[18 + leases : 18 + 2 * leases - acks - bare]
         mine = before.leased_by(worker)
-        strange = 0
-        for id_, verdict in zip(ids, verdicts, strict=True):
-            entry = before.by_id.get(str(id_).encode())
-            if entry is None or entry.id not in mine:
-                strange += 1
-            elif verdict != PART:
-                done = self.world.acked
-                if self.site(entry.name).failure:
-                    done = self.world.failed
-                done.add(entry.name)
-                self.hops_are_done(call, ids.index(id_) + 1)
-        assert reply.strange == strange
-
-    def hops_are_done(self, call: Call[Any], page: int) -> None:
-        """Those that come with the verdict on *page* of a commit."""
-        for each in call.args:
-            found = re.match(rf"@{page} (\d+) ", str(each))
-            if found is None:
+        ours = [str(id_).encode() in mine for id_ in ids]
+        failures = []
+        for name, page, has_failed in self.hops_of(call):
+            if not ours[page - 1]:
                 continue
-            end = found.end() + int(found[1])
-            fingerprint, reason = each[found.end() : end], each[end:]
-            name = self.names.get(fingerprint, fingerprint).removeprefix("fp-")
-            if not name.endswith(".k"):
-                (self.world.failed if reason else self.world.acked).add(name)
+            if has_failed:
+                failures.append(name)
+            else:
+                self.world.acked.add(name)
+        for id_, is_ours, verdict in zip(ids, ours, verdicts, strict=True):
+            if not is_ours or verdict == PART:
+                continue
+            name = before.by_id[str(id_).encode()].name
+            if self.site(name).failure:
+                failures.append(name)
+            else:
+                self.world.acked.add(name)
+        self.fail(failures, call.args[4], before)
+        assert reply.strange == ours.count(False)
+
+    def fail(self, names: list[str], limit: int, before: Look) -> None:
+        """The first ones become dead letters, as many as there is room for."""
+        room = max(0, limit - len(before.letters))
+        self.world.failed.update(names[:room])
+        self.world.refused.update(names[room:])
+
+    def hops_of(self, call: Call[Any]) -> list[tuple[str, int, bool]]:
+        """Of each its name, the number of the page it comes with, and if it has failed."""
+        hops = []
+        for each in call.args:
+            found = isinstance(each, str) and re.match(r"@(\d+) (\d+) ", each)
+            if found:
+                end = found.end() + int(found[2])
+                fingerprint, reason = each[found.end() : end], each[end:]
+                name = self.names.get(fingerprint, fingerprint).removeprefix("fp-")
+                if not name.endswith(".k"):
+                    hops.append((name, int(found[1]), bool(reason)))
+        return hops
 
     def after_reap(
         self, worker: LightWorker, call: Call[Any], before: Look, after: Look
     ) -> None:
-        for id_ in before.owners.keys() - after.owners.keys():
+        room = max(0, call.args[3] - len(before.letters))
+        for id_ in sorted(before.owners.keys() - after.owners.keys()):
             name = before.by_id[id_].name
             # What comes twice has several ids, and each dies its own deaths.
             key = id_.decode() if comes_again(name) else name
             self.world.deaths[key] += 1
-            if self.world.deaths[key] >= MAX_DELIVERIES:
+            if self.world.deaths[key] >= MAX_DELIVERIES and room:
                 self.world.killed.add(name)
+                room -= 1
+
+    def after_readmit(
+        self, worker: LightWorker, call: Call[Any], before: Look, after: Look
+    ) -> None:
+        """Those that waited for room become dead letters, or are tried again."""
+        waiting = sorted(e.id for e in before.entries if math.isinf(e.score))
+        room = min(max(0, call.args[0] - len(before.letters)), len(waiting))
+        assert call.reply() == [room, len(waiting) - room]
+        for id_ in waiting[:room]:
+            entry = before.by_id[id_]
+            if entry.deaths >= MAX_DELIVERIES:
+                self.world.killed.add(entry.name)
 
     def after_lease(
         self, worker: LightWorker, call: Call[Any], before: Look, after: Look
     ) -> None:
         """The best ones, and suspects: those that have a death to spare, or one alone."""
-        _, want, most, _, _ = call.args
+        want, most = call.args[1:3]
         leases = call.reply().leases
         suspects = [lease.id.encode() for lease in leases if lease.suspect]
         others = [lease.id.encode() for lease in leases if not lease.suspect]
         assert len(leases) <= int(want)
-        deaths = [before.by_id[id_].deaths for id_ in suspects]
-        if call.reply().alone:
-            assert len(suspects) <= 1
-            assert not others
-            if suspects:
-                assert not before.leased_by(worker)
+        alone = call.reply().alone
+        near = [before.by_id[id_] for id_ in before.suspects[:16]]
+        near = [entry for entry in near if not math.isinf(entry.score)]
+        lone = [entry.id for entry in near if entry.deaths >= LAST]
+        group = [entry.id for entry in near if entry.deaths < LAST]
+        if not call.reply().known:
+            assert not leases
+        elif lone and most and not before.leased_by(worker):
+            assert alone
+            assert suspects == lone[:1]
+        elif alone:
+            assert not suspects
         else:
-            assert all(each < min(2, MAX_DELIVERIES - 1) for each in deaths)
-        at = [before.suspects.index(id_) for id_ in suspects]
-        assert at == sorted(at)
-        assert len(suspects) <= most
+            assert suspects == group[: min(int(want), most)]
+        assert not (alone and others)
         assert others == before.order[: len(others)]
 
     def after_release(
@@ -544,13 +646,20 @@ class FrontierMachine(RuleBasedStateMachine):
 
     @invariant()
     def the_frontier_is_whole(self) -> None:
-        look = Look(self.redis)
+        look = self.look()
         world = self.world
         done = world.acked | world.failed
-        assert look.owners.keys() == {e.id for e in look.entries if e.place == "leased"}
+        leased = {e.id for e in look.entries if e.place == "leased"}
+        assert leased - look.owners.keys() == world.orphans
+        assert look.owners.keys() == leased - world.orphans
         self.everything_is_in_one_place(look, done)
         for entry in look.entries:
-            assert entry.score == score(entry.name), entry
+            if math.isinf(entry.score):
+                assert entry.place == "suspect", entry
+                assert world.refused[entry.name] or entry.deaths >= MAX_DELIVERIES
+            elif entry.score != score(entry.name):
+                assert entry.score == 0, entry
+                assert world.refused[entry.name], entry
             key = entry.id.decode() if comes_again(entry.name) else entry.name
             assert entry.deaths == world.deaths[key], entry
         self.what_was_acknowledged_is_stored(look, done)
@@ -561,6 +670,7 @@ class FrontierMachine(RuleBasedStateMachine):
         places = Counter(entry.name for entry in look.entries)
         places.update(done)
         places.update(self.world.killed)
+        assert len(look.letters) <= self.failed_limit
         twice = {n for n, count in places.items() if count > 1 and not comes_again(n)}
         assert not twice
         letters = Counter(name for name, _, _ in look.letters)
@@ -594,6 +704,9 @@ class FrontierMachine(RuleBasedStateMachine):
             else:
                 assert all(look.items[item] for item in result.items)
             pages += result.kept
+        for page, times in self.world.refused.items():
+            items.update(dict.fromkeys(self.site(page).items, times))
+        assert look.pushed == look.items.total()
         for item, count in look.items.items():
             name = item.decode().removeprefix("item-")
             if self.site(name).in_parts or comes_again(name):
@@ -629,10 +742,13 @@ class FrontierMachine(RuleBasedStateMachine):
 
     def the_rest_is_crawled(self) -> None:
         """All workers vanish; an honest one finishes the crawl."""
+        self.failed_limit = 10_000
         for worker in self.redis.zrange(KEYS.workers, 0, -1):
             self.redis.zadd(KEYS.workers, {worker: 1})
         honest = self.join()
+        self.mend(honest)
         for _ in range(200):
+            self.seen = None
             self.redis.hdel(KEYS.state, "grace")
             self.exchange(honest, want=50, seeds=50)
             while task := honest.take():
@@ -644,8 +760,15 @@ class FrontierMachine(RuleBasedStateMachine):
         assert left
         assert honest.is_idle
         self.everything_was_crawled()
+        look = self.look()
         assert self.run(honest.leave(finished=True))
         self.run(honest.frontier.sweep())
+        [(_, record)] = self.redis.xrange(KEYS.history)
+        assert int(record[b"items"]) == look.pushed
+        assert int(record[b"failed"]) == len(look.letters)
+        self.workers.remove(honest)
+        for late in self.workers:
+            assert self.run(late.register("late")).outcome == MISSED
         kept = {each.encode() for each in (KEYS.items, KEYS.failed, KEYS.history)}
         assert set(self.redis.keys("*")) <= kept
 

@@ -106,7 +106,9 @@ class LightWorker:
         self.sent: set[str] = set()
         self.silent = 0
         self.pending = 0
+        self.waiting = 0
         self.to_be_alone = False
+        self.was_cut = False
         self.is_new_here = True
         self.has_doubts = False
         self.is_full = False
@@ -252,19 +254,23 @@ class LightWorker:
         if self.silent:
             calls.append(self.frontier.reap())
         beat = self.frontier.beat()
-        if self.ledger.is_alone or self.to_be_alone:
+        if self.ledger.is_alone or self.to_be_alone or self.was_cut:
             seeds = 0
-        if self.ledger.is_alone:
+        if self.ledger.is_alone or self.was_cut:
             want = 0
+        readmit = self.frontier.readmit() if self.waiting and want else None
         suspects = max(0, SUSPECTS - self.ledger.suspects)
         lease = self.frontier.lease(want, suspects=suspects)
         taken = self.frontier.take_seeds(seeds)
-        calls += [beat, *[taken] * bool(seeds), *[lease] * bool(want)]
+        calls += [beat, *[readmit] * (readmit is not None)]
+        calls += [*[taken] * bool(seeds), *[lease] * bool(want)]
         try:
             await self._carry_out(calls)
         except RedisUnavailable:
             self.unclaimed = claiming + self.unclaimed
+            self.was_cut = True
             raise
+        self.was_cut = False
         if grow is not None:
             grow.reply()
         if claim is not None:
@@ -285,6 +291,7 @@ class LightWorker:
         if want:
             found = lease.reply()
             self.pending = found.pending + found.suspects
+            self.waiting = found.waiting
             self.to_be_alone = found.alone
             self._accept(found.leases)
         if seeds:

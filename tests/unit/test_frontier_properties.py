@@ -5,13 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import fakeredis
-import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import settings
 
-from tests.support.frontier_machine import FrontierMachine
-
-# A thousand steps: two minutes are too few on a machine that does other things.
-pytestmark = pytest.mark.timeout(600)
+from tests.support.frontier_machine import PLAYS, FrontierMachine
 
 
 class FakeRedisMachine(FrontierMachine):
@@ -26,9 +22,5 @@ class FakeRedisMachine(FrontierMachine):
 
 
 TestFrontierOnFakeRedis = FakeRedisMachine.TestCase
-TestFrontierOnFakeRedis.settings = settings(
-    max_examples=40,
-    stateful_step_count=25,
-    deadline=None,
-    suppress_health_check=list(HealthCheck),
-)
+# Fewer: each script takes some ms here.
+TestFrontierOnFakeRedis.settings = settings(PLAYS, max_examples=25)
