@@ -78,6 +78,7 @@ __all__ = [
     "from_settings",
     "get_redis",
     "get_redis_from_settings",
+    "is_embedded",
     "is_from_settings",
     "load_object",
     "mask_url",
@@ -162,6 +163,11 @@ def is_from_settings(client: Any, settings: BaseSettings) -> bool:
         return describe(client) == describe(settings)
     except AttributeError:
         return False  # no client of redis-py for one server
+
+
+def is_embedded(settings: BaseSettings) -> bool:
+    """Whether *settings* name no Redis, so that the embedded one is used."""
+    return _read(settings).embedded
 
 
 def _address(config: _Config, settings: BaseSettings) -> str:

@@ -34,6 +34,7 @@ from typing import IO, TYPE_CHECKING
 
 from scrapy_dist import defaults
 from scrapy_dist.exceptions import ConfigurationError, EmbeddedRedisError
+from scrapy_dist.shown import escape
 from scrapy_dist.trust import (
     Untrusted,
     check_files,
@@ -87,8 +88,6 @@ POLL_INTERVAL = 1.0
 #: Seconds between two looks at something that happens soon.
 SHORT_WAIT = 0.02
 
-#: What in a log would steer a terminal.
-_UNPRINTABLE = re.compile(r"[^\x20-\x7e]")
 #: What the system calls a full disk, in Redis' replies and log.
 _FULL = os.strerror(errno.ENOSPC)
 _ELSEWHERE = (
@@ -503,7 +502,7 @@ def _not_started(directory: Path, log_start: int) -> EmbeddedRedisError:
         with open_private(log, create=False) as file:
             file.seek(log_start)
             text = file.read(MAX_LOG_SIZE).decode("utf-8", "replace")
-            lines = [_UNPRINTABLE.sub("?", line) for line in text.splitlines()]
+            lines = [escape(line) for line in text.split("\n") if line]
     except OSError as e:
         lines = [str(e)]
     full = next((line for line in reversed(lines) if _FULL in line), None)

@@ -12,6 +12,7 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from redis.exceptions import RedisError, ResponseError
@@ -82,6 +83,8 @@ OK, TROUBLE, WRONG_USE = 0, 1, 2
 _SCAN_STEP = 1000
 #: Seconds to look for the names of spiders in a Redis that may hold many other keys.
 _SUGGEST_TIMEOUT = 3.0
+#: Priority of what the environment says: less than that of all settings of a project.
+_ENVIRONMENT = 5
 #: Stands for the spider's name while its place in a key is looked for.
 _NAME = "-the-name-"
 
@@ -144,8 +147,9 @@ def add_common_options(
     parser.add_argument(
         "--redis",
         metavar="URL",
-        help="where Redis is, e.g. redis://:password@host:6379/0;"
-        " needed outside a project, inside it wins over the project's settings",
+        help="where Redis is, e.g. redis://host:6379/0; wins over the project's"
+        " settings. One with a password is better given as the environment variable"
+        " REDIS_URL, which counts where neither this nor a setting says it",
     )
     parser.add_argument(
         "--job",
@@ -164,27 +168,74 @@ def find_target(settings: Settings, opts: argparse.Namespace) -> Target:
     that only Redis knows: where the *codec* is None, `require_known` tells. Raises
     ConfigurationError.
     """
-    apply_options(settings, opts)
-    name = opts.spider
+    _apply_options(settings, opts)
+    target = None
     if inside_project():
         with contextlib.suppress(KeyError):
-            return _inside(settings, name, _spider_loader(settings).load(name))
-    return _outside(settings, name)
+            spider_class = _spider_loader(settings).load(opts.spider)
+            target = _inside(settings, opts.spider, spider_class)
+    target = target or _outside(settings, opts.spider)
+    _tell_environment(target.settings)
+    return target
 
 
 def apply_options(settings: Settings, opts: argparse.Namespace) -> None:
-    """Let --redis and --job win over *settings*; raise ConfigurationError if no Redis
-    is named at all."""
+    """Let --redis and --job win over *settings*, and these over REDIS_URL of the
+    environment; raise ConfigurationError if no Redis is named at all."""
+    _apply_options(settings, opts)
+    _tell_environment(settings)
+
+
+def _apply_options(settings: Settings, opts: argparse.Namespace) -> None:
     if opts.redis:
         settings.set("REDIS_URL", opts.redis, priority="cmdline")
     if opts.job is not None:
         settings.set("FRONTIER_JOB", opts.job, priority="cmdline")
+    _read_environment(settings)
     if not inside_project():
         if not settings.get("FRONTIER_SECRET") and os.environ.get("FRONTIER_SECRET"):
             # Everybody on this machine sees what is on a command line.
             secret = os.environ["FRONTIER_SECRET"]
             settings.set("FRONTIER_SECRET", secret, priority="cmdline")
         _require_redis(settings)
+
+
+def _read_environment(settings: Settings) -> None:
+    """Take REDIS_URL of the environment where no setting says where Redis is.
+
+    Unlike --redis it is not seen by all who list the processes of the machine.
+    """
+    url = os.environ.get("REDIS_URL")
+    # An empty text is how a command line switches a setting off.
+    if not url or settings.get("REDIS_URL") is not None:
+        return
+    if not connection.is_embedded(settings):
+        return
+    settings.set("REDIS_URL", url, priority=_ENVIRONMENT)
+
+
+def _forget_environment(settings: Settings) -> None:
+    """Let what a spider says of Redis by itself win over the environment."""
+    if settings.getpriority("REDIS_URL") == _ENVIRONMENT:
+        without = settings.copy()
+        without.set("REDIS_URL", None, priority="cmdline")
+        if not connection.is_embedded(without):
+            settings.set("REDIS_URL", None, priority="cmdline")
+
+
+def _tell_environment(settings: Settings) -> None:
+    """Say where the workers of a project are if the commands look elsewhere."""
+    if inside_project() and settings.getpriority("REDIS_URL") == _ENVIRONMENT:
+        _tell_once(
+            "scrapy frontier: REDIS_URL of the environment says where Redis is. The"
+            " settings do not, and workers read no environment: they use the embedded"
+            f" Redis in {embedded.directory_from_settings(settings)}.\n"
+        )
+
+
+@cache
+def _tell_once(text: str) -> None:
+    sys.stderr.write(text)
 
 
 def _outside(settings: Settings, name: str) -> Target:
@@ -201,6 +252,7 @@ def _outside(settings: Settings, name: str) -> Target:
 def _inside(settings: Settings, name: str, spider_class: type[Spider]) -> Target:
     crawler = Crawler(spider_class, settings)
     crawler.addons.load_settings(crawler.settings)
+    _forget_environment(crawler.settings)
     # Nothing of the spider is run; its class says what its requests may call.
     crawler.spider = spider_class.__new__(spider_class)
     settings = crawler.settings
@@ -223,7 +275,7 @@ def _require_redis(settings: Settings) -> None:
         if not folder.exists():
             raise ConfigurationError(
                 "Which Redis? Outside a Scrapy project give --redis URL, for example"
-                " --redis redis://localhost:6379/0."
+                " --redis redis://localhost:6379/0, or set REDIS_URL in the environment."
             )
 
 

@@ -74,7 +74,8 @@ class Command(ScrapyCommand):
     def long_desc(self) -> str:
         return (
             "Look after the frontier, in Redis, that the workers of a crawl share. Inside"
-            " a project its settings say where Redis is; elsewhere --redis does."
+            " a project its settings say where Redis is; elsewhere --redis, or"
+            " REDIS_URL in the environment, does."
             " For example: scrapy frontier check myspider"
         )
 

@@ -46,8 +46,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--redis",
         metavar="URL",
-        help="where Redis is, e.g. redis://:password@host:6379/0;"
-        " needed outside a project, inside it wins over the project's settings",
+        help="where Redis is, e.g. redis://host:6379/0; wins over the project's"
+        " settings. One with a password is better given as the environment variable"
+        " REDIS_URL, which counts where neither this nor a setting says it",
     )
     parser.add_argument(
         "--job",

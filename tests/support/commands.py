@@ -25,11 +25,13 @@ def run_frontier(
     *args: str,
     settings: dict[str, Any] | None = None,
     stdout: Any = subprocess.PIPE,
+    environ: dict[str, str] | None = None,
 ) -> subprocess.CompletedProcess[str]:
     """``scrapy frontier ARGS`` in *folder*; *settings* are those of its project."""
     env = {k: v for k, v in os.environ.items() if not k.startswith("SCRAPY")}
     env.pop("PYTHONDONTWRITEBYTECODE", None)
     env["PYTHONPATH"] = package_parent()
+    env.update(environ or {})
     env["CRAWL_SETTINGS"] = repr({**SETTINGS, **(settings or {})})
     return subprocess.run(
         [sys.executable, "-m", "scrapy", "frontier", *args],
