@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary, WeakSet
 
 from scrapy import Spider, signals, version_info
+from scrapy.exceptions import CloseSpider
 from scrapy.utils.reactor import is_asyncio_reactor_installed, is_reactor_installed
 from twisted.internet.defer import Deferred
 
@@ -22,7 +23,7 @@ from scrapy_dist.exceptions import ConfigurationError, FrontierError
 from scrapy_dist.shown import get_logger
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import AsyncIterator, Callable, Coroutine
     from collections.abc import Set as AbstractSet
     from types import FrameType
 
@@ -148,6 +149,39 @@ def start_ended(crawler: Crawler) -> bool:
     return engine is not None and engine._start is None  # noqa: SLF001
 
 
+class _Start:
+    """What ``Spider.start()`` yields, and whether it came to its end."""
+
+    def __init__(self, start: AsyncIterator[Any]) -> None:
+        self._start = start
+        self.error: Exception | None = None
+
+    def __aiter__(self) -> _Start:
+        return self
+
+    async def __anext__(self) -> Any:
+        try:
+            return await self._start.__anext__()
+        except (StopAsyncIteration, CloseSpider):
+            raise
+        except Exception as e:
+            self.error = e
+            raise
+
+
+def watch_start(crawler: Crawler) -> Callable[[], Exception | None]:
+    """Look after the spider's ``start()``; the error that has ended it, if any.
+
+    To be called while the spider is being opened. Scrapy logs the error, and goes on.
+    """
+    engine: Any = _engine(crawler)
+    start = getattr(engine, "_start", None)
+    if start is None:
+        return lambda: None
+    watched = engine._start = _Start(start)  # noqa: SLF001
+    return lambda: watched.error
+
+
 def close(crawler: Crawler, reason: str) -> None:
     """Close the spider as if it had raised CloseSpider(*reason*)."""
     engine: Any = crawler.engine
@@ -267,15 +301,24 @@ def scheduler(crawler: Crawler) -> Any:
 
 
 def fail_start(
-    crawler: Crawler, error: FrontierError, crawl: asyncio.Task[Any] | None
-) -> FrontierError:
+    crawler: Crawler, error: Exception, crawl: asyncio.Task[Any] | None
+) -> Exception:
     """Log *error*, which keeps the spider from being opened; returns it to be raised.
+
+    One that is not ours is of the project's code, and logged with its traceback.
 
     It is the only thing that a user of the command line then sees: Scrapy would close
     what it never opened and complain about that, and asyncio would add a traceback
     of the task *crawl*, whose failure still reaches whoever awaits it.
     """
-    logger.error("%s", error, extra={"spider": crawler.spider})
+    extra = {"spider": crawler.spider}
+    if crawler in _not_opened:
+        pass  # what it called has said it
+    elif isinstance(error, FrontierError):
+        logger.error("%s", error, extra=extra)
+    else:
+        logger.error("The spider is not opened: %r", error, exc_info=error, extra=extra)
+    _not_opened.add(crawler)
     engine = _engine(crawler)
     if engine is not None:
         engine.spider = None
@@ -284,6 +327,10 @@ def fail_start(
     if crawl is not None:
         crawl.add_done_callback(lambda task: task.cancelled() or task.exception())
     return error.with_traceback(None)
+
+
+#: Crawlers whose start has failed.
+_not_opened: WeakSet[Crawler] = WeakSet()
 
 
 def current_task() -> asyncio.Task[Any] | None:

@@ -11,6 +11,7 @@ import asyncio
 import math
 import random
 import time
+import traceback
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from redis.exceptions import RedisError, ResponseError
@@ -76,6 +77,8 @@ _BEAT_BUSY, _BEAT = 0.25, 5.0
 _ROUND_TRIP, _ROUND_TRIP_SURE = 1.0, 0.05
 #: Seconds that a worker whose process is being ended has to give back what it holds.
 _GOODBYE = 2.0
+#: How often in a row an exchange may fail in the same way, if it is not Redis' fault.
+_DEFECTS = 8
 #: Seconds between two deliveries of stats.
 _STATS = 1.0
 #: Seconds between two deliveries of what this worker tells people of itself.
@@ -108,6 +111,8 @@ class Exchange:
         self.changes: Callable[[], list[tuple[str, str, str]]] = list
         #: Called when Redis has not answered for *patience* seconds (0: never).
         self.give_up: Callable[[], None] = lambda: None
+        #: Called when exchanges fail again and again, and it is not Redis' fault.
+        self.broken: Callable[[], None] = lambda: None
         #: Called when the frontier has become one that this version cannot read.
         self.refused: Callable[[], None] = lambda: None
         #: Called when the crawl has finished without this worker.
@@ -179,6 +184,9 @@ class Exchange:
         self._busy = False
         self._reconcile = False
         self._silent = 0
+        #: Where exchanges have failed last, and how often in a row.
+        self._defect: tuple[object, ...] = ()
+        self._defects = 0
         self._retry = 0.0
         self._vain = 0.0
         self._away = False
@@ -263,11 +271,9 @@ class Exchange:
                 self._failed(e)
             except ResponseError as e:
                 self._failed(None if self._refused else e)
-            except Exception:
+            except Exception as e:  # noqa: BLE001  logged there
                 # A defect must not end the task in silence: the crawl would hang.
-                logger.exception(
-                    "The exchange with Redis failed", extra={"spider": self._spider}
-                )
+                self._count_defect(e)
                 self._failed(None)
             else:
                 self._answered()
@@ -305,7 +311,32 @@ class Exchange:
         self._not_before = asyncio.get_running_loop().time() + delay
         self.request(delay)
 
+    def _count_defect(self, error: Exception) -> None:
+        """Log *error*, of which Redis is not the cause; close when it stays the same."""
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        defect = (type(error), place.filename, place.lineno)
+        self._defects = self._defects + 1 if defect == self._defect else 1
+        self._defect = defect
+        if self._defects == 1:
+            logger.error(
+                "The exchange with Redis failed. It is tried again.",
+                exc_info=error,
+                extra={"spider": self._spider},
+            )
+        elif self._defects == _DEFECTS:
+            logger.error(
+                "The exchange with Redis failed %d times in a row at the same place (%s:"
+                " %s): closing. This is a defect of scrapy-dist, or of what the project"
+                " gives it; the traceback is above. What this worker holds goes back.",
+                _DEFECTS,
+                type(error).__name__,
+                error,
+                extra={"spider": self._spider},
+            )
+            self.broken()
+
     def _answered(self) -> None:
+        self._defects = 0
         if self._away:
             self._away = False
             logger.info("Redis is back.", extra={"spider": self._spider})
@@ -672,7 +703,15 @@ class Exchange:
 
     async def _arm(self) -> None:
         """Watch the keys, then look once more: something may have come before."""
-        if await self._wakeup.arm():
+        try:
+            watched = await self._wakeup.arm()
+        except Exception:
+            logger.exception(
+                "Cannot watch for changes in Redis: polling instead",
+                extra={"spider": self._spider},
+            )
+            self._wakeup.available = watched = False
+        if watched:
             if self._armed:
                 self.request()
         else:
@@ -840,6 +879,10 @@ class Exchange:
                 e,
                 extra={"spider": self._spider},
             )
+        except Exception:
+            logger.exception(
+                "This worker ends without a goodbye", extra={"spider": self._spider}
+            )
         else:
             logger.info(
                 "This worker ends and gives %d request(s) back that it has not finished.",
@@ -849,18 +892,31 @@ class Exchange:
         finally:
             await self._wakeup.close()
 
-    async def _give_up(self) -> int:
-        frontier = self._frontier
-        if self.is_over:
-            return 0
+    async def _commit_last(self) -> None:
         whole = True
         while whole and (commits := self.outbox.take(_COMMITS)):
-            calls = [frontier.commit(numbered.commit) for numbered in commits]
-            await frontier.exchange(calls)
+            calls = [self._frontier.commit(numbered.commit) for numbered in commits]
+            await self._frontier.exchange(calls)
             for numbered, call in zip(commits, calls, strict=True):
                 whole = whole and call.reply().outcome in (APPLIED, REPEATED)
                 if whole:
                     self.outbox.confirm(numbered)
+
+    async def _give_up(self) -> int:
+        frontier = self._frontier
+        if self.is_over:
+            return 0
+        try:
+            await self._commit_last()
+        except (RedisUnavailable, OSError):
+            raise
+        except Exception:
+            if not self._defects:
+                logger.exception(
+                    "The last results of this worker are not stored: their pages will be"
+                    " crawled again.",
+                    extra={"spider": self._spider},
+                )
         held = await frontier.leases_held()
         parts = range(0, len(held), BATCH)
         releases = [frontier.release(held[at : at + BATCH]) for at in parts]

@@ -20,6 +20,7 @@ from scrapy import signals
 from scrapy.core.scheduler import BaseScheduler
 from scrapy.dupefilters import BaseDupeFilter
 from scrapy.dupefilters import RFPDupeFilter as ScrapyDupeFilter
+from scrapy.exceptions import CloseSpider
 from scrapy.utils.misc import load_object
 from twisted.internet.defer import Deferred
 
@@ -69,7 +70,7 @@ from scrapy_dist.shown import get_logger
 from scrapy_dist.waits import in_thread, within
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Iterator
+    from collections.abc import Callable, Coroutine, Iterator
 
     import redis
     from redis.asyncio import Redis
@@ -227,7 +228,7 @@ class Scheduler(BaseScheduler):
             engine.require_asyncio(crawler)
             options = Options.from_settings(crawler.settings)
             scheduler = cls.from_settings(crawler.settings)
-        except FrontierError as e:
+        except Exception as e:  # noqa: BLE001  of any code
             raise engine.fail_start(crawler, e, engine.current_task()) from None
         scheduler._bind(crawler, options)  # noqa: SLF001
         return scheduler
@@ -251,19 +252,41 @@ class Scheduler(BaseScheduler):
         #: For a spider that reads seeds.
         self.feed: SeedFeed | None = None
         self._frozen = False
+        #: Whether a request of ``Spider.start()`` could not be taken.
+        self._is_start_lost = False
+        #: What has ended ``Spider.start()`` before its time.
+        self._start_error: Callable[[], Exception | None] = lambda: None
         self._closing: asyncio.Future[None] | None = None
 
     def _around(self, name: str, argument: Any) -> Deferred[None]:
         """``open`` or ``close`` of a subclass, and ours, whether it calls ours or not."""
+        if name == "open":
+            self._crawl = engine.current_task()
         self._closed = name == "close"
-        result = getattr(type(self), name)(self, argument)
+        try:
+            result = getattr(type(self), name)(self, argument)
+        except Exception as e:
+            if name == "close" or isinstance(e, CloseSpider):
+                raise
+            raise engine.fail_start(argument.crawler, e, self._crawl) from None
         ours = self._opened if name == "open" else self._left
         if ours is None:
             ours = getattr(Scheduler, name)(self, argument)
         assert ours is not None
         if result is None or result is ours:
             return ours
-        return deferred(_both(result, ours))
+        if name == "close":
+            return deferred(_both(result, ours))
+        return deferred(self._opened_by(_both(result, ours)))
+
+    async def _opened_by(self, opening: Coroutine[Any, Any, None]) -> None:
+        """Wait for *opening*, the errors of which keep the spider from being opened."""
+        try:
+            await opening
+        except CloseSpider:
+            raise
+        except Exception as e:  # noqa: BLE001
+            raise engine.fail_start(self.spider.crawler, e, self._crawl) from None
 
     @property
     def server(self) -> redis.Redis:
@@ -386,16 +409,15 @@ class Scheduler(BaseScheduler):
                 self._bind(spider.crawler, Options.from_settings(spider.settings))
             extension_points.check(self.crawler, type(self))
             self._make_queue(spider)
-        except FrontierError as e:
+        except CloseSpider:
+            raise
+        except Exception as e:  # noqa: BLE001
             raise engine.fail_start(spider.crawler, e, self._crawl) from None
         self._opened = deferred(self._open(spider))
         return self._opened
 
     async def _open(self, spider: Spider) -> None:
-        try:
-            await self._connect(spider)
-        except FrontierError as e:
-            raise engine.fail_start(self.crawler, e, self._crawl) from None
+        await self._opened_by(self._connect(spider))
 
     async def _connect(self, spider: Spider) -> None:
         settings, options = self.crawler.settings, self.options
@@ -451,6 +473,7 @@ class Scheduler(BaseScheduler):
             job=job_from_settings(settings),
         )
         self.reporter.start()
+        self._start_error = engine.watch_start(self.crawler)
         self.exchange.start()
         self._no_forced_end = engine.before_forced_end(self._end_early)
         if options.gc_freeze:
@@ -487,6 +510,9 @@ class Scheduler(BaseScheduler):
         )
         self.exchange.give_up = lambda: engine.end_with_error(
             self.crawler, "redis_unavailable"
+        )
+        self.exchange.broken = lambda: engine.end_with_error(
+            self.crawler, "frontier_defect"
         )
         self.exchange.refused = lambda: engine.end_with_error(
             self.crawler, "frontier_format"
@@ -590,6 +616,18 @@ class Scheduler(BaseScheduler):
         start = meta.get("is_start_request") is True
         if start:
             meta["is_start_request"] = 1
+        try:
+            return self._enqueue_marked(request, seed, start=start)
+        except Exception:
+            if start:  # Scrapy asks for no more; it ends as if asked to, or not at all
+                self._is_start_lost = True
+                engine.end_with_error(self.crawler, "start_error")
+            raise
+
+    def _enqueue_marked(
+        self, request: Request, seed: str | None, *, start: bool
+    ) -> bool:
+        meta = request.meta
         if seed is not None and self.desk.keep_only(request, seed):
             self._drained = False
             return True  # it goes out before there is anything to tell Redis
@@ -697,12 +735,21 @@ class Scheduler(BaseScheduler):
             self._frozen = False
             collector.thaw()
         self.reporter.stop()
+        if self._start_broke_off():
+            engine.exit_with_error(self.crawler)
         try:
             await self._deliver(reason)
         except asyncio.CancelledError:
             # The process is about to end, without waiting for this.
             await self.exchange.say_goodbye()
             raise
+        except Exception:
+            logger.exception(
+                "The orderly end of this worker has failed. What it holds goes back.",
+                extra={"spider": self.spider},
+            )
+            engine.exit_with_error(self.crawler)
+            await self.exchange.say_goodbye()
         finally:
             self._no_forced_end()
         self.stats.set_value("frontier/exchanges", self.exchange.exchanges)
@@ -761,11 +808,23 @@ class Scheduler(BaseScheduler):
         if not engine.closing(self.crawler):
             engine.close(self.crawler, "finished")
 
+    def _start_broke_off(self) -> bool:
+        """Whether an error has ended ``start()``, with requests that did not come.
+
+        One that has come to its seeds has no others, and those are still read.
+        """
+        if self._is_start_lost:
+            return True
+        waited = self.feed is not None and self.feed.has_waited
+        return self._start_error() is not None and not waited
+
     def _may_be_end(self, reason: str) -> bool:
         """Whether the crawl is over if nothing is left when this worker closes.
 
         A spider that waits for seeds and is shut down is in the middle of its life.
         """
+        if self._start_broke_off():
+            return False  # what it did not come to is still to be crawled
         if reason == "finished":
             return True
         if self.feed is None:
@@ -932,6 +991,19 @@ class Scheduler(BaseScheduler):
 
     def _answered(self, asked: Asked, seen: bool | None) -> None:
         """DUPEFILTER_CLASS has decided about a request; None: it has failed."""
+        try:
+            self._decided(asked, seen)
+        except Exception as e:
+            # Nobody above would do anything about it.
+            logger.exception(
+                "%s is not taken", asked.request, extra={"spider": self.spider}
+            )
+            for record in asked.held:
+                record.failure = f"a request of it is not taken: {e!r}"
+        finally:
+            self.desk.let_go(asked.held)
+
+    def _decided(self, asked: Asked, seen: bool | None) -> None:
         request = asked.request
         # Whoever had this page before may have asked, and died before it told Redis.
         is_doubtful = seen is None or any(record.suspect for record in asked.held)
@@ -942,7 +1014,6 @@ class Scheduler(BaseScheduler):
             if asked.start and asked.kept is None:
                 fingerprint = self._start_mark(self._own_fingerprint(request))
             self._take(request, fingerprint, asked.held, asked.kept)
-        self.desk.let_go(asked.held)
 
     def _take(
         self,

@@ -32,6 +32,8 @@ class Case:
     redis: str = "plain"
     spider: str = "follow"
     frontier: str = "classic"
+    #: Whether it is a defect of the project's code, which has a traceback.
+    defect: bool = False
 
 
 FREE_PORT = free_port()
@@ -110,12 +112,39 @@ CASES = {
         {"MAX_IDLE_TIME_BEFORE_CLOSE": "never"},
         spider="seeded",
     ),
+    "dupefilter-fails": Case(
+        ("ValueError('made on purpose')",),
+        {"DUPEFILTER_CLASS": "shop.wrong.WrongFilter"},
+        defect=True,
+    ),
+    "scheduler-fails": Case(
+        ("ValueError('opened on purpose')",),
+        {"SCHEDULER": "shop.wrong.WrongScheduler"},
+        defect=True,
+    ),
     "batch-size-is-zero": Case(
         ("REDIS_START_URLS_BATCH_SIZE", "0"),
         {"REDIS_START_URLS_BATCH_SIZE": 0},
         spider="seeded",
     ),
 }
+
+
+#: ``shop.wrong``, components that fail.
+WRONG = """
+from scrapy_dist.dupefilter import RFPDupeFilter
+from scrapy_dist.scheduler import Scheduler
+
+class WrongFilter(RFPDupeFilter):
+    @classmethod
+    def from_crawler(cls, crawler):
+        raise ValueError("made on purpose")
+
+class WrongScheduler(Scheduler):
+    def open(self, spider):
+        super().open(spider)
+        raise ValueError("opened on purpose")
+"""
 
 
 @dataclass
@@ -158,6 +187,7 @@ def runs(tmp_path_factory, shared_site) -> Iterator[dict[str, Run]]:
     project = Project(folder / "project", None)
     project.spider(FOLLOW)
     project.spider(SEEDED)
+    project.module("wrong", WRONG)
     try:
         yield _run_all(project, urls, f"{shared_site.url}/tree/3/2/0")
     finally:
@@ -207,7 +237,7 @@ def test_wrong_set_up_is_one_clear_error(runs, name):
         assert log.strip().splitlines()[-1] in lines[-1]
         return
     assert len(lines) == 1, log
-    assert "Traceback" not in log
+    assert log.count("Traceback") == case.defect
     assert len(re.findall(r" (?:ERROR|CRITICAL): ", log)) <= 1, log
 
 

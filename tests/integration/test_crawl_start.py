@@ -74,3 +74,61 @@ def test_equal_start_requests_come_no_more_often_after_a_death(
     site.open_gate("all")
     assert_finished([project.crawl("same", args={"url": site.url}, settings=settings)])
     assert sorted(project.recorded("case"), key=str) == [*range(5), None]
+
+
+@pytest.mark.parametrize("spider", ["breaks", "breaks_at_once", "not_taken"])
+def test_start_that_breaks_off_fails_and_what_it_did_not_come_to_is_kept(
+    project, site, redis_server, spider
+):
+    """As after a stop: the next run, with the error mended, goes on where it was."""
+    project.spider(
+        """
+        class Breaks(Spider):
+            name = "breaks"
+            first = 3
+
+            async def start(self):
+                for n in range(5):
+                    if n == self.first and not hasattr(self, "mended"):
+                        raise KeyError("on purpose")
+                    yield Request(f"{self.url}/page/{n}")
+
+            def parse(self, response):
+                pass
+
+        class BreaksAtOnce(Breaks):
+            name = "breaks_at_once"
+            first = 0
+
+        class NotTaken(Breaks):
+            name = "not_taken"
+            first = 9
+        """
+    )
+    project.module(
+        "own_queue",
+        """
+        from scrapy_dist.queue import PriorityQueue
+
+        class Queue(PriorityQueue):
+            def score(self, request):
+                if request.url.endswith("3"):
+                    raise KeyError("on purpose")
+                return super().score(request)
+        """,
+    )
+    begun = 0 if spider == "breaks_at_once" else 3
+    settings = {}
+    if spider == "not_taken":
+        settings["SCHEDULER_QUEUE_CLASS"] = "shop.own_queue.Queue"
+    worker = project.crawl(spider, args={"url": site.url}, settings=settings)
+    assert worker.wait() == 1
+    if spider == "breaks":
+        said = f"the {begun} fingerprint(s) of this crawl are kept"
+        assert said in worker.log()
+
+    worker = project.crawl(spider, args={"url": site.url, "mended": "1"})
+    assert_finished([worker])
+    assert site.hits() == {f"/page/{n}": 1 for n in range(5)}
+    with redis_server.client() as client:
+        assert client.keys(f"{spider}:*") == [f"{spider}:history".encode()]

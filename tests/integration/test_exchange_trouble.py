@@ -394,3 +394,66 @@ async def test_commits_behind_one_that_a_full_redis_refuses_wait_for_it(make_red
     assert rollbacks == []
     assert await client.zcard(KEYS.requests) == 3 * BATCH
     await close_client(client)
+
+
+async def test_defect_that_stays_the_same_closes_and_gives_all_back(
+    crawl, other, client, caplog, monkeypatch
+):
+    monkeypatch.setattr("scrapy_dist.exchange._RETRY_FIRST", 0.001)
+    monkeypatch.setattr(crawl.exchange, "_retry_longest", 0.001)
+    closed = asyncio.Event()
+    crawl.exchange.broken = closed.set
+    await push(other, "a")
+    await crawl.exchange.run_once()
+    assert await client.hlen(KEYS.leased) == 1
+    tries = []
+
+    def collect() -> None:
+        tries.append(1)
+        raise KeyError("on purpose")
+
+    monkeypatch.setattr(crawl.desk, "collect", collect)
+    caplog.set_level(logging.ERROR, "scrapy_dist")
+
+    crawl.exchange.start()
+    await asyncio.wait_for(closed.wait(), 60)
+    assert len(tries) == 8
+    assert [r.exc_info is not None for r in caplog.records] == [True, False]
+    assert "KeyError" in caplog.messages[-1]
+    assert "failed 8 times" in caplog.messages[-1]
+
+    await crawl.exchange.stop(1.0)
+    with pytest.raises(KeyError):
+        await crawl.exchange.finish(1.0)
+    await crawl.exchange.say_goodbye()
+    assert await client.hlen(KEYS.leased) == 0
+    assert await client.zcard(KEYS.requests) == 1
+
+
+async def test_defects_of_different_places_or_with_success_between_are_retried(
+    crawl, monkeypatch
+):
+    monkeypatch.setattr("scrapy_dist.exchange._RETRY_FIRST", 0.001)
+    monkeypatch.setattr(crawl.exchange, "_retry_longest", 0.001)
+    crawl.exchange.broken = lambda: pytest.fail("it has closed")
+    errors = iter([*[KeyError] * 7, ValueError, *[KeyError] * 7, None, *[KeyError] * 7])
+    collect, over = crawl.desk.collect, asyncio.Event()
+
+    def fails() -> None:
+        error = next(errors, over)
+        if error is over:
+            over.set()
+        elif error is not None:
+            raise error("on purpose")
+        collect()
+
+    monkeypatch.setattr(crawl.desk, "collect", fails)
+    crawl.exchange.start()
+
+    async def ask() -> None:
+        while not over.is_set():
+            crawl.exchange.request()
+            await asyncio.sleep(0.001)
+
+    await asyncio.wait_for(ask(), 60)
+    await crawl.exchange.stop(1.0)
