@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from redis.exceptions import (
@@ -20,6 +20,7 @@ from redis.exceptions import OutOfMemoryError, ReadOnlyError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from scrapy_dist.shown import get_logger
+from scrapy_dist.waits import Threads
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -76,7 +77,7 @@ class Asking:
         self._spider = spider
         self._name = name
         self._waiting: deque[Asked] = deque()
-        self._thread = ThreadPoolExecutor(1, "scrapy_dist dupefilter")
+        self._thread = Threads(1)
         self._task: asyncio.Task[None] | None = None
         self._said_failed = False
 
@@ -90,14 +91,11 @@ class Asking:
 
     async def _run(self) -> None:
         retry = 0.0
-        loop = asyncio.get_running_loop()
         try:
             while self._waiting:
                 batch = [self._waiting[i] for i in range(min(_BATCH, len(self)))]
                 requests = [asked.request for asked in batch]
-                answers, error = await loop.run_in_executor(
-                    self._thread, self._ask, requests
-                )
+                answers, error = await self._thread.run(partial(self._ask, requests))
                 for asked, answer in zip(batch, answers, strict=False):
                     self._waiting.popleft()
                     self._answered(asked, answer)
@@ -157,7 +155,7 @@ class Asking:
                 timeout,
                 extra={"spider": self._spider},
             )
-        self._thread.shutdown(wait=False)
+        self._thread.close()
 
     def unanswered(self) -> list[Asked]:
         """Those that wait no more; the worker is closing."""

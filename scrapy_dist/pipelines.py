@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Generator
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 from scrapy import signals
@@ -21,6 +21,7 @@ from scrapy_dist.options import number
 from scrapy_dist.scheduler import deferred
 from scrapy_dist.shown import get_logger
 from scrapy_dist.topology import check_slots, uses_cluster
+from scrapy_dist.waits import Threads
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -47,6 +48,8 @@ logger = get_logger(__name__)
 _KNOWN_KEYS = 1000
 #: Seconds between two looks while Redis does not take items.
 _WAIT = 0.05
+#: Seconds between two looks whether the spider closes, while items are with threads.
+_LOOK = 0.5
 #: Threads of a pipeline that stores its items itself.
 _THREADS = 8
 
@@ -101,7 +104,7 @@ class RedisPipeline:
     crawler: Crawler | None = None
     _server: redis.Redis | None = None
     _pusher: pusher.Pusher | None = None
-    _threads: ThreadPoolExecutor | None = None
+    _threads: Threads | None = None
 
     def __init__(
         self,
@@ -152,6 +155,8 @@ class RedisPipeline:
         #: The command that runs, if it is no crawl.
         self._command = engine.command_without_crawl(crawler)
         self._said = False
+        #: Ends when the spider has been closing for FRONTIER_CLOSE_TIMEOUT.
+        self._patience: asyncio.Future[None] | None = None
         #: Items that threads work on.
         self._running: set[asyncio.Future[Any]] = set()
         self._stores_itself = bool(
@@ -216,8 +221,10 @@ class RedisPipeline:
     async def _spider_closed(self) -> None:
         if self._running:  # a subclass did not wait for them
             await asyncio.wait(self._running, timeout=self._close_timeout)
+        if self._patience is not None:
+            self._patience.cancel()
         if self._threads is not None:
-            self._threads.shutdown(wait=False)
+            self._threads.close()
 
     def process_item(self, item: Any, spider: Spider | None = None) -> Any:
         """Queue *item* as it is now; await the result to wait while Redis takes none."""
@@ -232,7 +239,7 @@ class RedisPipeline:
             if self._command:
                 return Queued(item)
             stored = self._in_thread(item, self._process_item, item, spider)
-            return Queued(item, lambda: stored)
+            return Queued(item, lambda: self._done(stored))
         data = self.serialize(item)
         try:
             key = self._checked_key(self.item_key(item, spider), spider)
@@ -245,9 +252,33 @@ class RedisPipeline:
             return Queued(item)
         if self._has_own_server:
             pushed = self._in_thread(item, self._push, item, key, data)
-            return Queued(item, lambda: pushed)
+            return Queued(item, lambda: self._done(pushed))
         self._queue(item, key, data)
         return Queued(item, (lambda: self._room(item)) if self._is_full() else None)
+
+    async def _done(self, stored: asyncio.Future[Any]) -> Any:
+        """The result of *stored*; a closing worker does not wait for it without end."""
+        if self._patience is None:
+            self._patience = asyncio.ensure_future(self._lose_patience())
+        either = (stored, self._patience)
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        if stored.done():
+            return stored.result()
+        # Whoever else waits for it need not do so once more.
+        self._running.discard(stored)
+        if self._pusher is None:
+            assert self.crawler is not None
+            engine.scheduler(self.crawler).desk.outside.discard(stored)
+        raise DropItem(
+            f"{type(self).__name__} has not stored it {self._close_timeout:g} seconds"
+            " after the spider began to close (FRONTIER_CLOSE_TIMEOUT)"
+        )
+
+    async def _lose_patience(self) -> None:
+        assert self.crawler is not None
+        while not engine.closing(self.crawler):
+            await asyncio.sleep(_LOOK)
+        await asyncio.sleep(self._close_timeout)
 
     async def _room(self, item: Any) -> Any:
         assert self.crawler is not None
@@ -269,10 +300,8 @@ class RedisPipeline:
     ) -> asyncio.Future[Any]:
         """Run *function*; the page of *item* is not acknowledged before its end."""
         if self._threads is None:
-            self._threads = ThreadPoolExecutor(_THREADS, "scrapy_dist items")
-        future = asyncio.get_running_loop().run_in_executor(
-            self._threads, function, *arguments
-        )
+            self._threads = Threads(_THREADS)
+        future = self._threads.run(partial(function, *arguments))
         self._running.add(future)
         future.add_done_callback(self._running.discard)
         if self._pusher is None:

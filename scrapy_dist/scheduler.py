@@ -756,11 +756,23 @@ class Scheduler(BaseScheduler):
         closing = None
         close = getattr(self.df, "close", None)
         if close is not None and self._asking is not None:
-            await asyncio.to_thread(close, reason)
+            await self._close_filter(partial(close, reason))
         elif close is not None:
             closing = close(reason)
         if closing is not None:
             await closing.asFuture(asyncio.get_running_loop())
+
+    async def _close_filter(self, close: Callable[[], object]) -> None:
+        """``close()`` of a filter that may wait for its store."""
+        try:
+            closed = asyncio.wrap_future(in_thread(close))
+            await within(self.options.close_timeout, closed)
+        except Exception:
+            logger.exception(
+                "%s.close() has failed",
+                extension_points.described(type(self.df)),
+                extra={"spider": self.spider},
+            )
 
     async def _wait_for_threads(self) -> None:
         """Wait for what threads do, for FRONTIER_CLOSE_TIMEOUT seconds at the most."""

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import queue
 import threading
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import redis
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-__all__ = ["first_try", "in_thread", "within"]
+__all__ = ["Threads", "first_try", "in_thread", "within"]
 
 T = TypeVar("T")
 
@@ -51,15 +52,55 @@ def in_thread(work: Callable[[], T]) -> concurrent.futures.Future[T]:
     """
     future: concurrent.futures.Future[T] = concurrent.futures.Future()
     future.set_running_or_notify_cancel()
-
-    def run() -> None:
-        try:
-            future.set_result(work())
-        except BaseException as e:  # noqa: BLE001  whoever waits for it gets it
-            future.set_exception(e)
-
-    threading.Thread(target=run, name="scrapy-dist", daemon=True).start()
+    _start_thread(_run, future, work)
     return future
+
+
+class Threads:
+    """Up to *most* threads for work that blocks, which is begun in order.
+
+    Nothing waits for them at the end of the process, as it does for those of a
+    ThreadPoolExecutor: work that never ends holds up nobody but what waits for it.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._work: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._idle = threading.Semaphore(0)
+        self._count = 0
+
+    def run(self, work: Callable[[], T]) -> asyncio.Future[T]:
+        """The result of *work*; to be called in the event loop."""
+        future: concurrent.futures.Future[T] = concurrent.futures.Future()
+        self._work.put((future, work))
+        if self._count < self._most and not self._idle.acquire(blocking=False):
+            self._count += 1
+            _start_thread(self._run)
+        return asyncio.wrap_future(future)
+
+    def _run(self) -> None:
+        while (entry := self._work.get()) is not None:
+            future, work = entry
+            if future.set_running_or_notify_cancel():
+                _run(future, work)
+            del entry, future, work
+            self._idle.release()
+
+    def close(self) -> None:
+        """The threads end when the work that they have is done."""
+        for _ in range(self._count):
+            self._work.put(None)
+
+
+def _run(future: concurrent.futures.Future[T], work: Callable[[], T]) -> None:
+    try:
+        future.set_result(work())
+    except BaseException as e:  # noqa: BLE001  whoever waits for it gets it
+        future.set_exception(e)
+
+
+def _start_thread(run: Callable[..., None], *args: Any) -> None:
+    threading.Thread(target=run, args=args, name="scrapy-dist", daemon=True).start()
 
 
 def first_try(timeout: float) -> float:

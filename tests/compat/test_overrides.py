@@ -394,3 +394,49 @@ def test_what_cannot_act_as_there_is_refused_by_name(
     assert f"shop.refused.{said}" in errors[0]
     assert "Traceback" not in worker.log()
     assert not site.hits()
+
+
+HANGING = """
+import threading
+from shop.record import record
+from scrapy_dist.dupefilter import RFPDupeFilter
+from scrapy_dist.pipelines import RedisPipeline
+
+class Hanging(RedisPipeline):
+    def _process_item(self, item, spider):
+        record(spider, hangs=item["url"])
+        threading.Event().wait()
+
+class NotAwaited(Hanging):
+    def process_item(self, item, spider):
+        super().process_item(item, spider)
+        return item
+
+class HangingFilter(RFPDupeFilter):
+    def request_seen(self, request):
+        record(self._crawler.spider, hangs=request.url)
+        threading.Event().wait()
+"""
+
+
+@pytest.mark.parametrize("name", ["Hanging", "NotAwaited", "HangingFilter"])
+def test_what_never_ends_holds_up_neither_the_closing_nor_the_end_of_the_process(
+    project, site, redis_server, name
+):
+    project.module("hanging", HANGING)
+    project.spider(PAGES)
+    settings = {"FRONTIER_CLOSE_TIMEOUT": 0.5, "CONCURRENT_REQUESTS": 2}
+    path = f"shop.hanging.{name}"
+    if name == "HangingFilter":
+        settings["DUPEFILTER_CLASS"] = path
+    else:
+        settings["ITEM_PIPELINES"] = {path: 300}
+    worker = project.crawl("pages", args={"url": site.url}, settings=settings)
+    wait_until(lambda: project.recorded("hangs"), "something that hangs")
+    worker.interrupt()
+    assert worker.wait() == 0
+    assert worker.reason() == "shutdown"
+    assert "Forcing unclean shutdown" not in worker.log()
+    if name != "HangingFilter":  # of start(), for which no page waits
+        with redis_server.client() as client:
+            assert client.hlen("pages:leased") or client.zcard("pages:suspects")
