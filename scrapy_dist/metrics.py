@@ -31,6 +31,8 @@ __all__ = ["Crawl", "CrawlsCollector", "Reading", "Watch"]
 _READING_AGE, _LIST_AGE = 1.0, 30.0
 #: Seconds that a reading may take, less than Prometheus' scrape_timeout.
 _TIMEOUT = 5.0
+#: Crawls that are served; each is about fifteen time series.
+MOST_CRAWLS = 500
 #: Crawls that are asked at the same time.
 _AT_ONCE = 10
 #: Not ``job``, which Prometheus itself adds to what it scrapes.
@@ -81,7 +83,7 @@ class Watch:
         self._crawls: Sequence[Crawl] = ()
         self._listed_until = self._read_until = 0.0
         self._reading = Reading(up=False)
-        self._down = False
+        self._down = self._left_out = False
 
     async def read(self) -> Reading:
         """How all crawls stand, at most a second ago. Raises nothing of Redis."""
@@ -111,9 +113,19 @@ class Watch:
             self._tell(problem)
         self._told = problems
 
+    def _bounded(self, crawls: Sequence[Crawl]) -> Sequence[Crawl]:
+        left_out = len(crawls) > MOST_CRAWLS
+        if left_out and not self._left_out:
+            self._tell(
+                f"Redis has {len(crawls)} crawls: the first {MOST_CRAWLS} are served,"
+                " those of the project before others. Name the spiders to choose."
+            )
+        self._left_out = left_out
+        return crawls[:MOST_CRAWLS]
+
     async def _read(self) -> Reading:
         if time.monotonic() >= self._listed_until:
-            self._crawls = await self._find()
+            self._crawls = self._bounded(await self._find())
             self._listed_until = time.monotonic() + _LIST_AGE
         limit = asyncio.Semaphore(_AT_ONCE)
 

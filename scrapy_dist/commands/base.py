@@ -65,6 +65,7 @@ __all__ = [
     "ask",
     "find_target",
     "frontier_of",
+    "names_in_project",
     "nearest",
     "open_frontier",
     "refuse_cluster",
@@ -284,6 +285,12 @@ def _spider_loader(settings: Settings) -> SpiderLoaderProtocol:
     return cast(
         "SpiderLoaderProtocol", loader_class.from_settings(settings.frozencopy())
     )
+
+
+def names_in_project(settings: Settings) -> frozenset[str]:
+    """The names of the project's spiders; none outside a project."""
+    names = _spider_loader(settings).list() if inside_project() else ()
+    return frozenset(names)
 
 
 def nearest(name: str, names: Iterable[str]) -> str:

@@ -6,7 +6,7 @@ import argparse
 import asyncio
 import signal
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -15,6 +15,7 @@ from scrapy.utils.project import inside_project
 
 from scrapy_dist import connection
 from scrapy_dist.commands import base
+from scrapy_dist.commands.serving import is_local, serve
 from scrapy_dist.exceptions import ConfigurationError, RedisUnavailable
 
 if TYPE_CHECKING:
@@ -58,8 +59,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--host",
         default=_HOST,
-        help="address to listen at (%(default)s without it, for this machine only;"
-        " 0.0.0.0 for all)",
+        help="address to listen at (%(default)s without it, for this machine only);"
+        " there is no password, so one that only Prometheus reaches; 0.0.0.0 is all",
     )
     parser.add_argument(
         "--port",
@@ -111,6 +112,7 @@ class _Crawls:
             )
             for name in dict.fromkeys(opts.spiders)
         ]
+        self._known = base.names_in_project(settings)
         #: By any key of what is asked there: a cluster has several servers.
         self._clients: dict[str, Redis] = {}
 
@@ -136,7 +138,8 @@ class _Crawls:
             client = await self._client(target.settings, key)
             frontier = base.frontier_of(target, client)
             crawls.append(Crawl(target.spider, target.job or "", frontier))
-        return crawls
+        # Those of the project first: whoever writes into Redis can make up any number.
+        return sorted(crawls, key=lambda crawl: crawl.spider not in self._known)
 
     async def _client(self, settings: Settings, key: str) -> Redis:
         if key not in self._clients:
@@ -191,7 +194,7 @@ def _text(reading: Reading) -> str:
 
 async def _serve(watch: Watch, host: str, port: int, redis: str) -> None:
     """Answer Prometheus until a signal comes; *redis* is for people."""
-    from prometheus_client import CollectorRegistry, start_http_server  # noqa: PLC0415
+    from prometheus_client import CollectorRegistry, make_wsgi_app  # noqa: PLC0415
 
     from scrapy_dist.metrics import CrawlsCollector  # noqa: PLC0415
 
@@ -204,26 +207,27 @@ async def _serve(watch: Watch, host: str, port: int, redis: str) -> None:
 
     registry = CollectorRegistry()
     registry.register(CrawlsCollector(read))
-    try:
-        server, thread = start_http_server(port, host, registry)
-    except OSError as e:
-        raise ConfigurationError(
-            f"Nothing can be served at {host}:{port}: {e.strerror or e}."
-            " Give another --port, or --host."
-        ) from e
     shown = f"[{host}]" if ":" in host else host
-    try:
+    with ExitStack() as stack:
+        try:
+            found = stack.enter_context(serve(make_wsgi_app(registry), host, port))
+        except OSError as e:
+            raise ConfigurationError(
+                f"Nothing can be served at {host}:{port}: {e.strerror or e}."
+                " Give another --port, or --host."
+            ) from e
         with _stop_signal(loop) as stopped:
             base.write(
-                f"Metrics of {redis} at http://{shown}:{server.server_port}/metrics;"
-                " Ctrl-C ends"
+                f"Metrics of {redis} at http://{shown}:{found}/metrics; Ctrl-C ends"
             )
+            if not is_local(host):
+                base.warn(
+                    "metrics",
+                    f"Everybody who reaches {shown}:{found} can read names and figures of"
+                    " the crawls: there is no password. Let only Prometheus through.",
+                )
             await watch.read()
             await stopped.wait()
-    finally:
-        await asyncio.to_thread(server.shutdown)
-        server.server_close()
-        thread.join()
 
 
 @contextmanager
@@ -244,7 +248,7 @@ SUBCOMMAND = base.Subcommand(
     name="metrics",
     summary="serve the state of all crawls to Prometheus",
     description=_DESCRIPTION,
-    example="scrapy frontier metrics --host 0.0.0.0 --port 9410",
+    example="scrapy frontier metrics --port 9410",
     add_options=add_options,
     run=run,
 )

@@ -351,3 +351,28 @@ def test_real_workers_are_measured(project, site, redis_server, serve):
     wait_until(lambda: of(scrape(url), "seeded")["pages_total"] >= 2, "two pages")
     worker.kill()
     wait_until(lambda: of(scrape(url), "seeded")["workers_dead"] == 1, "its death")
+
+
+def test_crawls_are_bounded(command, server, monkeypatch):
+    monkeypatch.setattr(metrics, "MOST_CRAWLS", 3)
+    for number in range(9):
+        fill(server, f"made-up-{number}")
+    code, out, err = command("--once")
+    assert code == 0
+    spiders = {spider for _, spider, _, _ in parse(out)} - {None}
+    assert spiders == {"made-up-0", "made-up-1", "made-up-2"}
+    assert err.count("\n") == 1
+    assert "9 crawls: the first 3" in err
+    assert len({s for _, s, _, _ in parse(command("--once", "made-up-8")[1])}) == 2
+
+
+@pytest.mark.parametrize(("host", "warns"), [("127.0.0.1", False), ("0.0.0.0", True)])
+def test_who_can_reach_it_is_said(command, monkeypatch, host, warns):
+    async def ended(self) -> bool:
+        return True
+
+    monkeypatch.setattr(asyncio.Event, "wait", ended)
+    code, out, err = command("--host", host, "--port", "0")
+    assert code == 0
+    assert f"at http://{host}:" in out
+    assert ("no password" in err) is warns
