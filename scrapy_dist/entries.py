@@ -52,8 +52,8 @@ _MIDDLE_ID, _LAST_ID = 2**52, 2**53 - 1
 _PAGE = 512
 
 _ID = re.compile(rb"[0-9a-fA-F]{16}")
-_SUSPECT = re.compile(rb"[0-9a-fA-F]{16}(\d+) \S+ ")
-_LEASED = re.compile(rb" [-+]?(?:inf|\d+(?:\.\d+)?(?:e[-+]?\d+)?) (\d+) \S+ ")
+_SUSPECT = re.compile(rb"[0-9a-fA-F]{16}(\d{1,15}) \S+ ")
+_LEASED = re.compile(rb" [-+]?(?:inf|\d+(?:\.\d+)?(?:e[-+]?\d+)?) (\d{1,15}) \S+ ")
 
 
 @dataclass(frozen=True)

@@ -76,7 +76,7 @@ async def read_format(client: Redis, key: str) -> int:
         raise RedisUnavailable(f"{type(e).__name__}: {e}") from e
     if value is None:
         return OLDEST if exists else FORMAT
-    return int(value) if value.isdigit() else FORMAT + 1
+    return int(value) if value.isdigit() and len(value) < 10 else FORMAT + 1
 
 
 async def reason_against(client: Redis, key: str) -> str:

@@ -76,7 +76,7 @@ async def count(frontier: Frontier) -> int:
 def _record(fields: dict[bytes, bytes]) -> Finished:
     def number(name: bytes) -> int:
         value = fields.get(name, b"")
-        return int(value) if value.isdigit() else 0
+        return int(value) if value.isdigit() and len(value) < 20 else 0
 
     return Finished(
         crawl=fields.get(b"crawl", b"").decode("utf-8", "replace"),

@@ -73,8 +73,8 @@ _ROUNDS = 20
 #: What to read of ``export.lua``: a moment, or a place, as an index in its KEYS.
 _MOMENT, _REQUESTS, _SUSPECTS, _LEASES = 0, 1, 2, 3
 
-_SUSPECT = re.compile(rb"(\d+) (\S+) ")
-_LEASED = re.compile(rb" (\S+) (\d+) (\S+) ")
+_SUSPECT = re.compile(rb"(\d{1,15}) (\S+) ")
+_LEASED = re.compile(rb" (\S+) (\d{1,15}) (\S+) ")
 
 
 @dataclass(frozen=True)

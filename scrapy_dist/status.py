@@ -6,7 +6,6 @@ Only reads. All times are those of Redis' clock.
 from __future__ import annotations
 
 import json
-import math
 import re
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
@@ -45,6 +44,8 @@ MAX_WORKERS = 1000
 _HEAD, _EACH = 11, 8
 #: Largest facts of a worker that are read, in bytes.
 _MAX_FACTS = 4096
+#: Above all numbers that a worker tells of itself.
+_MAX_NUMBER = 1e18
 #: Leases read beside those that are shown: the oldest may be done a moment later.
 _SPARE = 10
 #: Largest request that is decoded for its URL, in bytes.
@@ -258,7 +259,7 @@ def _facts(facts: bytes | None) -> dict[str, Any]:
 
 def _number(told: dict[str, Any], name: str) -> float | None:
     value: Any = told.get(name)
-    if type(value) not in (int, float) or not 0 <= value < math.inf:
+    if type(value) not in (int, float) or not 0 <= value < _MAX_NUMBER:
         return None
     return float(value)
 

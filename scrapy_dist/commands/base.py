@@ -493,13 +493,20 @@ async def _names_in_keys(client: Redis, key: str, kind: str) -> set[str]:
     pattern = "*".join(
         re.sub(r"([*?\[\]\\^])", r"\\\1", part) for part in (head, *tails)
     )
-    form = re.escape(head) + "(.+)" + r"\1".join(map(re.escape, tails))
     names = set()
     async for found in client.scan_iter(match=pattern, count=_SCAN_STEP, _type=kind):
-        match = re.fullmatch(form, found.decode("utf-8", "replace"), re.DOTALL)
-        if match:
-            names.add(match[1])
+        name = _name_in(found.decode("utf-8", "replace"), head, tails)
+        if name:
+            names.add(name)
     return names
+
+
+def _name_in(key: str, head: str, tails: list[str]) -> str:
+    """What stands between *head* and each of *tails* in *key*; '' if it does not fit."""
+    length, rest = divmod(len(key) - len(head) - sum(map(len, tails)), len(tails))
+    name = key[len(head) : len(head) + length]
+    fits = length > 0 and not rest and key == head + "".join(name + t for t in tails)
+    return name if fits else ""
 
 
 def write(*lines: str) -> bool:

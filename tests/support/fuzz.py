@@ -323,9 +323,9 @@ def change_bytes(rng: random.Random, data: bytes) -> bytes:
 def as_json(rng: random.Random, value: Any) -> bytes:
     try:
         text = json.dumps(value, ensure_ascii=rng.random() < 0.5)
+        return text.encode("utf-8", "surrogatepass")
     except (MemoryError, RecursionError):
-        text = "[" * 100_000
-    return text.encode("utf-8", "surrogatepass")
+        return b"[" * 100_000
 
 
 # Judging what came of it
@@ -434,7 +434,8 @@ def codec_case(rng: random.Random) -> str:
     except Unserializable as e:
         check_shown(str(e))
         return "read"
-    if len(data) > 20_000:
+    # Scrapy writes such a header's name in one way as text, and in another as bytes.
+    if len(data) > 20_000 or not all(map(bytes.isascii, request.headers)):
         return "read"
     before, after = (sorted_(r.to_dict(spider=SPIDER)) for r in (request, again))
     if before != after:
