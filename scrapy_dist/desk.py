@@ -238,26 +238,49 @@ class Desk:
         request that was kept here. Scrapy's redirect and retry middlewares say in
         ``meta`` which request they answer.
         """
+        other = self._retried(request)
+        if other is not None:
+            records = self.ledger.handed[other]
+            # What was pushed is to be the dead letter if it fails in the end.
+            return records, _is_kept(other) or any(map(_is_seed, records))
         redirected = request.meta.get("redirect_urls")
-        retried = request.meta.get("retry_times")
-        if not redirected and not retried:
-            return None, False
-        for other, records in self.ledger.handed.items():
-            if redirected and other.url == redirected[-1]:
-                stays = True
-            elif (
-                retried
-                and other.url == request.url
+        if redirected:
+            for other, records in self.ledger.handed.items():
+                if other.url == redirected[-1] and engine.left_downloader(
+                    self._crawler, other
+                ):
+                    return records, True
+        return None, False
+
+    def _retried(self, request: Request) -> Request | None:
+        """The request that *request* tries again, on the way back or in its callback."""
+        times = request.meta.get("retry_times")
+        if not times:
+            return None
+        for other in self.ledger.handed:
+            if (
+                other.url == request.url
+                and other.meta.get("retry_times", 0) != times
                 and other.method == request.method
                 and other.body == request.body
+                and (
+                    engine.left_downloader(self._crawler, other)
+                    or other in engine.in_scraper(self._crawler)
+                )
             ):
-                # What was pushed is to be the dead letter if it fails in the end.
-                stays = _is_kept(other) or any(map(_is_seed, records))
-            else:
-                continue
-            if engine.left_downloader(self._crawler, other):
-                return records, stays
-        return None, False
+                return other
+        return None
+
+    def goes_again(self, request: Request) -> None:
+        """The page that *request*, which others may get, tries again counts then."""
+        other = self._retried(request)
+        if other is None:
+            return
+        hop = self.ahead.hops.get(other)
+        if hop is not None:
+            hop.is_page = False
+        elif len(records := self.ledger.handed[other]) == 1:
+            records[0].retried = True
 
     def origin(self, request: Request, seed: str | None) -> Records | None:
         """The leases that *request* comes from; *seed*: the lease of its seed."""

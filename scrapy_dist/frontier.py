@@ -155,7 +155,8 @@ class Page:
     """A leased request, and what is stored only if its lease is still this worker's.
 
     *requests* are not filtered. *verdict*: ACK, BARE_ACK, PART or why it has failed.
-    *is_seed*: it is no page, but a seed that has become requests elsewhere. *hops* come
+    *counts*: it is a page if it is done, not a seed that has become requests elsewhere, or
+    a request that is tried again under another lease. *hops* come
     with a verdict that ends the lease.
     """
 
@@ -163,7 +164,7 @@ class Page:
     requests: Sequence[NewRequest] = ()
     items: Sequence[tuple[str, bytes]] = ()
     verdict: str = ACK
-    is_seed: bool = False
+    counts: bool = True
     hops: Sequence[Hop] = ()
 
     def __len__(self) -> int:
@@ -189,10 +190,12 @@ class Commit:
 
     @property
     def crawled(self) -> int:
-        """How many pages end with it: seeds are none, and hops are some more."""
-        seeds = sum(page.is_seed and page.verdict in _VERDICTS for page in self.pages)
+        """How many pages end with it: some leases are none, and hops are some more."""
+        others = sum(
+            not page.counts and page.verdict in _VERDICTS for page in self.pages
+        )
         hops = sum(hop.is_page for page in self.pages for hop in page.hops)
-        return len(self.finished) - seeds + hops
+        return len(self.finished) - others + hops
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,7 @@ class Record:
     finished, and Redis will be told.
 
     *is_seed*: a seed that is no page itself: none of its requests is crawled under it.
+    *retried*: its request was sent again, to be a page under another lease.
     *single*: a seed that has become one request, which is crawled under it.
 
     *hops* were crawled under it ahead of Redis, the first at *left* (`time.monotonic`);
@@ -41,6 +42,7 @@ class Record:
     suspect: bool
     alone: bool = False
     is_seed: bool = False
+    retried: bool = False
     single: bool = False
     holders: int = 0
     tainted: bool = False
@@ -79,7 +81,8 @@ class Record:
         self.drop_outputs()
         bare = not (self.produced or requests or items or self.hops)
         verdict = self.failure or (BARE_ACK if bare else ACK)
-        return Page(self.id, requests, items, verdict, self.is_seed, self.hops)
+        counts = not (self.is_seed or self.retried)
+        return Page(self.id, requests, items, verdict, counts, self.hops)
 
     def take_part(self, *, items: bool) -> Page:
         """The requests, and with *items* the items, that go ahead of the ack."""
@@ -128,7 +131,7 @@ class Ledger:
         """A request that stays in this worker needs *records*."""
         for record in records:
             record.holders += 1
-            record.is_seed = False
+            record.is_seed = record.retried = False
 
     def let_go(self, records: Records) -> list[Record]:
         """A request under *records* is finished; returns the leases that now are."""

@@ -633,8 +633,10 @@ class Scheduler(BaseScheduler):
             return True  # it goes out before there is anything to tell Redis
         stays = False
         origin = self.desk.origin(request, seed)
-        if origin is None:
-            origin, stays = self.desk.replaced(request)
+        retried = seed is None and bool(meta.get("retry_times"))
+        if origin is None or retried:
+            replaced, stays = self.desk.replaced(request)
+            origin = origin if replaced is None else replaced
             if start and origin is None:
                 origin = ()  # no page yields it
         records = origin if stays else None
@@ -649,7 +651,8 @@ class Scheduler(BaseScheduler):
             if known is None:
                 return False
             fingerprint = known
-        self._take(request, fingerprint, origin, records)
+        if self._take(request, fingerprint, origin, records) and retried:
+            self.desk.goes_again(request)
         return True
 
     def next_request(self) -> Request | None:
@@ -1033,8 +1036,8 @@ class Scheduler(BaseScheduler):
         fingerprint: str,
         origin: Records | None,
         records: Records | None = None,
-    ) -> None:
-        """Send *request*, or keep it under the leases of *records*."""
+    ) -> bool:
+        """Send *request*, or keep it under the leases of *records*; whether it leaves."""
         self._drained = False
         if records is not None:
             self.desk.keep(request, records, fingerprint)
@@ -1046,6 +1049,7 @@ class Scheduler(BaseScheduler):
             self.exchange.request()
         else:
             self.exchange.flush_soon()
+        return records is None
 
     def _store(
         self, request: Request, fingerprint: str, origin: Records | None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+import pytest
 import redis
 
 from tests.support.project import assert_finished
@@ -105,3 +106,43 @@ def test_job_that_is_no_name_is_refused(project, redis_server):
     worker.wait(30)
     assert "FRONTIER_JOB = 'a:b c' is not a name of a crawl." in worker.log()
     assert "Traceback" not in worker.log()
+
+
+@pytest.mark.parametrize("frontier", ["classic", "addon"])
+def test_retries_and_redirects_are_no_pages(project, site, redis_server, frontier):
+    """One after the other, so that the worker goes ahead of Redis, and side by side."""
+    project.spider(
+        """
+        from scrapy.downloadermiddlewares.retry import get_retry_request
+
+        class Again(Spider):
+            name = "again"
+
+            async def start(self):
+                yield Request(f"{self.url}/once/503/chain/0", cb_kwargs={"n": 0})
+
+            def parse(self, response, n):
+                if n < 10:
+                    url = f"{self.url}/once/503/chain/{n + 1}"
+                    yield Request(url, cb_kwargs={"n": n + 1})
+                    return
+                for i in range(5):
+                    yield Request(f"{self.url}/once/503/{i}", self.page)
+                    yield Request(f"{self.url}/redirect/302/page/{i}", self.page)
+
+            def page(self, response):
+                if "/page/" in response.url and not response.meta.get("retry_times"):
+                    yield get_retry_request(
+                        response.request, spider=self, reason="by the callback"
+                    )
+        """
+    )
+    settings = {"RETRY_ENABLED": True}
+    args = {"url": site.url}
+    worker = project.crawl("again", args=args, settings=settings, frontier=frontier)
+    assert_finished([worker])
+    assert sum(site.hits().values()) == 2 * 11 + 2 * 5 + 5 + 2 * 5
+    assert "This worker crawled 21 of 21 pages" in worker.log()
+    with redis_server.client() as client:
+        [(_, record)] = client.xrange("again:history")
+    assert record[b"pages"] == b"21"

@@ -85,9 +85,9 @@ def finish(desk: Desk, request: Request) -> None:
 
 
 def settled(desk: Desk) -> list[tuple[str, str, bool]]:
-    """Order id, verdict and is_seed of all pages in the outbox."""
+    """Order id, verdict and counts of all pages in the outbox."""
     pages = [call.args[0] for call in desk.exchange.outbox.add_page.call_args_list]
-    return [(page.id, page.verdict, page.is_seed) for page in pages]
+    return [(page.id, page.verdict, page.counts) for page in pages]
 
 
 def test_seed_is_acknowledged_as_a_page_when_its_only_request_is_finished(desk):
@@ -99,7 +99,7 @@ def test_seed_is_acknowledged_as_a_page_when_its_only_request_is_finished(desk):
     assert desk.held() == {"1"}
 
     finish(desk, request)
-    assert settled(desk) == [("1", ACK, False)]
+    assert settled(desk) == [("1", ACK, True)]
 
 
 def test_requests_of_seeds_are_handed_out_by_priority_and_else_in_their_order(desk):
@@ -122,7 +122,7 @@ def test_seed_of_several_requests_is_acknowledged_with_them_and_is_no_page(desk)
         desk.outputs.add_request(NewRequest(b"x", 0.0), Request(f"{URL}{n}"), origin)
     assert settled(desk) == []
     desk.done(record)
-    assert settled(desk) == [("1", ACK, True)]
+    assert settled(desk) == [("1", ACK, False)]
     [call] = desk.exchange.outbox.add_page.call_args_list
     assert len(call.args[0].requests) == 2
 
@@ -134,7 +134,7 @@ def test_seed_whose_requests_never_come_ends_when_they_are_all_made(desk, single
     record.single = single
     assert settled(desk) == []
     desk.done(record)
-    assert settled(desk) == [("1", BARE_ACK, True)]
+    assert settled(desk) == [("1", BARE_ACK, False)]
     # One that comes later goes its own way, and belongs to nothing.
     assert not desk.keep_only(Request(URL), "1")
     assert desk.origin(Request(URL), "1") == ()
@@ -152,7 +152,7 @@ def test_two_copies_of_the_only_request_are_both_waited_for(desk):
     finish(desk, requests[0])
     assert settled(desk) == []
     finish(desk, requests[1])
-    assert settled(desk) == [("1", ACK, False)]
+    assert settled(desk) == [("1", ACK, True)]
 
 
 def test_closing_worker_gives_back_what_was_not_started(desk):
@@ -167,7 +167,7 @@ def test_closing_worker_gives_back_what_was_not_started(desk):
     desk.give_back()
     desk.done(record)
     assert sorted(desk.exchange.releases) == ["2", "3", "4"]
-    assert settled(desk) == [("1", ACK, False)]
+    assert settled(desk) == [("1", ACK, True)]
     desk.exchange.outbox.add_request.assert_not_called()
 
 
@@ -177,7 +177,7 @@ def test_seed_whose_lease_is_gone_is_not_crawled_here(desk):
     assert len(desk) == 1
     assert hand_out(desk) is second
     finish(desk, second)
-    assert settled(desk) == [("2", ACK, False)]
+    assert settled(desk) == [("2", ACK, True)]
     assert desk.exchange.releases == []
 
 
@@ -397,6 +397,40 @@ def test_retry_of_a_seed_stays_under_its_lease(desk):
     records, stays = desk.replaced(retry)
     assert [record.id for record in records] == ["a"]
     assert stays
+
+
+@pytest.mark.parametrize("again", ["on the way back", "in the callback", "no retry"])
+def test_page_that_is_tried_again_under_another_lease_does_not_count(desk, again):
+    desk._codec.decode = lambda payload: Request(URL, meta={"retry_times": 1})
+    desk.accept([Lease("a", False, b"a")])
+    request, _ = desk.next()
+    desk._crawler.engine._slot.inprogress = {request}
+    in_callback = {request} if again == "in the callback" else set()
+    desk._crawler.engine.scraper.slot.active = in_callback
+    retry = request.copy()
+    if again != "no retry":
+        retry.meta["retry_times"] = 2
+    assert desk.replaced(retry)[1] is False
+    desk.goes_again(retry)
+    finish(desk, request)
+    [(_, _, counts)] = settled(desk)
+    assert counts == (again == "no retry")
+
+
+def test_retry_that_stays_counts_as_the_page_of_its_lease(desk):
+    desk._codec.decode = lambda payload: Request(URL)
+    desk.accept([Lease("a", False, b"a")])
+    request, _ = desk.next()
+    desk._crawler.engine._slot.inprogress = {request}
+    desk._crawler.engine.scraper.slot.active = set()
+    retry = request.replace(meta={"retry_times": 1})
+    records = desk.leases_of(request)
+    desk.goes_again(retry)
+    desk.keep(retry, records, "")
+    finish(desk, request)
+    assert settled(desk) == []
+    finish(desk, hand_out(desk))
+    assert [counts for _, _, counts in settled(desk)] == [True]
 
 
 def suspects(desk: Desk, *names: str, alone: bool = False) -> None:

@@ -93,7 +93,7 @@ async def test_seeds_are_no_pages(client):
     [page] = await worker.lease()
     await client.rpush(SEED_KEYS[0], "seed")
     [seed] = await worker.seeds()
-    await worker.commit(pages=[Page(page.id), Page(seed.id, is_seed=True)])
+    await worker.commit(pages=[Page(page.id), Page(seed.id, counts=False)])
     assert await client.hget(KEYS.state, "pages") == b"1"
 
 

@@ -33,7 +33,7 @@ def test_seed_is_a_page_as_soon_as_something_is_crawled_under_its_lease():
         for name in "12"
     ]
     ledger.hold(seeds[:1])
-    assert [record.take_page().is_seed for record in seeds] == [False, True]
+    assert [record.take_page().counts for record in seeds] == [True, False]
 
 
 def test_verdict_of_a_page():
