@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections import Counter
 
@@ -24,16 +23,6 @@ def at_work(site, count: int, workers) -> None:
         lambda: all(site.hits_by_worker()[w.agent] >= count for w in workers),
         f"{count} pages of each worker",
     )
-
-
-def deaths(project) -> int:
-    """Workers that others have found dead.
-
-    A page is fetched once more for each death of a worker that held it. On a busy machine
-    a living one may be silent for longer than TTL.
-    """
-    logs = "".join(worker.log() for worker in project.workers)
-    return sum(map(int, re.findall(r"(\d+) worker\(s\) are dead", logs)))
 
 
 @pytest.mark.parametrize("frontier", ["classic", "addon"])
@@ -59,7 +48,7 @@ def test_pages_of_a_killed_worker_are_crawled_by_the_others(
     # The callback ran for every page; what the dead one held ran again at most.
     done = Counter(project.recorded("path"))
     assert set(done) == set(tree_pages(240, 3))
-    assert max(site.hits().values()) <= 1 + deaths(project)
+    assert max(site.hits().values()) <= 1 + project.deaths()
     with redis_server.client() as client:
         assert failed(client, "follow") == []
 
@@ -82,7 +71,7 @@ def test_all_workers_killed_then_started_again(
 
     assert set(project.recorded("path")) == set(tree_pages(120, 3))
     # None was held by both.
-    assert max(site.hits().values()) <= deaths(project)
+    assert max(site.hits().values()) <= project.deaths()
     with redis_server.client() as client:
         assert failed(client, "follow") == []
 
@@ -111,7 +100,7 @@ def test_worker_killed_while_it_yields_start_requests(project, site, no_leaked_k
 
     assert set(project.recorded("path")) == {f"/page/{i}" for i in range(40)}
     assert len(site.hits()) == 40
-    assert max(site.hits().values()) <= 1 + deaths(project)
+    assert max(site.hits().values()) <= 1 + project.deaths()
 
 
 def test_worker_killed_at_the_very_start(project, site, redis_server, no_leaked_keys):
@@ -157,7 +146,7 @@ def test_frozen_worker_loses_its_leases_and_comes_back(
         assert failed(client, "follow") == []
 
     assert set(project.recorded("path")) == set(tree_pages(400, 3))
-    assert max(site.hits().values()) <= 1 + deaths(project)
+    assert max(site.hits().values()) <= 1 + project.deaths()
 
 
 def test_frozen_worker_that_wakes_up_after_the_end_just_ends(

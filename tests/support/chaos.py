@@ -44,6 +44,9 @@ JOINED = "Frontier at redis"
 CALM_AFTER = 0.8
 #: Seconds between two faults: at least, at most.
 GAP = (0.3, 1.5)
+#: Faults in a row without a new page; then there are none until one is crawled. Where a
+#: worker takes longer to start than to be killed the crawl would not go on.
+BURST = 4
 #: Seconds between two looks.
 TICK = 0.05
 FAN = 3
@@ -84,8 +87,8 @@ class Plan:
     ttl: float = 2.0
     max_deliveries: int = 5
     concurrency: int = 8
-    #: Seconds after which the crawl must have ended.
-    limit: float = 100
+    #: Seconds after which the crawl must have ended, on the slowest machine.
+    limit: float = 300
 
     def poisoned(self) -> set[int]:
         """Numbers of the poison pages: in the middle of the tree, not below another."""
@@ -311,7 +314,17 @@ class Chaos:
         names = list(self._faults)
         weights = [weight for weight, _ in self._faults.values()]
         enough = CALM_AFTER * len(self.plan.expected())
-        while len(self._done()) < enough and not self._finished and self._in_time():
+        before = in_vain = 0
+        while not self._finished and self._in_time():
+            done = len(self._done())
+            if done >= enough:
+                break
+            if done > before:
+                before, in_vain = done, 0
+            if in_vain == BURST:
+                self._tick()
+                continue
+            in_vain += 1
             [name] = self._random.choices(names, weights)
             self.outcome.faults[name] += 1
             self._faults[name][1]()
@@ -464,7 +477,7 @@ def main() -> None:
     try:
         while time.monotonic() < end:
             site.reset()
-            limit = 100 + options.pages / 10
+            limit = 300 + options.pages / 10
             plan = Plan(seed, options.pages, options.workers, poison=4, limit=limit)
             with tempfile.TemporaryDirectory() as folder:
                 chaos = Chaos(Path(folder), site, plan)

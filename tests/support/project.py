@@ -271,6 +271,15 @@ class Project:
         """One field of all `records` that have it."""
         return [record[field] for record in self.records() if field in record]
 
+    def deaths(self) -> int:
+        """How many workers others have found dead, as the logs say.
+
+        A page may be fetched once more for each death of a worker that held it. On a
+        busy machine a living one may be silent for longer than a short TTL, too.
+        """
+        logs = "".join(worker.log() for worker in self.workers)
+        return sum(map(int, re.findall(r"(\d+) worker\(s\) are dead", logs)))
+
     def clear_records(self) -> None:
         self._record.unlink(missing_ok=True)
 
