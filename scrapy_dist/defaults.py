@@ -154,8 +154,16 @@ FRONTIER_GC_FREEZE: bool = True
 FRONTIER_SEED_SCHEMES: list[str] = ["http", "https"]
 #: Bytes of the largest seed.
 FRONTIER_SEED_MAX_SIZE: int = 262_144
-#: ``meta`` keys that steer Scrapy itself (``proxy``, …) and that seeds may set.
+#: ``meta`` keys that steer Scrapy itself (``proxy``, …) or a plugin (``playwright``, …) and
+#: that seeds may set.
 FRONTIER_SEED_META: list[str] = []
+#: Domains of the hosts that seeds may name, with all below them; also where they are
+#: redirected to (with the add-on). The word ``allowed_domains`` stands for the spider's.
+#: Empty: any.
+FRONTIER_SEED_DOMAINS: list[str] = []
+#: Whether seeds may lead to loopback, link-local and private addresses, by themselves or by
+#: a redirect. False needs the add-on, or its downloader middleware.
+FRONTIER_SEED_PRIVATE: bool = True
 #: Whether unknown keys of a JSON seed are form fields, as in scrapy-redis.
 FRONTIER_SEED_FORM_FIELDS: bool = False
 

@@ -6,14 +6,23 @@ stored together with the page's ack; and a page that failed for good is a dead l
 
 from __future__ import annotations
 
+from dataclasses import replace
+from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 from scrapy import signals
 from scrapy.exceptions import IgnoreRequest
+from scrapy.http.request import NO_CALLBACK
 from scrapy.spidermiddlewares.httperror import HttpError
+from twisted.internet.error import DNSLookupError
 
 from scrapy_dist import engine
+from scrapy_dist.reach import flaw_of_address, host_of, resolve
 from scrapy_dist.scheduler import shares
+from scrapy_dist.seeds import FROM_SEED
+from scrapy_dist.shown import quote
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Iterator
@@ -25,6 +34,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from scrapy_dist.desk import Desk
+    from scrapy_dist.seeds import SeedRules
 
 #: Longest reason of a dead letter, in characters.
 _LONGEST = 1000
@@ -110,14 +120,104 @@ class FrontierSpiderMiddleware(_Component):
 class FrontierDownloaderMiddleware(_Component):
     """Notes downloads that failed for good: no retry, no other answer, no errback.
 
-    Its place is next to the engine, behind RetryMiddleware and all others.
+    Its place is next to the engine, behind RetryMiddleware and all others. Where there are
+    limits for the hosts of seeds, it is the one that keeps them.
     """
+
+    @classmethod
+    def from_crawler(cls, crawler: Crawler) -> Self:
+        rules = getattr(crawler.spider, "seed_rules", None)
+        if rules is not None and rules.is_limited:
+            # Beside it, so that all others have no work for each page.
+            return type(cls.__name__, (_Guard, cls), {})(crawler)  # type: ignore[no-any-return]
+        return cls(crawler)
 
     def process_exception(
         self, request: Request, exception: Exception, spider: Spider | None = None
     ) -> None:
         if request.errback is None and not isinstance(exception, IgnoreRequest):
             self._fail(request, f"the download failed: {_described(exception)}")
+
+
+class _Guard(_Component):
+    """Keeps seeds, and where they are redirected to, to the hosts that the rules allow.
+
+    Links of their pages are the spider's. A proxy looks up names by itself: there only what
+    this machine finds for them counts.
+    """
+
+    async def process_request(
+        self, request: Request, spider: Spider | None = None
+    ) -> None:
+        of_seed = FROM_SEED in request.meta
+        if not of_seed and not _leads_away(request):
+            return
+        rules: SeedRules = self.crawler.spider.seed_rules  # type: ignore[union-attr]
+        if not of_seed:
+            rules = replace(rules, domains=frozenset(), spiders_domains=False)
+        if flaw := rules.flaw_of(request.url, self.crawler.spider):
+            self._refuse(request, flaw)
+        host = host_of(request.url)
+        if rules.private or not host or _is_address(host):
+            return
+        timeout = self.crawler.settings.getfloat("DNS_TIMEOUT")
+        addresses = await resolve(_asked_host(request.url), timeout)
+        for address in addresses:
+            self._check_address(request, address)
+        if not addresses and not (request.meta.get("proxy") or getproxies()):
+            # The download might find one.
+            raise DNSLookupError(f"no address of {host} was found")
+
+    def process_response(
+        self, request: Request, response: Response, spider: Spider | None = None
+    ) -> Response:
+        address = getattr(response, "ip_address", None)
+        if address is None or request.meta.get("proxy"):
+            return response
+        if FROM_SEED not in request.meta and not _leads_away(request):
+            return response
+        if not self.crawler.spider.seed_rules.private:  # type: ignore[union-attr]
+            # The name may have got another address since.
+            self._check_address(request, str(address))
+        return response
+
+    def _check_address(self, request: Request, address: str) -> None:
+        try:
+            flaw = flaw_of_address(ip_address(address.partition("%")[0]))
+        except ValueError:
+            flaw = "is no address"
+        if flaw:
+            host = quote(host_of(request.url))
+            self._refuse(
+                request,
+                f"the host {host} leads to {quote(address)}, which {flaw};"
+                " FRONTIER_SEED_PRIVATE is False",
+            )
+
+    def _refuse(self, request: Request, reason: str) -> None:
+        self._fail(request, reason)
+        raise IgnoreRequest(reason)
+
+
+def _leads_away(request: Request) -> bool:
+    """Whether *request* is a robots.txt that has been redirected to another host."""
+    first = request.meta.get("redirect_urls")
+    if not first or request.callback is not NO_CALLBACK:
+        return False
+    return host_of(first[0]) != host_of(request.url)
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def _asked_host(url: str) -> str:
+    """The host as the downloader asks for it, so that the answer is remembered for it."""
+    return urlsplit(url).hostname or ""
 
 
 class FrontierPipeline(_Component):

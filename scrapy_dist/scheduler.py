@@ -66,6 +66,7 @@ from scrapy_dist.payload import PayloadCodec
 from scrapy_dist.reporter import Reporter
 from scrapy_dist.seal import Seal
 from scrapy_dist.seedfeed import SeedFeed
+from scrapy_dist.seeds import check_limits
 from scrapy_dist.shown import get_logger
 from scrapy_dist.waits import in_thread, within
 
@@ -408,6 +409,7 @@ class Scheduler(BaseScheduler):
             if "crawler" not in vars(self):  # a from_crawler() that does not call ours
                 self._bind(spider.crawler, Options.from_settings(spider.settings))
             extension_points.check(self.crawler, type(self))
+            check_limits(spider, self.crawler)
             self._make_queue(spider)
         except CloseSpider:
             raise

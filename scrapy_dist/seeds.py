@@ -10,17 +10,21 @@ import codecs
 import json
 import math
 import re
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode, urlsplit, urlunsplit
 
 from scrapy.http import FormRequest, Request
 from scrapy.spiders import SitemapSpider
+from scrapy.utils.misc import load_object
 
 from scrapy_dist import defaults
 from scrapy_dist.exceptions import BadSeed, ConfigurationError
 from scrapy_dist.payload import MAX_PRIORITY, SpiderMethods
 from scrapy_dist.policy import Policy, local_meta, scheme_of
+from scrapy_dist.reach import flaw_of_host, host_of, is_within
 from scrapy_dist.shown import quote
 from scrapy_dist.sizes import flaw_of_method, flaw_of_url
 
@@ -28,13 +32,22 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from scrapy import Spider
+    from scrapy.crawler import Crawler
     from scrapy.settings import BaseSettings
 
-__all__ = ["STEERING_META", "SeedRules", "check_made", "parse_seed"]
+__all__ = [
+    "FROM_SEED",
+    "STEERING_META",
+    "STEERING_PREFIXES",
+    "SeedRules",
+    "check_limits",
+    "check_made",
+    "parse_seed",
+]
 
 #: ``meta`` keys by which a seed would steer Scrapy itself: where the connection goes
 #: and who it claims to be, politeness and limits, files, trust in the response, and
-#: Scrapy's own bookkeeping. Keys that begin with an underscore count too. Left free
+#: Scrapy's own bookkeeping. STEERING_PREFIXES are those of others. Left free
 #: are cookiejar, dont_cache, dont_merge_cookies, dont_redirect, dont_retry and
 #: priority_adjust, which concern the seed's own request only.
 STEERING_META = frozenset(
@@ -79,6 +92,36 @@ STEERING_META = frozenset(
     }
 )
 
+#: What the names of ``meta`` keys of plugins begin with: they have pages rendered by other
+#: programs, run scripts there, or choose who a connection claims to be. And of our own.
+STEERING_PREFIXES = (
+    "_",
+    "browserless",
+    "camoufox",
+    "crawlera",
+    "curl_cffi",
+    "flaresolverr",
+    "frontier_",
+    "impersonate",
+    "nodriver",
+    "playwright",
+    "puppeteer",
+    "pyppeteer",
+    "scrapingbee",
+    "scrapeops",
+    "scrapfly",
+    "selenium",
+    "splash",
+    "undetected",
+    "zyte_api",
+)
+#: ``meta`` key of requests that were made of a seed, while there are limits for them.
+FROM_SEED = "frontier_from_seed"
+#: What looks at where they lead, and at their redirects.
+GUARD = "scrapy_dist.middleware.FrontierDownloaderMiddleware"
+#: What stands for a spider's domains in FRONTIER_SEED_DOMAINS.
+_SPIDERS = "allowed_domains"
+
 _FIELDS = (
     "url",
     "method",
@@ -107,13 +150,18 @@ _JSON_TYPES = {
 }
 #: Schemes whose URLs have no host.
 _HOSTLESS = frozenset({"about", "data", "file"})
-#: Text encodings whose time is quadratic in the length of the text.
-_SLOW_ENCODINGS = frozenset({"idna", "punycode"})
+#: All of ASCII; and what encodings are called in which its bytes may be something else,
+#: behind a shift or a backslash.
+_ASCII = "".join(map(chr, range(128)))
+_SHIFTING = ("hz", "iso2022", "raw_unicode_escape", "utf_7")
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*", re.IGNORECASE)
 #: A header's name (RFC 9110, 5.6.2).
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 #: A URL that needs no closer look than its scheme: urlsplit costs as much as the request.
 _PLAIN = re.compile(r"([a-z]+)://[a-z0-9.-]+(?::[0-5]?[0-9]{1,4})?(?:[/?#][!-~]*)?")
+#: A host as ``host_of`` gives it.
+_HOST = re.compile(r"[a-z0-9_.-]+|[0-9a-f:.]+")
+_NO_DOMAIN = re.compile(r"[/@?#\\\s]|^[^\[]*:")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _LINE_BREAK = re.compile(r"[\x00\r\n]")
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
@@ -139,6 +187,12 @@ class SeedRules:
     form_fields: bool = defaults.FRONTIER_SEED_FORM_FIELDS
     #: Encoding of the seeds.
     encoding: str = defaults.REDIS_ENCODING
+    #: Domains that seeds may name, in the form of ``host_of``; none: any.
+    domains: frozenset[str] = frozenset()
+    #: Whether the spider's ``allowed_domains`` are domains, too.
+    spiders_domains: bool = False
+    #: Whether private addresses may be reached.
+    private: bool = defaults.FRONTIER_SEED_PRIVATE
 
     @classmethod
     def from_settings(
@@ -162,7 +216,37 @@ class SeedRules:
             meta=frozenset(_read_list(settings, "FRONTIER_SEED_META")),
             form_fields=_read_bool(settings, "FRONTIER_SEED_FORM_FIELDS"),
             encoding=_read_encoding(settings, encoding),
+            domains=frozenset(_read_domains(settings)) - {_SPIDERS},
+            spiders_domains=_SPIDERS in _read_domains(settings),
+            private=_read_bool(settings, "FRONTIER_SEED_PRIVATE"),
         )
+
+    @property
+    def is_limited(self) -> bool:
+        """Whether hosts are looked at."""
+        return bool(self.domains) or self.spiders_domains or not self.private
+
+    def domains_of(self, spider: object) -> frozenset[str]:
+        """The domains that seeds of *spider* may name; none: any, or not known here."""
+        if not self.spiders_domains:
+            return self.domains
+        own = _own_domains(spider)
+        return self.domains | own if own else own
+
+    def flaw_of(self, url: str, spider: object) -> str:
+        """Why a seed may not lead to *url*, as far as that can be told unresolved; or ''."""
+        if not self.is_limited:
+            return ""
+        host = host_of(url)
+        domains = self.domains_of(spider)
+        if domains and not is_within(host, domains):
+            return (
+                f"the host {quote(host)} is not allowed; FRONTIER_SEED_DOMAINS allows"
+                f" {', '.join(sorted(domains)[:10])}"
+            )
+        if not self.private and (flaw := flaw_of_host(host)):
+            return f"the host {quote(host)} {flaw}; FRONTIER_SEED_PRIVATE is False"
+        return ""
 
 
 def parse_seed(data: bytes | str, rules: SeedRules, spider: Spider) -> Request:
@@ -184,6 +268,7 @@ def parse_seed(data: bytes | str, rules: SeedRules, spider: Spider) -> Request:
         request = _to_request(seed, rules, spider)
         # What is not ASCII has become longer, and a form has been added.
         _check_length(request.url, rules)
+        _check_reach(request.url, rules, spider)
     except BadSeed:
         raise
     except Exception as e:
@@ -191,11 +276,13 @@ def parse_seed(data: bytes | str, rules: SeedRules, spider: Spider) -> Request:
     return request
 
 
-def check_made(request: Request, rules: SeedRules, policy: Policy) -> None:
+def check_made(
+    request: Request, rules: SeedRules, policy: Policy, spider: Spider
+) -> None:
     """Raise BadSeed for a request that a project's own reader made of a seed.
 
     It may have what the project's settings allow, and nothing that only the author of
-    the seed asks for.
+    the seed asks for. While there are limits for hosts, it is marked (``FROM_SEED``).
     """
     if not policy.allows(request.url) and scheme_of(request.url) not in rules.schemes:
         allowed = {"http", "https", *policy.schemes, *rules.schemes}
@@ -205,6 +292,64 @@ def check_made(request: Request, rules: SeedRules, policy: Policy) -> None:
             f" {quote(request.url)}"
         )
     _check_local_meta(request.meta, rules)
+    if rules.is_limited:
+        _check_reach(request.url, rules, spider)
+        request.meta[FROM_SEED] = True
+
+
+def check_limits(spider: Any, crawler: Crawler) -> None:
+    """Raise ConfigurationError if the limits for seeds of *spider* could not be kept."""
+    rules: SeedRules | None = getattr(spider, "seed_rules", None)
+    if rules is None or not rules.is_limited:
+        return
+    limit = (
+        "FRONTIER_SEED_DOMAINS" if rules.private else "FRONTIER_SEED_PRIVATE = False"
+    )
+    if not spider.seeds_are_leased:
+        raise ConfigurationError(
+            f"{limit} cannot be kept by {type(spider).__name__}, whose next_requests()"
+            " reads seeds by itself: let it call super().next_requests(), or remove the"
+            " setting."
+        )
+    if rules.spiders_domains and not _own_domains(spider):
+        raise ConfigurationError(
+            "FRONTIER_SEED_DOMAINS names 'allowed_domains', and the spider"
+            f" {spider.name!r} has none. Give it some, or name domains."
+        )
+    if not rules.private and not _has_guard(crawler):
+        raise ConfigurationError(
+            f"{limit} needs the add-on, ADDONS = {{'scrapy_dist.Addon': 500}}, or its"
+            f" middleware: DOWNLOADER_MIDDLEWARES = {{{GUARD!r}: 1}}."
+        )
+
+
+def _has_guard(crawler: Crawler) -> bool:
+    chain = crawler.settings.get_component_priority_dict_with_base(
+        "DOWNLOADER_MIDDLEWARES"
+    )
+    guard = load_object(GUARD)
+    for component, place in chain.items():
+        if place is not None:
+            with suppress(ImportError, NameError, ValueError, TypeError):
+                found = load_object(component)
+                if isinstance(found, type) and issubclass(found, guard):
+                    return True
+    return False
+
+
+def _own_domains(spider: object) -> frozenset[str]:
+    own = getattr(spider, "allowed_domains", None) or ()
+    return _plain_domains(tuple(own) if not isinstance(own, str) else (own,))
+
+
+@lru_cache(10)
+def _plain_domains(domains: tuple[str, ...]) -> frozenset[str]:
+    return frozenset(host_of(f"//{domain}") for domain in domains if domain)
+
+
+def _check_reach(url: str, rules: SeedRules, spider: Spider) -> None:
+    if flaw := rules.flaw_of(url, spider):
+        raise BadSeed(f"{flaw}: {quote(url)}")
 
 
 def _decode(data: bytes | str, encoding: str) -> str:
@@ -356,10 +501,12 @@ def _form_request(kwargs: dict[str, Any], pairs: list[tuple[str, str]]) -> Reque
 
 def _check_meta(meta: dict[str, Any], rules: SeedRules) -> None:
     for key in meta:
-        if (key in STEERING_META or key.startswith("_")) and key not in rules.meta:
+        if key in rules.meta:
+            continue
+        if key in STEERING_META or key.lower().startswith(STEERING_PREFIXES):
             raise BadSeed(
-                f"the meta key {quote(key)} steers Scrapy; FRONTIER_SEED_META does not"
-                " allow it"
+                f"the meta key {quote(key)} steers Scrapy or a plugin;"
+                " FRONTIER_SEED_META does not allow it"
             )
 
 
@@ -454,7 +601,7 @@ def _texts(name: str, value: Any) -> list[str]:
 
 def _encoding(name: str, value: Any) -> str:
     if not _is_encoding(_text(name, value)):
-        raise BadSeed(f"{name} is no text encoding: {quote(value)}")
+        raise BadSeed(f"{name} is no text encoding that contains ASCII: {quote(value)}")
     return str(value)
 
 
@@ -532,13 +679,20 @@ _READERS: dict[str, Callable[[str, Any], Any]] = {
 }
 
 
+@lru_cache(100)
 def _is_encoding(name: str) -> bool:
     try:
         codec = codecs.lookup(name)
         "".encode(name)  # refuses codecs such as base64
     except (LookupError, ValueError):
         return False
-    return codec.name not in _SLOW_ENCODINGS
+    if codec.name.replace("-", "_").startswith(_SHIFTING):
+        return False
+    try:
+        # What is checked as text is what the bytes are; others are slow, too.
+        return _ASCII.encode(name) == _ASCII.encode("ascii")
+    except UnicodeError:
+        return False
 
 
 def _read_encoding(settings: BaseSettings, own: str | None) -> str:
@@ -546,7 +700,8 @@ def _read_encoding(settings: BaseSettings, own: str | None) -> str:
     value = own or settings.get("REDIS_ENCODING", defaults.REDIS_ENCODING)
     if not isinstance(value, str) or not _is_encoding(value):
         raise ConfigurationError(
-            f"{setting} = {value!r} is no text encoding. Write e.g. 'utf-8'."
+            f"{setting} = {value!r} is no text encoding that contains ASCII. Write e.g."
+            " 'utf-8'."
         )
     return value
 
@@ -562,6 +717,19 @@ def _read_list(settings: BaseSettings, name: str) -> list[str]:
             f"{name} = {value!r} is no list of strings. Write e.g. ['a', 'b'] or 'a,b'."
         )
     return list(value)
+
+
+def _read_domains(settings: BaseSettings) -> list[str]:
+    domains = []
+    for value in _read_list(settings, "FRONTIER_SEED_DOMAINS"):
+        host = value if value == _SPIDERS else host_of(f"//{value.lstrip('.')}")
+        if not _HOST.fullmatch(host) or _NO_DOMAIN.search(value):
+            raise ConfigurationError(
+                f"FRONTIER_SEED_DOMAINS: {value!r} is no domain. Write names such as"
+                " 'example.org', without scheme, port and path, or 'allowed_domains'."
+            )
+        domains.append(host)
+    return domains
 
 
 def _read_size(settings: BaseSettings, name: str, unit: str = "bytes") -> int:

@@ -71,6 +71,8 @@ class RedisMixin:
 
     _server: Any = None
     _seeds_set_up_for: Crawler | None = None
+    #: Whether it was logged that ``make_request_from_data()`` has failed.
+    _said_failed = False
 
     @classmethod
     def from_crawler(cls, crawler: Crawler, *args: Any, **kwargs: Any) -> Self:
@@ -276,14 +278,19 @@ class RedisMixin:
             try:
                 requests = _as_list(self.make_request_from_data(data))
                 for request in requests:
-                    check_made(request, self.seed_rules, self._policy)
+                    check_made(request, self.seed_rules, self._policy, self)  # type: ignore[arg-type]
             except BadSeed as e:
                 call(desk.reject, record, str(e), "seed")
                 continue
             except Exception as e:
-                logger.exception(
-                    "make_request_from_data() failed", extra={"spider": self}
-                )
+                if not self._said_failed:
+                    # Whoever pushes seeds is not to fill the log.
+                    self._said_failed = True
+                    logger.exception(
+                        "make_request_from_data() failed. No more of these are logged:"
+                        " see what is set aside.",
+                        extra={"spider": self},
+                    )
                 call(
                     desk.reject,
                     record,

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 #: Stands for standard input.
 _STDIN = "-"
+#: Bad seeds that are shown; the others are counted.
+_TOLD = 20
 
 _DESCRIPTION = """\
 Push seeds of SPIDER: URLs, or JSON objects such as {"url": "https://example.org/",
@@ -284,7 +286,10 @@ class _Pushing:
                 self._sower.take(line)
             except BadSeed as e:
                 self._bad += 1
-                self.bar.note(f"{part.source}:{i}: {e}")
+                if self._bad <= _TOLD:
+                    self.bar.note(f"{part.source}:{i}: {e}")
+                if self._bad == _TOLD and not self._strict:
+                    self.bar.note("Bad seeds that come now are counted, and not shown.")
                 if self._strict:
                     self._at -= 1
                     await self._push()
@@ -333,6 +338,8 @@ class _Pushing:
             text += f", {number(sower.pushed - sower.new)} of them were there already"
         if self._bad:
             text += f"; {number(self._bad)} not pushed, see above"
+            if self._bad > _TOLD:
+                text += f" for the first {_TOLD}"
         return text
 
 

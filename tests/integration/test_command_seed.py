@@ -209,6 +209,17 @@ def test_lines_that_are_no_good_are_reported_and_the_others_pushed(
     assert pushed(client) == [f"{URL}1", f"{URL}2"]
 
 
+def test_a_flood_of_bad_seeds_is_a_count_and_some_lines(seed, client, tmp_path):
+    lines = [f"ftp://x/{n}" for n in range(5000)] + [f"{URL}1"]
+    (tmp_path / "urls.txt").write_text("\n".join(lines))
+    code, out, err = seed("--file", "urls.txt")
+    assert code == 1
+    told = "1 seed pushed to", "5,000 not pushed, see above for the first 20"
+    assert all(text in out for text in told)
+    assert len(err.splitlines()) == 21
+    assert pushed(client) == [f"{URL}1"]
+
+
 def test_strict_stops_at_the_first(seed, client, tmp_path):
     lines = [f"{URL}{i}" for i in range(1500)]
     lines[1200] = "\x1b[2Jno url"

@@ -255,3 +255,117 @@ def test_files_are_not_read_or_written_for_who_writes_to_redis(
     assert sum(b"ftp_local_filename" in reason for reason in reasons) == 1
     # What the spider itself asks for goes on, and one line says how to share it.
     assert worker.log().count("write FRONTIER_SCHEMES = ['data']") == 1
+
+
+RESOLVER = """
+from scrapy.resolver import CachingThreadedResolver
+from twisted.internet import defer
+
+class Resolver(CachingThreadedResolver):
+    asked = 0
+
+    def getHostByName(self, name, timeout=()):
+        if name == "public.test":
+            return defer.succeed("8.8.8.8")
+        if name == "rebind.test":  # another answer each time
+            self.asked += 1
+            return defer.succeed("8.8.8.8" if self.asked == 1 else "127.0.0.1")
+        if name == "private.test":
+            return defer.succeed("127.0.0.1")
+        return super().getHostByName(name, timeout)
+"""
+
+PUBLIC_SITE = """
+from scrapy.http import HtmlResponse
+
+class PublicSite:
+    def process_request(self, request):
+        if "//public.test/redirect" in request.url:
+            target = request.url.partition("?")[2]
+            return HtmlResponse(request.url, status=302, headers={"Location": target})
+        if "//public.test/" in request.url:
+            return HtmlResponse(request.url, body=b"public")
+"""
+
+LIMITED = """
+from scrapy_dist.spiders import RedisSpider
+
+class Limited(RedisSpider):
+    name = "limited"
+    custom_settings = {
+        "DOWNLOADER_MIDDLEWARES": {"shop.public.PublicSite": 50},
+        "FRONTIER_SEED_PRIVATE": False,
+        "MAX_IDLE_TIME_BEFORE_CLOSE": 1,
+    }
+
+    async def start(self):
+        yield Request(self.url)
+        async for request in super().start():
+            yield request
+
+    def make_request_from_data(self, data):
+        made = super().make_request_from_data(data)
+        if b"several" in data:
+            return [made, made.replace(url=made.url + "2")]
+        return made
+
+    def parse(self, response):
+        record(self, url=response.url)
+"""
+
+
+def test_seeds_do_not_reach_private_addresses(
+    project, site, redis_server, no_leaked_keys
+):
+    project.spider(LIMITED)
+    project.module("resolver", RESOLVER)
+    project.module("public", PUBLIC_SITE)
+    port = site.host.rpartition(":")[2]
+    own = f"{site.url}/page/own"
+    refused = [
+        f"{site.url}/page/seed",
+        f"http://0x7f.1:{port}/page/seed",
+        f"http://[::ffff:127.0.0.1]:{port}/page/seed",
+        f"http://private.test:{port}/page/seed",
+        f"http://public.test/redirect?{site.url}/page/redirected",
+        f"http://public.test/redirect?http://private.test:{port}/page/redirected",
+        f"http://rebind.test:{port}/page/rebound",
+    ]
+    free = [
+        "http://public.test/a",
+        "http://public.test/several",
+        "http://public.test/redirect?http://public.test/b",
+    ]
+    with redis_server.client() as client:
+        client.rpush("limited:start_urls", *refused, *free)
+        settings = {
+            "DNS_RESOLVER": "shop.resolver.Resolver",
+            "TWISTED_DNS_RESOLVER": "shop.resolver.Resolver",
+        }
+        worker = project.crawl(
+            "limited", args={"url": own}, settings=settings, frontier="addon"
+        )
+        assert_finished([worker])
+        letters = failed(client, "limited")
+        client.delete("limited:failed")
+
+    assert sorted(project.recorded()) == sorted(
+        [
+            own,
+            *(
+                f"http://public.test/{name}"
+                for name in ("a", "b", "several", "several2")
+            ),
+        ]
+    )
+    # Of the name with another address each time the page is fetched, and not handed on.
+    assert site.hits() == {"/page/own": 1, "/page/rebound": 1}
+    assert {letter["payload"].decode() for letter in letters} == set(refused)
+    for letter in letters:
+        assert b"FRONTIER_SEED_PRIVATE is False" in letter["reason"]
+    # With the classic lines nobody would see the redirects.
+    worker = project.crawl("limited", args={"url": own})
+    assert worker.wait() == 1
+    errors = [line for line in worker.log().splitlines() if " ERROR: " in line]
+    assert len(errors) == 1
+    assert "DOWNLOADER_MIDDLEWARES" in errors[0]

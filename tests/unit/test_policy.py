@@ -19,6 +19,7 @@ from scrapy_dist.policy import POLICY, Policy
 from scrapy_dist.seeds import SeedRules, check_made
 
 WEB = "https://example.org/"
+SPIDER = Spider("s")
 
 #: ``meta`` by which somebody would reach files, or code, of the worker's machine.
 LOCAL = [
@@ -160,20 +161,20 @@ def test_a_setting_that_is_no_list_of_schemes_is_refused(value):
 
 def test_what_a_project_makes_of_a_seed_obeys_it_too():
     rules, policy = SeedRules(), Policy(frozenset({"s3"}))
-    check_made(Request(WEB, meta={"proxy": "http://p/"}), rules, policy)
-    check_made(Request("s3://bucket/key"), rules, policy)
+    check_made(Request(WEB, meta={"proxy": "http://p/"}), rules, policy, SPIDER)
+    check_made(Request("s3://bucket/key"), rules, policy, SPIDER)
     for request in (
         Request("file:///etc/passwd"),
         Request("data:,x"),
         Request(WEB, meta={"ftp_local_filename": "x"}),
     ):
         with pytest.raises(BadSeed):
-            check_made(request, rules, policy)
+            check_made(request, rules, policy, SPIDER)
     allowed = SeedRules(
         schemes=frozenset({"ftp"}), meta=frozenset({"ftp_local_filename"})
     )
     meta = {"ftp_local_filename": "x"}
-    check_made(Request("ftp://host/x", meta=meta), allowed, policy)
+    check_made(Request("ftp://host/x", meta=meta), allowed, policy, SPIDER)
 
 
 def _path(cls: type) -> str:

@@ -517,3 +517,68 @@ def test_a_wrong_setting_is_named_with_a_remedy(name, value):
 def test_a_wrong_encoding_of_the_spider_is_named():
     with pytest.raises(ConfigurationError, match="redis_encoding = 'nothing'"):
         SeedRules.from_settings(Settings(), encoding="nothing")
+
+
+# Encodings and plugins
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "utf-16",
+        "utf_32_le",
+        "utf-7",
+        "utf-8-sig",
+        "cp037",
+        "cp500",
+        "hz",
+        "iso2022_jp",
+        "iso-2022-kr",
+        "unicode_escape",
+        "raw-unicode-escape",
+        "idna",
+        "punycode",
+        "undefined",
+        "base64",
+        "rot13",
+    ],
+)
+def test_only_encodings_that_contain_ascii_are_allowed(name):
+    assert "no text encoding" in reason({"url": URL, "encoding": name})
+    with pytest.raises(ConfigurationError, match="REDIS_ENCODING"):
+        SeedRules.from_settings(Settings({"REDIS_ENCODING": name}))
+
+
+@pytest.mark.parametrize(
+    "name", ["utf-8", "latin-1", "cp1252", "koi8-r", "gbk", "big5", "euc-jp", "cp932"]
+)
+def test_encodings_of_pages_are(name):
+    assert parse({"url": URL, "encoding": name}).encoding == name
+    SeedRules.from_settings(Settings({"REDIS_ENCODING": name}))
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "playwright",
+        "playwright_context_kwargs",
+        "playwright_page_methods",
+        "Playwright",
+        "splash",
+        "_splash_processed",
+        "zyte_api",
+        "zyte_api_automap",
+        "zyte_api_provider",
+        "impersonate",
+        "impersonate_args",
+        "selenium",
+        "crawlera_session",
+        "frontier_from_seed",
+        "frontier_seed",
+        "frontier_local",
+    ],
+)
+def test_meta_of_plugins_is_refused_unless_it_is_allowed(key):
+    seed = {"url": URL, "meta": {key: True}}
+    assert "FRONTIER_SEED_META does not allow it" in reason(seed)
+    assert parse(seed, meta=frozenset({key})).meta == {key: True}
