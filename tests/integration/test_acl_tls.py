@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import re
 from collections import Counter
-from pathlib import Path
 
 import pytest
 
+from tests.support.acl import acl
 from tests.support.project import assert_finished
 from tests.support.site import tree_pages
 from tests.support.spiders import FOLLOW, SEEDED
@@ -16,7 +15,6 @@ from tests.support.tls import TlsProxy
 from tests.support.together import start_together
 from tests.support.wait import wait_until
 
-README = Path(__file__).parents[2] / "README.md"
 SETTINGS = {
     "FRONTIER_WORKER_TTL": 2.0,
     "ITEM_PIPELINES": {"scrapy_dist.pipelines.RedisPipeline": 400},
@@ -24,18 +22,9 @@ SETTINGS = {
 }
 
 
-def acl(spider: str) -> list[str]:
-    """README's rules for a worker of *spider*."""
-    found = re.search(
-        r"ACL SETUSER worker on (.*?)\n```", README.read_text(), re.DOTALL
-    )
-    assert found
-    return found[1].replace("myspider", spider).split()
-
-
 def limited(server, spider: str, without: str = "") -> str:
     """The URL of a user with README's rights, perhaps *without* one of them."""
-    rights = [right for right in acl(spider) if right != f"+{without}"]
+    rights = [right for right in acl("worker", spider) if right != f"+{without}"]
     with server.client() as client:
         client.execute_command("ACL", "SETUSER", "worker", "on", *rights)
     return f"redis://worker:password@127.0.0.1:{server.port}/0"

@@ -166,7 +166,9 @@ def test_names_of_strangers_do_no_harm(command, server):
     fill(server, name)
     values = parse(command("--once")[1])
     assert is_up(values)
-    assert of(values, name)["pending_requests"] == 5
+    label = metrics._label(name)
+    assert label.isprintable()
+    assert of(values, label)["pending_requests"] == 5
 
 
 def test_keys_of_other_programs_are_no_crawls(command, server):
