@@ -214,7 +214,7 @@ def test_rollback_leaves_what_belongs_to_no_lease_or_to_one_at_work(desk):
         (16, 0, 1, 100, 0),
         (500, 0, 1, 100, 0),
         (16, 0, 4, 100, 12),
-        (20, 20, 1, 100, 16),  # suspects come one at a time
+        (20, 20, 1, 100, 16),  # nobody waits for suspects
     ],
 )
 def test_seeds_fill_the_places_that_pending_requests_leave(
