@@ -41,6 +41,8 @@ logger = get_logger(__name__)
 
 #: Seconds between two log lines about requests that are set aside.
 _SAY_REJECTED = 10.0
+#: Seconds that a worker takes nothing of what the others found while its login goes on.
+_LOGIN = 180.0
 #: Seconds that a worker that has given seeds back leaves what is pending to others.
 _REST = 0.25
 
@@ -104,6 +106,8 @@ class Desk:
         self._head: tuple[Record, Request] | None = None
         self._kept: list[tuple[int, int, Request, Records]] = []
         self._kept_count = 0
+        #: Since when such are in hand (`time.monotonic`), and whether that was said.
+        self._busy_since, self._said_busy = 0.0, False
         #: Whether there may be a request in hand that no lease stands for.
         self._had_own = False
         self._unclaimed: list[tuple[str, Request, Records]] = []
@@ -477,7 +481,7 @@ class Desk:
             return 0
         if self._is_unreadable or engine.closing(self._crawler):
             return 0
-        if self.is_busy:
+        if self._logs_in():
             return 0  # what others found may need the cookies of this login
         if self._rests_until and time.monotonic() < self._rests_until:
             return 0
@@ -487,6 +491,26 @@ class Desk:
             len(self.ledger.handed), self.exchange.round_trip, self.exchange.pause
         )
         return max(0, in_hand - len(self) - self._seeds_in_hand())
+
+    def _logs_in(self) -> bool:
+        """Whether its own requests come first; not for ever, as they may have no end."""
+        if not self.is_busy:
+            self._busy_since = 0.0
+            return False
+        now = time.monotonic()
+        if not self._busy_since:
+            self._busy_since, self._said_busy = now, False
+        if now - self._busy_since < _LOGIN:
+            return True
+        if not self._said_busy:
+            self._said_busy = True
+            logger.info(
+                "Requests of start() that stay in this worker have kept it busy for %g"
+                " seconds: it takes others beside them now.",
+                _LOGIN,
+                extra={"spider": self._crawler.spider},
+            )
+        return False
 
     def suspects_wanted(self) -> int:
         """How many suspects to lease now."""

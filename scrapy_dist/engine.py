@@ -225,6 +225,30 @@ _failing: WeakSet[Crawler] = WeakSet()
 _closing: list[asyncio.Future[None]] = []
 
 
+def crawl_from_threads(
+    crawler: Crawler, crawl: Callable[[Request], None], loop: asyncio.AbstractEventLoop
+) -> None:
+    """Let code of the spider that runs in a thread use ``crawler.engine``.
+
+    ``engine.crawl`` is *crawl* there, and ``close_spider`` is called in *loop*.
+    """
+    engine: Any = crawler.engine
+    here, there = threading.get_ident(), engine.crawl
+
+    def crawl_anywhere(request: Request, *args: Any, **kwargs: Any) -> None:
+        in_loop = threading.get_ident() == here
+        (there if in_loop or args or kwargs else crawl)(request, *args, **kwargs)
+
+    close_spider = engine.close_spider
+
+    def close_anywhere(spider: Spider, reason: str = "cancelled") -> Any:
+        if threading.get_ident() == here:
+            return close_spider(spider, reason)
+        return loop.call_soon_threadsafe(close, crawler, reason)
+
+    engine.crawl, engine.close_spider = crawl_anywhere, close_anywhere
+
+
 def before_forced_end(
     work: Callable[[], Coroutine[Any, Any, None]],
 ) -> Callable[[], None]:

@@ -7,35 +7,44 @@ from __future__ import annotations
 
 import inspect
 from types import CodeType
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Container
 
 
-def names_used(cls: type, name: str, base: type) -> tuple[frozenset[str], bool]:
+def names_used(
+    cls: type, name: str, base: type, *, apart: Container[str] = ()
+) -> tuple[frozenset[str], bool]:
     """The names that *cls*'s own code behind the method *name* uses.
 
     Own are the classes before *base*. Also whether a call of the method comes to *base*'s
     (or another class's behind it): it is not overridden, or its overrides call each
-    other by name, as with ``super()``. Helper methods that are own count as well.
+    other by name, as with ``super()``. Helper methods that are own count as well, but for
+    those *apart*.
     """
     own = cls.__mro__[: cls.__mro__.index(base)]
     used: set[str] = set()
     for owner in own:
         if name not in vars(owner):
             continue
-        names = _with_helpers(vars(owner)[name], own)
+        names = _with_helpers(vars(owner)[name], own, apart)
         used |= names
         if name not in names:
             return frozenset(used), False
     return frozenset(used), True
 
 
-def _with_helpers(method: Any, own: tuple[type, ...]) -> set[str]:
+def _with_helpers(
+    method: Any, own: tuple[type, ...], apart: Container[str]
+) -> set[str]:
     used: set[str] = set()
     todo = [method]
     while todo:
         new = _names(todo.pop()) - used
         used |= new
-        todo += [vars(owner)[n] for owner in own for n in new if n in vars(owner)]
+        helpers = [n for n in new if n not in apart]
+        todo += [vars(owner)[n] for owner in own for n in helpers if n in vars(owner)]
     return used
 
 

@@ -18,6 +18,7 @@ from scrapy_dist.shown import get_logger
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from scrapy import Request
     from scrapy.crawler import Crawler
 
     from scrapy_dist.desk import Desk
@@ -73,18 +74,42 @@ class SeedFeed:
         self._called_at = 0.0
         self._seeds_seen = 0
         self.thread: SeedThread | None = None
-        if spider.seeds_in_thread:
+        #: For a ``spider_idle()`` that reads Redis by itself.
+        self.idle_thread: SeedThread | None = None
+        crawl = crawler.engine.crawl
+        if spider.seeds_in_thread or spider.schedules_in_thread:
+            alone = spider.schedules_in_thread
             self.thread = SeedThread(
-                spider.next_requests,
-                crawler.engine.crawl,
+                spider.schedule_by_itself if alone else spider.next_requests,
+                crawl,
                 self._ended,
                 batch=spider.redis_batch_size,
                 spider=spider,
+                name="schedule_next_requests" if alone else "next_requests",
             )
+        if spider.idles_in_thread:
+            self.idle_thread = SeedThread(
+                spider.idle_by_itself,
+                crawl,
+                lambda _: None,
+                batch=1,
+                spider=spider,
+                name="spider_idle",
+            )
+        if spider.schedules_in_thread or spider.idles_in_thread:
+            loop = asyncio.get_running_loop()
+            engine.crawl_from_threads(crawler, self._crawl_from_thread, loop)
         desk.most_seeds = 0 if self._own else spider.most_seeds
         desk.reads_seeds = True
         desk.on_seeds = self._arrived
         desk.seeds_awaited = self.awaited
+
+    def _crawl_from_thread(self, request: Request) -> None:
+        for thread in (self.thread, self.idle_thread):
+            if thread is not None and thread.is_current:
+                thread.crawl(request)
+                return
+        raise RuntimeError("engine.crawl() was called in a thread of the spider's own")
 
     def awaited(self) -> bool:
         """Whether somebody waits for seeds, or takes one after the other."""
@@ -132,6 +157,8 @@ class SeedFeed:
     def close(self) -> None:
         """Nobody gets any more."""
         self._closed = True
+        if self.idle_thread is not None:
+            self.idle_thread.close()
         self._ready.set()
         if self._ticker is not None:
             self._ticker.cancel()

@@ -1,4 +1,4 @@
-"""A spider's own ``next_requests()`` in a thread, so that it may wait for Redis."""
+"""A spider's own methods that read Redis in a thread, so that they may wait for it."""
 
 from __future__ import annotations
 
@@ -40,8 +40,12 @@ class SeedThread:
         *,
         batch: int,
         spider: Spider,
+        name: str = "next_requests",
     ) -> None:
         self._make = make
+        self._name = name
+        #: Requests of the run that is under way.
+        self._count = 0
         self._crawl = crawl
         self._ended = ended
         self._batch = batch
@@ -71,19 +75,33 @@ class SeedThread:
         self.began = time.monotonic()
         # A daemon: the process does not wait for one that hangs.
         self._thread = threading.Thread(
-            target=self._run, args=(most,), name="next_requests", daemon=True
+            target=self._run, args=(most,), name=self._name, daemon=True
         )
         self._thread.start()
 
+    @property
+    def is_current(self) -> bool:
+        """Whether this is asked in a run."""
+        return threading.current_thread() is self._thread
+
     def call(self, function: Callable[..., Any], *args: Any) -> Any:
         """What *function* returns in the event loop; for what a run calls."""
-        if threading.current_thread() is not self._thread:
+        if not self.is_current:
             return function(*args)
 
         async def call() -> Any:
             return function(*args)
 
         return asyncio.run_coroutine_threadsafe(call(), self._loop).result()
+
+    def crawl(self, request: Request) -> None:
+        """Take a *request* that a run makes without yielding it."""
+        self._count += 1
+        self.call(self._take, request)
+
+    def close(self) -> None:
+        """Take no more."""
+        self._closed = True
 
     async def finish(self) -> None:
         """Take in what the spider has read already; the worker is closing."""
@@ -94,8 +112,9 @@ class SeedThread:
         self._closed = True
         if self.busy:
             logger.warning(
-                "next_requests() of the spider has not ended within %d seconds. What it"
-                " takes from Redis from now on is lost.",
+                "%s() of the spider has not ended within %d seconds. What it takes from"
+                " Redis from now on is lost.",
+                self._name,
                 _PATIENCE,
                 extra={"spider": self._spider},
             )
@@ -103,11 +122,11 @@ class SeedThread:
     # In the thread
 
     def _run(self, most: int) -> None:
-        count, error = 0, None
+        self._count, error = 0, None
         try:
             if self._requests is None:
                 self._requests = iter(self._make() or ())
-            while count < most:
+            while self._count < most:
                 try:
                     made = next(self._requests)
                 except StopIteration:
@@ -115,12 +134,12 @@ class SeedThread:
                     break
                 for request in [made] if isinstance(made, Request) else made or ():
                     self._loop.call_soon_threadsafe(self._take, request)
-                    count += 1
+                    self._count += 1
         except Exception as e:  # noqa: BLE001 - told in the event loop
             self._requests = None
             error = e
         with contextlib.suppress(RuntimeError):  # the event loop has ended
-            self._loop.call_soon_threadsafe(self._done, count, error)
+            self._loop.call_soon_threadsafe(self._done, self._count, error)
 
     # In the event loop
 
@@ -129,8 +148,9 @@ class SeedThread:
             if not self._said_strange:
                 self._said_strange = True
                 logger.error(
-                    "next_requests() yielded %r, no Request. It is left out; no more of"
-                    " these are logged.",
+                    "%s() yielded %r, no Request. It is left out; no more of these are"
+                    " logged.",
+                    self._name,
                     request,
                     extra={"spider": self._spider},
                 )
@@ -146,8 +166,9 @@ class SeedThread:
     def _done(self, count: int, error: Exception | None) -> None:
         if error is not None and not self._failed:
             logger.error(
-                "next_requests() failed. It is tried again, and no more of these are"
-                " logged until it works.",
+                "%s() failed. It is tried again, and no more of these are logged until it"
+                " works.",
+                self._name,
                 exc_info=error,
                 extra={"spider": self._spider},
             )

@@ -9,7 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from scrapy import Request, signals
 from scrapy import __version__ as scrapy_version
-from scrapy.exceptions import DontCloseSpider, ScrapyDeprecationWarning
+from scrapy.exceptions import (
+    CloseSpider,
+    DontCloseSpider,
+    ScrapyDeprecationWarning,
+)
 from scrapy.spiders import CrawlSpider, Spider
 
 from scrapy_dist import connection, defaults, engine
@@ -70,6 +74,9 @@ class RedisMixin:
     spider_idle_start_time: int = 0
 
     _server: Any = None
+    #: What ``spider_idle()`` in its thread has said last.
+    _idle_answer: Exception | str | None = None
+    _idle_count = 0
     _seeds_set_up_for: Crawler | None = None
     #: Whether it was logged that ``make_request_from_data()`` has failed.
     _said_failed = False
@@ -151,6 +158,30 @@ class RedisMixin:
         self.seeds_start = self.seeds_are_leased and not (
             own_schedule or self.seeds_in_thread
         )
+        self._find_out_what_blocks(own_schedule=own_schedule)
+
+    def _find_out_what_blocks(self, *, own_schedule: bool) -> None:
+        """Whether other overrides read Redis by themselves: they run in threads."""
+        cls = type(self)
+        #: Whether ``schedule_next_requests()`` runs in a thread, whoever calls it.
+        used, _ = names_used(
+            cls, "schedule_next_requests", RedisMixin, apart={"next_requests"}
+        )
+        self.schedules_in_thread = own_schedule and (
+            self.seeds_in_thread or not _BLOCKING.isdisjoint(used)
+        )
+        used, _ = names_used(
+            cls,
+            "spider_idle",
+            RedisMixin,
+            apart={"next_requests", "schedule_next_requests"},
+        )
+        #: Whether ``spider_idle()`` does.
+        self.idles_in_thread = not _BLOCKING.isdisjoint(used)
+        if self.schedules_in_thread or self.idles_in_thread:
+            self.schedule_next_requests = self._schedule_anywhere  # type: ignore[method-assign]
+        if self.idles_in_thread:
+            self.spider_idle = self._ask_idle  # type: ignore[method-assign]
 
     def _check_start_requests(self) -> None:
         if engine.CALLS_START_REQUESTS:
@@ -207,8 +238,9 @@ class RedisMixin:
     def server(self) -> Any:
         """A synchronous client for your own use; it blocks the event loop while it waits.
 
-        Not in ``next_requests()`` and ``make_request_from_data()``: where they use it
-        they run in a thread.
+        Not in ``next_requests()``, ``make_request_from_data()``,
+        ``schedule_next_requests()`` and ``spider_idle()``: where they use it they run in
+        a thread, and may call ``crawler.engine.crawl`` and ``close_spider`` there.
         """
         if self._server is None:
             self._server = connection.get_redis_from_settings(self.crawler.settings)
@@ -332,10 +364,61 @@ class RedisMixin:
         there is little to do.
         """
         thread = self._seed_feed.thread
-        if thread is None:
+        if thread is None or thread.is_current:
             self._schedule_all(self.next_requests())
         else:
             thread.read()
+
+    def _schedule_anywhere(self) -> None:
+        """``schedule_next_requests`` of a subclass, in its thread if it has one."""
+        feed = self._seed_feed
+        if feed.idle_thread is not None and feed.idle_thread.is_current:
+            feed.idle_thread.call(self._schedule_anywhere)
+        elif self.schedules_in_thread and not feed.thread.is_current:  # type: ignore[union-attr]
+            feed.thread.read()  # type: ignore[union-attr]
+        else:
+            type(self).schedule_next_requests(self)
+
+    def schedule_by_itself(self) -> None:
+        """``schedule_next_requests`` of a subclass, in its thread."""
+        type(self).schedule_next_requests(self)
+
+    def _ask_idle(self) -> None:
+        """``spider_idle`` of a subclass that reads Redis; its answer comes later."""
+        if not shares(type(self._scheduler)):
+            return
+        answer, self._idle_answer = self._idle_answer, None
+        if self._idle_count != self._handed_out():
+            answer = None  # there was something to do since
+        if isinstance(answer, CloseSpider):
+            raise answer
+        if answer is None or isinstance(answer, DontCloseSpider):
+            thread = self._seed_feed.idle_thread
+            assert thread is not None
+            thread.read()
+            raise DontCloseSpider
+
+    def idle_by_itself(self) -> None:
+        """``spider_idle`` of a subclass, in its thread."""
+        answer: Exception | str = "may close"
+        try:
+            type(self).spider_idle(self)
+        except (DontCloseSpider, CloseSpider) as e:
+            answer = e
+        thread = self._seed_feed.idle_thread
+        assert thread is not None
+        thread.call(self._idle_answered, answer)
+
+    def _idle_answered(self, answer: Exception | str) -> None:
+        self._idle_answer = answer
+        self._idle_count = self._handed_out()
+        if not isinstance(answer, DontCloseSpider):
+            engine.wake(self.crawler)
+
+    def _handed_out(self) -> int:
+        stats = self.crawler.stats
+        assert stats is not None
+        return int(stats.get_value("scheduler/dequeued", 0))
 
     def schedule_seeds(self) -> None:
         """Schedule the seeds that are here, whatever ``next_requests()`` reads."""

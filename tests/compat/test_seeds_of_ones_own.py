@@ -230,6 +230,88 @@ def test_schedule_next_requests_that_reads_redis(project, site, client):
     assert site.hits() == {f"/page/{n}": 1 for n in range(20)}
 
 
+#: Overrides that read Redis, and a heart that beats in the event loop.
+BEATING = """
+import time
+from scrapy.exceptions import DontCloseSpider
+
+class Beating(Base):
+    async def start(self):
+        self.beating = asyncio.ensure_future(self.beat())
+        async for request in super().start():
+            yield request
+
+    async def beat(self):
+        while True:
+            record(self, beat=1)
+            await asyncio.sleep(0.02)
+
+class Both(Beating):
+    name = "both"
+    redis_key = "own:start_urls"
+    max_idle_time = 0
+
+    def next_requests(self):
+        record(self, asks=1)
+        for data in self.server.lpop(self.redis_key, 3) or ():
+            yield Request(data.decode(), dont_filter=True)
+        record(self, asked=1)
+
+    def schedule_next_requests(self):
+        super().schedule_next_requests()
+
+class Idles(Beating):
+    # As in scrapy-redis, and by a key of its own.
+    name = "idles"
+    redis_key = "own:start_urls"
+    max_idle_time = 0
+
+    def spider_idle(self):
+        record(self, asks=1)
+        stop = self.server.get("own:stop")
+        record(self, asked=1)
+        self.schedule_next_requests()
+        if stop is None:
+            raise DontCloseSpider
+        self.crawler.engine.close_spider(self, stop.decode())
+"""
+
+
+@pytest.mark.parametrize("name", ["both", "idles"])
+def test_overrides_that_read_redis_do_not_hold_the_event_loop(
+    make_project, own_redis, site, name
+):
+    project = make_project(own_redis.url, FRONTIER_WORKER_TTL=60.0)
+    project.spider(OWN + BEATING)
+    urls = [f"{site.url}/page/{n}" for n in range(8)]
+    with own_redis.client() as client:
+        client.rpush(KEY, *urls)
+    worker = project.crawl(name)
+    wait_until(lambda: len(project.recorded("path")) == 8, "all pages", 60)
+    before = len(project.recorded("asked"))
+    asked_again = lambda: len(project.recorded("asked")) > before  # noqa: E731
+    wait_until(asked_again, "an idle worker", 60)
+    own_redis.freeze()
+
+    def under_way() -> bool:
+        return len(project.recorded("asks")) > len(project.recorded("asked"))
+
+    wait_until(under_way, "it waits for Redis", 60)
+    beats = len(project.recorded("beat"))
+    wait_until(lambda: len(project.recorded("beat")) >= beats + 20, "the heart beats")
+    assert under_way()
+    own_redis.thaw()
+    wait_until(lambda: not under_way(), "its answer has come", 60)
+    if name == "idles":
+        with own_redis.client() as client:
+            client.set("own:stop", "enough")
+    else:
+        worker.interrupt()
+    assert worker.wait() == 0
+    assert worker.reason() == ("enough" if name == "idles" else "shutdown")
+    assert site.hits() == {f"/page/{n}": 1 for n in range(8)}
+
+
 def test_start_that_never_calls_super(project, site, client, no_leaked_keys):
     project.spider(
         OWN

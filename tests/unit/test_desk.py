@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from types import SimpleNamespace
 from unittest.mock import MagicMock
@@ -431,6 +432,31 @@ def test_retry_that_stays_counts_as_the_page_of_its_lease(desk):
     assert settled(desk) == []
     finish(desk, hand_out(desk))
     assert [counts for _, _, counts in settled(desk)] == [True]
+
+
+def test_login_comes_first_but_one_without_an_end_starves_nobody(
+    desk, monkeypatch, caplog
+):
+    caplog.set_level(logging.INFO, "scrapy_dist")
+    now = 1000.0
+    monkeypatch.setattr("scrapy_dist.desk.time.monotonic", lambda: now)
+    monkeypatch.setattr(desk._demand, "in_hand", lambda *_: 16)
+    assert desk.wanted() == 16
+    desk.keep(Request(URL), (), "")
+    assert desk.wanted() == desk.seeds_wanted() == 0
+    form = hand_out(desk)
+    now += 170
+    assert desk.wanted() == 0
+    desk.keep(Request(URL + "step"), (), "")  # the next step of the same login
+    finish(desk, form)
+    now += 20
+    assert desk.is_busy
+    assert [desk.wanted(), desk.wanted()] == [15, 15]
+    assert caplog.text.count("kept it busy for 180 seconds") == 1
+    finish(desk, hand_out(desk))
+    assert desk.wanted() == 16
+    desk.keep(Request(URL), (), "")
+    assert desk.wanted() == 0  # another one
 
 
 def suspects(desk: Desk, *names: str, alone: bool = False) -> None:

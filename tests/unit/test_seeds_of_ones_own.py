@@ -69,6 +69,31 @@ class SchedulesItsOwn(Plain):
         self.crawler.engine.crawl(self.server.lpop("tasks"))
 
 
+class SchedulesAndPops(Pops):
+    def schedule_next_requests(self):
+        super().schedule_next_requests()
+
+
+class SchedulesWithHelp(Plain):
+    def schedule_next_requests(self):
+        self.help()
+
+    def help(self):
+        self.fetch_data("tasks", 1)
+
+
+class Idles(Plain):
+    def spider_idle(self):
+        if self.count_size("tasks"):
+            self.schedule_next_requests()
+
+
+class IdlesByOthers(SchedulesItsOwn):
+    def spider_idle(self):
+        self.schedule_next_requests()
+        super().spider_idle()
+
+
 class Crawls(RedisCrawlSpider, Spider):
     name = "crawls"
 
@@ -96,6 +121,25 @@ def test_who_reads_the_seeds(cls, leased, thread, start):
     spider = made(cls)
     assert (spider.seeds_are_leased, spider.seeds_in_thread) == (leased, thread)
     assert spider.seeds_start == start
+
+
+@pytest.mark.parametrize(
+    ("cls", "schedules", "idles"),
+    [
+        (Plain, False, False),
+        (Pops, False, False),
+        (Schedules, False, False),
+        (SchedulesAll, False, False),
+        (SchedulesItsOwn, True, False),
+        (SchedulesAndPops, True, False),
+        (SchedulesWithHelp, True, False),
+        (Idles, False, True),
+        (IdlesByOthers, True, False),
+    ],
+)
+def test_which_other_overrides_run_in_a_thread(cls, schedules, idles):
+    spider = made(cls)
+    assert (spider.schedules_in_thread, spider.idles_in_thread) == (schedules, idles)
 
 
 def test_names_used_by_methods_of_all_kinds():
