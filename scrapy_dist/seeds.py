@@ -324,9 +324,7 @@ def check_limits(spider: Any, crawler: Crawler) -> None:
 
 
 def _has_guard(crawler: Crawler) -> bool:
-    chain = crawler.settings.get_component_priority_dict_with_base(
-        "DOWNLOADER_MIDDLEWARES"
-    )
+    chain = crawler.settings.getwithbase("DOWNLOADER_MIDDLEWARES")
     guard = load_object(GUARD)
     for component, place in chain.items():
         if place is not None:

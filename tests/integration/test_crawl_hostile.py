@@ -279,7 +279,7 @@ PUBLIC_SITE = """
 from scrapy.http import HtmlResponse
 
 class PublicSite:
-    def process_request(self, request):
+    def process_request(self, request, spider=None):
         if "//public.test/redirect" in request.url:
             target = request.url.partition("?")[2]
             return HtmlResponse(request.url, status=302, headers={"Location": target})

@@ -121,7 +121,7 @@ KINDS: dict[str, tuple[Callable[[str], list[bytes]], dict[str, Any], str]] = {
         "Add 'shop.requests.Paged' to FRONTIER_REQUEST_CLASSES again",
     ),
     "version": (
-        lambda url: [b"\x03" + stored(f"{url}/page/{n}") for n in range(60)],
+        lambda url: [b"\x04" + stored(f"{url}/page/{n}") for n in range(60)],
         {},
         "with the version of scrapy-dist",
     ),
