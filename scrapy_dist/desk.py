@@ -43,6 +43,9 @@ logger = get_logger(__name__)
 _SAY_REJECTED = 10.0
 #: Seconds that a worker takes nothing of what the others found while its login goes on.
 _LOGIN = 180.0
+#: Bytes from which a request or seed counts as large, and bytes of what waits here above
+#: which no more is leased.
+_LARGE, _AHEAD_BYTES = 1 << 14, 8 << 20
 #: Seconds that a worker that has given seeds back leaves what is pending to others.
 _REST = 0.25
 
@@ -114,6 +117,8 @@ class Desk:
         self._claiming: list[tuple[str, Request, Records]] = []
         self._doubts = Doubts()
         self._is_unreadable = False
+        #: Whether a request or seed that waits here may be large.
+        self._has_large = False
         self._unsaid = 0
         self._last_reason = ("", "")
         self._say_at = 0.0
@@ -485,7 +490,7 @@ class Desk:
             return 0  # what others found may need the cookies of this login
         if self._rests_until and time.monotonic() < self._rests_until:
             return 0
-        if self.ledger.is_alone:
+        if self.ledger.is_alone or self._is_heavy():
             return 0
         in_hand = self._demand.in_hand(
             len(self.ledger.handed), self.exchange.round_trip, self.exchange.pause
@@ -511,6 +516,14 @@ class Desk:
                 extra={"spider": self._crawler.spider},
             )
         return False
+
+    def _is_heavy(self) -> bool:
+        """Whether what waits here is large, so that no more should come for now."""
+        if not self._has_large:
+            return False
+        waiting = sum(len(payload) for _, payload in (*self._inbox, *self.seeds))
+        self._has_large = waiting > _LARGE
+        return waiting >= _AHEAD_BYTES
 
     def suspects_wanted(self) -> int:
         """How many suspects to lease now."""
@@ -604,10 +617,13 @@ class Desk:
                 known = True
                 continue
             record = self.ledger.open(lease)
-            if lease.payload[:1] == SEED and (self.most_seeds or self.reads_seeds):
+            if lease.too_large:
+                self._refuse_large(record, lease)
+            elif lease.payload[:1] == SEED and (self.most_seeds or self.reads_seeds):
                 self._accept_seed(record, lease.payload)
             else:
                 self._inbox.append((record, lease.payload))
+                self._has_large = self._has_large or len(lease.payload) > _LARGE
         engine.wake(self._crawler)
         return not known
 
@@ -616,11 +632,31 @@ class Desk:
         self.ahead.arrived(len(leases), idle=False)
         new = [lease for lease in leases if lease.id not in self.ledger.records]
         for lease in new:
-            self._accept_seed(self.ledger.open(lease), lease.payload)
+            record = self.ledger.open(lease)
+            if lease.too_large:
+                self._refuse_large(record, lease)
+            else:
+                self._accept_seed(record, lease.payload)
         return len(new) == len(leases)
+
+    def _refuse_large(self, record: Record, lease: Lease) -> None:
+        """Set aside what is too large to be taken out of Redis, inside Redis."""
+        if lease.payload[:1] == SEED:
+            self.reject(
+                record,
+                f"the seed has {lease.too_large} bytes; FRONTIER_SEED_MAX_SIZE allows"
+                f" {self.exchange.max_seed}",
+                "seed",
+            )
+            return
+        self.ledger.harmless(record)
+        error = self._codec.too_large(lease.too_large)
+        self._judged(self._doubts.hold(Doubtful(record, lease.payload, error)))
+        self.exchange.flush_soon()
 
     def _accept_seed(self, record: Record, payload: bytes) -> None:
         self.seeds.append((record, payload))
+        self._has_large = self._has_large or len(payload) > _LARGE
         self.on_seeds()
 
     def nothing_came(self) -> None:

@@ -148,6 +148,8 @@ class Exchange:
         self._flush = flush
         self._plenty = _PLENTY * concurrency
         self._max_payload = max_payload
+        #: Bytes of the largest seed that is taken out of Redis.
+        self.max_seed = frontier.max_seed
         self._patience = patience
         self._persist = persist
         self._beat_every = min(_BEAT, ttl / 4)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 import secrets
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from hashlib import sha1
 from importlib import resources
@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from redis.exceptions import NoScriptError, RedisError, ResponseError
 
+from scrapy_dist import defaults
 from scrapy_dist.buckets import SPLITS, Shape
 from scrapy_dist.connection import drop_connections
 from scrapy_dist.exceptions import ConfigurationError, RedisUnavailable
@@ -71,6 +72,11 @@ T = TypeVar("T")
 
 #: Requests, items, acks or leases in one script call at the most; DESIGN, section 4.
 BATCH = 100
+
+#: Bytes of requests or seeds in one reply, after which no more are handed out.
+REPLY_BYTES = 4 << 20
+#: Bytes that are around a payload of the largest size: the mark of a seed, a signature.
+_ENVELOPE = 64
 
 #: Suspects that a worker holds at the most: they die together.
 SUSPECTS = 8
@@ -249,12 +255,15 @@ class Lease:
     """A request handed to this worker; *suspect*: another one died or left with it.
 
     *alone*: the next death sets it aside, so this worker is to hold nothing beside it.
+    *too_large*: the bytes that it has, which are more than may be read; Redis has kept
+    them, and *payload* is the first one only. 0: it is all here.
     """
 
     id: str
     suspect: bool
     payload: bytes
     alone: bool = False
+    too_large: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -367,6 +376,8 @@ class Frontier:
         seed_keys: Sequence[str] = (),
         compact: bool = False,
         seal: Seal = NO_SEAL,
+        max_payload: int = defaults.FRONTIER_MAX_PAYLOAD,
+        max_seed: int = defaults.FRONTIER_SEED_MAX_SIZE,
     ) -> None:
         self.client = client
         #: What payloads are signed with.
@@ -387,6 +398,9 @@ class Frontier:
         self.max_deliveries = max_deliveries
         self.failed_limit = failed_limit
         self._newest_first = int(newest_first)
+        self._max_payload = max(max_payload, max_seed) + _ENVELOPE
+        #: Bytes of the largest seed that is taken out of Redis.
+        self.max_seed = max_seed
         # A script reads each byte of each argument, and of what it cuts out of one. So
         # payloads are arguments of their own while most are stored, and one together
         # while most are duplicates.
@@ -495,6 +509,8 @@ class Frontier:
                 suspects,
                 self._ttl_ms,
                 self.max_deliveries,
+                self._max_payload,
+                REPLY_BYTES,
             ),
             _parse_leases,
         )
@@ -716,7 +732,7 @@ class Frontier:
         return Call(
             "seeds",
             (k.leases, k.leased, k.workers, k.state, k.control, *self.seed_keys),
-            (self.worker, min(want, BATCH), self._ttl_ms),
+            (self.worker, min(want, BATCH), self._ttl_ms, self.max_seed, REPLY_BYTES),
             _parse_seeds,
         )
 
@@ -1046,14 +1062,21 @@ def _parse_meet(raw: list[Any]) -> tuple[int, list[tuple[str, str]]]:
 def _parse_leases(raw: list[Any]) -> LeaseReply:
     leases = [
         Lease(lease[:16].decode("latin-1"), n < raw[3], lease[16:], bool(raw[5]))
-        for n, lease in enumerate(raw[6:])
+        for n, lease in enumerate(raw[7:])
     ]
+    for word in raw[6].split():
+        number, _, size = word.partition(b":")
+        n = int(number) - 1
+        leases[n] = replace(leases[n], too_large=int(size))
     return LeaseReply(bool(raw[0]), raw[1], raw[2], leases, raw[4], bool(raw[5]))
 
 
 def _parse_seeds(raw: list[Any]) -> SeedsReply:
-    leases = [
-        Lease(raw[i].decode("latin-1"), suspect=False, payload=SEED + raw[i + 1])
-        for i in range(2, len(raw), 2)
-    ]
+    leases = []
+    for i in range(2, len(raw), 2):
+        id_, seed = raw[i].decode("latin-1"), raw[i + 1]
+        if type(seed) is int:
+            leases.append(Lease(id_, suspect=False, payload=SEED, too_large=seed))
+        else:
+            leases.append(Lease(id_, suspect=False, payload=SEED + seed))
     return SeedsReply(bool(raw[0]), raw[1], leases)

@@ -84,6 +84,7 @@ class Options:
     local_fingerprints: int
     failed_limit: int
     max_payload: int
+    max_seed: int
     close_timeout: float
     gc_freeze: bool
     concurrency: int
@@ -109,6 +110,7 @@ class Options:
             local_fingerprints=int(number(settings, "FRONTIER_LOCAL_FINGERPRINTS")),
             failed_limit=int(number(settings, "FRONTIER_FAILED_LIMIT", least=1)),
             max_payload=int(number(settings, "FRONTIER_MAX_PAYLOAD", least=1)),
+            max_seed=int(number(settings, "FRONTIER_SEED_MAX_SIZE", least=1)),
             close_timeout=number(settings, "FRONTIER_CLOSE_TIMEOUT"),
             gc_freeze=flag(settings, "FRONTIER_GC_FREEZE"),
             report_interval=settings.getfloat("LOGSTATS_INTERVAL"),

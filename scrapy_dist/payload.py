@@ -32,7 +32,7 @@ from scrapy_dist.objects import (
     resolve,
 )
 from scrapy_dist.policy import Policy
-from scrapy_dist.seal import NO_SEAL, Seal
+from scrapy_dist.seal import ADDED, NO_SEAL, Seal
 from scrapy_dist.serializer import Coder
 from scrapy_dist.shorthand import Shorthand
 from scrapy_dist.shown import get_logger, quote
@@ -364,14 +364,12 @@ class PayloadCodec:
         Imports nothing that *data* names, and loads no pickle unless
         SCHEDULER_SERIALIZER says so.
         """
+        if len(data) > self._max_size + ADDED:
+            raise self.too_large(len(data))
+        data = self._seal.open(data)
         if len(data) > self._max_size:
-            raise BadPayload(
-                f"the payload has {len(data)} bytes; FRONTIER_MAX_PAYLOAD allows"
-                f" {self._max_size}",
-                cause="size",
-                remedy="Set FRONTIER_MAX_PAYLOAD to what it was, or higher.",
-            )
-        fields = self._load(self._seal.open(data))
+            raise self.too_large(len(data))
+        fields = self._load(data)
         try:
             _check_fields(fields)
             # First, as taking apart a long one costs much; and what it has become.
@@ -384,6 +382,14 @@ class PayloadCodec:
         except Exception as e:
             raise BadPayload(f"no request: {quote(str(e), 200)}") from e
         return request
+
+    def too_large(self, size: int) -> BadPayload:
+        """Why a payload of *size* bytes is not read."""
+        return BadPayload(
+            f"the payload has {size} bytes; FRONTIER_MAX_PAYLOAD allows {self._max_size}",
+            cause="size",
+            remedy="Set FRONTIER_MAX_PAYLOAD to what it was, or higher.",
+        )
 
     def _check_url(self, url: str) -> None:
         if flaw := flaw_of_url(url, self._max_url):

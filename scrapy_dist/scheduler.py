@@ -453,6 +453,8 @@ class Scheduler(BaseScheduler):
                 seed_keys=getattr(spider, "seed_keys", ()),
                 compact=self._compact,
                 seal=Seal.from_settings(settings, keys.requests),
+                max_payload=options.max_payload,
+                max_seed=options.max_seed,
             )
             await self.frontier.check_types()
             self._make_desk(codec)

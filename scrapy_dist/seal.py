@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from scrapy_dist.frontier import Frontier
 
-__all__ = ["FIELD", "NO_SEAL", "SIGNED", "Seal", "check_seal", "differ"]
+__all__ = ["ADDED", "FIELD", "NO_SEAL", "SIGNED", "Seal", "check_seal", "differ"]
 
 #: First byte of a payload that is signed.
 SIGNED = b"\x03"
@@ -33,6 +33,8 @@ FIELD = "signed"
 #: Bytes of a signature.
 _SIZE = 16
 _HEAD = len(SIGNED) + _SIZE
+#: Bytes that a signature adds.
+ADDED = _HEAD
 #: Characters of the shortest secret: its check value is there to be guessed at.
 _LEAST = 16
 _SEED = b"\x00"

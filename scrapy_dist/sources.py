@@ -282,7 +282,7 @@ def _urls_in(
     """As `_read_one`, of the *body* of *url*. Linear in its length."""
     if urlsplit(url).path == "/robots.txt":
         named = _named_in_robots(body)
-        return True, [urljoin(url, name.decode("utf-8", "replace")) for name in named]
+        return True, [_joined(url, name.decode("utf-8", "replace")) for name in named]
     reader = _SitemapReader()
     try:
         for at in range(0, len(body), _XML):
@@ -296,8 +296,15 @@ def _urls_in(
             raise _Unreadable("is no sitemap: it is not XML")
         raise _Unreadable(f"is no sitemap, but XML or HTML: {quote(reader.type)}")
     if reader.type == "sitemapindex":
-        return True, [urljoin(url, found) for found in reader.urls]
+        return True, [_joined(url, found) for found in reader.urls]
     return False, reader.urls
+
+
+def _joined(base: str, url: str) -> str:
+    try:
+        return urljoin(base, url)
+    except ValueError:
+        return url  # whoever fetches it says what is wrong
 
 
 def _named_in_robots(body: bytes) -> list[bytes]:

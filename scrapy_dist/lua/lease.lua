@@ -12,10 +12,11 @@
 --       5 workers (zset)  6 state (hash)  7 control (hash)
 -- ARGV  1 worker number  2 most requests (<= 100)  3 most suspects
 --       4 ms of silence after which a worker is dead  5 deaths after which a request has
---       failed
+--       failed  6 bytes of the largest payload  7 bytes of payloads after which it is enough
 -- Reply known (0: register first), pending left, suspects left, how many of the first
 --       leases are suspects, suspects that wait for room, 1 if this worker is to be alone
---       with the lease that it gets or will get, then each lease: order id and payload
+--       with the lease that it gets or will get, payloads that are too large ('number:bytes'
+--       of each), then each lease: order id and payload, of one too large its first byte
 -- Cost  O(requests per call * log(pending))
 local call, format = redis.call, string.format
 local now = call('TIME')
@@ -25,14 +26,15 @@ local suspects = call('ZCARD', KEYS[2])
 local leased = call('ZCARD', KEYS[3])
 call('HLEN', KEYS[4])
 if not call('ZSCORE', KEYS[5], ARGV[1]) then
-  return {0, pending, suspects, 0, 0, 0}
+  return {0, pending, suspects, 0, 0, 0, ''}
 end
 local waiting = suspects > 0 and call('ZCOUNT', KEYS[2], '+inf', '+inf') or 0
 suspects = suspects - waiting
 if call('HGET', KEYS[7], 'paused') then
-  return {1, pending, suspects, 0, waiting, 0}
+  return {1, pending, suspects, 0, waiting, 0, ''}
 end
-local reply, entries, owners, count = {1, 0, 0, 0, waiting, 0}, {}, {}, 0
+local reply, entries, owners, count = {1, 0, 0, 0, waiting, 0, ''}, {}, {}, 0
+local largest, bytes, limit = ARGV[6] + 16, 0, tonumber(ARGV[7])
 -- What strings cost Lua is their number and, as it hashes each, their length. So order id
 -- and payload stay one, and what mostly is the same is not said: the head of an entry is
 -- left out if the score is 0 and nothing has happened to the request; else it begins with
@@ -41,7 +43,11 @@ local function hand_out(id, head, lease)
   local at = 2 * count
   entries[at + 1], entries[at + 2] = id, head == '' and lease or head .. lease
   count = count + 1
-  reply[6 + count] = lease
+  if #lease > largest then -- stays here
+    reply[7] = reply[7] .. count .. ':' .. #lease - 16 .. ' '
+    lease = lease:sub(1, 17)
+  end
+  reply[7 + count] = lease
 end
 local hex = '^' .. ('%x'):rep(16)
 local function with_id(member)
@@ -86,8 +92,17 @@ if suspects > 0 and want > 0 then
     end
   end
   if waits and reply[6] == 0 then
-    return {1, pending, suspects, 0, waiting, 1}
+    return {1, pending, suspects, 0, waiting, 1, ''}
   end
+end
+local fit = 0
+for n, suspect in ipairs(taken) do
+  if bytes < limit then
+    fit, bytes = n, bytes + #suspect[1]
+  end
+end
+for n = #taken, fit + 1, -1 do
+  taken[n] = nil
 end
 for _, suspect in ipairs(taken) do
   local id, member = with_id(suspect[1])
@@ -105,7 +120,22 @@ if share - leased <= want then -- else it is enough, whoever holds them
 end
 share = math.max(0, math.min(want, pending, share))
 if share > 0 then
-  members = call('ZRANGE', KEYS[1], '0', format('%d', share - 1))
+  -- Some at first: a few may be as large as a whole call may be.
+  local read, to = 0, math.min(share, 8)
+  while read < to do
+    local some = call('ZRANGE', KEYS[1], format('%d', read), format('%d', to - 1))
+    for i = 1, #some do
+      if bytes >= limit then
+        share = read
+        break
+      end
+      read = read + 1
+      members[read], bytes = some[i], bytes + #some[i]
+    end
+    to = math.min(share, 4 * to)
+  end
+end
+if share > 0 then
   -- Scores cost a lot to print; mostly all of them are the same.
   local scores, first = nil, call('ZSCORE', KEYS[1], members[1])
   if call('ZSCORE', KEYS[1], members[share]) ~= first then

@@ -4,8 +4,10 @@
 -- KEYS  1 leases (zset)  2 leased (hash)  3 workers (zset)  4 state (hash)
 --       5 control (hash)  6… keys of seeds, in order of priority
 -- ARGV  1 worker number  2 most seeds (<= 100)
---       3 ms of silence after which a worker is dead
--- Reply known (0: register first), seeds left, then for each lease: order id, seed
+--       3 ms of silence after which a worker is dead  4 bytes of the largest seed
+--       5 bytes of seeds after which it is enough
+-- Reply known (0: register first), seeds left, then for each lease: order id, seed; of
+--       one that is too large, which stays here, its number of bytes
 -- Cost  O(seeds per call * log(leases))
 local now = redis.call('TIME')
 now = now[1] * 1000 + math.floor(now[2] / 1000)
@@ -42,6 +44,7 @@ if not redis.call('ZSCORE', KEYS[3], ARGV[1]) then
   return {0, 0}
 end
 local reply, want = {1, left}, tonumber(ARGV[2])
+local largest, bytes, limit = tonumber(ARGV[4]), 0, tonumber(ARGV[5])
 if redis.call('HGET', KEYS[5], 'paused') then
   want = 0
 elseif left > 0 then
@@ -52,8 +55,14 @@ end
 for i = 6, #KEYS do
   local kind = types[i]
   if kind then
-    local seeds = want > 0 and reads[kind](KEYS[i], want) or {}
-    if #seeds > 0 then
+    -- Some at first: a few may be as large as a whole call may be.
+    local step = 4
+    while want > 0 and bytes < limit do
+      local seeds = reads[kind](KEYS[i], math.min(want, step))
+      step = 4 * step
+      if #seeds == 0 then
+        break
+      end
       redis.call('HDEL', KEYS[4], '') -- runs above maxmemory too
       -- See commit.lua.
       local order = tonumber(redis.call('HGET', KEYS[4], 'order') or 0)
@@ -67,7 +76,8 @@ for i = 6, #KEYS do
         entries[2 * n - 1], entries[2 * n] = id, id .. '\0' .. seed
         owners[2 * n - 1], owners[2 * n] = ARGV[1], id
         reply[#reply + 1] = id
-        reply[#reply + 1] = seed
+        reply[#reply + 1] = #seed > largest and #seed or seed
+        bytes = bytes + #seed
       end
       redis.call('HSET', KEYS[2], unpack(entries))
       redis.call('ZADD', KEYS[1], unpack(owners))

@@ -293,6 +293,7 @@ def change_value(rng: random.Random, value: Any) -> Any:
 
 def change_bytes(rng: random.Random, data: bytes) -> bytes:
     """*data* with a few random changes."""
+    data = data[:LARGEST]
     for _ in range(rng.choice((1, 1, 1, 2, 4, 8))):
         at = rng.randrange(len(data) + 1)
         end = min(len(data), at + rng.choice((1, 1, 2, 8, 64)))
@@ -695,7 +696,13 @@ def commands_for(name: str, job: str, worker: str) -> list[list[str]]:
         ["failed", f"{name}x"],
         ["status", "nobody"],
         ["workers", name, "--stop", f"{worker}x"],
-        ["top", name, "--once"],
+        ["top", name, "-n", "1"],
+        ["pause", name],
+        ["resume", name],
+        ["recrawl", name, f"http://site/{job}"],
+        ["forget", name, "--all", "--reason", "nothing"],
+        ["import", name, f"/nowhere/{job}".replace("\0", "")],
+        ["import", name, "--from-scrapy-redis", job],
         ["seed", name, f"http://{job}"],
         ["export", name, "-"],
         ["export", name, f"/nowhere/{job}".replace("\0", "")],

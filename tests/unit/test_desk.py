@@ -548,3 +548,40 @@ def test_one_file_among_pages_is_set_aside(desk):
     ((id_, kind, reason),) = desk.exchange.rejects
     assert (id_, kind) == (f"{0:016x}", "request")
     assert "its scheme 'file' is not allowed" in reason
+
+
+def test_what_is_too_large_is_set_aside_by_its_length(desk):
+    desk.exchange.max_seed = 500
+    desk.exchange.rejects = []
+    large = Lease("a", suspect=False, payload=SEED, too_large=900)
+    assert desk.accept_seeds([large])
+    assert desk.accept([Lease("b", suspect=True, payload=SEED, too_large=901)])
+    assert desk.exchange.rejects == [
+        ("a", "seed", "the seed has 900 bytes; FRONTIER_SEED_MAX_SIZE allows 500"),
+        ("b", "seed", "the seed has 901 bytes; FRONTIER_SEED_MAX_SIZE allows 500"),
+    ]
+    assert not desk.seeds
+
+
+def test_a_request_that_is_too_large_is_held_until_the_reason_is_clear(desk):
+    desk.exchange.rejects = []
+    desk._codec = PayloadCodec(Spider("s"), max_size=100)
+    assert desk.accept([Lease("a", suspect=False, payload=b"\x01", too_large=900)])
+    assert desk.exchange.rejects == []
+    desk.nothing_came()
+    [(id_, kind, reason)] = desk.exchange.rejects
+    assert (id_, kind) == ("a", "request")
+    assert reason == "the payload has 900 bytes; FRONTIER_MAX_PAYLOAD allows 100"
+
+
+def test_what_waits_here_is_bounded_in_bytes(desk):
+    assert desk.wanted() > 3
+    payload = b"\x01" + b"x" * (1 << 20)
+    for n in range(8):
+        assert desk.wanted() > 0
+        desk.accept([Lease(str(n), suspect=False, payload=payload)])
+    assert desk.wanted() == 0
+    desk._inbox.popleft()
+    assert desk.wanted() > 0
+    desk._inbox.clear()
+    assert desk.wanted() > 3

@@ -540,7 +540,7 @@ async def test_share_of_the_seeds_counts_leases_and_the_living(client):
 
 @pytest.mark.parametrize("seed", PAYLOADS, ids=range(len(PAYLOADS)))
 async def test_seed_is_the_same_bytes_everywhere(client, seed):
-    worker = await Worker(client).join()
+    worker = await Worker(client, max_seed=MEGABYTE).join()
     await client.rpush(SEED_KEYS[0], seed)
     [lease] = await worker.seeds()
     assert lease.payload == SEED + seed

@@ -146,6 +146,12 @@ def test_an_index_and_robots_lead_on():
     assert urls_in(body, "robots.txt") == (True, ["http://site/a", "http://b/"])
 
 
+def test_a_name_that_is_no_url_is_left_to_its_reader():
+    body = b"<sitemapindex><sitemap><loc>http://[</loc></sitemap></sitemapindex>"
+    assert urls_in(body) == (True, ["http://["])
+    assert urls_in(b"Sitemap: //[x", "robots.txt") == (True, ["//[x"])
+
+
 @pytest.mark.parametrize(
     "body", [b"", b"no", b"<html><body>", b"<a/>", b"\x00<urlset>"]
 )
