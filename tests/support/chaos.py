@@ -174,7 +174,7 @@ class Chaos:
         self._actions: list[tuple[float, int, Callable[[], None]]] = []
         self._action_count = itertools.count()
         self._sizes: list[tuple[float, int]] = []
-        self._finished = False
+        self._finished = self._is_calm = self._is_paused = False
         self._end = 0.0
         # More of what is cheap; of the others enough to happen in a short crawl.
         self._faults: dict[str, tuple[int, Callable[[], None]]] = {
@@ -235,7 +235,7 @@ class Chaos:
             wait_until(
                 lambda: client.zcard("tree:workers") == self.plan.workers,
                 "all workers",
-                timeout=40,
+                timeout=100,
             )
         self._site.resume()
 
@@ -252,8 +252,7 @@ class Chaos:
                 "FRONTIER_WORKER_TTL": plan.ttl,
                 "FRONTIER_MAX_DELIVERIES": plan.max_deliveries,
                 "ITEM_PIPELINES": {"scrapy_dist.pipelines.RedisPipeline": 400},
-                # A worker that is being started again must not come after the end: it
-                # would rightly begin a new crawl.
+                # See _is_needed.
                 "SCHEDULER_IDLE_BEFORE_CLOSE": 2 * plan.ttl,
             },
             frontier="addon",
@@ -270,8 +269,29 @@ class Chaos:
             self._slots[slot] = None
             if end in ("finished", "failed"):
                 continue
-            if not self._finished:
+            if not self._finished and self._is_needed():
                 self._start_worker(slot)
+
+    def _is_needed(self) -> bool:
+        """Whether one more worker comes before the end; later it begins a new crawl.
+
+        Once there are no more faults, no page is answered until it is there.
+        """
+        if not self._is_calm:
+            return True
+        if not any(self._slots):
+            return True
+        self._hold(True)
+        return len(self._done()) < len(self.plan.expected())
+
+    def _hold(self, hold: bool) -> None:
+        """Let the site answer nothing, or everything again."""
+        if hold != self._is_paused:
+            self._is_paused = hold
+            self._site.pause() if hold else self._site.resume()
+
+    def _is_starting(self, worker: Worker | None) -> bool:
+        return worker is not None and worker.running() and JOINED not in worker.log()
 
     def _how_ended(self, worker: Worker) -> str:
         code = worker.wait(1)
@@ -295,6 +315,8 @@ class Chaos:
             self._sizes.append((now, self._server.aof().stat().st_size))
             del self._sizes[:-100]
         self._tend()
+        if self._is_calm:
+            self._hold(any(map(self._is_starting, self._slots)))
         time.sleep(TICK)
 
     def _in_time(self) -> bool:
@@ -333,6 +355,7 @@ class Chaos:
                 self._tick()
 
     def _calm_down(self) -> None:
+        self._is_calm = True
         while self._actions:
             heapq.heappop(self._actions)[2]()
 
