@@ -129,13 +129,18 @@ _E = TypeVar("_E", bound=BaseException)
 def get_redis(**kwargs: Any) -> redis.Redis:
     """A synchronous client: *redis_cls*, from *url* if given, with the other arguments.
 
-    *redis_cls* is a class or its dotted path; default ``redis.Redis``.
+    *redis_cls* is a class or its dotted path; default ``redis.Redis``. TLS checks the
+    name in the certificate unless an argument says otherwise.
     """
     redis_cls = kwargs.pop("redis_cls", None) or redis.Redis
     if isinstance(redis_cls, str):
         redis_cls = load_object(redis_cls)
+    _check_names(kwargs)
     url = kwargs.pop("url", None)
     client = redis_cls.from_url(url, **kwargs) if url else redis_cls(**kwargs)
+    pool = getattr(client, "connection_pool", None)
+    if type(pool) is redis.ConnectionPool:
+        pool.connection_class = _discreet(cast("Any", pool.connection_class))
     return cast("redis.Redis", client)
 
 
@@ -337,6 +342,31 @@ def describe(
     return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}/{db}"
 
 
+@contextmanager
+def _hiding(connection: Any) -> Iterator[None]:
+    """What the server says of a login may repeat the password."""
+    try:
+        yield
+    except RedisError as e:
+        login = ("password", "credential_provider")
+        known = {name: getattr(connection, name, None) for name in login}
+        hide_in_error(e, secrets_in(known))
+        raise
+
+
+class _Discreet:
+    """Mixed into a blocking connection: its errors have no password."""
+
+    def on_connect(self) -> None:
+        with _hiding(self):
+            super().on_connect()  # type: ignore[misc]
+
+    def on_connect_check_health(self, *args: Any, **details: Any) -> None:
+        """What newer versions of redis-py call."""
+        with _hiding(self):
+            super().on_connect_check_health(*args, **details)  # type: ignore[misc]
+
+
 class _Prompt:
     """Mixed into a connection: closing it waits for nobody, errors have no password.
 
@@ -345,30 +375,25 @@ class _Prompt:
     """
 
     async def on_connect(self) -> None:
-        with self._hiding():
+        with _hiding(self):
             await super().on_connect()  # type: ignore[misc]
 
     async def on_connect_check_health(self, *args: Any, **details: Any) -> None:
         """What newer versions of redis-py call."""
-        with self._hiding():
+        with _hiding(self):
             await super().on_connect_check_health(*args, **details)  # type: ignore[misc]
-
-    @contextmanager
-    def _hiding(self) -> Iterator[None]:
-        """What the server says of a login may repeat the password."""
-        try:
-            yield
-        except RedisError as e:
-            login = ("password", "credential_provider")
-            known = {name: getattr(self, name, None) for name in login}
-            hide_in_error(e, secrets_in(known))
-            raise
 
     async def disconnect(self, nowait: bool = False, **details: Any) -> None:
         writer = getattr(self, "_writer", None)
         if writer is not None:
             writer.transport.abort()
         await super().disconnect(nowait=True, **details)  # type: ignore[misc]
+
+
+@cache
+def _discreet(plain: type[Any]) -> type[Any]:
+    """The variant of a blocking connection's class whose errors have no password."""
+    return type(plain.__name__, (_Discreet, plain), {"__module__": __name__})
 
 
 @cache

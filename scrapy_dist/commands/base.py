@@ -394,11 +394,11 @@ async def unknown_frontier(frontier: Frontier, target: Target) -> ConfigurationE
     if inside_project() and target.codec is None:
         names = sorted({*names, *_spider_loader(settings).list()})
         text = (
-            f"There is no spider {target.spider!r} in this project, and no frontier of"
-            f" {target.name!r} at {where}."
+            f"There is no spider {quote(target.spider)} in this project, and no frontier"
+            f" of {quote(target.name)} at {where}."
         )
     else:
-        text = f"There is no frontier of a spider {target.name!r} at {where}."
+        text = f"There is no frontier of a spider {quote(target.name)} at {where}."
     return ConfigurationError(text + nearest(target.name, names))
 
 

@@ -27,6 +27,7 @@ from scrapy_dist.commands import (
     top,
     workers,
 )
+from scrapy_dist.commands.text import clean
 from scrapy_dist.exceptions import FrontierError
 
 SUBCOMMANDS: tuple[base.Subcommand, ...] = (
@@ -120,7 +121,8 @@ class Command(ScrapyCommand):
             raise UsageError
         if args:
             raise UsageError(
-                f"unrecognized arguments: {' '.join(args)}", print_help=False
+                f"unrecognized arguments: {' '.join(map(clean, args))}",
+                print_help=False,
             )
 
     def run(self, args: list[str], opts: argparse.Namespace) -> None:

@@ -93,3 +93,13 @@ def test_inside_a_project(server, make_project):
     assert (result.returncode, result.stderr) == (0, "")
     result = run_frontier(project.folder, "status", "own", environ=away)
     assert (result.returncode, result.stderr) == (0, "")
+
+
+def test_url_that_stands_where_a_spider_should(server, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    url = server.url.replace("redis://", "redis://u:pa55word@")
+    for arguments in (["status", url], ["status", "books", url]):
+        code, out, err = run_here(*arguments, "--redis", server.url)
+        assert code == 2
+        assert err
+        assert "pa55word" not in out + err

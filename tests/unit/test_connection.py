@@ -435,6 +435,35 @@ async def test_server_that_repeats_the_password(
     assert reply[5:12] in message
 
 
+async def test_server_that_repeats_the_password_to_a_blocking_client(
+    scripted: ScriptedRedis,
+) -> None:
+    scripted.replies["AUTH"] = ["-ERR unknown command 'AUTH' 'geheim'"]
+    scripted.replies["HELLO"] = ["-ERR unknown command 'HELLO' '3' 'AUTH' 'geheim'"]
+    for client in (
+        get_redis_from_settings(scripted.settings),
+        get_redis(url=scripted.settings["REDIS_URL"]),
+        get_redis(host="127.0.0.1", port=scripted.port, password="geheim", protocol=3),
+    ):
+        with pytest.raises(redis.RedisError) as caught:
+            await asyncio.to_thread(client.ping)
+        assert "unknown command" in str(caught.value)
+        assert "geheim" not in str(caught.value)
+        client.close()
+
+
+def test_tls_of_a_client_by_hand_checks_names_too() -> None:
+    for kwargs in ({"url": "rediss://h"}, {"host": "h", "ssl": True}):
+        pool = get_redis(**kwargs).connection_pool
+        assert pool.connection_kwargs["ssl_check_hostname"] is True
+        assert issubclass(pool.connection_class, redis.SSLConnection)
+        pool = get_redis(ssl_cert_reqs="none", **kwargs).connection_pool
+        assert not pool.connection_kwargs["ssl_check_hostname"]
+        pool = get_redis(ssl_check_hostname=False, **kwargs).connection_pool
+        assert not pool.connection_kwargs["ssl_check_hostname"]
+    assert "ssl_check_hostname" not in get_redis().connection_pool.connection_kwargs
+
+
 async def test_server_that_repeats_the_password_later(scripted: ScriptedRedis) -> None:
     """Whoever catches the error of a new connection shows it as it is."""
     async with opened(scripted.settings) as client:
