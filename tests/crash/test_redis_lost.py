@@ -39,7 +39,7 @@ def test_redis_killed_and_started_again(make_redis, make_project, site):
     assert_finished(workers)
 
     assert set(project.recorded("path")) == set(tree_pages(300, 3))
-    assert max(site.hits().values()) <= 2
+    assert max(site.hits().values()) <= 2 + project.deaths()
     with server.client() as client:
         assert failed(client, "follow") == []
         assert client.zcard("follow:requests") == 0
