@@ -52,6 +52,8 @@ T = TypeVar("T")
 _SHORTEST, _LONGEST = 0.05, 1.0
 #: Seconds that a Redis which does not answer can hold up the closing of a client.
 _CLOSE_TIMEOUT = 5.0
+#: Seconds after which it is asked again whether this version may push seeds.
+_CHECK_AGAIN = 5.0
 
 
 class Client:
@@ -103,7 +105,7 @@ class Client:
         #: Where Redis is, without user name and password.
         self.redis = connection.describe(own)
         self._readers: dict[str, Items] = {}
-        self._may_seed = False
+        self._check_at = 0.0
         self._thread = LoopThread()
         self._finalizer = weakref.finalize(self, self._thread.stop)
         try:
@@ -168,10 +170,10 @@ class Client:
     ) -> int:
         maker = SeedMaker.from_settings(self._settings, meta=meta, priority=priority)
         key, kind = self._seed_keys[0], kind_of_new_key(self._settings)
-        if not self._may_seed:
+        if time.monotonic() > self._check_at:
             check = partial(check_format, self._frontier.client, self._keys.state)
             self._run(check)
-            self._may_seed = True
+            self._check_at = time.monotonic() + _CHECK_AGAIN
         # The caller's iterable is read in the caller's thread.
         rest = iter(seeds)
         pushed = 0

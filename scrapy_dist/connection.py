@@ -158,6 +158,11 @@ def get_redis_from_settings(settings: BaseSettings) -> redis.Redis:
     return client
 
 
+def unconnected(reason: str) -> redis.Redis:
+    """A client for who wants one and is not to use it; its errors name *reason*."""
+    return redis.Redis(unix_socket_path=f"/dev/null/{reason}")
+
+
 def is_from_settings(client: Any, settings: BaseSettings) -> bool:
     """Whether the synchronous *client* talks to the Redis of *settings*, as far as seen."""
     config = _read(settings)

@@ -69,13 +69,14 @@ def command_without_crawl(crawler: Crawler) -> str:
     try:
         known = _commands.get(crawler)
         if known is None:
-            known = _commands[crawler] = _running_command()
+            known = _commands[crawler] = running_command()
     except TypeError:  # a stand-in that cannot be a key, as in a unit test
-        return _running_command()
+        return running_command()
     return known
 
 
-def _running_command() -> str:
+def running_command() -> str:
+    """As ``command_without_crawl``, where no crawler is at hand."""
     frames = sys._current_frames()  # noqa: SLF001
     own = _innermost_command(frames.pop(threading.get_ident(), None))
     if own is not None:

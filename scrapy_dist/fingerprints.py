@@ -125,6 +125,12 @@ async def shape_of(frontier: Frontier) -> Shape | None:
     return Shape(key, epoch.decode(), int(buckets), int(counted))
 
 
+async def _is_set(frontier: Frontier) -> bool:
+    """Whether there are fingerprints: a filter of the project's may keep anything there."""
+    client: Any = frontier.client
+    return bool((await client.type(frontier.keys.dupefilter)).decode() == "set")
+
+
 async def kind_of(frontier: Frontier) -> str:
     """How an exported file calls its fingerprints: HEX or COMPACT."""
     return HEX if await shape_of(frontier) is None else COMPACT
@@ -150,6 +156,8 @@ async def is_seen(frontier: Frontier, fingerprint: str) -> bool:
     if shape is not None:
         fingerprint = stored_as(fingerprint, compacted=True)
         key = shape.place(fingerprint)
+    elif not await _is_set(frontier):
+        return False
     return bool(await client.sismember(key, fingerprint))
 
 
@@ -167,7 +175,8 @@ async def count(frontier: Frontier) -> int:
     shape = await shape_of(frontier)
     if shape is not None:
         return shape.count
-    return int(await client.scard(frontier.keys.dupefilter))
+    shared = frontier.keys.dupefilter
+    return int(await client.scard(shared)) if await _is_set(frontier) else 0
 
 
 async def add(frontier: Frontier, fingerprints: Sequence[str]) -> None:
@@ -207,6 +216,8 @@ async def _add_compact(frontier: Frontier, names: Sequence[str]) -> None:
 async def scan(frontier: Frontier) -> AsyncIterator[list[str]]:
     """All fingerprints, some hundred at a time; one may come twice."""
     if await shape_of(frontier) is None:
+        if not await _is_set(frontier):
+            return
         async for names in _scan_set(frontier.client, frontier.keys.dupefilter):
             yield names
         return

@@ -122,7 +122,12 @@ class RedisPipeline:
         """A pipeline by REDIS_ITEMS_KEY and REDIS_ITEMS_SERIALIZER."""
         params: dict[str, Any] = {"server": None}
         if extension_points.overridden(cls, ["__init__"]):
-            params["server"] = connection.get_redis_from_settings(settings)
+            command = engine.running_command()
+            params["server"] = (
+                connection.unconnected(f"scrapy {command} is no crawl")
+                if command
+                else connection.get_redis_from_settings(settings)
+            )
         if settings.get("REDIS_ITEMS_KEY"):
             params["key"] = settings["REDIS_ITEMS_KEY"]
         path = settings.get("REDIS_ITEMS_SERIALIZER")

@@ -303,6 +303,8 @@ class RedisMixin:
         An override that reads Redis by itself runs in a thread, and this worker leases
         no seeds: what it has taken is lost if it dies, as with scrapy-redis.
         """
+        if engine.command_without_crawl(self.crawler):
+            return
         call = self._in_event_loop()
         while (seed := call(self._take_seed)) is not None:
             record, data = seed
@@ -363,6 +365,8 @@ class RedisMixin:
         Called whenever seeds have come and ``start()`` does not wait for them, and when
         there is little to do.
         """
+        if engine.command_without_crawl(self.crawler):
+            return
         thread = self._seed_feed.thread
         if thread is None or thread.is_current:
             self._schedule_all(self.next_requests())

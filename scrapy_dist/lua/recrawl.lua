@@ -8,7 +8,10 @@
 local now = redis.call('TIME')
 now = now[1] * 1000 + math.floor(now[2] / 1000)
 redis.call('ZCARD', KEYS[1])
-redis.call('SCARD', KEYS[2])
+-- A filter of the project's may keep anything there.
+local kind = redis.call('TYPE', KEYS[2])
+kind = kind.ok or kind
+local ours = kind == 'set' or kind == 'none'
 local count = (#ARGV - 1) / 3
 -- See commit.lua.
 local order = tonumber(redis.call('HGET', KEYS[3], 'order') or 0)
@@ -19,7 +22,7 @@ for i = 1, count do
   local fingerprint, score, payload = ARGV[3 * i - 1], ARGV[3 * i], ARGV[3 * i + 1]
   local id = ARGV[1] == '1' and 9007199254740991 - order - i or order + i
   redis.call('ZADD', KEYS[1], score, string.format('%016x', id) .. payload)
-  if fingerprint ~= '' then
+  if ours and fingerprint ~= '' then
     redis.call('SADD', KEYS[2], fingerprint)
   end
 end

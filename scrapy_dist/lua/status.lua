@@ -17,10 +17,10 @@ local function kind_of(key)
   local kind = redis.call('TYPE', key)
   return kind.ok or kind
 end
-local seen
+local seen = 0 -- a filter of the project's may keep anything there
 if kind_of(KEYS[7]) == 'hash' then
   seen = tonumber(redis.call('HGET', KEYS[7], 'count') or nil) or 0
-else
+elseif kind_of(KEYS[7]) == 'set' then
   seen = redis.call('SCARD', KEYS[7])
 end
 local sizes = {list = 'LLEN', set = 'SCARD', zset = 'ZCARD'}

@@ -63,6 +63,17 @@ class Seeded(Page, RedisSpider):
         return "-any" in request.url
 """
 
+ASKING = """
+
+class Asking(Seeded):
+    name = "asking"
+
+    def parse(self, response):
+        self.schedule_next_requests()
+        yield from self.next_requests()
+        yield from super().parse(response)
+"""
+
 #: What a project may have that writes into Redis.
 WRITERS = {
     "ITEM_PIPELINES": {"scrapy_dist.pipelines.RedisPipeline": 300},
@@ -209,12 +220,25 @@ def test_they_need_no_redis(frontier, project, site):
 
 
 def test_they_start_no_embedded_redis(make_project, site):
+    """Also not for a pipeline that wants a client, and a spider that asks for seeds."""
     project = make_project(None)
-    project.spider(SPIDERS.replace("$SITE", site.url))
+    project.spider(SPIDERS.replace("$SITE", site.url) + ASKING)
+    project.module(
+        "own",
+        """
+        from scrapy_dist.pipelines import RedisPipeline
+
+        class Own(RedisPipeline):
+            def __init__(self, server, key="k", serialize_func=str):
+                super().__init__(server, key, serialize_func)
+                self.script = server.register_script("return 1")
+        """,
+    )
     commands = Commands(project, site, "addon")
+    commands.settings["ITEM_PIPELINES"] = {"shop.own.Own": 300}
     del commands.settings["REDIS_URL"]
     commands.env["CRAWL_SETTINGS"] = repr(commands.settings)
-    commands.show("parse", "a", "--spider=seeded")
+    commands.show("parse", "a", "--spider=asking")
     assert not list(commands.folder.rglob("*.sock"))
 
 

@@ -45,6 +45,21 @@ def server(redis_server):
         yield client
 
 
+def test_client_that_lives_long_sees_that_the_frontier_has_become_another(
+    connect, server, monkeypatch
+):
+    client = connect()
+    client.seed(URL)
+    server.hset("s:state", "format", 99)
+    monkeypatch.setattr("scrapy_dist.client._CHECK_AGAIN", 0.0)
+    client._check_at = 0.0
+    with pytest.raises(ConfigurationError, match="has format 99"):
+        client.seed(URL)
+    server.hdel("s:state", "format")
+    client.seed(URL)
+    assert server.llen("s:start_urls") == 2
+
+
 def threads():
     return [t for t in threading.enumerate() if t.name == "scrapy-dist client"]
 

@@ -388,11 +388,13 @@ def test_seed_whose_reader_is_broken_off_behind_it_is_not_affected(desk):
     assert [r.settled for r in (one, several)] == [False, True]
 
 
-def test_retry_of_a_seed_stays_under_its_lease(desk):
+@pytest.mark.parametrize("in_callback", [False, True])
+def test_retry_of_a_seed_stays_under_its_lease(desk, in_callback):
     sow(desk, "a")
     request = hand_out(desk)
     desk._crawler.engine._slot.inprogress = {request}
-    desk._crawler.engine.scraper.slot.active = set()
+    active = {request} if in_callback else set()
+    desk._crawler.engine.scraper.slot.active = active
     retry = request.copy()
     retry.meta["retry_times"] = 1
     records, stays = desk.replaced(retry)

@@ -6,9 +6,9 @@ import json
 
 import pytest
 
-from scrapy_dist import shorthand
+from scrapy_dist import fingerprints, shorthand
 from scrapy_dist.exceptions import ConfigurationError
-from scrapy_dist.frontier import NewRequest
+from scrapy_dist.frontier import Call, NewRequest
 from scrapy_dist.status import MAX_WORKERS, read_status, url_of
 from tests.support.frontiers import KEYS, SEED_KEYS, Worker, contents, pass_time
 
@@ -189,6 +189,24 @@ async def test_key_of_another_type_is_an_error_with_a_remedy(client):
     await client.set(KEYS.requests, "x")
     with pytest.raises(ConfigurationError, match="scrapy frontier check s"):
         await look(Worker(client))
+
+
+async def test_what_a_filter_of_the_project_keeps_is_no_error(client):
+    """scrapy-redis' Bloom filters keep bits where the frontier keeps fingerprints."""
+    await (await Worker(client).join()).commit([NewRequest(b"a", 0.0, "f")])
+    await client.delete(KEYS.dupefilter)
+    await client.setbit(KEYS.dupefilter, 100, 1)
+    frontier = Worker(client).frontier
+    assert (await look(Worker(client))).pending == 1
+    assert (await look(Worker(client))).seen == 0
+    assert await fingerprints.count(frontier) == 0
+    assert not await fingerprints.is_seen(frontier, "f")
+    assert [names async for names in fingerprints.scan(frontier)] == []
+    keys = (KEYS.requests, KEYS.dupefilter, KEYS.state)
+    call = Call("recrawl", keys, ["", "f", 0, b"b"], int)
+    await frontier.exchange([call])
+    assert call.reply() == 1
+    assert await client.bitcount(KEYS.dupefilter) == 1
 
 
 async def test_fingerprints_in_buckets_are_counted(client):
