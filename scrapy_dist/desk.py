@@ -43,8 +43,8 @@ logger = get_logger(__name__)
 _SAY_REJECTED = 10.0
 #: Seconds that a worker takes nothing of what the others found while its login goes on.
 _LOGIN = 180.0
-#: Bytes from which a request or seed counts as large, and bytes of what waits here above
-#: which no more is leased.
+#: Bytes from which a request or seed counts as large; and bytes of what waits here above
+#: which no more is leased, and of what is under way above which no large one follows.
 _LARGE, _AHEAD_BYTES = 1 << 14, 8 << 20
 #: Seconds that a worker that has given seeds back leaves what is pending to others.
 _REST = 0.25
@@ -525,6 +525,18 @@ class Desk:
         self._has_large = waiting > _LARGE
         return waiting >= _AHEAD_BYTES
 
+    def _is_crowded(self) -> bool:
+        """Whether the next request is to wait until large ones under way are done.
+
+        What is read out of one may be many times as large.
+        """
+        size = len(self._inbox[0][1])
+        if size <= _LARGE:
+            return False
+        handed = self.ledger.handed.values()
+        under_way = sum(record.payload_size for each in handed for record in each)
+        return under_way > _LARGE and under_way + size > _AHEAD_BYTES
+
     def suspects_wanted(self) -> int:
         """How many suspects to lease now."""
         return max(0, SUSPECTS - self.ledger.suspects)
@@ -750,6 +762,8 @@ class Desk:
 
     def _decode_head(self) -> tuple[Record, Request] | None:
         while self._inbox and not self._is_unreadable:
+            if self._has_large and self._is_crowded():
+                return None
             record, payload = self._inbox.popleft()
             try:
                 request = self._decode(payload)

@@ -56,6 +56,8 @@ class Record:
     hops: list[Hop] = field(default_factory=list)
     seen: set[str] = field(default_factory=set)
     left: float = 0.0
+    #: Bytes of the request in Redis.
+    payload_size: int = 0
     #: Outputs that the spider middleware has seen and nobody has asked for, by ``id``;
     #: see `Origins`.
     noted: dict[int, object] = field(default_factory=dict)
@@ -121,6 +123,7 @@ class Ledger:
             alone=lease.alone,
             is_seed=lease.payload[:1] == SEED,
             holders=1,
+            payload_size=len(lease.payload),
         )
         self.records[lease.id] = record
         self.suspects += lease.suspect

@@ -51,6 +51,9 @@ _READ_BACK = 4 * MAX_ODD_KEYS
 #: Bytes up to which a list is believed to have as many elements as it says. msgpack
 #: allocates them before it reads them; 1 MB of nested lies would take 1 GB.
 _BELIEVED = 4096
+#: Lists, dicts and objects in one value: three bytes become a dict of 200. They are counted
+#: in values of more bytes than `_COUNTED`.
+MAX_CONTAINERS, _COUNTED = 65_536, 65_536
 #: Bits of both parts of a fraction, which is reduced in more than linear time.
 _MAX_FRACTION = 8192
 #: Code and tag of an object of a class: a list of the class' path and its state.
@@ -389,8 +392,11 @@ class Coder:
 
         Safe on bytes of a stranger: builds only the types named above, and takes memory
         in proportion to ``len(data)``. Raises BadPayload, and nothing else, for all
-        that is not complete, valid MessagePack of these types.
+        that is not complete, valid MessagePack of these types, or holds more than
+        MAX_CONTAINERS lists, dicts and objects.
         """
+        if len(data) > _COUNTED:
+            return self._counting().loads(data)
         try:
             # Without a Python call for each dict, if all keys are text, as they mostly
             # are.
@@ -438,6 +444,9 @@ class Coder:
             if type(tag) is str and tag.startswith("$"):
                 return self._from_tagged(tag, value)
         return {key: self.from_jsonable(value) for key, value in obj.items()}
+
+    def _counting(self) -> Coder:
+        return _Counting(self._shared)
 
     def _loads_any_keys(self, data: bytes) -> Any:
         try:
@@ -538,6 +547,54 @@ class Coder:
         raise BadPayload(
             f"unknown JSON tag {tag[:80]!r}, of another version of scrapy-dist"
         )
+
+
+class _Counting(Coder):
+    """Reads one large value, and counts what is in it."""
+
+    def _counting(self) -> Coder:
+        return self
+
+    def loads(self, data: bytes) -> Any:
+        self._left = MAX_CONTAINERS
+        try:
+            return self._unpack(data, 0)
+        except Exception:
+            if self._left < 0:
+                raise
+        self._left = MAX_CONTAINERS
+        return self._loads_any_keys(data)
+
+    def _count(self, value: Any = None) -> Any:
+        self._left -= 1
+        if self._left < 0:
+            raise BadPayload(f"more than {MAX_CONTAINERS} lists, dicts and objects")
+        return value
+
+    def _unpack(self, data: bytes, depth: int) -> Any:
+        _check_lengths(data)
+        return msgpack.unpackb(
+            data,
+            ext_hook=self._text_key_hooks[depth],
+            object_hook=self._count,
+            list_hook=self._count,
+        )
+
+    def _unpack_any_keys(self, data: bytes, depth: int) -> Any:
+        _check_lengths(data)
+        return msgpack.unpackb(
+            data,
+            ext_hook=self._any_key_hooks[depth],
+            strict_map_key=False,
+            object_pairs_hook=lambda pairs: self._count(_to_dict(pairs)),
+            list_hook=self._count,
+        )
+
+    def _unpack_ext(
+        self, unpack: Callable[[bytes, int], Any], depth: int, code: int, data: bytes
+    ) -> Any:
+        self._count()
+        return super()._unpack_ext(unpack, depth, code, data)
 
 
 def _python_value(obj: Any) -> Any:

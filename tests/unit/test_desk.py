@@ -587,3 +587,20 @@ def test_what_waits_here_is_bounded_in_bytes(desk):
     assert desk.wanted() > 0
     desk._inbox.clear()
     assert desk.wanted() > 3
+
+
+def test_large_requests_are_under_way_some_at_a_time(desk):
+    desk._codec = PayloadCodec(Spider("s"), max_size=4 << 20)
+    body = b"x" * (3 << 20)
+    payload = desk._codec.encode(Request(URL, method="POST", body=body))
+    small = desk._codec.encode(Request(URL))
+    for n, each in enumerate([payload] * 3 + [small]):
+        desk.accept([Lease(str(n), suspect=False, payload=each)])
+    first, second = desk.next()[0], desk.next()[0]
+    assert desk.next() is None
+    assert len(desk) == 2  # there is something, so that Scrapy asks again
+    for request in (first, second):
+        records = desk.ledger.handed.pop(request)
+        desk.let_go(records)
+    assert desk.next()[0].body == body
+    assert desk.next()[0].body == b""

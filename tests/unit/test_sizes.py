@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 
 import pytest
 from scrapy import Request, Spider
@@ -113,3 +114,46 @@ def test_methods_of_http_and_webdav_go_through():
     for method in ("GET", "PROPFIND", "BASELINE-CONTROL", "VERSION-CONTROL", "A" * 20):
         request = Request("http://a/", method=method)
         assert codec.decode(codec.encode(request)).method == method
+
+
+def nested(piece, count):
+    head = b"\x01\x82\xa3url\xa9http://a/\xa4meta\x81\xa1a\xdd"
+    return head + count.to_bytes(4, "big") + piece * count
+
+
+@pytest.mark.parametrize(
+    "piece",
+    [b"\x90", b"\x80", b"\x91\xc0", b"\x81\xa1b\x80", b"\x81\x01\x80", b"\xd4\x01\x90"],
+)
+def test_what_is_in_a_payload_is_counted(piece):
+    """A megabyte of maps would be a hundred in memory."""
+    codec = PayloadCodec(SPIDER)
+    assert len(codec.decode(nested(piece, 30_000)).meta["a"]) == 30_000
+    tracemalloc.start()
+    try:
+        with pytest.raises(
+            BadPayload, match="more than 65536 lists, dicts and objects"
+        ):
+            codec.decode(nested(piece, 1_000_000 // len(piece)))
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 30_000_000
+
+
+def test_what_a_spider_yields_beyond_that_stays_in_its_worker():
+    codec = PayloadCodec(SPIDER)
+    request = Request("http://a/", meta={"a": [[n] for n in range(65_000)]})
+    assert codec.decode(codec.encode(request)).meta == request.meta
+    request = Request("http://a/", meta={"a": [(n,) for n in range(66_000)]})
+    with pytest.raises(Unserializable, match="more than 65536 lists"):
+        codec.encode(request)
+
+
+def test_large_values_are_read_as_small_ones():
+    values = {"a" * 70_000: [{1: (2, {3})}, {"x": [b"y", {}]}, 2**70], None: {(): "z"}}
+    assert serializer.loads(serializer.dumps(values)) == values
+    text = {"a": "a" * 70_000, "b": [{"c": []}]}
+    assert serializer.loads(serializer.dumps(text)) == text
+    with pytest.raises(BadPayload, match="not valid MessagePack"):
+        serializer.loads(b"\xc1" * 70_000)
