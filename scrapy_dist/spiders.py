@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from scrapy import Request, signals
@@ -25,7 +26,7 @@ from scrapy_dist.overrides import names_used
 from scrapy_dist.policy import Policy
 from scrapy_dist.scheduler import SEED_MARK, Scheduler, shares
 from scrapy_dist.seeds import SeedRules, check_made, parse_seed
-from scrapy_dist.shown import get_logger
+from scrapy_dist.shown import get_logger, quote
 
 if TYPE_CHECKING:
     from scrapy.crawler import Crawler
@@ -40,6 +41,8 @@ logger = get_logger(__name__)
 _BLOCKING = frozenset(
     {"server", "fetch_data", "count_size", "pop_list_queue", "pop_priority_queue"}
 )
+#: Characters of a seed that are shown in the log.
+_SHOWN = 300
 #: The method that takes seeds from a key, and the command that counts them, by its type.
 _POPS = {
     "list": "pop_list_queue",
@@ -159,6 +162,8 @@ class RedisMixin:
             own_schedule or self.seeds_in_thread
         )
         self._find_out_what_blocks(own_schedule=own_schedule)
+        if not self.seeds_are_leased:
+            self.make_request_from_data = self._make_or_tell  # type: ignore[method-assign]
 
     def _find_out_what_blocks(self, *, own_schedule: bool) -> None:
         """Whether other overrides read Redis by themselves: they run in threads."""
@@ -306,11 +311,14 @@ class RedisMixin:
         if engine.command_without_crawl(self.crawler):
             return
         call = self._in_event_loop()
+        make = self.make_request_from_data
+        if not self.seeds_are_leased:  # these are, all the same: see `SeedFeed`
+            make = partial(type(self).make_request_from_data, self)
         while (seed := call(self._take_seed)) is not None:
             record, data = seed
             desk = self._scheduler.desk
             try:
-                requests = _as_list(self.make_request_from_data(data))
+                requests = _as_list(make(data))
                 for request in requests:
                     check_made(request, self.seed_rules, self._policy, self)  # type: ignore[arg-type]
             except BadSeed as e:
@@ -358,6 +366,24 @@ class RedisMixin:
         Raises BadSeed with the reason that ``S:failed`` shows. None: nothing to crawl.
         """
         return parse_seed(data, self.seed_rules, self)  # type: ignore[arg-type]
+
+    def _make_or_tell(self, data: bytes) -> Any:
+        """``make_request_from_data`` for a spider that has popped *data* by itself.
+
+        None with a WARNING for a bad seed: an exception would end the spider's loop, and
+        what it has popped besides would be lost.
+        """
+        try:
+            return type(self).make_request_from_data(self, data)
+        except Exception as e:
+            logger.warning(
+                "The seed %s is left out: %s",
+                quote(data, _SHOWN),
+                e if isinstance(e, BadSeed) else f"{type(e).__name__}: {e}",
+                exc_info=not isinstance(e, BadSeed),
+                extra={"spider": self},
+            )
+            return None
 
     def schedule_next_requests(self) -> None:
         """Schedule the seeds that are here, past the spider middlewares.

@@ -94,6 +94,8 @@ def test_next_requests_of_ones_own(project, site, client, reader):
     if ours:
         client.sadd("done", known)
         urls.append(known)
+    if reader == "fetch_data":
+        urls.insert(2, "no URL")  # which keeps none of the others from being crawled
     client.rpush(KEY, *urls)
     frontier = "addon" if ours else "classic"
     worker = project.crawl("own", args={"url": site.url}, frontier=frontier)
@@ -105,6 +107,7 @@ def test_next_requests_of_ones_own(project, site, client, reader):
     assert not client.exists(KEY)
     assert failed(client, "own") == []
     assert "Traceback" not in worker.log()
+    assert ("The seed b'no URL' is left out" in worker.log()) == ("no URL" in urls)
 
 
 @pytest.mark.parametrize("frontier", ["classic", "addon"])

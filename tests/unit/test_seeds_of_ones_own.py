@@ -6,11 +6,11 @@ import functools
 
 import fakeredis
 import pytest
-from scrapy import Spider
+from scrapy import Request, Spider
 from scrapy.crawler import Crawler
 
 from scrapy_dist import engine
-from scrapy_dist.exceptions import ConfigurationError
+from scrapy_dist.exceptions import BadSeed, ConfigurationError
 from scrapy_dist.overrides import names_used
 from scrapy_dist.spiders import RedisCrawlSpider, RedisMixin, RedisSpider
 
@@ -212,6 +212,20 @@ def test_setup_redis_of_ones_own_need_not_call_ours():
     assert spider.server == "mine"
     assert spider.seed_keys == ["plain:start_urls"]
     assert spider.redis_batch_size == 16
+
+
+def test_bad_seed_that_a_spider_has_popped_itself_is_told_and_ends_no_loop(caplog):
+    class Raises(Pops):
+        def make_request_from_data(self, data):
+            return Request(data.decode("ascii"))
+
+    assert made(Pops).make_request_from_data(b"http://a.example/").method == "GET"
+    assert made(Pops).make_request_from_data(b"no URL") is None
+    assert made(Raises).make_request_from_data(b"\xff") is None
+    told = [r for r in caplog.records if "is left out" in r.getMessage()]
+    assert [bool(r.exc_info) for r in told] == [False, True]
+    with pytest.raises(BadSeed):
+        made(Plain).make_request_from_data(b"no URL")
 
 
 def warnings_of(caplog, cls):
