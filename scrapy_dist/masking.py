@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
-
-if TYPE_CHECKING:
-    from redis.exceptions import RedisError
 
 __all__ = [
     "hide",
@@ -57,6 +54,8 @@ _HARMLESS = frozenset(
 )
 #: Names of arguments that hold a secret, whoever takes them.
 _SECRET = re.compile(r"pass|secret|token|auth|credential|key_?data", re.IGNORECASE)
+#: Errors of one chain that are looked at.
+_DEEP = 20
 _NAME = re.compile(r"[a-z_]{1,40}")
 #: What Redis, and proxies, repeat of a command that they do not know: AUTH has a password.
 _ECHO = re.compile(r"(with args beginning with:).*", re.IGNORECASE | re.DOTALL)
@@ -180,9 +179,15 @@ def hide(text: str, secrets: Iterable[str] = ()) -> str:
     return text
 
 
-def hide_in_error(error: RedisError, secrets: Iterable[str]) -> None:
-    """Apply `hide` to the text of *error*, whoever will show it."""
+def hide_in_error(error: BaseException, secrets: Iterable[str]) -> None:
+    """Apply `hide` to the text of *error* and of what it comes from, whoever shows it."""
     secrets = [secret for secret in secrets if secret]
-    error.args = tuple(
-        hide(each, secrets) if isinstance(each, str) else each for each in error.args
-    )
+    found: BaseException | None = error
+    for _ in range(_DEEP):
+        if found is None:
+            return
+        found.args = tuple(
+            hide(each, secrets) if isinstance(each, str) else each
+            for each in found.args
+        )
+        found = found.__cause__ or found.__context__

@@ -31,7 +31,7 @@ from redis.exceptions import RedisClusterException
 
 from scrapy_dist import defaults
 from scrapy_dist.exceptions import ConfigurationError
-from scrapy_dist.masking import hide, mask_url, secrets_in, shown_nodes
+from scrapy_dist.masking import hide_in_error, mask_url, secrets_in, shown_nodes
 from scrapy_dist.tls import sentinel_arguments
 
 if TYPE_CHECKING:
@@ -73,6 +73,9 @@ _NODE = re.compile(
     r"(?::(?P<port>[0-9]*))?"
 )
 
+
+#: What redis-py raises when it is refused, and for replies that are none of Redis.
+_STRANGE = (redis.RedisError, ValueError, TypeError, LookupError, AttributeError)
 
 #: Whoever asks tries again, others first.
 _ONCE = Retry(NoBackoff(), 0)
@@ -138,27 +141,23 @@ class Topology:
             sentinel_kwargs={"retry": _ONCE, "protocol": 2, **timeouts, **own},
         )
         started = time.monotonic()
-        failure: redis.RedisError | None = None
+        failure: Exception | None = None
         try:
             for client in sentinel.sentinels:
                 try:
                     masters: Any = await client.sentinel_masters()
-                except redis.RedisError as e:
+                    state = masters.get(self.master)
+                    if state and sentinel.check_master_state(state, self.master):
+                        if time.monotonic() - started >= _EACH:
+                            self._ask_another()
+                        return _address(state)
+                except _STRANGE as e:
+                    hide_in_error(e, secrets_in(own))
                     failure = e
-                    continue
-                state = masters.get(self.master)
-                if not state or not sentinel.check_master_state(state, self.master):
-                    continue
-                if time.monotonic() - started >= _EACH:
-                    self._ask_another()
-                try:
-                    return _host(state["ip"]), _port(state["port"])
-                except ValueError:
-                    failure = redis.ConnectionError("a sentinel names no address")
         finally:
             for client in sentinel.sentinels:
                 await _close(client)
-        reason = hide(f": {failure}" if failure else "", secrets_in(own))
+        reason = f": {failure}" if failure else ""
         raise redis.ConnectionError(
             f"No master found for {self.master!r}{reason}"
         ) from failure
@@ -173,6 +172,7 @@ class Topology:
             startup_nodes=[ClusterNode(host, port) for host, port in self.nodes],
             require_full_coverage=False,
             retry=_ONCE,
+            protocol=2,
             **known,
             **tls,
         )
@@ -180,11 +180,9 @@ class Topology:
             try:
                 await cluster.initialize()
                 node = cluster.get_node_from_key(self.key)
-            except (redis.RedisError, RedisClusterException) as e:
-                reason = hide(str(e), secrets_in(kwargs))
-                raise redis.ConnectionError(
-                    f"no answer from the cluster: {reason}"
-                ) from e
+            except (RedisClusterException, *_STRANGE) as e:
+                hide_in_error(e, secrets_in(kwargs))
+                raise redis.ConnectionError(f"no answer from the cluster: {e}") from e
             # The nodes that the settings name may all be gone one day.
             found = [(str(n.host), int(n.port)) for n in cluster.get_nodes()]
             self.nodes += [node for node in found if node not in self.nodes]
@@ -215,6 +213,13 @@ class Topology:
         node = redis.cluster.ClusterNode
         nodes = [node(host, port) for host, port in self.nodes]  # type: ignore[no-untyped-call]
         return redis.cluster.RedisCluster(startup_nodes=nodes, **kwargs)
+
+
+def _address(state: dict[str, Any]) -> tuple[str, int]:
+    try:
+        return _host(state["ip"]), _port(state["port"])
+    except ValueError:
+        raise ValueError("a sentinel names no address") from None
 
 
 async def _close(client: Any) -> None:

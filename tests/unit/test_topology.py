@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import traceback
+
 import pytest
 import redis
 import redis.cluster
@@ -10,10 +12,11 @@ from scrapy.settings import Settings
 
 from scrapy_dist import topology
 from scrapy_dist.connection import describe, get_redis_from_settings, open_client
-from scrapy_dist.exceptions import ConfigurationError, RedisUnavailable
+from scrapy_dist.exceptions import ConfigurationError, FrontierError, RedisUnavailable
 from scrapy_dist.keys import Keys, tagged
 from scrapy_dist.topology import split_url, topology_from_settings
 from tests.support.redis_server import free_port
+from tests.support.tls import Scripted
 
 
 @pytest.mark.parametrize(
@@ -182,3 +185,46 @@ def test_blocking_client_of_sentinels():
     )
     [first, _] = pool.sentinel_manager.sentinels
     assert first.connection_pool.connection_kwargs["password"] == "other"
+
+
+@pytest.mark.parametrize("kind", ["sentinel", "cluster"])
+async def test_server_that_repeats_the_password(kind, monkeypatch):
+    """Nowhere in the errors that a program may show with their causes."""
+    monkeypatch.setattr("scrapy_dist.connection.LOADING_TIMEOUT", 0.1)
+    refusal = b"-ERR unknown command 'AUTH', with args beginning with: 'pa55word' \r\n"
+    server = Scripted(lambda words, new: refusal if words[0] == "AUTH" else None)
+    settings = {
+        "REDIS_URL": f"redis+{kind}://:pa55word@127.0.0.1:{server.port}"
+        + ("/shop" if kind == "sentinel" else ""),
+        "REDIS_PARAMS": {"sentinel_kwargs": {"password": "pa55word"}},
+    }
+    if kind == "cluster":
+        del settings["REDIS_PARAMS"]
+    try:
+        with pytest.raises(FrontierError) as caught:
+            await open_client(Settings(settings), "{s}:requests")
+    finally:
+        server.close()
+    shown = "".join(traceback.format_exception(caught.value))
+    assert "unknown command" in shown
+    assert "pa55word" not in shown
+
+
+@pytest.mark.parametrize("kind", ["sentinel", "cluster"])
+@pytest.mark.parametrize(
+    "reply", [b"+OK", b":1", b"$-1", b"*0", b"*1\r\n:1", b"*1\r\n*3\r\n:0\r\n:1\r\n:2"]
+)
+async def test_reply_that_makes_no_sense(kind, reply, monkeypatch):
+    """One error as for a server that does not answer; none of redis-py's own."""
+    monkeypatch.setattr("scrapy_dist.connection.LOADING_TIMEOUT", 0.1)
+    asked = ("SENTINEL", "CLUSTER")
+    server = Scripted(
+        lambda words, new: reply + b"\r\n" if words[0].upper() in asked else None
+    )
+    path = "/shop" if kind == "sentinel" else ""
+    url = f"redis+{kind}://127.0.0.1:{server.port}{path}"
+    try:
+        with pytest.raises(RedisUnavailable):
+            await open_client(Settings({"REDIS_URL": url}), "{s}:requests")
+    finally:
+        server.close()
