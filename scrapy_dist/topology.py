@@ -313,6 +313,8 @@ def split_url(url: str) -> tuple[str, Topology | None]:
         master = ""
         if kind == _SENTINEL:
             master = path.pop(0)
+            # A password with @ and / in it, which were not percent-encoded.
+            _require("@" not in master)
         database = path.pop(0) if path else "0"
         _require(not path and database.isdecimal())
         _require(kind != _CLUSTER or database == "0")

@@ -98,7 +98,7 @@ def error_of(settings: dict[str, Any]) -> str:
 
 
 @pytest.mark.parametrize("settings", WITH_LOGIN)
-@hypothesis_settings(deadline=None)
+@hypothesis_settings(deadline=None, max_examples=25)
 @given(password=PASSWORDS)
 def test_login_in_a_wrong_setting(settings: dict[str, Any], password: str) -> None:
     assert P not in error_of(filled(settings, password))
@@ -132,7 +132,7 @@ def test_masked_url_is_still_of_use(url: str, shown: str) -> None:
     assert mask_url(url) == shown
 
 
-@hypothesis_settings(deadline=None)
+@hypothesis_settings(deadline=None, max_examples=25)
 @given(st.text(max_size=60))
 def test_masking_takes_anything(text: str) -> None:
     mask_url(text)
