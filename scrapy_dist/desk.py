@@ -22,7 +22,7 @@ from scrapy_dist.outbox import RecentFingerprints
 from scrapy_dist.outputs import Outputs
 from scrapy_dist.policy import POLICY
 from scrapy_dist.progress import Progress
-from scrapy_dist.shown import get_logger
+from scrapy_dist.shown import escape, get_logger
 
 if TYPE_CHECKING:
     import asyncio
@@ -46,6 +46,8 @@ _LOGIN = 180.0
 #: Bytes from which a request or seed counts as large; and bytes of what waits here above
 #: which no more is leased, and of what is under way above which no large one follows.
 _LARGE, _AHEAD_BYTES = 1 << 14, 8 << 20
+#: Characters of the longest reason of a dead letter; it may quote what strangers wrote.
+_REASON = 2000
 #: Seconds that a worker that has given seeds back leaves what is pending to others.
 _REST = 0.25
 
@@ -378,6 +380,7 @@ class Desk:
         """Set *record* aside as a dead letter; *kind* 'seed' or 'request'."""
         self._sowing.pop(record, None)
         record.settled = True
+        reason = escape(reason, _REASON)
         self.exchange.rejects.append((record.id, kind, reason))
         self._crawler.stats.inc_value("frontier/rejected")
         self.progress.failed += 1

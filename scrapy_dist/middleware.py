@@ -22,7 +22,7 @@ from scrapy_dist import engine
 from scrapy_dist.reach import flaw_of_address, host_of, resolve
 from scrapy_dist.scheduler import shares
 from scrapy_dist.seeds import FROM_SEED
-from scrapy_dist.shown import quote
+from scrapy_dist.shown import escape, quote
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Iterator
@@ -61,7 +61,7 @@ class _Component:
 
     def _fail(self, request: Request | None, reason: str) -> None:
         if self._desk is not None and request is not None:
-            self._desk.fail(request, reason[:_LONGEST])
+            self._desk.fail(request, escape(reason, _LONGEST))
 
 
 class FrontierSpiderMiddleware(_Component):

@@ -116,8 +116,8 @@ def test_an_export_that_fails_leaves_the_older_file(run, fill, redis_server, tmp
     path = tmp_path / "f.jsonl"
     path.write_text("older")
     with redis_server.client() as client:
-        client.delete("s:dupefilter")
-        client.set("s:dupefilter", "a stranger's")
+        client.delete("s:requests")
+        client.set("s:requests", "a stranger's")
     with pytest.raises(ConfigurationError, match="scrapy frontier check"):
         run(export.SUBCOMMAND, "s", str(path), "--overwrite")
     assert path.read_text() == "older"

@@ -604,3 +604,14 @@ def test_large_requests_are_under_way_some_at_a_time(desk):
         desk.let_go(records)
     assert desk.next()[0].body == body
     assert desk.next()[0].body == b""
+
+
+def test_the_reason_of_a_dead_letter_can_be_shown(desk):
+    desk.exchange.rejects = []
+    [lease] = leased("a")
+    desk.accept_seeds([lease])
+    [(record, _)] = desk.seeds
+    desk.reject(record, "it raised: \x1b[2J\n" + "x" * 9000, "seed")
+    [(_, _, reason)] = desk.exchange.rejects
+    assert reason.startswith("it raised: \\x1b[2J\\nxxx")
+    assert len(reason) == 2000

@@ -208,6 +208,17 @@ def attacks(pattern):
             yield start, piece, end
 
 
+@pytest.mark.parametrize(
+    ("bad", "piece"),
+    [(rb"(?im)^\s*sitemap:[ \t]*(\S+)", b"\n"), (rb"[^\s/:'\"]+:(?!//)\S*@", b"a:")],
+)
+def test_such_a_growth_would_be_found(bad, piece):
+    def make(length):
+        return piece * (length // len(piece))
+
+    assert growth(re.compile(bad).findall, make) > GROWTH
+
+
 def is_searched(name):
     """Whether a pattern is looked for anywhere in a text, not only at its beginning."""
     module, _, pattern = name.rpartition(".")

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import tracemalloc
+from types import SimpleNamespace
 
 import pytest
 from scrapy import Request, Spider
 from scrapy.settings import Settings
-from scrapy.utils.test import get_crawler
 
 from scrapy_dist import serializer
 from scrapy_dist.exceptions import (
@@ -66,8 +66,7 @@ def test_what_is_allowed_goes_through(url):
 
 def test_the_limit_of_urls_is_a_setting():
     settings = Settings({"FRONTIER_URL_LENGTH": "300"})
-    crawler = get_crawler(Spider, {"FRONTIER_URL_LENGTH": 300})
-    crawler.spider = SPIDER
+    crawler = SimpleNamespace(spider=SPIDER, settings=settings)
     codec, rules = PayloadCodec.from_crawler(crawler), SeedRules.from_settings(settings)
     url = "http://host/".ljust(300, "b")
     assert codec.decode(codec.encode(Request(url))).url == url
