@@ -7,6 +7,7 @@ stored together with the page's ack; and a page that failed for good is a dead l
 from __future__ import annotations
 
 from dataclasses import replace
+from inspect import isawaitable, signature
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -25,7 +26,7 @@ from scrapy_dist.seeds import FROM_SEED
 from scrapy_dist.shown import escape, quote
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 
     from scrapy import Request, Spider
     from scrapy.crawler import Crawler
@@ -148,7 +149,13 @@ class _Guard(_Component):
 
     async def process_request(
         self, request: Request, spider: Spider | None = None
-    ) -> None:
+    ) -> Any:
+        await self._check(request)
+        own = getattr(super(), "process_request", None)  # of a project's subclass
+        answer = None if own is None else _ask(own, request, spider)
+        return await answer if isawaitable(answer) else answer
+
+    async def _check(self, request: Request) -> None:
         of_seed = FROM_SEED in request.meta
         if not of_seed and not _leads_away(request):
             return
@@ -170,16 +177,20 @@ class _Guard(_Component):
 
     def process_response(
         self, request: Request, response: Response, spider: Spider | None = None
-    ) -> Response:
+    ) -> Any:
+        self._check_response(request, response)
+        own = getattr(super(), "process_response", None)
+        return response if own is None else _ask(own, request, response, spider)
+
+    def _check_response(self, request: Request, response: Response) -> None:
         address = getattr(response, "ip_address", None)
         if address is None or request.meta.get("proxy"):
-            return response
+            return
         if FROM_SEED not in request.meta and not _leads_away(request):
-            return response
+            return
         if not self.crawler.spider.seed_rules.private:  # type: ignore[union-attr]
             # The name may have got another address since.
             self._check_address(request, str(address))
-        return response
 
     def _check_address(self, request: Request, address: str) -> None:
         try:
@@ -197,6 +208,11 @@ class _Guard(_Component):
     def _refuse(self, request: Request, reason: str) -> None:
         self._fail(request, reason)
         raise IgnoreRequest(reason)
+
+
+def _ask(method: Callable[..., Any], *args: Any) -> Any:
+    """What *method* says; its last argument, the spider, is one that it may not have."""
+    return method(*args if "spider" in signature(method).parameters else args[:-1])
 
 
 def _leads_away(request: Request) -> bool:

@@ -284,6 +284,25 @@ def test_an_answer_from_another_address_is_not_handed_on(guard):
     assert guard.process_response(request, public) is public
 
 
+async def test_a_subclass_of_the_project_has_its_say(monkeypatch):
+    class Own(FrontierDownloaderMiddleware):
+        def process_request(self, request, spider):
+            return Response(request.url)
+
+        def process_response(self, request, response):
+            return response.replace(status=404)
+
+    crawler = Crawler(Spider, Settings())
+    crawler.spider = Seeded(FRONTIER_SEED_PRIVATE=False)
+    own = Own.from_crawler(crawler)
+    request = of_seed("http://8.8.8.8/")
+    answer = await own.process_request(request)
+    assert answer.url == request.url
+    assert own.process_response(request, answer).status == 404
+    with pytest.raises(IgnoreRequest):
+        await own.process_request(of_seed("http://10.0.0.1/"))
+
+
 def test_without_limits_there_is_no_work_for_each_page():
     crawler = Crawler(Spider, Settings())
     crawler.spider = Seeded()
