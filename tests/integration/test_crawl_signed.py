@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import msgpack
 
+from tests.support.commands import run_frontier
 from tests.support.project import assert_finished, wait_all
 from tests.support.redis_state import failed, wait_for_workers
 from tests.support.site import tree_pages
@@ -22,7 +25,7 @@ SECRET = "a secret of many characters"
 
 
 def test_workers_with_one_secret_share_a_crawl_and_nobody_else_joins(
-    project, site, redis_server, no_leaked_keys
+    project, site, redis_server, no_leaked_keys, tmp_path
 ):
     project.spider(SPIDER)
     args = {"url": f"{site.url}/tree/40/3/0"}
@@ -44,11 +47,24 @@ def test_workers_with_one_secret_share_a_crawl_and_nobody_else_joins(
             ),
         ]
         assert wait_all(refused) == [1, 1]
+        # So does who queues requests from outside.
+        again = [
+            "recrawl",
+            "shop",
+            f"{site.url}/page/again",
+            "--redis",
+            redis_server.url,
+        ]
+        ended = run_frontier(tmp_path, *again)
+        assert (ended.returncode, ended.stdout) == (2, "")
+        assert "FRONTIER_SECRET is not set" in ended.stderr
+        ended = run_frontier(tmp_path, *again, environ={"FRONTIER_SECRET": SECRET})
+        assert ended.returncode == 0, ended.stderr
         site.resume()
         assert_finished(workers)
         (letter,) = failed(client, "shop")
 
-    assert site.hits() == tree_pages(40, 3)
+    assert site.hits() == tree_pages(40, 3) + Counter({"/page/again": 1})
     assert letter["payload"] == planted
     assert b"not signed with this frontier's FRONTIER_SECRET" in letter["reason"]
     for worker, reason in zip(
