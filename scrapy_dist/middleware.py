@@ -22,7 +22,7 @@ from twisted.internet.error import DNSLookupError
 from scrapy_dist import engine
 from scrapy_dist.reach import flaw_of_address, host_of, resolve
 from scrapy_dist.scheduler import shares
-from scrapy_dist.seeds import FROM_SEED
+from scrapy_dist.seeds import FROM_SEED, SeedRules
 from scrapy_dist.shown import escape, quote
 
 if TYPE_CHECKING:
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from scrapy_dist.desk import Desk
-    from scrapy_dist.seeds import SeedRules
 
 #: Longest reason of a dead letter, in characters.
 _LONGEST = 1000
@@ -127,8 +126,8 @@ class FrontierDownloaderMiddleware(_Component):
 
     @classmethod
     def from_crawler(cls, crawler: Crawler) -> Self:
-        rules = getattr(crawler.spider, "seed_rules", None)
-        if rules is not None and rules.is_limited:
+        rules = getattr(getattr(crawler, "spider", None), "seed_rules", None)
+        if isinstance(rules, SeedRules) and rules.is_limited:
             # Beside it, so that all others have no work for each page.
             return type(cls.__name__, (_Guard, cls), {})(crawler)  # type: ignore[no-any-return]
         return cls(crawler)

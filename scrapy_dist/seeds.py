@@ -299,8 +299,8 @@ def check_made(
 
 def check_limits(spider: Any, crawler: Crawler) -> None:
     """Raise ConfigurationError if the limits for seeds of *spider* could not be kept."""
-    rules: SeedRules | None = getattr(spider, "seed_rules", None)
-    if rules is None or not rules.is_limited:
+    rules = getattr(spider, "seed_rules", None)
+    if not isinstance(rules, SeedRules) or not rules.is_limited:
         return
     limit = (
         "FRONTIER_SEED_DOMAINS" if rules.private else "FRONTIER_SEED_PRIVATE = False"
