@@ -28,12 +28,15 @@ WORKER = Path(__file__).with_name("crawl_worker.py")
 MEMORY, OURS, THEIRS = "memory", "scrapy_dist", "scrapy_redis"
 #: Ours without the setting that Scrapy's own scheduler could do with as well.
 UNFROZEN = "unfrozen"
+#: Ours with signed requests.
+SIGNED = "signed"
 _ADDON = {"ADDONS": {"scrapy_dist.Addon": 500}}
 #: What switches each of them on.
 SETTINGS: dict[str, dict[str, Any]] = {
     MEMORY: {},
     OURS: _ADDON,
     UNFROZEN: {**_ADDON, "FRONTIER_GC_FREEZE": False},
+    SIGNED: {**_ADDON, "FRONTIER_SECRET": "of the benchmark only"},
     THEIRS: {
         "SCHEDULER": "scrapy_redis.scheduler.Scheduler",
         "DUPEFILTER_CLASS": "scrapy_redis.dupefilter.RFPDupeFilter",

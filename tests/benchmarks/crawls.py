@@ -25,6 +25,7 @@ SECTIONS = {
     section.__name__: section
     for section in (
         rates.speed,
+        rates.signed,
         rates.seeds,
         rates.chain,
         waits.gaps,

@@ -10,6 +10,7 @@ from tests.benchmarks.bench import (
     MEMORY,
     OTHER_PYTHON,
     OURS,
+    SIGNED,
     THEIRS,
     UNFROZEN,
     Bench,
@@ -84,6 +85,29 @@ def speed(bench: Bench, pairs: int, *, quick: bool) -> list[Figure]:
     figures.append(_redis_cpu(found))
     figures.append(_worker_cpu(found))
     return figures
+
+
+def signed(bench: Bench, pairs: int, *, quick: bool) -> list[Figure]:
+    """The same pages with FRONTIER_SECRET, beside those without."""
+    size = 400 if quick else 1200
+
+    def run(library: str) -> Run:
+        bench.clear()
+        return bench.run(library, f"/shop/{size}/0", size)
+
+    found = alternate(partial(run, OURS), {SIGNED: partial(run, SIGNED)}, 2 * pairs)
+    more = [pair.other.cpu_us - pair.base.cpu_us for pair in found[SIGNED]]
+    return [
+        compare(
+            "pages/s of one worker with FRONTIER_SECRET, Redis on loopback",
+            found[SIGNED],
+            lambda run: run.rate,
+            unit="pages/s",
+            base_name="without",
+            at_least=0.97,
+            note=f"CPU of the worker per page {statistics.median(more):+.0f} us",
+        )
+    ]
 
 
 def _away(ms: int) -> str:
