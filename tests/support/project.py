@@ -11,10 +11,14 @@ import signal
 import subprocess
 import sys
 import textwrap
+import time
 from pathlib import Path
 from typing import Any
 
-from tests.support.wait import wait_until
+from tests.support.wait import any_starting, starting, wait_until
+
+#: Seconds after which a worker counts as started whatever its log says.
+START = 60.0
 
 #: What switches the frontier on, for ``Project.crawl(frontier=…)``. "classic" are the
 #: two lines of a scrapy-redis project, "memory" is Scrapy's own scheduler.
@@ -109,6 +113,16 @@ class Worker:
                 stdout=log,
                 stderr=subprocess.STDOUT,
             )
+        self._started_by = time.monotonic() + START
+        starting.add(self.is_starting)
+
+    def is_starting(self) -> bool:
+        """Whether it is on its way up: it runs, and the spider is not open."""
+        return (
+            self.running()
+            and "Spider opened" not in self.log()
+            and time.monotonic() < self._started_by
+        )
 
     @property
     def pid(self) -> int:
@@ -118,7 +132,12 @@ class Worker:
         return self._process.poll() is None
 
     def wait(self, timeout: float = 40.0) -> int:
-        """The exit code; fails the test when the worker is still there."""
+        """The exit code; fails the test when the worker is still there.
+
+        *timeout* counts from when the processes that were started are up.
+        """
+        while any_starting():
+            time.sleep(0.02)
         try:
             return self._process.wait(timeout)
         except subprocess.TimeoutExpired:
