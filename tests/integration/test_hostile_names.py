@@ -70,3 +70,15 @@ def test_what_a_worker_logs_of_redis_is_escaped(caplog):
     with caplog.at_level(logging.WARNING):
         desk.logger.warning("Set %s: %s", "a request aside", HOSTILE)
     fuzz.check_shown(caplog.records[0].getMessage())
+
+
+def test_the_picture_of_top_has_no_hostile_name(redis_server, tmp_path):
+    with redis_server.client() as client:
+        fuzz.plant(client, "s", *[HOSTILE] * 4)
+    path = tmp_path / "top.svg"
+    words = ("top", "s", "-n", "1", "--svg", str(path))
+    assert run_here(*words, "--redis", redis_server.url)[0] == 0
+    picture = path.read_text().replace("\xa0", " ").replace("&#160;", " ")
+    assert "x1b[2J" in picture
+    for line in picture.split("\n"):
+        fuzz.check_shown(line)

@@ -81,6 +81,16 @@ async def test_a_server_that_does_not_end_is_left(monkeypatch, answer):
     assert not lines.lines
 
 
+async def test_so_is_one_that_does_not_end_its_handshake(monkeypatch):
+    monkeypatch.setattr(sources, "_PATIENCE", 0.5)
+    # The beginning of a record of TLS, of 16 KB.
+    record = dripping(b"\x16\x03\x03\x40\x00", b"\x02")
+    with server(record) as base:
+        url = base.replace("http:", "https:")
+        [lines] = await asyncio.wait_for(read(f"{url}/s.xml"), 60)
+    assert lines.problem
+
+
 async def test_ctrl_c_waits_for_no_server():
     reached = threading.Event()
 
