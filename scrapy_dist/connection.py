@@ -14,7 +14,7 @@ import re
 import ssl
 import time
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
@@ -549,7 +549,7 @@ def _without_ignored(arguments: dict[str, Any]) -> dict[str, Any]:
 class _Config:
     """Redis-py's arguments as the settings give them, checked one by one."""
 
-    params: dict[str, Any]
+    params: dict[str, Any] = field(repr=False)
     #: The settings that say where Redis is, for messages.
     shown: str
     embedded: bool

@@ -263,7 +263,7 @@ def _is_ours(name: str) -> bool:
 
 def _not_trusted(reason: Untrusted) -> EmbeddedRedisError:
     return EmbeddedRedisError(
-        f"The embedded Redis does not trust its folder: {reason}. Or set"
+        f"The embedded Redis does not trust its folder: {reason}. Mend that, or set"
         " FRONTIER_EMBEDDED_DIR to a folder that nobody else can change, or REDIS_URL to"
         " a running Redis."
     )

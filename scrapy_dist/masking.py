@@ -175,7 +175,10 @@ def hide(text: str, secrets: Iterable[str] = ()) -> str:
     """*text* of an error without *secrets*, and without what Redis repeats of a command."""
     text = _ECHO.sub(rf"\1 {_HIDDEN}", text)
     for secret in sorted(secrets, key=len, reverse=True):
-        text = re.sub(rf"(?<!\w){re.escape(secret)}(?!\w)", _HIDDEN, text)
+        # A short one may be a part of innocent words.
+        before = r"(?<!\w)" if secret[:1].isalnum() else ""
+        after = r"(?!\w)" if secret[-1:].isalnum() else ""
+        text = re.sub(before + re.escape(secret) + after, _HIDDEN, text)
     return text
 
 

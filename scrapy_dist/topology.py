@@ -94,7 +94,7 @@ class Topology:
     master: str = ""
     key: str = ""
     #: More arguments for connections to the sentinels.
-    sentinel_kwargs: dict[str, Any] = field(default_factory=dict)
+    sentinel_kwargs: dict[str, Any] = field(default_factory=dict, repr=False)
 
     @property
     def is_cluster(self) -> bool:

@@ -157,6 +157,7 @@ def test_secrets_are_found_wherever_they_are() -> None:
     assert {"a a", "a%20a", "bb", "cc", "dd", "ee", "ff"} <= found
     assert not found & {"h", "u"}
     assert hide("a a, bbb bb: no.", found) == "***, bbb ***: no."
+    assert hide("x@p! y", ["@p!"]) == "x*** y"
 
 
 async def test_client_by_bytes() -> None:
