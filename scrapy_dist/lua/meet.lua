@@ -26,7 +26,7 @@ for i, worker in ipairs(workers) do
   local process = found[i]
   if process and worker ~= ARGV[1] and process:sub(1, #machine) == machine then
     reply[#reply + 1] = worker
-    reply[#reply + 1] = process:sub(#machine + 1)
+    reply[#reply + 1] = process:sub(#machine + 1, #machine + 64)
     if #reply > 200 then
       break
     end

@@ -52,15 +52,16 @@ for first = 1, #beats, 400 do
   for i = first, last, 2 do
     local number, silent = beats[i], math.max(0, now - beats[i + 1])
     local n, at = (i - first) / 2, #reply
-    reply[at + 1] = number
+    reply[at + 1] = number:sub(1, 64)
     reply[at + 2] = silent
     reply[at + 3] = silent < ttl and 1 or 0
     reply[at + 4] = number:find('^%d+$') and redis.call('ZCOUNT', KEYS[3], number, number)
       or 0
     reply[at + 5] = asked[n + 1] and 1 or 0
-    reply[at + 6] = known[3 * n + 1]
-    reply[at + 7] = known[3 * n + 2]
-    reply[at + 8] = known[3 * n + 3]
+    -- As much as workers tell, and one byte more.
+    reply[at + 6] = known[3 * n + 1] and known[3 * n + 1]:sub(1, 400)
+    reply[at + 7] = known[3 * n + 2] and known[3 * n + 2]:sub(1, 64)
+    reply[at + 8] = known[3 * n + 3] and known[3 * n + 3]:sub(1, 4097)
   end
 end
 return reply

@@ -78,7 +78,18 @@ def test_the_picture_of_top_has_no_hostile_name(redis_server, tmp_path):
     path = tmp_path / "top.svg"
     words = ("top", "s", "-n", "1", "--svg", str(path))
     assert run_here(*words, "--redis", redis_server.url)[0] == 0
+    _, out, _ = run_here("workers", "s", "--redis", redis_server.url)
+    assert out.count("x1b[2J") >= 2  # worker and number
     picture = path.read_text().replace("\xa0", " ").replace("&#160;", " ")
     assert "x1b[2J" in picture
     for line in picture.split("\n"):
         fuzz.check_shown(line)
+
+
+def test_what_a_worker_tells_is_not_read_beyond_what_workers_tell(redis_server):
+    with redis_server.client() as client:
+        fuzz.plant(client, "s", "w" * 100_000, "r" * 100_000, "GET", "o" * 100_000)
+        before = client.info("stats")["total_net_output_bytes"]
+        assert run_here("workers", "s", "--redis", redis_server.url)[0] == 0
+        after = client.info("stats")["total_net_output_bytes"]
+    assert after - before < 100_000

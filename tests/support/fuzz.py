@@ -643,13 +643,15 @@ def plant(
     }
     request = b"\x01" + serializer.dumps(fields)
     number = "4503599627370495"
-    facts = json.dumps({"worker": worker, "since": 1, "pages": 3, "memory": 10})
+    facts = json.dumps({"pages": 3, "failed": 10**400, "memory": 10})
     crawl = f"{int(time.time() * 1000)}-{other}"
     client.hset(key + b":state", "active", str(int(time.time() * 1000)))
     client.hset(key + b":state", "crawl", crawl)
-    client.hset(key + b":state", f"facts:{number}", facts)
+    client.hset(key + b":state", f"worker:{number}", worker)
+    client.hset(key + b":state", f"since:{number}", reason)
+    client.hset(key + b":state", f"beat:{number}", facts)
     client.zadd(key + b":workers", {number: time.time() * 1000})
-    client.hset(key + b":control", f"facts:{number}", facts)
+    client.zadd(key + b":workers", {other: time.time() * 1000})
     client.zadd(key + b":requests", {b"0000000000000001" + request: 0})
     client.zadd(key + b":requests", {f"nonsense {other}": 1})
     client.zadd(key + b":suspects", {b"00000000000000021 - " + request: 0})
@@ -748,8 +750,8 @@ def run_case(kind: str, number: int, seed: int) -> str:
     return outcome
 
 
-def _child(url: str, place: str, seed: int) -> None:
-    """Run cases, and say one line of JSON for a find, and for every turn."""
+def _child(url: str, place: str, seed: int, only: str | None) -> None:
+    """Run cases, of one kind or of all, and say one line of JSON for a find, and for every turn."""
     _redis.append(_Given(url))  # type: ignore[arg-type]
     with open("/proc/self/statm") as file:  # noqa: PTH123
         used = int(file.read().split()[0]) * resource.getpagesize()
@@ -758,6 +760,8 @@ def _child(url: str, place: str, seed: int) -> None:
     with open(place, "r+b") as file_, mmap.mmap(file_.fileno(), 16) as now:  # noqa: PTH123
         while True:
             for at, (kind, turn) in enumerate(TURNS.items()):
+                if only not in (None, kind):
+                    continue
                 counts: Counter[str] = Counter()
                 for number in range(numbers[kind], numbers[kind] + turn):
                     now[:16] = struct.pack("=qq", at, number)
@@ -791,8 +795,9 @@ def _described(error: BaseException) -> dict[str, str]:
 class Run:
     """Feeds a child process with cases, and replaces it when one of them ends it."""
 
-    def __init__(self, seed: int, url: str, place: Path) -> None:
+    def __init__(self, seed: int, url: str, place: Path, only: str | None) -> None:
         self.seed = seed
+        self._only = [] if only is None else ["--only", only]
         self.counts: dict[str, Counter[str]] = {kind: Counter() for kind in KINDS}
         self.found: dict[str, int] = {}
         self._url = url
@@ -812,7 +817,7 @@ class Run:
                         "--seed",
                         str(self.seed),
                     ),
-                    *("--child", self._url, str(self._place)),
+                    *("--child", self._url, str(self._place), *self._only),
                 ],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
@@ -882,21 +887,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--minutes", type=float, default=60, help="default 60")
     parser.add_argument("--seed", type=int, default=time.time_ns() % 1_000_000)
-    parser.add_argument("--only", choices=KINDS, help="run one case of this kind")
-    parser.add_argument("--case", type=int, default=0, help="its number")
+    parser.add_argument("--only", choices=KINDS, help="only cases of this kind")
+    parser.add_argument("--case", type=int, help="only the one with this number")
     parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child:
-        _child(*options.child, options.seed)
+        _child(*options.child, options.seed, options.only)
         return
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with tempfile.TemporaryDirectory() as folder, RedisServer(Path(folder)) as server:
         _redis.append(server)
-        if options.only:
+        if options.case is not None:
             print(run_case(options.only, options.case, options.seed))
             return
         print(f"seed {options.seed}", flush=True)
-        run = Run(options.seed, server.url, Path(folder) / "case")
+        run = Run(options.seed, server.url, Path(folder) / "case", options.only)
         try:
             run.run(time.monotonic() + options.minutes * 60)
         finally:
