@@ -261,7 +261,8 @@ class Both(Beating):
         record(self, asked=1)
 
     def schedule_next_requests(self):
-        super().schedule_next_requests()
+        for request in self.next_requests():
+            self.crawler.engine.crawl(request)
 
 class Idles(Beating):
     # As in scrapy-redis, and by a key of its own.
