@@ -107,9 +107,10 @@ if newest and now - newest > tonumber(ARGV[6]) then
 end
 redis.call('HSET', KEYS[2], 'worker:' .. ARGV[1], ARGV[2], 'commit:' .. ARGV[1], ARGV[3],
   'ttl', ARGV[6], 'format', ARGV[8], 'format:' .. ARGV[1], ARGV[8])
-redis.call('HDEL', KEYS[2], 'signed')
 if ARGV[11] ~= '' then
   redis.call('HSET', KEYS[2], 'signed', ARGV[11])
+else
+  redis.call('HDEL', KEYS[2], 'signed')
 end
 redis.call('HSETNX', KEYS[2], 'active', string.format('%.0f', now))
 redis.call('HSETNX', KEYS[2], 'since:' .. ARGV[1], string.format('%.0f', now))
