@@ -36,7 +36,7 @@ from scrapy_dist.seal import ADDED, NO_SEAL, Seal
 from scrapy_dist.serializer import Coder
 from scrapy_dist.shorthand import Shorthand
 from scrapy_dist.shown import get_logger, quote
-from scrapy_dist.sizes import flaw_of_method, flaw_of_url
+from scrapy_dist.sizes import MAX_HOST, flaw_of_method, flaw_of_url
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -341,7 +341,8 @@ class PayloadCodec:
         try:
             fields = self._to_fields(request)
             _check_fields(fields)
-            self._check_url(request.url)
+            if len(request.url) > MAX_HOST:
+                self._check_url(request.url)
         except Unserializable as e:
             raise self._with_hint(e, request) from e
         except Exception as e:
@@ -373,9 +374,11 @@ class PayloadCodec:
         try:
             _check_fields(fields)
             # First, as taking apart a long one costs much; and what it has become.
-            self._check_url(fields["url"])
+            if len(fields["url"]) > MAX_HOST:
+                self._check_url(fields["url"])
             request = self._to_request(fields)
-            self._check_url(request.url)
+            if len(request.url) > MAX_HOST:
+                self._check_url(request.url)
             self._policy.check_read(request)
         except BadPayload:
             raise

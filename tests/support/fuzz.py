@@ -891,6 +891,8 @@ def main() -> None:
     parser.add_argument("--case", type=int, help="only the one with this number")
     parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if options.case is not None and options.only is None:
+        parser.error("--case needs --only")
     if options.child:
         _child(*options.child, options.seed, options.only)
         return
