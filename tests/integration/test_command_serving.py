@@ -55,21 +55,48 @@ def test_it_serves(port):
     assert len(get(port, "?1000000")) == 1_000_000
 
 
+def connect(stack: contextlib.ExitStack, port: int, count: int) -> list[socket.socket]:
+    return [
+        stack.enter_context(socket.create_connection(("127.0.0.1", port)))
+        for _ in range(count)
+    ]
+
+
 def test_there_are_at_most_fifty_connections(port):
-    before = threading.active_count()
+    """Those who say nothing keep nobody out."""
     with contextlib.ExitStack() as stack:
-        ours = [
-            stack.enter_context(socket.create_connection(("127.0.0.1", port)))
-            for _ in range(80)
-        ]
+        ours = connect(stack, port, 80)
         wait_until(
             lambda: sum(map(is_closed, ours)) == 80 - serving.MAX_CONNECTIONS,
-            "those that are turned away",
+            "those that have lost their place",
         )
-        assert threading.active_count() - before <= serving.MAX_CONNECTIONS
-        assert not answers(port)
-    # They have gone, and their places are free.
-    wait_until(lambda: answers(port), "an answer")
+        wait_until(lambda: threads() <= serving.MAX_CONNECTIONS, "their threads' end")
+        assert not any(map(is_closed, ours[-serving.MAX_CONNECTIONS :]))
+        assert answers(port)
+        ours += connect(stack, port, 100)
+        wait_until(lambda: answers(port), "an answer")
+        assert threads() <= serving._MAX_THREADS
+    assert answers(port)
+
+
+def test_those_who_wait_for_an_answer_keep_their_places():
+    goes_on = threading.Event()
+
+    def waiting(environ, start_response):
+        if environ["QUERY_STRING"] == "wait":
+            goes_on.wait(60)
+        return app({"QUERY_STRING": ""}, start_response)
+
+    with serve(waiting, "127.0.0.1", 0) as port, contextlib.ExitStack() as stack:
+        ours = connect(stack, port, serving.MAX_CONNECTIONS)
+        for each in ours:
+            each.sendall(b"GET /?wait HTTP/1.0\r\n\r\n")
+        wait_until(lambda: not answers(port), "a server that is full")
+        goes_on.set()
+        for each in ours:
+            each.settimeout(20)
+            assert b"200 OK" in each.recv(100)
+        wait_until(lambda: answers(port), "an answer")
 
 
 @pytest.mark.parametrize("limit", ["SILENCE", "LIFETIME"])
