@@ -81,9 +81,11 @@ def test_there_are_at_most_fifty_connections(port):
 
 def test_those_who_wait_for_an_answer_keep_their_places():
     goes_on = threading.Event()
+    arrived = []
 
     def waiting(environ, start_response):
         if environ["QUERY_STRING"] == "wait":
+            arrived.append(environ)
             goes_on.wait(60)
         return app({"QUERY_STRING": ""}, start_response)
 
@@ -91,7 +93,9 @@ def test_those_who_wait_for_an_answer_keep_their_places():
         ours = connect(stack, port, serving.MAX_CONNECTIONS)
         for each in ours:
             each.sendall(b"GET /?wait HTTP/1.0\r\n\r\n")
-        wait_until(lambda: not answers(port), "a server that is full")
+        stack.callback(goes_on.set)
+        wait_until(lambda: len(arrived) == len(ours), "all requests")
+        assert not answers(port)
         goes_on.set()
         for each in ours:
             each.settimeout(20)
