@@ -269,6 +269,9 @@ class Scheduler(BaseScheduler):
         except Exception as e:
             if name == "close" or isinstance(e, CloseSpider):
                 raise
+            if self._opened is not None:  # nobody waits for ours any more
+                self._opened.addErrback(lambda _: None)
+                self._opened.cancel()
             raise engine.fail_start(argument.crawler, e, self._crawl) from None
         ours = self._opened if name == "open" else self._left
         if ours is None:
