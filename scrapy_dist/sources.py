@@ -38,6 +38,8 @@ __all__ = ["Lines", "Tally", "read_file", "read_sitemap"]
 #: Bytes read at once, and bytes that a compressed chunk may become at once; bytes of XML
 #: that become elements at once.
 _CHUNK, _XML = 1 << 17, 1 << 14
+#: Bytes that are unpacked at once.
+_PACKED = 1 << 12
 _GZIP, _BOM = b"\x1f\x8b", b"\xef\xbb\xbf"
 
 #: Sitemaps inside each other, and sitemaps in all.
@@ -206,6 +208,11 @@ class _Unpacker:
         if not self._packed:
             yield data
             return
+        # Of what is not unpacked yet zlib makes a copy each time.
+        for at in range(0, len(data), _PACKED):
+            yield from self._unpack(data[at : at + _PACKED])
+
+    def _unpack(self, data: bytes) -> Iterator[bytes]:
         while data:
             if self._member.eof:
                 data = data.lstrip(b"\x00")  # padding between and behind members

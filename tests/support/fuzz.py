@@ -610,6 +610,8 @@ async def _read_lines(packed: bytes) -> None:
             check_shown(lines.problem)
             if any(len(line) > 1001 for line in lines.lines):
                 raise Wrong("a line that is too long")
+            if lines.first > 1_000_000:
+                break  # a small file of many lines is no wonder
 
 
 def names_case(rng: random.Random) -> str:

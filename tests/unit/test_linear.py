@@ -8,12 +8,15 @@ has the forms that make it so.
 from __future__ import annotations
 
 import contextlib
+import gzip
 import importlib
 import itertools
 import json
+import math
 import pkgutil
 import re
 import time
+import zlib
 from functools import partial
 from pathlib import Path
 
@@ -46,7 +49,19 @@ RULES = seeds.SeedRules()
 
 
 def growth(call, make):
-    """How many times as long *call* takes for a longer text of *make*; 0: not to tell."""
+    """How many times as long *call* takes for a longer text of *make*; 0: not to tell.
+
+    The least of some tries, as what else the machine does only makes it more.
+    """
+    least = math.inf
+    for _ in range(3):
+        least = min(least, grown(call, make))
+        if least < GROWTH:
+            break
+    return least
+
+
+def grown(call, make):
     seconds = []
     for length in (LENGTH * TIMES, LENGTH):
         text = make(length)
@@ -370,7 +385,7 @@ def test_sitemaps_are_linear(piece):
     read = refused(lambda body: sources._urls_in("http://a/s.xml", body))
 
     def make(length):
-        return b"<urlset>" + piece.encode() * (10 * length // len(piece))
+        return b"<urlset>" + piece.encode() * (40 * length // len(piece))
 
     assert growth(read, make) < GROWTH
 
@@ -401,3 +416,16 @@ def test_lines_of_an_export_are_linear(value):
 
     read = refused(lambda text: exportfile.payload_of(exportfile.load(text)))
     assert growth(read, make) < GROWTH
+
+
+@pytest.mark.parametrize("piece", [gzip.compress(b""), b"\0", gzip.compress(b"a\n")])
+def test_gunzipping_is_linear(piece):
+    def unpack(data):
+        with contextlib.suppress(zlib.error):
+            for chunk in sources._Unpacker().feed(data):
+                assert chunk is not None
+
+    def make(length):
+        return gzip.compress(b"") + piece * (24 * length // len(piece))
+
+    assert growth(unpack, make) < GROWTH
