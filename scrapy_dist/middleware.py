@@ -231,8 +231,14 @@ def _is_address(host: str) -> bool:
 
 
 def _asked_host(url: str) -> str:
-    """The host as the downloader asks for it, so that the answer is remembered for it."""
-    return urlsplit(url).hostname or ""
+    """The host as the downloader asks for it, so that the answer is remembered for it.
+
+    Scrapy's cache tells ``a.org`` from ``A.org``: its letters are as they are in *url*.
+    """
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    at = parts.netloc.lower().rfind(host)
+    return parts.netloc[at : at + len(host)] if at >= 0 else host
 
 
 class FrontierPipeline(_Component):

@@ -36,7 +36,12 @@ from scrapy_dist.seal import ADDED, NO_SEAL, Seal
 from scrapy_dist.serializer import Coder
 from scrapy_dist.shorthand import Shorthand
 from scrapy_dist.shown import get_logger, quote
-from scrapy_dist.sizes import MAX_HOST, flaw_of_method, flaw_of_url
+from scrapy_dist.sizes import (
+    MAX_HOST,
+    flaw_of_encoding,
+    flaw_of_method,
+    flaw_of_url,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -654,6 +659,8 @@ def _check_fields(fields: dict[str, Any]) -> None:
         raise ValueError("it has no url")
     if "method" in fields and (flaw := flaw_of_method(fields["method"])):
         raise ValueError(f"its method {flaw}: {quote(fields['method'])}")
+    if "encoding" in fields and (flaw := flaw_of_encoding(fields["encoding"])):
+        raise ValueError(f"its encoding {flaw}: {quote(fields['encoding'])}")
     if "headers" in fields:
         _check_headers(fields["headers"])
     if "priority" in fields and abs(fields["priority"]) > MAX_PRIORITY:

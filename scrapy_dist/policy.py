@@ -8,7 +8,7 @@ its own: those stay in the worker that made them.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -30,6 +30,14 @@ _WEB = ("http://", "https://")
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*", re.IGNORECASE)
 #: Schemes that Scrapy itself can fetch.
 _HANDLED = frozenset({"data", "file", "ftp", "http", "https", "s3"})
+#: scrapy-playwright, and what was made of it.
+_BROWSERS = ("camoufox", "patchright", "playwright")
+#: Arguments of curl_cffi that name files of this machine, or another URL.
+_CURLS_FILES = frozenset(
+    {"cert", "curl_options", "debug", "files", "multipart", "url", "verify"}
+)
+#: Methods of a browser's page that take names of files, also without saying ``path``.
+_FILE_METHODS = frozenset({"route_from_har", "set_input_files"})
 #: Arguments of a browser's context that name files or programs of this machine.
 _BROWSER_FILES = frozenset(
     {
@@ -68,20 +76,41 @@ def _names_browser_files(value: Any) -> bool:
     )
 
 
-def _names_certificates(value: Any) -> bool:
+def _names_curls_files(value: Any) -> bool:
+    """*value* are arguments of curl_cffi, which win over what the request says."""
     return isinstance(value, Mapping) and bool(
-        {"cert", "debug", "verify"}
-        & {k for k, v in value.items() if type(v) is not bool}
+        _CURLS_FILES & {k for k, v in value.items() if type(v) is not bool}
     )
+
+
+def _calls_with_files(value: Any) -> bool:
+    """*value* are calls of a page's methods: ``PageMethod`` of scrapy-playwright."""
+    calls = value.values() if isinstance(value, Mapping) else value
+    return isinstance(calls, Collection) and any(map(_calls_with_file, calls))
+
+
+def _calls_with_file(call: Any) -> bool:
+    method, args = getattr(call, "method", ""), getattr(call, "args", ())
+    given = getattr(call, "kwargs", {})
+    if not isinstance(given, Mapping) or not isinstance(args, (list, tuple)):
+        return True
+    if method == "goto":
+        return not str(given.get("url", args[0] if args else "")).startswith(_WEB)
+    return method in _FILE_METHODS or "path" in given
 
 
 #: ``meta`` keys by which Scrapy and its plugins reach files or code of the machine, and
 #: when they do.
-_LOCAL = {
+_LOCAL: dict[str, Callable[[Any], bool]] = {
     "ftp_local_filename": _is_given,
-    "impersonate_args": _names_certificates,
-    "playwright_context_kwargs": _names_browser_files,
-    "playwright_page_init_callback": _names_code,
+    "impersonate_args": _names_curls_files,
+    "curl": _names_curls_files,
+    "curl_cffi_options": _names_curls_files,
+    # Any option of libcurl, also what is fetched, and where it is stored.
+    "impersonate_curl_options": bool,
+    **{f"{name}_context_kwargs": _names_browser_files for name in _BROWSERS},
+    **{f"{name}_page_init_callback": _names_code for name in _BROWSERS},
+    **{f"{name}_page_methods": _calls_with_files for name in _BROWSERS},
 }
 _LOCAL_KEYS = frozenset(_LOCAL)
 

@@ -50,7 +50,7 @@ def host_of(url: str) -> str:
         host = host.encode("idna").decode("ascii")
     try:
         return socket.inet_ntoa(socket.inet_aton(host)) if host[-1:].isalnum() else host
-    except OSError:
+    except (OSError, ValueError):  # no number; a NUL in it
         return host
 
 

@@ -99,7 +99,7 @@ STEERING_PREFIXES = (
     "browserless",
     "camoufox",
     "crawlera",
-    "curl_cffi",
+    "curl",
     "flaresolverr",
     "frontier_",
     "impersonate",
@@ -238,6 +238,9 @@ class SeedRules:
         if not self.is_limited:
             return ""
         host = host_of(url)
+        if host and not _HOST.fullmatch(host):
+            # Another reader of the URL may find a host in front of the strange sign.
+            return f"the host {quote(host)} is no name of one"
         domains = self.domains_of(spider)
         if domains and not is_within(host, domains):
             return (

@@ -32,6 +32,13 @@ LOCAL = [
     {"playwright_page_init_callback": "os.system"},
     {"impersonate_args": {"cert": "/etc/passwd"}},
     {"impersonate_args": {"verify": "/etc/passwd"}},
+    {"impersonate_args": {"url": "file:///etc/passwd"}},
+    {"impersonate_curl_options": {"COOKIEJAR": "/etc/cron.d/x"}},
+    {"impersonate_curl_options": {10002: "file:///etc/passwd"}},
+    {"curl_cffi_options": {"cert": "/etc/passwd"}},
+    {"curl": {"verify": "/etc/passwd"}},
+    {"camoufox_page_init_callback": "os.system"},
+    {"patchright_context_kwargs": {"user_data_dir": "/tmp/x"}},
 ]
 #: What spiders set for themselves, and share.
 SHARED = [
@@ -43,6 +50,8 @@ SHARED = [
     {"playwright_context_kwargs": {"storage_state": {"cookies": []}}},
     {"playwright_context_kwargs": None},
     {"impersonate": "chrome", "impersonate_args": {"verify": False}},
+    {"impersonate_curl_options": {}, "curl": {"impersonate": "chrome"}, "a": "curl"},
+    {"playwright_page_methods": ["click"]},
     {"splash": {"args": {"wait": 1}}, "zyte_api": {"browserHtml": True}},
 ]
 
@@ -103,6 +112,45 @@ def test_a_spiders_own_request_that_reaches_files_stays_in_its_worker(codec, met
 @pytest.mark.parametrize("meta", SHARED, ids=repr)
 def test_what_spiders_set_for_themselves_is_shared(codec, meta):
     assert codec.decode(codec.encode(Request(WEB, meta=meta))).meta == meta
+
+
+class PageMethod:
+    """As scrapy-playwright's."""
+
+    def __init__(self, method, *args, **kwargs):
+        self.method, self.args, self.kwargs = method, args, kwargs
+
+
+@pytest.mark.parametrize(
+    ("call", "is_local"),
+    [
+        (PageMethod("screenshot", path="/etc/cron.d/x"), True),
+        (PageMethod("goto", "file:///etc/passwd"), True),
+        (PageMethod("goto", url="view-source:file:///etc/passwd"), True),
+        (PageMethod("set_input_files", "#file", "/etc/passwd"), True),
+        (PageMethod("goto", "https://example.org/2"), False),
+        (PageMethod("screenshot", full_page=True), False),
+        (PageMethod("wait_for_selector", "div"), False),
+    ],
+)
+def test_calls_in_a_browser_reach_no_files(call, is_local):
+    codec = PayloadCodec(SPIDER, shared_classes=[PageMethod])
+    trusting = PayloadCodec(SPIDER, shared_classes=[PageMethod], policy=Trusting())
+    for calls in ([call], {"shot": call}):
+        request = Request(WEB, meta={"playwright_page_methods": calls})
+        data = trusting.encode(request)
+        if is_local:
+            with pytest.raises(BadPayload, match="playwright_page_methods"):
+                codec.decode(data)
+            with pytest.raises(Unserializable, match="playwright_page_methods"):
+                codec.encode(request)
+        else:
+            assert "playwright_page_methods" in codec.decode(codec.encode(request)).meta
+
+
+class Trusting(Policy):
+    def check_own(self, request):
+        """Anything goes."""
 
 
 def test_a_spiders_own_request_of_another_scheme_stays_and_the_reason_is_named_once(

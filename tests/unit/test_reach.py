@@ -149,6 +149,16 @@ def test_seeds_stay_in_their_domains(host, allowed):
         check_made(request, rules, Policy(), spider)
 
 
+@pytest.mark.parametrize("sign", ["%2f", "%23", "%00", "；", "／", "%40", "%3a"])
+def test_what_is_no_name_of_a_host_is_in_no_domain(sign):
+    """A download handler may read the host up to the sign only."""
+    rules = SeedRules(domains=frozenset({"a.test"}))
+    for limits in (rules, SeedRules(private=False)):
+        with pytest.raises(BadSeed):
+            parse_seed(f"http://evil.test{sign}.a.test/", limits, Spider("s"))
+    assert rules.flaw_of(f"http://evil.test{sign}.a.test/", Spider("s"))
+
+
 def test_the_domains_of_the_spider_count_when_asked():
     spider = Spider("s", allowed_domains=["a.test"])
     parse_seed("https://b.test/", SeedRules(), spider)
@@ -241,6 +251,17 @@ async def test_names_are_resolved(guard):
     with pytest.raises(IgnoreRequest):
         await guard.process_request(of_seed("http://0x7f.1/"))
     assert len(guard.failed) == 4
+
+
+async def test_names_are_looked_up_as_the_download_writes_them(guard):
+    """Scrapy's cache has an entry for each spelling; one may be rebound, the other not."""
+    guard.names = {"Rebind.Test": ["10.0.0.1"], "rebind.test": ["8.8.8.8"]}
+    for url in ("http://Rebind.Test/", "http://rebind.test:x@Rebind.Test:80/x"):
+        request = of_seed(url)
+        request._url = url  # w3lib lowers it since 2.4
+        with pytest.raises(IgnoreRequest, match="leads to"):
+            await guard.process_request(request)
+    await guard.process_request(of_seed("http://rebind.test:80/Rebind.Test"))
 
 
 async def test_a_name_without_an_address_is_tried_again(guard, monkeypatch):

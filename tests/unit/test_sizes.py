@@ -37,12 +37,15 @@ def payload(**fields):
         "http://me:pw@" + "a." * 128 + ":80/x",
         "HTTP://" + "a" * 70_000 + "?b",
         "//" + "a" * 300,
+        "http:/\t/" + "ß" * 40_000,
+        "http:\\\\" + "ß" * 40_000,
+        "http:/\\" + "ß" * 300 + "/x",
     ],
 )
 def test_a_long_host_reaches_nobody(url, monkeypatch):
     codec = PayloadCodec(SPIDER)
     monkeypatch.setattr(Request, "__init__", lambda *a, **k: pytest.fail("was made"))
-    with pytest.raises(BadSeed, match="the url has"):
+    with pytest.raises(BadSeed, match=r"the url has|the seed is neither"):
         parse_seed(url, RULES, SPIDER)
     with pytest.raises(BadSeed, match="the url has"):
         parse_seed(json.dumps({"url": url}), RULES, SPIDER)
@@ -62,6 +65,28 @@ def test_a_long_host_reaches_nobody(url, monkeypatch):
 )
 def test_what_is_allowed_goes_through(url):
     assert flaw_of_url(url) == ""
+
+
+@pytest.mark.parametrize("name", ["idna", "PunyCode", "x" * 41])
+def test_encodings_that_cost_the_square_encode_nothing(name, monkeypatch):
+    """20,000 characters took 100 seconds."""
+    codec = PayloadCodec(SPIDER)
+    own = Request("http://site/")
+    own._encoding = name
+    with pytest.raises(Unserializable, match="its encoding"):
+        codec.encode(own)
+    monkeypatch.setattr(Request, "__init__", lambda *a, **k: pytest.fail("was made"))
+    with pytest.raises(BadPayload, match="its encoding"):
+        codec.decode(payload(encoding=name, headers={"x": ["a"]}))
+
+
+def test_other_encodings_are_shared():
+    codec = PayloadCodec(SPIDER)
+    for name in ("latin-1", "cp1251", "utf-16", "shift_jis"):
+        assert (
+            codec.decode(codec.encode(Request("http://a/", encoding=name))).encoding
+            == name
+        )
 
 
 def test_the_limit_of_urls_is_a_setting():
