@@ -982,6 +982,7 @@ _SCRIPTS = (
     "lease",
     "leave",
     "meet",
+    "orphans",
     "pause",
     "push",
     "readmit",

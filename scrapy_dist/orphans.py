@@ -9,7 +9,6 @@ as ``scrapy frontier check --repair`` does, by the same scripts.
 from __future__ import annotations
 
 import time
-from hashlib import sha1
 from typing import TYPE_CHECKING, Any
 
 from redis.exceptions import RedisError
@@ -26,6 +25,8 @@ logger = get_logger(__name__)
 
 #: Seconds between two searches, if the one before has left something.
 _REST = 5.0
+#: Payloads in one page, about: Redis reads each byte of them.
+_PAGE = 25
 
 
 class Orphans:
@@ -83,10 +84,13 @@ class Orphans:
                 for some in batches([id_ for id_, _ in found]):
                     await self._check_leases(some)
             else:
-                cursor, values = await client.hscan(
-                    keys.leased, self._cursor, count=BATCH
+                page = Call(
+                    "orphans", (keys.leases, keys.leased), (self._cursor, _PAGE), list
                 )
-                for some in batches([parse(LEASED, *each) for each in values.items()]):
+                await self._frontier.exchange([page])
+                cursor, *found = page.reply()
+                orphans = list(zip(*[iter(found)] * 3, strict=True))
+                for some in batches(orphans):
                     await self._check_leased(some)
         except (RedisError, OSError) as e:
             raise RedisUnavailable(f"{type(e).__name__}: {e}") from e
@@ -94,27 +98,23 @@ class Orphans:
         if self._cursor is None:
             self._ended()
 
-    async def _check_leased(self, entries: list[Entry]) -> None:
+    async def _check_leased(self, orphans: list[tuple[bytes, bytes, bytes]]) -> None:
         k = self._frontier.keys
         places = (k.requests, k.suspects, k.leases, k.leased)
-        ids = [entry.id for entry in entries if not entry.flaw]
+        ids = []
+        for id_, head, digest in orphans:
+            if digest:
+                await self._set_aside(parse(LEASED, id_, head), digest)
+            else:
+                ids.append(id_)
         if ids:
             call = Call("check_leased", (*places, k.state), ("1", *ids), list)
             await self._frontier.exchange([call])
             self._mended += len(call.reply())
-        members: list[Any] = [entry.member for entry in entries if entry.flaw]
-        if not members:
-            return
-        owners = await self._frontier.client.zmscore(k.leases, members)
-        flawed = [entry for entry in entries if entry.flaw]
-        for entry, owner in zip(flawed, owners, strict=True):
-            if owner is None:
-                await self._set_aside(entry)
 
-    async def _set_aside(self, entry: Entry) -> None:
+    async def _set_aside(self, entry: Entry, digest: bytes) -> None:
         frontier = self._frontier
         k = frontier.keys
-        digest = sha1(entry.whole, usedforsecurity=False).hexdigest()
         call = Call(
             "check_unreadable",
             (k.requests, k.suspects, k.leases, k.leased, k.failed, k.state),

@@ -71,6 +71,49 @@ async def test_many_go_back_some_at_a_time_beside_living_leases(client):
 
 
 @pytest.mark.parametrize("backend", ["redis"], indirect=True)
+@pytest.mark.parametrize(
+    "value",
+    [
+        b"junk",
+        b" 0 0 - junk",
+        b" nan 0 - %016x.",
+        b" 1e 0 - %016x.",
+        b" 0x1 0 - %016x.",
+        b" 0 x - %016x.",
+    ],
+)
+async def test_entry_of_another_form_is_set_aside(client, value):
+    worker = await Worker(client).join()
+    value = value.replace(b"%016x", b"%016x" % 9)
+    await client.hset(KEYS.leased, f"{9:016x}", value)
+    await search(orphans_of(worker), worker)
+    [letter] = await dead_letters(client)
+    assert letter["payload"] == value
+    assert await client.hlen(KEYS.leased) == 0
+
+
+@pytest.mark.parametrize("score", [b"-inf", b"+inf", b"inf", b"1.5e+3", b"-3", b"7.25"])
+async def test_score_of_an_orphan_is_kept(client, score):
+    worker = await Worker(client).join()
+    await client.hset(KEYS.leased, f"{9:016x}", b" %s 0 - %016x." % (score, 9))
+    await search(orphans_of(worker), worker)
+    assert await client.zscore(KEYS.requests, b"%016x." % 9) == float(score)
+
+
+@pytest.mark.parametrize("backend", ["redis"], indirect=True)
+async def test_payloads_stay_in_redis_while_orphans_are_looked_for(client):
+    worker = await Worker(client).join()
+    await worker.push(*(f"{n}" + "x" * 100_000 for n in range(20)))
+    await worker.lease()
+    await client.delete(KEYS.leases)
+    before = (await client.info("stats"))["total_net_output_bytes"]
+    await search(orphans_of(worker), worker)
+    sent = (await client.info("stats"))["total_net_output_bytes"] - before
+    assert await client.zcard(KEYS.requests) == 20
+    assert sent < 100_000
+
+
+@pytest.mark.parametrize("backend", ["redis"], indirect=True)
 async def test_what_has_no_form_is_set_aside_where_there_is_room(client, caplog):
     worker = await Worker(client, failed_limit=1).join()
     await client.hset(KEYS.leased, mapping={f"{9:016x}": b"junk 1", b"x": b"junk 2"})
