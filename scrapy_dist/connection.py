@@ -729,7 +729,10 @@ def _url(value: Any) -> str:
         _require(re.fullmatch(r"/?\d*", parts.path))
     require_arguments(parts)
     _require(parse_url(value).get("db", 0) >= 0)
-    return str(value)
+    # By its small letters redis-py, and we, tell what speaks TLS.
+    scheme, rest = value[: len(parts.scheme)], value[len(parts.scheme) :]
+    _require(scheme.lower() == parts.scheme)
+    return f"{parts.scheme}{rest}"
 
 
 def _host(value: Any) -> str:
@@ -758,6 +761,10 @@ def _encoding(value: Any) -> str:
 
 def _boolean(value: Any) -> bool:
     return BaseSettings({"it": value}).getbool("it")
+
+
+def _perhaps(value: Any) -> bool | None:
+    return None if value is None else _boolean(value)
 
 
 def _seconds(value: Any) -> float | None:
@@ -802,7 +809,8 @@ _CHECKS: dict[str, tuple[Callable[[Any], Any], str]] = {
     "decode_responses": (_boolean, "Write True or False."),
     "socket_timeout": (_seconds, _SECONDS),
     "socket_connect_timeout": (_seconds, _SECONDS),
-    "ssl_check_hostname": (_boolean, "Write True or False."),
+    "ssl": (_boolean, "Write True or False."),
+    "ssl_check_hostname": (_perhaps, "Write True or False."),
     "ssl_cert_reqs": (_cert_reqs, "Write 'required' or, to check nothing, 'none'."),
     "redis_cls": (_class, "Write a class like redis.Redis, or its dotted path."),
     "connection_pool": (_refuse, "Write where Redis is, e.g. in REDIS_URL."),

@@ -464,6 +464,37 @@ def test_tls_of_a_client_by_hand_checks_names_too() -> None:
     assert "ssl_check_hostname" not in get_redis().connection_pool.connection_kwargs
 
 
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"REDIS_URL": "REDISS://h"},
+        {"REDIS_URL": "rediss://h", "REDIS_PARAMS": {"ssl_check_hostname": None}},
+        {"REDIS_HOST": "h", "REDIS_PARAMS": {"ssl": "1", "ssl_check_hostname": None}},
+        {"REDIS_PARAMS": {"url": "Rediss://h"}},
+    ],
+)
+def test_tls_checks_names_however_it_is_asked_for(settings: dict[str, Any]) -> None:
+    """Also with redis-py 5.0, whose asynchronous client takes REDISS:// for TLS."""
+    config = connection._read(Settings(settings))
+    assert config.arguments()["ssl_check_hostname"] is True
+    assert config.params.get("url", "rediss://h") == "rediss://h"
+    pool = get_redis_from_settings(Settings(settings)).connection_pool
+    assert issubclass(pool.connection_class, redis.SSLConnection)
+
+
+@pytest.mark.parametrize("url", [" rediss://h", "re\ndiss://h", "\x01redis://h"])
+def test_urls_that_only_some_take_for_redis_are_refused(url: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"REDIS_URL = .* cannot be used"):
+        connection._read(Settings({"REDIS_URL": url}))
+
+
+def test_a_text_says_no_to_tls_too() -> None:
+    params = {"ssl": "False"}
+    settings = Settings({"REDIS_HOST": "h", "REDIS_PARAMS": params})
+    pool = get_redis_from_settings(settings).connection_pool
+    assert not issubclass(pool.connection_class, redis.SSLConnection)
+
+
 async def test_server_that_repeats_the_password_later(scripted: ScriptedRedis) -> None:
     """Whoever catches the error of a new connection shows it as it is."""
     async with opened(scripted.settings) as client:
