@@ -86,6 +86,12 @@ def running_command() -> str:
     return "shell" if "shell" in others else ""
 
 
+def runs_by_command() -> bool:
+    """Whether a command of Scrapy crawls, and no program of the user's."""
+    frames = sys._current_frames()  # noqa: SLF001
+    return _innermost_command(frames.get(threading.get_ident())) == ""
+
+
 def _innermost_command(frame: FrameType | None) -> str | None:
     """The command that runs in *frame*: '' for one that crawls, None for none."""
     while frame is not None:

@@ -43,6 +43,7 @@ __all__ = [
     "GAP",
     "GONE",
     "KEPT",
+    "LATE",
     "LEFT",
     "MISSED",
     "MIXED_FORMATS",
@@ -92,8 +93,8 @@ WRONG_FORMAT, MIXED_FORMATS = 3, 4
 #: The same, because its requests are signed with another secret, or with none.
 OTHER_SECRET = 6
 
-#: Outcome of joining again, see ``Joined``.
-MISSED = 5
+#: Outcome of joining again, and of joining late, see ``Joined``.
+MISSED, LATE = 5, 7
 
 #: Outcomes of leaving: there is more to do, or somebody else is here; the frontier was
 #: deleted; nothing is left, and the frontier is kept.
@@ -219,7 +220,8 @@ class CommitReply:
 @dataclass(frozen=True, slots=True)
 class Joined:
     """*outcome*: 0 joined, 1 an earlier crawl was deleted first, 2 flush refused, MISSED:
-    this worker's crawl has finished without it, and it has not joined.
+    this worker's crawl has finished without it, LATE: the same while it was starting; it
+    has not joined then.
 
     *blank*: nothing is seen yet. *refusal*: why it has not joined, and nothing was
     written; the outcome is WRONG_FORMAT, MIXED_FORMATS or OTHER_SECRET then.
@@ -409,12 +411,19 @@ class Frontier:
     # The protocol
 
     def register(
-        self, facts: str, *, commit: int, flush: bool = False, persist: bool = False
+        self,
+        facts: str,
+        *,
+        commit: int,
+        flush: bool = False,
+        persist: bool = False,
+        age: float = 0.0,
     ) -> Call[Joined]:
         """Join the frontier; *facts* tell people who this worker is.
 
         *flush*: delete what an earlier crawl left, if nobody else is here. *persist*:
-        keep the fingerprints of a finished crawl.
+        keep the fingerprints of a finished crawl. *age*: seconds since this worker was
+        started, if it is to begin no new crawl where one has ended since.
         """
         self.name = facts
         return Call(
@@ -432,6 +441,7 @@ class Frontier:
                 OLDEST,
                 self.crawl,
                 self.seal.check,
+                int(age * 1000),
             ),
             self._parse_joined,
         )

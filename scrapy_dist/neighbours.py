@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-__all__ = ["Neighbours", "find_self", "is_gone"]
+__all__ = ["Neighbours", "find_self", "is_gone", "process_age"]
 
 #: Neighbours that are watched at the most.
 _MOST = 100
@@ -61,6 +61,16 @@ def _read_stat(pid: int) -> tuple[bytes, int]:
     data = Path(f"/proc/{pid}/stat").read_bytes()
     fields = data[data.rindex(b")") + 2 :].split()  # a name may have spaces
     return fields[0], int(fields[19])
+
+
+def process_age() -> float:
+    """Seconds since this process was started; 0 where the system does not tell."""
+    try:
+        _, start = _read_stat(os.getpid())
+        now = time.clock_gettime(time.CLOCK_BOOTTIME)
+        return max(0.0, now - start / os.sysconf("SC_CLK_TCK"))
+    except (OSError, ValueError, IndexError, AttributeError):
+        return 0.0
 
 
 def is_gone(pid: int, start: int) -> bool | None:

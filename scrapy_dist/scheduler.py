@@ -53,6 +53,7 @@ from scrapy_dist.frontier import (
     BATCH,
     DELETED,
     KEPT,
+    LATE,
     MARKS,
     Drained,
     Frontier,
@@ -60,7 +61,7 @@ from scrapy_dist.frontier import (
     start_mark,
 )
 from scrapy_dist.keys import Keys, fill_template, job_from_settings, tagged
-from scrapy_dist.neighbours import Neighbours, find_self
+from scrapy_dist.neighbours import Neighbours, find_self, process_age
 from scrapy_dist.options import Options, flag, number
 from scrapy_dist.payload import PayloadCodec
 from scrapy_dist.reporter import Reporter
@@ -110,6 +111,8 @@ _TELLING = frozenset(
 )
 #: Why a worker closes that people, or a system, have told to close.
 _FROM_OUTSIDE = ("shutdown", "stopped")
+#: Keys of the frontiers that this process has joined.
+_begun: set[str] = set()
 #: Different start requests of which a worker remembers how many equal ones there were.
 _STARTED = 100_000
 
@@ -553,11 +556,15 @@ class Scheduler(BaseScheduler):
             commit=0,
             flush=self.options.flush_on_start,
             persist=self.options.persist,
+            age=self._age(),
         )
         await self.frontier.exchange([call])
         joined = call.reply()
         if joined.refusal:
             raise ConfigurationError(joined.refusal)
+        if joined.outcome == LATE:
+            self._come_late()
+            return
         if near is not None:
             await self._meet(near)
         self.exchange.alone = joined.blank and not joined.others
@@ -578,6 +585,30 @@ class Scheduler(BaseScheduler):
             joined.pending,
             joined.others,
             extra=extra,
+        )
+
+    def _age(self) -> float:
+        """Seconds since this worker was started, for it may come too late for its crawl.
+
+        Workers that are started together are of one crawl, however quick the first of
+        them is. 0: it begins a new crawl whenever the last one ended, as a program may
+        crawl once more, and a spider that reads seeds waits for new ones.
+        """
+        key = self.frontier.keys.requests
+        is_first = key not in _begun
+        _begun.add(key)
+        may_begin = self.feed is not None or self.options.flush_on_start
+        if may_begin or not is_first or not engine.runs_by_command():
+            return 0.0
+        return process_age()
+
+    def _come_late(self) -> None:
+        self.exchange.is_over = self._drained = True
+        self.crawler.signals.connect(self._missed_end, signal=signals.spider_opened)
+        logger.info(
+            "This crawl has finished while this worker was starting, and nothing is left"
+            " for it: see scrapy frontier history. Start it once more for a new crawl.",
+            extra={"spider": self.spider},
         )
 
     async def _meet(self, near: Neighbours) -> None:
@@ -664,6 +695,8 @@ class Scheduler(BaseScheduler):
 
     def next_request(self) -> Request | None:
         """The next request for this worker, or None for now."""
+        if self.exchange.is_over:
+            return None
         if self.exchange.outbox.is_full(self.options.outbox_limit):
             return None
         if self.desk.waits_for(self.options.outbox_limit):

@@ -10,8 +10,10 @@
 --       8 format that it writes  9 oldest format that it reads, see formats.py
 --       10 the crawl that it belonged to before it was declared dead, else ''
 --       11 check value of its secret, '' without one, see seal.py
+--       12 ms since it was started, if a crawl that has ended since was its, else 0
 -- Reply others present, outcome (0 joined, 1 cleared first, 2 flush refused, 5 its crawl has
---       finished without it: not joined), pending, 1 if no fingerprint is known, crawl; or,
+--       finished without it, 7 the same while it was starting: not joined in both), pending,
+--       1 if no fingerprint is known, crawl; or,
 --       and then nothing was written, others present, 3 and the format that it cannot read,
 --       or 4 and a worker of another format, or 6 and the frontier's check value
 -- Cost  O(workers)
@@ -68,6 +70,12 @@ if ARGV[10] ~= '' then
     outcome = 5
   elseif facts[4] ~= ARGV[10] and has_record(KEYS[12], ARGV[10]) then
     return {math.max(others, 0), 5, 0, 0, ARGV[10]}
+  end
+end
+if tonumber(ARGV[12]) > 0 and others <= 0 and left == 0 and (finished or not facts[4]) then
+  local crawl, ended = newest_record(KEYS[12])
+  if crawl and ended > now - ARGV[12] then
+    return {0, 7, 0, 0, crawl}
   end
 end
 -- Nobody here could read what is left, and the others not what this one stores.

@@ -272,3 +272,28 @@ def test_items_without_a_key_end_the_worker_with_one_error(
     assert "item_key() = '%(nonsense)s'" in worker.log()
     with redis_server.client() as client:
         assert client.zcard("follow:requests") == 1
+
+
+@pytest.mark.parametrize("frontier", ["classic", "addon"])
+def test_worker_that_was_started_before_the_end_begins_no_crawl_after_it(
+    project, site, redis_server, no_leaked_keys, frontier
+):
+    """However quick the first of them is: a crawl of two workers crawls all once."""
+    project.spider(PAGES)
+    settings = {"SCHEDULER_PERSIST": frontier == "classic"}
+    how = {"args": {"url": site.url}, "settings": settings, "frontier": frontier}
+    late = project.crawl("pages", **how)
+    late.freeze()
+    assert_finished([project.crawl("pages", **how)])
+    late.thaw()
+    assert_finished([late])
+    assert site.hits() == EVERY
+    assert "finished while this worker was starting" in late.log()
+
+    assert_finished([project.crawl("pages", **how)])  # this one was started after it
+    if frontier == "addon":
+        assert set(site.hits().values()) == {2}
+        return
+    assert site.hits() == EVERY
+    with redis_server.client() as client:
+        client.delete("pages:dupefilter", "pages:state")

@@ -191,7 +191,8 @@ class Worker:
         self._process.wait(10)
 
     def freeze(self) -> None:
-        """SIGSTOP: the worker is silent until `thaw`."""
+        """SIGSTOP: the worker is silent until `thaw`; nobody waits for its start."""
+        starting.discard(self.is_starting)
         self._process.send_signal(signal.SIGSTOP)
 
     def thaw(self) -> None:

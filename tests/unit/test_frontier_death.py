@@ -11,6 +11,7 @@ from scrapy_dist.frontier import (
     DELETED,
     GONE,
     KEPT,
+    LATE,
     LEFT,
     MISSED,
     Beat,
@@ -793,3 +794,38 @@ async def test_last_worker_that_leaves_with_leases_is_reaped_by_the_next(client)
 async def test_only_what_belongs_to_this_frontier_is_in_the_list():
     assert len(CLEARED) == 10
     assert set(CLEARED) == set(Worker(None).frontier._all_keys())
+
+
+async def ended_before(client, seconds):
+    """The record of the last crawl says that it ended *seconds* earlier."""
+    [(id_, record)] = await client.xrevrange(KEYS.history, count=1)
+    await client.xdel(KEYS.history, id_)
+    await client.xadd(
+        KEYS.history, {**record, b"end": int(record[b"end"]) - seconds * 1000}
+    )
+
+
+@pytest.mark.parametrize("persist", [False, True])
+async def test_worker_that_was_started_before_the_end_is_late(client, persist):
+    [first] = await joined(client, 1)
+    await first.push("a")
+    [lease] = await first.lease()
+    await first.ack(lease)
+    await first.leave(finished=True, persist=persist)
+    await ended_before(client, 5)
+    before = await contents(client)
+    late = Worker(client)
+    assert (await late.register(persist=persist, age=6)).outcome == LATE
+    assert late.frontier.crawl == first.frontier.crawl
+    assert await contents(client) == before
+    # One that was started since, a program that crawls again, and a crawl that goes on.
+    assert (await Worker(client).register(persist=persist, age=4)).outcome in (0, 1)
+    assert (await Worker(client).register(persist=persist, age=6)).outcome == 0
+
+
+@pytest.mark.parametrize("age", [0, 4])
+async def test_new_crawl_begins_after_the_last_one(client, age):
+    [first] = await joined(client, 1)
+    await first.leave(finished=True)
+    await ended_before(client, 5)
+    assert (await Worker(client).register(age=age)).outcome == 0

@@ -41,6 +41,17 @@ local function has_record(history, crawl)
   return false
 end
 
+-- The crawl that ended last, and when (ms); nothing if there is no record.
+local function newest_record(history)
+  for _, record in ipairs(redis.call('XREVRANGE', history, '+', '-', 'COUNT', 1)) do
+    local fields = {}
+    for i = 1, #record[2], 2 do
+      fields[record[2][i]] = record[2][i + 1]
+    end
+    return fields.crawl, tonumber(fields['end'] or nil) or 0
+  end
+end
+
 -- Delete the fingerprints. Buckets may be millions of keys: their name is noted, and they
 -- are deleted some at a time (see Frontier.sweep).
 local function delete_fingerprints(dupefilter)
