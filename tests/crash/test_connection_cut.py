@@ -94,7 +94,8 @@ def test_worker_that_waits_for_work_gets_it_after_a_cut(
         )
         wait_until(lambda: site.hits()[gate], "the first page")
         for _ in range(3):
-            wait_until(lambda: proxy.cut() >= 2, "both workers are connected")
+            wait_until(lambda: proxy.connected >= 2, "both workers are connected")
+            proxy.cut()
         site.open_gate("g")
         assert_finished(workers)
 

@@ -249,6 +249,8 @@ class Chaos:
             },
             settings={
                 "CONCURRENT_REQUESTS": plan.concurrency,
+                # A worker that was frozen for long finds its downloads late.
+                "DOWNLOAD_TIMEOUT": 180,
                 "FRONTIER_WORKER_TTL": plan.ttl,
                 "FRONTIER_MAX_DELIVERIES": plan.max_deliveries,
                 "ITEM_PIPELINES": {"scrapy_dist.pipelines.RedisPipeline": 400},

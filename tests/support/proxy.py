@@ -92,6 +92,11 @@ class Proxy:
         """Connections taken so far."""
         return self._state.accepted
 
+    @property
+    def connected(self) -> int:
+        """Connections that there are now."""
+        return len(self._state.links)
+
     def url(self, url: str) -> str:
         """The URL of a Redis, *url*, with the proxy's address in place of its own."""
         parts = urlsplit(url)

@@ -171,8 +171,10 @@ async def test_every_script_has_its_header():
         for part in parts:
             assert re.search(rf"^-- {part} ", header, re.MULTILINE), (name, part)
         assert len(sha) == 40
+        # One that writes nothing may look at a page of a hash.
+        text = source.replace("'HSCAN'", "") if name == "orphans" else source
         for forbidden in ("'KEYS'", "SCAN", "cjson", "cmsgpack", "RANDOMKEY"):
-            assert forbidden not in source, (name, forbidden)
+            assert forbidden not in text, (name, forbidden)
 
 
 async def test_shared_lua_defines_local_functions_only():
@@ -258,16 +260,19 @@ async def test_part_that_came_while_its_lease_was_away_is_sent_again(client):
     assert "child" in crawled
 
 
-async def test_part_that_was_refused_is_sent_again_though_nobody_heard_of_it(client):
-    """Redis goes back behind the lease; then two replies are lost: that of the part's
-    commit, and that of a lease of the same page to the same worker."""
+@pytest.mark.parametrize("cuts", [(3,), (3, 1), (3, 2)])
+async def test_part_that_was_refused_is_sent_again_though_nobody_heard_of_it(
+    client, cuts
+):
+    """Redis goes back behind the lease; then a reply is lost: that of the part's commit,
+    and of a lease of the same page to the same worker."""
     crawled = []
     worker = await begin_a_page_of_parts(client, crawled)
     before = await dump(client)
     await worker.exchange(want=1)
     await restore(client, before)
     worker.go_on(worker.take())
-    for calls in (1, 3):
+    for calls in cuts:
         worker.cut_after(calls)
         with pytest.raises(RedisUnavailable):
             await worker.exchange(want=1)
