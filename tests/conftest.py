@@ -14,6 +14,7 @@
 from __future__ import annotations
 
 import fnmatch
+import os
 import signal
 import tempfile
 from pathlib import Path
@@ -39,6 +40,11 @@ if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
 KEPT_KEYS = ("*:failed", "*:items", "*:history")
 
 _outcome = pytest.StashKey[bool]()
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """Half as many again as processors: many tests wait for a crawl, or a TTL."""
+    return max(2, (os.cpu_count() or 1) * 3 // 2)
 
 
 @pytest.hookimpl(wrapper=True)
