@@ -67,9 +67,9 @@ class Branching(Spider):
         # Every leaf is acknowledged, though branches before it cannot be.
         wait_until(lambda: client.zcard("branching:requests") == 0, "all are leased")
         # Without the add-on, whose ack is whose is not known of pages that are neither
-        # on their way nor done: of each worker some that wait for the spider, three times
+        # on their way nor done: of each worker some that wait for the spider, four times
         # CONCURRENT_REQUESTS at the most.
-        most = BRANCHES + (2 * 3 * 4 if frontier == "classic" else 0)
+        most = BRANCHES + (2 * 4 * 4 if frontier == "classic" else 0)
         wait_until(
             lambda: BRANCHES <= client.zcard("branching:leases") <= most,
             "the leaves are acknowledged",
