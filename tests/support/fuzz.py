@@ -362,7 +362,8 @@ def sorted_(value: Any, depth: int = 0) -> str:
         return f"{type(value).__name__}({sorted(sorted_(v, depth) for v in value)})"
     if isinstance(value, (list, tuple)):
         return f"{type(value).__name__}({', '.join(sorted_(v, depth) for v in value)})"
-    return repr(value)
+    # Python writes no decimal number of more than 4,300 digits.
+    return hex(value) if type(value) is int else repr(value)
 
 
 # Kinds of cases: each makes one of a random generator, and says what came of it
