@@ -1,4 +1,4 @@
-"""How many requests a worker has in hand: DESIGN, "How much to lease"."""
+"""How many requests a worker has in hand."""
 
 from __future__ import annotations
 

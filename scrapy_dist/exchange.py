@@ -738,7 +738,7 @@ class Exchange:
                 extra={"spider": self._spider},
             )
 
-    # Rollback of Redis, DESIGN section 3
+    # Redis went back to an earlier state
 
     def _rollback(self, found: str) -> None:
         self._rejoin = True

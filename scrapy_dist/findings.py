@@ -95,7 +95,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Counts:
-    """How large the frontier is after the check, in the words of DESIGN's glossary.
+    """How large the frontier is after the check.
 
     *alive* and *silent* are workers.
     """

@@ -71,7 +71,7 @@ __all__ = [
 
 T = TypeVar("T")
 
-#: Requests, items, acks or leases in one script call at the most; DESIGN, section 4.
+#: Requests, items, acks or leases in one script call at the most: Redis does nothing else.
 BATCH = 100
 
 #: Bytes of requests or seeds in one reply, after which no more are handed out.

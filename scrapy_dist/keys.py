@@ -21,7 +21,7 @@ _JOB = re.compile(r"[\w.-]{1,200}")
 
 @dataclass(frozen=True)
 class Keys:
-    """Key names. DESIGN: one frontier is exactly these keys, seeds and items aside."""
+    """Key names: one frontier is exactly these keys, seeds and items aside."""
 
     requests: str
     leases: str

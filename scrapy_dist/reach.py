@@ -76,8 +76,10 @@ def flaw_of_address(address: IPv4Address | IPv6Address) -> str:
         for inner in _embedded(address):
             if flaw := flaw_of_address(inner):
                 return flaw
-        if address.ipv4_mapped is not None or address in _NAT64:
-            return ""
+        if address.ipv4_mapped or address.sixtofour or address in _NAT64:
+            return (
+                ""  # what it stands for is public; newer Pythons call all 6to4 private
+            )
         if address.is_site_local:
             return "is a private address"
     for what in ("unspecified", "loopback", "link_local", "multicast", "private"):

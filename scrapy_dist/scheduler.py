@@ -799,21 +799,22 @@ class Scheduler(BaseScheduler):
         closing = None
         close = getattr(self.df, "close", None)
         if close is not None and self._asking is not None:
-            await self._close_filter(partial(close, reason))
+            await self._have_filter_do("close", partial(close, reason))
         elif close is not None:
             closing = close(reason)
         if closing is not None:
             await closing.asFuture(asyncio.get_running_loop())
 
-    async def _close_filter(self, close: Callable[[], object]) -> None:
-        """``close()`` of a filter that may wait for its store."""
+    async def _have_filter_do(self, name: str, work: Callable[[], object]) -> None:
+        """A method of the project's filter, which may wait for its store."""
         try:
-            closed = asyncio.wrap_future(in_thread(close))
-            await within(self.options.close_timeout, closed)
-        except Exception:
+            done = asyncio.wrap_future(in_thread(work))
+            await within(self.options.close_timeout, done)
+        except Exception:  # of any code
             logger.exception(
-                "%s.close() has failed",
+                "%s.%s() has failed: what it keeps may still be there.",
                 extension_points.described(type(self.df)),
+                name,
                 extra={"spider": self.spider},
             )
 
@@ -913,15 +914,7 @@ class Scheduler(BaseScheduler):
         clear = getattr(self.df, "clear", None)
         if self._asking is None or clear is None:
             return
-        try:
-            cleared = asyncio.wrap_future(in_thread(clear))
-            await within(self.options.close_timeout, cleared)
-        except Exception:
-            logger.exception(
-                "%s.clear() has failed: what it keeps is still there.",
-                extension_points.described(type(self.df)),
-                extra={"spider": self.spider},
-            )
+        await self._have_filter_do("clear", clear)
 
     def _say_kept(self, reason: str, seen: int) -> None:
         waits = self.feed is not None and self.feed.has_waited

@@ -83,7 +83,7 @@ class WorkerStatus:
 
 @dataclass(frozen=True)
 class Status:
-    """A frontier at one moment, in the words of DESIGN's glossary.
+    """A frontier at one moment.
 
     *pages* were acknowledged by all workers of this crawl, *pages_per_second* is the sum
     of what the living workers did in the last minute. *exists* is false when no worker

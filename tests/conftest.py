@@ -20,6 +20,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import hypothesis
 import pytest
 
 from tests.support.project import Project
@@ -35,6 +36,14 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
     # So nohup starts its program: a handler lives on in no process of the tests.
     signal.signal(signal.SIGHUP, lambda signum, frame: None)
+
+# No test depends on how fast the machine is.
+hypothesis.settings.register_profile(
+    "slow machine",
+    deadline=None,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
+hypothesis.settings.load_profile("slow machine")
 
 #: Keys that outlive a crawl on purpose.
 KEPT_KEYS = ("*:failed", "*:items", "*:history")

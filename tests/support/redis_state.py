@@ -1,4 +1,4 @@
-"""Look into a frontier from outside, by the key names that DESIGN promises."""
+"""Look into a frontier from outside, by the key names that README promises."""
 
 from __future__ import annotations
 
