@@ -436,8 +436,10 @@ def codec_case(rng: random.Random) -> str:
     except Unserializable as e:
         check_shown(str(e))
         return "read"
-    # Scrapy writes such a header's name in one way as text, and in another as bytes.
-    if len(data) > 20_000 or not all(map(bytes.isascii, request.headers)):
+    # Scrapy writes such a header's name in one way as text, and in another as bytes; and
+    # quotes a URL anew, each time, in an encoding like UTF-16.
+    headers_differ = not all(map(bytes.isascii, request.headers))
+    if len(data) > 20_000 or headers_differ or "a".encode(request.encoding) != b"a":
         return "read"
     before, after = (sorted_(r.to_dict(spider=SPIDER)) for r in (request, again))
     if before != after:
