@@ -18,29 +18,39 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from redis.exceptions import RedisError, ResponseError
 from scrapy.settings import BaseSettings, Settings
 
-from scrapy_dist import connection, defaults, letters
+from scrapy_dist import connection, defaults
+from scrapy_dist.admin.seeding import BATCH, SeedMaker, kind_of_new_key, push_seeds
+from scrapy_dist.base.blocking import LoopThread
+from scrapy_dist.base.escaping import get_logger
+from scrapy_dist.brokers.redis.frontier import Frontier
+from scrapy_dist.brokers.redis.keys import (
+    Keys,
+    fill_template,
+    job_from_settings,
+    tagged,
+)
+from scrapy_dist.brokers.redis.tools import dead_letters
+from scrapy_dist.brokers.redis.tools.items import ItemReader, Items
+from scrapy_dist.brokers.redis.version import check_format
+from scrapy_dist.brokers.redis.views.history import read_history
+from scrapy_dist.brokers.redis.views.status import read_status
+from scrapy_dist.codec.seal import Seal
+from scrapy_dist.core.settings import Options
 from scrapy_dist.exceptions import ConfigurationError, FrontierError, RedisUnavailable
-from scrapy_dist.formats import check_format
-from scrapy_dist.frontier import Frontier
-from scrapy_dist.history import read_history
-from scrapy_dist.items import ItemReader, Items
-from scrapy_dist.keys import Keys, fill_template, job_from_settings, tagged
-from scrapy_dist.loopthread import LoopThread
-from scrapy_dist.masking import shown_value
-from scrapy_dist.options import Options
-from scrapy_dist.seal import Seal
-from scrapy_dist.shown import get_logger
-from scrapy_dist.sowing import BATCH, SeedMaker, kind_of_new_key, push_seeds
-from scrapy_dist.status import read_status
+from scrapy_dist.redis_client.masking import shown_value
 
 if TYPE_CHECKING:
     from types import TracebackType
 
     from typing_extensions import Self
 
-    from scrapy_dist.history import Finished
-    from scrapy_dist.letters import Forgotten, Letter, Retried
-    from scrapy_dist.status import Status
+    from scrapy_dist.brokers.redis.tools.dead_letters import (
+        DeadLetter,
+        Forgotten,
+        Retried,
+    )
+    from scrapy_dist.brokers.redis.views.history import Finished
+    from scrapy_dist.brokers.redis.views.status import Status
 
 __all__ = ["Client", "Items"]
 
@@ -231,7 +241,7 @@ class Client:
 
     def failed(
         self, limit: int | None = 100, reason: str | None = None
-    ) -> list[Letter]:
+    ) -> list[DeadLetter]:
         """The newest dead letters, at most *limit*, whose reason contains *reason*.
 
         for letter in client.failed(reason="timeout"):
@@ -239,17 +249,17 @@ class Client:
         """
         return self._run(lambda: self._list_failed(limit, reason or ""))
 
-    async def _list_failed(self, limit: int | None, reason: str) -> list[Letter]:
-        found: list[Letter] = []
+    async def _list_failed(self, limit: int | None, reason: str) -> list[DeadLetter]:
+        found: list[DeadLetter] = []
         if limit is not None and limit <= 0:
             return found
-        async for letter in letters.list_failed(self._frontier, reason=reason):
+        async for letter in dead_letters.list_failed(self._frontier, reason=reason):
             found.append(letter)
             if len(found) == limit:
                 break
         return found
 
-    def retry(self, ids: str | Letter | Iterable[str | Letter]) -> Retried:
+    def retry(self, ids: str | DeadLetter | Iterable[str | DeadLetter]) -> Retried:
         """Put dead letters back, to be crawled again; *ids*, or letters themselves.
 
             client.retry(client.failed(reason="timeout"))
@@ -258,7 +268,7 @@ class Client:
         """
         chosen = _ids(ids)
         return self._run(
-            lambda: letters.retry(
+            lambda: dead_letters.retry(
                 self._frontier,
                 ids=chosen,
                 discipline=self._options.discipline,
@@ -266,13 +276,13 @@ class Client:
             )
         )
 
-    def forget(self, ids: str | Letter | Iterable[str | Letter]) -> Forgotten:
+    def forget(self, ids: str | DeadLetter | Iterable[str | DeadLetter]) -> Forgotten:
         """Delete dead letters for good; *ids*, or letters themselves.
 
         client.forget(client.failed(reason="404"))
         """
         chosen = _ids(ids)
-        return self._run(lambda: letters.forget(self._frontier, ids=chosen))
+        return self._run(lambda: dead_letters.forget(self._frontier, ids=chosen))
 
     # Items
 
@@ -371,8 +381,8 @@ async def _leave(readers: Iterable[ItemReader]) -> None:
         logger.debug("Items were not given back: %s", e or "Redis does not answer")
 
 
-def _ids(ids: str | Letter | Iterable[str | Letter]) -> list[str]:
-    if isinstance(ids, (str, letters.Letter)):
+def _ids(ids: str | DeadLetter | Iterable[str | DeadLetter]) -> list[str]:
+    if isinstance(ids, (str, dead_letters.DeadLetter)):
         ids = [ids]
     return [each if isinstance(each, str) else each.id for each in ids]
 

@@ -38,13 +38,16 @@ from redis.exceptions import (
 from scrapy.settings import BaseSettings
 from scrapy.utils.misc import load_object
 
-from scrapy_dist import defaults, embedded
+from scrapy_dist import defaults
+from scrapy_dist.base.escaping import get_logger
+from scrapy_dist.base.waits import in_thread, within
 from scrapy_dist.exceptions import (
     ConfigurationError,
     FrontierError,
     RedisUnavailable,
 )
-from scrapy_dist.masking import (
+from scrapy_dist.redis_client import embedded
+from scrapy_dist.redis_client.masking import (
     hide,
     hide_in_error,
     mask_at,
@@ -52,16 +55,14 @@ from scrapy_dist.masking import (
     secrets_in,
     shown_value,
 )
-from scrapy_dist.shown import get_logger
-from scrapy_dist.tls import CERT_REQS, checked_names
-from scrapy_dist.topology import (
+from scrapy_dist.redis_client.tls import CERT_REQS, checked_names
+from scrapy_dist.redis_client.topology import (
     Topology,
     connection_class,
     require_arguments,
     split_url,
     topology_from_settings,
 )
-from scrapy_dist.waits import in_thread, within
 
 if TYPE_CHECKING:
     import concurrent.futures

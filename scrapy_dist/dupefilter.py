@@ -12,11 +12,12 @@ from scrapy.utils.python import to_unicode
 from scrapy.utils.request import fingerprint
 from w3lib.url import canonicalize_url
 
-from scrapy_dist import defaults, extension_points
+from scrapy_dist import defaults
+from scrapy_dist.base.escaping import get_logger
+from scrapy_dist.brokers.redis.keys import fill, tagged
+from scrapy_dist.compat import extension_points
 from scrapy_dist.connection import get_redis_from_settings
 from scrapy_dist.exceptions import ConfigurationError
-from scrapy_dist.keys import fill, tagged
-from scrapy_dist.shown import get_logger
 
 if TYPE_CHECKING:
     from collections.abc import Callable

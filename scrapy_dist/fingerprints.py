@@ -18,16 +18,16 @@ from scrapy.utils.python import to_unicode
 from scrapy.utils.request import fingerprint
 from w3lib.url import canonicalize_url
 
-from scrapy_dist.buckets import Shape, compact
+from scrapy_dist.brokers.redis.buckets import Shape, compact
+from scrapy_dist.brokers.redis.frontier import BATCH, MARKS
 from scrapy_dist.dupefilter import CompactDupeFilter, RFPDupeFilter
-from scrapy_dist.frontier import BATCH, MARKS
 
 if TYPE_CHECKING:
     from scrapy import Request
     from scrapy.crawler import Crawler
     from typing_extensions import Self
 
-    from scrapy_dist.frontier import Frontier
+    from scrapy_dist.brokers.redis.frontier import Frontier
 
 __all__ = [
     "COMPACT",

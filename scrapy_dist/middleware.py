@@ -19,11 +19,11 @@ from scrapy.http.request import NO_CALLBACK
 from scrapy.spidermiddlewares.httperror import HttpError
 from twisted.internet.error import DNSLookupError
 
-from scrapy_dist import engine
-from scrapy_dist.reach import flaw_of_address, host_of, resolve
+from scrapy_dist.base.escaping import escape, quote
+from scrapy_dist.codec.reach import flaw_of_address, host_of, resolve
+from scrapy_dist.codec.seed import FROM_SEED, SeedRules
 from scrapy_dist.scheduler import shares
-from scrapy_dist.seeds import FROM_SEED, SeedRules
-from scrapy_dist.shown import escape, quote
+from scrapy_dist.worker import engine
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Iterator
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from twisted.python.failure import Failure
     from typing_extensions import Self
 
-    from scrapy_dist.desk import Desk
+    from scrapy_dist.worker.desk import Desk
 
 #: Longest reason of a dead letter, in characters.
 _LONGEST = 1000
@@ -78,7 +78,7 @@ class FrontierSpiderMiddleware(_Component):
 
     def _spider_opened(self) -> None:
         if self._desk is not None:
-            self._desk.origins.noting = True
+            self._desk.provenance.noting = True
 
     def process_spider_output(
         self, response: Response, result: Iterable[Any], spider: Spider | None = None
@@ -87,7 +87,7 @@ class FrontierSpiderMiddleware(_Component):
         leases = None if desk is None else desk.leases_of(response.request)
         for output in result:
             if desk is not None and leases is not None:
-                desk.origins.note(output, leases)
+                desk.provenance.note(output, leases)
             yield output
 
     async def process_spider_output_async(
@@ -100,7 +100,7 @@ class FrontierSpiderMiddleware(_Component):
         leases = None if desk is None else desk.leases_of(response.request)
         async for output in result:
             if desk is not None and leases is not None:
-                desk.origins.note(output, leases)
+                desk.provenance.note(output, leases)
             yield output
 
     def process_spider_exception(
@@ -246,7 +246,7 @@ class FrontierPipeline(_Component):
 
     def process_item(self, item: Any, spider: Spider | None = None) -> Any:
         if self._desk is not None and engine.PIPELINES_AWAIT:
-            self._desk.origins.enter(item)
+            self._desk.provenance.enter(item)
         return item
 
 

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 from scrapy.utils.request import request_from_dict
 
-from scrapy_dist import picklecompat, serializer
+from scrapy_dist import picklecompat
+from scrapy_dist.codec import messagepack
+from scrapy_dist.codec.request import PayloadCodec
+from scrapy_dist.codec.seal import NO_SEAL, Seal
 from scrapy_dist.exceptions import FrontierError
-from scrapy_dist.payload import PayloadCodec
-from scrapy_dist.seal import NO_SEAL, Seal
 
 if TYPE_CHECKING:
     import redis
@@ -37,7 +38,7 @@ __all__ = [
 
 
 #: What requests become bytes by, unless a queue is given something else.
-_DEFAULT = serializer
+_DEFAULT = messagepack
 
 
 class Base:
@@ -57,16 +58,16 @@ class Base:
         key: str,
         serializer: Any = None,
     ) -> None:
-        serializer = _DEFAULT if serializer is None else serializer
+        serializer = _DEFAULT if serializer is None else messagepack
         for name in ("loads", "dumps"):
-            if not hasattr(serializer, name):
+            if not hasattr(messagepack, name):
                 raise TypeError(
                     f"serializer does not implement {name!r} function: {serializer}"
                 )
         self._server = server
         self.spider = spider
         self.key = key % {"spider": spider.name}
-        self.serializer = serializer
+        self.serializer = messagepack
 
     @property
     def server(self) -> redis.Redis:

@@ -24,17 +24,34 @@ from scrapy.exceptions import CloseSpider
 from scrapy.utils.misc import load_object
 from twisted.internet.defer import Deferred
 
-from scrapy_dist import (
-    collector,
-    connection,
-    defaults,
-    engine,
-    extension_points,
-    in_memory,
+from scrapy_dist import connection, defaults
+from scrapy_dist.admin.reporter import Reporter
+from scrapy_dist.base.escaping import get_logger
+from scrapy_dist.base.waits import in_thread, within
+from scrapy_dist.brokers.redis.buckets import compact
+from scrapy_dist.brokers.redis.frontier import (
+    BATCH,
+    DELETED,
+    KEPT,
+    LATE,
+    MARKS,
+    Drained,
+    Frontier,
+    NewRequest,
+    start_mark,
 )
-from scrapy_dist.asking import Asked, Asking
-from scrapy_dist.buckets import compact
-from scrapy_dist.desk import Desk
+from scrapy_dist.brokers.redis.keys import (
+    Keys,
+    fill_template,
+    job_from_settings,
+    tagged,
+)
+from scrapy_dist.brokers.redis.version import check_format
+from scrapy_dist.codec.request import PayloadCodec
+from scrapy_dist.codec.seal import Seal
+from scrapy_dist.codec.seed import check_limits
+from scrapy_dist.compat import extension_points
+from scrapy_dist.core.settings import Options, flag, number
 from scrapy_dist.dupefilter import (
     CompactDupeFilter,
     RFPDupeFilter,
@@ -47,29 +64,12 @@ from scrapy_dist.exceptions import (
     RedisUnavailable,
     Unserializable,
 )
-from scrapy_dist.exchange import Exchange
-from scrapy_dist.formats import check_format
-from scrapy_dist.frontier import (
-    BATCH,
-    DELETED,
-    KEPT,
-    LATE,
-    MARKS,
-    Drained,
-    Frontier,
-    NewRequest,
-    start_mark,
-)
-from scrapy_dist.keys import Keys, fill_template, job_from_settings, tagged
-from scrapy_dist.neighbours import Neighbours, find_self, process_age
-from scrapy_dist.options import Options, flag, number
-from scrapy_dist.payload import PayloadCodec
-from scrapy_dist.reporter import Reporter
-from scrapy_dist.seal import Seal
-from scrapy_dist.seedfeed import SeedFeed
-from scrapy_dist.seeds import check_limits
-from scrapy_dist.shown import get_logger
-from scrapy_dist.waits import in_thread, within
+from scrapy_dist.worker import engine, gc_freeze, in_memory
+from scrapy_dist.worker.asking import Asked, Asking
+from scrapy_dist.worker.desk import Desk
+from scrapy_dist.worker.exchange import Exchange
+from scrapy_dist.worker.neighbours import Neighbours, find_self, process_age
+from scrapy_dist.worker.seed_feed import SeedFeed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator
@@ -81,7 +81,7 @@ if TYPE_CHECKING:
     from scrapy.settings import BaseSettings
     from typing_extensions import Self
 
-    from scrapy_dist.ledger import Record, Records
+    from scrapy_dist.worker.leases import HeldLease, HeldLeases
 
 logger = get_logger(__name__)
 
@@ -487,7 +487,7 @@ class Scheduler(BaseScheduler):
         self.exchange.start()
         self._no_forced_end = engine.before_forced_end(self._end_early)
         if options.gc_freeze:
-            collector.freeze()
+            gc_freeze.freeze()
             self._frozen = True
 
     def _make_desk(self, codec: PayloadCodec) -> None:
@@ -529,7 +529,7 @@ class Scheduler(BaseScheduler):
         )
         self.exchange.stop_asked = lambda: engine.close(self.crawler, "stopped")
         self.exchange.missed_end = self._missed_end
-        self.exchange.facts = self.desk.progress.facts
+        self.exchange.info = self.desk.progress.info
         found = find_self()
         if found is not None:
             near = self.exchange.neighbours = Neighbours(*found)
@@ -635,7 +635,7 @@ class Scheduler(BaseScheduler):
         if not request.meta.keys().isdisjoint(_TELLING):
             return self._enqueue_special(request)
         # A link. Most links are known, and those are to cost next to nothing.
-        origin = self.desk.origins.take(request)
+        origin = self.desk.provenance.take(request)
         fingerprint = self._fingerprint(request, start=False, stays=False)
         if fingerprint is None:
             return False
@@ -705,7 +705,7 @@ class Scheduler(BaseScheduler):
         request, shared = found or (None, False)
         if (self.exchange.pending or self.exchange.seeds_left) and self.desk.is_low:
             self.exchange.request()
-        elif self.desk.ahead.may_have_finished(request):
+        elif self.desk.chain.may_have_finished(request):
             # The engine asks whenever something has.
             self.exchange.flush_soon()
         if request is None:
@@ -776,7 +776,7 @@ class Scheduler(BaseScheduler):
     async def _close(self, reason: str) -> None:
         if self._frozen:
             self._frozen = False
-            collector.thaw()
+            gc_freeze.thaw()
         self.reporter.stop()
         if self._start_broke_off():
             engine.exit_with_error(self.crawler)
@@ -997,7 +997,7 @@ class Scheduler(BaseScheduler):
         # What belongs to a lease may be seen and crawled all the same, if it was claimed
         # by that lease before a worker died: only Redis knows.
         known = not self.desk.recent.add(fingerprint)
-        if known and not self.desk.ledger.holds_suspect:
+        if known and not self.desk.leases.holds_suspect:
             self._report_duplicate(request)
             return None
         if start:
@@ -1067,8 +1067,8 @@ class Scheduler(BaseScheduler):
         self,
         request: Request,
         fingerprint: str,
-        origin: Records | None,
-        records: Records | None = None,
+        origin: HeldLeases | None,
+        records: HeldLeases | None = None,
     ) -> bool:
         """Send *request*, or keep it under the leases of *records*; whether it leaves."""
         self._drained = False
@@ -1085,8 +1085,8 @@ class Scheduler(BaseScheduler):
         return records is None
 
     def _store(
-        self, request: Request, fingerprint: str, origin: Records | None
-    ) -> Records | None:
+        self, request: Request, fingerprint: str, origin: HeldLeases | None
+    ) -> HeldLeases | None:
         """Put *request* into the outbox; if it cannot leave, the leases it belongs to."""
         try:
             payload = self.desk.encode(request)
@@ -1163,7 +1163,7 @@ class Scheduler(BaseScheduler):
         """Wait until seeds are here; false when the spider has no more to expect."""
         return self.feed is not None and await self.feed.wait()
 
-    def take_seeds(self) -> Iterator[tuple[Record, bytes]]:
+    def take_seeds(self) -> Iterator[tuple[HeldLease, bytes]]:
         """Seeds that are here; each is given back by ``done`` or ``reject``."""
         for seed in self.desk.take_seeds():
             if self.feed is not None:

@@ -17,23 +17,24 @@ from scrapy.exceptions import (
 )
 from scrapy.spiders import CrawlSpider, Spider
 
-from scrapy_dist import connection, defaults, engine
+from scrapy_dist import connection, defaults
+from scrapy_dist.base.escaping import get_logger, quote
+from scrapy_dist.brokers.redis.frontier import BATCH
+from scrapy_dist.brokers.redis.keys import fill_template, job_from_settings, tagged
+from scrapy_dist.codec.policy import Policy
+from scrapy_dist.codec.seed import SeedRules, check_made, parse_seed
+from scrapy_dist.compat.overrides import names_used
+from scrapy_dist.core.settings import flag, number
 from scrapy_dist.exceptions import BadSeed, ConfigurationError, FrontierError
-from scrapy_dist.frontier import BATCH
-from scrapy_dist.keys import fill_template, job_from_settings, tagged
-from scrapy_dist.options import flag, number
-from scrapy_dist.overrides import names_used
-from scrapy_dist.policy import Policy
 from scrapy_dist.scheduler import SEED_MARK, Scheduler, shares
-from scrapy_dist.seeds import SeedRules, check_made, parse_seed
-from scrapy_dist.shown import get_logger, quote
+from scrapy_dist.worker import engine
 
 if TYPE_CHECKING:
     from scrapy.crawler import Crawler
     from typing_extensions import Self
 
-    from scrapy_dist.ledger import Record
-    from scrapy_dist.seedfeed import SeedFeed
+    from scrapy_dist.worker.leases import HeldLease
+    from scrapy_dist.worker.seed_feed import SeedFeed
 
 logger = get_logger(__name__)
 
@@ -352,7 +353,7 @@ class RedisMixin:
                 raise
             call(desk.done, record)
 
-    def _take_seed(self) -> tuple[Record, bytes] | None:
+    def _take_seed(self) -> tuple[HeldLease, bytes] | None:
         self.spider_idle_start_time = int(time.time())
         return next(self._scheduler.take_seeds(), None)
 

@@ -21,25 +21,27 @@ from scrapy.crawler import Crawler
 from scrapy.utils.misc import load_object
 from scrapy.utils.project import inside_project
 
-from scrapy_dist import connection, defaults, embedded, formats
-from scrapy_dist.dupefilter import CompactDupeFilter
-from scrapy_dist.exceptions import ConfigurationError, RedisUnavailable
-from scrapy_dist.frontier import Frontier
-from scrapy_dist.keys import (
+from scrapy_dist import connection, defaults
+from scrapy_dist.base.escaping import escape, quote
+from scrapy_dist.base.waits import within
+from scrapy_dist.brokers.redis import version
+from scrapy_dist.brokers.redis.frontier import Frontier
+from scrapy_dist.brokers.redis.keys import (
     Keys,
     crawl_name,
     fill_template,
     job_from_settings,
     tagged,
 )
-from scrapy_dist.options import Options
-from scrapy_dist.payload import PayloadCodec
-from scrapy_dist.seal import Seal
-from scrapy_dist.shown import escape, quote
+from scrapy_dist.brokers.redis.views.status import read_status
+from scrapy_dist.codec.request import PayloadCodec
+from scrapy_dist.codec.seal import Seal
+from scrapy_dist.core.settings import Options
+from scrapy_dist.dupefilter import CompactDupeFilter
+from scrapy_dist.exceptions import ConfigurationError, RedisUnavailable
+from scrapy_dist.redis_client import embedded
+from scrapy_dist.redis_client.topology import uses_cluster
 from scrapy_dist.spiders import RedisMixin
-from scrapy_dist.status import read_status
-from scrapy_dist.topology import uses_cluster
-from scrapy_dist.waits import within
 
 if TYPE_CHECKING:
     import argparse
@@ -49,7 +51,7 @@ if TYPE_CHECKING:
     from scrapy.settings import Settings
     from scrapy.spiderloader import SpiderLoaderProtocol
 
-    from scrapy_dist.frontier import Call
+    from scrapy_dist.brokers.redis.frontier import Call
 
 T = TypeVar("T")
 
@@ -332,8 +334,8 @@ async def open_frontier(
     try:
         frontier = frontier_of(target, client)
         if changes:
-            await formats.check_format(client, target.keys.state)
-        elif reason := await formats.reason_against(client, target.keys.state):
+            await version.check_format(client, target.keys.state)
+        elif reason := await version.reason_against(client, target.keys.state):
             sys.stderr.write(
                 f"scrapy frontier: what is shown may be wrong. {escape(reason)}\n"
             )

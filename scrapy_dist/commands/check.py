@@ -5,18 +5,19 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from scrapy_dist import connection, repair
+from scrapy_dist import connection
+from scrapy_dist.brokers.redis.layout import check_form
+from scrapy_dist.brokers.redis.tools import check
 from scrapy_dist.commands import base
-from scrapy_dist.commands.text import count
-from scrapy_dist.entries import check_form
-from scrapy_dist.findings import KINDS
+from scrapy_dist.commands.terminal.text import count
+from scrapy_dist.core.findings import KINDS
 
 if TYPE_CHECKING:
     import argparse
 
     from scrapy.settings import Settings
 
-    from scrapy_dist.findings import Finding, Report
+    from scrapy_dist.core.findings import Finding, Report
 
 #: Fields of Counts, in the order of the output.
 _COUNTS = ("pending", "suspect", "leased", "failed", "seen")
@@ -46,7 +47,7 @@ async def run(settings: Settings, opts: argparse.Namespace) -> int:
         def form(payload: bytes) -> None:
             check_form(frontier.seal.open(payload))
 
-        report = await repair.check(
+        report = await check.check(
             frontier,
             target.options,
             repair=opts.repair,

@@ -7,20 +7,23 @@ from typing import TYPE_CHECKING, Any
 
 from redis.exceptions import RedisError
 
-from scrapy_dist import amend, connection, history
-from scrapy_dist.commands import base, text
+from scrapy_dist import connection
+from scrapy_dist.base.escaping import escape
+from scrapy_dist.brokers.redis.tools import clear
+from scrapy_dist.brokers.redis.views import history
+from scrapy_dist.commands import base
 from scrapy_dist.commands.status import read_known
-from scrapy_dist.commands.text import clean
+from scrapy_dist.commands.terminal import text
+from scrapy_dist.commands.terminal.text import clean
 from scrapy_dist.exceptions import ConfigurationError, RedisUnavailable
-from scrapy_dist.shown import escape
 
 if TYPE_CHECKING:
     import argparse
 
     from scrapy.settings import Settings
 
-    from scrapy_dist.frontier import Frontier
-    from scrapy_dist.status import Status
+    from scrapy_dist.brokers.redis.frontier import Frontier
+    from scrapy_dist.brokers.redis.views.status import Status
 
 _HELP = {
     "requests": "pending, leased and suspect requests",
@@ -72,7 +75,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 async def run(settings: Settings, opts: argparse.Namespace) -> int:
     target = base.find_target(settings, opts)
-    parts = opts.parts or [amend.FRONTIER]
+    parts = opts.parts or [clear.FRONTIER]
     async with base.open_frontier(target, changes=True) as frontier:
         status = await read_known(frontier, target)
         counts = await _counts(frontier, status, parts)
@@ -83,7 +86,7 @@ async def run(settings: Settings, opts: argparse.Namespace) -> int:
         if not (sure or _confirm(target.name, where, counts)):
             base.warn("clear", "Nothing was deleted.")
             return base.TROUBLE
-        cleared = await amend.clear(frontier, target.options, parts, force=opts.force)
+        cleared = await clear.clear(frontier, target.options, parts, force=opts.force)
     if not cleared.done:
         raise _alive(target, cleared.alive)
     if opts.json:
@@ -112,7 +115,7 @@ async def _counts(
         "suspect": status.suspect,
     }
     of_part = {
-        amend.FRONTIER: {**requests, "seen": status.seen},
+        clear.FRONTIER: {**requests, "seen": status.seen},
         "requests": requests,
         "dupefilter": {"seen": status.seen},
         "failed": {"failed": status.failed},
@@ -121,7 +124,7 @@ async def _counts(
         "stats": {"stats": await _count_stats(frontier)},
         "history": {"history": await history.count(frontier)},
     }
-    of_part[amend.FRONTIER] |= of_part["stats"] | {"workers": len(status.workers)}
+    of_part[clear.FRONTIER] |= of_part["stats"] | {"workers": len(status.workers)}
     return {name: n for part in parts for name, n in of_part[part].items()}
 
 

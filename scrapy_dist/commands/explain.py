@@ -7,24 +7,26 @@ from typing import TYPE_CHECKING, Any
 
 from scrapy.http import Request
 
-from scrapy_dist import amend, shorthand, times
+from scrapy_dist.base import times
+from scrapy_dist.brokers.redis.frontier import NewRequest
+from scrapy_dist.brokers.redis.tools import clear
+from scrapy_dist.brokers.redis.views.browse import Matcher, explain, find
+from scrapy_dist.codec import compact
+from scrapy_dist.codec.policy import Policy
+from scrapy_dist.codec.seal import Seal
 from scrapy_dist.commands import arguments, base
 from scrapy_dist.commands.project import Counter, load_project
 from scrapy_dist.commands.status import read_known
-from scrapy_dist.commands.text import age, clean, count
+from scrapy_dist.commands.terminal.text import age, clean, count
 from scrapy_dist.exceptions import ConfigurationError
-from scrapy_dist.frontier import NewRequest
-from scrapy_dist.inspection import Matcher, explain, find
-from scrapy_dist.policy import Policy
-from scrapy_dist.seal import Seal
 
 if TYPE_CHECKING:
     import argparse
 
     from scrapy.settings import Settings
 
+    from scrapy_dist.brokers.redis.views.browse import Explained, Found
     from scrapy_dist.commands.project import Project
-    from scrapy_dist.inspection import Explained, Found
 
 _EXPLAIN = """\
 Tell what the frontier of SPIDER knows of URL: its fingerprint, whether it was seen, whether
@@ -183,7 +185,7 @@ async def run_recrawl(settings: Settings, opts: argparse.Namespace) -> int:
             finally:
                 counter.close()
         new = [request for url, request in requests.items() if url not in there]
-        await amend.recrawl(frontier, target.options, new)
+        await clear.recrawl(frontier, target.options, new)
     for url in urls:
         _report(url, there.get(url), opts)
     busy = any(found.request.kind == "leased" for found in there.values())
@@ -231,7 +233,7 @@ def _new_request(
         if opts.callback:
             fields["callback"] = opts.callback
         seal = Seal.from_settings(target.settings, target.keys.requests)
-        payload = seal.sign(b"\x01" + shorthand.dumps(fields))
+        payload = seal.sign(b"\x01" + compact.dumps(fields))
         return NewRequest(payload, score, name)
     if opts.callback:
         method = getattr(project.spider, opts.callback, None)

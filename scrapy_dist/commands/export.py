@@ -9,13 +9,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from scrapy_dist import exportfile
+from scrapy_dist.brokers.redis.tools.export import Exported, export_lines
+from scrapy_dist.codec import dump_lines
 from scrapy_dist.commands import base, files
 from scrapy_dist.commands.project import Counter
 from scrapy_dist.commands.status import read_known
-from scrapy_dist.commands.text import clean, count
+from scrapy_dist.commands.terminal.text import clean, count
 from scrapy_dist.exceptions import ConfigurationError
-from scrapy_dist.exporting import Exported, export_lines
 
 if TYPE_CHECKING:
     import argparse
@@ -79,7 +79,7 @@ async def run(settings: Settings, opts: argparse.Namespace) -> int:
                     frontier, exported, spider=target.name, items=opts.items
                 ):
                     file.write(
-                        "".join(f"{exportfile.dump(x)}\n" for x in lines).encode()
+                        "".join(f"{dump_lines.dump(x)}\n" for x in lines).encode()
                     )
                     counter.update(sum(exported.counts.values()))
         except BrokenPipeError:
@@ -106,12 +106,12 @@ def tell(
     **more: object,
 ) -> None:
     if opts.json:
-        numbers = {name: counts[name] for name in exportfile.TYPES}
+        numbers = {name: counts[name] for name in dump_lines.TYPES}
         base.write_json({"spider": target.spider, "job": target.job, **numbers, **more})
         return
     numbers_ = [
         count(counts[n], *_COUNTED.get(n, (n, n)))
-        for n in exportfile.TYPES
+        for n in dump_lines.TYPES
         if counts[n]
     ]
     base.write(f"{clean(target.name)}: {', '.join(numbers_) or 'nothing'} {word}.")

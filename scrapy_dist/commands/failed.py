@@ -6,19 +6,21 @@ from typing import TYPE_CHECKING, Any
 
 from scrapy.utils.project import inside_project
 
-from scrapy_dist import connection, letters, times
+from scrapy_dist import connection
+from scrapy_dist.admin.seeding import kind_of_new_key
+from scrapy_dist.base import times
+from scrapy_dist.brokers.redis.tools import dead_letters
 from scrapy_dist.commands import arguments, base
-from scrapy_dist.commands.text import UNKNOWN, clean, number, table
+from scrapy_dist.commands.terminal.text import UNKNOWN, clean, number, table
 from scrapy_dist.exceptions import ConfigurationError
-from scrapy_dist.sowing import kind_of_new_key
 
 if TYPE_CHECKING:
     import argparse
 
     from scrapy.settings import Settings
 
-    from scrapy_dist.frontier import Frontier
-    from scrapy_dist.letters import Letter
+    from scrapy_dist.brokers.redis.frontier import Frontier
+    from scrapy_dist.brokers.redis.tools.dead_letters import DeadLetter
 
 #: Letters that a listing for people shows.
 _SHOWN = 20
@@ -95,7 +97,7 @@ async def run_failed(settings: Settings, opts: argparse.Namespace) -> int:
     async with base.open_frontier(target) as frontier:
         shown, more = 0, False
         rows: list[tuple[str, ...]] = []
-        async for letter in letters.list_failed(frontier, reason=opts.reason):
+        async for letter in dead_letters.list_failed(frontier, reason=opts.reason):
             more = bool(most) and shown == most
             if more:
                 break
@@ -114,7 +116,7 @@ async def run_failed(settings: Settings, opts: argparse.Namespace) -> int:
         if not shown:
             await _explain_none(frontier, target, opts.reason)
         elif more:
-            count = await letters.count_failed(frontier)
+            count = await dead_letters.count_failed(frontier)
             left = "more" if opts.reason else f"{number(count - shown)} more"
             base.write(f"… and {left}; -n 0 shows all")
     return base.OK
@@ -131,7 +133,7 @@ async def _explain_none(frontier: Frontier, target: base.Target, reason: str) ->
     base.write(f"There is no dead letter of {target.spider}{of_reason}.")
 
 
-def _as_json(letter: Letter) -> dict[str, Any]:
+def _as_json(letter: DeadLetter) -> dict[str, Any]:
     return {
         "id": letter.id,
         "time": times.iso(times.from_ms(letter.time_ms)),
@@ -143,7 +145,7 @@ def _as_json(letter: Letter) -> dict[str, Any]:
     }
 
 
-def _cells(letter: Letter) -> tuple[str, ...]:
+def _cells(letter: DeadLetter) -> tuple[str, ...]:
     return (
         letter.id,
         times.shown(times.from_ms(letter.time_ms)),
@@ -167,7 +169,7 @@ async def run_retry(settings: Settings, opts: argparse.Namespace) -> int:
     async with base.open_frontier(target, changes=True) as frontier:
         if inside_project():
             await base.require_known(frontier, target)
-        done = await letters.retry(
+        done = await dead_letters.retry(
             frontier,
             ids=ids,
             reason=opts.reason,
@@ -207,7 +209,7 @@ async def run_forget(settings: Settings, opts: argparse.Namespace) -> int:
     async with base.open_frontier(target, changes=True) as frontier:
         if inside_project():
             await base.require_known(frontier, target)
-        done = await letters.forget(frontier, ids=ids, reason=opts.reason)
+        done = await dead_letters.forget(frontier, ids=ids, reason=opts.reason)
         where = connection.describe(frontier.client)
     if opts.json:
         base.write_json(

@@ -15,8 +15,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import IO, TYPE_CHECKING, cast
 
+from scrapy_dist.base.escaping import quote
 from scrapy_dist.exceptions import ConfigurationError
-from scrapy_dist.shown import quote
 
 if TYPE_CHECKING:
     from pathlib import Path

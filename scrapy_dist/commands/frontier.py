@@ -27,7 +27,7 @@ from scrapy_dist.commands import (
     top,
     workers,
 )
-from scrapy_dist.commands.text import clean
+from scrapy_dist.commands.terminal.text import clean
 from scrapy_dist.exceptions import FrontierError
 
 SUBCOMMANDS: tuple[base.Subcommand, ...] = (

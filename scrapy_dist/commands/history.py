@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from scrapy_dist import connection, times
-from scrapy_dist.commands import arguments, base, text
+from scrapy_dist import connection
+from scrapy_dist.base import times
+from scrapy_dist.brokers.redis.views.history import read_history
+from scrapy_dist.commands import arguments, base
 from scrapy_dist.commands.status import read_known
-from scrapy_dist.history import read_history
+from scrapy_dist.commands.terminal import text
 
 if TYPE_CHECKING:
     import argparse
 
     from scrapy.settings import Settings
 
-    from scrapy_dist.history import Finished
+    from scrapy_dist.brokers.redis.views.history import Finished
 
 _DESCRIPTION = """\
 Show the crawls of SPIDER that have finished within a day, the newest first and a hundred

@@ -14,22 +14,22 @@ from typing import IO, TYPE_CHECKING, cast
 from scrapy.utils.misc import load_object
 from scrapy.utils.project import inside_project
 
+from scrapy_dist.brokers.redis.tools.import_ import Imported, import_lines
+from scrapy_dist.brokers.redis.tools.takeover import Converter, TakenOver, take_over
+from scrapy_dist.brokers.redis.views.status import read_status
 from scrapy_dist.commands import arguments, base
 from scrapy_dist.commands.export import STANDARD, tell
 from scrapy_dist.commands.project import Counter, load_project
-from scrapy_dist.commands.text import clean, count, number
+from scrapy_dist.commands.terminal.text import clean, count, number
 from scrapy_dist.exceptions import BadPayload, ConfigurationError
 from scrapy_dist.fingerprints import ScrapyRedisFingerprinter
-from scrapy_dist.importing import Imported, import_lines
-from scrapy_dist.status import read_status
-from scrapy_dist.takeover import Converter, TakenOver, take_over
 
 if TYPE_CHECKING:
     import argparse
 
     from scrapy.settings import Settings
 
-    from scrapy_dist.frontier import Frontier
+    from scrapy_dist.brokers.redis.frontier import Frontier
 
 #: Bytes of a line for each byte of a request, and for all that is beside it: what takes
 #: one byte in Redis takes up to seven in JSON.

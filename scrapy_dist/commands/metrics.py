@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from scrapy.settings import Settings
     from typing_extensions import Self
 
+    from scrapy_dist.admin.metrics import Crawl, Reading, Watch
     from scrapy_dist.commands.base import Target
-    from scrapy_dist.metrics import Crawl, Reading, Watch
 
 _HOST, _PORT = "127.0.0.1", 9410
 #: Seconds that an answer to Prometheus may take; a reading takes less.
@@ -80,7 +80,7 @@ def _port(text: str) -> int:
 
 async def run(settings: Settings, opts: argparse.Namespace) -> int:
     try:
-        from scrapy_dist import metrics  # noqa: PLC0415
+        from scrapy_dist.admin import metrics  # noqa: PLC0415
     except ModuleNotFoundError as e:
         if e.name is None or e.name.split(".")[0] != "prometheus_client":
             raise
@@ -123,7 +123,7 @@ class _Crawls:
             await base.require_known(base.frontier_of(target, client), target)
 
     async def find(self) -> Sequence[Crawl]:
-        from scrapy_dist.metrics import Crawl  # noqa: PLC0415
+        from scrapy_dist.admin.metrics import Crawl  # noqa: PLC0415
 
         targets = self._targets
         if not targets:
@@ -185,7 +185,7 @@ async def _print(watch: Watch) -> int:
 def _text(reading: Reading) -> str:
     from prometheus_client import CollectorRegistry, generate_latest  # noqa: PLC0415
 
-    from scrapy_dist.metrics import CrawlsCollector  # noqa: PLC0415
+    from scrapy_dist.admin.metrics import CrawlsCollector  # noqa: PLC0415
 
     registry = CollectorRegistry()
     registry.register(CrawlsCollector(lambda: reading))
@@ -196,7 +196,7 @@ async def _serve(watch: Watch, host: str, port: int, redis: str) -> None:
     """Answer Prometheus until a signal comes; *redis* is for people."""
     from prometheus_client import CollectorRegistry, make_wsgi_app  # noqa: PLC0415
 
-    from scrapy_dist.metrics import CrawlsCollector  # noqa: PLC0415
+    from scrapy_dist.admin.metrics import CrawlsCollector  # noqa: PLC0415
 
     loop = asyncio.get_running_loop()
 

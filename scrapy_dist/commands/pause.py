@@ -6,8 +6,9 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from scrapy_dist import connection
-from scrapy_dist.commands import base, text
+from scrapy_dist.commands import base
 from scrapy_dist.commands.status import read_known
+from scrapy_dist.commands.terminal import text
 
 if TYPE_CHECKING:
     import argparse

@@ -5,19 +5,19 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from scrapy_dist.brokers.redis.views.browse import next_requests
+from scrapy_dist.codec.messagepack import from_jsonable
 from scrapy_dist.commands import arguments, base
 from scrapy_dist.commands.status import read_known
-from scrapy_dist.commands.text import UNKNOWN, clean, count
+from scrapy_dist.commands.terminal.text import UNKNOWN, clean, count
 from scrapy_dist.exceptions import BadPayload
-from scrapy_dist.inspection import next_requests
-from scrapy_dist.serializer import from_jsonable
 
 if TYPE_CHECKING:
     import argparse
 
     from scrapy.settings import Settings
 
-    from scrapy_dist.inspection import Shown
+    from scrapy_dist.brokers.redis.views.browse import Shown
 
 #: Requests shown by default.
 _SHOWN = 10

@@ -13,8 +13,8 @@ from scrapy.utils.misc import build_from_crawler, load_object
 from scrapy.utils.request import RequestFingerprinter
 
 from scrapy_dist import fingerprints
-from scrapy_dist.commands.text import number
-from scrapy_dist.payload import PayloadCodec
+from scrapy_dist.codec.request import PayloadCodec
+from scrapy_dist.commands.terminal.text import number
 
 if TYPE_CHECKING:
     from scrapy import Request, Spider

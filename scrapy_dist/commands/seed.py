@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, cast
 from scrapy.utils.misc import load_object
 
 from scrapy_dist import connection
+from scrapy_dist.admin.seed_files import Lines, Tally, read_file, read_sitemap
+from scrapy_dist.admin.seeding import SeedMaker, Sower, kind_of_new_key
+from scrapy_dist.brokers.redis.version import check_format
 from scrapy_dist.commands import arguments, base
-from scrapy_dist.commands.bar import Bar
-from scrapy_dist.commands.text import number
+from scrapy_dist.commands.terminal.bar import Bar
+from scrapy_dist.commands.terminal.text import number
 from scrapy_dist.exceptions import BadSeed, ConfigurationError, RedisUnavailable
-from scrapy_dist.formats import check_format
-from scrapy_dist.sources import Lines, Tally, read_file, read_sitemap
-from scrapy_dist.sowing import SeedMaker, Sower, kind_of_new_key
 
 if TYPE_CHECKING:
     from scrapy import Spider

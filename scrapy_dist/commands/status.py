@@ -10,15 +10,16 @@ from typing import TYPE_CHECKING
 from scrapy.settings import SETTINGS_PRIORITIES
 
 from scrapy_dist import connection
-from scrapy_dist.commands import base, text
+from scrapy_dist.brokers.redis.views.status import read_status
+from scrapy_dist.commands import base
+from scrapy_dist.commands.terminal import text
 from scrapy_dist.exceptions import ConfigurationError, RedisUnavailable
-from scrapy_dist.status import read_status
 
 if TYPE_CHECKING:
     from scrapy.settings import Settings
 
-    from scrapy_dist.frontier import Frontier
-    from scrapy_dist.status import Status
+    from scrapy_dist.brokers.redis.frontier import Frontier
+    from scrapy_dist.brokers.redis.views.status import Status
 
 #: Crawls that are asked at the same time.
 _AT_ONCE = 10

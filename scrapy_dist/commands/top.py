@@ -15,22 +15,23 @@ from contextlib import aclosing, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from scrapy_dist import times
-from scrapy_dist.commands import base, files, text
+from scrapy_dist.base import times
+from scrapy_dist.brokers.redis.tools.dead_letters import list_failed
+from scrapy_dist.brokers.redis.views.status import read_status
+from scrapy_dist.commands import base, files
 from scrapy_dist.commands.status import read_known
+from scrapy_dist.commands.terminal import text
 from scrapy_dist.connection import drop_connections
 from scrapy_dist.exceptions import ConfigurationError, RedisUnavailable
-from scrapy_dist.letters import list_failed
-from scrapy_dist.status import read_status
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator, Sequence
 
     from scrapy.settings import Settings
 
-    from scrapy_dist.frontier import Frontier
-    from scrapy_dist.letters import Letter
-    from scrapy_dist.status import Status
+    from scrapy_dist.brokers.redis.frontier import Frontier
+    from scrapy_dist.brokers.redis.tools.dead_letters import DeadLetter
+    from scrapy_dist.brokers.redis.views.status import Status
 
 T = TypeVar("T")
 
@@ -102,7 +103,7 @@ async def run(settings: Settings, opts: argparse.Namespace) -> int:
         status = await read_known(frontier, target)
         screen: Screen = Lines(as_json=opts.json)
         if live or opts.svg:
-            from scrapy_dist.commands.picture import Picture  # noqa: PLC0415
+            from scrapy_dist.commands.terminal.picture import Picture  # noqa: PLC0415
 
             screen = Picture(status, None if live else screen)
         watching = asyncio.ensure_future(
@@ -145,7 +146,7 @@ class Screen(Protocol):
 
     def __exit__(self, *exc: object) -> None: ...
 
-    def show(self, status: Status, failures: Sequence[Letter]) -> bool: ...
+    def show(self, status: Status, failures: Sequence[DeadLetter]) -> bool: ...
 
     def late(self, seconds: float) -> bool: ...
 
@@ -166,7 +167,7 @@ class Lines:
     def __exit__(self, *exc: object) -> None:
         pass
 
-    def show(self, status: Status, failures: Sequence[Letter]) -> bool:
+    def show(self, status: Status, failures: Sequence[DeadLetter]) -> bool:
         if self._as_json:
             return base.write_json(status.as_json())
         return base.write(_line(status))
@@ -234,9 +235,11 @@ async def _marking_what_is_old(look: Coroutine[Any, Any, T], screen: Screen) -> 
     return looking.result()
 
 
-async def _look(frontier: Frontier, target: base.Target) -> tuple[Status, list[Letter]]:
+async def _look(
+    frontier: Frontier, target: base.Target
+) -> tuple[Status, list[DeadLetter]]:
     status = await read_status(frontier, target.spider, target.job)
-    failures: list[Letter] = []
+    failures: list[DeadLetter] = []
     if status.failed:
         async with aclosing(list_failed(frontier)) as letters:  # type: ignore[type-var]
             async for letter in letters:

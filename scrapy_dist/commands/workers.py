@@ -5,18 +5,19 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from scrapy_dist.commands import base, text
+from scrapy_dist.brokers.redis.frontier import BATCH
+from scrapy_dist.commands import base
 from scrapy_dist.commands.status import read_known
+from scrapy_dist.commands.terminal import text
 from scrapy_dist.exceptions import ConfigurationError
-from scrapy_dist.frontier import BATCH
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from scrapy.settings import Settings
 
-    from scrapy_dist.frontier import Frontier
-    from scrapy_dist.status import Status, WorkerStatus
+    from scrapy_dist.brokers.redis.frontier import Frontier
+    from scrapy_dist.brokers.redis.views.status import Status, WorkerStatus
 
 #: URLs of one worker that can be asked for.
 _MAX_URLS = 100

@@ -40,7 +40,7 @@ def main() -> None:
     options = parser.parse_args()
     if options.pairs < 1:
         parser.error("--pairs must be at least 1")
-    facts = report.circumstances()
+    info = report.circumstances()
     sections: dict[str, list[Figure]] = {}
     curves: list[Curve] = []
     for name in options.only or SECTIONS:
@@ -54,13 +54,13 @@ def main() -> None:
             f"{name}: {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True
         )
     curves += report.rates(figure for part in sections.values() for figure in part)
-    text = report.table(sections, facts)
+    text = report.table(sections, info)
     print(text, end="")
     folder = options.out
     if folder is None and not options.quick and not options.only:
         folder = RESULTS
     if folder is not None:
-        report.write(folder, text, sections, curves, facts)
+        report.write(folder, text, sections, curves, info)
 
 
 if __name__ == "__main__":

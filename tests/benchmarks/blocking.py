@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING
 import redis.asyncio
 from scrapy.settings import Settings
 
-from scrapy_dist.amend import FRONTIER, clear
+from scrapy_dist.brokers.redis.frontier import BATCH, Frontier
+from scrapy_dist.brokers.redis.tools.check import check
+from scrapy_dist.brokers.redis.tools.clear import FRONTIER, clear
+from scrapy_dist.brokers.redis.tools.export import Exported, export_lines
 from scrapy_dist.connection import close_client
-from scrapy_dist.exporting import Exported, export_lines
-from scrapy_dist.frontier import BATCH, Frontier
-from scrapy_dist.options import Options
-from scrapy_dist.repair import check
+from scrapy_dist.core.settings import Options
 from tests.benchmarks.figures import Figure
 from tests.benchmarks.filling import fill_pending
 from tests.benchmarks.light import KEYS, LightClient, fill_seen
@@ -164,7 +164,7 @@ def _reap(server: RedisServer) -> None:
         client.register()
         client.connection.command("HDEL", KEYS.state, "grace")
         while True:
-            beat, reap = client.frontier.beat(), client.frontier.reap()
+            beat, reap = client.frontier.heartbeat(), client.frontier.reap()
             client.exchange([beat, reap])
             _, _, ended = reap.reply()
             if ended:

@@ -28,7 +28,14 @@ from pathlib import Path
 from selectors import EVENT_READ, DefaultSelector
 from typing import TYPE_CHECKING
 
-from scrapy_dist.frontier import ACK, APPLIED, BATCH, RESHAPED, NewRequest, Page
+from scrapy_dist.brokers.redis.frontier import (
+    ACK,
+    APPLIED,
+    BATCH,
+    RESHAPED,
+    NewRequest,
+    Page,
+)
 from tests.benchmarks.figures import Curve, Figure
 from tests.benchmarks.light import (
     KEYS,
@@ -46,7 +53,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-    from scrapy_dist.frontier import Call, Commit, CommitReply
+    from scrapy_dist.brokers.redis.frontier import Call, Commit, CommitReply
     from tests.benchmarks.light import Word
 
 #: Bytes of a payload.
@@ -138,7 +145,7 @@ class Player:
             self._commits.append(commit)
         grow = client.frontier.grow()
         self._calls = [client.frontier.commit(commit) for commit in self._commits]
-        beat = client.frontier.beat()
+        beat = client.frontier.heartbeat()
         self._lease = client.frontier.lease(load.pages, suspects=8)
         self._grow = [grow] if grow is not None else []
         client.send([*self._grow, *self._calls, beat, self._lease])

@@ -100,7 +100,7 @@ class Meter:
             if self._job.get("stop"):
                 self._crawler.signals.send_catch_log(_ENOUGH)
 
-    def facts(self) -> dict[str, Any]:
+    def info(self) -> dict[str, Any]:
         """Times in seconds of `time.monotonic`, ``cpu`` in seconds, gaps in ms.
 
         ``gap_without_gc``: a gap less the time of garbage collections in it.
@@ -227,7 +227,7 @@ def main() -> None:
     crawler = process.create_crawler(spider)
     process.crawl(crawler, job=job)
     process.start()
-    print(json.dumps(crawler.spider.meter.facts(), default=str), flush=True)
+    print(json.dumps(crawler.spider.meter.info(), default=str), flush=True)
 
 
 if __name__ == "__main__":

@@ -10,10 +10,10 @@ import redis.asyncio
 from scrapy import Request, Spider
 from scrapy.settings import Settings
 
+from scrapy_dist.brokers.redis.frontier import BATCH, Commit, Frontier, NewRequest
+from scrapy_dist.brokers.redis.keys import Keys
+from scrapy_dist.codec.request import PayloadCodec
 from scrapy_dist.connection import close_client
-from scrapy_dist.frontier import BATCH, Commit, Frontier, NewRequest
-from scrapy_dist.keys import Keys
-from scrapy_dist.payload import PayloadCodec
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from scrapy import Request, Spider
 
-from scrapy_dist.payload import PayloadCodec
+from scrapy_dist.codec.request import PayloadCodec
 from tests.benchmarks.light import KEYS
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 from redis.exceptions import ResponseError
 from scrapy.settings import Settings
 
-from scrapy_dist.buckets import compact as compacted
-from scrapy_dist.frontier import (
+from scrapy_dist.brokers.redis.buckets import compact as compacted
+from scrapy_dist.brokers.redis.frontier import (
     APPLIED,
     BATCH,
     RESHAPED,
@@ -24,14 +24,14 @@ from scrapy_dist.frontier import (
     Page,
     _script,
 )
-from scrapy_dist.keys import Keys
+from scrapy_dist.brokers.redis.keys import Keys
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from typing_extensions import Self
 
-    from scrapy_dist.frontier import Call, Lease
+    from scrapy_dist.brokers.redis.frontier import Call, Lease
 
 #: The frontier that all benchmarks without Scrapy use.
 KEYS = Keys.from_settings(Settings(), "bench")

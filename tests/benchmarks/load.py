@@ -28,9 +28,9 @@ import redis
 import redis.asyncio
 from scrapy.settings import Settings
 
+from scrapy_dist.brokers.redis.keys import Keys
 from scrapy_dist.connection import close_client
 from scrapy_dist.exceptions import RedisUnavailable
-from scrapy_dist.keys import Keys
 from tests.support.light_worker import LightWorker, Yield
 from tests.support.redis_server import RedisServer
 
@@ -120,7 +120,7 @@ class Crew:
     async def _turn(self, worker: LightWorker) -> bool:
         """An exchange, and some pages; true if nothing is left for anybody."""
         started = time.monotonic()
-        await worker.exchange(want=max(0, CONCURRENCY - len(worker.ledger.records)))
+        await worker.exchange(want=max(0, CONCURRENCY - len(worker.leases.records)))
         self.tally.latencies.append((time.monotonic() - started) * 1000)
         await asyncio.sleep(self._random.uniform(0, THINK))
         while task := worker.take():

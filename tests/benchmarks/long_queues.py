@@ -17,8 +17,8 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from scrapy_dist.frontier import BATCH, NewRequest, Page
-from scrapy_dist.payload import PayloadCodec
+from scrapy_dist.brokers.redis.frontier import BATCH, NewRequest, Page
+from scrapy_dist.codec.request import PayloadCodec
 from tests.benchmarks.blocking import blocks
 from tests.benchmarks.figures import Curve, Figure
 from tests.benchmarks.filling import PRIORITIES, Shop, fill_pending, product

@@ -287,7 +287,7 @@ def chain(bench: Bench, pairs: int, *, quick: bool) -> list[Figure]:
 def _chained(
     bench: Bench, name: str, pairs: list[Pair[Run]], target: float | None
 ) -> Figure:
-    hop = statistics.median(pair.other.seconds / pair.other.pages for pair in pairs)
+    link = statistics.median(pair.other.seconds / pair.other.pages for pair in pairs)
     base = statistics.median(pair.base.seconds / pair.base.pages for pair in pairs)
     trips = statistics.median(p.other.round_trips / p.other.pages for p in pairs)
     return compare(
@@ -297,6 +297,6 @@ def _chained(
         unit="pages/s",
         base_name=MEMORY_NAME,
         at_least=target,
-        note=f"{hop * 1000:.2f} ms a hop, {base * 1000:.2f} ms in memory,"
+        note=f"{link * 1000:.2f} ms a hop, {base * 1000:.2f} ms in memory,"
         f" {trips:.2f} round trips; {_circumstances(bench, pairs, 1)}",
     )

@@ -63,13 +63,13 @@ def _output(command: list[str]) -> str:
     return done.stdout.strip()
 
 
-def table(sections: dict[str, Sequence[Figure]], facts: dict[str, Any]) -> str:
+def table(sections: dict[str, Sequence[Figure]], info: dict[str, Any]) -> str:
     """All figures as text, one row for each, and their notes below."""
     lines = [
         "{cpu}, {cores} cores, {memory}; Python {python}, Scrapy {scrapy}",
         "{server}; commit {commit}, {date}",
     ]
-    lines = [line.format_map(facts) for line in lines]
+    lines = [line.format_map(info) for line in lines]
     notes = []
     for section, figures in sections.items():
         lines += ["", f"{section:{_NAME}}{'ours':>10}{'base':>10}{'ratio':>8}  target"]
@@ -138,13 +138,13 @@ def write(
     text: str,
     sections: dict[str, Sequence[Figure]],
     curves: Sequence[Curve],
-    facts: dict[str, Any],
+    info: dict[str, Any],
 ) -> None:
     """Write figures.txt, figures.json and, where matplotlib is installed, plots."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "figures.txt").write_text(text, "utf-8")
     data = {
-        "circumstances": facts,
+        "circumstances": info,
         "figures": {
             name: [f.as_dict() for f in found] for name, found in sections.items()
         },

@@ -10,8 +10,8 @@ import sys
 import pytest
 from scrapy.utils.misc import load_object
 
-from scrapy_dist import engine
-from scrapy_dist.extension_points import EXTENSION_POINTS
+from scrapy_dist.compat.extension_points import EXTENSION_POINTS
+from scrapy_dist.worker import engine
 
 peer = pytest.importorskip("scrapy_redis", reason="the extra 'test' brings it")
 

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 import pytest
 import redis.asyncio
 
+from scrapy_dist.brokers.redis.frontier import ChainLink, Page
 from scrapy_dist.connection import close_client
-from scrapy_dist.frontier import Hop, Page
 from tests.support.frontiers import KEYS, Worker
 from tests.support.project import assert_finished
 from tests.support.redis_state import damage, failed, items
@@ -57,7 +57,7 @@ async def test_hop_is_seen_only_behind_what_it_has_produced(make_redis):
     page = Page(
         (await worker.lease_one()).id,
         items=[(KEYS.items, b"of the hop")],
-        hops=[Hop("fp-hop")],
+        chain=[ChainLink("fp-hop")],
     )
     await worker.commit(pages=[page])
     await close_client(client)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import scrapy
 
-from scrapy_dist import shorthand
+from scrapy_dist.codec import compact
 from tests.support.project import assert_finished
 from tests.support.proxy import Proxy
 from tests.support.redis_state import failed, items, wait_for_workers
@@ -341,7 +341,7 @@ def test_trouble_in_a_chain_is_as_with_scrapys_scheduler(
     assert worker.stats()["frontier/exchanges"] < 104 * (3 / 4 if IS_SLOW else 2 / 3)
     found = [
         (
-            shorthand.loads(letter["payload"][1:])["url"].removeprefix(site.url),
+            compact.loads(letter["payload"][1:])["url"].removeprefix(site.url),
             letter["reason"],
             letter["deliveries"],
         )

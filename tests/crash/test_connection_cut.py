@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from scrapy_dist.frontier import _script
+from scrapy_dist.brokers.redis.frontier import _script
 from tests.support.project import assert_finished
 from tests.support.proxy import Proxy
 from tests.support.redis_state import failed

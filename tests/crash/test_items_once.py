@@ -24,7 +24,7 @@ SETTINGS = {
 #: Hands items on late and out of their order; as another object where that is known.
 SLOW = """
 import asyncio
-from scrapy_dist.engine import PIPELINES_AWAIT
+from scrapy_dist.worker.engine import PIPELINES_AWAIT
 
 class Slow:
     async def process_item(self, item, spider=None):

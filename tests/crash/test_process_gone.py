@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pytest
 
-from scrapy_dist.neighbours import find_self
+from scrapy_dist.worker.neighbours import find_self
 from tests.support.project import assert_finished
 from tests.support.redis_state import failed, wait_for_workers
 from tests.support.site import tree_pages

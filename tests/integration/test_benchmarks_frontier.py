@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from scrapy_dist.frontier import NewRequest
+from scrapy_dist.brokers.redis.frontier import NewRequest
 from tests.benchmarks import blocking, capacity, long_queues, memory, report
 from tests.benchmarks.capacity import Court, Load, Player, Predecessor
 from tests.benchmarks.figures import Curve, Figure
@@ -128,11 +128,11 @@ def test_a_report_has_a_table_json_and_plots(tmp_path):
     (bars,) = report.rates(figures)
     assert bars.labels == ["loopback", "1 ms"]
     assert bars.series["scrapy-redis"] == [(1, 0.13)]
-    facts = report.circumstances()
-    text = report.table({"section": figures}, facts)
+    info = report.circumstances()
+    text = report.table({"section": figures}, info)
     assert "12,346" in text
     assert "MISSED" in text
-    report.write(tmp_path, text, {"section": figures}, [bars, curve], facts)
+    report.write(tmp_path, text, {"section": figures}, [bars, curve], info)
     data = json.loads((tmp_path / "figures.json").read_text())
     assert data["figures"]["section"][3]["met"] is False
     for file in ("speed.png", "curve.png"):

@@ -8,7 +8,7 @@ SPIDER = """
 import time
 
 from scrapy import signals
-from scrapy_dist import engine
+from scrapy_dist.worker import engine
 
 
 class Private(Spider):

@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from scrapy_dist.frontier import _script
+from scrapy_dist.brokers.redis.frontier import _script
 from tests.support.project import Project
 from tests.support.proxy import Proxy
 from tests.support.redis_server import RedisServer

@@ -27,10 +27,8 @@ from hypothesis.stateful import (
     rule,
 )
 
-from scrapy_dist.buckets import Shape, compact
-from scrapy_dist.connection import close_client
-from scrapy_dist.exceptions import RedisUnavailable
-from scrapy_dist.frontier import (
+from scrapy_dist.brokers.redis.buckets import Shape, compact
+from scrapy_dist.brokers.redis.frontier import (
     ACK,
     APPLIED,
     BARE_ACK,
@@ -42,6 +40,8 @@ from scrapy_dist.frontier import (
     RESHAPED,
     Call,
 )
+from scrapy_dist.connection import close_client
+from scrapy_dist.exceptions import RedisUnavailable
 from tests.support.frontiers import (
     KEYS,
     SEED_KEYS,
@@ -140,7 +140,7 @@ def site(name: str, *, kept: bool = True) -> Yield:
         filtered=(f"{name}.a", shared, *([f"{name}.x"] * (depth < 2))),
         unfiltered=(f"{name}.b", *([f"{name}.p"] * (depth == 0))),
         kept=(f"{name}.k",) if kept and depth < DEPTH - 1 else (),
-        hops=(f"{name}.h", *([f"{name}.hx"] * (depth < 2))),
+        chain=(f"{name}.h", *([f"{name}.hx"] * (depth < 2))),
         items=items,
     )
 
@@ -182,10 +182,10 @@ def fingerprints(client: Any) -> list[str]:
     key = KEYS.dupefilter
     if client.type(key) != b"hash":
         return [each.decode() for each in client.smembers(key)]
-    facts = client.hgetall(key)
-    if b"epoch" not in facts:
+    info = client.hgetall(key)
+    if b"epoch" not in info:
         return []
-    shape = Shape(key, facts[b"epoch"].decode(), int(facts[b"buckets"]))
+    shape = Shape(key, info[b"epoch"].decode(), int(info[b"buckets"]))
     names = [shape.name(number) for number in range(shape.buckets)]
     pipeline = client.pipeline(transaction=False)
     for name in names:
@@ -195,7 +195,7 @@ def fingerprints(client: Any) -> list[str]:
         members = [each.decode() for each in raw]
         assert all(shape.place(each) == name for each in members)
         found += members
-    assert len(found) == int(facts[b"count"])
+    assert len(found) == int(info[b"count"])
     return found
 
 
@@ -308,7 +308,7 @@ class FrontierMachine(RuleBasedStateMachine):
 
     def site(self, name: str) -> Yield:
         result = site(name, kept=self.has_claims)
-        for each in (START, name, *result.filtered, *result.kept, *result.hops):
+        for each in (START, name, *result.filtered, *result.kept, *result.chain):
             self.names[compact(f"fp-{each}")] = f"fp-{each}"
         return result
 
@@ -563,7 +563,7 @@ class FrontierMachine(RuleBasedStateMachine):
             else:
                 self.world.acked.add(name)
         self.fail(failures, call.args[4], before)
-        assert reply.strange == ours.count(False)
+        assert reply.not_owned == ours.count(False)
 
     def fail(self, names: list[str], limit: int, before: Look) -> None:
         """The first ones become dead letters, as many as there is room for."""
@@ -573,7 +573,7 @@ class FrontierMachine(RuleBasedStateMachine):
 
     def hops_of(self, call: Call[Any]) -> list[tuple[str, int, bool]]:
         """Of each its name, the number of the page it comes with, and if it has failed."""
-        hops = []
+        chain = []
         for each in call.args:
             found = isinstance(each, str) and re.match(r"@(\d+) (\d+) ", each)
             if found:
@@ -581,8 +581,8 @@ class FrontierMachine(RuleBasedStateMachine):
                 fingerprint, reason = each[found.end() : end], each[end:]
                 name = self.names.get(fingerprint, fingerprint).removeprefix("fp-")
                 if not name.endswith(".k"):
-                    hops.append((name, int(found[1]), bool(reason)))
-        return hops
+                    chain.append((name, int(found[1]), bool(reason)))
+        return chain
 
     def after_reap(
         self, worker: LightWorker, call: Call[Any], before: Look, after: Look
@@ -697,7 +697,7 @@ class FrontierMachine(RuleBasedStateMachine):
         while pages:
             page = pages.pop()
             result = self.site(page)
-            missing = {*result.filtered, *result.unfiltered, *result.hops} - known
+            missing = {*result.filtered, *result.unfiltered, *result.chain} - known
             assert not missing, (page, missing)
             if not result.in_parts and not comes_again(page):
                 items.update(result.items)
@@ -790,7 +790,7 @@ class FrontierMachine(RuleBasedStateMachine):
             result = self.site(name)
             assert (name in world.failed) == bool(result.failure), name
             assert (name in world.acked) != (name in world.failed), name
-            to_do += [*result.filtered, *result.unfiltered, *result.hops]
+            to_do += [*result.filtered, *result.unfiltered, *result.chain]
             for kept in result.kept:
                 there = self.site(kept)
-                to_do += [*there.filtered, *there.unfiltered, *there.hops]
+                to_do += [*there.filtered, *there.unfiltered, *there.chain]

@@ -7,8 +7,15 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import pytest
 from scrapy.settings import Settings
 
-from scrapy_dist.frontier import DELETED, SUSPECTS, Commit, Frontier, NewRequest, Page
-from scrapy_dist.keys import Keys
+from scrapy_dist.brokers.redis.frontier import (
+    DELETED,
+    SUSPECTS,
+    Commit,
+    Frontier,
+    NewRequest,
+    Page,
+)
+from scrapy_dist.brokers.redis.keys import Keys
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -16,7 +23,7 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
     from typing_extensions import Self
 
-    from scrapy_dist.frontier import Call, CommitReply, Joined, Lease
+    from scrapy_dist.brokers.redis.frontier import Call, CommitReply, Joined, Lease
 
 T = TypeVar("T")
 
@@ -55,13 +62,13 @@ class Worker:
         await self.frontier.exchange([call])
         return call.reply()
 
-    async def register(self, facts: str = "host:1", **options: Any) -> Joined:
+    async def register(self, info: str = "host:1", **options: Any) -> Joined:
         return await self.call(
-            self.frontier.register(facts, commit=self.commits, **options)
+            self.frontier.register(info, commit=self.commits, **options)
         )
 
-    async def join(self, facts: str = "host:1") -> Self:
-        await self.register(facts)
+    async def join(self, info: str = "host:1") -> Self:
+        await self.register(info)
         return self
 
     async def commit(
@@ -100,8 +107,8 @@ class Worker:
     async def release(self, *leases: Lease) -> int:
         return await self.call(self.frontier.release([lease.id for lease in leases]))
 
-    async def beat(self) -> Any:
-        return await self.call(self.frontier.beat())
+    async def heartbeat(self) -> Any:
+        return await self.call(self.frontier.heartbeat())
 
     async def reap(self) -> list[int]:
         return await self.call(self.frontier.reap())
@@ -113,7 +120,7 @@ class Worker:
     async def dies(self, reaper: Worker) -> list[int]:
         """Its beat is long ago and *reaper* notices; the reply of one reap."""
         await self.frontier.client.zadd(KEYS.workers, {self.number: 1})
-        await reaper.beat()
+        await reaper.heartbeat()
         return await reaper.reap()
 
 

@@ -47,20 +47,23 @@ import scrapy
 from scrapy.settings import Settings
 from scrapy.utils.request import fingerprint
 
-from scrapy_dist import exportfile, payload, seeds, serializer, shorthand, sources
-from scrapy_dist.entries import check_form
+from scrapy_dist.admin import seed_files
+from scrapy_dist.brokers.redis.frontier import Frontier
+from scrapy_dist.brokers.redis.keys import Keys
+from scrapy_dist.brokers.redis.layout import check_form
+from scrapy_dist.brokers.redis.tools.dead_letters import DeadLetter
+from scrapy_dist.brokers.redis.tools.export import Exported, export_lines
+from scrapy_dist.brokers.redis.tools.import_ import Imported, import_lines
+from scrapy_dist.codec import compact, dump_lines, messagepack
+from scrapy_dist.codec import request as request_codec
+from scrapy_dist.codec import seed as seed_codec
+from scrapy_dist.core.settings import Options
 from scrapy_dist.exceptions import (
     BadPayload,
     BadSeed,
     ConfigurationError,
     Unserializable,
 )
-from scrapy_dist.exporting import Exported, export_lines
-from scrapy_dist.frontier import Frontier
-from scrapy_dist.importing import Imported, import_lines
-from scrapy_dist.keys import Keys
-from scrapy_dist.letters import Letter
-from scrapy_dist.options import Options
 from tests.support.commands import run_here
 from tests.support.redis_server import RedisServer
 
@@ -384,9 +387,9 @@ _REQUEST = {
     "cb_kwargs": {"a": 1.5, "b": None},
 }
 _CODECS = {
-    b"\x01": payload.PayloadCodec(SPIDER),
-    b"{": payload.PayloadCodec(SPIDER, serializer=json),
-    b"\x02": payload.PayloadCodec(SPIDER, serializer=msgpack),
+    b"\x01": request_codec.PayloadCodec(SPIDER),
+    b"{": request_codec.PayloadCodec(SPIDER, serializer=json),
+    b"\x02": request_codec.PayloadCodec(SPIDER, serializer=msgpack),
 }
 
 
@@ -397,13 +400,11 @@ def codec_case(rng: random.Random) -> str:
         with contextlib.suppress(Unserializable, TypeError, ValueError):
             for _ in range(rng.randrange(3)):
                 fields = change_value(rng, fields)
-            data = head + (shorthand if rng.random() < 0.5 else serializer).dumps(
-                fields
-            )
+            data = head + (compact if rng.random() < 0.5 else messagepack).dumps(fields)
         if "data" not in locals():
             return "not made"
     else:
-        plain = serializer.to_jsonable(payload._with_text_headers(fields))
+        plain = messagepack.to_jsonable(request_codec._with_text_headers(fields))
         for _ in range(rng.randrange(4)):
             plain = change_value(rng, plain)
         if head == b"{":
@@ -417,12 +418,12 @@ def codec_case(rng: random.Random) -> str:
         data = change_bytes(rng, data)
     if len(data) > 4 * LARGEST:
         return "not made"
-    for reads in (check_form, lambda d: exportfile.dump(exportfile.show_payload(d))):
+    for reads in (check_form, lambda d: dump_lines.dump(dump_lines.show_payload(d))):
         try:
             reads(data)
         except BadPayload as e:
             check_shown(str(e))
-    letter = Letter("1-1", "request", 1, 1, "h:1", "", data)
+    letter = DeadLetter("1-1", "request", 1, 1, "h:1", "", data)
     _ = letter.url, letter.priority
     codec = _CODECS[head]
     try:
@@ -463,9 +464,11 @@ _SEED = {
     "flags": ["f"],
 }
 _RULES = [
-    seeds.SeedRules(),
-    seeds.SeedRules(form_fields=True, meta=frozenset({"proxy"})),
-    seeds.SeedRules(schemes=frozenset({"http", "file", "data"}), encoding="latin-1"),
+    seed_codec.SeedRules(),
+    seed_codec.SeedRules(form_fields=True, meta=frozenset({"proxy"})),
+    seed_codec.SeedRules(
+        schemes=frozenset({"http", "file", "data"}), encoding="latin-1"
+    ),
 ]
 
 
@@ -486,7 +489,7 @@ def seeds_case(rng: random.Random) -> str:
         data = change_bytes(rng, data)
     rules = rng.choice(_RULES)
     try:
-        request = seeds.parse_seed(data, rules, SPIDER)
+        request = seed_codec.parse_seed(data, rules, SPIDER)
     except BadSeed as e:
         check_shown(str(e))
         return "refused"
@@ -507,11 +510,11 @@ _OPTIONS = Options.from_settings(Settings())
 
 
 def _lines(kind: str) -> list[dict[str, Any]]:
-    request = b"\x01" + shorthand.dumps(_REQUEST)
-    shown = {"score": 1.5, **exportfile.show_payload(request)}
+    request = b"\x01" + compact.dumps(_REQUEST)
+    shown = {"score": 1.5, **dump_lines.show_payload(request)}
     raw = {"score": 0, "payload": base64.b64encode(b"\x80pickle").decode()}
     letter = {"reason": "why", "worker": "h:1", "deliveries": "1", "time": "3"}
-    head = {"type": "frontier", "version": exportfile.VERSION, "id": "abc"}
+    head = {"type": "frontier", "version": dump_lines.VERSION, "id": "abc"}
     return [
         {**head, "spider": "s", "fingerprints": kind, "requests": 3},
         {"type": "seen", "fingerprint": "ab" * 20},
@@ -565,7 +568,7 @@ async def _import(lines: list[bytes]) -> str:
         exported = Exported()
         async for some in export_lines(frontier, exported, spider="s", items=True):
             for line in some:
-                exportfile.load(exportfile.dump(line).encode())
+                dump_lines.load(dump_lines.dump(line).encode())
         return outcome
     finally:
         await client.aclose()
@@ -593,14 +596,14 @@ def sitemap_case(rng: random.Random) -> str:
     asyncio.run(_read_lines(packed))
     url = f"http://site/{rng.choice(('robots.txt', 'sitemap.xml'))}"
     try:
-        _, urls = sources._urls_in(url, body)
-    except sources._Unreadable as e:
+        _, urls = seed_files._urls_in(url, body)
+    except seed_files._Unreadable as e:
         check_shown(str(e))
         return "refused"
     for found in urls:
         if not isinstance(found, str):
             raise Wrong(f"a URL is a {type(found).__name__}")
-        check_shown(sources._shown(found))
+        check_shown(seed_files._shown(found))
     return "read"
 
 
@@ -608,8 +611,8 @@ async def _read_lines(packed: bytes) -> None:
     with tempfile.NamedTemporaryFile() as file:
         file.write(packed)
         file.flush()
-        tally = sources.Tally(len(packed))
-        async for lines in sources.read_file(Path(file.name), "name", 1000, tally):
+        tally = seed_files.Tally(len(packed))
+        async for lines in seed_files.read_file(Path(file.name), "name", 1000, tally):
             check_shown(lines.problem)
             if any(len(line) > 1001 for line in lines.lines):
                 raise Wrong("a line that is too long")
@@ -646,15 +649,15 @@ def plant(
         "meta": {other: reason},
         "headers": {method: [other]},
     }
-    request = b"\x01" + serializer.dumps(fields)
+    request = b"\x01" + messagepack.dumps(fields)
     number = "4503599627370495"
-    facts = json.dumps({"pages": 3, "failed": 10**400, "memory": 10})
+    info = json.dumps({"pages": 3, "failed": 10**400, "memory": 10})
     crawl = f"{int(time.time() * 1000)}-{other}"
     client.hset(key + b":state", "active", str(int(time.time() * 1000)))
     client.hset(key + b":state", "crawl", crawl)
     client.hset(key + b":state", f"worker:{number}", worker)
     client.hset(key + b":state", f"since:{number}", reason)
-    client.hset(key + b":state", f"beat:{number}", facts)
+    client.hset(key + b":state", f"beat:{number}", info)
     client.zadd(key + b":workers", {number: time.time() * 1000})
     client.zadd(key + b":workers", {other: time.time() * 1000})
     client.zadd(key + b":requests", {b"0000000000000001" + request: 0})
@@ -779,8 +782,8 @@ def _child(url: str, place: str, seed: int, only: str | None) -> None:
                 _say(turn=kind, next=numbers[kind], counts=counts)
 
 
-def _say(**facts: Any) -> None:
-    sys.__stdout__.write(json.dumps(facts) + "\n")
+def _say(**info: Any) -> None:
+    sys.__stdout__.write(json.dumps(info) + "\n")
     sys.__stdout__.flush()
 
 
@@ -866,18 +869,16 @@ class Run:
         self.counts[kind]["FOUND"] += 1
         self._next[kind] = number + 1
 
-    def _take(self, facts: dict[str, Any]) -> None:
-        if "turn" in facts:
-            self.counts[facts["turn"]].update(facts["counts"])
-            self._next[facts["turn"]] = facts["next"]
+    def _take(self, info: dict[str, Any]) -> None:
+        if "turn" in info:
+            self.counts[info["turn"]].update(info["counts"])
+            self._next[info["turn"]] = info["next"]
             return
-        place = f"{facts['found']}: {facts['place']}"
+        place = f"{info['found']}: {info['place']}"
         self.found[place] = self.found.get(place, 0) + 1
         if self.found[place] <= 2:
-            again = (
-                f"--only {facts['found']} --case {facts['number']} --seed {self.seed}"
-            )
-            print(f"FOUND {place}\n  {facts['text']}\n  again: {again}", flush=True)
+            again = f"--only {info['found']} --case {info['number']} --seed {self.seed}"
+            print(f"FOUND {place}\n  {info['text']}\n  again: {again}", flush=True)
 
     def summary(self) -> str:
         lines = [f"seed {self.seed}"]

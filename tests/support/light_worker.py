@@ -11,9 +11,8 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from scrapy_dist.buckets import compact
-from scrapy_dist.exceptions import RedisUnavailable
-from scrapy_dist.frontier import (
+from scrapy_dist.brokers.redis.buckets import compact
+from scrapy_dist.brokers.redis.frontier import (
     APPLIED,
     BATCH,
     DELETED,
@@ -23,20 +22,21 @@ from scrapy_dist.frontier import (
     SEED,
     SUSPECTS,
     Call,
+    ChainLink,
     Frontier,
-    Hop,
     NewRequest,
 )
-from scrapy_dist.ledger import Ledger, Record
-from scrapy_dist.outbox import Numbered, Outbox, RecentFingerprints
+from scrapy_dist.exceptions import RedisUnavailable
+from scrapy_dist.worker.leases import HeldLease, Leases
+from scrapy_dist.worker.outbox import Numbered, Outbox, RecentFingerprints
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from redis.asyncio import Redis
 
-    from scrapy_dist.frontier import CommitReply, Joined, Lease
-    from scrapy_dist.keys import Keys
+    from scrapy_dist.brokers.redis.frontier import CommitReply, Joined, Lease
+    from scrapy_dist.brokers.redis.keys import Keys
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Yield:
     filtered: Sequence[str] = ()
     unfiltered: Sequence[str] = ()
     kept: Sequence[str] = ()
-    hops: Sequence[str] = ()
+    chain: Sequence[str] = ()
     items: Sequence[bytes] = ()
     failure: str = ""
     in_parts: bool = False
@@ -66,9 +66,9 @@ class Task:
     """A page in hand, under the lease that *record* is about."""
 
     name: str
-    record: Record
+    record: HeldLease
     is_kept: bool = False
-    hop: Hop | None = None
+    link: ChainLink | None = None
     has_yielded: bool = False
 
 
@@ -96,7 +96,7 @@ class LightWorker:
     ) -> None:
         self.frontier = Frontier(client, keys, seed_keys=seed_keys, **options)
         self.outbox = Outbox()
-        self.ledger = Ledger()
+        self.leases = Leases()
         self.recent = RecentFingerprints(1000)
         self.inbox: deque[Task] = deque()
         self.open: list[Task] = []
@@ -146,36 +146,36 @@ class LightWorker:
             record.add_request(NewRequest(name.encode(), score(name)))
         for item in result.items:
             record.add_item(self._item_key, item)
-        for name in result.hops:
+        for name in result.chain:
             fingerprint = self.fingerprint(name)
-            stays = not (record.suspect or record.tainted)
+            stays = not (record.suspect or record.invalidated)
             if not (stays and self._may_go_ahead(self, name)):
                 record.produced = True
                 self._send(name, fingerprint)
             elif self.recent.add(fingerprint):
-                self._go_ahead(Task(name, record, True, Hop(fingerprint)))
+                self._go_ahead(Task(name, record, True, ChainLink(fingerprint)))
         for name in result.kept:
             fingerprint = self.fingerprint(name)
-            if not record.hops:
-                self.ledger.hold((record,))
+            if not record.chain:
+                self.leases.hold((record,))
                 self.unclaimed.append(Task(name, record, is_kept=True))
-            elif record.tainted or self.recent.add(fingerprint):
-                hop = Hop(fingerprint, is_page=False)
-                self._go_ahead(Task(name, record, True, hop))
-        if result.failure and task.hop is not None:
-            task.hop.reason, task.hop.payload = result.failure, task.name.encode()
+            elif record.invalidated or self.recent.add(fingerprint):
+                link = ChainLink(fingerprint, is_page=False)
+                self._go_ahead(Task(name, record, True, link))
+        if result.failure and task.link is not None:
+            task.link.reason, task.link.payload = result.failure, task.name.encode()
         elif result.failure:
             record.failure = result.failure
         if result.in_parts:
-            if record.tainted or record.settled:
+            if record.invalidated or record.settled:
                 record.drop_outputs()
             else:
                 self.outbox.add_page(record.take_part(items=True))
 
     def _go_ahead(self, task: Task) -> None:
         self.sent.add(task.name)
-        self.ledger.hold((task.record,))
-        task.record.hops.append(task.hop)
+        self.leases.hold((task.record,))
+        task.record.chain.append(task.link)
         self.inbox.append(task)
 
     def finish(self, task: Task) -> None:
@@ -194,11 +194,11 @@ class LightWorker:
             new = NewRequest(name.encode(), score(name), fingerprint)
             self.outbox.add_request(new, name)
 
-    def _let_go(self, record: Record) -> None:
-        for done in self.ledger.let_go((record,)):
-            if done.id not in self.ledger.records:
+    def _let_go(self, record: HeldLease) -> None:
+        for done in self.leases.let_go((record,)):
+            if done.id not in self.leases.records:
                 continue
-            if done.tainted:
+            if done.invalidated:
                 done.drop_outputs()
                 self.releases.append(done.id)
             else:
@@ -253,13 +253,13 @@ class LightWorker:
             calls.append(claim)
         if self.silent:
             calls.append(self.frontier.reap())
-        beat = self.frontier.beat()
-        if self.ledger.is_alone or self.to_be_alone or self.was_cut:
+        beat = self.frontier.heartbeat()
+        if self.leases.is_alone or self.to_be_alone or self.was_cut:
             seeds = 0
-        if self.ledger.is_alone or self.was_cut:
+        if self.leases.is_alone or self.was_cut:
             want = 0
         readmit = self.frontier.readmit() if self.waiting and want else None
-        suspects = max(0, SUSPECTS - self.ledger.suspects)
+        suspects = max(0, SUSPECTS - self.leases.suspects)
         lease = self.frontier.lease(want, suspects=suspects)
         taken = self.frontier.take_seeds(seeds)
         calls += [beat, *[readmit] * (readmit is not None)]
@@ -278,7 +278,7 @@ class LightWorker:
         if release is not None:
             release.reply()
             del self.releases[: len(releases)]
-            self.ledger.close(releases)
+            self.leases.close(releases)
         if not self._committed(commits):
             self.has_doubts = True
             return
@@ -287,7 +287,7 @@ class LightWorker:
             self._rollback()
             return
         self.silent = reply.silent
-        self.has_doubts = reply.held != len(self.ledger.records)
+        self.has_doubts = reply.held != len(self.leases.records)
         if want:
             found = lease.reply()
             self.pending = found.pending + found.suspects
@@ -297,9 +297,9 @@ class LightWorker:
         if seeds:
             self._accept(taken.reply().leases)
 
-    async def register(self, facts: str) -> Joined:
+    async def register(self, info: str) -> Joined:
         """Join, for the first time; raises RedisUnavailable."""
-        call = self.frontier.register(facts, commit=self.outbox.number)
+        call = self.frontier.register(info, commit=self.outbox.number)
         await self._carry_out([call])
         self.is_new_here = False
         return call.reply()
@@ -316,7 +316,7 @@ class LightWorker:
         self.open.clear()
         self.unclaimed.clear()
         for task in tasks:
-            task.record.tainted = True
+            task.record.invalidated = True
             self._let_go(task.record)
 
     async def _carry_out(self, calls: list[Call[Any]]) -> None:
@@ -346,12 +346,12 @@ class LightWorker:
                 self._let_go(task.record)
 
     def _committed(self, commits: Sequence[tuple[Numbered, Call[CommitReply]]]) -> bool:
-        strange = 0
+        not_owned = 0
         for numbered, call in commits:
             outcome = call.reply().outcome
             if outcome == FULL:
                 self.is_full = True
-                self.ledger.close(self.outbox.only_bare_acks())
+                self.leases.close(self.outbox.only_bare_acks())
                 return True
             if outcome == RESHAPED:
                 return True
@@ -359,20 +359,20 @@ class LightWorker:
                 self._rollback()
                 return False
             self.outbox.confirm(numbered)
-            self.ledger.close(numbered.commit.finished)
+            self.leases.close(numbered.commit.finished)
             if numbered.outputs:
                 self.is_full = False
-            strange += call.reply().strange
-        if strange:
+            not_owned += call.reply().not_owned
+        if not_owned:
             self._rollback()
-        return not strange
+        return not not_owned
 
     def _accept(self, leases: Sequence[Lease]) -> None:
-        known = [lease for lease in leases if lease.id in self.ledger.records]
+        known = [lease for lease in leases if lease.id in self.leases.records]
         for lease in leases:
             if lease in known:
                 continue
-            record = self.ledger.open(lease)
+            record = self.leases.open(lease)
             name = lease.payload.removeprefix(SEED).decode()
             self.inbox.append(Task(name, record))
         if known:
@@ -385,8 +385,8 @@ class LightWorker:
         self.is_new_here = True
         self.releases += self.outbox.withdraw_pages()
         self.recent.forget()
-        self.ledger.taint()
-        self.releases += self._drop_unstarted(set(self.ledger.records))
+        self.leases.invalidate()
+        self.releases += self._drop_unstarted(set(self.leases.records))
 
     def _drop_unstarted(self, ids: set[str]) -> list[str]:
         dropped = [t for t in self.inbox if t.record.id in ids and not t.is_kept]
@@ -404,14 +404,14 @@ class LightWorker:
             self._budget = math.inf
             raise RedisUnavailable("the connection was cut")
         in_redis = set(await self.frontier.leases_held())
-        here = set(self.ledger.records)
+        here = set(self.leases.records)
         self.releases += sorted(in_redis - here - set(self.releases))
         gone = here - in_redis
         self._drop_unstarted(gone)
         for id_ in gone:
-            record = self.ledger.remove(id_)
-            record.tainted = record.settled = True
+            record = self.leases.remove(id_)
+            record.invalidated = record.settled = True
             record.drop_outputs()
-            for hop in record.hops:
-                self.recent.remove(hop.fingerprint)
+            for link in record.chain:
+                self.recent.remove(link.fingerprint)
         self.has_doubts = False

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 from scrapy.settings import Settings
 
+from scrapy_dist.brokers.redis.frontier import Frontier
+from scrapy_dist.brokers.redis.keys import Keys
+from scrapy_dist.brokers.redis.tools.check import check
 from scrapy_dist.connection import close_client, open_client
-from scrapy_dist.frontier import Frontier
-from scrapy_dist.keys import Keys
-from scrapy_dist.options import Options
-from scrapy_dist.repair import check
+from scrapy_dist.core.settings import Options
 from tests.support.wait import wait_until
 
 if TYPE_CHECKING:

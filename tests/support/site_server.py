@@ -196,8 +196,8 @@ def answer(site: Site, request: dict[str, str], headers: dict[str, str]) -> Repl
         case "members", [n]:
             return members(n, cookies)
         case "echo", _:
-            facts = {**request, "headers": headers}
-            return Reply(json.dumps(facts), kind="application/json")
+            info = {**request, "headers": headers}
+            return Reply(json.dumps(info), kind="application/json")
         case "sitemap", [size]:
             return sitemap(size, headers.get("host", ""))
     return Reply("not found", 404)

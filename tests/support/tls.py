@@ -206,7 +206,7 @@ class Scripted(_Server):
 
 def sentinel_of(host: str, port: int, master: str = "shop") -> Scripted:
     """A sentinel that says that *master* is at *host* and *port*."""
-    facts = {
+    info = {
         "name": master,
         "ip": host,
         "port": str(port),
@@ -219,8 +219,8 @@ def sentinel_of(host: str, port: int, master: str = "shop") -> Scripted:
     def answer(words: list[str], new: bool) -> bytes | None:
         if [word.upper() for word in words] != ["SENTINEL", "MASTERS"]:
             return None
-        flat = [part.encode() for pair in facts.items() for part in pair]
-        head = b"%%%d" % len(facts) if new else b"*%d" % len(flat)
+        flat = [part.encode() for pair in info.items() for part in pair]
+        head = b"%%%d" % len(info) if new else b"*%d" % len(flat)
         parts = [b"$%d\r\n%s" % (len(part), part) for part in flat]
         return b"\r\n".join([b"*1", head, *parts, b""])
 

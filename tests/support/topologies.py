@@ -72,10 +72,10 @@ class Sentinels:
         for port in self.ports:
             with redis.Redis(port=port) as client:
                 try:
-                    facts = client.sentinel_master(MASTER)
+                    info = client.sentinel_master(MASTER)
                 except redis.RedisError:
                     return False
-                if facts["num-slaves"] < 1 or facts["num-other-sentinels"] < 2:
+                if info["num-slaves"] < 1 or info["num-other-sentinels"] < 2:
                     return False
         return True
 

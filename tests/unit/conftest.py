@@ -1,32 +1,5 @@
-"""``client``: a client of an empty Redis, once of a fake one and once of a real one."""
+"""The fixtures of tests/support/fake_redis.py."""
 
-from __future__ import annotations
+from tests.support.fake_redis import backend, client
 
-from typing import TYPE_CHECKING, Any
-
-import fakeredis
-import pytest
-import redis.asyncio
-
-from scrapy_dist.connection import close_client
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
-
-
-@pytest.fixture(params=["fake", "redis"])
-def backend(request: pytest.FixtureRequest) -> Callable[[], Any]:
-    """Makes redis.asyncio clients of one Redis, which is empty; tests close them."""
-    if request.param == "fake":
-        server = fakeredis.FakeServer()
-        return lambda: fakeredis.FakeAsyncRedis(server=server, protocol=2)
-    url = request.getfixturevalue("redis_server").url
-    return lambda: redis.asyncio.Redis.from_url(url, protocol=2)
-
-
-@pytest.fixture
-async def client(backend: Callable[[], Any]) -> AsyncIterator[Any]:
-    """A redis.asyncio client of an empty Redis."""
-    client = backend()
-    yield client
-    await close_client(client)
+__all__ = ["backend", "client"]

@@ -16,9 +16,9 @@ from scrapy.settings import Settings
 
 import scrapy_dist
 from scrapy_dist import Client
+from scrapy_dist.base.blocking import LoopThread
 from scrapy_dist.connection import CLIENT_NAME
 from scrapy_dist.exceptions import BadSeed, ConfigurationError, RedisUnavailable
-from scrapy_dist.loopthread import LoopThread
 from tests.support.redis_server import free_port
 from tests.support.wait import wait_until
 
@@ -217,7 +217,7 @@ def test_items_come_as_dicts_and_are_gone_afterwards(connect, server):
 
 
 def test_item_is_acknowledged_by_going_on(connect, server, monkeypatch):
-    monkeypatch.setattr("scrapy_dist.items._ACKNOWLEDGE_AFTER", 0)
+    monkeypatch.setattr("scrapy_dist.brokers.redis.tools.items._ACKNOWLEDGE_AFTER", 0)
     put(server, 1, 2, 3)
     client = connect()
     items = client.items()

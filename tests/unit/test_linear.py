@@ -25,10 +25,12 @@ import pytest
 from scrapy import Spider
 
 import scrapy_dist
-from scrapy_dist import exportfile, seeds, serializer, sources
+from scrapy_dist.admin import seed_files
+from scrapy_dist.base.escaping import escape, quote
+from scrapy_dist.codec import dump_lines, messagepack
+from scrapy_dist.codec import seed as seed_codec
+from scrapy_dist.codec.request import PayloadCodec, fields_of
 from scrapy_dist.exceptions import BadPayload, BadSeed
-from scrapy_dist.payload import PayloadCodec, fields_of
-from scrapy_dist.shown import escape, quote
 
 try:
     from re import _constants, _parser
@@ -46,7 +48,7 @@ MEASURABLE = 0.02
 PACKAGE = Path(scrapy_dist.__file__).parent
 SPIDER = Spider("s")
 CODEC = PayloadCodec(SPIDER)
-RULES = seeds.SeedRules()
+RULES = seed_codec.SeedRules()
 
 
 def growth(call, make):
@@ -277,7 +279,7 @@ def test_no_pattern_is_hidden_in_a_call():
         # of settings and of our own server; a password, escaped
         *("connection.py", "embedded.py", "masking.py", "topology.py"),
         # one class of characters, or fullmatch of one
-        *("letters.py", "status.py", "base.py"),
+        *("dead_letters.py", "status.py", "base.py"),
     }
     for file in PACKAGE.rglob("*.py"):
         if re.search(
@@ -343,7 +345,7 @@ def test_what_is_put_into_words_is_linear(piece):
 
 def refused(call):
     def tried(*args):
-        with contextlib.suppress(BadPayload, BadSeed, sources._Unreadable):
+        with contextlib.suppress(BadPayload, BadSeed, seed_files._Unreadable):
             call(*args)
 
     return tried
@@ -351,7 +353,7 @@ def refused(call):
 
 @pytest.mark.parametrize("piece", [*WORDS, *OPENING, "/", "%", "é", "?a=b&", "ß."])
 def test_seeds_are_linear(piece):
-    read = refused(lambda text: seeds.parse_seed(text, RULES, SPIDER))
+    read = refused(lambda text: seed_codec.parse_seed(text, RULES, SPIDER))
 
     def fill(length):
         return piece * (length // len(piece))
@@ -381,7 +383,7 @@ def test_seeds_are_linear(piece):
     "piece", ["\n", " ", "\r", "\n ", "sitemap:", "sitemap:\n", "s: "]
 )
 def test_robots_are_linear(piece):
-    read = refused(lambda body: sources._urls_in("http://a/robots.txt", body))
+    read = refused(lambda body: seed_files._urls_in("http://a/robots.txt", body))
 
     def make(length):
         return piece.encode() * (10 * length // len(piece))
@@ -394,7 +396,7 @@ def test_robots_are_linear(piece):
     ["<a>", "<a/>", "&a;", "<url>", "<!--", "<![CDATA[", "<a b='", "]]>", "\n", "<"],
 )
 def test_sitemaps_are_linear(piece):
-    read = refused(lambda body: sources._urls_in("http://a/s.xml", body))
+    read = refused(lambda body: seed_files._urls_in("http://a/s.xml", body))
 
     def make(length):
         return b"<urlset>" + piece.encode() * (40 * length // len(piece))
@@ -415,7 +417,7 @@ def test_payloads_are_linear(piece):
             + piece * count
         )
 
-    for call in (CODEC.decode, fields_of, exportfile.show_payload):
+    for call in (CODEC.decode, fields_of, dump_lines.show_payload):
         assert growth(refused(call), make) < GROWTH
 
 
@@ -423,10 +425,10 @@ def test_payloads_are_linear(piece):
 def test_lines_of_an_export_are_linear(value):
     def make(length):
         fields = {"url": "http://a/", "meta": {"a": value * length}}
-        line = {"type": "pending", "request": serializer.to_jsonable(fields)}
+        line = {"type": "pending", "request": messagepack.to_jsonable(fields)}
         return json.dumps(line).encode()
 
-    read = refused(lambda text: exportfile.payload_of(exportfile.load(text)))
+    read = refused(lambda text: dump_lines.payload_of(dump_lines.load(text)))
     assert growth(read, make) < GROWTH
 
 
@@ -436,7 +438,7 @@ def test_lines_of_an_export_are_linear(value):
 def test_gunzipping_is_linear(piece):
     def unpack(data):
         with contextlib.suppress(zlib.error):
-            for chunk in sources._Unpacker().feed(data):
+            for chunk in seed_files._Unpacker().feed(data):
                 assert chunk is not None
 
     def make(length):

@@ -1,0 +1,1 @@
+"""What ``Client``, the commands and the metrics do with a crawl."""

@@ -1,0 +1,249 @@
+"""How crawls stand, in the form that Prometheus reads.
+
+Redis is asked when Prometheus asks, not more often than once a second.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import time
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from scrapy_dist.base.escaping import escape
+from scrapy_dist.brokers.redis.views.status import read_status
+from scrapy_dist.exceptions import ConfigurationError, RedisUnavailable
+
+if TYPE_CHECKING:
+    from prometheus_client import Metric
+
+    from scrapy_dist.brokers.redis.frontier import Frontier
+    from scrapy_dist.brokers.redis.views.status import Status
+
+__all__ = ["Crawl", "CrawlsCollector", "Reading", "Watch"]
+
+#: Seconds for which a reading, and a list of crawls, is good.
+_READING_AGE, _LIST_AGE = 1.0, 30.0
+#: Seconds that a reading may take, less than Prometheus' scrape_timeout.
+_TIMEOUT = 5.0
+#: Crawls that are served; each is about fifteen time series.
+MOST_CRAWLS = 500
+#: Crawls that are asked at the same time.
+_AT_ONCE = 10
+#: Not ``job``, which Prometheus itself adds to what it scrapes.
+_LABELS = ("spider", "frontier_job")
+#: Characters of the longest value of a label.
+_LABEL = 200
+
+
+@dataclass(frozen=True)
+class Crawl:
+    """A crawl to watch; *job* is '' for none."""
+
+    spider: str
+    job: str
+    frontier: Frontier
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What Redis said; *up* is false if it did not answer.
+
+    *unreadable* are the spider and job of crawls that have a key of a wrong type, and
+    why.
+    """
+
+    up: bool
+    statuses: Sequence[Status] = ()
+    unreadable: Sequence[tuple[str, str, str]] = ()
+    #: Why it is not up.
+    problem: str = ""
+
+
+class Watch:
+    """Reads the crawls that *find* finds, and remembers both for a while.
+
+    *tell* is called, once, with each sentence that people should know.
+    """
+
+    def __init__(
+        self,
+        find: Callable[[], Awaitable[Sequence[Crawl]]],
+        tell: Callable[[str], object],
+    ) -> None:
+        self._find = find
+        self._tell = tell
+        self._told: set[str] = set()
+        self._lock = asyncio.Lock()
+        self._crawls: Sequence[Crawl] = ()
+        self._listed_until = self._read_until = 0.0
+        self._reading = Reading(up=False)
+        self._down = self._left_out = False
+
+    async def read(self) -> Reading:
+        """How all crawls stand, at most a second ago. Raises nothing of Redis."""
+        async with self._lock:
+            if time.monotonic() >= self._read_until:
+                try:
+                    self._reading = await asyncio.wait_for(self._read(), _TIMEOUT)
+                except asyncio.TimeoutError:
+                    self._reading = Reading(
+                        up=False,
+                        problem=f"Redis does not answer within {_TIMEOUT:g} s.",
+                    )
+                except (RedisUnavailable, ConfigurationError) as e:
+                    self._reading = Reading(up=False, problem=str(e))
+                self._read_until = time.monotonic() + _READING_AGE
+                self._report(self._reading)
+            return self._reading
+
+    def _report(self, reading: Reading) -> None:
+        if reading.up and self._down:
+            self._tell("Redis answers again.")
+        elif not reading.up and not self._down:
+            self._tell(f"{reading.problem} Serving redis_up 0 until it answers.")
+        self._down = not reading.up
+        problems = {problem for _, _, problem in reading.unreadable}
+        for problem in sorted(problems - self._told):
+            self._tell(problem)
+        self._told = problems
+
+    def _bounded(self, crawls: Sequence[Crawl]) -> Sequence[Crawl]:
+        left_out = len(crawls) > MOST_CRAWLS
+        if left_out and not self._left_out:
+            self._tell(
+                f"Redis has {len(crawls)} crawls: the first {MOST_CRAWLS} are served,"
+                " those of the project before others. Name the spiders to choose."
+            )
+        self._left_out = left_out
+        return crawls[:MOST_CRAWLS]
+
+    async def _read(self) -> Reading:
+        if time.monotonic() >= self._listed_until:
+            self._crawls = self._bounded(await self._find())
+            self._listed_until = time.monotonic() + _LIST_AGE
+        limit = asyncio.Semaphore(_AT_ONCE)
+
+        async def read(crawl: Crawl) -> Status | tuple[str, str, str]:
+            async with limit:
+                try:
+                    return await read_status(crawl.frontier, crawl.spider, crawl.job)
+                except ConfigurationError as e:
+                    return (crawl.spider, crawl.job, str(e))
+
+        found = await asyncio.gather(*map(read, self._crawls))
+        return Reading(
+            up=True,
+            statuses=[each for each in found if not isinstance(each, tuple)],
+            unreadable=[each for each in found if isinstance(each, tuple)],
+        )
+
+
+class CrawlsCollector(Collector):
+    """The metrics of a reading, which *read* gives each time that they are asked for."""
+
+    def __init__(self, read: Callable[[], Reading]) -> None:
+        self._read = read
+
+    def collect(self) -> Iterator[Metric]:
+        reading = self._read()
+        up = GaugeMetricFamily(
+            "scrapy_frontier_redis_up", "Whether Redis answered (1) or not (0)."
+        )
+        up.add_metric([], float(reading.up))
+        yield up
+        for name, (meaning, value) in _GAUGES.items():
+            gauge = GaugeMetricFamily(_PREFIX + name, meaning, labels=_LABELS)
+            for status in reading.statuses:
+                gauge.add_metric(_labels(status), value(status))
+            yield gauge
+        pages = CounterMetricFamily(
+            f"{_PREFIX}pages",
+            "Requests that workers have acknowledged since the crawl began.",
+            labels=_LABELS,
+        )
+        for status in reading.statuses:
+            pages.add_metric(_labels(status), status.pages)
+        yield pages
+        yield _workers(reading.statuses)
+        yield _readable(reading)
+
+
+_PREFIX = "scrapy_frontier_"
+#: Name, meaning and value of the gauges that each crawl has one of.
+_GAUGES: dict[str, tuple[str, Callable[[Status], float]]] = {
+    "pending_requests": (
+        "Requests that wait for a worker.",
+        lambda status: status.pending,
+    ),
+    "leased_requests": (
+        "Requests in the hands of workers.",
+        lambda status: status.leased,
+    ),
+    "suspect_requests": (
+        "Requests whose worker died, and that wait for another one.",
+        lambda status: status.suspect,
+    ),
+    "failed_requests": (
+        "Dead letters that are kept, FRONTIER_FAILED_LIMIT at the most.",
+        lambda status: status.failed,
+    ),
+    "seen_requests": (
+        "Fingerprints of requests that the crawl has seen.",
+        lambda status: status.seen,
+    ),
+    "seeds": ("Seeds that wait for a worker.", lambda status: status.seeds),
+    "items": ("Items that wait for a reader.", lambda status: status.items),
+    "pages_per_second": (
+        "Pages per second of all living workers over the last minute.",
+        lambda status: status.pages_per_second,
+    ),
+    "paused": (
+        "Whether the crawl is paused (1) or not (0).",
+        lambda status: float(status.paused),
+    ),
+}
+
+
+def _label(name: str) -> str:
+    """*name* as a label; one that is escaped or cut gets a mark, so that none is twice."""
+    shown = escape(name)
+    if shown == name and len(name) <= _LABEL:
+        return name
+    mark = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:8]
+    return f"{shown[: _LABEL - 9]}…{mark}"
+
+
+def _labels(status: Status) -> tuple[str, str]:
+    return _label(status.spider), _label(status.job or "")
+
+
+def _workers(statuses: Iterable[Status]) -> GaugeMetricFamily:
+    workers = GaugeMetricFamily(
+        f"{_PREFIX}workers",
+        "Workers that are alive, or dead: silent for FRONTIER_WORKER_TTL.",
+        labels=(*_LABELS, "state"),
+    )
+    for status in statuses:
+        alive = len(status.alive)
+        workers.add_metric((*_labels(status), "alive"), alive)
+        workers.add_metric((*_labels(status), "dead"), len(status.workers) - alive)
+    return workers
+
+
+def _readable(reading: Reading) -> GaugeMetricFamily:
+    readable = GaugeMetricFamily(
+        f"{_PREFIX}readable",
+        "Whether the keys of the crawl are those of a frontier (1) or not (0).",
+        labels=_LABELS,
+    )
+    for status in reading.statuses:
+        readable.add_metric(_labels(status), 1)
+    for spider, job, _ in reading.unreadable:
+        readable.add_metric((_label(spider), _label(job)), 0)
+    return readable

@@ -1,0 +1,105 @@
+"""What a worker says of the whole crawl: beside Scrapy's LogStats, and at its end."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from scrapy_dist.base.escaping import get_logger
+from scrapy_dist.brokers.redis.views.status import read_status
+from scrapy_dist.exceptions import FrontierError
+
+if TYPE_CHECKING:
+    from scrapy import Spider
+
+    from scrapy_dist.brokers.redis.frontier import Frontier
+    from scrapy_dist.brokers.redis.views.status import Status
+    from scrapy_dist.worker.progress import Progress
+
+logger = get_logger(__name__)
+
+
+class Reporter:
+    """Logs one line on all workers every *interval* seconds (LOGSTATS_INTERVAL).
+
+    0: never. Where Redis does not answer it says nothing: the exchange does.
+    """
+
+    def __init__(
+        self,
+        frontier: Frontier,
+        progress: Progress,
+        spider: Spider,
+        *,
+        interval: float,
+        job: str = "",
+    ) -> None:
+        self._frontier = frontier
+        self._progress = progress
+        self._spider = spider
+        self._interval = interval
+        self._command_name = f"{spider.name} --job {job}" if job else spider.name
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        if self._interval > 0:
+            self._task = asyncio.create_task(self._run(), name="frontier reporter")
+
+    def stop(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+
+    async def _run(self) -> None:
+        while True:
+            await asyncio.sleep(self._interval)
+            status = await self._status()
+            if status is not None:
+                logger.info(
+                    "All %d worker(s): %d pages (at %d pages/min), %d pending, %d leased,"
+                    " %d suspect, %d failed%s",
+                    len(status.alive),
+                    status.pages,
+                    round(60 * status.pages_per_second),
+                    status.pending,
+                    status.leased,
+                    status.suspect,
+                    status.failed,
+                    "; paused" if status.paused else "",
+                    extra={"spider": self._spider},
+                )
+
+    async def sum_up(self) -> None:
+        """Say what this worker did of the whole; to be called before it leaves."""
+        status = await self._status()
+        if status is None:
+            return
+        progress = self._progress
+        share = 100 * progress.pages / max(status.pages, progress.pages, 1)
+        logger.info(
+            "This worker crawled %d of %d pages (%d %%); %d request(s) are left.",
+            progress.pages,
+            max(status.pages, progress.pages),
+            round(share),
+            status.left,
+            extra={"spider": self._spider},
+        )
+        if progress.failed:
+            logger.warning(
+                "%d request(s) or seed(s) of this worker failed for good, %d dead"
+                " letter(s) in all: scrapy frontier failed %s (the key %s).",
+                progress.failed,
+                status.failed,
+                self._command_name,
+                self._frontier.keys.failed,
+                extra={"spider": self._spider},
+            )
+
+    async def _status(self) -> Status | None:
+        try:
+            return await read_status(self._frontier, self._spider.name)
+        except FrontierError as e:
+            logger.debug("No status of the crawl: %s", e)
+        except Exception:
+            # Not worth an end of the crawl, or of its orderly closing.
+            logger.exception("No status of the crawl", extra={"spider": self._spider})
+        return None

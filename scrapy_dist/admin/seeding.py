@@ -1,0 +1,305 @@
+"""Pushing seeds: check them as the workers will, and store them in batches.
+
+``SeedMaker`` turns what people write into a seed or says what is wrong with it; ``Sower``
+collects seeds and pushes some hundred with one command, in the order in which they come.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from redis.exceptions import RedisError, ResponseError
+from scrapy import Spider
+
+from scrapy_dist.codec.request import MAX_PRIORITY, quote
+from scrapy_dist.codec.seed import SeedRules, parse_seed
+from scrapy_dist.core.settings import flag
+from scrapy_dist.exceptions import BadSeed, ConfigurationError, RedisUnavailable
+from scrapy_dist.spiders import RedisMixin
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
+    from scrapy.settings import BaseSettings
+
+__all__ = ["Seed", "SeedMaker", "Sower", "kind_of_new_key", "push_seeds"]
+
+#: Seeds pushed with one command, and bytes of them, at the most.
+BATCH, BATCH_BYTES = 500, 1 << 20
+#: Types of keys that workers take seeds from.
+_KINDS = ("list", "set", "zset")
+
+
+@dataclass(frozen=True)
+class Seed:
+    """What is pushed, and the score that it gets in a sorted set."""
+
+    data: bytes
+    priority: int = 0
+
+
+class SeedMaker:
+    """Makes seeds of URLs and JSON objects, by the rules of the workers.
+
+    *spider*: an object of the class that will read them; None if it is not known here:
+    then any callback may be named. *meta* and *priority* are for seeds that do not say
+    otherwise themselves.
+    """
+
+    def __init__(
+        self,
+        rules: SeedRules,
+        *,
+        spider: Spider | None = None,
+        meta: Mapping[str, Any] | None = None,
+        priority: int | None = None,
+    ) -> None:
+        self._rules = rules
+        self._spider = spider
+        self._added: dict[str, Any] = {}
+        if meta:
+            self._added["meta"] = dict(meta)
+        if priority is not None:
+            self._added["priority"] = priority
+        #: Whether the spider reads seeds in a way of its own, which cannot be checked.
+        self.own_form = (
+            isinstance(spider, RedisMixin)
+            and type(spider).make_request_from_data
+            is not RedisMixin.make_request_from_data
+        )
+        if self._added:
+            # What is wrong with every seed is said once.
+            parse_seed(self._dump({"url": "http://a/", **self._added}), rules, _NOBODY)
+
+    @classmethod
+    def from_settings(
+        cls,
+        settings: BaseSettings,
+        *,
+        spider: Spider | None = None,
+        meta: Mapping[str, Any] | None = None,
+        priority: int | None = None,
+    ) -> SeedMaker:
+        """Raises ConfigurationError, and BadSeed for a *meta* that is not allowed."""
+        encoding = getattr(spider, "redis_encoding", None)
+        rules = SeedRules.from_settings(settings, encoding)
+        return cls(rules, spider=spider, meta=meta, priority=priority)
+
+    @property
+    def max_size(self) -> int:
+        """Bytes of the largest seed."""
+        return self._rules.max_size
+
+    def make(self, value: str | bytes | Mapping[str, Any]) -> Seed:
+        """The seed for a URL, JSON text, or the object itself. Raises BadSeed."""
+        if isinstance(value, Mapping):
+            data = self._dump(dict(value))
+        elif not isinstance(value, (str, bytes)):
+            raise BadSeed(
+                f"{quote(repr(value))} is no seed: write a URL, JSON text or an object"
+            )
+        else:
+            data = self._encode(value.strip()) if isinstance(value, str) else value
+        priority = self._check(data)
+        if self._added:
+            data = self._add(data)
+            priority = self._check(data)
+        return Seed(data, priority)
+
+    def _check(self, data: bytes) -> int:
+        """The priority of *data*. Raises BadSeed."""
+        if not self.own_form:
+            spider = self._spider or self._stand_in(data)
+            return parse_seed(data, self._rules, spider).priority
+        if not data or len(data) > self._rules.max_size:
+            raise BadSeed(
+                f"the seed has {len(data)} bytes; it can have 1 to"
+                f" FRONTIER_SEED_MAX_SIZE, {self._rules.max_size}"
+            )
+        seed = self._load(data)
+        priority = seed.get("priority")
+        if type(priority) is int and abs(priority) <= MAX_PRIORITY:
+            return priority
+        return 0
+
+    def _add(self, data: bytes) -> bytes:
+        seed = self._load(data)
+        if not seed:
+            text = data.decode(self._rules.encoding, "replace")
+            seed = {"url": text.lstrip("\ufeff").strip()}
+        meta = seed.get("meta", {})
+        if "meta" in self._added and isinstance(meta, dict):
+            seed["meta"] = {**self._added["meta"], **meta}
+        return self._dump({**self._added, **seed})
+
+    def _load(self, data: bytes) -> dict[str, Any]:
+        """The object that *data* is as JSON; {} if it is none."""
+        try:
+            seed = json.loads(data.decode(self._rules.encoding).lstrip("\ufeff"))
+        except (ValueError, RecursionError):
+            return {}
+        return seed if type(seed) is dict else {}
+
+    def _dump(self, seed: dict[str, Any]) -> bytes:
+        try:
+            text = json.dumps(seed, allow_nan=False)
+        except (TypeError, ValueError, RecursionError) as e:
+            raise BadSeed(f"the seed is no JSON: {quote(str(e), 200)}") from None
+        return self._encode(text)
+
+    def _encode(self, text: str) -> bytes:
+        try:
+            return text.encode(self._rules.encoding)
+        except UnicodeError:
+            raise BadSeed(
+                f"the seed cannot be written as {self._rules.encoding}, the encoding"
+                f" that REDIS_ENCODING says: {quote(text)}"
+            ) from None
+
+    def _stand_in(self, data: bytes) -> Spider:
+        """A spider that has the callbacks that *data* names, where the real is unknown."""
+        if b"back" not in data:
+            return _NOBODY
+        seed = self._load(data)
+        names = (seed.get("callback"), seed.get("errback"))
+        methods: dict[str, Any] = {
+            name: _some_callback
+            for name in names
+            if isinstance(name, str) and name.isidentifier() and name[:2] != "__"
+        }
+        methods["__module__"] = "project"  # SpiderMethods looks where a class is from
+        spider: Spider = object.__new__(type("AnySpider", (Spider,), methods))
+        return spider
+
+
+def _some_callback(self: Spider, response: Any) -> None:
+    """What a seed may name where the spider is not known."""
+
+
+_NOBODY: Spider = object.__new__(Spider)
+
+
+class Sower:
+    """Pushes seeds to *key* of *client*, in batches.
+
+    The type of the key decides how: at the right end of a list, whose left end workers
+    take from; into a set; into a sorted set with their priority. *kind*: the type of a
+    key that does not exist yet.
+    """
+
+    def __init__(
+        self, client: Redis, key: str, maker: SeedMaker, *, kind: str = "list"
+    ) -> None:
+        self._client = client
+        self._key = key
+        self._maker = maker
+        self._kind_if_new = kind
+        self._kind = ""
+        self._batch: list[Seed] = []
+        self._bytes = 0
+        #: Seeds that Redis has taken; those that a set did not have before.
+        self.pushed = 0
+        self.new = 0
+
+    @property
+    def waiting(self) -> int:
+        """Seeds of the batch that is not pushed yet."""
+        return len(self._batch)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether it is time to push."""
+        return len(self._batch) >= BATCH or self._bytes >= BATCH_BYTES
+
+    def take(self, value: str | bytes | Mapping[str, Any]) -> None:
+        """Add a seed to the batch. Raises BadSeed."""
+        seed = self._maker.make(value)
+        self._batch.append(seed)
+        self._bytes += len(seed.data)
+
+    async def push(self) -> None:
+        """Push the batch, with one command.
+
+        Raises RedisUnavailable: then the batch may have been stored, unless Redis
+        refused it; and ConfigurationError for a key of another type.
+        """
+        if not self._batch:
+            return
+        try:
+            self.new += await self._push()
+        except (RedisError, OSError) as e:
+            raise RedisUnavailable(f"{type(e).__name__}: {e}") from e
+        self.pushed += len(self._batch)
+        self._batch = []
+        self._bytes = 0
+
+    async def _push(self) -> int:
+        if not self._kind:
+            self._kind = await self._find_kind()
+        try:
+            return await self._store()
+        except ResponseError as e:
+            if "WRONGTYPE" not in str(e):
+                raise
+        # The key was deleted and made again by somebody else; nothing was stored.
+        self._kind = await self._find_kind()
+        return await self._store()
+
+    async def _store(self) -> int:
+        client: Any = self._client
+        data = [seed.data for seed in self._batch]
+        if self._kind == "zset":
+            scores = {seed.data: seed.priority for seed in self._batch}
+            return int(await client.zadd(self._key, scores))
+        if self._kind == "set":
+            return int(await client.sadd(self._key, *data))
+        await client.rpush(self._key, *data)
+        return len(data)
+
+    async def _find_kind(self) -> str:
+        kind: Any = await self._client.type(self._key)
+        found: str = kind.decode()
+        if found == "none":
+            return self._kind_if_new
+        if found not in _KINDS:
+            raise ConfigurationError(
+                f"The key {self._key!r} in Redis is a {found}; seeds are read from a"
+                " list, a set or a sorted set. Delete or rename the key, or name"
+                " another one in redis_key or REDIS_START_URLS_KEY."
+            )
+        return found
+
+
+async def push_seeds(
+    client: Redis,
+    key: str,
+    seeds: Iterable[str | bytes | Mapping[str, Any]],
+    *,
+    maker: SeedMaker,
+    kind: str = "list",
+) -> int:
+    """Push *seeds*: URLs, JSON texts or objects; how many there were.
+
+    Raises BadSeed for the first that is no good: those before it are pushed, those after
+    it are not. Otherwise as Sower.
+    """
+    sower = Sower(client, key, maker, kind=kind)
+    for value in seeds:
+        try:
+            sower.take(value)
+        except BadSeed:
+            await sower.push()
+            raise
+        if sower.is_full:
+            await sower.push()
+    await sower.push()
+    return sower.pushed
+
+
+def kind_of_new_key(settings: BaseSettings) -> str:
+    """The type of a key of seeds that does not exist yet, as the settings have it."""
+    if flag(settings, "REDIS_START_URLS_AS_ZSET"):
+        return "zset"
+    return "set" if flag(settings, "REDIS_START_URLS_AS_SET") else "list"

@@ -1,0 +1,1 @@
+"""What every part may use: waits, moments, escaping, folders. It knows nothing of frontiers."""

@@ -1,0 +1,1095 @@
+"""The frontier protocol: one typed method for each script in ``lua/``.
+
+A method does not talk to Redis; it describes a call. ``Frontier.exchange`` sends any
+number of calls in one round trip, in order, and each call then holds its reply. This is
+the only module that runs Lua, and it knows nothing of Scrapy's engine: another broker
+would come in behind these methods.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cache
+from hashlib import sha1
+from importlib import resources
+from itertools import accumulate
+from struct import pack
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from redis.exceptions import NoScriptError, RedisError, ResponseError
+
+from scrapy_dist import defaults
+from scrapy_dist.base.waits import within
+from scrapy_dist.brokers.redis.buckets import SPLITS, Shape
+from scrapy_dist.brokers.redis.keys import SETTINGS, Keys
+from scrapy_dist.brokers.redis.version import FORMAT, OLDEST, mixed, refusal
+from scrapy_dist.codec.seal import NO_SEAL, Seal, differ
+from scrapy_dist.connection import drop_connections
+from scrapy_dist.exceptions import ConfigurationError, RedisUnavailable
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
+
+__all__ = [
+    "ACK",
+    "APPLIED",
+    "BARE_ACK",
+    "BATCH",
+    "DELETED",
+    "FULL",
+    "GAP",
+    "GONE",
+    "KEPT",
+    "LATE",
+    "LEFT",
+    "MISSED",
+    "MIXED_FORMATS",
+    "OTHER_SECRET",
+    "PART",
+    "REPEATED",
+    "RESHAPED",
+    "SUSPECTS",
+    "WRONG_FORMAT",
+    "Call",
+    "ChainLink",
+    "Commit",
+    "CommitReply",
+    "Drained",
+    "Frontier",
+    "Heartbeat",
+    "Joined",
+    "Lease",
+    "LeaseReply",
+    "NewRequest",
+    "Page",
+    "SeedsReply",
+    "start_mark",
+]
+
+T = TypeVar("T")
+
+#: Requests, items, acks or leases in one script call at the most: Redis does nothing else.
+BATCH = 100
+
+#: Bytes of requests or seeds in one reply, after which no more are handed out.
+REPLY_BYTES = 4 << 20
+#: Bytes that are around a payload of the largest size: the mark of a seed, a signature.
+_ENVELOPE = 64
+
+#: Suspects that a worker holds at the most: they die together.
+SUSPECTS = 8
+
+#: Outcomes of a commit: stored now, stored by an earlier try, Redis is full, to be sent
+#: again for other buckets, unknown worker, and an earlier commit of this worker is missing
+#: (Redis was rolled back).
+APPLIED, REPEATED, FULL, RESHAPED, GONE, GAP = 1, 2, 3, 4, 0, -1
+
+#: Outcomes of a registration that is refused: this version cannot read the frontier; a
+#: worker of another version is at work that cannot read what this one would write.
+WRONG_FORMAT, MIXED_FORMATS = 3, 4
+#: The same, because its requests are signed with another secret, or with none.
+OTHER_SECRET = 6
+
+#: Outcome of joining again, and of joining late, see ``Joined``.
+MISSED, LATE = 5, 7
+
+#: Outcomes of leaving: there is more to do, or somebody else is here; the frontier was
+#: deleted; nothing is left, and the frontier is kept.
+LEFT, DELETED, KEPT = 0, 1, 2
+
+#: Keys that are deleted in one command.
+_SWEEP = 500
+
+#: Verdicts on a page: acknowledged; the same, and it produced nothing; not finished.
+#: Any other text is the reason of a dead letter.
+ACK, BARE_ACK, PART = "+", "=", "-"
+
+#: Their order within a commit.
+_VERDICTS = {ACK: 0, BARE_ACK: 1}
+
+#: In front of a payload: it is a seed as it was pushed.
+SEED = b"\x00"
+#: In front of the fingerprint of a start request that is not to be filtered.
+START = "!"
+#: In front of the number of the page, within its commit, that a request is part of.
+PART_OF = "#"
+#: In front of a hop: the number of its page, the length of its fingerprint.
+HOP_OF = "@"
+#: What no fingerprint may begin with.
+MARKS = ("", START, PART_OF, HOP_OF)
+
+
+def start_mark(fingerprint: str, occurrence: int) -> str:
+    """The mark of the *occurrence*-th equal request (from 1) of one ``start()``."""
+    if occurrence == 1:
+        return START + fingerprint
+    return f"{START}{START}{occurrence} {fingerprint}"
+
+
+@dataclass(frozen=True, slots=True)
+class NewRequest:
+    """A request for the frontier.
+
+    *fingerprint* '' means: do not filter; with START in front: a start request, taken
+    once per crawl even if an earlier crawl has seen it. See ``start_mark``.
+    """
+
+    payload: bytes
+    score: float
+    fingerprint: str = ""
+
+
+@dataclass(slots=True)
+class ChainLink:
+    """A request that was crawled under the lease of another page, see ``worker/chain.py``.
+
+    *fingerprint* counts as seen when that lease ends; '': it is not filtered. *reason*:
+    why it has failed for good; it becomes a dead letter then, and *payload* is its
+    request. *is_page*: it is not where another one was redirected to.
+    """
+
+    fingerprint: str
+    reason: str = ""
+    payload: bytes = b""
+    is_page: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A leased request, and what is stored only if its lease is still this worker's.
+
+    *requests* are not filtered. *verdict*: ACK, BARE_ACK, PART or why it has failed.
+    *counts*: it is a page if it is done, not a seed that has become requests elsewhere, or
+    a request that is tried again under another lease. *hops* come
+    with a verdict that ends the lease.
+    """
+
+    id: str
+    requests: Sequence[NewRequest] = ()
+    items: Sequence[tuple[str, bytes]] = ()
+    verdict: str = ACK
+    counts: bool = True
+    chain: Sequence[ChainLink] = ()
+
+    def __len__(self) -> int:
+        return len(self.requests) + len(self.items) + (self.verdict != PART)
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """What a worker sends under one number; about BATCH of each kind.
+
+    *requests* and *items* are stored whatever happened to the leases.
+    """
+
+    number: int
+    requests: Sequence[NewRequest] = ()
+    items: Sequence[tuple[str, bytes]] = ()
+    pages: Sequence[Page] = ()
+
+    @property
+    def finished(self) -> list[str]:
+        """Order ids of the leases that end with this commit."""
+        return [page.id for page in self.pages if page.verdict != PART]
+
+    @property
+    def crawled(self) -> int:
+        """How many pages end with it: some leases are none, and hops are some more."""
+        others = sum(
+            not page.counts and page.verdict in _VERDICTS for page in self.pages
+        )
+        chain = sum(link.is_page for page in self.pages for link in page.chain)
+        return len(self.finished) - others + chain
+
+
+@dataclass(frozen=True, slots=True)
+class CommitReply:
+    """*filtered*: positions of duplicates in *requests*; *strange* pages were not ours.
+
+    Of a commit that was stored by an earlier try, *strange* says at least whether.
+    """
+
+    outcome: int
+    not_owned: int
+    filtered: Sequence[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """*outcome*: 0 joined, 1 an earlier crawl was deleted first, 2 flush refused, MISSED:
+    this worker's crawl has finished without it, LATE: the same while it was starting; it
+    has not joined then.
+
+    *blank*: nothing is seen yet. *refusal*: why it has not joined, and nothing was
+    written; the outcome is WRONG_FORMAT, MIXED_FORMATS or OTHER_SECRET then.
+    """
+
+    others: int
+    outcome: int
+    pending: int
+    blank: bool
+    refusal: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Heartbeat:
+    """*held* leases, *alive* workers, *silent* workers that a reap may end.
+
+    *paused*: nobody is given a lease. *stop*: this worker is asked to close. *met*: how
+    often workers have come that told their process.
+    """
+
+    known: bool
+    commit: int
+    held: int
+    alive: int
+    silent: int
+    paused: bool = False
+    stop: bool = False
+    met: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """A request handed to this worker; *suspect*: another one died or left with it.
+
+    *alone*: the next death sets it aside, so this worker is to hold nothing beside it.
+    *too_large*: the bytes that it has, which are more than may be read; Redis has kept
+    them, and *payload* is the first one only. 0: it is all here.
+    """
+
+    id: str
+    suspect: bool
+    payload: bytes
+    alone: bool = False
+    too_large: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseReply:
+    """*pending* and *suspects* are what is left.
+
+    *waiting* are suspects that have failed, and for which S:failed had no room; nobody
+    is given them. *alone*: this worker is to finish what it holds, to be alone with a
+    suspect that it gets then, or has got here.
+    """
+
+    known: bool
+    pending: int
+    suspects: int
+    leases: Sequence[Lease]
+    waiting: int = 0
+    alone: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SeedsReply:
+    """Leased seeds as they were pushed; *left* is how many still wait."""
+
+    known: bool
+    left: int
+    leases: Sequence[Lease]
+
+
+@dataclass(frozen=True, slots=True)
+class Drained:
+    """What is left to do for anybody, and the time since anybody did anything.
+
+    *waiting* of the suspects have failed, and S:failed has no room for them. *orphans*
+    lie in S:leased without a lease; *unknown* are leases of workers that nobody knows.
+    """
+
+    pending: int
+    suspects: int
+    leased: int
+    seeds: int
+    idle: float
+    waiting: int = 0
+    orphans: int = 0
+    unknown: int = 0
+
+    @property
+    def is_stuck(self) -> bool:
+        """Whether nobody can go on until somebody makes room for dead letters."""
+        left = self.pending + self.suspects + self.leased + self.seeds + self.orphans
+        return 0 < self.waiting == left
+
+    def __bool__(self) -> bool:
+        left = self.pending or self.suspects or self.leased or self.seeds
+        return not (left or self.orphans)
+
+
+@dataclass(eq=False, slots=True)
+class Call(Generic[T]):
+    """One script call of an exchange."""
+
+    script: str
+    keys: Sequence[str]
+    args: Sequence[str | bytes | int | float]
+    parse: Callable[[Any], T]
+    raw: Any = field(default=None, repr=False)
+
+    def reply(self) -> T:
+        """The reply, after the exchange. Raises ResponseError if Redis refused."""
+        if isinstance(self.raw, Exception):
+            raise self.raw
+        return self.parse(self.raw)
+
+
+#: A line of a script that names shared Lua.
+_USE = re.compile(r"^-- @use (\w+)$", re.MULTILINE)
+
+
+@cache
+def _script(name: str) -> tuple[str, str]:
+    """Source and SHA-1 of ``lua/<name>.lua``.
+
+    In front is what it names by lines ``-- @use NAME``: ``lua/lib/<NAME>.lua``, Lua that
+    scripts share, in which there are local functions only.
+    """
+    lua = resources.files("scrapy_dist.brokers.redis") / "lua"
+    source = (lua / f"{name}.lua").read_text("utf-8")
+    shared = [
+        (lua / "lib" / f"{lib}.lua").read_text("utf-8") for lib in _USE.findall(source)
+    ]
+    source = "".join([*shared, source])
+    return source, sha1(source.encode(), usedforsecurity=False).hexdigest()
+
+
+class Frontier:
+    """The frontier of one spider as one worker sees it.
+
+    *worker* is this worker's random number of 52 bits, so that a double (a sorted set's
+    score) holds it exactly. *ttl* is in seconds.
+    """
+
+    def __init__(
+        self,
+        client: Redis,
+        keys: Keys,
+        *,
+        ttl: float,
+        max_deliveries: int,
+        failed_limit: int,
+        newest_first: bool = False,
+        seed_keys: Sequence[str] = (),
+        compact: bool = False,
+        seal: Seal = NO_SEAL,
+        max_payload: int = defaults.FRONTIER_MAX_PAYLOAD,
+        max_seed: int = defaults.FRONTIER_SEED_MAX_SIZE,
+    ) -> None:
+        self.client = client
+        #: What payloads are signed with.
+        self.seal = seal
+        self.keys = keys
+        #: The buckets of fingerprints; None: they are in one set.
+        self.shape = Shape(keys.dupefilter) if compact else None
+        #: Seconds that an exchange may take; None: as many as the client allows.
+        self.limit: float | None = None
+        #: The crawl that this worker belongs to, when it has joined one.
+        self.crawl = ""
+        self.worker = str(1 + secrets.randbits(52) % (2**52 - 1))
+        self.name = ""
+        self.seed_keys = tuple(seed_keys)
+        self._ttl_ms = int(ttl * 1000)
+        # Somebody who beats four times per TTL and missed two beats is not here.
+        self._present_ms = self._ttl_ms // 2
+        self.max_deliveries = max_deliveries
+        self.failed_limit = failed_limit
+        self._newest_first = int(newest_first)
+        self._max_payload = max(max_payload, max_seed) + _ENVELOPE
+        #: Bytes of the largest seed that is taken out of Redis.
+        self.max_seed = max_seed
+        # A script reads each byte of each argument, and of what it cuts out of one. So
+        # payloads are arguments of their own while most are stored, and one together
+        # while most are duplicates.
+        self._mostly_new = True
+
+    # The protocol
+
+    def register(
+        self,
+        info: str,
+        *,
+        commit: int,
+        flush: bool = False,
+        persist: bool = False,
+        age: float = 0.0,
+    ) -> Call[Joined]:
+        """Join the frontier; *facts* tell people who this worker is.
+
+        *flush*: delete what an earlier crawl left, if nobody else is here. *persist*:
+        keep the fingerprints of a finished crawl. *age*: seconds since this worker was
+        started, if it is to begin no new crawl where one has ended since.
+        """
+        self.name = info
+        return Call(
+            "register",
+            (*self._all_keys(), self.keys.failed, self.keys.history),
+            (
+                self.worker,
+                info,
+                commit,
+                self._present_ms,
+                "1" if flush else "",
+                self._ttl_ms,
+                "1" if persist else "",
+                FORMAT,
+                OLDEST,
+                self.crawl,
+                self.seal.check,
+                int(age * 1000),
+            ),
+            self._parse_joined,
+        )
+
+    def _parse_joined(self, raw: list[Any]) -> Joined:
+        others, outcome, *rest = raw
+        if outcome == WRONG_FORMAT:
+            reason = refusal(self.keys.state, rest[0])
+        elif outcome == MIXED_FORMATS:
+            reason = mixed(rest[0].decode("utf-8", "replace"))
+        elif outcome == OTHER_SECRET:
+            theirs = rest[0].decode("latin-1")
+            reason = differ(self.seal.check, theirs, self.keys.state)
+        else:
+            self.crawl = rest[2].decode("latin-1")
+            return Joined(others, outcome, rest[0], bool(rest[1]))
+        return Joined(others, outcome, 0, blank=False, refusal=reason)
+
+    def heartbeat(self, info: str = "", *, busy: bool | None = None) -> Call[Heartbeat]:
+        """Say that this worker lives; Redis' side of the account in return.
+
+        *facts* are for people, '' leaves those that were sent before. *busy*: whether it
+        has a request in hand that no lease stands for, None if that is as before.
+        """
+        k = self.keys
+        return Call(
+            "beat",
+            (k.workers, k.state, k.leases, k.control),
+            (
+                self.worker,
+                self._ttl_ms,
+                info,
+                "" if busy is None else int(busy),
+            ),
+            _parse_beat,
+        )
+
+    def meet(
+        self, machine: str, process: str
+    ) -> Call[tuple[int, list[tuple[str, str]]]]:
+        """Tell which *process* of which *machine* this worker is.
+
+        How often workers have come in return, and the number and process of the others
+        on that machine. A worker that has not registered only asks.
+        """
+        return Call(
+            "meet",
+            (self.keys.workers, self.keys.state),
+            (self.worker, machine, process),
+            _parse_meet,
+        )
+
+    def gone(self, machine: str, others: Sequence[tuple[str, str]]) -> Call[int]:
+        """Declare workers dead whose processes are gone: (number, process)."""
+        args = [arg for n, process in others for arg in (n, f"{machine} {process}")]
+        return Call("gone", (self.keys.workers, self.keys.state), args, int)
+
+    def lease(self, want: int, *, suspects: int) -> Call[LeaseReply]:
+        """Take at most *want* (<= BATCH) requests, at most *suspects* among them."""
+        k = self.keys
+        return Call(
+            "lease",
+            (
+                k.requests,
+                k.suspects,
+                k.leases,
+                k.leased,
+                k.workers,
+                k.state,
+                k.control,
+            ),
+            (
+                self.worker,
+                min(want, BATCH),
+                suspects,
+                self._ttl_ms,
+                self.max_deliveries,
+                self._max_payload,
+                REPLY_BYTES,
+            ),
+            _parse_leases,
+        )
+
+    def commit(self, commit: Commit) -> Call[CommitReply]:
+        """Store requests and items, then acknowledge; safe to repeat by its number."""
+        k = self.keys
+        keys = [
+            k.requests,
+            k.dupefilter,
+            k.leases,
+            k.leased,
+            k.workers,
+            k.state,
+            k.started,
+            k.failed,
+            k.suspects,
+        ]
+        at: dict[str, int] = {}
+        fingerprints: list[str] = []
+        payloads: list[bytes] = []
+        scores: list[float] = []
+        items: list[str | bytes | int] = []
+        buckets: list[str] = []
+        bucket_keys: list[str] = []
+
+        def look_up(fingerprint: str) -> None:
+            if self.shape is None or not fingerprint or fingerprint[:2] == 2 * START:
+                return
+            number = self.shape.number(fingerprint.removeprefix(START))
+            if number < self.shape.buckets:
+                buckets.append("-")
+                bucket_keys.append(self.shape.name(number))
+            else:
+                buckets.append(str(number))
+                bucket_keys.extend(self.shape.keys(number))
+
+        for request in commit.requests:
+            fingerprints.append(request.fingerprint)
+            payloads.append(request.payload)
+            scores.append(request.score)
+            look_up(request.fingerprint)
+        groups = [(0, commit.items)]
+        pages = sorted(commit.pages, key=_by_verdict)
+        numbers = {id(page): n for n, page in enumerate(pages, 1)}
+        for page in commit.pages:  # requests in the order in which they came
+            n = numbers[id(page)]
+            for request in page.requests:
+                fingerprints.append(f"{PART_OF}{n}")
+                payloads.append(request.payload)
+                scores.append(request.score)
+            groups.append((n, page.items))
+        for page in commit.pages:  # behind all that have scores
+            for link in page.chain:
+                size = len(link.fingerprint.encode())
+                head = f"{HOP_OF}{numbers[id(page)]} {size} "
+                fingerprints.append(f"{head}{link.fingerprint}{link.reason}")
+                payloads.append(link.payload)
+                look_up(link.fingerprint)
+        verdicts = [page.verdict for page in pages]
+        acks, bare = verdicts.count(ACK), verdicts.count(BARE_ACK)
+        for n, group in groups:
+            for key, data in group:
+                if key not in at:
+                    keys.append(key)
+                    at[key] = len(keys)
+                items += (at[key], n, data)
+        args = (
+            self.worker,
+            commit.number,
+            self._newest_first,
+            self.name,
+            self.failed_limit,
+            len(pages),
+            len(fingerprints),
+            len(items) // 3,
+            "" if self.shape is None else self.shape.epoch,
+            0 if self.shape is None else self.shape.buckets,
+            len(at),
+            acks,
+            bare,
+            scores[0] if len(set(scores)) == 1 else " ".join(map(repr, scores)),
+            commit.crawled - len(commit.finished),
+            *((b"", b"") if self._mostly_new else _in_one(payloads)),
+            "1" if all(name[:1] not in MARKS for name in fingerprints) else "",
+            *(page.id for page in pages),
+            *verdicts[acks + bare :],
+            *fingerprints,
+            *items,
+            *(payloads if self._mostly_new else ()),
+            *([" ".join(buckets)] if buckets else ()),
+        )
+
+        def parse(raw: list[Any]) -> CommitReply:
+            reply = self._parse_commit(raw)
+            if reply.outcome == APPLIED and commit.requests:
+                self._mostly_new = 2 * len(reply.filtered) < len(commit.requests)
+            return reply
+
+        return Call("commit", [*keys, *bucket_keys], args, parse)
+
+    def _parse_commit(self, raw: list[Any]) -> CommitReply:
+        outcome = raw[0]
+        if outcome == RESHAPED:
+            self._reshape(raw[1:4])
+            return CommitReply(outcome, 0, [])
+        if self.shape is not None and outcome == APPLIED and raw[2]:
+            self._reshape([self.shape.epoch, *raw[2:4]])
+        return CommitReply(outcome, raw[1], raw[4:])
+
+    def _reshape(self, raw: Sequence[Any]) -> None:
+        """Take in epoch, buckets and fingerprints, as scripts reply them."""
+        epoch, buckets, count = raw
+        epoch = epoch.decode() if isinstance(epoch, bytes) else epoch
+        self.shape = Shape(self.keys.dupefilter, epoch or "-", max(1, buckets), count)
+
+    def grow(self) -> Call[None] | None:
+        """Split buckets of fingerprints, if they hold too many."""
+        shape = self.shape
+        if shape is None or not shape.is_crowded:
+            return None
+        return Call(
+            "grow",
+            (shape.key, *shape.next()),
+            (shape.epoch, shape.buckets, shape.load, SPLITS),
+            self._reshape,
+        )
+
+    async def sweep(self) -> int:
+        """Delete the buckets of cleared crawls, some at a time; how many there were."""
+        swept = 0
+        for name, value in (await self._retired()).items():
+            shape = Shape(self.keys.dupefilter, name.decode().removeprefix("old:"))
+            last = int(value)
+            for first in range(0, last, _SWEEP):
+                numbers = range(first, min(first + _SWEEP, last))
+                await self.client.unlink(*map(shape.name, numbers))
+            await self.client.hdel(shape.key, name.decode())
+            swept += last
+        return swept
+
+    async def _retired(self) -> dict[bytes, bytes]:
+        key = self.keys.dupefilter
+        if await self.client.type(key) != b"hash":
+            return {}
+        found: dict[Any, Any] = await self.client.hgetall(key)
+        return {k: v for k, v in found.items() if k.startswith(b"old:")}
+
+    def claim(
+        self, claims: Sequence[tuple[str, Sequence[str]]]
+    ) -> Call[list[bool] | None]:
+        """Filter requests that stay in this worker: (fingerprint, order ids of leases).
+
+        The reply tells of each whether to crawl it; None: ask again, for other buckets.
+        """
+        k, shape = self.keys, self.shape
+        keys = [k.dupefilter, k.leased, k.started, k.leases]
+        args: list[str | int] = [self.worker]
+        args += ("", 0) if shape is None else (shape.epoch, shape.buckets)
+        for fingerprint, leases in claims:
+            number = 0
+            if shape is not None:
+                if not fingerprint.startswith(START):  # these are in a set of their own
+                    number = shape.number(fingerprint)
+                keys += shape.keys(number)
+            args += (fingerprint, number, len(leases), *leases)
+        return Call("claim", keys, args, self._parse_claim)
+
+    def _parse_claim(self, raw: list[Any]) -> list[bool] | None:
+        if raw[:1] == [-1]:
+            self._reshape(raw[1:4])
+            return None
+        return [bool(new) for new in raw]
+
+    def release(self, ids: Sequence[str]) -> Call[int]:
+        """Give leases (at most BATCH) back undone."""
+        k = self.keys
+        return Call(
+            "release",
+            (k.requests, k.suspects, k.leases, k.leased, k.state),
+            (self.worker, *ids),
+            int,
+        )
+
+    def reject(
+        self, rejects: Sequence[tuple[str, str, str]], *, max_size: int
+    ) -> Call[int]:
+        """Set leases aside as dead letters: (order id, 'seed' or 'request', reason)."""
+        k = self.keys
+        args: list[str | int] = [self.worker, self.name, self.failed_limit, max_size]
+        for reject in rejects:
+            args += reject
+        keys = (k.leases, k.leased, k.failed, k.state, k.suspects)
+        return Call("reject", keys, args, int)
+
+    def readmit(self) -> Call[list[int]]:
+        """Take up what has failed while S:failed was full: how many, how many still wait."""
+        k = self.keys
+        return Call(
+            "readmit",
+            (k.suspects, k.failed, k.state),
+            (self.failed_limit, self.max_deliveries),
+            list,
+        )
+
+    def reap(self) -> Call[list[int]]:
+        """Take some leases of a dead worker away: new suspects, failed, ended workers."""
+        k = self.keys
+        return Call(
+            "reap",
+            (k.workers, k.state, k.leases, k.leased, k.suspects, k.failed, k.control),
+            (self._ttl_ms, BATCH, self.max_deliveries, self.failed_limit),
+            list,
+        )
+
+    def take_seeds(self, want: int) -> Call[SeedsReply]:
+        """Lease at most *want* (<= BATCH) seeds, a fair share at most."""
+        k = self.keys
+        return Call(
+            "seeds",
+            (k.leases, k.leased, k.workers, k.state, k.control, *self.seed_keys),
+            (self.worker, min(want, BATCH), self._ttl_ms, self.max_seed, REPLY_BYTES),
+            _parse_seeds,
+        )
+
+    def drained(self) -> Call[Drained]:
+        """Whether anything is left to do for anybody."""
+        k = self.keys
+        return Call(
+            "drained",
+            (
+                *(k.requests, k.suspects, k.leases, k.state, k.failed),
+                *(k.leased, k.workers, k.control, *self.seed_keys),
+            ),
+            (self.failed_limit,),
+            lambda raw: Drained(
+                raw[0], raw[1], raw[2], raw[3], raw[4] / 1000, raw[5], raw[6], raw[7]
+            ),
+        )
+
+    def leave(
+        self, *, finished: bool | None, persist: bool = False, reason: str = "finished"
+    ) -> Call[tuple[int, int]]:
+        """Go: LEFT, DELETED or KEPT, and how many fingerprints are known.
+
+        *finished*: if nothing is left, the crawl has ended; false: it goes on all the
+        same; None: as the others see it. *persist*: it is to be kept when it has ended.
+        *reason*: why this worker closes.
+        """
+        return Call(
+            "leave",
+            (
+                *self._all_keys(),
+                self.keys.failed,
+                self.keys.history,
+                *self.seed_keys,
+            ),
+            (
+                self.worker,
+                "" if finished is None else int(finished),
+                self._present_ms,
+                "1" if persist else "",
+                reason,
+            ),
+            lambda raw: (raw[0], raw[1]),
+        )
+
+    def pause(self, paused: bool) -> Call[tuple[bool, int]]:
+        """Let no worker lease anything, or let them again: (paused before, alive)."""
+        return Call(
+            "pause",
+            (self.keys.control, self.keys.workers, self.keys.state),
+            ("1" if paused else "", self._ttl_ms),
+            lambda raw: (bool(raw[0]), raw[1]),
+        )
+
+    def stop(self, workers: Sequence[str]) -> Call[int]:
+        """Ask workers (at most BATCH numbers) to close; how many are registered."""
+        return Call("stop", (self.keys.control, self.keys.workers), workers, int)
+
+    def status(self, most_workers: int) -> Call[list[Any]]:
+        """How the crawl stands, as ``status.lua`` tells it; see ``read_status``."""
+        k = self.keys
+        return Call(
+            "status",
+            (
+                k.requests,
+                k.suspects,
+                k.leases,
+                k.state,
+                k.workers,
+                k.control,
+                k.dupefilter,
+                k.failed,
+                k.items,
+                *self.seed_keys,
+            ),
+            (self._ttl_ms, most_workers),
+            list,
+        )
+
+    def push(self, items: Sequence[tuple[str, bytes]]) -> Call[int]:
+        """Append items without a lease: (key, data)."""
+        item_keys = list(dict.fromkeys(key for key, _ in items))
+        args: list[int | bytes] = []
+        for key, data in items:
+            args += (1 + item_keys.index(key), data)
+        return Call("push", item_keys, args, int)
+
+    def count(
+        self, changes: Sequence[tuple[str, str, str]], *, left: bool = False
+    ) -> Call[int]:
+        """Change cluster-wide stats: (inc, set, max or min; name; value).
+
+        *left*: by a worker that has left; nothing is done if the frontier is deleted.
+        """
+        args = ["1" if left else "", *(part for change in changes for part in change)]
+        return Call("count", (self.keys.stats, self.keys.state), args, int)
+
+    # Talking to Redis
+
+    async def exchange(self, calls: Sequence[Call[Any]]) -> None:
+        """Send *calls* in one round trip; each then holds its reply or its error.
+
+        Raises RedisUnavailable if there is no reply: then nobody knows which of the
+        calls were carried out.
+        """
+        try:
+            await within(self.limit, self._exchange(calls))
+        except (RedisError, OSError) as e:
+            if isinstance(e, ResponseError) and _ELSEWHERE.search(_coded(e)):
+                # The next connection finds out who serves the frontier now.
+                await drop_connections(self.client)
+            raise RedisUnavailable(f"{type(e).__name__}: {e}") from e
+
+    async def _exchange(self, calls: Sequence[Call[Any]]) -> None:
+        await self._send(calls)
+        unknown = sum(isinstance(call.raw, NoScriptError) for call in calls)
+        if not unknown:
+            return
+        # Redis has lost its scripts: a restart or a failover.
+        await self._load()
+        if unknown < len(calls):
+            # Some calls were carried out already; the order counts.
+            raise RedisUnavailable("Redis had lost its scripts")
+        await self._send(calls)
+        if any(isinstance(call.raw, NoScriptError) for call in calls):
+            raise RedisUnavailable("Redis lost its scripts again")
+
+    async def _send(self, calls: Sequence[Call[Any]]) -> None:
+        async with self.client.pipeline(transaction=False) as pipeline:
+            for call in calls:
+                pipeline.evalsha(
+                    _script(call.script)[1],
+                    len(call.keys),
+                    *call.keys,
+                    *call.args,
+                )
+            replies = await pipeline.execute(raise_on_error=False)
+        for call, reply in zip(calls, replies, strict=True):
+            if isinstance(reply, Exception) and (
+                not isinstance(reply, ResponseError) or _NOT_NOW.search(_coded(reply))
+            ):
+                raise reply
+            call.raw = reply
+
+    async def _load(self) -> None:
+        async with self.client.pipeline(transaction=False) as pipeline:
+            for name in _SCRIPTS:
+                pipeline.script_load(_script(name)[0])
+            await pipeline.execute()
+
+    async def leases_held(self) -> list[str]:
+        """Order ids that Redis holds for this worker."""
+        try:
+            ids: list[Any] = await within(
+                self.limit,
+                self.client.zrangebyscore(self.keys.leases, self.worker, self.worker),
+            )
+        except (RedisError, OSError) as e:
+            raise RedisUnavailable(f"{type(e).__name__}: {e}") from e
+        return [id_.decode("latin-1") for id_ in ids]
+
+    async def check_types(self) -> None:
+        """Raise ConfigurationError if a key holds another type than the frontier's."""
+        expected = [
+            (getattr(self.keys, name), setting, TYPES[name])
+            for name, setting in SETTINGS
+            if name != "dupefilter"
+        ]
+        try:
+            async with self.client.pipeline(transaction=False) as pipeline:
+                pipeline.type(self.keys.dupefilter)
+                for key in [*(key for key, _, _ in expected), *self.seed_keys]:
+                    pipeline.type(key)
+                kinds = [kind.decode() for kind in await pipeline.execute()]
+        except (RedisError, OSError) as e:
+            raise RedisUnavailable(f"{type(e).__name__}: {e}") from e
+        self._check_fingerprints(kinds[0])
+        found = kinds[1:]
+        for (key, setting, kind), type_ in zip(expected, found, strict=False):
+            if type_ not in ("none", kind):
+                raise ConfigurationError(
+                    f"The key {key!r} in Redis is a {type_}; the frontier needs a {kind}."
+                    " Something else uses this name: delete or rename the key, or set"
+                    f" {setting} to another one."
+                )
+        for key, type_ in zip(self.seed_keys, found[len(expected) :], strict=True):
+            if type_ not in ("none", "list", "set", "zset"):
+                raise ConfigurationError(
+                    f"The key {key!r} in Redis is a {type_}; seeds are read from a list,"
+                    " a set or a sorted set. Delete the key, or name another one in"
+                    " redis_key or REDIS_START_URLS_KEY."
+                )
+
+    def _check_fingerprints(self, kind: str) -> None:
+        compact = self.shape is not None
+        if kind in ("none", "hash" if compact else "set"):
+            return
+        key, other = self.keys.dupefilter, "RFPDupeFilter"
+        if kind == "hash" and not compact:
+            other = "CompactDupeFilter"
+        elif kind != "set":
+            raise ConfigurationError(
+                f"The key {key!r} in Redis is a {kind}; the frontier needs a set."
+                " Something else uses this name: delete or rename the key, or set"
+                " SCHEDULER_DUPEFILTER_KEY to another one."
+            )
+        raise ConfigurationError(
+            f"The key {key!r} in Redis holds fingerprints of {other}. Set DUPEFILTER_CLASS"
+            f' to "scrapy_dist.dupefilter.{other}" to go on with that crawl, or clear it:'
+            " scrapy frontier clear."
+        )
+
+    def _all_keys(self) -> tuple[str, ...]:
+        k = self.keys
+        return (
+            k.workers,
+            k.state,
+            k.requests,
+            k.suspects,
+            k.leases,
+            k.leased,
+            k.dupefilter,
+            k.stats,
+            k.started,
+            k.control,
+        )
+
+
+_SCRIPTS = (
+    "beat",
+    "check_leased",
+    "check_leases",
+    "check_order",
+    "check_pending",
+    "check_twice",
+    "check_unreadable",
+    "check_workers",
+    "claim",
+    "clear",
+    "commit",
+    "count",
+    "drained",
+    "export",
+    "gone",
+    "grow",
+    "import",
+    "lease",
+    "leave",
+    "meet",
+    "orphans",
+    "pause",
+    "push",
+    "readmit",
+    "reap",
+    "recrawl",
+    "register",
+    "reject",
+    "release",
+    "retry",
+    "return_items",
+    "seeds",
+    "status",
+    "stop",
+    "take_items",
+    "takeover",
+)
+
+#: The type of each of the frontier's keys.
+TYPES = {
+    "requests": "zset",
+    "suspects": "zset",
+    "leases": "zset",
+    "leased": "hash",
+    "dupefilter": "set",
+    "started": "set",
+    "workers": "zset",
+    "state": "hash",
+    "failed": "stream",
+    "control": "hash",
+    "history": "stream",
+    "stats": "hash",
+    "items": "list",
+}
+
+
+#: Errors of a Redis that cannot work now, whatever is asked of it; they may come
+#: wrapped in the error of a script.
+_NOT_NOW = re.compile(
+    r"\b(ASK|BUSY|CLUSTERDOWN|LOADING|MASTERDOWN|MISCONF|MOVED|NOAUTH|NOPERM|NOREPLICAS"
+    r"|READONLY|TRYAGAIN)\b"
+)
+#: Those of a Redis that is not, or no longer, the one to talk to.
+_ELSEWHERE = re.compile(r"\b(ASK|CLUSTERDOWN|MASTERDOWN|MOVED|READONLY|TRYAGAIN)\b")
+
+
+def is_temporary(error: ResponseError) -> bool:
+    """Whether Redis would give this error to any request now, and may not later."""
+    return bool(_NOT_NOW.search(_coded(error)))
+
+
+def _coded(error: Exception) -> str:
+    """The message of *error* with its code, which redis-py turns into classes."""
+    code = type(error).__name__.removesuffix("Error").removesuffix("Permission")
+    code = "NOPERM" if code == "No" else code.upper()
+    return f"{code} {error}"
+
+
+def _in_one(payloads: Sequence[bytes]) -> tuple[bytes, bytes]:
+    """All *payloads*, and where each begins and the last one ends, as ``commit`` reads it."""
+    ends = accumulate(map(len, payloads))
+    return b"".join(payloads), pack(f">{len(payloads) + 1}I", 0, *ends)
+
+
+def _by_verdict(page: Page) -> int:
+    return _VERDICTS.get(page.verdict, len(_VERDICTS))
+
+
+def _parse_beat(raw: list[Any]) -> Heartbeat:
+    known, commit, held, alive, silent, paused, stop, met = raw
+    return Heartbeat(
+        bool(known), commit, held, alive, silent, bool(paused), bool(stop), met
+    )
+
+
+def _parse_meet(raw: list[Any]) -> tuple[int, list[tuple[str, str]]]:
+    words = [word.decode("utf-8", "replace") for word in raw[1:]]
+    return raw[0], list(zip(words[::2], words[1::2], strict=True))
+
+
+def _parse_leases(raw: list[Any]) -> LeaseReply:
+    leases = [
+        Lease(lease[:16].decode("latin-1"), n < raw[3], lease[16:], bool(raw[5]))
+        for n, lease in enumerate(raw[7:])
+    ]
+    for word in raw[6].split():
+        number, _, size = word.partition(b":")
+        n = int(number) - 1
+        leases[n] = replace(leases[n], too_large=int(size))
+    return LeaseReply(bool(raw[0]), raw[1], raw[2], leases, raw[4], bool(raw[5]))
+
+
+def _parse_seeds(raw: list[Any]) -> SeedsReply:
+    leases = []
+    for i in range(2, len(raw), 2):
+        id_, seed = raw[i].decode("latin-1"), raw[i + 1]
+        if type(seed) is int:
+            leases.append(Lease(id_, suspect=False, payload=SEED, too_large=seed))
+        else:
+            leases.append(Lease(id_, suspect=False, payload=SEED + seed))
+    return SeedsReply(bool(raw[0]), raw[1], leases)

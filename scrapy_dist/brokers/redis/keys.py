@@ -1,0 +1,139 @@
+"""The names of all Redis keys of one spider."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from scrapy_dist import defaults
+from scrapy_dist.exceptions import ConfigurationError
+from scrapy_dist.redis_client.topology import check_slots, uses_cluster
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from scrapy.settings import BaseSettings
+
+
+_JOB = re.compile(r"[\w.-]{1,200}")
+
+
+@dataclass(frozen=True)
+class Keys:
+    """Key names: one frontier is exactly these keys, seeds and items aside."""
+
+    requests: str
+    leases: str
+    leased: str
+    suspects: str
+    dupefilter: str
+    started: str
+    workers: str
+    state: str
+    failed: str
+    control: str
+    history: str
+    stats: str
+    items: str
+
+    @classmethod
+    def from_settings(cls, settings: BaseSettings, spider: str) -> Keys:
+        """Fill the templates of *settings* with the name *spider*.
+
+        Raises ConfigurationError for a template that cannot be filled, for two
+        templates that give the same key, and for keys that a cluster would separate.
+        """
+        spider = tagged(settings, spider)
+        names = {field: fill(settings, setting, spider) for field, setting in SETTINGS}
+        if uses_cluster(settings):
+            check_slots([(names[field], setting) for field, setting in SETTINGS])
+        if job_from_settings(settings):
+            _check_job(spider, [(names[field], setting) for field, setting in SETTINGS])
+        owner: dict[str, str] = {}
+        for field, setting in SETTINGS:
+            other = owner.setdefault(names[field], setting)
+            if other != setting:
+                raise ConfigurationError(
+                    f"{setting} and {other} both name the key {names[field]!r}."
+                    " Give each its own."
+                )
+        return cls(**names)
+
+
+#: Field of Keys and the setting that names it.
+SETTINGS = (
+    ("requests", "SCHEDULER_QUEUE_KEY"),
+    ("leases", "FRONTIER_LEASES_KEY"),
+    ("leased", "FRONTIER_LEASED_KEY"),
+    ("suspects", "FRONTIER_SUSPECTS_KEY"),
+    ("dupefilter", "SCHEDULER_DUPEFILTER_KEY"),
+    ("started", "FRONTIER_STARTED_KEY"),
+    ("workers", "FRONTIER_WORKERS_KEY"),
+    ("state", "FRONTIER_STATE_KEY"),
+    ("failed", "FRONTIER_FAILED_KEY"),
+    ("control", "FRONTIER_CONTROL_KEY"),
+    ("history", "FRONTIER_HISTORY_KEY"),
+    ("stats", "STATS_KEY"),
+    ("items", "REDIS_ITEMS_KEY"),
+)
+
+
+def tagged(settings: BaseSettings, spider: str) -> str:
+    """What stands for the name *spider* in keys: with a job ``spider:job``.
+
+    With Redis Cluster it is a hash tag: all keys with the same tag share a slot, and so
+    a server. Raises ConfigurationError for a FRONTIER_JOB that is no name.
+    """
+    name = crawl_name(spider, job_from_settings(settings))
+    return f"{{{name}}}" if uses_cluster(settings) else name
+
+
+def crawl_name(spider: str, job: str) -> str:
+    """What people and keys call the crawl *job* of *spider*; *job* may be ''."""
+    return f"{spider}:{job}" if job else spider
+
+
+def _check_job(name: str, keys: Sequence[tuple[str, str]]) -> None:
+    for key, setting in keys:
+        if name not in key:
+            raise ConfigurationError(
+                f"{setting} names the key {key!r} for all crawls of the spider, and with"
+                f" FRONTIER_JOB {name!r} needs its own. Write %(spider)s in its place."
+            )
+
+
+def job_from_settings(settings: BaseSettings) -> str:
+    """FRONTIER_JOB, or ''."""
+    job = settings.get("FRONTIER_JOB")
+    if job is None or job == "":
+        return ""
+    if not _JOB.fullmatch(str(job)):
+        raise ConfigurationError(
+            f"FRONTIER_JOB = {job!r} is not a name of a crawl. Use letters, digits, '.',"
+            " '_' and '-', for example 'nightly'."
+        )
+    return str(job)
+
+
+def fill(settings: BaseSettings, setting: str, spider: str) -> str:
+    """The key that the template *setting* gives for *spider*.
+
+    ``%(spider)s`` and ``%(name)s`` both stand for the spider's name.
+    """
+    template = settings.get(setting) or getattr(defaults, setting)
+    return fill_template(template, setting, spider)
+
+
+def fill_template(template: object, source: str, spider: str) -> str:
+    """Fill *template*; *source* is the setting or attribute named in an error."""
+    try:
+        key = str(template) % {"spider": spider, "name": spider}
+    except (KeyError, TypeError, ValueError) as e:
+        raise ConfigurationError(
+            f"{source} = {template!r} is not a key template: {e!r}."
+            " Write the spider's name as %(spider)s and a percent sign as %%."
+        ) from None
+    if not key.strip():
+        raise ConfigurationError(f"{source} = {template!r} is empty. Name a key.")
+    return key

@@ -1,0 +1,181 @@
+"""How requests look in the structures of a frontier, for those who look from outside.
+
+The layout is that of the scripts in ``lua/``; workers never read it in Python.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator, Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from scrapy_dist.brokers.redis.frontier import BATCH
+from scrapy_dist.codec.request import fields_of, quote
+from scrapy_dist.exceptions import BadPayload
+
+if TYPE_CHECKING:
+    from scrapy_dist.brokers.redis.keys import Keys
+
+__all__ = [
+    "LEASED",
+    "LEASES",
+    "PLACES",
+    "REQUESTS",
+    "SUSPECTS",
+    "Entry",
+    "IdsSeen",
+    "batches",
+    "check_form",
+    "is_id",
+    "order_of",
+    "parse",
+    "scan",
+    "scan_hash",
+    "scan_zset",
+]
+
+#: Places of a request, numbered as in KEYS of the scripts that take more than one.
+REQUESTS, SUSPECTS, LEASES, LEASED = 1, 2, 3, 4
+#: Their names, as fields of Keys.
+PLACES = {
+    REQUESTS: "requests",
+    SUSPECTS: "suspects",
+    LEASES: "leases",
+    LEASED: "leased",
+}
+
+#: Ids from the last down to the middle one were given newest first (see commit.lua), the
+#: others oldest first.
+_MIDDLE_ID, _LAST_ID = 2**52, 2**53 - 1
+#: Order ids in one page of the map of ids seen.
+_PAGE = 512
+
+_ID = re.compile(rb"[0-9a-fA-F]{16}")
+_SUSPECT = re.compile(rb"[0-9a-fA-F]{16}(\d{1,15}) \S+ ")
+_LEASED = re.compile(rb" [-+]?(?:inf|\d+(?:\.\d+)?(?:e[-+]?\d+)?) (\d{1,15}) \S+ ")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A request in one of its places, taken apart; *flaw* is why it cannot be."""
+
+    place: int
+    #: What the place knows it by: the member, or in S:leased the order id.
+    member: bytes
+    #: All that is stored of it.
+    whole: bytes
+    #: Offset of the payload in *whole*.
+    at: int = 0
+    #: How often it has been handed out.
+    deliveries: int = 0
+    flaw: str = ""
+
+    @property
+    def id(self) -> bytes:
+        return self.member[:16]
+
+    @property
+    def payload(self) -> bytes:
+        return self.whole[self.at :]
+
+    def __str__(self) -> str:
+        name = quote(self.member[:40]) if self.flaw else self.id.decode()
+        return f"{name} in {PLACES[self.place]}"
+
+
+def parse(place: int, member: bytes, value: bytes = b"") -> Entry:
+    """The entry *member* of *place*; *value* is what S:leased holds under it."""
+    if place == REQUESTS:
+        if _ID.match(member):
+            return Entry(place, member, member, 16)
+        return Entry(place, member, member, flaw="no order id in front")
+    if place == SUSPECTS:
+        if found := _SUSPECT.match(member):
+            return Entry(place, member, member, found.end(), int(found[1]))
+        flaw = "not of the form order id, deaths, claims, payload"
+        return Entry(place, member, member, flaw=flaw)
+    found = _LEASED.match(value)  # a head is left out if it would say nothing
+    start, deaths = (found.end(), int(found[1])) if found else (0, 0)
+    if is_id(member) and value.startswith(member, start):
+        return Entry(place, member, value, start + len(member), deaths + 1)
+    flaw = "not of the form order id; score, deaths, claims, order id, payload"
+    return Entry(place, member, value, flaw=flaw)
+
+
+def is_id(text: bytes) -> bool:
+    """Whether *text* has the form of an order id."""
+    return _ID.fullmatch(text) is not None
+
+
+def order_of(id_: bytes) -> int:
+    """What the order counter was when *id_* was given; 0 for no id of ours."""
+    if not is_id(id_):
+        return 0
+    number = int(id_, 16)
+    if number < _MIDDLE_ID:
+        return number
+    return _LAST_ID - number if number <= _LAST_ID else 0
+
+
+class IdsSeen:
+    """Which order ids were seen; ids of one commit share an entry of about 100 bytes."""
+
+    def __init__(self) -> None:
+        self._pages: dict[int, int] = {}
+
+    def add(self, id_: bytes) -> bool:
+        """Whether *id_* is new."""
+        page, bit = divmod(int(id_, 16), _PAGE)
+        bits = self._pages.get(page, 0)
+        self._pages[page] = bits | 1 << bit
+        return not bits >> bit & 1
+
+
+def check_form(payload: bytes) -> None:
+    """Raise BadPayload unless *payload* may be a request of some spider.
+
+    What can be told without the spider; loads no pickle.
+    """
+    if payload[:1] in (b"\x80", b"\x02"):
+        return  # only SCHEDULER_SERIALIZER knows
+    if type(fields_of(payload).get("url")) is not str:
+        raise BadPayload("it holds no request")
+
+
+async def scan(client: Any, keys: Keys, place: int) -> AsyncIterator[list[Entry]]:
+    """All requests of one place, at most BATCH at a time.
+
+    What is there all the time comes at least once, the rest perhaps.
+    """
+    key = getattr(keys, PLACES[place])
+    if place == LEASED:
+        async for values in scan_hash(client, key):
+            yield [parse(place, name, value) for name, value in values]
+    else:
+        async for members in scan_zset(client, key):
+            yield [parse(place, member) for member in members]
+
+
+async def scan_zset(client: Any, key: str) -> AsyncIterator[list[bytes]]:
+    cursor = 0
+    while True:
+        cursor, found = await client.zscan(key, cursor, count=BATCH)
+        for members in batches([member for member, _ in found]):
+            yield members
+        if not int(cursor):
+            return
+
+
+async def scan_hash(client: Any, key: str) -> AsyncIterator[list[tuple[bytes, bytes]]]:
+    cursor = 0
+    while True:
+        cursor, found = await client.hscan(key, cursor, count=BATCH)
+        for values in batches(list(found.items())):
+            yield values
+        if not int(cursor):
+            return
+
+
+def batches(found: list[Any]) -> Iterable[list[Any]]:
+    return (found[i : i + BATCH] for i in range(0, len(found), BATCH))

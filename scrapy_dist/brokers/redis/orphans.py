@@ -1,0 +1,174 @@
+"""Put back what lies in Redis and belongs to nobody, while workers work.
+
+Somebody has deleted or renamed a key, or the end of an append-only file is lost. A
+worker that has nothing to do sees it (``Drained.orphans``, ``Drained.unknown``): what is
+leased, and no living or dead worker is known to hold, would never be crawled. It is mended
+as ``scrapy frontier check --repair`` does, by the same scripts.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from redis.exceptions import RedisError
+
+from scrapy_dist.base.escaping import get_logger
+from scrapy_dist.brokers.redis.frontier import BATCH, Call, Drained, Frontier
+from scrapy_dist.brokers.redis.layout import LEASED, Entry, batches, parse
+from scrapy_dist.exceptions import RedisUnavailable
+
+if TYPE_CHECKING:
+    from scrapy import Spider
+
+logger = get_logger(__name__)
+
+#: Seconds between two searches, if the one before has left something.
+_REST = 5.0
+#: Payloads in one page, about: Redis reads each byte of them.
+_PAGE = 25
+
+
+class Orphans:
+    """Looks for orphans, a page of a structure at a time, and puts them back.
+
+    *ttl*: seconds that leases of unknown workers keep, because who holds them may be
+    about to register again.
+    """
+
+    def __init__(
+        self, frontier: Frontier, spider: Spider, *, ttl: float, max_payload: int
+    ) -> None:
+        self._frontier = frontier
+        self._spider = spider
+        self._ttl = ttl
+        self._max_payload = max_payload
+        self._not_before = 0.0
+        self._unknown_since: float | None = None
+        #: Where the search is; None: there is none.
+        self._cursor: int | None = None
+        self._in_leases = False
+        self._mended = self._stay = 0
+        self._said_stay = False
+
+    @property
+    def is_searching(self) -> bool:
+        return self._cursor is not None
+
+    def told(self, state: Drained) -> None:
+        """Begin a search if *state* asks for one."""
+        now = time.monotonic()
+        if not state.unknown:
+            self._unknown_since = None
+        elif self._unknown_since is None:
+            self._unknown_since = now
+        if self.is_searching or now < self._not_before:
+            return
+        since = self._unknown_since
+        is_old = since is not None and now - since > self._ttl
+        if state.orphans or is_old:
+            self._cursor, self._in_leases = 0, not state.orphans
+            self._mended = self._stay = 0
+
+    async def step(self) -> None:
+        """Search one page. Raises RedisUnavailable: then it goes on there."""
+        if self._cursor is None:
+            return
+        client: Any = self._frontier.client
+        keys = self._frontier.keys
+        try:
+            if self._in_leases:
+                cursor, found = await client.zscan(
+                    keys.leases, self._cursor, count=BATCH
+                )
+                for some in batches([id_ for id_, _ in found]):
+                    await self._check_leases(some)
+            else:
+                page = Call(
+                    "orphans", (keys.leases, keys.leased), (self._cursor, _PAGE), list
+                )
+                await self._frontier.exchange([page])
+                cursor, *found = page.reply()
+                orphans = list(zip(*[iter(found)] * 3, strict=True))
+                for some in batches(orphans):
+                    await self._check_leased(some)
+        except (RedisError, OSError) as e:
+            raise RedisUnavailable(f"{type(e).__name__}: {e}") from e
+        self._cursor = int(cursor) or None
+        if self._cursor is None:
+            self._ended()
+
+    async def _check_leased(self, orphans: list[tuple[bytes, bytes, bytes]]) -> None:
+        k = self._frontier.keys
+        places = (k.requests, k.suspects, k.leases, k.leased)
+        ids = []
+        for id_, head, digest in orphans:
+            if digest:
+                await self._set_aside(parse(LEASED, id_, head), digest)
+            else:
+                ids.append(id_)
+        if ids:
+            call = Call("check_leased", (*places, k.state), ("1", *ids), list)
+            await self._frontier.exchange([call])
+            self._mended += len(call.reply())
+
+    async def _set_aside(self, entry: Entry, digest: bytes) -> None:
+        frontier = self._frontier
+        k = frontier.keys
+        call = Call(
+            "check_unreadable",
+            (k.requests, k.suspects, k.leases, k.leased, k.failed, k.state),
+            (
+                *("1", frontier.name, frontier.failed_limit, self._max_payload),
+                *(LEASED, entry.member, digest, 1, entry.deliveries, entry.flaw),
+            ),
+            list,
+        )
+        await frontier.exchange([call])
+        self._stay += call.reply() == [2]
+
+    async def _check_leases(self, ids: list[bytes]) -> None:
+        frontier = self._frontier
+        k = frontier.keys
+        call = Call(
+            "check_leases",
+            (k.workers, k.state, k.leases, k.leased, k.suspects, k.failed),
+            ("1", frontier.max_deliveries, frontier.failed_limit, *ids),
+            list,
+        )
+        await frontier.exchange([call])
+        self._mended += len(call.reply()) // 3
+
+    def _ended(self) -> None:
+        extra = {"spider": self._spider}
+        k = self._frontier.keys
+        self._unknown_since = None
+        self._not_before = time.monotonic() + _REST
+        if self._mended and self._in_leases:
+            logger.warning(
+                "%d requests in %s were held by workers that are not in %s. They are"
+                " handed out again, as if these workers had died.",
+                self._mended,
+                k.leases,
+                k.workers,
+                extra=extra,
+            )
+        elif self._mended:
+            logger.warning(
+                "%d requests in %s had no lease in %s: somebody has deleted or renamed"
+                " it, or the end of Redis' file is lost. They are pending again.",
+                self._mended,
+                k.leased,
+                k.leases,
+                extra=extra,
+            )
+        if self._stay and not self._said_stay:
+            self._said_stay = True
+            logger.warning(
+                "%d entries of %s cannot be read, and %s has no room for them"
+                " (FRONTIER_FAILED_LIMIT). The crawl does not end while they are there.",
+                self._stay,
+                k.leased,
+                k.failed,
+                extra=extra,
+            )

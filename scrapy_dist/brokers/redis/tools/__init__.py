@@ -1,0 +1,1 @@
+"""Changes of a frontier in Redis, by those who look after it."""

@@ -1,0 +1,512 @@
+"""Check that a frontier in Redis is whole, and mend it.
+
+What a torn file or a human hand breaks: see ``findings.KINDS``. A check goes through the
+structures with cursors, some hundred entries at a time, while workers may be at work.
+Whatever looks wrong is looked at once more inside one script, together with its mending:
+what workers move under a check is no finding.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from hashlib import sha1
+from typing import TYPE_CHECKING, Any
+
+from redis.exceptions import RedisError
+
+from scrapy_dist.brokers.redis.frontier import SEED, TYPES, Call
+from scrapy_dist.brokers.redis.keys import SETTINGS
+from scrapy_dist.brokers.redis.layout import (
+    LEASED,
+    LEASES,
+    PLACES,
+    REQUESTS,
+    SUSPECTS,
+    Entry,
+    IdsSeen,
+    batches,
+    check_form,
+    is_id,
+    order_of,
+    scan,
+    scan_hash,
+    scan_zset,
+)
+from scrapy_dist.brokers.redis.version import check_format
+from scrapy_dist.codec.policy import POLICY
+from scrapy_dist.codec.request import quote
+from scrapy_dist.codec.seal import check_seal
+from scrapy_dist.core.findings import KINDS, Counts, Finding, Report
+from scrapy_dist.exceptions import BadPayload, RedisUnavailable
+
+if TYPE_CHECKING:
+    from scrapy_dist.brokers.redis.frontier import Frontier
+    from scrapy_dist.core.settings import Options
+
+__all__ = ["check"]
+
+#: Members that prove an order id to be in use, in one script call.
+_PROOFS = 10
+#: Kinds of what cannot be read.
+_UNREADABLE = ("unreadable_member", "unreadable_payload")
+#: Requests unreadable for one reason from which on it may be the code that is wrong.
+_LEAST = 10
+_PICKLE = b"\x80"
+#: The worker that dead letters of a check name.
+_WHO = "scrapy frontier check"
+#: Fields of S:state, in front of ``:`` and the number of a worker.
+_TRACES = frozenset(
+    {b"worker", b"commit", b"since", b"beat", b"handed", b"strange", b"format"}
+)
+
+
+async def check(
+    frontier: Frontier,
+    options: Options,
+    *,
+    repair: bool = False,
+    decode: Callable[[bytes], object] = check_form,
+    seed_keys: Sequence[str] = (),
+    spider: str = "SPIDER",
+) -> Report:
+    """Check *frontier*, which may be in use; with *repair*, mend what is broken.
+
+    *decode* raises BadPayload for payloads that a worker could not read. Memory
+    hardly grows with the frontier (100 bytes for the ids of a commit). About a second for
+    40,000 requests. Raises RedisUnavailable, and ConfigurationError for a format that
+    this version does not know.
+    """
+    await check_format(frontier.client, frontier.keys.state)
+    await check_seal(frontier)
+    try:
+        run = _Check(frontier, options, repair, decode, spider)
+        return await run.run(seed_keys)
+    except (RedisError, OSError) as e:
+        raise RedisUnavailable(
+            f"Redis does not answer, or refuses, and the check is not complete: {e}"
+        ) from e
+
+
+class _Check:
+    """One run over one frontier."""
+
+    def __init__(
+        self,
+        frontier: Frontier,
+        options: Options,
+        repair: bool,
+        decode: Callable[[bytes], object],
+        spider: str,
+    ) -> None:
+        self._frontier = frontier
+        self._client = frontier.client
+        self._keys = frontier.keys
+        self._options = options
+        self._repair = repair
+        #: Whether fingerprints are in buckets (see buckets.py).
+        self._is_compact = False
+        self._decode = decode
+        self._report = Report({kind: Finding(kind) for kind in KINDS})
+        self._spider = spider
+        self._decoded = 0
+        #: Why requests cannot be read: how often, and what helps then.
+        self._causes: Counter[str] = Counter()
+        self._remedies: dict[str, str] = {}
+        #: What the order counter is known to be at least; as it was when it was behind.
+        self._order = -1
+        self._counter = ""
+        #: Suspects that have failed, while there is no room for their letters.
+        self._waiting = 0
+        self._ids = IdsSeen()
+        #: Order ids that more than one request seems to have.
+        self._twice: set[bytes] = set()
+
+    async def run(self, seed_keys: Sequence[str]) -> Report:
+        if await self._check_types(seed_keys):
+            await self._check_counter(0, [])
+            async for batch in scan(self._client, self._keys, LEASED):
+                await self._check_leased(batch)
+            async for ids in scan_zset(self._client, self._keys.leases):
+                await self._check_leases(ids)
+            for place in (REQUESTS, SUSPECTS):
+                async for batch in scan(self._client, self._keys, place):
+                    await self._check_pending(place, batch)
+            if self._twice:
+                await self._check_twice()
+            if self._is_code_wrong():
+                self._report.code_is_wrong = True
+                self._advise()
+            elif self._repair:
+                await self._set_unreadable_aside()
+            await self._check_workers()
+            self._report.counts = await self._count()
+            self._add_notes(self._report.counts)
+        found = self._report.findings
+        self._report.findings = {k: f for k, f in found.items() if f.count}
+        return self._report
+
+    def _found(self, kind: str, example: str, *, mended: bool | None = None) -> None:
+        mended = self._repair if mended is None else mended
+        self._report.findings[kind].add(example, mended=mended)
+
+    async def _call(
+        self, script: str, keys: Sequence[str], *args: str | bytes | int
+    ) -> list[Any]:
+        call = Call(script, keys, ("1" if self._repair else "", *args), list)
+        await self._frontier.exchange([call])
+        return call.reply()
+
+    def _place_keys(self) -> tuple[str, str, str, str]:
+        k = self._keys
+        return k.requests, k.suspects, k.leases, k.leased
+
+    # Keys
+
+    async def _check_types(self, seed_keys: Sequence[str]) -> bool:
+        """Whether the rest can be checked, and there is anything to check."""
+        names = [(getattr(self._keys, name), name, s) for name, s in SETTINGS]
+        async with self._client.pipeline(transaction=False) as pipeline:
+            for key in [*(key for key, _, _ in names), *seed_keys]:
+                pipeline.type(key)
+            types = [kind.decode() for kind in await pipeline.execute()]
+        usable = True
+        for (key, name, setting), kind in zip(names, types, strict=False):
+            if kind == "hash" and name == "dupefilter":
+                self._is_compact = True
+            elif kind not in ("none", TYPES[name]):
+                usable = usable and name in ("dupefilter", "started", "stats", "items")
+                remedy = f"delete or rename it, or set {setting} to another name"
+                if (name, kind) == ("requests", "list"):
+                    # Of its FifoQueue or LifoQueue.
+                    remedy = f"if it is of scrapy-redis, {self._import_command()}"
+                self._found(
+                    "wrong_type",
+                    f"{key} is a {kind} and must be a {TYPES[name]}: {remedy}",
+                    mended=False,
+                )
+        for key, kind in zip(seed_keys, types[len(names) :], strict=True):
+            if kind not in ("none", "list", "set", "zset"):
+                self._found(
+                    "wrong_type",
+                    f"{key} is a {kind}; seeds are read from a list, a set or a sorted"
+                    " set: delete or rename it, or name another key in redis_key or"
+                    " REDIS_START_URLS_KEY",
+                    mended=False,
+                )
+        if not usable:
+            self._report.notes.append(
+                "Nothing else was checked, because of the keys of a wrong type."
+            )
+        outlive = ("failed", "stats", "items")
+        self._report.exists = any(
+            kind != "none"
+            for (_, name, _), kind in zip(names, types, strict=False)
+            if name not in outlive
+        )
+        return usable
+
+    # What cannot be read
+
+    async def _readable(self, entries: list[Entry]) -> list[Entry]:
+        """Those of the right form; the others are reported.
+
+        They are mended at the end, when it is known how many there are.
+        """
+        for kind, bad in self._unreadable(entries).items():
+            await self._set_aside(kind, bad, mend=False)
+        return [entry for entry in entries if not entry.flaw]
+
+    def _unreadable(self, entries: list[Entry]) -> dict[str, list[tuple[Entry, str]]]:
+        """Those of *entries* that nobody can read, and why, by kind."""
+        flawed = [(entry, entry.flaw) for entry in entries if entry.flaw]
+        for entry, _ in flawed:
+            self._count_cause(entry, BadPayload(cause="form"))
+        undecodable = []
+        for entry in entries:
+            if entry.flaw or entry.payload[:1] == SEED:
+                continue
+            try:
+                self._decode(entry.payload)
+            except BadPayload as e:
+                undecodable.append((entry, str(e)))
+                self._count_cause(entry, e)
+            else:
+                self._decoded += 1
+        found = {"unreadable_member": flawed, "unreadable_payload": undecodable}
+        return {kind: bad for kind, bad in found.items() if bad}
+
+    def _count_cause(self, entry: Entry, error: BadPayload) -> None:
+        cause, remedy = error.cause, error.remedy
+        if entry.flaw and entry.place == REQUESTS and entry.whole[:1] == _PICKLE:
+            cause = "scrapy-redis"
+            remedy = (
+                "They are of scrapy-redis. Stop the workers and import them:"
+                f" {self._import_command()}."
+            )
+        self._causes[cause] += 1
+        self._remedies.setdefault(cause, remedy)
+
+    def _import_command(self) -> str:
+        name = self._spider
+        return (
+            f"scrapy frontier import {name} --from-scrapy-redis {name} --allow-pickle"
+        )
+
+    def _is_code_wrong(self) -> bool:
+        """Whether one mistake in the code or the settings explains most of it.
+
+        As workers judge, see worker/doubts.py.
+        """
+        causes = (count for cause, count in self._causes.items() if cause != POLICY)
+        commonest = max(causes, default=0)
+        seen = self._decoded + self._causes.total()
+        return commonest >= _LEAST and 2 * commonest > seen
+
+    def _advise(self) -> None:
+        told = Counter({k: n for k, n in self._causes.items() if k != POLICY})
+        cause, number = told.most_common(1)[0]
+        remedy = self._remedies[cause] or (
+            "See SCHEDULER_SERIALIZER, FRONTIER_REQUEST_CLASSES and the names of the"
+            " spider's callbacks, or check it in its project."
+        )
+        self._note(
+            f"{number} of {self._decoded + self._causes.total()} requests cannot be read"
+            " for one and the same reason, so it is the code or a setting that is wrong,"
+            f" and the requests are sound: they stay where they are. {remedy}"
+        )
+
+    async def _set_aside(
+        self, kind: str, entries: Sequence[tuple[Entry, str]], *, mend: bool
+    ) -> None:
+        keys = (*self._place_keys(), self._keys.failed, self._keys.state)
+        limit = self._options.failed_limit
+        args: list[str | bytes | int] = ["1" if mend else "", _WHO, limit]
+        args.append(self._options.max_payload)
+        for entry, reason in entries:
+            digest = sha1(entry.whole, usedforsecurity=False).hexdigest()
+            args += (entry.place, entry.member, digest)
+            args += (entry.at + 1, entry.deliveries, reason)
+        call = Call("check_unreadable", keys, args, list)
+        await self._frontier.exchange([call])
+        for (entry, reason), state in zip(entries, call.reply(), strict=True):
+            if state:
+                self._found(kind, f"{entry}: {reason}", mended=mend and state == 1)
+            if state == 2:
+                self._note(
+                    f"{self._keys.failed} is full, so entries that cannot be read stay"
+                    f" where they are. Look through it and empty it, or raise"
+                    f" FRONTIER_FAILED_LIMIT ({limit})."
+                )
+
+    async def _set_unreadable_aside(self) -> None:
+        if not self._causes:
+            return
+        for kind in _UNREADABLE:
+            self._report.findings[kind] = Finding(kind)
+        for place in (REQUESTS, SUSPECTS, LEASED):
+            async for batch in scan(self._client, self._keys, place):
+                for kind, bad in self._unreadable(batch).items():
+                    await self._set_aside(kind, bad, mend=True)
+
+    # Leases
+
+    async def _check_leased(self, batch: list[Entry]) -> None:
+        readable = await self._readable(batch)
+        ids = await self._not_leased([entry.id for entry in readable])
+        if not ids:
+            return
+        keys = (*self._place_keys(), self._keys.state)
+        for at in await self._call("check_leased", keys, *ids):
+            self._found("payload_without_lease", ids[at].decode())
+
+    async def _not_leased(self, ids: list[bytes]) -> list[bytes]:
+        owners = await self._owners(ids)
+        return [id_ for id_, owner in zip(ids, owners, strict=True) if owner is None]
+
+    async def _owners(self, ids: list[bytes]) -> list[float | None]:
+        if not ids:
+            return []
+        found: list[float | None] = await self._client.zmscore(
+            self._keys.leases,
+            ids,  # type: ignore[arg-type]
+        )
+        return found
+
+    async def _check_leases(self, ids: list[bytes]) -> None:
+        k = self._keys
+        await self._check_counter(LEASES, [id_ for id_ in ids if is_id(id_)])
+        found = await self._call(
+            "check_leases",
+            (k.workers, k.state, k.leases, k.leased, k.suspects, k.failed),
+            self._options.max_deliveries,
+            self._options.failed_limit,
+            *ids,
+        )
+        kinds = {1: "lease_without_payload", 2: "lease_of_unknown_worker"}
+        for at, kind, worker in zip(*[iter(found)] * 3, strict=True):
+            self._found(kinds[kind], f"{_show(ids[at])} of {_show(worker)}")
+
+    # Pending and suspects
+
+    async def _check_pending(self, place: int, batch: list[Entry]) -> None:
+        entries = await self._readable(batch)
+        members = [entry.member for entry in entries]
+        await self._check_counter(place, members)
+        self._twice.update(e.id for e in entries if not self._ids.add(e.id))
+        if place == REQUESTS:
+            # Suspects are few, and each may be pending as well.
+            owners = await self._owners([entry.id for entry in entries])
+            members = [m for m, o in zip(members, owners, strict=True) if o is not None]
+        if not members:
+            return
+        keys = (*self._place_keys(), self._keys.state)
+        found = await self._call("check_pending", keys, place, *members)
+        for at, kind in zip(*[iter(found)] * 2, strict=True):
+            id_ = members[at][:16]
+            if kind == 1:
+                self._found("in_two_places", f"{id_.decode()} in {PLACES[place]}")
+            else:
+                self._twice.add(id_)
+
+    async def _check_twice(self) -> None:
+        """Compare the requests behind order ids that were seen more than once."""
+        first: dict[bytes, Entry] = {}
+        keys = (*self._place_keys()[:3], self._keys.state)
+        for place in (LEASED, REQUESTS, SUSPECTS):
+            async for batch in scan(self._client, self._keys, place):
+                entries = [e for e in batch if not e.flaw and e.id in self._twice]
+                # Copies are no clash: it moves, or comes twice, or _check_pending saw it.
+                clashes = [
+                    e for e in entries if first.setdefault(e.id, e).payload != e.payload
+                ]
+                if not clashes:
+                    continue
+                args: list[str | bytes | int] = []
+                for entry in clashes:
+                    args += _name(first[entry.id])
+                    args += _name(entry)
+                for at in await self._call("check_twice", keys, *args):
+                    entry = clashes[at]
+                    self._found("order_id_twice", str(entry))
+
+    async def _check_counter(self, place: int, members: list[bytes]) -> None:
+        """Compare the order counter with the ids of *members*."""
+        orders = [(order_of(member[:16]), member) for member in members]
+        need = max((order for order, _ in orders), default=0)
+        if need <= self._order:
+            return
+        k = self._keys
+        # Workers may have raised it: it counts only if it is behind what it gave out.
+        self._order = _number(await self._client.hget(k.state, "order"))
+        if need <= self._order:
+            return
+        proofs = sorted(orders, reverse=True)[:_PROOFS]
+        args: list[str | bytes | int] = [need]
+        for order, member in proofs:
+            if order > self._order:
+                args += (place + 1, member)
+        keys = (k.state, k.requests, k.suspects, k.leases)
+        behind, counter = await self._call("check_order", keys, *args)
+        if behind:
+            # Found again as higher ids come; mended each time, and one thing all the same.
+            self._counter = self._counter or _show(counter) or "missing"
+            self._report.findings["order_behind"] = Finding("order_behind")
+            self._found("order_behind", f"it was {self._counter}, {need} is in use")
+            self._order = need
+
+    # Workers
+
+    async def _check_workers(self) -> None:
+        numbers: set[bytes] = set()
+        async for batch in scan_hash(self._client, self._keys.state):
+            for name, _ in batch:
+                kind, _, number = name.partition(b":")
+                if kind in _TRACES:
+                    numbers.add(number)
+        async for batch in scan_hash(self._client, self._keys.control):
+            numbers.update(
+                name[len(b"stop:") :]
+                for name, _ in batch
+                if name.startswith((b"stop:", b"busy:"))
+            )
+        async for names in scan_zset(self._client, self._keys.workers):
+            numbers.update(names)
+        for names in batches(sorted(numbers)):
+            await self._check_numbers(names)
+
+    async def _check_numbers(self, numbers: list[bytes]) -> list[int]:
+        ttl_ms = int(self._options.worker_ttl * 1000)
+        keys = (self._keys.workers, self._keys.state, self._keys.control)
+        alive, silent, *found = await self._call(
+            "check_workers", keys, ttl_ms, *numbers
+        )
+        for at in found:
+            self._found("unknown_worker", _show(numbers[at]))
+        return [alive, silent]
+
+    # The end
+
+    async def _count(self) -> Counts:
+        k = self._keys
+        async with self._client.pipeline(transaction=False) as pipeline:
+            pipeline.zcard(k.requests)
+            pipeline.zcard(k.suspects)
+            pipeline.zcard(k.leases)
+            pipeline.xlen(k.failed)
+            pipeline.zcount(k.suspects, "+inf", "+inf")
+            if not self._report.findings["wrong_type"].count:
+                if self._is_compact:
+                    pipeline.hget(k.dupefilter, "count")
+                else:
+                    pipeline.scard(k.dupefilter)
+            sizes = await pipeline.execute()
+        seen = int(sizes[5] or 0) if len(sizes) > 5 else 0
+        alive, silent = await self._check_numbers([])
+        pending, suspect, leased, failed, waiting = sizes[:5]
+        self._waiting = int(waiting) if failed >= self._options.failed_limit else 0
+        return Counts(pending, suspect, leased, failed, seen, alive, silent)
+
+    def _note(self, text: str) -> None:
+        if text not in self._report.notes:
+            self._report.notes.append(text)
+
+    def _add_notes(self, counts: Counts) -> None:
+        if counts.silent:
+            self._note(
+                f"{counts.silent}"
+                f" {'worker has' if counts.silent == 1 else 'workers have'} been silent"
+                f" for more than {self._options.worker_ttl:g} s; a living one takes over"
+                " what was leased."
+            )
+        waiting = self._waiting
+        if waiting:
+            self._note(
+                f"{waiting} of the suspects have failed, and {self._keys.failed} is full"
+                f" (FRONTIER_FAILED_LIMIT, {self._options.failed_limit}): retry or forget"
+                " dead letters, or raise the limit."
+            )
+        if self._report.code_is_wrong:
+            return
+        if waiting == counts.pending + counts.suspect + counts.leased:
+            return  # a worker would find nothing to do
+        if not counts.alive and (counts.pending or counts.suspect or counts.leased):
+            self._note("No worker is alive: start one, and the crawl continues.")
+
+
+def _name(entry: Entry) -> tuple[int, bytes]:
+    """What check_twice.lua knows *entry* by."""
+    if entry.place == LEASED:
+        return LEASES, entry.id
+    return entry.place, entry.member
+
+
+def _number(value: bytes | str | None) -> int:
+    try:
+        return int(value or 0)
+    except ValueError:
+        return -1
+
+
+def _show(text: bytes) -> str:
+    return quote(text[:40].decode("utf-8", "backslashreplace"))[1:-1]

@@ -1,0 +1,117 @@
+"""What people change in a frontier: requests queued once more, parts of it deleted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from redis.exceptions import ResponseError
+
+from scrapy_dist import fingerprints
+from scrapy_dist.brokers.redis.frontier import BATCH, Call
+from scrapy_dist.codec.seal import check_seal
+from scrapy_dist.exceptions import ConfigurationError, RedisUnavailable
+
+if TYPE_CHECKING:
+    from scrapy_dist.brokers.redis.frontier import Frontier, NewRequest
+    from scrapy_dist.core.settings import Options
+
+__all__ = ["FRONTIER", "PARTS", "Cleared", "clear", "recrawl"]
+
+#: Parts of a frontier that can be cleared, and the keys (fields of ``Keys``) of each;
+#: the fingerprints and the seeds go with ``dupefilter`` and ``seeds``.
+PARTS: dict[str, tuple[str, ...]] = {
+    "requests": ("requests", "suspects", "leases", "leased"),
+    "dupefilter": ("started",),
+    "failed": ("failed",),
+    "items": ("items",),
+    "stats": ("stats",),
+    "seeds": (),
+    "history": ("history",),
+}
+#: What a worker with SCHEDULER_FLUSH_ON_START deletes.
+FRONTIER = "frontier"
+_FRONTIER_KEYS = (*PARTS["requests"], "workers", "state", "stats", "started", "control")
+
+
+@dataclass(frozen=True)
+class Cleared:
+    """*alive* workers; *done* is false if nothing was deleted because of them."""
+
+    alive: int
+    done: bool
+
+
+async def clear(
+    frontier: Frontier, options: Options, parts: Sequence[str], *, force: bool = False
+) -> Cleared:
+    """Delete *parts* (FRONTIER, or of PARTS) in one moment, unless workers live.
+
+    *force*: also then; those workers go on with what they hold, and with the links of
+    these pages. Redis frees the memory in the background. Raises RedisUnavailable.
+    """
+    k = frontier.keys
+    names = [n for part in parts for n in PARTS.get(part, _FRONTIER_KEYS)]
+    keys = [getattr(k, name) for name in dict.fromkeys(names)]
+    if "seeds" in parts:
+        keys += frontier.seed_keys
+    seen = FRONTIER in parts or "dupefilter" in parts
+    call = Call(
+        "clear",
+        (k.workers, k.dupefilter, k.state, *keys),
+        (
+            int(options.worker_ttl * 1000),
+            "1" if force else "",
+            "1" if seen else "",
+        ),
+        lambda raw: Cleared(raw[0], bool(raw[1])),
+    )
+    await frontier.exchange([call])
+    try:
+        cleared = call.reply()
+    except ResponseError as e:
+        raise _refused(e) from e
+    if cleared.done and seen:
+        await frontier.sweep()
+    return cleared
+
+
+async def recrawl(
+    frontier: Frontier, options: Options, requests: Sequence[NewRequest]
+) -> None:
+    """Queue *requests* whether they were seen or not; from then on they are seen.
+
+    Each is crawled once more, and what it links to is filtered as always. Their payloads
+    are signed. Raises RedisUnavailable, and ConfigurationError for another secret.
+    """
+    await check_seal(frontier, writes=True)
+    k = frontier.keys
+    newest_first = "1" if options.discipline.newest_first else ""
+    compacted = await fingerprints.shape_of(frontier) is not None
+    for at in range(0, len(requests), BATCH):
+        args: list[str | bytes | float] = [newest_first]
+        some = requests[at : at + BATCH]
+        for request in some:
+            # Compact ones need their bucket: they come behind, at worst too late.
+            name = "" if compacted else request.fingerprint
+            args += (name, request.score, request.payload)
+        seen = k.started if compacted else k.dupefilter
+        call = Call("recrawl", (k.requests, seen, k.state), args, int)
+        await frontier.exchange([call])
+        try:
+            call.reply()
+        except ResponseError as e:
+            raise _refused(e) from e
+        if compacted:
+            names = [request.fingerprint for request in some if request.fingerprint]
+            await fingerprints.add(frontier, names)
+
+
+def _refused(error: ResponseError) -> Exception:
+    if "WRONGTYPE" in str(error):
+        return ConfigurationError(
+            "A key of the frontier holds something else: scrapy frontier check tells"
+            " which."
+        )
+    return RedisUnavailable(f"Redis refuses: {error}")

@@ -1,0 +1,224 @@
+"""A whole frontier as lines of JSON, in bounded memory.
+
+See ``exportfile`` for the lines and ``snapshot`` for what makes a copy whole.
+"""
+
+from __future__ import annotations
+
+import math
+import secrets
+from collections import Counter
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Any
+
+from redis.exceptions import RedisError
+
+from scrapy_dist import fingerprints
+from scrapy_dist.base import times
+from scrapy_dist.brokers.redis.frontier import BATCH
+from scrapy_dist.brokers.redis.layout import scan_hash
+from scrapy_dist.brokers.redis.views.snapshot import Snapshot
+from scrapy_dist.codec import dump_lines
+from scrapy_dist.exceptions import RedisUnavailable
+
+if TYPE_CHECKING:
+    from scrapy_dist.brokers.redis.frontier import Frontier
+    from scrapy_dist.brokers.redis.views.snapshot import Stored
+    from scrapy_dist.codec.seal import Seal
+
+__all__ = ["Exported", "export_lines"]
+
+Line = dict[str, Any]
+
+
+@dataclass
+class Exported:
+    """*counts* of lines by type. *is_whole*: the crawl can go on elsewhere from these."""
+
+    counts: Counter[str] = field(default_factory=Counter)
+    is_whole: bool = True
+
+
+async def export_lines(
+    frontier: Frontier,
+    exported: Exported,
+    *,
+    spider: str,
+    items: bool = False,
+) -> AsyncIterator[list[Line]]:
+    """All lines of the export of *frontier*, some at a time; *exported* keeps account.
+
+    Workers may be at work. The fingerprints come before the requests: see ``snapshot``.
+    So do seeds: one that becomes a lease meanwhile is then in one place at least.
+    Raises RedisUnavailable.
+    """
+    client: Any = frontier.client
+    k = frontier.keys
+    try:
+        sizes = [await client.zcard(key) for key in (k.requests, k.suspects, k.leases)]
+        kind = await fingerprints.kind_of(frontier)
+    except (RedisError, OSError) as e:
+        raise _incomplete(e) from e
+    yield [
+        {
+            "type": "frontier",
+            "version": dump_lines.VERSION,
+            "id": secrets.token_hex(8),
+            "spider": spider,
+            "time": times.iso(datetime.now(timezone.utc)),
+            "fingerprints": kind,
+            "requests": sum(sizes),
+        }
+    ]
+    snapshot = Snapshot(frontier)
+    parts = [_seen(frontier), _started(frontier), _seeds(frontier)]
+    parts += [_requests(snapshot, frontier.seal), _failed(frontier), _stats(frontier)]
+    if items:
+        parts.append(_items(frontier))
+    try:
+        for part in parts:
+            async for lines in part:
+                exported.counts.update(line["type"] for line in lines)
+                yield lines
+    except (RedisError, OSError) as e:
+        raise _incomplete(e) from e
+    exported.is_whole = snapshot.is_whole
+    yield [{"type": "end", "whole": snapshot.is_whole, "counts": exported.counts}]
+
+
+def _incomplete(error: Exception) -> RedisUnavailable:
+    return RedisUnavailable(
+        f"Redis does not answer, or refuses, and the export is not complete: {error}"
+    )
+
+
+async def _seen(frontier: Frontier) -> AsyncIterator[list[Line]]:
+    async for names in fingerprints.scan(frontier):
+        yield [{"type": "seen", "fingerprint": name} for name in names]
+
+
+async def _started(frontier: Frontier) -> AsyncIterator[list[Line]]:
+    async for names in fingerprints.scan_started(frontier):
+        yield [{"type": "started", "fingerprint": name} for name in names]
+
+
+async def _requests(snapshot: Snapshot, seal: Seal) -> AsyncIterator[list[Line]]:
+    async for some in snapshot.read():
+        yield [_request_line(stored, seal) for stored in some]
+
+
+def _request_line(stored: Stored, seal: Seal) -> Line:
+    score = stored.score
+    number = int(score) if score.is_integer() else score
+    line: Line = {
+        "type": stored.kind,
+        "score": number if math.isfinite(score) else repr(score),
+    }
+    if stored.deaths or stored.claims != "-":
+        line |= {"deaths": stored.deaths, "claims": stored.claims}
+    return line | dump_lines.show_payload(stored.payload, seal)
+
+
+async def _seeds(frontier: Frontier) -> AsyncIterator[list[Line]]:
+    client: Any = frontier.client
+    for n, key in enumerate(frontier.seed_keys):
+        kind = (await client.type(key)).decode()
+        found: AsyncIterator[list[tuple[bytes, float]]]
+        if kind == "zset":
+            found = _scan_scores(client, key)
+        elif kind == "set":
+            found = _scan_members(client, key)
+        elif kind == "list":
+            found = _read_list(client, key)
+        else:
+            continue
+        async for some in found:
+            yield [
+                {"type": "seed", "key": n, "kind": kind, "score": score}
+                | dump_lines.show_bytes("data", data)
+                for data, score in some
+            ]
+
+
+async def _items(frontier: Frontier) -> AsyncIterator[list[Line]]:
+    async for some in _read_list(frontier.client, frontier.keys.items):
+        yield [{"type": "item"} | dump_lines.show_bytes("data", d) for d, _ in some]
+
+
+async def _read_list(client: Any, key: str) -> AsyncIterator[list[tuple[bytes, float]]]:
+    """A list from its right end: whoever takes from the left moves nothing away.
+
+    Whoever pushes at the right end does, by as much as the list has grown. What is pushed
+    meanwhile is not read. (Pushes and takes at once may look like neither: then some come
+    twice.)
+    """
+    read, grown = 0, 0
+    length = await client.llen(key)
+    while read < length:
+        # More than could have come meanwhile, so that it ends.
+        step = BATCH + 2 * grown
+        async with client.pipeline(transaction=True) as pipeline:
+            pipeline.llen(key)
+            pipeline.lrange(key, -read - step, -read - 1)
+            now, some = await pipeline.execute()
+        grown, length = max(0, now - length), now
+        some.reverse()
+        yield [(data, 0) for data in some[grown:]]
+        read += step
+
+
+async def _scan_scores(
+    client: Any, key: str
+) -> AsyncIterator[list[tuple[bytes, float]]]:
+    cursor: Any = 0
+    while True:
+        cursor, found = await client.zscan(key, cursor, count=BATCH)
+        yield [(data, float(score)) for data, score in found]
+        if not int(cursor):
+            return
+
+
+async def _scan_members(
+    client: Any, key: str
+) -> AsyncIterator[list[tuple[bytes, float]]]:
+    cursor: Any = 0
+    while True:
+        cursor, found = await client.sscan(key, cursor, count=BATCH)
+        yield [(data, 0) for data in found]
+        if not int(cursor):
+            return
+
+
+async def _failed(frontier: Frontier) -> AsyncIterator[list[Line]]:
+    client: Any = frontier.client
+    after = "-"
+    while True:
+        found = await client.xrange(frontier.keys.failed, after, "+", count=BATCH)
+        if not found:
+            return
+        after = f"({found[-1][0].decode()}"
+        yield [_letter_line(fields, frontier.seal) for _, fields in found]
+
+
+def _letter_line(fields: dict[bytes, bytes], seal: Seal) -> Line:
+    line: Line = {"type": "failed"}
+    for name in dump_lines.LETTER:
+        line |= dump_lines.show_bytes(name, fields.get(name.encode(), b""))
+    if claims := fields.get(b"claims"):
+        line |= dump_lines.show_bytes("claims", claims)
+    payload = fields.get(b"payload", b"")
+    if line.get("kind") == "seed":
+        payload = b"\x00" + payload
+    return line | dump_lines.show_payload(payload, seal)
+
+
+async def _stats(frontier: Frontier) -> AsyncIterator[list[Line]]:
+    async for found in scan_hash(frontier.client, frontier.keys.stats):
+        yield [
+            {"type": "stat"}
+            | dump_lines.show_bytes("name", name)
+            | dump_lines.show_bytes("value", value)
+            for name, value in found
+        ]

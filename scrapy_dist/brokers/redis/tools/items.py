@@ -1,0 +1,280 @@
+"""Items out of ``S:items``, so that none is lost when its reader dies.
+
+A reader moves items, some at a time, to a list of its own, ``S:items:taken:NAME``, and
+removes them from there when it is done with them. What a reader that died had taken is
+what the next reader of that name gets first. When two have one name, the later one has
+the list, and the earlier one is told so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import secrets
+import time
+from collections import deque
+from collections.abc import Callable, Coroutine, Iterator
+from typing import TYPE_CHECKING, Any
+
+from redis.exceptions import ResponseError
+
+from scrapy_dist.brokers.redis.frontier import BATCH, Call
+from scrapy_dist.exceptions import ConfigurationError, RedisUnavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from types import TracebackType
+
+    from typing_extensions import Self
+
+    from scrapy_dist.brokers.redis.frontier import Frontier
+
+__all__ = ["ItemReader", "Items", "decode", "taken_key"]
+
+#: Bytes of items after which one call takes no more.
+_STEP_BYTES = 1 << 20
+#: Seconds between two looks for new items, at first and at the most.
+_SHORTEST, _LONGEST = 0.01, 0.5
+#: How long it should take to work on what one call takes, in seconds: less, and the next
+#: call takes more; longer, and it takes less, so that other readers get their share.
+_QUICK, _SLOW = 0.1, 1.0
+#: Seconds after which an item that is done with is acknowledged, at the next item.
+_ACKNOWLEDGE_AFTER = 0.1
+
+_NAME = re.compile(r"[\w.-]{1,200}")
+
+
+def taken_key(items: str, consumer: str) -> str:
+    """The list of what the reader *consumer* has taken from the list *items*.
+
+    Raises ValueError for a *consumer* that is no name.
+    """
+    if not _NAME.fullmatch(consumer):
+        raise ValueError(
+            f"consumer = {consumer!r} is not a name of a reader. Use letters, digits,"
+            " '.', '_' and '-', for example 'importer'."
+        )
+    return f"{items}:taken:{consumer}"
+
+
+def decode(data: bytes) -> dict[str, Any] | bytes:
+    """An item as it was before it became a JSON object; else *data* as it is."""
+    if data[:1] != b"{":
+        return data
+    try:
+        item = json.loads(data)
+    except (ValueError, RecursionError):
+        return data
+    return item if isinstance(item, dict) else data
+
+
+class ItemReader:
+    """One reader of the items of a crawl. Its calls must not overlap.
+
+    Count in *done* what it has given and is not needed any more, the oldest first; the
+    next call tells Redis. All methods raise RedisUnavailable, after which what was not
+    acknowledged may come again, and ConfigurationError when another reader of this name
+    has taken over or a key is of a wrong type.
+    """
+
+    def __init__(self, frontier: Frontier, consumer: str) -> None:
+        self.done = 0
+        self._frontier = frontier
+        self._consumer = consumer
+        self._keys = (frontier.keys.items, taken_key(frontier.keys.items, consumer))
+        self._mark = f"reader:{secrets.token_hex(8)}"
+        self._joined = False
+        #: Items not acknowledged: those that are in its list, for all that is known, and
+        #: older ones of which that is not known.
+        self._known = self._doubtful = 0
+        self._want = 1
+        self._taken_at = 0.0
+
+    async def take(
+        self, *, follow: bool = False, timeout: float | None = None
+    ) -> list[bytes]:
+        """Some more items; [] if there are none.
+
+        *follow*: wait while the crawl goes on, but at most *timeout* seconds.
+        """
+        self._adapt()
+        deadline = None if timeout is None else time.monotonic() + timeout
+        pause = _SHORTEST
+        while True:
+            drained = self._frontier.drained()
+            items = await self._exchange([drained], self._want)
+            # No item comes after the end: it is stored no later than its page's ack.
+            if items or not follow or _reply(drained):
+                break
+            if deadline is not None:
+                pause = min(pause, deadline - time.monotonic())
+                if pause <= 0:
+                    break
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, _LONGEST)
+        self._taken_at = time.monotonic()
+        return items
+
+    def _adapt(self) -> None:
+        took = time.monotonic() - self._taken_at
+        if took < _QUICK:
+            self._want = min(BATCH, self._want * 4)
+        elif took > _SLOW:
+            self._want = max(1, self._want // 4)
+
+    async def acknowledge(self) -> None:
+        """Tell Redis of what is *done*."""
+        while self.done:
+            await self._exchange([], 0)
+
+    async def leave(self) -> None:
+        """Tell Redis of what is *done*, and give the rest back, for any reader."""
+        await self.acknowledge()
+        left = 1 if self._joined else 0
+        while left > 0:
+            call: Call[int] = Call("return_items", self._keys, (self._mark, BATCH), int)
+            await self._frontier.exchange([call])
+            left = _reply(call)
+        self._joined, self._known, self._doubtful = False, 0, 0
+
+    async def _exchange(self, before: Sequence[Call[Any]], want: int) -> list[bytes]:
+        known, done = self._known, min(self.done, BATCH)
+        remove = max(0, done - self._doubtful)
+        call: Call[list[Any]] = Call(
+            "take_items",
+            self._keys,
+            (
+                self._mark,
+                "" if self._joined else "1",
+                remove,
+                known,
+                want,
+                _STEP_BYTES,
+            ),
+            list,
+        )
+        # Without a reply nobody knows what the list holds: then it is read again.
+        self._known, self._doubtful = 0, self._doubtful + known
+        await self._frontier.exchange([*before, call])
+        outcome, *items = _reply(call)
+        if outcome == 0:
+            raise ConfigurationError(
+                f"Another reader named {self._consumer!r} has taken over the items of"
+                f" {self._keys[0]}. Give each reader that runs at the same time a name"
+                " of its own: items(consumer=…)."
+            )
+        self._joined = True
+        self.done -= done
+        self._doubtful -= done
+        if outcome < 0:
+            # Redis came back from an older state: what this reader had may come again.
+            return await self._exchange(before, want)
+        self._known = known - remove + len(items)
+        self._doubtful -= known - remove
+        return list(items)
+
+
+class Items(Iterator["dict[str, Any] | bytes"]):
+    """Items of a crawl, as `Client.items` gives them. For one thread.
+
+    with client.items(acknowledge=False) as items:
+        for batch in iter(lambda: list(itertools.islice(items, 1000)), []):
+            database.insert(batch)
+            items.ack()
+    """
+
+    def __init__(
+        self,
+        run: Callable[[Callable[[], Coroutine[Any, Any, Any]]], Any],
+        reader: ItemReader,
+        *,
+        follow: bool,
+        timeout: float | None,
+        acknowledge: bool,
+    ) -> None:
+        self.reader = reader
+        self._run = run
+        self._follow = follow
+        self._timeout = timeout
+        self._acknowledge = acknowledge
+        self._waiting: deque[bytes] = deque()
+        self._given = 0
+        self._told_at = time.monotonic()
+        self._ended = self._closed = False
+
+    def __next__(self) -> dict[str, Any] | bytes:
+        if self._ended:
+            raise StopIteration
+        if self._acknowledge:
+            self._count_given()
+        if not self._waiting:
+            self._fetch()
+        elif self.reader.done and time.monotonic() > self._told_at + _ACKNOWLEDGE_AFTER:
+            self._tell()
+        if not self._waiting:
+            self._ended = True
+            if not self._given:
+                self.close()
+            raise StopIteration
+        self._given += 1
+        return decode(self._waiting.popleft())
+
+    def ack(self) -> None:
+        """Remove all items from Redis that have come so far."""
+        self._count_given()
+        if self.reader.done:
+            self._tell()
+        if self._ended:
+            self.close()
+
+    def close(self) -> None:
+        """Take no more; what is not acknowledged goes back to the front of the items."""
+        if self._closed:
+            return
+        self._ended = self._closed = True
+        self._waiting.clear()
+        self._run(self.reader.leave)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def detach(self) -> ItemReader:
+        """Its reader; it has none from now on, and its client sees to that one."""
+        self._closed = True
+        self._waiting.clear()
+        return self.reader
+
+    def _count_given(self) -> None:
+        self.reader.done += self._given
+        self._given = 0
+
+    def _fetch(self) -> None:
+        reader, follow, timeout = self.reader, self._follow, self._timeout
+        found = self._run(lambda: reader.take(follow=follow, timeout=timeout))
+        self._waiting.extend(found)
+        self._told_at = time.monotonic()
+
+    def _tell(self) -> None:
+        self._run(self.reader.acknowledge)
+        self._told_at = time.monotonic()
+
+
+def _reply(call: Call[Any]) -> Any:
+    try:
+        return call.reply()
+    except ResponseError as e:
+        if "WRONGTYPE" in str(e):
+            raise ConfigurationError(
+                f"Items are read from a list, and {' or '.join(call.keys[:2])} is"
+                f" something else: {e}. Name the list in REDIS_ITEMS_KEY."
+            ) from e
+        raise RedisUnavailable(f"Redis refuses: {e}") from e

@@ -1,0 +1,239 @@
+"""Taking over the frontier of a scrapy-redis crawl, in the same Redis.
+
+Its requests are pickles: reading one runs code of whoever can write to that Redis.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from redis.exceptions import RedisError
+from scrapy.utils.request import request_from_dict
+
+from scrapy_dist import fingerprints
+from scrapy_dist.brokers.redis.frontier import BATCH, Call
+from scrapy_dist.codec.request import quote
+from scrapy_dist.codec.seal import check_seal
+from scrapy_dist.exceptions import ConfigurationError, RedisUnavailable
+
+if TYPE_CHECKING:
+    from scrapy import Request, Spider
+
+    from scrapy_dist.brokers.redis.frontier import Frontier
+    from scrapy_dist.codec.request import PayloadCodec
+    from scrapy_dist.core.settings import Options
+
+__all__ = ["Converter", "TakenOver", "take_over"]
+
+#: Reasons that are told.
+_REASONS = 5
+#: What a list that had the name of our requests is called while it is taken over.
+_ASIDE = ":scrapy_redis"
+#: Bytes of converted requests after which a call is full.
+_CALL_BYTES = 500_000
+
+
+@dataclass
+class TakenOver:
+    """What was moved; *left* requests stay where they were, *reasons* say why."""
+
+    requests: int = 0
+    fingerprints: int = 0
+    seeds: int = 0
+    left: int = 0
+    #: Whether there are fingerprints of scrapy-redis.
+    has_fingerprints: bool = False
+    reasons: list[str] = field(default_factory=list)
+
+    def leave(self, reason: str) -> None:
+        self.left += 1
+        if len(self.reasons) < _REASONS and reason not in self.reasons:
+            self.reasons.append(reason)
+
+
+@dataclass(frozen=True)
+class Converter:
+    """Turns a request of scrapy-redis into ours, with the project's own names.
+
+    *fingerprint* names requests; None if the project's dupefilter filters by itself.
+    """
+
+    spider: Spider
+    codec: PayloadCodec
+    fingerprint: Callable[[Request], str] | None
+
+    def convert(self, data: bytes, options: Options) -> tuple[str, float, bytes]:
+        """Fingerprint, score and payload. Unpickles! Raises ValueError."""
+        try:
+            fields = pickle.loads(data)  # noqa: S301 - the caller was asked for it
+            request = request_from_dict(fields, spider=self.spider)
+        except Exception as e:
+            raise ValueError(f"it cannot be read: {quote(str(e), 200)}") from e
+        payload = self.codec.encode(request)
+        name = ""
+        if self.fingerprint is not None and not request.dont_filter:
+            name = self.fingerprint(request)
+        return name, options.discipline.score(request), payload
+
+
+async def take_over(
+    frontier: Frontier,
+    prefix: str,
+    converter: Converter,
+    options: Options,
+    taken: TakenOver,
+) -> AsyncIterator[int]:
+    """Move the requests, fingerprints and seeds below *prefix* into *frontier*.
+
+    Each request is stored before it is removed, in one script; after an interruption
+    the rest may be taken over by another call. Yields the requests moved, now and then.
+    The fingerprints are scrapy-redis' own: see ``ScrapyRedisFingerprinter``. Raises
+    ConfigurationError for keys that scrapy-redis does not make, and RedisUnavailable.
+    """
+    await check_seal(frontier, writes=True)
+    move = _Move(frontier, converter, options, taken)
+    try:
+        # Their fingerprints first: what is found now is pending, or was crawled.
+        await move.fingerprints(f"{prefix}:dupefilter")
+        async for _ in move.requests(f"{prefix}:requests"):
+            yield taken.requests
+        await move.seeds(f"{prefix}:start_urls")
+    except (RedisError, OSError) as e:
+        raise RedisUnavailable(
+            f"Redis does not answer, or refuses; what was moved by then is complete, the"
+            f" rest is where it was: {e}"
+        ) from e
+
+
+class _Move:
+    def __init__(
+        self,
+        frontier: Frontier,
+        converter: Converter,
+        options: Options,
+        taken: TakenOver,
+    ) -> None:
+        self._frontier = frontier
+        self._client: Any = frontier.client
+        self._converter = converter
+        self._options = options
+        self._taken = taken
+
+    async def _type(self, key: str, *expected: str) -> str:
+        kind: str = (await self._client.type(key)).decode()
+        if kind not in ("none", *expected):
+            raise ConfigurationError(
+                f"The key {key!r} in Redis is a {kind}; scrapy-redis keeps a"
+                f" {' or a '.join(expected)} there. Is the prefix right?"
+            )
+        return kind
+
+    async def requests(self, key: str) -> AsyncIterator[None]:
+        kind = await self._type(key, "zset", "list")
+        if key == self._frontier.keys.requests:
+            aside = key + _ASIDE
+            if kind == "list":
+                await self._client.renamenx(key, aside)
+            else:
+                async for _ in self._sorted_set(key):
+                    yield
+            key, kind = aside, await self._type(aside, "list")
+        if kind == "list":
+            async for _ in self._list(key):
+                yield
+        elif kind == "zset":
+            async for _ in self._sorted_set(key):
+                yield
+
+    async def _sorted_set(self, key: str) -> AsyncIterator[None]:
+        # Equal scores have no order there but that of their bytes.
+        cursor: Any = 0
+        while True:
+            cursor, found = await self._client.zscan(key, cursor, count=BATCH)
+            ours = key == self._frontier.keys.requests
+            await self._move(key, [m for m, _ in found if m[:1] == b"\x80" or not ours])
+            yield
+            if not int(cursor):
+                return
+
+    async def _list(self, key: str) -> AsyncIterator[None]:
+        """From the right: the oldest first."""
+        left = 0
+        while True:
+            some = await self._client.lrange(key, -left - BATCH, -left - 1)
+            if not some:
+                return
+            left += len(some) - await self._move(key, list(reversed(some)))
+            yield
+
+    async def _move(self, key: str, found: list[bytes]) -> int:
+        moved, args, size = 0, [], 0
+        for data in found:
+            try:
+                name, score, payload = self._converter.convert(data, self._options)
+            except ValueError as e:  # also Unserializable
+                self._taken.leave(str(e))
+                continue
+            args += [data, name, score, payload]
+            size += len(data) + len(payload)
+            if size > _CALL_BYTES:
+                moved += await self._call(key, args)
+                args, size = [], 0
+        if args:
+            moved += await self._call(key, args)
+        self._taken.requests += moved
+        return moved
+
+    async def _call(self, key: str, args: list[Any]) -> int:
+        k = self._frontier.keys
+        newest_first = "1" if self._options.discipline.newest_first else ""
+        seen, names = k.dupefilter, []
+        if await fingerprints.shape_of(self._frontier) is not None:
+            # Compact ones need their bucket: they come behind, at worst too late.
+            seen, names = k.started, [name for name in args[1::4] if name]
+            args = [arg if n % 4 != 1 else "" for n, arg in enumerate(args)]
+        keys = (k.requests, seen, k.state, key)
+        call = Call("takeover", keys, (newest_first, *args), int)
+        await self._frontier.exchange([call])
+        moved = call.reply()
+        if names:
+            await fingerprints.add(self._frontier, names)
+        return moved
+
+    async def fingerprints(self, key: str) -> None:
+        kind = await self._type(key, "set")
+        self._taken.has_fingerprints = kind == "set"
+        if key == self._frontier.keys.dupefilter:
+            return
+        cursor: Any = 0
+        while True:
+            cursor, found = await self._client.sscan(key, cursor, count=BATCH)
+            if found:
+                names = [name.decode("latin-1") for name in found]
+                await fingerprints.add(self._frontier, names)
+                self._taken.fingerprints += await self._client.srem(key, *found)
+            if not int(cursor):
+                return
+
+    async def seeds(self, key: str) -> None:
+        kind = await self._type(key, "list", "set", "zset")
+        ours = self._frontier.seed_keys
+        if kind == "none" or key in ours:
+            return
+        size = {
+            "list": self._client.llen,
+            "set": self._client.scard,
+            "zset": self._client.zcard,
+        }
+        count = await size[kind](key)
+        if ours and await self._client.renamenx(key, ours[0]):
+            self._taken.seeds += count
+            return
+        why = f"{ours[0]!r} exists" if ours else "this spider reads none"
+        self._taken.reasons.append(
+            f"{count} {'seed stays' if count == 1 else 'seeds stay'} in {key!r}: {why}"
+        )
+        self._taken.left += count

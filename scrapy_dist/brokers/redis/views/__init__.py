@@ -1,0 +1,1 @@
+"""Reads of a frontier in Redis, by those who look from outside."""

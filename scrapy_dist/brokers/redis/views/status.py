@@ -1,0 +1,338 @@
+"""How a crawl stands: what is left, what is done, and by whom.
+
+Only reads. All times are those of Redis' clock.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass, replace
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Any
+
+from redis.exceptions import RedisError, ResponseError
+
+from scrapy_dist.base import times
+from scrapy_dist.brokers.redis import layout
+from scrapy_dist.codec.request import fields_of, quote
+from scrapy_dist.codec.seal import SIGNED
+from scrapy_dist.connection import describe
+from scrapy_dist.exceptions import (
+    BadPayload,
+    ConfigurationError,
+    RedisUnavailable,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from scrapy_dist.brokers.redis.frontier import Frontier
+    from scrapy_dist.codec.seal import Seal
+
+__all__ = [
+    "MAX_WORKERS",
+    "Status",
+    "WorkerStatus",
+    "read_status",
+    "url_of",
+]
+
+#: Workers that a status tells of at the most, those with the latest beats.
+MAX_WORKERS = 1000
+
+#: Fields of the reply of ``status.lua`` in front of the workers, and of each worker.
+_HEAD, _EACH = 11, 8
+#: Largest facts of a worker that are read, in bytes.
+_MAX_FACTS = 4096
+#: Above all numbers that a worker tells of itself.
+_MAX_NUMBER = 1e18
+#: Leases read beside those that are shown: the oldest may be done a moment later.
+_SPARE = 10
+#: Largest request that is decoded for its URL, in bytes.
+_MAX_SHOWN = 65536
+
+
+@dataclass(frozen=True)
+class WorkerStatus:
+    """One worker, as its last beat told.
+
+    *worker* is its ``host:pid``, *number* what Redis knows it by. *since* is when it
+    joined, *silent_for* the seconds since its last beat. *pages*, *failed* and
+    *pages_per_second* (over the last minute) are its own, *memory* is in bytes or None
+    if it has not told. *leased* requests are in its hands; *holds* are the URLs of some
+    of them, if they were asked for. *stopping*: it was asked to close.
+    """
+
+    worker: str
+    number: str
+    alive: bool
+    since: datetime | None
+    silent_for: float
+    pages: int
+    pages_per_second: float
+    failed: int
+    leased: int
+    memory: int | None
+    stopping: bool
+    holds: tuple[str, ...] = ()
+
+    def as_json(self) -> dict[str, Any]:
+        """All of it as JSON has it; times in ISO 8601."""
+        return {**vars(self), "since": times.iso(self.since), "holds": list(self.holds)}
+
+
+@dataclass(frozen=True)
+class Status:
+    """A frontier at one moment.
+
+    *pages* were acknowledged by all workers of this crawl, *pages_per_second* is the sum
+    of what the living workers did in the last minute. *exists* is false when no worker
+    has been here since the frontier was last cleared.
+    """
+
+    spider: str
+    job: str | None
+    redis: str
+    time: datetime
+    pending: int
+    leased: int
+    suspect: int
+    failed: int
+    seen: int
+    seeds: int
+    items: int
+    pages: int
+    pages_per_second: float
+    paused: bool
+    workers: tuple[WorkerStatus, ...]
+    exists: bool = True
+
+    @property
+    def left(self) -> int:
+        """Requests and seeds that are known and not done."""
+        return self.pending + self.leased + self.suspect + self.seeds
+
+    @property
+    def drained(self) -> bool:
+        """Whether nothing is left to do for anybody."""
+        return not self.left
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Time to do what is left at the rate of the last minute; None: unknown.
+
+        What the pages will turn up is not counted, because nobody knows it.
+        """
+        if not self.left:
+            return 0.0
+        if self.paused or self.pages_per_second <= 0:
+            return None
+        return self.left / self.pages_per_second
+
+    @property
+    def is_blank(self) -> bool:
+        """Whether Redis holds nothing at all of this crawl."""
+        return not (self.exists or self.left or self.failed or self.seen or self.items)
+
+    @property
+    def phase(self) -> str:
+        """One word for people: none, done, paused, running, idle or stopped.
+
+        *idle*: workers wait for seeds or for each other. *stopped*: something is left
+        and nobody is there to do it.
+        """
+        if self.paused:
+            return "paused"
+        if self.alive:
+            return "running" if self.left else "idle"
+        if self.left:
+            return "stopped"
+        return "done" if self.exists else "none"
+
+    @property
+    def alive(self) -> list[WorkerStatus]:
+        """The living workers."""
+        return [worker for worker in self.workers if worker.alive]
+
+    def as_json(self) -> dict[str, Any]:
+        """All of it as JSON has it; times in ISO 8601."""
+        seconds_left = self.seconds_left
+        return {
+            "spider": self.spider,
+            "job": self.job,
+            "redis": self.redis,
+            "time": times.iso(self.time),
+            "state": self.phase,
+            "pending": self.pending,
+            "leased": self.leased,
+            "suspect": self.suspect,
+            "failed": self.failed,
+            "seen": self.seen,
+            "seeds": self.seeds,
+            "items": self.items,
+            "pages": self.pages,
+            "pages_per_second": round(self.pages_per_second, 2),
+            "seconds_left": None if seconds_left is None else round(seconds_left, 1),
+            "paused": self.paused,
+            "workers": [worker.as_json() for worker in self.workers],
+        }
+
+
+async def read_status(
+    frontier: Frontier, spider: str = "", job: str | None = None, *, holds: int = 0
+) -> Status:
+    """How the crawl of *frontier* stands; one round trip, three with *holds*.
+
+    *spider* and *job* are only passed on. *holds*: tell the URLs of so many leased
+    requests of each worker. Raises RedisUnavailable, and ConfigurationError for a key
+    of a wrong type.
+    """
+    call = frontier.status(MAX_WORKERS)
+    await frontier.exchange([call])
+    try:
+        raw = call.reply()
+    except ResponseError as e:
+        if "WRONGTYPE" not in str(e):
+            raise RedisUnavailable(str(e)) from e
+        raise ConfigurationError(
+            f"A key of the frontier of {spider!r} holds something else:"
+            f" scrapy frontier check {spider} tells which."
+        ) from e
+    workers = [_worker(raw[i : i + _EACH]) for i in range(_HEAD, len(raw), _EACH)]
+    workers.sort(key=_by_name)
+    if holds:
+        urls = await _held(frontier, workers, holds)
+        workers = [
+            replace(worker, holds=tuple(of))
+            for worker, of in zip(workers, urls, strict=True)
+        ]
+    now, exists, pending, suspect, leased, failed, seen, seeds, items, pages = raw[:10]
+    return Status(
+        spider=spider,
+        job=job or None,
+        redis=describe(frontier.client),
+        time=_time(now) or datetime.now(timezone.utc),
+        pending=pending,
+        leased=leased,
+        suspect=suspect,
+        failed=failed,
+        seen=seen,
+        seeds=seeds,
+        items=items,
+        pages=pages,
+        pages_per_second=sum(w.pages_per_second for w in workers if w.alive),
+        paused=raw[10] is not None,
+        workers=tuple(workers),
+        exists=bool(exists),
+    )
+
+
+def _worker(raw: Sequence[Any]) -> WorkerStatus:
+    number, silent, alive, held, stopping, name, since, info = raw
+    number = number.decode("utf-8", "replace")
+    told = _facts(info)
+    return WorkerStatus(
+        worker=name.decode("utf-8", "replace") if name else number,
+        number=number,
+        alive=bool(alive),
+        since=_time(since),
+        silent_for=silent / 1000,
+        pages=int(_number(told, "pages") or 0),
+        pages_per_second=_number(told, "pages_per_second") or 0.0,
+        failed=int(_number(told, "failed") or 0),
+        leased=held,
+        memory=None if (size := _number(told, "memory")) is None else int(size),
+        stopping=bool(stopping),
+    )
+
+
+def _facts(info: bytes | None) -> dict[str, Any]:
+    """What a worker told of itself; {} if it is not what workers tell."""
+    if not info or len(info) > _MAX_FACTS:
+        return {}
+    try:
+        told = json.loads(info)
+    except (ValueError, RecursionError):
+        return {}
+    return told if isinstance(told, dict) else {}
+
+
+def _number(told: dict[str, Any], name: str) -> float | None:
+    value: Any = told.get(name)
+    if type(value) not in (int, float) or not 0 <= value < _MAX_NUMBER:
+        return None
+    return float(value)
+
+
+def _by_name(worker: WorkerStatus) -> tuple[str, int, str]:
+    host, _, pid = worker.worker.rpartition(":")
+    return host, int(pid) if re.fullmatch("[0-9]{1,18}", pid) else 0, worker.number
+
+
+def _time(ms: bytes | int | None) -> datetime | None:
+    try:
+        since = int(ms or 0)
+    except ValueError:
+        return None
+    return times.from_ms(since)
+
+
+async def _held(
+    frontier: Frontier, workers: Sequence[WorkerStatus], count: int
+) -> list[list[str]]:
+    """URLs of at most *count* leased requests of each worker, the oldest first."""
+    keys, client = frontier.keys, frontier.client
+    numbers = [w.number if re.fullmatch("[0-9]+", w.number) else "-1" for w in workers]
+    try:
+        async with client.pipeline(transaction=False) as pipeline:
+            for number in numbers:
+                most = count + _SPARE
+                pipeline.zrangebyscore(keys.leases, number, number, 0, most)
+            ids = await pipeline.execute()
+        async with client.pipeline(transaction=False) as pipeline:
+            for id_ in (id_ for of in ids for id_ in of):
+                pipeline.hstrlen(keys.leased, id_)
+            sizes = iter(await pipeline.execute())
+        small = [[i for i in of if next(sizes) <= _MAX_SHOWN] for of in ids]
+        async with client.pipeline(transaction=False) as pipeline:
+            for of in small:
+                pipeline.hmget(keys.leased, of or [b""])
+            values = await pipeline.execute()
+    except (RedisError, OSError) as e:
+        raise RedisUnavailable(f"{type(e).__name__}: {e}") from e
+    return [
+        [
+            _url(id_, value, frontier.seal)
+            for id_, value in zip(of, found, strict=False)
+            if value
+        ][:count]
+        for of, found in zip(small, values, strict=True)
+    ]
+
+
+def _url(id_: bytes, value: bytes, seal: Seal) -> str:
+    entry = layout.parse(layout.LEASED, id_, value)
+    return url_of(seal.shown(entry.payload)) if not entry.flaw else f"({entry.flaw})"
+
+
+def url_of(payload: bytes) -> str:
+    """The URL of a request or seed as the frontier keeps it, else what it is, in ().
+
+    Runs nothing of what it reads: a pickle stays closed.
+    """
+    head = payload[:1]
+    if head == b"\x80":
+        return "(a pickle)"
+    if head == b"\x02":
+        return "(the work of another serializer)"
+    if head == SIGNED:
+        return "(signed, and not with the FRONTIER_SECRET that is set here)"
+    seed = payload[1:].lstrip() if head == b"\x00" else b""
+    if head == b"\x00" and seed[:1] != b"{":
+        return payload[1:].decode("utf-8", "replace")
+    try:
+        url = fields_of(seed or payload).get("url")
+    except BadPayload:
+        return f"(not readable: {quote(payload[:40])})"
+    return url if isinstance(url, str) else "(without a URL)"

@@ -1,0 +1,1 @@
+"""Requests and seeds as bytes, and back. What is read is untrusted."""

@@ -1,0 +1,821 @@
+"""Requests as bytes, and back, as careful in both directions.
+
+The first byte says what a payload is: 0x01 MessagePack (``shorthand``), ``{`` JSON,
+0x80 a pickle, 0x02 what any other serializer wrote, 0x00 a raw seed (never made or read
+here), 0x03 one of the others with a signature in front (``seal``). What follows is the dict of ``Request.to_dict()``; a plain Request's fields that
+have their default are left out. ``_state`` beside them are all attributes of a subclass'
+object that Request does not have: such a request is put together without the
+constructor of its class, so that none of them is reset.
+"""
+
+from __future__ import annotations
+
+import json
+from operator import index
+from types import FunctionType, MethodType, NoneType
+from typing import TYPE_CHECKING, Any, Protocol, cast
+
+from scrapy.http import FormRequest, JsonRequest, Request, XmlRpcRequest
+from scrapy.http.request import NO_CALLBACK
+from scrapy.utils.trackref import object_ref
+
+from scrapy_dist import defaults
+from scrapy_dist.base.escaping import get_logger, quote
+from scrapy_dist.brokers.redis.keys import Keys
+from scrapy_dist.codec import compact
+from scrapy_dist.codec import messagepack as msgpack_serializer
+from scrapy_dist.codec.compact import Shorthand
+from scrapy_dist.codec.messagepack import Coder
+from scrapy_dist.codec.objects import (
+    Attributes,
+    Learner,
+    SharedClasses,
+    form_of,
+    path_of,
+    resolve,
+)
+from scrapy_dist.codec.policy import Policy
+from scrapy_dist.codec.seal import ADDED, NO_SEAL, Seal
+from scrapy_dist.codec.sizes import (
+    MAX_HOST,
+    flaw_of_encoding,
+    flaw_of_method,
+    flaw_of_url,
+)
+from scrapy_dist.exceptions import BadPayload, ConfigurationError, Unserializable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from scrapy import Spider
+    from scrapy.crawler import Crawler
+    from scrapy.settings import BaseSettings
+
+__all__ = ["PayloadCodec", "Serializer", "SpiderMethods", "fields_of", "quote"]
+
+logger = get_logger(__name__)
+
+#: Largest priority that a Redis score, a double, holds exactly.
+MAX_PRIORITY = 1 << 53
+
+_MSGPACK, _OTHER, _JSON, _PICKLE = b"\x01", b"\x02", b"{", b"\x80"
+_FORMATS = {
+    b"\x00": "a raw seed",
+    _MSGPACK: "MessagePack",
+    _OTHER: "the work of another serializer",
+    _JSON: "JSON",
+    _PICKLE: "a pickle",
+}
+#: What to do about requests that are nothing that this worker knows.
+_WRITER_REMEDY = (
+    "Crawl them with the version of scrapy-dist, and of the project, that made them."
+)
+#: What to do about requests of another format than SCHEDULER_SERIALIZER's.
+_FORMAT_REMEDIES = {
+    _MSGPACK: "They are of scrapy-dist's own serializer: leave SCHEDULER_SERIALIZER out.",
+    _OTHER: "Set SCHEDULER_SERIALIZER to the module that made them.",
+    _JSON: "Set SCHEDULER_SERIALIZER to the module that made them, such as 'json'.",
+    _PICKLE: "Set SCHEDULER_SERIALIZER to the module that made them, such as"
+    " 'scrapy_dist.picklecompat'.",
+}
+_SCRAPY_CLASSES: tuple[type[Request], ...] = (
+    Request,
+    FormRequest,
+    JsonRequest,
+    XmlRpcRequest,
+)
+#: Names of what every Request has: in its ``__dict__`` up to Scrapy 2.18, else in slots.
+_SAMPLE = Request("data:,")
+_BASE_NAMES = frozenset(
+    {*Attributes(Request).take(_SAMPLE), *getattr(Request, "__slots__", ())}
+)
+#: How many there are in the ``__dict__`` of a plain Request; None: it has none.
+_DICT_SIZE = len(vars(_SAMPLE)) if hasattr(_SAMPLE, "__dict__") else None
+#: The field with the attributes that Request does not have.
+_STATE = "_state"
+_FIELD_TYPES: dict[str, tuple[type, ...]] = {
+    "url": (str,),
+    "callback": (str, NoneType),
+    "errback": (str, NoneType),
+    "method": (str,),
+    "headers": (dict,),
+    "body": (bytes,),
+    "cookies": (dict, list),
+    "meta": (dict,),
+    "encoding": (str,),
+    "priority": (int,),
+    "dont_filter": (bool,),
+    "flags": (list,),
+    "cb_kwargs": (dict,),
+    "_class": (str,),
+    _STATE: (dict,),
+}
+#: Makes exactly these types of what Scrapy lets spiders set.
+_CONVERT: dict[str, Callable[[Any], Any]] = {
+    "headers": dict,
+    "priority": index,
+    "dont_filter": bool,
+    "flags": list,
+}
+
+
+class Serializer(Protocol):
+    """What SCHEDULER_SERIALIZER names: usually a module."""
+
+    def dumps(self, obj: Any, /) -> bytes | str: ...
+
+    def loads(self, data: bytes, /) -> Any: ...
+
+
+class SpiderMethods:
+    """The methods of a spider that may be callbacks, by name and by function.
+
+    They are plain functions of the spider's class, except dunders and what Scrapy and
+    this package define for other purposes, such as ``from_crawler`` and ``start``.
+    """
+
+    #: Prefixes, after underscores, of the methods of Scrapy's spider classes that are
+    #: callbacks: _parse, _callback, _errback, _parse_sitemap, parse_start_url, …
+    CALLBACKS = ("parse", "callback", "errback")
+
+    #: Packages whose other spider methods are no callbacks.
+    PACKAGES = frozenset({"builtins", "scrapy", "scrapy_dist", "scrapy_redis"})
+
+    #: Hooks that are no callbacks either, whichever class defines them.
+    HOOKS = frozenset(
+        {
+            "_set_crawler",
+            "close",
+            "closed",
+            "from_crawler",
+            "handles_request",
+            "log",
+            "make_request_from_data",
+            "next_requests",
+            "schedule_next_requests",
+            "set_crawler",
+            "setup_redis",
+            "spider_idle",
+            "start",
+            "start_requests",
+            "update_settings",
+        }
+    )
+
+    def __init__(self, spider: Spider) -> None:
+        self._spider = spider
+        self._denied = self._find_denied(type(spider))
+        self._names: dict[object, str] = {}
+        self._methods: dict[str, Callable[..., Any]] = {}
+
+    @classmethod
+    def _find_denied(cls, spider_class: type[Spider]) -> frozenset[str]:
+        names = set(cls.HOOKS)
+        for base in spider_class.__mro__:
+            if base.__module__.partition(".")[0] in cls.PACKAGES:
+                names.update(
+                    name
+                    for name in vars(base)
+                    if not name.lstrip("_").startswith(cls.CALLBACKS)
+                )
+        return frozenset(names)
+
+    def name(self, func: Any) -> str:
+        """The name under which ``method`` finds *func*. Raises ValueError with a reason.
+
+        Constant time from the second call with the same method on.
+        """
+        if type(func) is MethodType and func.__self__ is self._spider:
+            found = self._names.get(func.__func__)
+            if found is not None:
+                return found
+            return self._search(func)
+        raise ValueError(self._why_foreign(func))
+
+    def method(self, name: str) -> Callable[..., Any]:
+        """The spider's method *name*. Raises ValueError with a reason.
+
+        Only the class counts: what somebody has set on the spider itself is not run.
+        """
+        found = self._methods.get(name)
+        if found is None:
+            found = MethodType(self._function(name), self._spider)
+            self._methods[name] = found
+        return found
+
+    def _search(self, func: MethodType) -> str:
+        function = func.__func__
+        # The name in the class differs from __name__ for aliases, __private methods
+        # and decorators without functools.wraps.
+        names = {getattr(function, "__name__", ""): None}
+        for base in type(self._spider).__mro__:
+            names.update(
+                (name, None) for name, value in vars(base).items() if value is function
+            )
+        reasons = []
+        for name in names:
+            try:
+                if self._function(name) is function:
+                    self._names[function] = name
+                    return name
+            except ValueError as e:
+                reasons.append(str(e))
+        raise ValueError(
+            reasons[0] if reasons else f"{quote(func)} is overridden in the spider"
+        )
+
+    def _function(self, name: str) -> FunctionType:
+        spider_class = type(self._spider)
+        if name in self._denied or (name.startswith("__") and name.endswith("__")):
+            raise ValueError(f"{quote(name)} is no callback")
+        for base in spider_class.__mro__:
+            # Not getattr, which would run properties and other descriptors.
+            value = vars(base).get(name)
+            if isinstance(value, FunctionType):
+                return value
+            if name in vars(base):
+                raise ValueError(
+                    f"{quote(name)} of {spider_class.__name__} is no plain method"
+                )
+        raise ValueError(f"{spider_class.__name__} has no method {quote(name)}")
+
+    def _why_foreign(self, func: Any) -> str:
+        if func is NO_CALLBACK:
+            return "NO_CALLBACK: the request belongs to a component of this process"
+        if getattr(func, "__name__", "") == "<lambda>":
+            return "it is a lambda, no method of the spider"
+        return f"{quote(func)} is no method of the spider"
+
+
+class PayloadCodec:
+    """Turns the requests of one spider into bytes and back.
+
+    *serializer* is None for MessagePack, else a module or object with ``dumps`` and
+    ``loads``. *max_size* is in bytes, *max_url* in characters, for both directions.
+    *request_classes* are the subclasses of Request, beyond Scrapy's own, that may be
+    stored; *shared_classes* those of other objects. Raises ValueError for those whose
+    objects cannot be. *policy* says what a request may ask for, *seal* signs what is stored.
+    """
+
+    def __init__(
+        self,
+        spider: Spider,
+        *,
+        serializer: Serializer | None = None,
+        max_size: int = defaults.FRONTIER_MAX_PAYLOAD,
+        max_url: int = defaults.FRONTIER_URL_LENGTH,
+        request_classes: Iterable[type[Request]] = (),
+        shared_classes: Iterable[type] = (),
+        policy: Policy | None = None,
+        seal: Seal = NO_SEAL,
+    ) -> None:
+        self._methods = SpiderMethods(spider)
+        self._policy = policy or Policy()
+        self._seal = seal
+        self._max_size = max_size
+        self._max_url = max_url
+        self._shared = SharedClasses(shared_classes)
+        self._coder = Coder(self._shared)
+        if serializer in (None, msgpack_serializer):
+            serializer = Shorthand(self._coder)
+        self._serializer = cast("Serializer", serializer)
+        self._format = _format_of(self._serializer)
+        self._paths: dict[type[Request], str] = {}
+        self._classes: dict[str, type[Request]] = {}
+        for request_class in (*_SCRAPY_CLASSES, *request_classes):
+            path = f"{request_class.__module__}.{request_class.__name__}"
+            self._paths[request_class] = path
+            self._classes[path] = request_class
+        self._attributes = {
+            request_class: Attributes(request_class, skip=_BASE_NAMES)
+            for request_class in self._paths
+        }
+        # Names that the constructors of Scrapy's own classes set.
+        self._own_names = {
+            request_class: set(
+                self._attributes[request_class].take(request_class("data:,"))
+            )
+            for request_class in _SCRAPY_CLASSES
+        }
+        if self._format == _PICKLE and not seal.is_on:
+            logger.warning(
+                "SCHEDULER_SERIALIZER is a pickle (%s): who can write to Redis can run"
+                " code on this worker. Leave the setting out to use MessagePack: then they"
+                " can choose URLs, proxies and callbacks, and run nothing of their own. Or"
+                " set FRONTIER_SECRET.",
+                getattr(serializer, "__name__", serializer),
+                extra={"spider": spider},
+            )
+
+    @classmethod
+    def from_crawler(cls, crawler: Crawler) -> PayloadCodec:
+        """Read the settings that say what may be stored, and how.
+
+        ``crawler.spider`` must be set. Raises ConfigurationError.
+        """
+        if crawler.spider is None:
+            raise ConfigurationError(
+                "The crawler has no spider yet. Build the codec when it has."
+            )
+        settings = crawler.settings
+        return cls(
+            crawler.spider,
+            serializer=_load_serializer(
+                settings.get("SCHEDULER_SERIALIZER", defaults.SCHEDULER_SERIALIZER)
+            ),
+            max_size=_load_size(settings, "FRONTIER_MAX_PAYLOAD", "bytes"),
+            max_url=_load_size(settings, "FRONTIER_URL_LENGTH", "characters"),
+            request_classes=_load_request_classes(
+                settings.get(
+                    "FRONTIER_REQUEST_CLASSES", defaults.FRONTIER_REQUEST_CLASSES
+                )
+            ),
+            shared_classes=_load_shared_classes(
+                settings.get(
+                    "FRONTIER_SHARED_CLASSES", defaults.FRONTIER_SHARED_CLASSES
+                )
+            ),
+            policy=Policy.from_settings(settings),
+            seal=Seal.from_settings(
+                settings, Keys.from_settings(settings, crawler.spider.name).requests
+            ),
+        )
+
+    def encode(self, request: Request) -> bytes:
+        """A snapshot of *request*, which is not changed. Raises Unserializable."""
+        self._policy.check_own(request)
+        try:
+            fields = self._to_fields(request)
+            _check_fields(fields)
+            if len(request.url) > MAX_HOST:
+                self._check_url(request.url)
+        except Unserializable as e:
+            raise self._with_hint(e, request) from e
+        except Exception as e:
+            raise Unserializable(str(e)) from e
+        try:
+            data = self._dump(fields)
+        except Exception as e:
+            raise self._find_culprit(fields, e) from e
+        data = self._seal.sign(data)
+        if len(data) > self._max_size:
+            raise Unserializable(
+                f"it takes {len(data)} bytes; FRONTIER_MAX_PAYLOAD allows"
+                f" {self._max_size}"
+            )
+        return data
+
+    def decode(self, data: bytes) -> Request:
+        """The request that ``encode`` made *data* of. Raises BadPayload.
+
+        Imports nothing that *data* names, and loads no pickle unless
+        SCHEDULER_SERIALIZER says so.
+        """
+        if len(data) > self._max_size + ADDED:
+            raise self.too_large(len(data))
+        data = self._seal.open(data)
+        if len(data) > self._max_size:
+            raise self.too_large(len(data))
+        fields = self._load(data)
+        try:
+            _check_fields(fields)
+            # First, as taking apart a long one costs much; and what it has become.
+            if len(fields["url"]) > MAX_HOST:
+                self._check_url(fields["url"])
+            request = self._to_request(fields)
+            if len(request.url) > MAX_HOST:
+                self._check_url(request.url)
+            self._policy.check_read(request)
+        except BadPayload:
+            raise
+        except Exception as e:
+            raise BadPayload(f"no request: {quote(str(e), 200)}") from e
+        return request
+
+    def too_large(self, size: int) -> BadPayload:
+        """Why a payload of *size* bytes is not read."""
+        return BadPayload(
+            f"the payload has {size} bytes; FRONTIER_MAX_PAYLOAD allows {self._max_size}",
+            cause="size",
+            remedy="Set FRONTIER_MAX_PAYLOAD to what it was, or higher.",
+        )
+
+    def _check_url(self, url: str) -> None:
+        if flaw := flaw_of_url(url, self._max_url):
+            raise BadPayload(
+                f"its url {flaw}",
+                cause="url",
+                remedy="Set FRONTIER_URL_LENGTH to what it was, or higher.",
+            )
+
+    def shown(self, data: bytes) -> bytes:
+        """*data* for a message: without signature, or what nobody can decode."""
+        return self._seal.shown(data)
+
+    def _to_fields(self, request: Request) -> dict[str, Any]:
+        fields: dict[str, Any] = {"url": request.url}
+        if request.callback is not None:
+            fields["callback"] = self._name("callback", request.callback)
+        if request.errback is not None:
+            fields["errback"] = self._name("errback", request.errback)
+        if type(request) is not Request:
+            self._add_of_subclass(request, fields)
+        else:
+            _add_changed(request, fields)
+            if _DICT_SIZE is not None and len(request.__dict__) != _DICT_SIZE:
+                fields[_STATE] = self._attributes[Request].take(request)
+        return fields
+
+    def _add_of_subclass(self, request: Request, fields: dict[str, Any]) -> None:
+        cls = type(request)
+        path = self._paths.get(cls)
+        if path is None:
+            raise Unserializable(
+                f"its class is not allowed; add '{path_of(cls)}' to"
+                f" FRONTIER_REQUEST_CLASSES{_how_to_import(path_of(cls), cls)}",
+                [path_of(cls)],
+            )
+        state = self._attributes[cls].take(request)
+        if cls in self._own_names and state.keys() <= self._own_names[cls]:
+            self._add_all(request, fields)
+        else:
+            _add_changed(request, fields)
+            fields[_STATE] = state
+        fields["_class"] = path
+
+    def _add_all(self, request: Request, fields: dict[str, Any]) -> None:
+        """Add all fields: the defaults of a subclass can be others than Request's."""
+        cls = type(request)
+        for name in cls.attributes:
+            if name in ("url", "callback", "errback"):
+                continue
+            value = getattr(request, name)
+            if name in _FIELD_TYPES:
+                if value is None:
+                    continue
+                value = _CONVERT[name](value) if name in _CONVERT else value
+            fields[name] = value
+
+    def _name(self, field: str, func: Any) -> str:
+        try:
+            return self._methods.name(func)
+        except ValueError as e:
+            raise ValueError(f"its {field} cannot be stored: {e}") from None
+
+    def _method(self, field: str, name: str) -> Callable[..., Any]:
+        try:
+            return self._methods.method(name)
+        except ValueError as e:
+            raise BadPayload(
+                f"its {field} is not allowed: {e}",
+                cause="callback",
+                remedy=f"Give the spider a plain method {quote(name)} again (another name"
+                " for its successor will do), or crawl these requests with the code that"
+                " made them.",
+            ) from None
+
+    def _dump(self, fields: dict[str, Any]) -> bytes:
+        if self._format == _MSGPACK:
+            return _MSGPACK + _to_bytes(self._serializer.dumps(fields))
+        if self._format == _PICKLE:
+            return _to_bytes(self._serializer.dumps(fields))
+        data = _to_bytes(
+            self._serializer.dumps(self._coder.to_jsonable(_with_text_headers(fields)))
+        )
+        return data if self._format == _JSON else _OTHER + data
+
+    def _load(self, data: bytes) -> dict[str, Any]:
+        found = data[:1]
+        if found != self._format:
+            raise BadPayload(
+                f"it looks like {_FORMATS.get(found, 'no payload of any kind')},"
+                f" but SCHEDULER_SERIALIZER says {_FORMATS[self._format]}:"
+                f" {quote(data[:40])}",
+                cause=f"format {_FORMATS.get(found, '')}",
+                remedy=_FORMAT_REMEDIES.get(found, _WRITER_REMEDY),
+            )
+        if found in (_MSGPACK, _OTHER):
+            data = data[1:]
+        try:
+            fields = self._serializer.loads(data)
+            if found in (_JSON, _OTHER):
+                fields = self._coder.from_jsonable(fields)
+        except Exception as e:
+            if isinstance(e, BadPayload) and e.cause == "class":
+                raise
+            raise BadPayload(
+                f"not readable as {_FORMATS[found]}: {quote(str(e) or repr(e), 200)}",
+                cause="content",
+                remedy=_FORMAT_REMEDIES[_OTHER] if found == _OTHER else _WRITER_REMEDY,
+            ) from e
+        if type(fields) is not dict:
+            raise BadPayload(f"it holds a {type(fields).__name__}, no request")
+        return fields
+
+    def _to_request(self, fields: dict[str, Any]) -> Request:
+        cls: type[Request] = Request
+        path = fields.pop("_class", None)
+        if path is not None:
+            if path not in self._classes:
+                raise BadPayload(
+                    f"its class {quote(path)} is not allowed; if it is a Request of this"
+                    " project, add it to FRONTIER_REQUEST_CLASSES",
+                    cause="class",
+                    remedy=f"Add {quote(path)} to FRONTIER_REQUEST_CLASSES again.",
+                )
+            cls = self._classes[path]
+        state = fields.pop(_STATE, None)
+        known = cls.attributes if state is None else Request.attributes
+        unknown = fields.keys() - set(known)
+        if unknown:
+            raise BadPayload(
+                f"unknown field {quote(min(map(str, unknown)))}",
+                cause="field",
+                remedy=_WRITER_REMEDY,
+            )
+        for field in ("callback", "errback"):
+            name = fields.get(field)
+            if name is not None:
+                fields[field] = self._method(field, name)
+        if state is None:
+            return cls(**fields)
+        request: Request = object_ref.__new__(cls)
+        # First, too: methods of the class that Request's constructor calls may read them.
+        self._attributes[cls].set(request, state)
+        Request.__init__(request, **fields)
+        self._attributes[cls].set(request, state)
+        return request
+
+    def _find_culprit(self, fields: dict[str, Any], error: Exception) -> Unserializable:
+        """Name the value that *error* is about, or all classes that are to be allowed."""
+        learner = Learner(self._shared)
+        coder = Coder(learner)
+        asking = []
+        for where, value in _parts(fields):
+            before = len(learner.missing)
+            try:
+                if self._format != _PICKLE:
+                    coder.dumps(value)
+                if len(learner.missing) == before:
+                    self._dump({"value": value})
+            except Exception as e:  # noqa: BLE001 - it becomes the reason
+                reason = quote(str(e) or repr(e), 200)
+                return Unserializable(f"{where} cannot be stored: {reason}")
+            if len(learner.missing) > before:
+                asking.append(where)
+        if learner.missing:
+            return Unserializable(
+                f"{', '.join(asking)} cannot be stored: {self._say_missing(learner)}",
+                learner.missing,
+            )
+        reason = quote(str(error) or repr(error), 200)
+        return Unserializable(f"it cannot be stored: {reason}")
+
+    def _say_missing(self, learner: Learner) -> str:
+        paths = [*map(path_of, self._shared.classes), *learner.missing]
+        hints = [_how_to_import(path, cls) for path, cls in learner.missing.items()]
+        return (
+            "to allow the classes of these objects write"
+            f" FRONTIER_SHARED_CLASSES = {json.dumps(paths)}{''.join(hints)}"
+        )
+
+    def _with_hint(self, error: Unserializable, request: Request) -> Unserializable:
+        """*error*, about the class of *request*, and what else is to be allowed."""
+        if not error.missing or self._format == _PICKLE:
+            return error
+        learner = Learner(self._shared)
+        values: dict[str, Any] = {"meta": request.meta, "cb_kwargs": request.cb_kwargs}
+        try:
+            values["state"] = Attributes(type(request), _BASE_NAMES).take(request)
+            Coder(learner).dumps(values)
+        except Unserializable:
+            return error
+        if not learner.missing:
+            return error
+        return Unserializable(
+            f"{error}; and {self._say_missing(learner)}",
+            {*error.missing, *learner.missing},
+        )
+
+
+def _how_to_import(path: str, cls: type) -> str:
+    """What to do first if *cls* cannot be imported by *path*; else ''."""
+    if resolve(path) is cls:
+        return ""
+    return (
+        f" (move {cls.__name__} to the level of its module, where it can be imported)"
+    )
+
+
+def fields_of(payload: bytes) -> dict[str, Any]:
+    """The fields of a payload that anybody can read: MessagePack or JSON, no pickle.
+
+    Nothing is known of them but that they are a dict. Raises BadPayload.
+    """
+    found = payload[:1]
+    if found not in (_MSGPACK, _JSON):
+        raise BadPayload(f"no payload of any kind: {quote(payload[:40])}")
+    try:
+        fields = json.loads(payload) if found == _JSON else compact.loads(payload[1:])
+    except BadPayload:
+        raise
+    except (ValueError, RecursionError) as e:
+        raise BadPayload(f"not readable as JSON: {quote(str(e), 200)}") from e
+    if type(fields) is not dict:
+        raise BadPayload(f"it holds a {type(fields).__name__}, no request")
+    return fields
+
+
+def _add_changed(request: Request, fields: dict[str, Any]) -> None:
+    """Add the fields of a plain Request that differ from their defaults."""
+    if request.method != "GET":
+        fields["method"] = request.method
+    if request.headers:
+        fields["headers"] = dict(request.headers)
+    if request.body:
+        fields["body"] = request.body
+    if request.cookies:
+        fields["cookies"] = request.cookies
+    if request.meta:
+        fields["meta"] = request.meta
+    if request.encoding != "utf-8":
+        fields["encoding"] = request.encoding
+    if request.priority:
+        fields["priority"] = index(request.priority)
+    if request.dont_filter:
+        fields["dont_filter"] = True
+    if request.flags:
+        fields["flags"] = list(request.flags)
+    if request.cb_kwargs:
+        fields["cb_kwargs"] = request.cb_kwargs
+
+
+def _check_fields(fields: dict[str, Any]) -> None:
+    """Raise ValueError unless all fields of Request have their types."""
+    for name, value in fields.items():
+        types = _FIELD_TYPES.get(name)
+        if types is not None and type(value) not in types:
+            raise ValueError(f"its {name} is a {type(value).__name__}: {quote(value)}")
+    if "url" not in fields:
+        raise ValueError("it has no url")
+    if "method" in fields and (flaw := flaw_of_method(fields["method"])):
+        raise ValueError(f"its method {flaw}: {quote(fields['method'])}")
+    if "encoding" in fields and (flaw := flaw_of_encoding(fields["encoding"])):
+        raise ValueError(f"its encoding {flaw}: {quote(fields['encoding'])}")
+    if "headers" in fields:
+        _check_headers(fields["headers"])
+    if "priority" in fields and abs(fields["priority"]) > MAX_PRIORITY:
+        raise ValueError(f"its priority is beyond 2**53: {quote(fields['priority'])}")
+    if "flags" in fields and not all(isinstance(flag, str) for flag in fields["flags"]):
+        raise ValueError(f"its flags are not all text: {quote(fields['flags'])}")
+    cookies = fields.get("cookies")
+    if type(cookies) is list and not all(type(cookie) is dict for cookie in cookies):
+        raise ValueError("its cookies are not all dicts")
+    if "cb_kwargs" in fields and not all(
+        isinstance(k, str) for k in fields["cb_kwargs"]
+    ):
+        raise ValueError("the keys of its cb_kwargs are not all text")
+
+
+def _check_headers(headers: dict[Any, Any]) -> None:
+    for name, values in headers.items():
+        if type(name) not in (bytes, str):
+            raise ValueError(f"a header's name is a {type(name).__name__}")
+        if type(values) is not list:
+            raise ValueError(f"the header {quote(name)} is no list of values")
+        for value in values:
+            if type(value) not in (bytes, str):
+                raise ValueError(
+                    f"the header {quote(name)} has values that are no text"
+                )
+
+
+def _with_text_headers(fields: dict[str, Any]) -> dict[str, Any]:
+    """Make JSON readable: headers, which are bytes, as text if they are ASCII."""
+    if "headers" not in fields or fields.get("encoding", "utf-8") != "utf-8":
+        return fields
+    try:
+        headers = {
+            name.decode("ascii"): [value.decode("ascii") for value in values]
+            for name, values in fields["headers"].items()
+        }
+    except (AttributeError, UnicodeDecodeError):
+        return fields
+    return {**fields, "headers": headers}
+
+
+def _parts(fields: dict[str, Any]) -> Iterable[tuple[str, Any]]:
+    for field, value in fields.items():
+        if field == _STATE:
+            yield from ((f"its attribute {key}", part) for key, part in value.items())
+        elif field in ("meta", "cb_kwargs"):
+            for key, part in value.items():
+                yield (
+                    f"{field}[{quote(key)}]",
+                    part if type(key) is str else {key: part},
+                )
+        else:
+            yield f"its {field}", value
+
+
+def _to_bytes(data: bytes | str) -> bytes:
+    return data.encode() if isinstance(data, str) else bytes(data)
+
+
+def _format_of(serializer: Serializer) -> bytes:
+    """The first byte of what *serializer* writes, found out by trying."""
+    if isinstance(serializer, Shorthand):
+        return _MSGPACK
+    try:
+        sample = _to_bytes(serializer.dumps({"url": ""}))
+    except Exception as e:
+        raise ConfigurationError(
+            f"SCHEDULER_SERIALIZER = {serializer!r} cannot dump a dict: {e!r}."
+            " Name a module whose dumps() turns a dict into bytes or text."
+        ) from e
+    if sample[:1] == _PICKLE:
+        return _PICKLE
+    return _JSON if _is_json(sample) else _OTHER
+
+
+def _is_json(data: bytes) -> bool:
+    # The brace alone does not tell: marshal's dicts begin with one too.
+    try:
+        return data.startswith(_JSON) and isinstance(json.loads(data), dict)
+    except ValueError:
+        return False
+
+
+def _load_serializer(value: Any) -> Serializer | None:
+    if value is None:
+        return None
+    serializer = resolve(value) if isinstance(value, str) else value
+    if serializer is None or not all(
+        callable(getattr(serializer, name, None)) for name in ("dumps", "loads")
+    ):
+        problem = (
+            "cannot be imported" if serializer is None else "has no dumps and loads"
+        )
+        raise ConfigurationError(
+            f"SCHEDULER_SERIALIZER = {value!r} {problem}. Name a module with both, such"
+            " as 'json' or 'scrapy_dist.picklecompat', or leave the setting out to use"
+            " MessagePack."
+        )
+    return cast("Serializer", serializer)
+
+
+def _load_size(settings: BaseSettings, name: str, unit: str) -> int:
+    value = settings.get(name, getattr(defaults, name))
+    try:
+        size = int(value)
+    except (OverflowError, TypeError, ValueError):
+        size = 0
+    if size <= 0:
+        raise ConfigurationError(
+            f"{name} = {value!r} is no number of {unit} above 0."
+            f" Write e.g. {getattr(defaults, name)}."
+        )
+    return size
+
+
+def _load_request_classes(value: Any) -> list[type[Request]]:
+    classes = []
+    for path, cls in _load_classes("FRONTIER_REQUEST_CLASSES", value):
+        if not (isinstance(cls, type) and issubclass(cls, Request)):
+            raise ConfigurationError(
+                f"FRONTIER_REQUEST_CLASSES: {path!r} is no subclass of scrapy.Request"
+                " that can be imported. Correct the path or remove it."
+            )
+        classes.append(cls)
+    return classes
+
+
+def _load_shared_classes(value: Any) -> list[type]:
+    classes = []
+    for path, cls in _load_classes("FRONTIER_SHARED_CLASSES", value):
+        if cls is None:
+            raise ConfigurationError(
+                f"FRONTIER_SHARED_CLASSES: {path!r} cannot be imported. Correct the path"
+                " or remove it."
+            )
+        try:
+            form_of(cls)
+        except ValueError as e:
+            raise ConfigurationError(
+                f"FRONTIER_SHARED_CLASSES: {path!r} cannot be stored: {e}. Remove it."
+            ) from None
+        classes.append(cls)
+    return classes
+
+
+def _load_classes(name: str, value: Any) -> Iterable[tuple[Any, Any]]:
+    """Each path, or class, in the setting *name*, and what is there."""
+    if isinstance(value, str):
+        value = [path.strip() for path in value.split(",") if path.strip()]
+    if not isinstance(value, (list, tuple, set, frozenset)):
+        raise ConfigurationError(
+            f"{name} = {value!r} is no list. Write a list of paths, such as"
+            " ['myproject.module.MyClass']."
+        )
+    for path in value:
+        yield path, resolve(path) if isinstance(path, str) else path

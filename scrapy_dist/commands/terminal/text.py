@@ -1,0 +1,73 @@
+"""How the subcommands of ``scrapy frontier`` put numbers and names into words."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from scrapy_dist.base.escaping import quote
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["age", "clean", "count", "memory", "number", "rate", "table"]
+
+_MINUTE, _HOUR, _DAY = 60, 3600, 86400
+#: What stands for an unknown value.
+UNKNOWN = "-"
+
+
+def clean(value: str, limit: int = 200) -> str:
+    """*value* without what moves a terminal's cursor, and without passwords of URLs."""
+    return quote(value, limit)[1:-1]
+
+
+def number(value: int) -> str:
+    """*value* with a comma between thousands."""
+    return f"{value:,}"
+
+
+def count(value: int, one: str, many: str = "") -> str:
+    """*value* of what is called *one*: ``1 worker``, ``2,000 workers``.
+
+    *many* is what more, or none, are called, if it is not *one* with an s.
+    """
+    return f"{number(value)} {one if value == 1 else many or f'{one}s'}"
+
+
+def rate(value: float) -> str:
+    """Pages per second."""
+    return f"{value:.1f}" if value < 1000 else f"{value:,.0f}"
+
+
+def age(seconds: float | None) -> str:
+    """A length of time in at most two units: 12s, 3m05s, 2h07m, 4d03h."""
+    if seconds is None:
+        return UNKNOWN
+    whole = int(seconds)
+    if whole < _MINUTE:
+        return f"{whole}s"
+    if whole < _HOUR:
+        return f"{whole // _MINUTE}m{whole % _MINUTE:02}s"
+    if whole < _DAY:
+        return f"{whole // _HOUR}h{whole % _HOUR // _MINUTE:02}m"
+    return f"{whole // _DAY}d{whole % _DAY // _HOUR:02}h"
+
+
+def memory(size: int | None) -> str:
+    """Bytes in megabytes."""
+    return UNKNOWN if size is None else f"{size / 1e6:,.0f} MB"
+
+
+def table(
+    header: Sequence[str], rows: Sequence[Sequence[str]], *, left: Sequence[str] = ()
+) -> list[str]:
+    """Lines of aligned columns; those named in *left* to the left, numbers right."""
+    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
+    lines = []
+    for row in (header, *rows):
+        cells = [
+            cell.ljust(width) if name in left else cell.rjust(width)
+            for name, cell, width in zip(header, row, widths, strict=True)
+        ]
+        lines.append("  ".join(cells).rstrip())
+    return lines

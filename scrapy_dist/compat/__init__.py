@@ -1,0 +1,1 @@
+"""How code that was written for scrapy-redis acts here."""

@@ -1,0 +1,1 @@
+"""The words, values and ports of the frontier, without any input or output."""

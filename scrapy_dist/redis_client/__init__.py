@@ -1,0 +1,1 @@
+"""How a Redis is reached. It knows no frontier."""

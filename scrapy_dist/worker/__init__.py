@@ -1,0 +1,1 @@
+"""One worker: what it holds, what it has produced, and its exchanges with the broker."""

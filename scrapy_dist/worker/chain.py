@@ -1,0 +1,165 @@
+"""Crawling ahead of Redis, where this worker knows what Redis would say.
+
+Where each page leads to the next one only, a worker would wait for Redis at each hop: is
+this request new, and whose is it? One that has been alone with the frontier since nothing
+was seen knows that by itself. So it crawls the next page at once, under the lease that it
+holds, and acknowledges that lease when the hops behind it are finished too: their
+fingerprints are stored in the same commit. Until then Redis knows nothing of them; if the
+worker dies, whoever gets the lease crawls them again.
+
+Another worker may join meanwhile. It is seen at the next beat, which ends this; but a hop
+that is under way then is crawled twice if that worker finds a link to it before the hop,
+and with it the lease, has ended.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
+
+from scrapy_dist.brokers.redis.frontier import BATCH, ChainLink, NewRequest
+from scrapy_dist.exceptions import Unserializable
+from scrapy_dist.worker import engine
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from scrapy import Request
+    from scrapy.crawler import Crawler
+
+    from scrapy_dist.codec.request import PayloadCodec
+    from scrapy_dist.worker.exchange import Exchange
+    from scrapy_dist.worker.leases import HeldLease, Leases
+    from scrapy_dist.worker.outbox import RecentFingerprints
+
+#: Leases that come one at a time, to a worker with nothing else, before it is a chain.
+_CHAIN = 3
+#: Hops at the most: what a death may cost.
+_HOPS = BATCH // 2
+#: How many round trips a worker goes on without one: waiting for Redis takes a twentieth
+#: of the time then. And the shortest and longest that it goes on, in seconds.
+_LEG, _SHORTEST, _LONGEST = 20, 0.1, 1.0
+
+
+class Chain:
+    """Says whether a request may be crawled before Redis has heard of it, and keeps those.
+
+    *hops* are the requests that are crawled so.
+    """
+
+    exchange: Exchange
+
+    def __init__(
+        self,
+        crawler: Crawler,
+        codec: PayloadCodec,
+        ledger: Leases,
+        recent: RecentFingerprints,
+        score: Callable[[Request], float],
+    ) -> None:
+        self.chain: WeakKeyDictionary[Request, ChainLink] = WeakKeyDictionary()
+        self._crawler = crawler
+        self._codec = codec
+        self._leases = ledger
+        self._recent = recent
+        self._score = score
+        self._chain = 0
+
+    # Whether
+
+    def arrived(self, leases: int, *, idle: bool) -> None:
+        """Redis has handed out *leases*; *idle*: there was nothing else to do."""
+        self._chain = self._chain + 1 if leases == 1 and idle else 0
+
+    @property
+    def is_on(self) -> bool:
+        """Whether pages have come one by one lately, and this worker knows all of them."""
+        known = self.exchange.alone and self._recent.is_complete
+        return known and self._chain >= _CHAIN
+
+    def lead_time(self) -> float:
+        """Seconds that this worker goes on without Redis; 0: it does not."""
+        if not self.is_on:
+            return 0.0
+        return min(max(_SHORTEST, _LEG * self.exchange.round_trip), _LONGEST)
+
+    def may_go(self, record: HeldLease) -> bool:
+        """Whether the page under *record* may be followed by a new one."""
+        if not self.is_on or len(engine.in_progress(self._crawler)) > 1:
+            return False
+        if record.suspect or record.invalidated or record.settled or record.is_seed:
+            return False
+        exchange = self.exchange
+        if exchange.pending or exchange.seeds_left or exchange.is_full:
+            return False
+        if exchange.paused or engine.closing(self._crawler):
+            return False
+        # Those of a lease whose end Redis has not confirmed count, too.
+        chain = sum(len(other.chain) for other in self._leases.records.values())
+        if chain >= _HOPS:
+            return False
+        return not record.chain or time.monotonic() - record.left < self.lead_time()
+
+    def may_have_finished(self, request: Request | None) -> bool:
+        """Whether a lease may have ended by now; *request* is handed out just now."""
+        handed = self._leases.handed
+        if not self.is_on:
+            return True
+        if not handed:
+            return False
+        last = next(reversed(handed))
+        if last is not request and last not in engine.in_progress(self._crawler):
+            return True
+        return any(lease != handed[last] for lease in handed.values())
+
+    # Hops
+
+    def begin(self, record: HeldLease, request: Request, link: ChainLink) -> None:
+        """*request* is crawled under *record* before Redis hears of it."""
+        if not record.chain:
+            record.left = time.monotonic()
+        record.seen.add(link.fingerprint)
+        if len(record.chain) < BATCH:  # a commit holds no more
+            record.chain.append(link)
+            self.chain[request] = link
+
+    def follow(
+        self, record: HeldLease, request: Request, fingerprint: str, *, is_new: bool
+    ) -> bool:
+        """Whether *request*, which comes of a hop under *record* and stays here, is new.
+
+        A claim would be found by this lease only, and if it is handed out again the hops
+        behind it get leases of their own.
+        """
+        new = not fingerprint or record.invalidated or is_new
+        new = new or (fingerprint not in record.seen and self._recent.add(fingerprint))
+        if new:
+            self.begin(record, request, ChainLink(fingerprint, is_page=False))
+        return new
+
+    def set_aside(self, link: ChainLink, request: Request, reason: str) -> bool:
+        """*hop* becomes a dead letter with its lease; false if it cannot be stored."""
+        try:
+            link.payload, link.reason = self._codec.encode(request), reason
+        except Unserializable:
+            return False
+        return True
+
+    def give_back(self, request: Request, record: HeldLease) -> NewRequest | None:
+        """What Redis may have in place of a hop that was not begun; None: it is none."""
+        link = self.chain.get(request)
+        if link is None or not link.is_page or record.invalidated:
+            return None
+        try:
+            payload = self._codec.encode(request)
+        except Unserializable:
+            return None
+        record.chain.remove(link)
+        return NewRequest(payload, self._score(request), link.fingerprint)
+
+    def forget(self, record: HeldLease) -> None:
+        """Its hops will not be seen: *record* does not end as it should."""
+        for link in record.chain:
+            self._recent.remove(link.fingerprint)
+        record.chain.clear()

@@ -1,0 +1,379 @@
+"""The few private names of Scrapy that scrapy-dist needs, all in one place.
+
+Scrapy has no signal for "this request is finished" and no public way to wake an idle
+engine (https://github.com/scrapy/scrapy/issues/7978). ``tests/integration/
+test_engine.py`` fails on the Scrapy version that changes one of these names.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sys
+import threading
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary, WeakSet
+
+from scrapy import Spider, signals, version_info
+from scrapy.exceptions import CloseSpider
+from scrapy.utils.reactor import is_asyncio_reactor_installed, is_reactor_installed
+from twisted.internet.defer import Deferred
+
+from scrapy_dist.base.escaping import get_logger
+from scrapy_dist.exceptions import ConfigurationError, FrontierError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Coroutine
+    from collections.abc import Set as AbstractSet
+    from types import FrameType
+
+    from scrapy import Request
+    from scrapy.crawler import Crawler
+
+
+logger = get_logger("scrapy_dist")
+
+#: Whether Scrapy's ``Spider.start()`` calls ``start_requests()``.
+CALLS_START_REQUESTS = hasattr(Spider, "start_requests")
+#: Whether pipelines' open_spider() may be a coroutine; before, it is a Deferred.
+PIPELINES_AWAIT = version_info >= (2, 14)
+
+#: Scrapy's commands that are no crawl, by the modules of their classes.
+_NO_CRAWL = frozenset(
+    f"scrapy.commands.{name}"
+    for name in ("bench", "check", "fetch", "parse", "shell", "view")
+)
+#: What ``command_without_crawl`` has found.
+_commands: WeakKeyDictionary[Crawler, str] = WeakKeyDictionary()
+
+
+def _engine(crawler: Crawler) -> Any:
+    """The engine of *crawler*, or None before there is one, as in a unit test."""
+    try:
+        return crawler.engine
+    except (AttributeError, RuntimeError):  # from Scrapy 2.15 on it raises
+        return None
+
+
+def _slot(crawler: Crawler) -> Any:
+    return getattr(_engine(crawler), "_slot", None)
+
+
+def command_without_crawl(crawler: Crawler) -> str:
+    """The command that runs *crawler* and is no crawl, e.g. "fetch"; '' for a crawl.
+
+    Commands derived from those of Scrapy count as theirs. Settings and arguments do not
+    tell what runs, so this looks for the command where it is: on the stack. To be
+    called first while the command runs; the answer is remembered.
+    """
+    try:
+        known = _commands.get(crawler)
+        if known is None:
+            known = _commands[crawler] = running_command()
+    except TypeError:  # a stand-in that cannot be a key, as in a unit test
+        return running_command()
+    return known
+
+
+def running_command() -> str:
+    """As ``command_without_crawl``, where no crawler is at hand."""
+    frames = sys._current_frames()  # noqa: SLF001
+    own = _innermost_command(frames.pop(threading.get_ident(), None))
+    if own is not None:
+        return own
+    # The shell runs its engine in another thread than itself.
+    others = (_innermost_command(frame) for frame in frames.values())
+    return "shell" if "shell" in others else ""
+
+
+def runs_by_command() -> bool:
+    """Whether a command of Scrapy crawls, and no program of the user's."""
+    frames = sys._current_frames()  # noqa: SLF001
+    return _innermost_command(frames.get(threading.get_ident())) == ""
+
+
+def _innermost_command(frame: FrameType | None) -> str | None:
+    """The command that runs in *frame*: '' for one that crawls, None for none."""
+    while frame is not None:
+        code = frame.f_code
+        if code.co_name == "run" and code.co_argcount:
+            command = frame.f_locals.get(code.co_varnames[0])
+            modules = [cls.__module__ for cls in type(command).__mro__]
+            if "scrapy.commands" in modules:
+                found = next((m for m in modules if m in _NO_CRAWL), "")
+                return found.rpartition(".")[2]
+        frame = frame.f_back
+    return None
+
+
+def require_asyncio(crawler: Crawler) -> None:
+    """Raise ConfigurationError unless Scrapy runs on an asyncio event loop."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        if is_asyncio_reactor_installed():
+            return  # Scrapy 2.13 builds components before its event loop runs
+        raise ConfigurationError(
+            f"TWISTED_REACTOR = {crawler.settings['TWISTED_REACTOR']!r} has no asyncio"
+            " event loop. scrapy-dist needs Scrapy's default reactor: remove the setting"
+            " or set it to 'twisted.internet.asyncioreactor.AsyncioSelectorReactor'."
+        ) from None
+
+
+def in_progress(crawler: Crawler) -> AbstractSet[Request]:
+    """Requests between ``next_request`` and the end of all their processing."""
+    slot = _slot(crawler)
+    return frozenset() if slot is None else slot.inprogress
+
+
+def in_scraper(crawler: Crawler) -> AbstractSet[Request]:
+    """Requests whose callback, errback or items are being processed."""
+    scraper = crawler.engine.scraper
+    return frozenset() if scraper.slot is None else scraper.slot.active
+
+
+def left_downloader(crawler: Crawler, request: Request) -> bool:
+    """Whether *request* has been downloaded and has not reached its callback.
+
+    A request that a downloader middleware returns in its place (redirect, retry)
+    is scheduled at exactly this moment.
+    """
+    return (
+        request in in_progress(crawler)
+        and request not in crawler.engine.downloader.active
+        and request not in in_scraper(crawler)
+    )
+
+
+def downloading(crawler: Crawler, request: Request) -> bool:
+    """Whether *request* waits for, or is in, its download."""
+    return request in crawler.engine.downloader.active
+
+
+def start_ended(crawler: Crawler) -> bool:
+    """Whether all that ``Spider.start()`` yields has come."""
+    engine = crawler.engine
+    return engine is not None and engine._start is None  # noqa: SLF001
+
+
+class _Start:
+    """What ``Spider.start()`` yields, and whether it came to its end."""
+
+    def __init__(self, start: AsyncIterator[Any]) -> None:
+        self._start = start
+        self.error: Exception | None = None
+
+    def __aiter__(self) -> _Start:
+        return self
+
+    async def __anext__(self) -> Any:
+        try:
+            return await self._start.__anext__()
+        except (StopAsyncIteration, CloseSpider):
+            raise
+        except Exception as e:
+            self.error = e
+            raise
+
+
+def watch_start(crawler: Crawler) -> Callable[[], Exception | None]:
+    """Look after the spider's ``start()``; the error that has ended it, if any.
+
+    To be called while the spider is being opened. Scrapy logs the error, and goes on.
+    """
+    engine: Any = _engine(crawler)
+    start = getattr(engine, "_start", None)
+    if start is None:
+        return lambda: None
+    watched = engine._start = _Start(start)  # noqa: SLF001
+    return lambda: watched.error
+
+
+def close(crawler: Crawler, reason: str) -> None:
+    """Close the spider as if it had raised CloseSpider(*reason*)."""
+    engine: Any = crawler.engine
+    if PIPELINES_AWAIT:
+        _closing.append(asyncio.ensure_future(engine.close_spider_async(reason=reason)))
+        _closing[-1].add_done_callback(_closing.remove)
+    else:
+        engine.close_spider(crawler.spider, reason)
+
+
+def end_with_error(crawler: Crawler, reason: str) -> None:
+    """Close the spider with *reason*; ``scrapy crawl`` then exits with 1, not 0.
+
+    For ends that somebody has to do something about; the caller logs what.
+    """
+    exit_with_error(crawler)
+    close(crawler, reason)
+
+
+def exit_with_error(crawler: Crawler) -> None:
+    """Let ``scrapy crawl`` exit with 1 when *crawler*, which is closing, has stopped."""
+
+    def forget_spider() -> None:
+        # Scrapy's commands take a crawler without a spider for one that has failed.
+        crawler.spider = None
+
+    _failing.add(crawler)
+    crawler.signals.connect(forget_spider, signals.engine_stopped, weak=False)
+
+
+def ends_with_error(crawler: Crawler) -> bool:
+    """Whether ``exit_with_error`` was called for *crawler*."""
+    return crawler in _failing
+
+
+#: Crawlers that end because of an error.
+_failing: WeakSet[Crawler] = WeakSet()
+
+
+#: Tasks that close a spider; the event loop itself keeps no strong reference.
+_closing: list[asyncio.Future[None]] = []
+
+
+def crawl_from_threads(
+    crawler: Crawler, crawl: Callable[[Request], None], loop: asyncio.AbstractEventLoop
+) -> None:
+    """Let code of the spider that runs in a thread use ``crawler.engine``.
+
+    ``engine.crawl`` is *crawl* there, and ``close_spider`` is called in *loop*.
+    """
+    engine: Any = crawler.engine
+    here, there = threading.get_ident(), engine.crawl
+
+    def crawl_anywhere(request: Request, *args: Any, **kwargs: Any) -> None:
+        in_loop = threading.get_ident() == here
+        (there if in_loop or args or kwargs else crawl)(request, *args, **kwargs)
+
+    close_spider = engine.close_spider
+
+    def close_anywhere(spider: Spider, reason: str = "cancelled") -> Any:
+        if threading.get_ident() == here:
+            return close_spider(spider, reason)
+        return loop.call_soon_threadsafe(close, crawler, reason)
+
+    engine.crawl, engine.close_spider = crawl_anywhere, close_anywhere
+
+
+def before_forced_end(
+    work: Callable[[], Coroutine[Any, Any, None]],
+) -> Callable[[], None]:
+    """Run *work* before Scrapy ends the process without closing the spider.
+
+    So it does at the second Ctrl-C, or when somebody stops the reactor; it waits for
+    *work*. Without a reactor it cancels all tasks instead, and waits for these. Returns
+    what withdraws it.
+    """
+    if not is_reactor_installed():
+        return lambda: None
+    from twisted.internet import reactor  # noqa: PLC0415  importing it installs one
+
+    system: Any = reactor
+
+    def run() -> Deferred[None]:
+        return Deferred.fromFuture(asyncio.ensure_future(work()))
+
+    trigger = system.addSystemEventTrigger("before", "shutdown", run)
+
+    def withdraw() -> None:
+        # It is gone when the reactor is about to stop.
+        with contextlib.suppress(KeyError, ValueError, TypeError):
+            system.removeSystemEventTrigger(trigger)
+
+    return withdraw
+
+
+def wake(crawler: Crawler) -> None:
+    """Let the engine ask for requests now; by itself it looks every 5 seconds."""
+    slot = _slot(crawler)
+    if slot is not None and slot.closing is None:
+        slot.nextcall.schedule()
+
+
+def start_is_over(crawler: Crawler) -> bool:
+    """Whether all that the spider's ``start()`` yields is here."""
+    engine: Any = crawler.engine
+    return bool(engine.running) and engine._start is None  # noqa: SLF001
+
+
+def heartbeat(crawler: Crawler) -> float:
+    """Seconds between two looks of Scrapy's engine at an idle spider."""
+    return crawler.engine._SLOT_HEARTBEAT_INTERVAL  # noqa: SLF001
+
+
+def tell_idle(crawler: Crawler) -> None:
+    """What Scrapy does with an idle spider, although its ``start()`` is not over.
+
+    Sends ``spider_idle``; the spider closes unless a handler raises DontCloseSpider.
+    """
+    engine: Any = crawler.engine
+    slot = _slot(crawler)
+    if slot is None or slot.closing is not None or engine.paused:
+        return
+    start, engine._start = engine._start, None  # noqa: SLF001
+    try:
+        if slot.close_if_idle and engine.spider_is_idle():
+            engine._spider_idle()  # noqa: SLF001
+    finally:
+        engine._start = start  # noqa: SLF001
+
+
+def closing(crawler: Crawler) -> bool:
+    """Whether the spider is being closed."""
+    slot = _slot(crawler)
+    return slot is None or slot.closing is not None
+
+
+def scheduler(crawler: Crawler) -> Any:
+    """The scheduler in use, or None before the spider is opened."""
+    slot = _slot(crawler)
+    return None if slot is None else slot.scheduler
+
+
+def fail_start(
+    crawler: Crawler, error: Exception, crawl: asyncio.Task[Any] | None
+) -> Exception:
+    """Log *error*, which keeps the spider from being opened; returns it to be raised.
+
+    One that is not ours is of the project's code, and logged with its traceback.
+
+    It is the only thing that a user of the command line then sees: Scrapy would close
+    what it never opened and complain about that, and asyncio would add a traceback
+    of the task *crawl*, whose failure still reaches whoever awaits it.
+    """
+    extra = {"spider": crawler.spider}
+    if crawler in _not_opened:
+        pass  # what it called has said it
+    elif isinstance(error, FrontierError):
+        logger.error("%s", error, extra=extra)
+    else:
+        logger.error("The spider is not opened: %r", error, exc_info=error, extra=extra)
+    _not_opened.add(crawler)
+    engine = _engine(crawler)
+    if engine is not None:
+        engine.spider = None
+    # Older versions of Scrapy exit with 0 if there was a spider at all.
+    crawler.spider = None
+    if crawl is not None:
+        crawl.add_done_callback(lambda task: task.cancelled() or task.exception())
+    return error.with_traceback(None)
+
+
+#: Crawlers whose start has failed.
+_not_opened: WeakSet[Crawler] = WeakSet()
+
+
+def current_task() -> asyncio.Task[Any] | None:
+    """The asyncio task that runs now, if any."""
+    try:
+        return asyncio.current_task()
+    except RuntimeError:
+        return None
+
+
+def report_dropped(crawler: Crawler, request: Request) -> None:
+    """Send ``request_dropped``, as the engine does when a scheduler says no at once."""
+    crawler.signals.send_catch_log(
+        signals.request_dropped, request=request, spider=crawler.spider
+    )

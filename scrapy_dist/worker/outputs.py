@@ -1,0 +1,154 @@
+"""What pages produce, until it is in the outbox: with the ack of its page, if it can be.
+
+A page that is crawled again after a death should not have left a part of its outputs
+behind. Requests that a filter knows again may travel ahead of the ack (I1 forbids only
+the other order); items, and requests that no filter knows, wait for it.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from scrapy_dist.worker import engine
+
+if TYPE_CHECKING:
+    from scrapy import Request
+    from scrapy.crawler import Crawler
+
+    from scrapy_dist.brokers.redis.frontier import NewRequest
+    from scrapy_dist.worker.exchange import Exchange
+    from scrapy_dist.worker.leases import HeldLease, HeldLeases, Leases
+    from scrapy_dist.worker.provenance import Provenance
+
+#: Bytes of outputs that may wait for the ack of their page.
+_PAGE_BYTES = 1 << 22
+#: Seconds that a request may wait for the ack of its page.
+_PAGE_SECONDS = 2.0
+
+
+class Outputs:
+    """Sends outputs, or lets them wait in the records of their pages' leases.
+
+    *commit_chunk*: requests and items of one page that may wait.
+    """
+
+    exchange: Exchange
+
+    def __init__(
+        self,
+        crawler: Crawler,
+        ledger: Leases,
+        origins: Provenance,
+        *,
+        commit_chunk: int,
+    ) -> None:
+        self._crawler = crawler
+        self._leases = ledger
+        self._provenance = origins
+        self._commit_chunk = commit_chunk
+        #: Leases with requests that wait for the ack of their page.
+        self._holding: dict[HeldLease, None] = {}
+
+    def add_request(
+        self,
+        new: NewRequest,
+        request: Request,
+        origin: HeldLeases | None,
+        *,
+        is_known: bool = False,
+    ) -> None:
+        """Send *request*; with the ack of its page if a filter would not know it again.
+
+        *is_known*: a filter of the project's knows it.
+        """
+        if is_known or new.fingerprint or origin is None or len(origin) != 1:
+            self._mark_producers(origin)
+            self.exchange.outbox.add_request(new, request)
+            return
+        (record,) = origin
+        record.add_request(new)
+        if record not in self._holding:
+            self._holding[record] = None
+            self.exchange.request(_PAGE_SECONDS)
+        self._divide(record)
+
+    def add_item(self, item: object, key: str, data: bytes) -> None:
+        """Send *item*, serialized as *data*, with the ack of its page if it is known."""
+        origin = self._provenance.of_item(item)
+        if origin is None or len(origin) != 1:
+            self._mark_producers(origin)
+            self.exchange.outbox.add_item(key, data)
+            self.exchange.flush_soon()
+            return
+        (record,) = origin
+        record.add_item(key, data)
+        self._divide(record)
+
+    def has_room(self, record: HeldLease) -> bool:
+        """Whether what *record* will have to wait for fits in one commit, as far as seen."""
+        half_full = record.waiting > self._commit_chunk // 2
+        return not half_full and record.size <= _PAGE_BYTES // 2
+
+    def handed_out(self, records: HeldLeases) -> None:
+        """A page of *records* begins."""
+        if not self._knows_producers:
+            for record in records:
+                record.produced = True  # as far as we can tell
+
+    def send_overdue(self) -> None:
+        """Send requests that have waited too long: who waits may be this very page."""
+        overdue = time.monotonic() - _PAGE_SECONDS
+        for record in [r for r in self._holding if r.since <= overdue]:
+            self._send_part(record, items=False)
+        if self._holding:
+            self.exchange.request(_PAGE_SECONDS)
+
+    def forget(self, record: HeldLease) -> None:
+        """*record* is finished."""
+        self._holding.pop(record, None)
+
+    def redis_is_full(self) -> None:
+        """Redis has no memory for what pages produce; the acks of others go on."""
+        for request, records in self._leases.handed.items():
+            if engine.downloading(self._crawler, request):
+                for record in records:
+                    if record.holders == 1:
+                        record.produced = False
+
+    def _divide(self, record: HeldLease) -> None:
+        """Send a first part of a page that produces very much."""
+        if record.waiting >= self._commit_chunk or record.size >= _PAGE_BYTES:
+            self._send_part(record, items=True)
+
+    def _send_part(self, record: HeldLease, *, items: bool) -> None:
+        self._holding.pop(record, None)
+        if record.invalidated or record.settled:
+            record.drop_outputs()
+        else:
+            self.exchange.outbox.add_page(record.take_part(items=items))
+            self.exchange.flush_soon()
+
+    def _mark_producers(self, origin: HeldLeases | None) -> None:
+        """Something of *origin* travels by itself: its ack may not overtake it."""
+        if origin is None and self._knows_producers:
+            origin = self._possible_origins()
+        for record in origin or ():
+            record.produced = True
+
+    @property
+    def _knows_producers(self) -> bool:
+        """Whether somebody notes which pages have produced something.
+
+        The middleware does so always. Without it, it is done while it is needed.
+        """
+        return self._provenance.noting or self.exchange.is_full
+
+    def _possible_origins(self) -> HeldLeases:
+        """Leases of the pages that are not waiting for their download any more."""
+        found = [
+            records
+            for request, records in self._leases.handed.items()
+            if not engine.downloading(self._crawler, request)
+        ]
+        return tuple(dict.fromkeys(record for records in found for record in records))

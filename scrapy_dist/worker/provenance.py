@@ -1,0 +1,86 @@
+"""Which page an output of the spider comes from.
+
+Scrapy hands a scheduler requests, and a pipeline items, without saying whose they are.
+The add-on's spider middleware sees each output with its response and notes it here; the
+scheduler and the pipelines ask. What was not noted (errbacks, other middlewares, a
+project without the add-on) has no known origin.
+"""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from scrapy_dist.worker.leases import HeldLease, HeldLeases
+
+#: Origin of the item that the pipelines of this context are working on.
+_current: ContextVar[HeldLeases | None] = ContextVar("frontier_origin", default=None)
+
+_NOTHING = object()
+
+
+class Provenance:
+    """Remembers outputs by identity, for as long as their pages are in progress.
+
+    Nearly always an output is asked for before the next one is noted: the last one is
+    kept apart, which costs nothing.
+    """
+
+    def __init__(self) -> None:
+        #: Whether the spider middleware is there.
+        self.noting = False
+        self._last: object = _NOTHING
+        self._origin: HeldLeases = ()
+        #: The others, by ``id``.
+        self._noted: dict[int, tuple[object, HeldLeases]] = {}
+
+    def note(self, output: object, records: HeldLeases) -> None:
+        """*output* comes from the page of *records*; () for ``Spider.start()``."""
+        last = self._last
+        if last is not _NOTHING:
+            key = id(last)
+            self._noted[key] = (last, self._origin)
+            for record in self._origin:
+                record.noted[key] = last
+        self._last, self._origin = output, records
+
+    def take(self, output: object) -> HeldLeases | None:
+        """The origin of *output*, once; None if it is not known."""
+        if output is self._last:
+            return self._take_last()
+        key = id(output)
+        noted = self._noted.pop(key, None)
+        if noted is None:
+            return None
+        for record in noted[1]:
+            record.noted.pop(key, None)
+        return noted[1]
+
+    def forget(self, record: HeldLease) -> None:
+        """The page is finished; drop what a later middleware did not let through."""
+        if record in self._origin:
+            self._take_last()
+        for key in record.noted:
+            self._noted.pop(key, None)
+        record.noted.clear()
+
+    def _take_last(self) -> HeldLeases:
+        origin = self._origin
+        self._last, self._origin = _NOTHING, ()
+        return origin
+
+    def enter(self, item: object) -> None:
+        """The pipelines begin with *item*, whatever they will make of it."""
+        _current.set(self.take(item))
+
+    def of_item(self, item: object) -> HeldLeases | None:
+        """The origin of the *item* that reached RedisPipeline.
+
+        By identity where no pipeline in front has noted it (Scrapy 2.13, whose
+        pipelines do not run in one context).
+        """
+        if item is self._last:
+            return self._origin
+        noted = self._noted.get(id(item))
+        return _current.get() if noted is None else noted[1]

@@ -1,0 +1,147 @@
+"""Items and stats on their way to Redis in a process that uses another scheduler."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
+
+from redis.exceptions import ResponseError
+from scrapy import signals
+
+from scrapy_dist import connection
+from scrapy_dist.base.escaping import get_logger
+from scrapy_dist.base.waits import first_try
+from scrapy_dist.brokers.redis.frontier import BATCH, Frontier
+from scrapy_dist.brokers.redis.keys import Keys
+from scrapy_dist.core.settings import Options
+from scrapy_dist.exceptions import RedisUnavailable
+from scrapy_dist.scheduler import shares
+from scrapy_dist.worker import engine
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from redis.asyncio import Redis
+    from scrapy.crawler import Crawler
+
+logger = get_logger(__name__)
+
+_pushers: WeakKeyDictionary[Crawler, Pusher] = WeakKeyDictionary()
+
+
+def for_crawler(crawler: Crawler) -> Pusher | None:
+    """The pusher of this process, or None where it has nothing to do.
+
+    The frontier's exchange does its work; and what is no crawl stores nothing.
+    """
+    if shares(type(engine.scheduler(crawler))) or engine.command_without_crawl(crawler):
+        return None
+    if crawler not in _pushers:
+        _pushers[crawler] = Pusher(crawler)
+    return _pushers[crawler]
+
+
+class Pusher:
+    """Sends items and stats every FRONTIER_FLUSH_INTERVAL; registers no worker.
+
+    What could not be sent is sent again, so an item may appear twice after a lost reply.
+    """
+
+    def __init__(self, crawler: Crawler) -> None:
+        self.options = Options.from_settings(crawler.settings)
+        self.changes: Callable[[], list[tuple[str, str, str]]] = list
+        self._crawler = crawler
+        self._items: list[tuple[str, bytes]] = []
+        self._changed: list[tuple[str, str, str]] = []
+        self._client: Redis | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._opening: asyncio.Future[None] | None = None
+        self._stopping = asyncio.Event()
+        self._warned = False
+
+    @property
+    def waiting(self) -> int:
+        """Items that Redis does not have."""
+        return len(self._items)
+
+    def add_item(self, key: str, data: bytes) -> None:
+        self._items.append((key, data))
+
+    async def open(self) -> None:
+        """Connect, once. Raises as ``connection.open_client`` does."""
+        if self._opening is None:
+            self._opening = asyncio.ensure_future(self._open())
+        await asyncio.shield(self._opening)
+
+    async def _open(self) -> None:
+        settings = self._crawler.settings
+        spider = self._crawler.spider
+        assert spider is not None
+        keys = Keys.from_settings(settings, spider.name)
+        self._client = await connection.open_client(settings, keys.requests)
+        self._frontier = Frontier(
+            self._client,
+            keys,
+            ttl=self.options.worker_ttl,
+            max_deliveries=self.options.max_deliveries,
+            failed_limit=self.options.failed_limit,
+        )
+        self._task = asyncio.create_task(self._run())
+        self._crawler.signals.connect(self.close, signal=signals.spider_closed)
+
+    async def _run(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                await asyncio.wait_for(
+                    self._stopping.wait(), self.options.flush_interval
+                )
+            except (TimeoutError, asyncio.TimeoutError):
+                while not await self._send() and not self._warned:
+                    pass
+
+    async def _send(self) -> bool:
+        self._changed += self.changes()
+        items, changed = self._items[:BATCH], self._changed[:BATCH]
+        calls = []
+        if items:
+            calls.append(self._frontier.push(items))
+        if changed:
+            calls.append(self._frontier.count(changed))
+        if not calls:
+            return True
+        try:
+            await self._frontier.exchange(calls)
+            for call in calls:
+                call.reply()
+        except (RedisUnavailable, ResponseError) as e:
+            if not self._warned:
+                logger.warning("Items and stats wait for Redis: %s", e)
+            self._warned = True
+            return False
+        self._warned = False
+        del self._items[: len(items)]
+        del self._changed[: len(changed)]
+        return not (self._items or self._changed)
+
+    async def close(self) -> None:
+        """Send what is left, for FRONTIER_CLOSE_TIMEOUT seconds at the most."""
+        # Other handlers of spider_closed set the last stats first.
+        await asyncio.sleep(0)
+        self._stopping.set()
+        if self._task is None or self._client is None:
+            return
+        timeout = self.options.close_timeout
+        deadline = asyncio.get_running_loop().time() + timeout
+        # The connection may be dead: the next try makes a new one.
+        self._frontier.limit = first_try(timeout)
+        await asyncio.wait([self._task], timeout=self._frontier.limit)
+        self._task.cancel()
+        await asyncio.wait([self._task])
+        while not await self._send():
+            if asyncio.get_running_loop().time() > deadline:
+                logger.warning("%d items did not reach Redis", len(self._items))
+                break
+            if self._warned:
+                await asyncio.sleep(self.options.flush_interval)
+        await connection.close_client(self._client)

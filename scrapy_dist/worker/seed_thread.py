@@ -1,0 +1,177 @@
+"""A spider's own methods that read Redis in a thread, so that they may wait for it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from scrapy import Request
+
+from scrapy_dist.base.escaping import get_logger
+
+if TYPE_CHECKING:
+    from scrapy import Spider
+
+logger = get_logger(__name__)
+
+#: Requests that one run takes from the spider at the most, if its batches are smaller.
+_MOST = 100
+#: Seconds that a closing worker waits for the spider to end what it has begun.
+_PATIENCE = 5.0
+
+
+class SeedThread:
+    """Runs *make* in a thread, one run at a time, and gives what it yields to *crawl*.
+
+    *crawl* and *ended*, which is told how many requests there were, are called in the
+    event loop. A run that has yielded many is suspended, and goes on with the next
+    ``read``: what it has taken from Redis is in its hands.
+    """
+
+    def __init__(
+        self,
+        make: Callable[[], Iterable[Any] | None],
+        crawl: Callable[[Request], None],
+        ended: Callable[[int], None],
+        *,
+        batch: int,
+        spider: Spider,
+        name: str = "next_requests",
+    ) -> None:
+        self._make = make
+        self._name = name
+        #: Requests of the run that is under way.
+        self._count = 0
+        self._crawl = crawl
+        self._ended = ended
+        self._batch = batch
+        self._spider = spider
+        self._loop = asyncio.get_running_loop()
+        self._requests: Iterator[Any] | None = None
+        self._thread: threading.Thread | None = None
+        self._over: asyncio.Event = asyncio.Event()
+        self._over.set()
+        self._closed = False
+        self._failed = False
+        self._said_strange = False
+        #: When the run that has ended last, or is under way, began; `time.monotonic`.
+        self.began = 0.0
+
+    @property
+    def busy(self) -> bool:
+        return not self._over.is_set()
+
+    def read(self) -> None:
+        """Begin a run, unless one is under way."""
+        if not self.busy and not self._closed:
+            self._start(max(_MOST, self._batch))
+
+    def _start(self, most: int) -> None:
+        self._over.clear()
+        self.began = time.monotonic()
+        # A daemon: the process does not wait for one that hangs.
+        self._thread = threading.Thread(
+            target=self._run, args=(most,), name=self._name, daemon=True
+        )
+        self._thread.start()
+
+    @property
+    def is_current(self) -> bool:
+        """Whether this is asked in a run."""
+        return threading.current_thread() is self._thread
+
+    def call(self, function: Callable[..., Any], *args: Any) -> Any:
+        """What *function* returns in the event loop; for what a run calls."""
+        if not self.is_current:
+            return function(*args)
+
+        async def call() -> Any:
+            return function(*args)
+
+        return asyncio.run_coroutine_threadsafe(call(), self._loop).result()
+
+    def crawl(self, request: Request) -> None:
+        """Take a *request* that a run makes without yielding it."""
+        self._count += 1
+        self.call(self._take, request)
+
+    def close(self) -> None:
+        """Take no more."""
+        self._closed = True
+
+    async def finish(self) -> None:
+        """Take in what the spider has read already; the worker is closing."""
+        if not self.busy and self._requests is not None:
+            self._start(self._batch)
+        with contextlib.suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(self._over.wait(), _PATIENCE)
+        self._closed = True
+        if self.busy:
+            logger.warning(
+                "%s() of the spider has not ended within %d seconds. What it takes from"
+                " Redis from now on is lost.",
+                self._name,
+                _PATIENCE,
+                extra={"spider": self._spider},
+            )
+
+    # In the thread
+
+    def _run(self, most: int) -> None:
+        self._count, error = 0, None
+        try:
+            if self._requests is None:
+                self._requests = iter(self._make() or ())
+            while self._count < most:
+                try:
+                    made = next(self._requests)
+                except StopIteration:
+                    self._requests = None
+                    break
+                for request in [made] if isinstance(made, Request) else made or ():
+                    self._loop.call_soon_threadsafe(self._take, request)
+                    self._count += 1
+        except Exception as e:  # noqa: BLE001 - told in the event loop
+            self._requests = None
+            error = e
+        with contextlib.suppress(RuntimeError):  # the event loop has ended
+            self._loop.call_soon_threadsafe(self._done, self._count, error)
+
+    # In the event loop
+
+    def _take(self, request: Any) -> None:
+        if not isinstance(request, Request):
+            if not self._said_strange:
+                self._said_strange = True
+                logger.error(
+                    "%s() yielded %r, no Request. It is left out; no more of these are"
+                    " logged.",
+                    self._name,
+                    request,
+                    extra={"spider": self._spider},
+                )
+        elif self._closed:
+            logger.warning(
+                "%s came when the spider was closed, and is lost.",
+                request,
+                extra={"spider": self._spider},
+            )
+        else:
+            self._crawl(request)
+
+    def _done(self, count: int, error: Exception | None) -> None:
+        if error is not None and not self._failed:
+            logger.error(
+                "%s() failed. It is tried again, and no more of these are logged until it"
+                " works.",
+                self._name,
+                exc_info=error,
+                extra={"spider": self._spider},
+            )
+        self._failed = error is not None
+        self._over.set()
+        self._ended(count)

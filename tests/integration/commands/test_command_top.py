@@ -1,0 +1,505 @@
+"""``scrapy frontier top``: its picture, its plain lines, and the terminal it leaves."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import fcntl
+import io
+import json
+import os
+import pty
+import re
+import select
+import signal
+import struct
+import subprocess
+import sys
+import termios
+import time
+from datetime import datetime, timedelta, timezone
+
+import pytest
+from rich.console import Console
+from scrapy.settings import Settings
+
+from scrapy_dist.brokers.redis.tools.dead_letters import DeadLetter
+from scrapy_dist.brokers.redis.views.status import Status, WorkerStatus
+from scrapy_dist.commands import base, top
+from scrapy_dist.commands.terminal.picture import History
+from scrapy_dist.commands.terminal.view import View, as_svg, draw
+from scrapy_dist.exceptions import ConfigurationError
+from tests.support.wait import wait_until
+
+NOW = datetime(2026, 11, 21, 12, 0, tzinfo=timezone.utc)
+#: What switches to a terminal's other screen, and back.
+OTHER_SCREEN, FIRST_SCREEN, CURSOR = b"\x1b[?1049h", b"\x1b[?1049l", b"\x1b[?25h"
+
+
+def a_worker(number, **changed):
+    told = {
+        "worker": f"web:{number}",
+        "number": str(number),
+        "alive": True,
+        "since": NOW,
+        "silent_for": 0.4,
+        "pages": 1000 + number,
+        "pages_per_second": 20.5,
+        "failed": 0,
+        "leased": 16,
+        "memory": 92_000_000,
+        "stopping": False,
+    }
+    return WorkerStatus(**{**told, **changed})
+
+
+def a_status(**changed):
+    told = {
+        "spider": "shop",
+        "job": None,
+        "redis": "redis://localhost:6379/0",
+        "time": NOW,
+        "pending": 700,
+        "leased": 32,
+        "suspect": 0,
+        "failed": 0,
+        "seen": 4000,
+        "seeds": 0,
+        "items": 12,
+        "pages": 1268,
+        "pages_per_second": 41.0,
+        "paused": False,
+        "workers": (a_worker(1), a_worker(2)),
+    }
+    return Status(**{**told, **changed})
+
+
+def a_letter(number, **changed):
+    told = {
+        "id": f"{number}-0",
+        "kind": "request",
+        "time_ms": 1_700_000_000_000,
+        "deliveries": 1,
+        "worker": "web:1",
+        "reason": f"HTTP status {number}",
+        "payload": b'{"url": "http://site.example/%d"}' % number,
+    }
+    return DeadLetter(**{**told, **changed})
+
+
+def drawn(view, width=100, height=24, **options):
+    console = Console(width=width, file=io.StringIO(), color_system=None)
+    console.print(draw(view, height=height, **options))
+    return console.file.getvalue().splitlines()
+
+
+# The picture
+
+
+def test_picture_shows_progress_rate_workers_and_failures():
+    status = a_status(failed=2)
+    lines = drawn(View(status, [a_letter(404), a_letter(500)], (10.0, 20.0, 40.0)))
+    assert lines[0].startswith("shop  running  2 workers  redis://localhost:6379/0")
+    text = "\n".join(lines)
+    assert "63% of 2,000 known, about 17s left" in text
+    assert "41.0 pages/s in the last minute  ▃▅█" in text
+    assert re.search(r"pages +pending +leased +suspect +failed +seeds", text)
+    assert re.search(r"1,268 +700 +32 +0 +2 +0 +4,000 +12\b", text)
+    assert re.search(r"web:2 +1,002 +20\.5 +16 +0 +0s +92 MB", text)
+    assert re.search(
+        r"2023-11-14 22:13:20Z +http://site.example/404 +HTTP status 404", text
+    )
+    assert "q ends" in lines[-1]
+
+
+def test_silent_and_stopping_workers_are_marked_and_the_living_come_first():
+    workers = (
+        a_worker(1, alive=False, silent_for=3700.0, memory=None),
+        a_worker(2, stopping=True),
+    )
+    lines = drawn(View(a_status(workers=workers)))
+    at = next(i for i, line in enumerate(lines) if line.startswith("worker"))
+    assert lines[at + 1].startswith("web:2 stopping")
+    assert re.match(r"web:1 silent +1,001 .*1h01m +-", lines[at + 2])
+    assert "1 silent" in lines[0]
+
+
+def test_picture_of_nothing():
+    status = a_status(pages=0, pending=0, leased=0, workers=(), pages_per_second=0.0)
+    text = "\n".join(drawn(View(status)))
+    assert "0% of 0 known" in text
+    assert "no workers" in text
+
+
+@pytest.mark.parametrize("height", [20, 24, 40])
+def test_picture_fits_the_terminal(height):
+    workers = tuple(a_worker(n) for n in range(100))
+    letters = [a_letter(n) for n in range(8)]
+    view = View(a_status(workers=workers, failed=8), letters, (1.0,) * 40)
+    lines = drawn(view, height=height)
+    assert len(lines) <= height
+    assert "q ends" in lines[-1]
+    assert re.search(r"and \d+ more", "\n".join(lines))
+
+
+def test_picture_of_one_worker_says_so():
+    lines = drawn(View(a_status(workers=(a_worker(1),))))
+    assert "  1 worker  " in lines[0]
+
+
+def test_picture_says_how_old_it_is_when_redis_is_away():
+    lines = drawn(View(a_status(), trouble="Redis is away (why)."))
+    assert lines[-1] == "Redis is away (why). What is shown is of 2026-11-21 12:00:00Z."
+
+
+def test_names_in_the_picture_cannot_move_the_cursor():
+    evil = "x\x1b[2J\x07\u202e[red]y"
+    status = a_status(spider=evil, job=evil, workers=(a_worker(1, worker=evil),))
+    letter = a_letter(1, kind="seed", payload=evil.encode(), reason=evil)
+    lines = drawn(View(status, [letter], trouble=""), width=300)
+    assert all(char.isprintable() for line in lines for char in line)
+    assert "[red]y" in "".join(lines)  # it is no markup either
+
+
+def test_picture_fits_80_columns():
+    status = a_status(pages=10**7, pending=10**7, seen=10**8, items=10**7, failed=1)
+    lines = drawn(View(status, [a_letter(1)], (1.0,) * 40), width=80)
+    assert "100,000,000" in "\n".join(lines)
+    assert max(map(len, lines)) <= 80
+    assert any(line.rstrip().endswith("█" * 40) for line in lines)
+
+
+def test_picture_without_unicode():
+    text = "\n".join(drawn(View(a_status(), rates=(1.0, 2.0)), ascii_only=True))
+    assert "=#" in text
+
+
+def test_svg_is_the_same_picture():
+    svg = as_svg(View(a_status(spider="<shop>"), [a_letter(404)], (1.0, 2.0)))
+    assert svg.startswith("<svg")
+    text = svg.replace("&#160;", " ")
+    assert "pages/s in the last minute" in text
+    assert "http://site.example/404" in text
+    assert "<shop>" not in text
+
+
+def test_history_is_that_of_redis_clock_and_bounded():
+    history = History()
+    for second, pages in enumerate([100, 110, 130, 0, 5]):
+        history.add(a_status(time=NOW + timedelta(seconds=2 * second), pages=pages))
+    history.add(a_status(time=NOW, pages=100))  # the clock went back
+    assert list(history.rates) == [5, 10, 0, 2.5]
+    for second in range(1000):
+        history.add(a_status(time=NOW + timedelta(seconds=second)))
+    assert len(history.rates) <= 100
+
+
+# Without a terminal
+
+
+def plant(client, **fields):
+    """A frontier called shop."""
+    now = int(time.time() * 1000)
+    client.hset("shop:state", mapping={"active": now, "pages": 30, **fields})
+    client.zadd("shop:requests", {f"{i:016x}x": 0 for i in range(20)})
+
+
+@pytest.fixture
+def run_top(redis_server, capsys):
+    """``run_top(*args)`` in this process, without a terminal: exit code, output."""
+
+    def run(*args, url=redis_server.url):
+        parser = argparse.ArgumentParser()
+        top.add_options(parser)
+        opts = parser.parse_args(["shop", "--redis", url, "--interval", "0.1", *args])
+        code = asyncio.run(top.run(Settings(), opts))
+        return code, capsys.readouterr()
+
+    return run
+
+
+def test_plain_lines_are_printed_without_a_terminal(run_top, redis_server):
+    with redis_server.client() as client:
+        plant(client)
+    code, printed = run_top("-n", "3")
+    assert code == 0
+    lines = printed.out.splitlines()
+    assert len(lines) == 3
+    for line in lines:
+        assert re.fullmatch(
+            r"[0-9-]{10} [0-9:]{8}Z shop stopped: 30 pages, 0\.0 pages/s, 20 pending, 0 leased,"
+            r" 0 suspect, 0 failed, 0 seeds, 0 workers, 0 silent, - left",
+            line,
+        )
+
+
+def test_json_lines_are_printed_if_asked_for(run_top, redis_server):
+    with redis_server.client() as client:
+        plant(client)
+    _, printed = run_top("-n", "2", "--json")
+    assert [json.loads(line)["pending"] for line in printed.out.splitlines()] == [
+        20
+    ] * 2
+
+
+def test_picture_is_written_at_the_end(run_top, redis_server, tmp_path):
+    with redis_server.client() as client:
+        plant(client)
+        client.xadd("shop:failed", {"payload": "http://x/", "kind": "seed"})
+    path = tmp_path / "top.svg"
+    _, printed = run_top("-n", "1", "--svg", str(path))
+    assert len(printed.out.splitlines()) == 1
+    assert "http://x/" in path.read_text()
+    with pytest.raises(ConfigurationError, match="Name a file"):
+        run_top("-n", "1", "--svg", str(tmp_path))
+
+
+class Saboteur:
+    """A screen that takes Redis away after the first look, and brings it back."""
+
+    def __init__(self, take_away, bring_back):
+        self._take_away, self._bring_back = take_away, bring_back
+        self.seen = []
+
+    def show(self, status, failures):
+        self.seen.append(status.pending)
+        if len(self.seen) == 1:
+            self._take_away()
+        return len(self.seen) == 1
+
+    def late(self, seconds):
+        return True
+
+    def fail(self, reason):
+        self.seen.append(reason)
+        self._bring_back()
+        return True
+
+
+async def watch(url, screen):
+    parser = argparse.ArgumentParser()
+    top.add_options(parser)
+    opts = parser.parse_args(["shop", "--redis", url])
+    target = base.find_target(Settings(), opts)
+    async with base.open_frontier(target) as frontier:
+        await top._watch(frontier, target, screen, 0.05, None)
+    return screen.seen
+
+
+async def test_redis_may_go_and_come_back(own_redis):
+    def start_again():
+        own_redis.start()
+        with own_redis.client() as client:
+            plant(client)
+
+    with own_redis.client() as client:
+        plant(client)
+    seen = await watch(own_redis.url, Saboteur(own_redis.kill, start_again))
+    assert (seen[0], seen[-1]) == (20, 20)
+    assert seen[1].startswith("Redis is away (")
+
+
+async def test_redis_that_does_not_answer_is_away_too(own_redis, monkeypatch):
+    monkeypatch.setattr(top, "_TIMEOUT", 0.5)
+    with own_redis.client() as client:
+        plant(client)
+    seen = await watch(own_redis.url, Saboteur(own_redis.freeze, own_redis.thaw))
+    assert seen == [20, "Redis is away (no answer for 0.5 s).", 20]
+
+
+async def test_what_is_shown_is_marked_before_redis_counts_as_away(
+    own_redis, monkeypatch
+):
+    monkeypatch.setattr(top, "_LATE", 0.1)
+    with own_redis.client() as client:
+        plant(client)
+    screen = Saboteur(own_redis.freeze, own_redis.thaw)
+
+    def late(seconds):
+        if len(screen.seen) == 1:
+            screen.fail(f"late for {seconds > 0}")
+        return True
+
+    screen.late = late
+    assert await watch(own_redis.url, screen) == [20, "late for True", 20]
+
+
+def test_missing_rich_is_explained(run_top, redis_server, monkeypatch, tmp_path):
+    with redis_server.client() as client:
+        plant(client)
+    monkeypatch.setitem(sys.modules, "rich", None)
+    with pytest.raises(ConfigurationError, match=r"pip install .scrapy-dist\[top\]"):
+        run_top("-n", "1", "--svg", str(tmp_path / "x"))
+    assert run_top("-n", "1")[0] == 0  # plain lines need it not
+
+
+@pytest.mark.parametrize(
+    "wrong", [["--interval", "0"], ["--interval", "x"], ["-n", "0"], ["-n", "x"]]
+)
+def test_wrong_numbers_are_refused(run_top, wrong, capsys):
+    with pytest.raises(SystemExit):
+        run_top(*wrong)
+    assert f"argument {wrong[0]}" in capsys.readouterr().err.replace("-n/--count", "-n")
+
+
+# In a terminal
+
+
+class Terminal:
+    """``scrapy frontier top shop`` in a pseudo terminal of 100 columns."""
+
+    def __init__(self, folder, url, *args):
+        self._ours, self._its = pty.openpty()
+        size = struct.pack("HHHH", 24, 100, 0, 0)
+        fcntl.ioctl(self._its, termios.TIOCSWINSZ, size)
+        self.modes_before = termios.tcgetattr(self._its)
+        self.output = b""
+        env = {k: v for k, v in os.environ.items() if not k.startswith("SCRAPY")}
+        self.process = subprocess.Popen(
+            [
+                *(sys.executable, "-c", _IN_TERMINAL),
+                *("frontier", "top", "shop", "--redis", url),
+                *("--interval", "0.2", *args),
+            ],
+            cwd=folder,
+            env={**env, "TERM": "xterm-256color"},
+            stdin=self._its,
+            stdout=self._its,
+            stderr=self._its,
+            start_new_session=True,
+        )
+
+    @property
+    def modes(self):
+        return termios.tcgetattr(self._its)
+
+    def type(self, keys):
+        os.write(self._ours, keys)
+
+    def read(self):
+        while select.select([self._ours], [], [], 0)[0]:
+            self.output += os.read(self._ours, 65536)
+        return self.output
+
+    def wait_for(self, text):
+        wait_until(lambda: text in self.read(), f"{text!r} on the screen")
+
+    def wait_end(self):
+        wait_until(
+            lambda: (self.read(), self.process.poll())[1] is not None, "top has ended"
+        )
+        self.read()
+        return self.process.returncode
+
+    def hang_up(self):
+        for side in (self._ours, self._its):
+            os.close(side)
+        self._ours = self._its = None
+
+    def close(self):
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+        if self._ours is not None:
+            self.hang_up()
+
+
+#: As a shell does: makes the terminal the process' own, so that Ctrl-C reaches it.
+_IN_TERMINAL = """
+import fcntl, sys, termios
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+from scrapy.cmdline import execute
+sys.argv[0] = "scrapy"
+execute()
+"""
+
+
+@pytest.fixture
+def terminal(tmp_path, redis_server):
+    """``terminal(*args)`` opens one; the frontier is that of `plant`."""
+    with redis_server.client() as client:
+        plant(client)
+    opened = []
+
+    def open_terminal(*args):
+        opened.append(Terminal(tmp_path, redis_server.url, *args))
+        return opened[-1]
+
+    yield open_terminal
+    for each in opened:
+        each.close()
+
+
+def assert_restored(terminal):
+    assert terminal.modes == terminal.modes_before
+    left = terminal.output.rindex(FIRST_SCREEN)
+    assert left > terminal.output.rindex(OTHER_SCREEN)
+    assert terminal.output.rindex(CURSOR) > terminal.output.rindex(b"\x1b[?25l")
+    return terminal.output[left + len(FIRST_SCREEN) :]
+
+
+def test_q_ends_it_and_the_terminal_is_as_before(terminal):
+    window = terminal()
+    window.wait_for(b"q ends")
+    assert window.output.startswith(OTHER_SCREEN)
+    assert window.modes != window.modes_before
+    window.type(b"x\x1a")  # other keys, and Ctrl-Z, do nothing
+    seen = len(window.output)
+    wait_until(lambda: b"q ends" in window.read()[seen:], "another look")
+    window.type(b"q")
+    assert window.wait_end() == 0
+    assert assert_restored(window) == b""
+
+
+def test_ctrl_c_ends_it_and_the_terminal_is_as_before(terminal):
+    window = terminal()
+    window.wait_for(b"q ends")
+    window.type(b"\x03")
+    assert window.wait_end() == 0
+    assert assert_restored(window) == b""
+
+
+def test_signal_ends_it_and_the_terminal_is_as_before(terminal):
+    window = terminal()
+    window.wait_for(b"q ends")
+    window.process.send_signal(signal.SIGTERM)
+    assert window.wait_end() == 0
+    assert assert_restored(window) == b""
+
+
+def test_error_is_told_on_the_terminal_as_it_was_before(terminal, redis_server):
+    window = terminal()
+    window.wait_for(b"q ends")
+    with redis_server.client() as client:
+        client.delete("shop:requests")
+        client.set("shop:requests", "x")
+    assert window.wait_end() == 2
+    said = assert_restored(window).decode()
+    assert said.startswith("scrapy frontier top: A key of the frontier of 'shop'")
+    assert len(said.splitlines()) == 1
+
+
+def test_terminal_that_is_closed_ends_it(terminal):
+    window = terminal()
+    window.wait_for(b"q ends")
+    window.hang_up()
+    assert window.process.wait(20) is not None
+
+
+def test_reader_that_has_seen_enough_ends_it(tmp_path, redis_server):
+    with redis_server.client() as client:
+        plant(client)
+    command = [sys.executable, "-m", "scrapy", "frontier", "top", "shop"]
+    command += ["--redis", redis_server.url, "--interval", "0.1"]
+    process = subprocess.Popen(
+        command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    try:
+        assert b"20 pending" in process.stdout.readline()
+        process.stdout.close()
+        assert process.wait(20) == 0
+        assert process.stderr.read() == b""
+    finally:
+        process.kill()
+        process.wait()
+        process.stderr.close()

@@ -1,0 +1,598 @@
+"""What only a real Redis can do to the frontier: be full, and lose half of a script."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import redis.asyncio
+from redis.exceptions import OutOfMemoryError, ResponseError
+from scrapy import Spider
+from scrapy.settings import Settings
+
+from scrapy_dist.brokers.redis.buckets import Shape
+from scrapy_dist.brokers.redis.frontier import (
+    APPLIED,
+    BARE_ACK,
+    FULL,
+    GAP,
+    PART,
+    SEED,
+    Call,
+    Commit,
+    CommitReply,
+    NewRequest,
+    Page,
+)
+from scrapy_dist.brokers.redis.orphans import Orphans
+from scrapy_dist.brokers.redis.tools.check import check
+from scrapy_dist.connection import close_client
+from scrapy_dist.core.settings import Options
+from tests.support.frontiers import (
+    KEYS,
+    SEED_KEYS,
+    Worker,
+    contents,
+    dead_letters,
+    dump,
+    names,
+    places,
+    restore,
+)
+
+
+def client_of(server):
+    return redis.asyncio.Redis.from_url(server.url, protocol=2)
+
+
+# Redis full
+
+
+@pytest.fixture
+async def client(redis_server):
+    client = client_of(redis_server)
+    yield client
+    await client.config_set("maxmemory", "0")
+    await close_client(client)
+
+
+async def fill(client):
+    await client.config_set("maxmemory", "1")
+
+
+class FullWorld:
+    """A frontier with something everywhere, in a Redis that has no memory left."""
+
+    def __init__(self, client):
+        self.client = client
+        self.me = Worker(client)
+
+    async def build(self):
+        doomed = await Worker(self.client).join()
+        await doomed.push("s1", "s2")
+        await doomed.lease()
+        await self.me.join()
+        await doomed.dies(self.me)
+        await self.me.push("a", "b", "c")
+        await self.me.commit([NewRequest(b"seen", 5, "fp-seen")])
+        self.leases = await self.me.lease(3, suspect=False)
+        self.doomed = await Worker(self.client).join()
+        await self.client.rpush(SEED_KEYS[0], "seed")
+        await fill(self.client)
+        with pytest.raises(OutOfMemoryError):
+            await self.client.set("x", "x")
+        return self
+
+
+@pytest.fixture
+async def full(client):
+    return await FullWorld(client).build()
+
+
+async def test_leases_and_suspects_are_handed_out(full):
+    assert names(await full.doomed.lease()) == ["s1", "s2", "seen"]
+    assert (await places(full.client))["pending"] == []
+
+
+async def test_acks_and_dead_letters_are_taken(full):
+    a, b, c = full.leases
+    reply = await full.me.commit(
+        pages=[Page(a.id), Page(b.id, verdict="why"), Page(c.id, verdict=BARE_ACK)]
+    )
+    assert reply == CommitReply(APPLIED, 0, [])
+    assert (await places(full.client))["leased"] == []
+    assert [letter["payload"] for letter in await dead_letters(full.client)] == [b"b"]
+    assert (await full.me.heartbeat()).commit == full.me.commits
+
+
+async def test_duplicates_need_no_memory(full):
+    page = full.leases[0]
+    reply = await full.me.commit([NewRequest(b"seen", 5, "fp-seen")], [Page(page.id)])
+    assert reply == CommitReply(APPLIED, 0, [0])
+    assert (await places(full.client))["leased"] == ["b", "c"]
+
+
+async def test_leases_are_given_back_and_set_aside(full):
+    a, b, _ = full.leases
+    assert await full.me.release(a) == 1
+    reject = full.me.frontier.reject([(b.id, "request", "x")], max_size=9)
+    assert await full.me.call(reject) == 1
+    assert len(await dead_letters(full.client)) == 1
+    assert (await places(full.client))["leased"] == ["c"]
+
+
+async def test_dead_workers_are_reaped(full):
+    lease = await full.doomed.lease_one(suspect=False)
+    await full.client.config_set("maxmemory", "0")
+    await full.client.zadd(KEYS.workers, {full.doomed.number: 1})
+    await fill(full.client)
+    assert (await full.me.heartbeat()).silent == 1
+    assert await full.me.reap() == [1, 0, 1]
+    assert lease.payload.decode() in (await places(full.client))["suspects"]
+
+
+async def test_seeds_are_leased(full):
+    [lease] = await full.doomed.seeds()  # its fair share
+    assert lease.payload == SEED + b"seed"
+    assert await full.client.exists(SEED_KEYS[0]) == 0
+
+
+async def test_pages_follow_their_redirects(full):
+    claim = full.me.frontier.claim([("fp-new", [full.leases[0].id]), ("fp-seen", [])])
+    assert await full.me.call(claim) == [True, False]
+    assert await full.client.sismember(KEYS.dupefilter, "fp-new")
+
+
+async def test_workers_join_count_and_leave(full):
+    newcomer = await Worker(full.client).join()
+    assert (await newcomer.heartbeat()).known
+    count = newcomer.frontier.count([("inc", "n", "1"), ("set", "m", "x" * 99)])
+    assert await newcomer.call(count) == 2
+    assert not await newcomer.leave()
+    assert not (await newcomer.heartbeat()).known
+    await full.me.ack(*full.leases)
+    for worker in (full.me, full.doomed):
+        while leases := [*await worker.lease(), *await worker.seeds()]:
+            await worker.ack(*leases)
+    await full.doomed.leave(finished=True)
+    assert await full.me.leave(finished=True)
+    assert set(await contents(full.client)) == {KEYS.history}
+
+
+async def test_flush_deletes_an_earlier_crawl(full):
+    await full.client.delete(KEYS.workers)
+    assert (await Worker(full.client).register(flush=True)).outcome == 1
+
+
+NEW = {
+    "a new request": {"requests": [NewRequest(b"new", 0, "fp-new")]},
+    "a start request": {"requests": [NewRequest(b"new", 0, "!fp-new")]},
+    "an item": {"items": [("s:items", b"i")]},
+}
+
+
+@pytest.mark.parametrize("what", [*NEW, "a request of a page", "an item of a page"])
+async def test_of_a_commit_that_needs_memory_only_bare_acks_are_taken(full, what):
+    """And it may be sent again, without them, under its number."""
+    a, b, c = full.leases
+    children = [NewRequest(b"child", 0)] if what == "a request of a page" else []
+    items = [("s:items", b"i")] if what == "an item of a page" else []
+    pages = [Page(a.id, children, items), Page(b.id, verdict="why")]
+    pages.append(Page(full.leases[0].id, verdict=PART))
+    new = NEW.get(what, {})
+    before = await contents(full.client)
+    reply = await full.me.commit(**new, pages=[*pages, Page(c.id, verdict=BARE_ACK)])
+    assert reply == CommitReply(FULL, 0, [])
+    after = await contents(full.client)
+    assert (await places(full.client))["leased"] == ["a", "b"]
+    assert after[KEYS.state].pop(b"pages") == b"1"
+    for key in {*before, *after} - {KEYS.leases, KEYS.leased}:
+        assert after.get(key) == before.get(key)
+    # What comes behind it waits too.
+    assert (await full.me.commit(pages=[Page(b.id)])).outcome == GAP
+
+    number = full.me.commits - 1
+    assert (await full.me.commit(**new, pages=pages, number=number)).outcome == FULL
+    await full.client.config_set("maxmemory", "0")
+    reply = await full.me.commit(**new, pages=pages, number=number)
+    assert reply == CommitReply(APPLIED, 0, [])
+    assert (await places(full.client))["leased"] == []
+
+
+async def test_pushed_items_are_refused_whole(full):
+    before = await contents(full.client)
+    push = full.me.frontier.push([("i:1", b"a"), ("i:2", b"b")])
+    with pytest.raises(ResponseError, match="maxmemory"):
+        await full.me.call(push)
+    assert await contents(full.client) == before
+    await full.client.config_set("maxmemory", "0")
+    assert await full.me.call(push) == 2
+
+
+async def test_one_exchange_gets_out_of_the_way_what_it_can(full):
+    a, b, _ = full.leases
+    frontier = full.me.frontier
+    full.me.commits += 1
+    commit = frontier.commit(
+        commit_of(full.me.commits, [Page(a.id, items=[("s:items", b"i")])])
+    )
+    release, beat = frontier.release([b.id]), frontier.heartbeat()
+    lease = frontier.lease(9, suspects=8)
+    await frontier.exchange([commit, release, beat, lease])
+    assert commit.reply().outcome == FULL
+    assert release.reply() == 1
+    assert (beat.reply().commit, beat.reply().held) == (full.me.commits - 1, 2)
+    assert names(lease.reply().leases)[0] == "s1"
+
+
+# Half a script, as a torn append-only file leaves it
+
+
+def payload(name):
+    return json.dumps({"url": name}).encode()
+
+
+def url(lease):
+    return json.loads(lease.payload.removeprefix(SEED))["url"]
+
+
+class TornWorld:
+    """A frontier with something everywhere, on a Redis that notes every write.
+
+    *m1* is leased by *me* and leads to *c1* (filtered), *c2* (not filtered) and an item.
+    *l1* and *l2* are dead letters, *w1* waits for room among them, *o1* and *o2* are still
+    with scrapy-redis, and *f1* in a file.
+    """
+
+    EVERYWHERE = (
+        *("p1", "p2", "p3", "p4", "p5", "p6", "s1", "m2", "d1", "d2", "x1"),
+        *("l1", "l2", "w1", "o1", "o2"),
+    )
+    OLD, OLD_LIST = "s:old", "s:old_list"
+
+    def __init__(self, server):
+        self.server = server
+        self.client = client_of(server)
+
+    async def build(self):
+        client = self.client
+        first = await Worker(client).join()
+        await first.push(payload("s1"), score=-9)
+        await first.lease_one()
+        self.dead = await Worker(client).join()
+        await first.dies(self.dead)
+        await self.dead.push(payload("d1"), payload("d2"), score=-8)
+        self.d_ids = [x.id for x in await self.dead.lease(2, suspect=False)]
+        self.me = await Worker(client).join()
+        await self.me.push(payload("m1"), payload("m2"), score=-7)
+        self.m1, self.m2 = await self.me.lease(2, suspect=False)
+        await self.me.push(*(payload(f"p{n}") for n in range(1, 7)))
+        await client.rpush(SEED_KEYS[0], payload("x1"), payload("x2"))
+        await client.sadd(SEED_KEYS[1], payload("x3"))
+        await client.zadd(KEYS.workers, {self.dead.number: 1})
+        self.letters = [
+            await client.xadd(
+                KEYS.failed, {"payload": payload("l1"), "kind": "request"}
+            ),
+            await client.xadd(
+                KEYS.failed,
+                {"payload": payload("l2"), "kind": "request", "claims": "-" + "a" * 16},
+            ),
+        ]
+        waits = f"{9:016x}1 - ".encode() + payload("w1")
+        await client.zadd(KEYS.suspects, {waits: "+inf"})
+        await client.zadd(self.OLD, {payload("o1"): 0})
+        await client.rpush(self.OLD_LIST, payload("o2"))
+        self.full = Worker(client, failed_limit=0).frontier
+        self.full.worker = self.me.number
+        self.before = await dump(client)
+        return self
+
+    async def prepare(self, script):
+        """Do the damage that *script* mends."""
+        client = self.client
+        if script == "check_leased":
+            await client.zrem(KEYS.leases, self.m1.id)
+        elif script == "check_leases":
+            await client.zrem(KEYS.workers, self.dead.number)
+        elif script == "check_pending":
+            member = self.m2.id.encode() + payload("m2")
+            await client.zadd(KEYS.requests, {member: 0})
+        elif script == "check_twice":
+            [self.kept] = await client.zrange(KEYS.requests, 0, 0)
+            self.twin = self.kept[:16] + payload("c2")
+            await client.zadd(KEYS.requests, {self.twin: 0})
+        elif script == "check_order":
+            await client.hset(KEYS.state, "order", 1)
+        elif script == "check_unreadable":
+            [self.kept] = await client.zrange(KEYS.requests, 0, 0)
+        self.before = await dump(client)
+
+    async def run(self, script):
+        """Run *script* on the frontier as it was; returns its writes, one by one."""
+        await restore(self.client, self.before)
+        size = self.server.aof().stat().st_size
+        await self.me.call(script if isinstance(script, Call) else self.call(script))
+        with self.server.aof().open("rb") as file:
+            file.seek(size)
+            written = list(commands(file.read()))
+        control = (b"MULTI", b"EXEC", b"SELECT")
+        return [command for command in written if command[0].upper() not in control]
+
+    def call(self, script):
+        frontier = self.me.frontier
+        child = [NewRequest(payload("c2"), 0)]
+        page = Page(self.m1.id, child, [(KEYS.items, b"i1")])
+        failed = Page(self.m1.id, child, [(KEYS.items, b"i1")], "why")
+        new = [NewRequest(payload("c1"), 0, "fp-c1")]
+        start = [NewRequest(payload("c1"), 0, "!fp-c1")]
+        number = self.me.commits + 1
+        return {
+            "lease": lambda: frontier.lease(3, suspects=8),
+            "release": lambda: frontier.release([self.m1.id, self.m2.id]),
+            "reject": lambda: frontier.reject(
+                [(self.m2.id, "request", "x")], max_size=99
+            ),
+            "seeds": lambda: frontier.take_seeds(9),
+            "reap": frontier.reap,
+            "claim": lambda: frontier.claim([("fp-kept", [self.m1.id, self.m2.id])]),
+            "commit": lambda: frontier.commit(commit_of(number, [page], new)),
+            "commit a failure": lambda: frontier.commit(
+                commit_of(number, [failed], start)
+            ),
+            "leave": lambda: frontier.leave(finished=True),
+            "register": lambda: frontier.register("host:1", commit=self.me.commits),
+            "readmit": frontier.readmit,
+            "reject, full": lambda: self.full.reject(
+                [(self.m2.id, "request", "x")], max_size=99
+            ),
+            "reap, full": self.full.reap,
+            "commit a failure, full": lambda: self.full.commit(
+                commit_of(number, [failed], new)
+            ),
+        }.get(script, lambda: self.tool(script))()
+
+    def tool(self, script):
+        """A script that people run, not workers."""
+        k, name = KEYS, script.partition(",")[0]
+        places = (k.requests, k.suspects, k.leases, k.leased)
+        new = ("fp-c1", 0, payload("c1"))
+        keys, args = {
+            "retry": lambda: (
+                (k.requests, k.failed, k.state, k.suspects),
+                ("", "list", *(x for id_ in self.letters for x in (id_, 0, ""))),
+            ),
+            "recrawl": lambda: ((k.requests, k.dupefilter, k.state), ("", *new)),
+            "takeover": lambda: (
+                (k.requests, k.dupefilter, k.state, self.OLD),
+                ("", payload("o1"), "fp-o1", 0, payload("o1")),
+            ),
+            "takeover, list": lambda: (
+                (k.requests, k.dupefilter, k.state, self.OLD_LIST),
+                ("", payload("o2"), "fp-o2", 0, payload("o2")),
+            ),
+            "import": lambda: (
+                (
+                    k.requests,
+                    k.suspects,
+                    k.state,
+                    k.started,
+                    k.failed,
+                    k.stats,
+                    k.items,
+                ),
+                (0, "file", 0, 1, 1, "request", 2, 0, payload("f1")),
+            ),
+            "check_leased": lambda: ((*places, k.state), ("1", self.m1.id)),
+            "check_leases": lambda: (
+                (k.workers, k.state, k.leases, k.leased, k.suspects, k.failed),
+                ("1", 2, 99, *(self.d_ids)),
+            ),
+            "check_pending": lambda: (
+                (*places, k.state),
+                ("1", 1, self.m2.id.encode() + payload("m2")),
+            ),
+            "check_twice": lambda: (
+                (*places[:3], k.state),
+                ("1", 1, self.kept, 1, self.twin),
+            ),
+            "check_order": lambda: (
+                (k.state, *places[:3]),
+                ("1", int(self.m1.id, 16), 4, self.m1.id),
+            ),
+            "check_unreadable": lambda: (
+                (*places, k.failed, k.state),
+                ("1", "me", 99, 99, 1, self.kept, "", 17, 0, "why"),
+            ),
+        }[script]()
+        return Call(name, keys, args, lambda raw: raw)
+
+    async def replay(self, commands):
+        await restore(self.client, self.before)
+        for command in commands:
+            await self.client.execute_command(*command)
+
+    async def mend(self):
+        """``scrapy frontier check --repair``, after which all is well."""
+        options = Options.from_settings(Settings())
+        for _ in range(2):
+            report = await check(self.me.frontier, options, repair=True)
+        assert report.ok
+        assert report.findings == {}
+
+    async def nothing_is_lost(self):
+        """An honest worker finds what was there, and what the others did not finish."""
+        client = self.client
+        for worker in await client.zrange(KEYS.workers, 0, -1):
+            await client.zadd(KEYS.workers, {worker: 1})
+        honest = await Worker(client).join()
+        await client.hdel(KEYS.state, "grace")
+        while await client.zcard(KEYS.workers) > 1:
+            await honest.heartbeat()
+            await honest.reap()
+        found, follows = set(), set()
+        orphans = Orphans(honest.frontier, Spider("s"), ttl=60, max_payload=999)
+        while not (state := await honest.call(honest.frontier.drained())):
+            orphans.told(state)
+            while orphans.is_searching:
+                await orphans.step()
+            taken_up, _ = await honest.call(honest.frontier.readmit())
+            leases = [*await honest.lease(), *await honest.seeds()]
+            assert leases or taken_up or state.orphans
+            for lease in leases:
+                if url(lease) == "m1":
+                    claim = honest.frontier.claim([("fp-kept", [lease.id])])
+                    follows |= {*await honest.call(claim)}
+            await honest.ack(*leases)
+            found |= {url(lease) for lease in leases}
+        letters = await dead_letters(client)
+        found |= {json.loads(letter["payload"])["url"] for letter in letters}
+        old = await client.zrange(self.OLD, 0, -1)
+        old += await client.lrange(self.OLD_LIST, 0, -1)
+        found |= {json.loads(data)["url"] for data in old}
+        assert {*self.EVERYWHERE, "x2", "x3"} <= found
+        if await client.sismember(KEYS.dupefilter, "fp-c1"):
+            assert "c1" in found
+        assert follows in ({True}, {True, False}, set()), "its redirect is lost"
+        done = {"c1", "c2"} <= found and await client.llen(KEYS.items)
+        assert "m1" in found or done
+        assert found <= {*self.EVERYWHERE, "x2", "x3", "m1", "c1", "c2", "f1"}
+
+
+async def client_has(torn, name):
+    members = await torn.client.zrange(KEYS.requests, 0, -1)
+    return payload(name) in {member[16:] for member in members}
+
+
+def commit_of(number, pages, requests=()):
+    return Commit(number, requests, pages=pages)
+
+
+def commands(data):
+    """The commands in a piece of an append-only file."""
+    while data:
+        head, _, data = data.partition(b"\r\n")
+        if head.startswith(b"#"):
+            continue  # a time stamp
+        command = []
+        for _ in range(int(head[1:])):
+            size, _, data = data.partition(b"\r\n")
+            length = int(size[1:])
+            command.append(data[:length])
+            data = data[length + 2 :]
+        yield command
+
+
+@pytest.fixture
+async def torn(make_redis):
+    world = await TornWorld(make_redis(appendonly="yes", appendfsync="always")).build()
+    yield world
+    await close_client(world.client)
+
+
+SCRIPTS = {
+    "lease": 5,
+    "release": 4,
+    "reject": 4,
+    "seeds": 8,
+    "reap": 4,
+    "claim": 3,
+    "commit": 7,
+    "commit a failure": 9,
+    "leave": 2,
+    "register": 2,
+    "readmit": 2,
+    "reject, full": 4,
+    "reap, full": 4,
+    "commit a failure, full": 6,
+    "retry": 4,
+    "recrawl": 3,
+    "takeover": 4,
+    "takeover, list": 4,
+    "import": 3,
+    "check_leased": 3,
+    "check_leases": 3,
+    "check_pending": 1,
+    "check_twice": 3,
+    "check_order": 1,
+    "check_unreadable": 2,
+}
+
+
+@pytest.mark.parametrize("mended", [False, True])
+@pytest.mark.parametrize("script", SCRIPTS)
+async def test_script_that_is_cut_after_any_of_its_writes_loses_nothing(
+    torn, script, mended
+):
+    await torn.prepare(script)
+    writes = await torn.run(script)
+    assert len(writes) >= SCRIPTS[script], writes
+    for cut in range(len(writes) + 1):
+        print("cut after", writes[:cut])
+        await torn.replay(writes[:cut])
+        if script == "import":  # said again with the same file
+            await torn.me.call(torn.call(script))
+            assert await client_has(torn, "f1")
+        if mended or script.startswith("check_"):
+            await torn.mend()
+        await torn.nothing_is_lost()
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+async def test_half_a_script_that_is_played_before_the_whole_one_loses_nothing(
+    torn, script
+):
+    """A torn file keeps its MULTI: Redis plays that at the start after the next."""
+    await torn.prepare(script)
+    first = await torn.run(script)
+    second = await torn.run(script)
+    for cut in range(len(first) + 1):
+        print("cut after", first[:cut])
+        await torn.replay([*first[:cut], *second])
+        if script.startswith("check_"):
+            await torn.mend()
+        await torn.nothing_is_lost()
+
+
+@pytest.mark.parametrize(
+    "script", ["take_items", "take and acknowledge", "return_items"]
+)
+async def test_items_are_in_one_of_the_lists_after_any_cut(torn, script):
+    client, taken = torn.client, "s:items:taken:me"
+    await client.rpush(KEYS.items, "i3", "i4", "i5")
+    await client.rpush(taken, "reader:1", "i1", "i2")
+    torn.before = await dump(client)
+    done = 1 if script == "take and acknowledge" else 0
+    args = ("reader:1", "", done, 2, 10, 1 << 20)
+    call = Call("take_items", (KEYS.items, taken), args, list)
+    if script == "return_items":
+        call = Call("return_items", (KEYS.items, taken), ("reader:1", 100), int)
+    writes = await torn.run(call)
+    assert len(writes) >= 3
+    for cut in range(len(writes) + 1):
+        await torn.replay(writes[:cut])
+        left = await client.lrange(KEYS.items, 0, -1)
+        left += await client.lrange(taken, 0, -1)
+        kept = [item for item in sorted(left) if item.startswith(b"i")]
+        all_of_them = [b"i1", b"i2", b"i3", b"i4", b"i5"]
+        assert kept in (all_of_them, all_of_them[done:])
+
+
+async def test_fingerprints_are_known_after_any_cut_of_a_growth(torn):
+    """In the bucket that is split, or in the one that it is split into."""
+    key, client = "s:compact", torn.client
+    shape = Shape(key, "7", 1, 99)
+    members = [str(n) for n in range(99)]
+    await client.hset(key, mapping={"epoch": 7, "buckets": 1, "count": len(members)})
+    await client.sadd(shape.name(0), *members)
+    torn.before = await dump(client)
+    # given a bucket that is split four times
+    names = [*shape.next()][:8]
+    writes = await torn.run(Call("grow", (key, *names), ("7", 1, 20, 4), list))
+    assert len(writes) > 6
+    for cut in range(len(writes) + 1):
+        await torn.replay(writes[:cut])
+        buckets = int(await client.hget(key, "buckets"))
+        now = Shape(key, "7", buckets, 99)
+        for member in members:
+            assert await client.sismember(now.place(member), member), (cut, member)

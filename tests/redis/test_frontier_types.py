@@ -1,0 +1,182 @@
+"""Keys of a wrong type: a script that meets one fails before it writes anything."""
+
+from __future__ import annotations
+
+import pytest
+from redis.exceptions import ResponseError
+
+from scrapy_dist.brokers.redis.frontier import Commit, NewRequest, Page
+from scrapy_dist.brokers.redis.keys import SETTINGS
+from scrapy_dist.exceptions import ConfigurationError
+from tests.support.frontiers import (
+    KEYS,
+    ON_REDIS_ONLY,
+    SEED_KEYS,
+    Worker,
+    contents,
+    names,
+)
+
+
+async def build(client):
+    """A frontier with something in every key; its workers *me* and *dead*."""
+    dead = await Worker(client).join("host:2")
+    await dead.push("suspect", "failed")
+    await dead.lease()
+    me = await Worker(client).join("host:1")
+    await dead.dies(me)
+    failed = (await me.lease(1))[0]
+    await me.call(me.frontier.reject([(failed.id, "request", "x")], max_size=99))
+    await me.commit([NewRequest(b"a", 0, "!fp-a"), NewRequest(b"b", 0, "fp-b")])
+    await me.push("c", "d")
+    await me.commit(items=[("s:items", b"item")])
+    await me.call(me.frontier.count([("inc", "n", "1")]))
+    assert names(await me.lease(1, suspect=False)) == ["a"]
+    await dead.register("host:2")
+    assert names(await dead.lease(1, suspect=False)) == ["b"]
+    await me.call(me.frontier.stop([dead.number]))
+    await me.call(me.frontier.meet("m", "1 1"))
+    await client.zadd(KEYS.workers, {dead.number: 1})
+    await client.hdel(KEYS.state, "grace")
+    await client.rpush(SEED_KEYS[0], "seed")
+    await client.sadd(SEED_KEYS[1], "seed")
+    await client.xadd(KEYS.history, {"crawl": "1-1"})
+    await client.zadd(KEYS.suspects, {f"{9:016x}0 - waits for room": "+inf"})
+    assert set(await contents(client)) == {*vars(KEYS).values(), *SEED_KEYS}
+    return me
+
+
+async def calls(me):
+    """Every script, asked for something that it would do."""
+    frontier = me.frontier
+    [held] = await frontier.leases_held()
+    page = Page(held, [NewRequest(b"c", 0)], [("s:items", b"i")], "why")
+    new = [NewRequest(b"d", 0, "fp-d"), NewRequest(b"e", 0, "!fp-e")]
+    items = [("s:items", b"i")]
+    return {
+        "beat": frontier.heartbeat(),
+        "claim": frontier.claim([("fp-f", [held]), ("!fp-g", [])]),
+        "commit": frontier.commit(Commit(me.commits + 1, new, items, [page])),
+        "count": frontier.count([("inc", "n", "1"), ("set", "m", "1")]),
+        "drained": frontier.drained(),
+        "gone": frontier.gone("m", [(me.number, "1 1")]),
+        "lease": frontier.lease(5, suspects=8),
+        "leave": frontier.leave(finished=True),
+        "meet": frontier.meet("m", "1 2"),
+        "pause": frontier.pause(True),
+        "push": frontier.push(items),
+        "readmit": frontier.readmit(),
+        "reap": frontier.reap(),
+        "register": frontier.register("host:1", commit=7, flush=True),
+        "reject": frontier.reject([(held, "request", "why")], max_size=9),
+        "release": frontier.release([held]),
+        "seeds": frontier.take_seeds(5),
+        "stop": frontier.stop([me.number]),
+    }
+
+
+#: Scripts and their keys, by index.
+USES = [
+    ("beat", 4),
+    ("commit", 10),
+    ("count", 1),
+    ("drained", 8),
+    ("gone", 2),
+    ("lease", 7),
+    ("leave", 12),
+    ("meet", 2),
+    ("pause", 3),
+    ("push", 1),
+    ("readmit", 3),
+    ("reap", 7),
+    ("register", 12),
+    ("reject", 5),
+    ("release", 5),
+    ("seeds", 7),
+    ("stop", 2),
+]
+MATRIX = [(script, at) for script, keys in USES for at in range(keys)]
+
+
+async def fails_before_it_writes(client, script, at):
+    me = await build(client)
+    call = (await calls(me))[script]
+    key = call.keys[at]
+    await client.delete(key)
+    await client.set(key, "something else")
+    before = await contents(client)
+    with pytest.raises(ResponseError, match=r"WRONGTYPE|wrong kind") as caught:
+        await me.call(call)
+    assert await contents(client) == before
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(("script", "at"), MATRIX)
+async def test_script_fails_before_it_writes(client, script, at):
+    await fails_before_it_writes(client, script, at)
+
+
+@ON_REDIS_ONLY
+@pytest.mark.parametrize("at", range(4))
+async def test_claim_fails_before_it_writes(client, at):
+    await fails_before_it_writes(client, "claim", at)
+
+
+@pytest.mark.parametrize("script", sorted(dict(USES)))
+async def test_each_call_of_this_module_writes_where_it_can(client, script):
+    """Else the tests above would say nothing."""
+    me = await build(client)
+    before = await contents(client)
+    await me.call((await calls(me))[script])
+    assert (await contents(client) == before) == (script == "drained")
+
+
+async def test_seed_key_of_a_wrong_type_is_named(client):
+    error = await fails_before_it_writes(client, "seeds", 6)
+    assert SEED_KEYS[1] in error
+    assert "a list, a set or a sorted set" in error
+
+
+async def test_wrong_seed_key_holds_no_seeds(client):
+    me = await build(client)
+    await client.delete(*SEED_KEYS)
+    await client.set(SEED_KEYS[0], "x")
+    assert (await me.call(me.frontier.drained())).seeds == 0
+
+
+async def test_other_calls_of_an_exchange_go_on(client):
+    me = await build(client)
+    await client.delete(SEED_KEYS[1])
+    await client.set(SEED_KEYS[1], "x")
+    seeds, beat = me.frontier.take_seeds(5), me.frontier.heartbeat()
+    await me.frontier.exchange([seeds, beat])
+    assert beat.reply().known
+    with pytest.raises(ResponseError):
+        seeds.reply()
+
+
+# check_types
+
+
+async def test_right_types_are_accepted(client):
+    me = await build(client)
+    await me.frontier.check_types()
+    await client.flushdb()
+    await me.frontier.check_types()
+
+
+@pytest.mark.parametrize(("field", "setting"), SETTINGS)
+async def test_key_of_a_wrong_type_is_named_with_its_setting(client, field, setting):
+    key = getattr(KEYS, field)
+    await client.set(key, "x")
+    with pytest.raises(ConfigurationError) as caught:
+        await Worker(client).frontier.check_types()
+    assert repr(key) in str(caught.value)
+    assert setting in str(caught.value)
+
+
+@pytest.mark.parametrize("key", SEED_KEYS)
+async def test_wrong_seed_key_is_named_with_its_settings(client, key):
+    await client.set(key, "x")
+    with pytest.raises(ConfigurationError, match="redis_key or REDIS_START_URLS_KEY"):
+        await Worker(client).frontier.check_types()

@@ -1,0 +1,100 @@
+"""Waits that end by our own clock."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import threading
+from functools import partial
+from typing import TYPE_CHECKING
+
+import pytest
+import redis
+
+from scrapy_dist.base.waits import Threads, in_thread, within
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+async def test_a_wait_ends_and_what_was_waited_for_is_cancelled():
+    waiting = asyncio.get_running_loop().create_future()
+    with pytest.raises(redis.TimeoutError, match=r"no answer for 0\.01 s"):
+        await within(0.01, waiting)
+    assert waiting.cancelled()
+
+
+@pytest.mark.parametrize("limit", [60.0, None])
+async def test_time_out_of_the_kernel_is_an_error_of_redis(limit):
+    async def read() -> None:
+        raise TimeoutError(errno.ETIMEDOUT, "Connection timed out")
+
+    with pytest.raises(redis.TimeoutError, match="Connection timed out"):
+        await within(limit, read())
+
+
+async def test_result_and_other_errors_pass():
+    async def divide(by: int) -> float:
+        return 1 / by
+
+    assert await within(60.0, divide(2)) == 0.5
+    with pytest.raises(ZeroDivisionError):
+        await within(60.0, divide(0))
+
+
+async def test_thread_goes_on_when_nobody_waits_for_it_any_more():
+    may_end = threading.Event()
+    future = in_thread(lambda: may_end.wait(60))
+    with pytest.raises(redis.TimeoutError):
+        await within(0.01, asyncio.wrap_future(future))
+    may_end.set()
+    assert future.result(60) is True
+
+
+async def test_error_in_a_thread_reaches_who_waits():
+    with pytest.raises(ValueError, match="invalid literal"):
+        await asyncio.wrap_future(in_thread(lambda: int("x")))
+
+
+async def test_threads_do_their_work_in_order_and_no_more_at_once_than_they_are():
+    before = set(threading.enumerate())
+    threads = Threads(2)
+    gate, begun = threading.Event(), []
+
+    def work(number: int) -> int:
+        begun.append(number)
+        assert gate.wait(60)
+        return number
+
+    results = [threads.run(partial(work, number)) for number in range(5)]
+    await wait_for(lambda: len(begun) == 2)
+    results[3].cancel()
+    await wait_for(results[3].done)
+    await asyncio.sleep(0)  # its thread is told by the event loop
+    gate.set()
+    done = await asyncio.gather(*results, return_exceptions=True)
+    assert done[:3] + done[4:] == [0, 1, 2, 4]
+    assert sorted(begun) == [0, 1, 2, 4]
+    assert all(thread.daemon for thread in new_threads(before))
+    threads.close()
+    await wait_for(lambda: not new_threads(before))
+
+
+async def test_threads_are_used_again_and_errors_reach_who_waits():
+    before = set(threading.enumerate())
+    threads = Threads(5)
+    for _ in range(20):
+        with pytest.raises(ValueError, match="invalid literal"):
+            await threads.run(lambda: int("x"))
+    assert 1 <= len(new_threads(before)) <= 5
+    threads.close()
+    await wait_for(lambda: not new_threads(before))
+
+
+def new_threads(before: set[threading.Thread]) -> list[threading.Thread]:
+    return [t for t in threading.enumerate() if t not in before]
+
+
+async def wait_for(fact: Callable[[], bool]) -> None:
+    while not fact():
+        await asyncio.sleep(0.001)

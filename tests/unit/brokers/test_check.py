@@ -1,0 +1,830 @@
+"""Every kind of damage is found, mended, and costs no request."""
+
+from __future__ import annotations
+
+import asyncio
+import pickle
+import random
+from types import SimpleNamespace
+
+import pytest
+import redis.asyncio
+from scrapy import Spider
+from scrapy.settings import Settings
+
+from scrapy_dist.brokers.redis.frontier import (
+    SEED,
+    Call,
+    Commit,
+    Frontier,
+    NewRequest,
+    Page,
+)
+from scrapy_dist.brokers.redis.keys import Keys
+from scrapy_dist.brokers.redis.layout import (
+    LEASED,
+    REQUESTS,
+    SUSPECTS,
+    IdsSeen,
+    check_form,
+    order_of,
+    parse,
+)
+from scrapy_dist.brokers.redis.tools.check import check
+from scrapy_dist.codec import messagepack
+from scrapy_dist.codec.request import PayloadCodec
+from scrapy_dist.commands.check import _lines
+from scrapy_dist.connection import close_client
+from scrapy_dist.core.settings import Options
+from scrapy_dist.exceptions import BadPayload, RedisUnavailable
+
+KEYS = Keys.from_settings(Settings(), "s")
+
+
+def payload(name: str) -> bytes:
+    return b"\x01" + messagepack.dumps({"url": f"http://site/{name}"})
+
+
+def lease(id_: str, name: str) -> bytes:
+    """What S:leased holds behind score, deaths and claims."""
+    return id_.encode() + payload(name)
+
+
+def name_of(data: bytes) -> str:
+    return messagepack.loads(data[1:])["url"].rpartition("/")[2]
+
+
+class Worker:
+    """A worker of the frontier, simulated."""
+
+    def __init__(self, client, *, newest_first=False, max_deliveries=3):
+        self.frontier = Frontier(
+            client,
+            KEYS,
+            ttl=60,
+            max_deliveries=max_deliveries,
+            failed_limit=100,
+            newest_first=newest_first,
+        )
+        self.commits = 0
+
+    async def call(self, call):
+        await self.frontier.exchange([call])
+        return call.reply()
+
+    async def join(self, info="host:1"):
+        await self.call(self.frontier.register(info, commit=self.commits))
+        return self
+
+    async def push(self, *names, score=0.0):
+        await self.commit(requests=[NewRequest(payload(n), score) for n in names])
+
+    async def commit(self, requests=(), pages=()):
+        self.commits += 1
+        commit = Commit(self.commits, requests=requests, pages=pages)
+        assert (await self.call(self.frontier.commit(commit))).outcome == 1
+
+    async def lease(self, want, *, suspect=False):
+        return (await self.call(self.frontier.lease(want, suspects=8 * suspect))).leases
+
+    async def die(self, client):
+        """Its leases become suspects."""
+        await client.zadd(KEYS.workers, {self.frontier.worker: 1})
+        reaper = await Worker(client).join()
+        await reaper.call(reaper.frontier.heartbeat())
+        await client.hdel(KEYS.state, "grace")
+        await reaper.call(reaper.frontier.reap())
+        await reaper.call(reaper.frontier.leave(finished=False))
+
+
+class World:
+    """A healthy frontier: a to e pending, f and g leased by a living worker, h suspect."""
+
+    def __init__(self, client):
+        self.client = client
+
+    async def build(self, *, newest_first=False):
+        self.worker = await Worker(self.client, newest_first=newest_first).join()
+        await self.worker.push("h", score=-2)
+        doomed = await Worker(self.client).join("host:2")
+        await doomed.lease(1)
+        await doomed.die(self.client)
+        await self.worker.push("f", "g", score=-1)
+        self.leases = await self.worker.lease(2)
+        self.ids = {name_of(lease.payload): lease.id for lease in self.leases}
+        assert set(self.ids) == {"f", "g"}
+        await self.worker.push("a", "b", "c", "d", "e")
+        return self
+
+    async def check(self, **kwargs):
+        options = kwargs.pop("options", None) or Options.from_settings(Settings())
+        return await check(self.worker.frontier, options, **kwargs)
+
+    async def member(self, key, name):
+        """The member of *name* in a sorted set, and its score."""
+        for member, score in await self.client.zrange(key, 0, -1, withscores=True):
+            if payload(name) in member:
+                return member, score
+        raise AssertionError(name)
+
+    async def dump(self):
+        keys = sorted(await self.client.keys("*"))
+        return {key: await self.client.dump(key) for key in keys}
+
+    async def failed(self):
+        return [fields for _, fields in await self.client.xrange(KEYS.failed)]
+
+    async def crawl(self):
+        """What an honest worker finds when the living one has given back its leases."""
+        held = await self.worker.frontier.leases_held()
+        await self.worker.call(self.worker.frontier.release(held))
+        await self.worker.call(self.worker.frontier.leave(finished=False))
+        honest = await Worker(self.client).join()
+        found = []
+        for _ in range(50):
+            leases = await honest.lease(100, suspect=True)
+            found += [name_of(lease.payload) for lease in leases]
+            await honest.commit(pages=[Page(lease.id) for lease in leases])
+        assert await honest.call(honest.frontier.drained())
+        assert await self.client.hlen(KEYS.leased) == 0
+        return sorted(found)
+
+
+@pytest.fixture
+async def client(redis_server):
+    client = redis.asyncio.Redis.from_url(redis_server.url, protocol=2)
+    yield client
+    await close_client(client)
+
+
+@pytest.fixture
+async def world(client):
+    return await World(client).build()
+
+
+async def test_a_healthy_frontier_has_no_findings(world):
+    before = await world.dump()
+    report = await world.check()
+    assert report.ok
+    assert report.findings == {}
+    assert report.notes == []
+    assert await world.dump() == before
+    counts = report.counts
+    assert (counts.pending, counts.suspect, counts.leased) == (5, 1, 2)
+    assert (counts.alive, counts.silent) == (1, 0)
+
+
+async def test_an_empty_frontier_has_no_findings(client):
+    world = World(client)
+    world.worker = Worker(client)
+    report = await world.check(repair=True)
+    assert report.ok
+    assert not report.exists
+    assert report.findings == {}
+    assert report.notes == []
+
+
+# Damages: each breaks the world, and returns the names that are left to crawl
+
+
+async def ack_cut_in_half(world):
+    await world.client.hdel(KEYS.leased, world.ids["f"])
+    return "abcdegh"
+
+
+async def payload_has_lost_its_lease(world):
+    await world.client.zrem(KEYS.leases, world.ids["f"])
+    return "abcdefgh"
+
+
+async def payload_with_deaths_has_lost_its_lease(world):
+    id_ = world.ids["f"]
+    await world.client.hset(KEYS.leased, id_, b" -1 2 - " + lease(id_, "f"))
+    await world.client.zrem(KEYS.leases, id_)
+    return "abcdefgh"
+
+
+async def payload_with_claims_has_lost_its_lease(world):
+    id_ = world.ids["f"]
+    entry = b" -1 0 -0123456789abcdef " + lease(id_, "f")
+    await world.client.hset(KEYS.leased, id_, entry)
+    await world.client.zrem(KEYS.leases, id_)
+    # Of a lease cut in half the request is still there.
+    await world.client.zadd(KEYS.requests, {id_.encode() + payload("f"): -1})
+    return "abcdefgh"
+
+
+async def lease_cut_in_half(world):
+    member, _ = await world.member(KEYS.requests, "a")
+    await world.client.hset(KEYS.leased, member[:16], b" 0 0 - " + member)
+    return "abcdefgh"
+
+
+async def lease_of_a_suspect_cut_in_half(world):
+    member, _ = await world.member(KEYS.suspects, "h")
+    entry = b" -2 1 - " + lease(member[:16].decode(), "h")
+    await world.client.hset(KEYS.leased, member[:16], entry)
+    return "abcdefgh"
+
+
+async def worker_is_forgotten(world):
+    doomed = await Worker(world.client).join("host:3")
+    await doomed.lease(2)
+    await world.client.zrem(KEYS.workers, doomed.frontier.worker)
+    return "abcdefgh"
+
+
+async def pending_copy_of_a_lease(world):
+    member = world.ids["f"].encode() + payload("f")
+    await world.client.zadd(KEYS.requests, {member: -1})
+    return "abcdefgh"
+
+
+async def suspect_copy_of_a_lease(world):
+    member = world.ids["f"].encode() + b"1 - " + payload("f")
+    await world.client.zadd(KEYS.suspects, {member: -1})
+    return "abcdefgh"
+
+
+async def pending_copy_of_a_suspect(world):
+    member, score = await world.member(KEYS.suspects, "h")
+    await world.client.zadd(KEYS.requests, {member[:16] + payload("h"): score})
+    return "abcdefgh"
+
+
+async def garbage_is_pending(world):
+    await world.client.zadd(KEYS.requests, {b"garbage \x00\xff": -5})
+    return "abcdefgh"
+
+
+async def garbage_is_suspect(world):
+    await world.client.zadd(KEYS.suspects, {b"0000000000000003garbage": -5})
+    return "abcdefgh"
+
+
+async def garbage_is_leased(world):
+    await world.client.hset(KEYS.leased, world.ids["f"], b"garbage")
+    return "abcdegh"
+
+
+async def garbage_is_leased_by_an_unknown_worker(world):
+    await world.client.hset(
+        KEYS.leased, "00000000000000ff", b" nan 0 - 00000000000000ffx"
+    )
+    await world.client.zadd(KEYS.leases, {"00000000000000ff": 5})
+    return "abcdefgh"
+
+
+async def garbage_is_leased_under_no_order_id(world):
+    await world.client.hset(KEYS.leased, "an id", b" 0 0 - " + lease("an id", "x"))
+    return "abcdefgh"
+
+
+async def lease_with_a_head_that_says_nothing(world):
+    id_ = world.ids["f"]
+    await world.client.hset(KEYS.leased, id_, b" 0 0 - " + lease(id_, "f"))
+    await world.client.zrem(KEYS.leases, id_)
+    return "abcdefgh"
+
+
+async def an_unknown_worker_holds_what_has_no_order_id(world):
+    entry = b" 0 0 - " + payload("x")
+    await world.client.hset(KEYS.leased, "00000000000000ff", entry)
+    await world.client.zadd(KEYS.leases, {"00000000000000ff": 5})
+    return "abcdefgh"
+
+
+async def payload_cannot_be_decoded(world):
+    await world.client.zadd(KEYS.requests, {b"0000000000000000\x01garbage": -5})
+    return "abcdefgh"
+
+
+async def payload_of_a_suspect_cannot_be_decoded(world):
+    await world.client.zadd(KEYS.suspects, {b"00000000000000001 - \x01garbage": -5})
+    return "abcdefgh"
+
+
+async def payload_of_a_lease_cannot_be_decoded(world):
+    id_ = world.ids["f"]
+    await world.client.hset(KEYS.leased, id_, f" -1 0 - {id_}\x01garbage")
+    return "abcdegh"
+
+
+async def order_counter_is_lost(world):
+    await world.client.hdel(KEYS.state, "order")
+    return "abcdefgh"
+
+
+async def order_counter_is_nonsense(world):
+    await world.client.hset(KEYS.state, "order", "many")
+    return "abcdefgh"
+
+
+async def state_is_lost(world):
+    await world.client.delete(KEYS.state)
+    return "abcdefgh"
+
+
+async def pending_request_under_the_id_of_another(world):
+    member, _ = await world.member(KEYS.requests, "a")
+    await world.client.zadd(KEYS.requests, {member[:16] + payload("x"): 0})
+    return "abcdefghx"
+
+
+async def pending_request_under_the_id_of_a_lease(world):
+    member = world.ids["f"].encode() + payload("x")
+    await world.client.zadd(KEYS.requests, {member: 0})
+    return "abcdefghx"
+
+
+async def suspect_under_the_id_of_a_pending_request(world):
+    member, _ = await world.member(KEYS.requests, "a")
+    await world.client.zadd(KEYS.suspects, {member[:16] + b"1 - " + payload("x"): 0})
+    return "abcdefghx"
+
+
+async def traces_of_a_worker(world):
+    await world.client.hset(KEYS.state, mapping={"worker:77": "x:1", "commit:77": 3})
+    return "abcdefgh"
+
+
+async def mark_of_a_worker_that_was_handed_something(world):
+    await world.client.hset(KEYS.state, "handed:77", 3)
+    return "abcdefgh"
+
+
+async def mark_of_a_worker_whose_leases_were_not_its_own(world):
+    await world.client.hset(KEYS.state, "strange:77", 3)
+    return "abcdefgh"
+
+
+async def a_worker_with_a_name(world):
+    await world.client.zadd(KEYS.workers, {"somebody": 5})
+    return "abcdefgh"
+
+
+DAMAGES = [
+    (ack_cut_in_half, {"lease_without_payload": 1}),
+    (payload_has_lost_its_lease, {"payload_without_lease": 1}),
+    (payload_with_deaths_has_lost_its_lease, {"payload_without_lease": 1}),
+    (lease_with_a_head_that_says_nothing, {"payload_without_lease": 1}),
+    (payload_with_claims_has_lost_its_lease, {"payload_without_lease": 1}),
+    (lease_cut_in_half, {"payload_without_lease": 1}),
+    (lease_of_a_suspect_cut_in_half, {"payload_without_lease": 1}),
+    (worker_is_forgotten, {"lease_of_unknown_worker": 2, "unknown_worker": 1}),
+    (pending_copy_of_a_lease, {"in_two_places": 1}),
+    (suspect_copy_of_a_lease, {"in_two_places": 1}),
+    (pending_copy_of_a_suspect, {"in_two_places": 1}),
+    (garbage_is_pending, {"unreadable_member": 1}),
+    (garbage_is_suspect, {"unreadable_member": 1}),
+    (garbage_is_leased, {"unreadable_member": 1}),
+    (garbage_is_leased_by_an_unknown_worker, {"unreadable_member": 1}),
+    (garbage_is_leased_under_no_order_id, {"unreadable_member": 1}),
+    (an_unknown_worker_holds_what_has_no_order_id, {"unreadable_member": 1}),
+    (payload_cannot_be_decoded, {"unreadable_payload": 1}),
+    (payload_of_a_suspect_cannot_be_decoded, {"unreadable_payload": 1}),
+    (payload_of_a_lease_cannot_be_decoded, {"unreadable_payload": 1}),
+    (order_counter_is_lost, {"order_behind": 1}),
+    (order_counter_is_nonsense, {"order_behind": 1}),
+    (state_is_lost, {"order_behind": 1}),
+    (pending_request_under_the_id_of_another, {"order_id_twice": 1}),
+    (pending_request_under_the_id_of_a_lease, {"order_id_twice": 1}),
+    (suspect_under_the_id_of_a_pending_request, {"order_id_twice": 1}),
+    (traces_of_a_worker, {"unknown_worker": 1}),
+    (mark_of_a_worker_that_was_handed_something, {"unknown_worker": 1}),
+    (mark_of_a_worker_whose_leases_were_not_its_own, {"unknown_worker": 1}),
+    (a_worker_with_a_name, {"unknown_worker": 1}),
+]
+
+
+@pytest.mark.parametrize(
+    ("damage", "expected"), DAMAGES, ids=[damage.__name__ for damage, _ in DAMAGES]
+)
+async def test_damage_is_found_and_mended_and_no_request_is_lost(
+    world, damage, expected
+):
+    left = await damage(world)
+    before = await world.dump()
+
+    found = await world.check()
+    assert not found.ok
+    assert {kind: f.count for kind, f in found.findings.items()} == expected
+    assert all(f.examples and not f.mended for f in found.findings.values())
+    assert await world.dump() == before
+
+    mended = await world.check(repair=True)
+    assert mended.ok, mended
+    assert {kind: f.mended for kind, f in mended.findings.items()} == expected
+
+    again = await world.check()
+    assert again.ok
+    assert again.findings == {}
+    if "unreadable" in next(iter(expected)):
+        [letter] = await world.failed()
+        assert letter[b"worker"] == b"scrapy frontier check"
+        assert letter[b"kind"] == b"request"
+        assert letter[b"reason"]
+        assert int(letter[b"time"]) > 0
+    else:
+        assert await world.failed() == []
+    assert "".join(await world.crawl()) == left
+
+
+async def test_a_seed_that_lost_its_lease_is_leased_again(world):
+    await world.client.lpush("s:start_urls", "http://site/seed")
+    frontier = world.worker.frontier
+    frontier.seed_keys = ("s:start_urls",)
+    [lease] = (await world.worker.call(frontier.take_seeds(1))).leases
+    await world.client.zrem(KEYS.leases, lease.id)
+    report = await world.check(repair=True)
+    assert report.findings["payload_without_lease"].mended == 1
+    payloads = [lease.payload for lease in await world.worker.lease(100)]
+    assert SEED + b"http://site/seed" in payloads
+
+
+async def test_what_is_set_aside_is_kept_whole(world):
+    await garbage_is_pending(world)
+    await world.check(repair=True)
+    [letter] = await world.failed()
+    assert letter[b"payload"] == b"garbage \x00\xff"
+    assert letter[b"reason"] == b"no order id in front"
+    assert letter[b"deliveries"] == b"0"
+
+
+async def test_a_decoded_payload_is_set_aside_without_what_is_in_front(world):
+    await payload_of_a_suspect_cannot_be_decoded(world)
+    await world.check(repair=True)
+    [letter] = await world.failed()
+    assert letter[b"payload"] == b"\x01garbage"
+    assert letter[b"deliveries"] == b"1"
+
+
+async def test_a_request_that_lost_too_many_workers_has_failed(client):
+    world = await World(client).build()
+    id_ = world.ids["f"]
+    await client.hset(KEYS.leased, id_, b" -1 2 - " + lease(id_, "f"))
+    await client.zrem(KEYS.workers, world.worker.frontier.worker)
+    report = await world.check(repair=True)
+    assert report.ok
+    assert report.findings["lease_of_unknown_worker"].mended == 2
+    [letter] = await world.failed()
+    assert letter[b"payload"] == payload("f")
+    assert letter[b"worker"] == b"host:1"
+    assert letter[b"deliveries"] == b"3"
+    member, _ = await world.member(KEYS.suspects, "g")
+    assert member[16:].startswith(b"1 - ")
+
+
+async def test_new_ids_count_on_in_either_direction(client):
+    world = await World(client).build(newest_first=True)
+    before = await client.hget(KEYS.state, "order")
+    await client.hdel(KEYS.state, "order")
+    [finding] = (await world.check(repair=True)).findings.values()
+    assert finding.kind == "order_behind"
+    assert await client.hget(KEYS.state, "order") == before
+    # The newest goes first.
+    await world.worker.push("z")
+    members = await client.zrange(KEYS.requests, 0, -1)
+    assert "".join(name_of(member[16:]) for member in members) == "zedcba"
+
+
+async def test_requests_that_got_ids_in_use_after_a_lost_counter_get_others(world):
+    # f is leased. Only a clock that was set back gives ids once more.
+    ids = [world.ids["f"].encode()]
+    for name in "abcde":
+        member, _ = await world.member(KEYS.requests, name)
+        ids.append(member[:16])
+    for id_, name in zip([*ids, ids[1]], "tuvwxyz", strict=True):
+        await world.client.zadd(KEYS.requests, {id_ + payload(name): 0})
+    assert (await world.check()).findings.keys() == {"order_id_twice"}
+    report = await world.check(repair=True)
+    assert report.ok
+    assert report.findings["order_id_twice"].count == 7
+    assert (await world.check()).findings == {}
+    assert "".join(await world.crawl()) == "abcdefghtuvwxyz"
+
+
+async def test_a_new_id_keeps_its_place_where_the_newest_goes_first(client):
+    world = await World(client).build(newest_first=True)
+    member, _ = await world.member(KEYS.requests, "e")
+    await client.zadd(KEYS.requests, {member[:16] + payload("x"): 0})
+    report = await world.check(repair=True)
+    assert report.findings["order_id_twice"].mended == 1
+    await world.worker.push("z")
+    members = await client.zrange(KEYS.requests, 0, -1)
+    assert name_of(members[0][16:]) == "z"
+
+
+@pytest.mark.parametrize(
+    ("script", "keys", "args", "reply"),
+    [
+        # The one has gone; the other alone is no clash.
+        ("check_twice", "requests suspects leases state", (1, "{e}x", 1, "{e}"), []),
+        ("check_twice", "requests suspects leases state", (1, "{e}", 1, "{e}x"), []),
+        # The member has gone; the entry of a lease has changed.
+        (
+            "check_unreadable",
+            "requests suspects leases leased failed state",
+            ("w", 9, 99, 1, "gone", "", 1, 0, "why", 4, "{f}", "0" * 40, 1, 0, "why"),
+            [0, 0],
+        ),
+        # The order id is not in use any more.
+        (
+            "check_order",
+            "state requests suspects leases",
+            (2**51, 2, "gone"),
+            [0, "{order}"],
+        ),
+    ],
+)
+async def test_a_suspicion_that_is_not_so_any_more_changes_nothing(
+    world, script, keys, args, reply
+):
+    member, _ = await world.member(KEYS.requests, "e")
+    names = {"{e}": member, "{e}x": member + b"x", "{f}": world.ids["f"].encode()}
+    args = ["1", *(names.get(arg, arg) for arg in args)]
+    order = await world.client.hget(KEYS.state, "order")
+    reply = [order if part == "{order}" else part for part in reply]
+    before = await world.dump()
+    call = Call(script, [getattr(KEYS, key) for key in keys.split()], args, list)
+    assert await world.worker.call(call) == reply
+    assert await world.dump() == before
+
+
+@pytest.mark.parametrize("key", [KEYS.requests, KEYS.leased, KEYS.state, KEYS.failed])
+async def test_a_key_of_a_wrong_type_is_named_and_left_alone(world, key):
+    await world.client.delete(key)
+    await world.client.set(key, "x")
+    report = await world.check(repair=True)
+    assert not report.ok
+    [finding] = report.findings.values()
+    assert finding.kind == "wrong_type"
+    assert finding.examples[0].startswith(f"{key} is a string and must be a ")
+    assert report.counts is None
+    assert await world.client.get(key) == b"x"
+
+
+async def test_a_dupefilter_of_a_wrong_type_does_not_hide_other_damage(world):
+    await world.client.delete(KEYS.dupefilter)
+    await world.client.set(KEYS.dupefilter, "x")
+    await world.client.set("s:start_urls", "x")
+    await ack_cut_in_half(world)
+    report = await world.check(repair=True, seed_keys=["s:start_urls"])
+    assert not report.ok
+    assert report.findings["wrong_type"].count == 2
+    assert report.findings["lease_without_payload"].mended == 1
+
+
+async def test_dead_letters_are_not_pushed_out_by_what_is_set_aside(world):
+    options = Options.from_settings(Settings({"FRONTIER_FAILED_LIMIT": 2}))
+    for i in range(3):
+        await world.client.zadd(KEYS.requests, {f"garbage {i}": 0})
+    report = await world.check(repair=True, options=options)
+    assert not report.ok
+    finding = report.findings["unreadable_member"]
+    assert (finding.count, finding.mended) == (3, 2)
+    assert "FRONTIER_FAILED_LIMIT" in " ".join(report.notes)
+    assert len(await world.failed()) == 2
+    assert await world.client.zcard(KEYS.requests) == 6
+
+
+async def test_wrong_settings_do_not_set_a_frontier_aside(world):
+    def decode(data):
+        raise BadPayload("SCHEDULER_SERIALIZER says something else")
+
+    for i in range(20):
+        await world.worker.push(*(f"more-{i}-{j}" for j in range(10)))
+    report = await world.check(repair=True, decode=decode)
+    assert not report.ok
+    finding = report.findings["unreadable_payload"]
+    assert (finding.count, finding.mended) == (208, 0)
+    assert len(finding.examples) == 3
+    assert report.code_is_wrong
+    assert "SCHEDULER_SERIALIZER" in " ".join(report.notes)
+    assert await world.failed() == []
+
+
+async def test_silent_workers_are_no_damage(world):
+    other = await Worker(world.client).join("host:9")
+    await world.client.zadd(KEYS.workers, {other.frontier.worker: 1})
+    report = await world.check()
+    assert report.ok
+    assert (report.counts.alive, report.counts.silent) == (1, 1)
+    assert "silent" in " ".join(report.notes)
+    await world.client.zadd(KEYS.workers, {world.worker.frontier.worker: 1})
+    report = await world.check()
+    assert report.ok
+    assert "start one" in " ".join(report.notes)
+
+
+async def test_a_redis_that_goes_away_is_one_clear_error(own_redis):
+    client = redis.asyncio.Redis.from_url(own_redis.url, protocol=2)
+    world = await World(client).build()
+    own_redis.kill()
+    with pytest.raises(RedisUnavailable):
+        await world.check()
+    await close_client(client)
+
+
+async def test_workers_at_work_cause_no_findings(world):
+    """Every move that workers make, under a check that runs again and again."""
+    seed = random.randrange(10**6)
+    print(f"seed {seed}")
+    choose = random.Random(seed)
+    stop = False
+
+    async def work(number):
+        worker = await Worker(world.client).join(f"host:{number}")
+        count = 0
+        while not stop:
+            leases = await worker.lease(20, suspect=True)
+            kept = [lease for lease in leases if choose.random() < 0.8]
+            back = [lease.id for lease in leases if lease not in kept]
+            count += 1
+            names = [f"{number}-{count}-{i}" for i in range(len(kept) or 20)]
+            requests = [
+                NewRequest(payload(name), choose.randrange(3)) for name in names
+            ]
+            await worker.commit(requests, [Page(lease.id) for lease in kept])
+            if back:
+                await worker.call(worker.frontier.release(back))
+            if choose.random() < 0.1:
+                await worker.lease(5)
+                await worker.die(world.client)
+                worker = await Worker(world.client).join(f"host:{number}")
+
+    for i in range(10):
+        await world.worker.push(*(f"first-{i}-{j}" for j in range(100)))
+    tasks = [asyncio.create_task(work(number)) for number in range(3)]
+    try:
+        for i in range(30):
+            report = await world.check(repair=bool(i % 2))
+            assert report.ok, report
+            assert report.findings == {}, report
+    finally:
+        stop = True
+        await asyncio.gather(*tasks)
+
+
+# How requests look in Redis
+
+
+def test_members_are_taken_apart():
+    entry = parse(REQUESTS, b"00000000000000ff\x01abc")
+    assert (entry.id, entry.payload, entry.flaw) == (
+        b"00000000000000ff",
+        b"\x01abc",
+        "",
+    )
+    entry = parse(SUSPECTS, b"00000000000000ff12 -0123 \x01a b")
+    assert (entry.payload, entry.deliveries) == (b"\x01a b", 12)
+    entry = parse(
+        LEASED, b"00000000000000ff", b" -1.5e+20 0 - 00000000000000ff\x00seed\n"
+    )
+    assert (entry.payload, entry.deliveries) == (b"\x00seed\n", 1)
+    entry = parse(LEASED, b"00000000000000ff", b"00000000000000ff\x01 1 - abc")
+    assert (entry.payload, entry.deliveries) == (b"\x01 1 - abc", 1)
+
+
+@pytest.mark.parametrize(
+    ("place", "member", "value"),
+    [
+        (REQUESTS, b"", b""),
+        (REQUESTS, b"00000000000000f", b""),
+        (REQUESTS, b"00000000000000fg\x01", b""),
+        (SUSPECTS, b"00000000000000ff\x01abc", b""),
+        (SUSPECTS, b"00000000000000ff1 -", b""),
+        (SUSPECTS, b"00000000000000ffx - abc", b""),
+        (LEASED, b"00000000000000ff", b" 0 - 00000000000000ffabc"),
+        (LEASED, b"00000000000000ff", b" nan 0 - 00000000000000ffabc"),
+        (LEASED, b"00000000000000ff", b" 0 x - 00000000000000ffabc"),
+        (LEASED, b"00000000000000ff0", b" 0 0 - 00000000000000ff0abc"),
+        (LEASED, b"00000000000000ff", b" 0 0 - 00000000000000feabc"),
+        (LEASED, b"00000000000000ff", b"00000000000000feabc"),
+        (LEASED, b"00000000000000ff", b"0 0 - 00000000000000ffabc"),
+    ],
+)
+def test_what_has_another_form_has_a_flaw(place, member, value):
+    assert parse(place, member, value).flaw
+
+
+def test_order_ids_tell_how_far_the_counter_was():
+    assert order_of(b"000000000000002a") == 42
+    assert order_of(f"{2**53 - 1 - 42:016x}".encode()) == 42
+    assert order_of(b"ffffffffffffffff") == 0
+    assert order_of(b"garbage") == 0
+
+
+def test_ids_seen_are_remembered():
+    seen = IdsSeen()
+    ids = [f"{number:016x}".encode() for number in (0, 1, 7, 8, 4095, 4096, 2**64 - 1)]
+    assert all(seen.add(id_) for id_ in ids)
+    assert not any(seen.add(id_) for id_ in ids)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [payload("a"), b'{"url": "http://site/a"}', b"\x80\x04N.", b"\x02anything"],
+)
+def test_a_payload_that_may_be_a_request_is_left_alone(data):
+    check_form(data)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"http://site/a",
+        b"\x01",
+        b"\x01" + messagepack.dumps([1]),
+        b"\x01" + messagepack.dumps({"url": 1}),
+        b"{",
+        b'{"a": 1}',
+        b"{\xff",
+        b'{"a":' * 100_000,
+    ],
+)
+def test_a_payload_that_is_no_request_is_found_without_the_spider(data):
+    with pytest.raises(BadPayload):
+        check_form(data)
+
+
+# Advice
+
+
+def lines_of(report):
+    target = SimpleNamespace(spider="shop")
+    return "\n".join(_lines(target, "redis", report, repaired=False))
+
+
+async def test_renamed_callback_is_named_and_no_repair_is_advised(world):
+    for n in range(12):
+        fields = {"url": f"http://site/{n}", "callback": "parse_old"}
+        data = b"\x01" + messagepack.dumps(fields)
+        await world.worker.commit(requests=[NewRequest(data, 0)])
+    codec = PayloadCodec(Spider("shop"))
+    before = await world.dump()
+    report = await world.check(decode=codec.decode)
+    text = lines_of(report)
+    assert report.findings["unreadable_payload"].count == 12
+    assert "'parse_old'" in text
+    assert "--repair" not in text
+    assert text.endswith("Not OK")
+    repaired = await world.check(decode=codec.decode, repair=True)
+    assert (repaired.findings["unreadable_payload"].mended, repaired.ok) == (0, False)
+    assert await world.dump() == before
+
+
+async def test_pickles_of_scrapy_redis_are_to_be_imported(world):
+    pickles = {pickle.dumps({"url": f"http://old/{n}"}): 0 for n in range(12)}
+    await world.client.zadd(KEYS.requests, pickles)
+    report = await world.check(spider="shop")
+    text = lines_of(report)
+    assert report.findings["unreadable_member"].count == 12
+    assert "scrapy frontier import shop --from-scrapy-redis shop" in text
+    assert "--repair" not in text
+    await world.check(spider="shop", repair=True)
+    assert await world.client.zcard(KEYS.requests) == 5 + 12
+    assert not await world.client.exists(KEYS.failed)
+
+
+async def test_other_damage_is_mended_beside_code_that_is_wrong(world):
+    pickles = {pickle.dumps({"url": f"http://old/{n}"}): 0 for n in range(20)}
+    await world.client.zadd(KEYS.requests, pickles)
+    await world.client.hset(KEYS.state, "commit:77", 1)
+    report = await world.check(spider="shop")
+    assert "--repair" in lines_of(report)
+    report = await world.check(spider="shop", repair=True)
+    assert report.findings["unknown_worker"].left == 0
+    assert report.findings["unreadable_member"].mended == 0
+
+
+async def test_requests_that_wait_for_room_are_told_of(world):
+    options = Options.from_settings(Settings({"FRONTIER_FAILED_LIMIT": 1}))
+    await world.client.xadd(KEYS.failed, {"payload": b"x"})
+    member = f"{9:016x}".encode() + b"1 - " + payload("z")
+    await world.client.zadd(KEYS.suspects, {member: "+inf"})
+    report = await world.check(options=options)
+    assert report.ok
+    assert "1 of the suspects have failed, and s:failed is full" in report.notes[0]
+
+
+async def test_list_of_scrapy_redis_is_not_to_be_deleted(world):
+    await world.client.delete(KEYS.requests)
+    await world.client.rpush(KEYS.requests, pickle.dumps({}))
+    report = await world.check(spider="shop")
+    [example] = report.findings["wrong_type"].examples
+    assert "scrapy frontier import shop --from-scrapy-redis shop" in example
+    assert "delete" not in example
+
+
+@pytest.mark.parametrize(("silent", "alive"), [(300, 1), (700, 0)])
+async def test_silence_is_measured_by_the_workers_ttl_not_by_the_callers(
+    world, silent, alive
+):
+    await world.client.hset(KEYS.state, "ttl", 600_000)
+    seconds, _ = await world.client.time()
+    beat = (seconds - silent) * 1000
+    await world.client.zadd(KEYS.workers, {world.worker.frontier.worker: beat})
+    report = await world.check()  # its own settings say 60 s
+    assert (report.counts.alive, report.counts.silent) == (alive, 1 - alive)

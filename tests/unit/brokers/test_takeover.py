@@ -1,0 +1,194 @@
+"""What scrapy-redis 0.9.1 keeps in Redis becomes a frontier."""
+
+from __future__ import annotations
+
+import pickle
+
+import pytest
+from scrapy import Request, Spider
+from scrapy.settings import Settings
+
+from scrapy_dist import fingerprints
+from scrapy_dist.brokers.redis.frontier import Call
+from scrapy_dist.brokers.redis.tools.takeover import Converter, TakenOver, take_over
+from scrapy_dist.codec.request import PayloadCodec
+from scrapy_dist.core.settings import Options
+from scrapy_dist.exceptions import ConfigurationError
+from scrapy_dist.fingerprints import ScrapyRedisFingerprinter
+from tests.support.frontiers import KEYS, Worker, contents
+
+LIFO = Settings({"SCHEDULER_QUEUE_CLASS": "scrapy_dist.queue.LifoQueue"})
+
+
+class Shop(Spider):
+    name = "s"
+
+    def parse_item(self, response):
+        pass
+
+
+SPIDER = Shop()
+CODEC = PayloadCodec(SPIDER)
+CONVERTER = Converter(SPIDER, CODEC, fingerprints.default)
+
+
+def url(n):
+    return f"http://site/{n}"
+
+
+def theirs(n, **fields):
+    """As scrapy_redis.queue.Base._encode_request writes it."""
+    request = Request(url(n), callback=SPIDER.parse_item, meta={"n": n}, **fields)
+    return pickle.dumps(request.to_dict(spider=SPIDER), protocol=-1)
+
+
+async def take(client, prefix="old", settings=None):
+    taken = TakenOver()
+    options = Options.from_settings(settings or Settings())
+    frontier = Worker(client).frontier
+    async for _ in take_over(frontier, prefix, CONVERTER, options, taken):
+        pass
+    return taken
+
+
+async def pending(client):
+    """URLs in the order of their leases."""
+    members = await client.zrange(KEYS.requests, 0, -1)
+    requests = [CODEC.decode(member[16:]) for member in members]
+    assert all(r.callback == SPIDER.parse_item for r in requests)
+    assert all(r.url == url(r.meta["n"]) for r in requests)
+    return [r.meta["n"] for r in requests]
+
+
+@pytest.mark.parametrize("prefix", ["old", "s"])
+async def test_a_priority_queue_is_taken_over(client, prefix):
+    members = {theirs(n, priority=n): -n for n in range(250)}
+    await client.zadd(f"{prefix}:requests", members)
+    taken = await take(client, prefix)
+    assert (taken.requests, taken.left) == (250, 0)
+    assert await pending(client) == list(range(249, -1, -1))
+    assert await client.zscore(KEYS.requests, await first_member(client)) == -249
+    # Links to what is pending are duplicates.
+    names = {fingerprints.default(Request(url(n))) for n in range(250)}
+    assert {n.decode() for n in await client.smembers(KEYS.dupefilter)} == names
+    assert prefix == "s" or not await client.exists("old:requests")
+
+
+async def first_member(client):
+    [member] = await client.zrange(KEYS.requests, 0, 0)
+    return member
+
+
+@pytest.mark.parametrize("prefix", ["old", "s"])
+@pytest.mark.parametrize("settings", [Settings(), LIFO])
+async def test_a_list_keeps_its_order(client, prefix, settings):
+    # Both disciplines of scrapy-redis push to the left.
+    for n in range(250):
+        await client.lpush(f"{prefix}:requests", theirs(n))
+    taken = await take(client, prefix, settings)
+    assert (taken.requests, taken.left) == (250, 0)
+    order = list(range(250))
+    assert await pending(client) == (order if settings is not LIFO else order[::-1])
+    assert not await client.exists("old:requests", "s:requests:scrapy_redis")
+
+
+async def test_what_is_not_to_be_filtered_gets_no_fingerprint(client):
+    await client.zadd("old:requests", {theirs(1, dont_filter=True): 0})
+    await take(client)
+    assert await pending(client) == [1]
+    assert not await client.exists(KEYS.dupefilter)
+
+
+async def test_fingerprints_and_seeds_are_taken_over(client):
+    names = [f"{n:040x}" for n in range(300)]
+    await client.sadd("old:dupefilter", *names)
+    await client.rpush("old:start_urls", "http://a/", "http://b/")
+    taken = await take(client)
+    assert (taken.fingerprints, taken.seeds, taken.left) == (300, 2, 0)
+    assert taken.has_fingerprints
+    found = await contents(client)
+    assert found == {
+        "s:dupefilter": {name.encode() for name in names},
+        "s:start_urls": [b"http://a/", b"http://b/"],
+    }
+
+
+async def test_seeds_are_not_mixed_with_those_that_are_there(client):
+    await client.rpush("old:start_urls", "http://a/")
+    await client.rpush("s:start_urls", "http://b/")
+    before = await contents(client)
+    taken = await take(client)
+    assert taken.left == 1
+    assert taken.reasons == ["1 seed stays in 'old:start_urls': 's:start_urls' exists"]
+    assert await contents(client) == before
+
+
+async def test_what_cannot_be_converted_stays_with_its_reason(client):
+    bad = {
+        b"\x80no pickle": 0,
+        pickle.dumps({"no": "url"}, protocol=-1): 0,
+        pickle.dumps({"url": "http://a/", "callback": "gone"}, protocol=-1): 0,
+    }
+    await client.zadd("old:requests", bad | {theirs(1): 0})
+    taken = await take(client)
+    assert (taken.requests, taken.left) == (1, 3)
+    assert len(taken.reasons) == 3
+    assert set(await client.zrange("old:requests", 0, -1)) == set(bad)
+    assert await pending(client) == [1]
+
+
+async def test_in_a_list_the_others_are_reached_behind_what_stays(client):
+    bad = [b"\x80%d" % n for n in range(150)]
+    await client.rpush("old:requests", theirs(1), *bad, theirs(2), *bad)
+    taken = await take(client)
+    assert (taken.requests, taken.left) == (2, 300)
+    assert await client.lrange("old:requests", 0, -1) == [*bad, *bad]
+
+
+async def test_our_own_requests_stay_what_they_are(client):
+    worker = await Worker(client).join()
+    await worker.push("ours")
+    await client.zadd(KEYS.requests, {theirs(1): 0})
+    taken = await take(client, "s")
+    assert (taken.requests, taken.left) == (1, 0)
+    found = [m[16:] for m in await client.zrange(KEYS.requests, 0, -1)]
+    assert found[0] == b"ours"
+    assert len(found) == 2
+
+
+async def test_a_wrong_prefix_is_noticed(client):
+    await client.set("old:requests", "x")
+    with pytest.raises(ConfigurationError, match="Is the prefix right"):
+        await take(client)
+
+
+@pytest.mark.parametrize(
+    ("request_", "name"),
+    [
+        (
+            Request("http://example.org/b?z=1&a=2#x"),
+            "d307f54620efab3d27fd4b6821ff4de04b2e7728",
+        ),
+        (
+            Request("http://example.org/", method="POST", body=b"\xff1"),
+            "d46854bcc3a1665603ce2d647bd3a904d26a107d",
+        ),
+    ],
+)
+def test_fingerprints_are_those_of_scrapy_redis(request_, name):
+    # What scrapy_redis.dupefilter.RFPDupeFilter.request_fingerprint returns.
+    assert ScrapyRedisFingerprinter().fingerprint(request_).hex() == name
+
+
+async def test_of_equal_requests_in_a_list_each_is_moved_by_itself(client):
+    """From the end where scrapy-redis takes its next; the others keep their places."""
+    worker = await Worker(client).join()
+    await client.rpush("old", "x", "y", "x")
+    keys = (KEYS.requests, KEYS.dupefilter, KEYS.state, "old")
+    args = ("", "x", "", 0, b"payload of x")
+    assert await worker.call(Call("takeover", keys, args, int)) == 1
+    assert await client.lrange("old", 0, -1) == [b"x", b"y"]
+    assert await worker.call(Call("takeover", keys, args, int)) == 1
+    assert await client.lrange("old", 0, -1) == [b"y"]
+    assert await worker.call(Call("takeover", keys, args, int)) == 0
+    assert await client.zcard(KEYS.requests) == 2

@@ -1,0 +1,537 @@
+"""A frontier goes into lines of JSON and comes out again."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+
+import pytest
+import redis.asyncio
+from scrapy.settings import Settings
+
+from scrapy_dist.brokers.redis.frontier import NewRequest, Page
+from scrapy_dist.brokers.redis.tools.export import Exported, export_lines
+from scrapy_dist.brokers.redis.tools.import_ import Imported, import_lines
+from scrapy_dist.brokers.redis.views import snapshot
+from scrapy_dist.codec import compact
+from scrapy_dist.codec.dump_lines import dump, load, payload_of, show_payload
+from scrapy_dist.connection import close_client
+from scrapy_dist.core.settings import Options
+from scrapy_dist.exceptions import BadPayload, ConfigurationError
+from tests.support.frontiers import KEYS, Worker, contents
+
+OPTIONS = Options.from_settings(Settings())
+LIFO = Options.from_settings(
+    Settings({"SCHEDULER_QUEUE_CLASS": "scrapy_dist.queue.LifoQueue"})
+)
+
+
+def request(name, **fields):
+    return b"\x01" + compact.dumps({"url": f"http://site/{name}", **fields})
+
+
+async def export(frontier, **options):
+    exported = Exported()
+    lines = export_lines(frontier, exported, spider="s", **options)
+    found = [line async for some in lines for line in some]
+    assert exported.is_whole
+    return [f"{dump(line)}\n".encode() for line in found]
+
+
+async def bring_in(frontier, lines, options=OPTIONS, **more):
+    imported = Imported()
+    async for _ in import_lines(frontier, lines, imported, options, **more):
+        pass
+    return imported
+
+
+def kinds(lines):
+    return [json.loads(line)["type"] for line in lines]
+
+
+@pytest.fixture
+async def worker(client):
+    return await Worker(client).join()
+
+
+@pytest.fixture
+async def fill(client, worker):
+    """Pending, leased and suspect requests, seeds, letters, items and stats."""
+    other = await Worker(client).join()
+    await client.sadd(KEYS.started, "!2 fpstart")  # of two equal start requests
+    await worker.commit(
+        [NewRequest(request(n), 1.5, f"fp{n}") for n in range(3)]
+        + [NewRequest(request("start"), -1, "!fpstart")]
+    )
+    await other.lease(1)
+    await other.dies(worker)
+    await worker.lease(1, suspect=False)
+    await worker.lease(1, suspect=False)
+    await client.rpush("s:start_urls", "http://a/", b"\xff\xfe", '{"url": "http://b/"}')
+    await client.zadd("s:more_urls", {"http://low/": 1, "http://high/": 2.5})
+    letter = {"payload": request("bad"), "reason": "é", "worker": "h:1"}
+    letter |= {"deliveries": 2, "time": 3, "kind": "request"}
+    await client.xadd(KEYS.failed, letter)
+    await client.xadd(KEYS.failed, letter | {"payload": b"x y", "kind": "seed"})
+    await client.rpush(KEYS.items, "1", "2", b"\xff")
+    await client.hset(KEYS.stats, "pages", "7")
+
+
+async def test_all_of_a_frontier_comes_back(client, worker, fill):
+    before = await contents(client)
+    lines = await export(worker.frontier, items=True)
+    await client.flushdb()
+
+    imported = await bring_in(worker.frontier, lines)
+
+    assert imported.is_complete
+    assert imported.spider == "s"
+    after = await contents(client)
+    for key in ("dupefilter", "started", "start_urls", "more_urls", "items", "stats"):
+        assert after[f"s:{key}"] == before[f"s:{key}"], key
+    assert [f for _, f in after["s:failed"]] == [f for _, f in before["s:failed"]]
+    # What was leased is pending, and comes first again; nothing else was lost.
+    pending = await client.zrange(KEYS.requests, 0, -1, withscores=True)
+    assert [(m[16:], s) for m, s in pending] == [(request(n), 1.5) for n in range(3)]
+    [(suspect, score)] = await client.zrange(KEYS.suspects, 0, -1, withscores=True)
+    assert (suspect[16:], score) == (b"1 - " + request("start"), -1)
+    assert {b"order", b"active", b"imported"} == set(after["s:state"])
+
+
+async def test_without_items_they_are_not_in_the_file(worker, fill):
+    lines = await export(worker.frontier)
+    assert "item" not in kinds(lines)
+    assert kinds(lines)[0] == "frontier"
+    assert kinds(lines)[-1] == "end"
+
+
+@pytest.mark.parametrize("options", [OPTIONS, LIFO])
+async def test_equal_priorities_keep_their_order(client, options):
+    newest_first = options is LIFO
+    worker = await Worker(client, newest_first=newest_first).join()
+    for at in range(0, 350, 50):
+        some = [NewRequest(request(n), n % 2) for n in range(at, at + 50)]
+        await worker.commit(some)
+    order = [m[16:] for m in await client.zrange(KEYS.requests, 0, -1)]
+    lines = await export(worker.frontier)
+    await client.flushdb()
+    await bring_in(worker.frontier, lines, options)
+    found = [m[16:] for m in await client.zrange(KEYS.requests, 0, -1)]
+    assert found == order
+
+
+async def test_requests_larger_than_a_page_are_all_read(client, worker):
+    big = [request(n, body=b"x" * 300_000) for n in range(20)]
+    for payload in big:
+        await worker.commit([NewRequest(payload, 0)])
+    lines = await export(worker.frontier)
+    await client.flushdb()
+    await bring_in(worker.frontier, lines)
+    assert [m[16:] for m in await client.zrange(KEYS.requests, 0, -1)] == big
+
+
+async def test_what_is_no_request_of_ours_is_kept_as_it_is(client, worker):
+    not_owned = [b"garbage", b"\x80\x04pickle", b"\x02\xffother", b"\x00seed", b"{]"]
+    not_owned += [b"\x01\xc1", b"\x01\x01", b"[1]", b"", b"\x00\xff\xfe"]
+    for payload in not_owned:
+        await worker.commit([NewRequest(payload, 0)])
+    await client.zadd(KEYS.requests, {"no id": 1})
+    await client.zadd(KEYS.suspects, {"0000000000000001no head": 1})
+    await client.hset(KEYS.leased, "0000000000000002", "no head")
+    await client.hset(KEYS.leased, "0000000000000003", " 0 0 - no id behind")
+    await client.zadd(KEYS.leases, {"0000000000000002": 1, "0000000000000003": 1})
+    lines = await export(worker.frontier)
+    await client.flushdb()
+    await bring_in(worker.frontier, lines)
+    pending = {m[16:] for m in await client.zrange(KEYS.requests, 0, -1)}
+    assert pending == {*not_owned, b"no id", b"no head", b" 0 0 - no id behind"}
+    [suspect] = await client.zrange(KEYS.suspects, 0, -1)
+    assert suspect[16:] == b"0 - no head"
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"url": "http://a/é", "meta": {"t": (1, {2}), 3: b"\xff", "$x": None}},
+        {"url": "http://a/", "priority": 2**70, "cb_kwargs": {"nan": 1e300}},
+        {"url": "http://a/", "headers": {b"A": [b"1", b"2"]}, "body": b"\x00"},
+    ],
+)
+def test_a_request_is_the_same_after_it_was_text(fields):
+    payload = b"\x01" + compact.dumps(fields)
+    line = load(dump({"type": "pending", **show_payload(payload)}).encode())
+    assert "request" in line
+    assert payload_of(line) == payload
+
+
+def test_a_request_of_the_json_serializer_stays_one():
+    payload = b'{"url": "http://a/", "body": {"$bytes": "AA=="}}'
+    line = load(dump({"type": "pending", **show_payload(payload)}).encode())
+    assert json.loads(payload_of(line)) == json.loads(payload)
+
+
+async def test_a_frontier_that_is_not_empty_is_refused(client, worker, fill):
+    lines = await export(worker.frontier)
+    before = await contents(client)
+    with pytest.raises(ConfigurationError, match=r"not empty: 1 pending.*--merge"):
+        await bring_in(worker.frontier, lines)
+    assert await contents(client) == before
+
+
+async def test_a_merge_adds_behind_what_is_there(client, worker):
+    await worker.push("old")
+    lines = await export(worker.frontier)
+    imported = await bring_in(worker.frontier, lines, merge=True)
+    assert imported.is_complete
+    first, second = await client.zrange(KEYS.requests, 0, -1)
+    assert first[16:] == second[16:] == b"old"
+    assert first[:16] < second[:16]
+
+
+async def test_a_file_that_is_cut_off_is_noticed_and_can_be_completed(client, worker):
+    for at in range(0, 1500, 50):
+        some = [NewRequest(request(n), 0, f"fp{n}") for n in range(at, at + 50)]
+        await worker.commit(some)
+    await client.rpush("s:start_urls", *map(str, range(500)))
+    before = await contents(client)
+    lines = await export(worker.frontier)
+    for cut in (1, 1500, len(lines) - 1):
+        await client.flushdb()
+        imported = await bring_in(worker.frontier, lines[:cut])
+        assert not imported.is_complete, cut
+        imported = await bring_in(worker.frontier, lines)
+        assert imported.is_complete, cut
+        assert imported.skipped == cut - 1
+        after = await contents(client)
+        for key in ("s:dupefilter", "s:start_urls"):
+            assert after[key] == before[key], cut
+        found, order = (
+            [m[16:] for m, _ in kept["s:requests"]] for kept in (after, before)
+        )
+        assert found == order, cut
+
+
+async def test_lines_that_are_missing_are_noticed(client, worker, fill):
+    lines = await export(worker.frontier)
+    await client.flushdb()
+    with pytest.raises(BadPayload, match="lines are missing"):
+        await bring_in(worker.frontier, [*lines[:3], *lines[4:]])
+
+
+async def test_another_file_does_not_complete_an_interrupted_import(client, worker):
+    await worker.push("a", "b")
+    lines, other = [await export(worker.frontier) for _ in range(2)]
+    await client.flushdb()
+    await bring_in(worker.frontier, lines[:2])
+    with pytest.raises(ConfigurationError, match="another file was interrupted"):
+        await bring_in(worker.frontier, other)
+
+
+async def test_a_frontier_cleared_during_the_import_ends_it(client, worker):
+    for at in range(0, 3000, 50):
+        await worker.commit([NewRequest(request(n), 0) for n in range(at, at + 50)])
+    lines = await export(worker.frontier)
+    await client.flushdb()
+    coming = import_lines(worker.frontier, lines, Imported(), OPTIONS)
+    await anext(coming)
+    await client.flushdb()
+    with pytest.raises(ConfigurationError, match="Somebody has changed"):
+        await anext(coming)
+
+
+@pytest.mark.parametrize(
+    ("lines", "problem"),
+    [
+        ([], "no JSON"),
+        ([b"hello"], "no JSON"),
+        ([b"[]"], "no line of an export"),
+        ([b'{"type": "seen"}'], "its first line is another one"),
+        ([b'{"type": "frontier", "id": "x", "version": 9}'], "version 9"),
+        (
+            [b'{"type": "frontier", "id": "x", "version": 1, "fingerprints": "z"}'],
+            "fingerprints of the kind 'z'",
+        ),
+    ],
+)
+async def test_what_is_no_export_is_refused(client, worker, lines, problem):
+    before = await contents(client)
+    with pytest.raises(ConfigurationError, match=problem):
+        await bring_in(worker.frontier, lines)
+    assert await contents(client) == before
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        {"type": "what"},
+        {"type": "seen"},
+        {"type": "seen", "fingerprint": 7},
+        {"type": "pending", "score": 1},
+        {"type": "pending", "seed": "x"},
+        {"type": "pending", "score": "nan", "seed": "x"},
+        {"type": "pending", "score": [], "seed": "x"},
+        {"type": "pending", "score": 1, "payload": "*"},
+        {"type": "pending", "score": 1, "request": {"$dict": 7}},
+        {"type": "pending", "score": 1, "request": [], "deaths": "x"},
+        {"type": "seed", "key": 0, "kind": "list"},
+        {"type": "seed", "key": "x", "kind": "list", "data": "x"},
+        {"type": "failed", "payload": ""},
+        {"type": "stat", "name": "x"},
+        {"type": "item"},
+        {"type": "end", "counts": {"x": "y"}},
+        {"type": "end"},
+    ],
+)
+async def test_a_line_that_cannot_be_read_is_named(client, worker, line):
+    head = (await export(worker.frontier))[0]
+    with pytest.raises(BadPayload, match=r"^Line 2 of the file: "):
+        await bring_in(worker.frontier, [head, dump(line).encode()])
+
+
+class Crawler:
+    """Crawls a tree of pages on one frontier: page n links to 3n+1, 3n+2 and 3n+3."""
+
+    PAGES = 800
+
+    def __init__(self, client, rng):
+        self.client = client
+        self.rng = rng
+        self.done = set()
+
+    @staticmethod
+    def page(n, rng):
+        return NewRequest(request(n), rng.choice([-1, 0, 0, 1]), f"fp{n}")
+
+    async def work(self, *, delay):
+        """As one worker, until nothing is left."""
+        worker = await Worker(self.client).join()
+        if not self.done:
+            await worker.commit([self.page(0, self.rng)])
+        while True:
+            leases = await worker.lease(8)
+            if not leases:
+                state = await worker.call(worker.frontier.drained())
+                if state:
+                    break
+                await asyncio.sleep(0.005)
+            for lease in leases:
+                if self.rng.random() < 0.1:
+                    await worker.release(lease)
+                    continue
+                await asyncio.sleep(delay * self.rng.random())
+                n = int(compact.loads(lease.payload[1:])["url"][12:])
+                links = [m for m in (3 * n + 1, 3 * n + 2, 3 * n + 3) if m < self.PAGES]
+                children = [self.page(m, self.rng) for m in links]
+                # Before it is in Redis: the reply may be later than that of an export.
+                self.done.add(n)
+                await worker.commit(children, [Page(lease.id)])
+
+
+#: Leases in a page, and in one look at what was handed out since: as they are, and so few
+#: that each export of the small frontiers here needs several of both.
+LIMITS = [(200, 3000), (5, 4)]
+
+
+@pytest.mark.parametrize("limits", LIMITS, ids=["usual", "tiny"])
+@pytest.mark.parametrize("seed", range(2))
+async def test_a_copy_made_while_workers_work_loses_no_page(
+    redis_server, seed, limits, monkeypatch
+):
+    monkeypatch.setattr(snapshot, "_LEASES_PAGE", limits[0])
+    monkeypatch.setattr(snapshot, "_LEASES_LOOK", limits[1])
+    rng = random.Random(seed)
+    client = redis.asyncio.Redis.from_url(redis_server.url, protocol=2)
+    other = redis.asyncio.Redis.from_url(f"{redis_server.url}/1", protocol=2)
+    try:
+        crawler = Crawler(client, rng)
+        tasks = [asyncio.create_task(crawler.work(delay=0.02)) for _ in range(6)]
+        exports = []
+        while not all(task.done() for task in tasks):
+            exports.append(await export_noting_done(client, crawler))
+        await asyncio.gather(*tasks)
+        assert crawler.done == set(range(Crawler.PAGES))
+        # Some of the many, spread over the crawl.
+        exports = [e for e in exports if e[1] and len(e[1]) < Crawler.PAGES]
+        assert exports, "no export was made in the middle of the crawl"
+        for lines, done in exports[:: max(1, len(exports) // 6)]:
+            await other.flushdb()
+            await bring_in(Worker(other).frontier, lines)
+            copy = Crawler(other, rng)
+            copy.done.add(-1)  # so that it does not begin by itself
+            await copy.work(delay=0)
+            missing = set(range(Crawler.PAGES)) - done - copy.done
+            assert not missing, (len(done), sorted(missing)[:10])
+    finally:
+        await close_client(client)
+        await close_client(other)
+
+
+async def export_noting_done(client, crawler):
+    """Lines of an export, and the pages that were done at its moment.
+
+    Each step takes some milliseconds longer, so that workers come between.
+    """
+    frontier = Worker(client).frontier
+    exchange = frontier.exchange
+    done = set()
+
+    async def noting(calls):
+        await exchange(calls)
+        if calls[0].args[2] == 0 and len(calls[0].raw) > 2:
+            done.clear()
+            done.update(crawler.done)
+        await asyncio.sleep(0.003)
+
+    frontier.exchange = noting
+    return await export(frontier), done
+
+
+class Between:
+    """A frontier to export; *do*(at) is awaited before each step of it, as others work."""
+
+    def __init__(self, client, do):
+        self.frontier = Worker(client).frontier
+        self._do, self._exchange = do, self.frontier.exchange
+        self.frontier.exchange = self._step
+        self.calls = []
+
+    async def _step(self, calls):
+        await self._do(len(self.calls))
+        await self._exchange(calls)
+        self.calls += calls
+
+    def moments(self):
+        return [call for call in self.calls if call.args[2] == 0]
+
+
+def urls(lines):
+    """The names of the requests in *lines*, sorted."""
+    lines = [json.loads(line) for line in lines]
+    found = [line["request"]["url"] for line in lines if "request" in line]
+    return sorted(url.removeprefix("http://site/") for url in found)
+
+
+async def test_what_is_handed_out_while_leases_are_read_is_in_the_copy(
+    client, worker, monkeypatch
+):
+    monkeypatch.setattr(snapshot, "_LEASES_PAGE", 2)
+    monkeypatch.setattr(snapshot, "_LEASES_LOOK", 1)
+    others = [await Worker(client).join() for _ in range(4)]
+    names = [f"{n:03}" for n in range(300)]
+    for at in range(0, 300, 50):
+        some = names[at : at + 50]
+        await worker.commit([NewRequest(request(n), 0) for n in some])
+    held = [await other.lease(3) for other in others]
+    passed = []
+
+    async def work(at):
+        # The holder of the first page's leases gives some back, and others, whose leases
+        # were read, too or not, take them; later nobody does anything.
+        if at >= 6:
+            return
+        giver, taker = others[at % 4], others[(at + 1) % 4]
+        if held[at % 4]:
+            await giver.release(held[at % 4].pop())
+        got = await taker.lease(2)
+        held[(at + 1) % 4] += got
+        passed.extend(got)
+
+    between = Between(client, work)
+    lines = await export(between.frontier)
+
+    assert passed
+    assert urls(lines) == names
+    # It took more than one look to know all that was handed out.
+    assert len(between.moments()) > 1
+
+
+async def test_seeds_taken_while_leases_are_read_are_in_the_copy(client, worker):
+    await worker.push("a", "b")
+    await worker.lease(2)
+
+    async def work(at):
+        if at == 1:  # Seeds have been read, and so has the first page of leases.
+            await client.rpush("s:start_urls", "http://late/")
+            [lease] = await worker.seeds(1)
+            assert lease.payload == b"\x00http://late/"
+
+    lines = await export(Between(client, work).frontier)
+    assert "http://late/" in [json.loads(line).get("seed") for line in lines]
+
+
+async def test_leases_that_nobody_touches_are_read_once_and_in_pages(client, worker):
+    for at in range(0, 450, 50):
+        some = [NewRequest(request(n), 0) for n in range(at, at + 50)]
+        await worker.commit(some)
+    for _ in range(5):
+        await worker.lease(100)
+
+    async def nothing(at):
+        pass
+
+    between = Between(client, nothing)
+    lines = await export(between.frontier)
+    assert kinds(lines).count("leased") == 450
+    [moment] = between.moments()
+    _, ids, pending, suspects = moment.raw
+    assert (ids, pending, suspects) == ([], [1], [1])
+    assert all(len(call.raw[1]) <= 401 for call in between.calls)
+
+
+async def test_workers_that_are_faster_than_the_export_are_read_at_once(
+    client, worker, monkeypatch
+):
+    monkeypatch.setattr(snapshot, "_LEASES_LOOK", 1)
+    monkeypatch.setattr(snapshot, "_LOOKS", 3)
+    others = [await Worker(client).join() for _ in range(3)]
+    names = [f"{n:03}" for n in range(120)]
+    for at in range(0, 120, 40):
+        some = [NewRequest(request(n), 0) for n in names[at : at + 40]]
+        await worker.commit(some)
+
+    async def work(at):
+        for other in others:
+            await other.lease(1)
+
+    between = Between(client, work)
+    lines = await export(between.frontier)
+    assert urls(lines) == names
+    assert len(between.moments()) == 3
+
+
+async def test_a_lease_without_its_request_does_not_hold_the_copy_up(client, worker):
+    await worker.push("a", "b")
+    [lease, _] = await worker.lease(2)
+    await client.hdel(KEYS.leased, lease.id)
+    lines = await export(worker.frontier)  # which says that it is whole
+    assert kinds(lines).count("leased") == 1
+
+
+async def test_a_front_that_has_caught_up_is_noticed_behind_new_requests(
+    client, worker
+):
+    names = [f"{n:03}" for n in range(250)]
+    for at in range(0, 250, 50):
+        some = names[at : at + 50]
+        await worker.commit([NewRequest(request(n), 0) for n in some])
+    caught_up = []
+
+    async def work(at):
+        if at != 2 or caught_up:  # After the first page of the first moment.
+            return
+        for _ in range(2):
+            leases = await worker.lease(75)
+            caught_up.extend(leases)
+            # What they lead to goes to the front.
+            new = [NewRequest(request(f"child-{lease.id}"), -1) for lease in leases]
+            pages = [Page(lease.id) for lease in leases]
+            await worker.commit((), pages)
+        await worker.commit(new)
+
+    between = Between(client, work)
+    lines = await export(between.frontier)
+
+    assert len(caught_up) == 150
+    assert sum(url.startswith("child") for url in urls(lines)) == 75
+    assert len(between.moments()) == 2

@@ -1,0 +1,241 @@
+"""Signed payloads: what somebody else has written to Redis is not decoded."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import logging
+import pickle
+from types import SimpleNamespace
+
+import pytest
+from scrapy import Request, Spider
+from scrapy.settings import Settings
+
+from scrapy_dist.brokers.redis.frontier import OTHER_SECRET, NewRequest
+from scrapy_dist.brokers.redis.tools import dead_letters
+from scrapy_dist.brokers.redis.tools.check import check
+from scrapy_dist.brokers.redis.tools.clear import recrawl
+from scrapy_dist.brokers.redis.tools.export import Exported, export_lines
+from scrapy_dist.brokers.redis.tools.import_ import Imported, import_lines
+from scrapy_dist.brokers.redis.views.browse import next_requests
+from scrapy_dist.codec import compact, messagepack
+from scrapy_dist.codec import request as request_codec
+from scrapy_dist.codec.dump_lines import dump
+from scrapy_dist.codec.policy import POLICY
+from scrapy_dist.codec.request import PayloadCodec
+from scrapy_dist.codec.seal import NO_SEAL, Seal
+from scrapy_dist.core.settings import Options
+from scrapy_dist.exceptions import BadPayload, ConfigurationError
+from tests.support.frontiers import KEYS, Worker, contents
+
+SECRET = b"a secret of many characters"
+SEAL, OTHER = Seal(SECRET, KEYS.requests), Seal(SECRET, "other:requests")
+OPTIONS = Options.from_settings(Settings())
+URL = "https://example.org/a"
+PLAIN = b"\x01" + compact.dumps({"url": URL})
+
+
+def test_it_is_an_hmac_and_says_nothing_of_the_secret():
+    key = hmac.digest(SECRET, b"scrapy-dist " + KEYS.requests.encode(), "sha256")
+    signed = SEAL.sign(PLAIN)
+
+    assert signed == b"\x03" + hmac.digest(key, PLAIN, hashlib.sha256)[:16] + PLAIN
+    assert SEAL.open(signed) == PLAIN
+    assert SECRET.hex() not in SEAL.check
+    assert len(SEAL.check) == 32
+    assert len({s.check for s in (SEAL, OTHER, Seal(b"another", KEYS.requests))}) == 3
+
+
+@pytest.mark.parametrize(
+    "forged",
+    [
+        PLAIN,
+        b"\x03" + bytes(16) + PLAIN,
+        OTHER.sign(PLAIN),
+        Seal(b"another", KEYS.requests).sign(PLAIN),
+        SEAL.sign(PLAIN)[:-1],
+        SEAL.sign(PLAIN) + b"x",
+        SEAL.sign(PLAIN)[:17],
+        SEAL.sign(SEAL.sign(PLAIN))[17:-1],
+        b"\x03",
+        b"",
+        json.dumps({"url": URL}).encode(),
+        pickle.dumps({"url": URL}),
+    ],
+    ids=range(12),
+)
+def test_nothing_of_anybody_else_reaches_a_decoder(forged, monkeypatch):
+    module = SimpleNamespace(dumps=pickle.dumps, loads=pytest.fail)
+    codecs = [
+        PayloadCodec(Spider("s"), serializer=which, seal=SEAL)
+        for which in (None, json, module)
+    ]
+    monkeypatch.setattr(messagepack.Coder, "loads", pytest.fail)
+    monkeypatch.setattr(json, "loads", pytest.fail)
+    for codec in codecs:
+        with pytest.raises(BadPayload, match="FRONTIER_SECRET") as error:
+            codec.decode(forged)
+        assert error.value.cause == POLICY
+    with pytest.raises(BadPayload):
+        request_codec.fields_of(SEAL.shown(forged))
+
+
+@pytest.mark.parametrize("which", [None, json, pickle])
+def test_its_own_come_back(which, caplog):
+    codec = PayloadCodec(Spider("s"), serializer=which, seal=SEAL)
+    data = codec.encode(Request(URL, meta={"a": 1}))
+
+    assert codec.decode(data).meta == {"a": 1}
+    with pytest.raises(BadPayload, match="FRONTIER_SECRET is not set"):
+        PayloadCodec(Spider("s"), serializer=which).decode(data)
+    # Nobody but its own workers can write such a pickle.
+    warned = [r for r in caplog.records if r.levelno >= logging.WARNING]
+    assert len(warned) == (which is pickle)
+
+
+def test_seeds_are_plain_text():
+    assert SEAL.open(b"\x00http://a/") == b"\x00http://a/"
+
+
+@pytest.mark.parametrize("value", ["short", 5, b"short", ["x"] * 20])
+def test_a_secret_that_is_none_is_refused_and_not_shown(value):
+    with pytest.raises(ConfigurationError, match="FRONTIER_SECRET is no") as error:
+        Seal.from_settings(Settings({"FRONTIER_SECRET": value}), "s:requests")
+    assert "short" not in str(error.value).replace("FRONTIER_SECRET", "")
+
+
+def test_the_setting():
+    for value in (SECRET, SECRET.decode()):
+        settings = Settings({"FRONTIER_SECRET": value})
+        assert Seal.from_settings(settings, KEYS.requests).check == SEAL.check
+    assert Seal.from_settings(Settings(), KEYS.requests) is NO_SEAL
+    assert Seal.from_settings(Settings({"FRONTIER_SECRET": ""}), "k") is NO_SEAL
+
+
+# Who joins which frontier
+
+
+@pytest.mark.parametrize("first", [NO_SEAL, SEAL, Seal(b"another", KEYS.requests)])
+@pytest.mark.parametrize("second", [NO_SEAL, SEAL])
+@pytest.mark.parametrize("alive", [True, False])
+async def test_only_workers_with_one_secret_share_requests(
+    client, first, second, alive
+):
+    worker = await Worker(client, seal=first).join()
+    await worker.push("a")
+    if not alive:
+        await worker.leave()
+    before = await contents(client)
+
+    joined = await Worker(client, seal=second).register()
+
+    if first.check == second.check:
+        assert joined.outcome == 0
+        return
+    assert joined.outcome == OTHER_SECRET
+    assert "FRONTIER_SECRET" in joined.refusal
+    assert KEYS.state in joined.refusal
+    assert "scrapy frontier clear" in joined.refusal
+    assert await contents(client) == before
+
+
+async def test_a_crawl_that_is_over_or_flushed_is_no_obstacle(client):
+    old = await Worker(client).join()
+    await old.push("a")
+    await old.leave()
+    flushing = Worker(client, seal=SEAL)
+    assert (await flushing.register(flush=True)).outcome == 1
+    assert await client.hget(KEYS.state, "signed") == SEAL.check.encode()
+    await flushing.leave(finished=True, persist=True)
+
+    assert (await Worker(client).register(persist=True)).outcome == 0
+    assert not await client.hexists(KEYS.state, "signed")
+
+
+async def test_what_was_planted_before_the_crawl_does_not_keep_workers_away(client):
+    await client.zadd(KEYS.requests, {b"0" * 16 + PLAIN: 0})
+    assert (await Worker(client, seal=SEAL).register()).outcome == 0
+
+
+# Those who look from outside, and change things
+
+
+async def fill(client, seal):
+    worker = await Worker(client, seal=seal).join()
+    await worker.push(seal.sign(PLAIN))
+    await client.zadd(KEYS.requests, {b"f" * 16 + PLAIN: 5})
+    return worker.frontier
+
+
+async def test_commands_show_what_is_signed_and_nothing_else(client):
+    frontier = await fill(client, SEAL)
+    seen = [shown.fields async for some in next_requests(frontier, 9) for shown in some]
+    assert seen[0] == {"url": URL}
+    assert seen[1]["url"].startswith("(not signed with")
+
+
+@pytest.mark.parametrize("target", [NO_SEAL, SEAL, OTHER])
+async def test_an_export_is_signed_anew_where_it_is_imported(client, target):
+    frontier = await fill(client, SEAL)
+    lines = export_lines(frontier, Exported(), spider="s")
+    text = [f"{dump(line)}\n".encode() async for some in lines for line in some]
+    await client.flushdb()
+    where = Worker(client, seal=target).frontier
+
+    async for _ in import_lines(where, text, Imported(), OPTIONS):
+        pass
+
+    found = sorted(m[16:] for m in await client.zrange(KEYS.requests, 0, -1))
+    assert sorted(found) == sorted([PLAIN, target.sign(PLAIN)])
+    # What it could not verify there, it does not vouch for here.
+    codec = PayloadCodec(Spider("s"), seal=target)
+    readable = [data for data in found if target.shown(data)[:1] == b"\x01"]
+    assert len(readable) == (1 if target.is_on else 2)
+    assert {codec.decode(data).url for data in readable} == {URL}
+    assert (await Worker(client, seal=target).register()).outcome == 0
+
+
+async def test_letters_are_signed_again_when_their_retries_are_taken_off(client):
+    worker = await Worker(client, seal=SEAL).join()
+    codec = PayloadCodec(Spider("s"), seal=SEAL)
+    failed = codec.encode(Request(URL, meta={"retry_times": 2}, priority=-2))
+    for data in (failed, failed[17:]):
+        await client.xadd(KEYS.failed, {"payload": data, "kind": "request"})
+
+    found = [letter async for letter in dead_letters.list_failed(worker.frontier)]
+    assert [letter.url for letter in found] == ["", URL]
+    done = await dead_letters.retry(worker.frontier, decode=codec.decode)
+
+    assert (done.requests, done.unreadable) == (1, 1)
+    (member,) = await client.zrange(KEYS.requests, 0, -1)
+    again = codec.decode(member[16:])
+    assert (again.meta, again.priority) == ({}, 0)
+
+
+async def test_commands_with_another_secret_change_nothing(client):
+    await fill(client, SEAL)
+    before = await contents(client)
+    for seal in (NO_SEAL, OTHER):
+        frontier = Worker(client, seal=seal).frontier
+        new = NewRequest(seal.sign(PLAIN), 0, "f")
+        for work in (
+            recrawl(frontier, OPTIONS, [new]),
+            dead_letters.retry(frontier),
+            check(frontier, OPTIONS, repair=True),
+        ):
+            with pytest.raises(ConfigurationError, match="FRONTIER_SECRET"):
+                await work
+    assert await contents(client) == before
+
+
+async def test_repair_sets_aside_what_is_not_signed(client):
+    frontier = await fill(client, SEAL)
+    codec = PayloadCodec(Spider("s"), seal=SEAL)
+
+    report = await check(frontier, OPTIONS, repair=True, decode=codec.decode)
+
+    assert report.findings["unreadable_payload"].count == 1
+    (member,) = await client.zrange(KEYS.requests, 0, -1)
+    assert member[16:] == SEAL.sign(PLAIN)
