@@ -97,13 +97,15 @@ class Subcommand:
     """``scrapy frontier NAME``; *run* gets the parsed options and returns the exit code.
 
     *summary* is its line in the list of subcommands, *description* and *example* (a
-    command line) are what ``--help`` shows. *run* may raise FrontierError.
+    command line) are what ``--help`` shows, and *topic* names what ``scrapy frontier
+    help`` has on it. *run* may raise FrontierError.
     """
 
     name: str
     summary: str
     description: str
     example: str
+    topic: str | None
     add_options: Callable[[argparse.ArgumentParser], None]
     run: Callable[[Settings, argparse.Namespace], Awaitable[int]]
 

@@ -137,6 +137,7 @@ SUBCOMMAND = base.Subcommand(
     summary="is the frontier whole? --repair mends it",
     description=_DESCRIPTION,
     example="scrapy frontier check myspider --repair",
+    topic="check",
     add_options=add_options,
     run=run,
 )

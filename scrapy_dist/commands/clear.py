@@ -167,6 +167,7 @@ SUBCOMMAND = base.Subcommand(
     summary="delete a frontier, or parts of it",
     description=_DESCRIPTION,
     example="scrapy frontier clear myspider --dupefilter --requests --yes",
+    topic="inspecting",
     add_options=add_options,
     run=run,
 )

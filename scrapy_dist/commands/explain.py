@@ -255,6 +255,7 @@ EXPLAIN = base.Subcommand(
     summary="what the frontier knows of a URL",
     description=_EXPLAIN,
     example="scrapy frontier explain myspider https://example.org/page/7",
+    topic="inspecting",
     add_options=_add_explain_options,
     run=run_explain,
 )
@@ -263,6 +264,7 @@ RECRAWL = base.Subcommand(
     summary="crawl URLs once more, though they were seen",
     description=_RECRAWL,
     example="scrapy frontier recrawl myspider https://example.org/page/7",
+    topic="inspecting",
     add_options=_add_recrawl_options,
     run=run_recrawl,
 )

@@ -149,6 +149,7 @@ SUBCOMMAND = base.Subcommand(
     summary="write the whole frontier to a file",
     description=_DESCRIPTION,
     example="scrapy frontier export myspider myspider.jsonl.gz",
+    topic="export",
     add_options=add_options,
     run=run,
 )

@@ -247,6 +247,7 @@ FAILED = base.Subcommand(
     summary="list what was set aside, and why",
     description=_FAILED,
     example="scrapy frontier failed myspider --reason timeout",
+    topic="dead-letters",
     add_options=_add_listing_options,
     run=run_failed,
 )
@@ -255,6 +256,7 @@ RETRY = base.Subcommand(
     summary="put back what was set aside",
     description=_RETRY,
     example="scrapy frontier retry myspider --all --reason timeout",
+    topic="dead-letters",
     add_options=_add_choosing_options,
     run=run_retry,
 )
@@ -263,6 +265,7 @@ FORGET = base.Subcommand(
     summary="delete what was set aside",
     description=_FORGET,
     example="scrapy frontier forget myspider --all --reason 'HTTP 404'",
+    topic="dead-letters",
     add_options=_add_choosing_options,
     run=run_forget,
 )

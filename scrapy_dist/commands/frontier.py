@@ -27,10 +27,13 @@ from scrapy_dist.commands import (
     top,
     workers,
 )
+from scrapy_dist.commands import (
+    help as help_,
+)
 from scrapy_dist.commands.terminal.text import clean
 from scrapy_dist.exceptions import FrontierError
 
-SUBCOMMANDS: tuple[base.Subcommand, ...] = (
+_COMMANDS: tuple[base.Subcommand, ...] = (
     status.SUBCOMMAND,
     top.SUBCOMMAND,
     history.SUBCOMMAND,
@@ -50,9 +53,15 @@ SUBCOMMANDS: tuple[base.Subcommand, ...] = (
     check.SUBCOMMAND,
     metrics.SUBCOMMAND,
 )
+SUBCOMMANDS = (*_COMMANDS, help_.subcommand(_COMMANDS))
 
 #: Exit code after Ctrl-C, as shells have it.
 _INTERRUPTED = 130
+
+
+def _epilog(command: base.Subcommand) -> str:
+    more = f"More:    scrapy frontier help {command.topic}" if command.topic else ""
+    return f"Example: {command.example}\n{more}".rstrip()
 
 
 class _Help(ScrapyHelpFormatter, argparse.RawDescriptionHelpFormatter):
@@ -90,7 +99,7 @@ class Command(ScrapyCommand):
                 command.name,
                 help=command.summary,
                 description=command.description,
-                epilog=f"Example: {command.example}",
+                epilog=_epilog(command),
                 formatter_class=_Help,
             )
             command.add_options(subparser)

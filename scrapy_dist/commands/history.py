@@ -97,6 +97,7 @@ SUBCOMMAND = base.Subcommand(
     summary="crawls that have finished",
     description=_DESCRIPTION,
     example="scrapy frontier history myspider --json",
+    topic="watching",
     add_options=add_options,
     run=run,
 )

@@ -236,6 +236,7 @@ SUBCOMMAND = base.Subcommand(
     summary="bring a file of export, or scrapy-redis' frontier, in",
     description=_DESCRIPTION,
     example="scrapy frontier import myspider myspider.jsonl.gz",
+    topic="export",
     add_options=add_options,
     run=run,
 )

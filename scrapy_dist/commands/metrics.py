@@ -249,6 +249,7 @@ SUBCOMMAND = base.Subcommand(
     summary="serve the state of all crawls to Prometheus",
     description=_DESCRIPTION,
     example="scrapy frontier metrics --port 9410",
+    topic="prometheus",
     add_options=add_options,
     run=run,
 )

@@ -70,6 +70,7 @@ def _subcommand(name: str, summary: str, description: str) -> base.Subcommand:
         summary=summary,
         description=description,
         example=f"scrapy frontier {name} myspider",
+        topic="watching",
         add_options=base.add_common_options,
         run=partial(_run, pause=name == "pause"),
     )

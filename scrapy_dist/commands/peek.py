@@ -122,6 +122,7 @@ SUBCOMMAND = base.Subcommand(
     summary="show the next requests",
     description=_DESCRIPTION,
     example="scrapy frontier peek myspider -n 20",
+    topic="inspecting",
     add_options=add_options,
     run=run,
 )

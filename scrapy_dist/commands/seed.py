@@ -352,6 +352,7 @@ SUBCOMMAND = base.Subcommand(
     summary="push seeds from arguments, files, pipes or sitemaps",
     description=_DESCRIPTION,
     example="scrapy frontier seed myspider --file urls.txt.gz --priority 10",
+    topic="seeds",
     add_options=add_options,
     run=run,
 )

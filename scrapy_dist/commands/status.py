@@ -206,6 +206,7 @@ SUBCOMMAND = base.Subcommand(
     summary="how a crawl stands, or all crawls",
     description=_DESCRIPTION,
     example="scrapy frontier status myspider --json",
+    topic="watching",
     add_options=add_options,
     run=run,
 )

@@ -303,6 +303,7 @@ SUBCOMMAND = base.Subcommand(
     summary="watch a crawl, live",
     description=_DESCRIPTION,
     example="scrapy frontier top myspider",
+    topic="watching",
     add_options=add_options,
     run=run,
 )

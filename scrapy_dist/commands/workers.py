@@ -168,6 +168,7 @@ SUBCOMMAND = base.Subcommand(
     summary="who works, and on what; --stop asks them to close",
     description=_DESCRIPTION,
     example="scrapy frontier workers myspider --stop web1:4711",
+    topic="watching",
     add_options=add_options,
     run=run,
 )
