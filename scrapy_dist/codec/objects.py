@@ -71,8 +71,6 @@ _CODE = (
     classmethod,
     staticmethod,
 )
-#: The bit in the flags of a type that a class statement made.
-_IN_PYTHON = 1 << 9
 _REQUIRED, _OPTIONAL = object(), object()
 
 
@@ -289,6 +287,13 @@ _NATIVES: tuple[
 )
 
 
+def _has_code_in_c(cls: type) -> bool:
+    """Whether *cls* itself, not a base, has methods that no class statement makes."""
+    kinds = (MethodDescriptorType, WrapperDescriptorType)
+    own = [value for value in vars(cls).values() if isinstance(value, kinds)]
+    return any(value.__objclass__ is cls for value in own)
+
+
 class _NativeForm:
     """Of a subclass of a builtin type. State: list of its plain value, attributes."""
 
@@ -300,7 +305,7 @@ class _NativeForm:
         self._new: Callable[..., Any] = base.__new__
         # A type with a state that only it knows, such as defaultdict.
         between = cls.__mro__[: cls.__mro__.index(base)]
-        odd = [other for other in between if not other.__flags__ & _IN_PYTHON]
+        odd = [other for other in between if _has_code_in_c(other)]
         if odd:
             raise TypeError(f"{odd[0].__name__} is not known")
         self._new(cls, *([] if fill else [self._plain()]))
