@@ -17,10 +17,10 @@ import sys
 import pytest
 from scrapy import Request
 from scrapy.settings import Settings
-from tests.integration.test_command_status import plant
 
 from scrapy_dist.commands import export, import_
 from scrapy_dist.exceptions import BadPayload, ConfigurationError
+from tests.integration.commands.test_command_status import plant
 from tests.support.commands import run_frontier
 from tests.support.project import assert_finished
 from tests.support.site import tree_pages
