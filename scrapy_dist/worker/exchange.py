@@ -413,6 +413,7 @@ class Exchange:
                 info = self.info()
             tell = busy if busy or self._busy else None
             beat = add(self._frontier.heartbeat(info, busy=tell))
+            self._busy = busy or self._busy  # Redis may hear of it without a reply
         readmit = add(self._frontier.readmit()) if self.waiting and want else None
         # Seeds first, and suspects last: one that is to be alone comes only if nothing did.
         taken = add(self._frontier.take_seeds(seeds)) if seeds else None

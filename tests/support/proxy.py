@@ -57,6 +57,8 @@ class _State:
     #: What every command is answered with.
     error: bytes = b""
     cuts: list[Cut] = field(default_factory=list)
+    #: What clients have asked for, if it is recorded.
+    commands: list[list[bytes]] | None = None
     links: set[_Link] = field(default_factory=set)
     accepted: int = 0
 
@@ -64,7 +66,7 @@ class _State:
 class Proxy:
     """Listens on a free port of loopback; *target* is a port or a unix socket.
 
-    *listener*: a socket to listen on instead.
+    *listener*: a socket to listen on instead. *record*: remember all commands.
     """
 
     def __init__(
@@ -73,8 +75,11 @@ class Proxy:
         *,
         round_trip_ms: float = 0,
         listener: socket.socket | None = None,
+        record: bool = False,
     ) -> None:
         self._state = _State(target, round_trip_ms / 2000)
+        if record:
+            self._state.commands = []
         self._listener = listener
         self._host, self._port = "127.0.0.1", 0
         self._server: asyncio.Server | None = None
@@ -96,6 +101,11 @@ class Proxy:
     def connected(self) -> int:
         """Connections that there are now."""
         return len(self._state.links)
+
+    @property
+    def commands(self) -> list[list[bytes]]:
+        """What clients have asked for so far, each as its words; see *record*."""
+        return list(self._state.commands or ())
 
     def url(self, url: str) -> str:
         """The URL of a Redis, *url*, with the proxy's address in place of its own."""
@@ -332,6 +342,8 @@ class _Link:
         if self._state.error:
             self._refuse(data)
             return
+        if self._state.commands is not None:
+            self._state.commands += self._commands.feed(data)
         if self._state.swallows or self.forgotten:
             return
         self._pass(data, self._server, in_reply=False)
@@ -357,7 +369,9 @@ class _Link:
             # It began before the errors did.
             self.abort()
             return
-        self._client.write(b"-%s\r\n" % self._state.error * commands)
+        if self._state.commands is not None:
+            self._state.commands += commands
+        self._client.write(b"-%s\r\n" % self._state.error * len(commands))
 
     def _look(self, data: bytes, *, in_reply: bool) -> tuple[bytes, Cut | None]:
         """What of *data* may pass, and the planned cut that is due behind it."""
@@ -450,30 +464,33 @@ class _Side(asyncio.Protocol):
 
 
 class _Commands:
-    """Counts the commands in a stream of a client (RESP arrays of bulk strings)."""
+    """The commands in a stream of a client (RESP arrays of bulk strings)."""
 
     def __init__(self) -> None:
         self._data = b""
 
-    def feed(self, data: bytes) -> int:
+    def feed(self, data: bytes) -> list[list[bytes]]:
         """Commands completed by *data*. Raises ValueError for anything else."""
         self._data += data
-        count = 0
+        found = []
         with contextlib.suppress(IndexError):
             while self._data:
-                self._data = self._data[self._end() :]
-                count += 1
-        return count
+                end, words = self._first()
+                self._data = self._data[end:]
+                found.append(words)
+        return found
 
-    def _end(self) -> int:
+    def _first(self) -> tuple[int, list[bytes]]:
         """Where the first command ends. Raises IndexError if it is not all here."""
-        at, words = self._number(0, b"*")
-        for _ in range(words):
+        at, count = self._number(0, b"*")
+        words = []
+        for _ in range(count):
             at, size = self._number(at, b"$")
+            words.append(self._data[at : at + size])
             at += size + 2
         if at > len(self._data):
             raise IndexError
-        return at
+        return at, words
 
     def _number(self, at: int, kind: bytes) -> tuple[int, int]:
         end = self._data.find(b"\r\n", at)

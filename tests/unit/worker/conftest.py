@@ -1,0 +1,39 @@
+"""``start``: starts workers, of one Redis that is empty at first; ``redis`` looks at it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.support.worker import Worker
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterator
+
+    import redis as redis_py
+
+    from tests.support.redis_server import RedisServer
+
+
+@pytest.fixture
+def redis(redis_server: RedisServer) -> Iterator[redis_py.Redis]:
+    """A client of the Redis of the workers."""
+    with redis_server.client() as client:
+        yield client
+
+
+@pytest.fixture
+async def start(redis_server: RedisServer) -> AsyncIterator[Callable[..., Any]]:
+    """Start a worker; it is gone at the end of the test."""
+    workers: list[Worker] = []
+
+    async def start(*args: Any, **options: Any) -> Worker:
+        url = options.pop("redis_url", redis_server.url)
+        workers.append(Worker(url, *args, **options))
+        await workers[-1].open()
+        return workers[-1]
+
+    yield start
+    for worker in workers:
+        await worker.vanish()
