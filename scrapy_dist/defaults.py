@@ -1,7 +1,7 @@
 """Every setting's default. Seconds are floats, sizes are bytes.
 
 The names are those of the settings; scrapy-redis names keep their name and meaning,
-new ones begin with ``FRONTIER_``. README's table is checked against this module.
+new ones begin with ``FRONTIER_``. README's table is made from this module.
 """
 
 from __future__ import annotations
@@ -10,18 +10,18 @@ from typing import Any
 
 # --- Connection (scrapy-redis) ---------------------------------------------------
 
-#: URL of Redis, e.g. ``redis://:password@host:6379/0``, ``rediss://`` for TLS,
-#: ``unix:///path/redis.sock``; for Sentinel and Cluster see below. None: see REDIS_HOST.
+#: URL of Redis: ``redis://:password@host:6379/0``, ``rediss://…`` for TLS,
+#: ``unix:///path/redis.sock``, and those of REDIS_SENTINELS and REDIS_CLUSTER.
 REDIS_URL: str | None = None
-#: Host of Redis. Neither REDIS_URL nor REDIS_HOST: an embedded Redis is used.
+#: Host of Redis. Without it and REDIS_URL an embedded Redis is used.
 REDIS_HOST: str | None = None
-#: Sentinels, as ``[("host", 26379), ...]`` or ``"host:26379,..."``; also as a URL:
+#: Sentinels, as ``[("host", 26379), …]`` or ``"host:26379,…"``. As REDIS_URL:
 #: ``redis+sentinel://:password@host1,host2/mymaster/0``.
 REDIS_SENTINELS: list[tuple[str, int]] = []
 #: Name that the sentinels know the master by.
 REDIS_SENTINEL_MASTER: str = "mymaster"
-#: Some nodes of a Redis Cluster, as ``[("host", 6379), ...]`` or ``"host:6379,..."``; also
-#: as a URL: ``redis+cluster://:password@host1:6379,host2:6379``.
+#: Some nodes of a Redis Cluster, as ``[("host", 6379), …]`` or ``"host:6379,…"``. As
+#: REDIS_URL: ``redis+cluster://:password@host1:6379,host2:6379``.
 REDIS_CLUSTER: list[tuple[str, int]] = []
 #: Port of Redis.
 REDIS_PORT: int = 6379
@@ -32,9 +32,8 @@ REDIS_ENCODING: str = "utf-8"
 #: Whether the synchronous client (``spider.server``) returns text. The frontier itself
 #: always reads bytes.
 REDIS_DECODE_RESPONSES: bool = False
-#: More arguments for the redis-py client; these are the defaults. The frontier itself
-#: connects within 5 s unless ``socket_connect_timeout`` is set, and waits for no answer
-#: longer than 30 s, also if ``socket_timeout`` is None.
+#: More arguments for redis-py's client. The frontier itself connects within 5 s unless
+#: ``socket_connect_timeout`` is set, and never waits longer than 30 s for an answer.
 REDIS_PARAMS: dict[str, object] = {
     "socket_timeout": 30.0,
     "socket_connect_timeout": 30.0,
@@ -98,45 +97,44 @@ FRONTIER_FAILED_KEY: str = "%(spider)s:failed"
 FRONTIER_CONTROL_KEY: str = "%(spider)s:control"
 #: Key of the records of finished crawls, each kept for a day.
 FRONTIER_HISTORY_KEY: str = "%(spider)s:history"
-#: Name of this crawl, if one spider runs as several crawls at once, each with its own
-#: keys: ``%(spider)s`` then stands for ``spider:job``.
+#: Name of this crawl if one spider runs as several crawls at once. ``%(spider)s`` in
+#: keys then stands for ``spider:job``.
 FRONTIER_JOB: str | None = None
 
 # --- Frontier: behaviour ---------------------------------------------------------
 
 #: Seconds of silence after which a worker is dead and loses its leases.
 FRONTIER_WORKER_TTL: float = 60.0
-#: Deaths of workers that held a request after which it has failed: with 1 nothing that a
-#: dead worker held is handed out again, whatever killed it.
+#: Dead workers after which a request that they held has failed. With 1 nothing that a
+#: dead worker held is handed out again.
 FRONTIER_MAX_DELIVERIES: int = 3
 #: Seconds from the first unsent change to the exchange that sends it; twice as long while
 #: Redis has requests enough for all workers.
 FRONTIER_FLUSH_INTERVAL: float = 0.05
 #: Unsent requests and items above which a worker takes no new request.
 FRONTIER_OUTBOX_LIMIT: int = 10_000
-#: Requests and items of one page up to which all are stored together with its ack.
-#: Beyond it they are stored in parts, and a part may come twice after a death.
+#: Most requests and items of one page that are stored in one step with its ack. More are
+#: stored in parts, and a part may come twice after a death.
 FRONTIER_COMMIT_CHUNK: int = 1000
 #: Seconds without an answer of Redis after which a worker closes with the reason
-#: ``redis_unavailable``; 0: never, it tries for ever.
+#: ``redis_unavailable`` and exit code 1; 0: never.
 FRONTIER_REDIS_PATIENCE: float = 0.0
 #: Fingerprints that a worker remembers to answer duplicates without Redis.
 FRONTIER_LOCAL_FINGERPRINTS: int = 50_000
 #: Bytes of the largest request that is stored or read.
 FRONTIER_MAX_PAYLOAD: int = 1_048_576
-#: URL schemes, beside http and https, of requests that are shared. Requests of others,
-#: such as ``file``, stay in the worker that made them, and none is read from Redis.
+#: URL schemes, beside http and https, of requests that are shared. Requests of others
+#: stay in the worker that made them.
 FRONTIER_SCHEMES: list[str] = []
-#: Characters of the longest URL that is stored or read, also of a seed. A longer one that
-#: a spider yields stays in its worker.
+#: Characters of the longest URL that is stored or read. A request with a longer one stays
+#: in its worker.
 FRONTIER_URL_LENGTH: int = 65_536
-#: Text, the same for all workers and commands, that requests in Redis are signed with: what
-#: anybody else has written there is not decoded. At least 16 characters. None: unsigned.
+#: Text of at least 16 characters that requests in Redis are signed with; the same for all
+#: workers and commands. None: unsigned.
 FRONTIER_SECRET: str | None = None
 #: Paths of Request subclasses, beyond Scrapy's own, that may be read from Redis.
 FRONTIER_REQUEST_CLASSES: list[str] = []
-#: Paths of classes whose objects, in ``meta`` and ``cb_kwargs``, may be stored and read:
-#: the project's own, and those of plugins.
+#: Paths of classes whose objects, in ``meta`` and ``cb_kwargs``, may be stored and read.
 FRONTIER_SHARED_CLASSES: list[str] = []
 #: Dead letters above which what fails stays among the suspects; none is pushed out.
 FRONTIER_FAILED_LIMIT: int = 10_000
@@ -144,8 +142,8 @@ FRONTIER_FAILED_LIMIT: int = 10_000
 FRONTIER_ALLOW_EVICTION: bool = False
 #: Seconds that a closing worker waits for Redis to take its last results.
 FRONTIER_CLOSE_TIMEOUT: float = 20.0
-#: Whether Python's garbage collector leaves out, during the crawl, what was there at its
-#: start (`gc.freeze`). Off: for a program that freezes by itself.
+#: Whether garbage collection leaves out, during the crawl, what was there at its start
+#: (``gc.freeze``). Off: for a program that freezes by itself.
 FRONTIER_GC_FREEZE: bool = True
 
 # --- Frontier: seeds -------------------------------------------------------------
@@ -154,15 +152,14 @@ FRONTIER_GC_FREEZE: bool = True
 FRONTIER_SEED_SCHEMES: list[str] = ["http", "https"]
 #: Bytes of the largest seed.
 FRONTIER_SEED_MAX_SIZE: int = 262_144
-#: ``meta`` keys that steer Scrapy itself (``proxy``, …) or a plugin (``playwright``, …) and
-#: that seeds may set.
+#: ``meta`` keys that seeds may set although they steer Scrapy (``proxy``, …) or a plugin
+#: (``playwright``, …).
 FRONTIER_SEED_META: list[str] = []
-#: Domains of the hosts that seeds may name, with all below them; also where they are
-#: redirected to (with the add-on). The word ``allowed_domains`` stands for the spider's.
-#: Empty: any.
+#: Domains that seeds, and with the add-on their redirects, may lead to; empty: any. The
+#: word ``allowed_domains`` stands for the spider's.
 FRONTIER_SEED_DOMAINS: list[str] = []
-#: Whether seeds may lead to loopback, link-local and private addresses, by themselves or by
-#: a redirect. False needs the add-on, or its downloader middleware.
+#: Whether seeds, and their redirects, may lead to loopback, link-local and private
+#: addresses. False needs the add-on, or its downloader middleware.
 FRONTIER_SEED_PRIVATE: bool = True
 #: Whether unknown keys of a JSON seed are form fields, as in scrapy-redis.
 FRONTIER_SEED_FORM_FIELDS: bool = False

@@ -1,17 +1,15 @@
-"""The rights that README gives to the users of Redis."""
+"""The rights that ``scrapy frontier help redis`` and ``keys`` give to users of Redis."""
 
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
-README = Path(__file__).parents[2] / "README.md"
+from tests.support.documents import documents
 
 
 def acl(user: str, spider: str) -> list[str]:
-    """README's rules for *user* of *spider*'s crawl, without ``on``; see >password."""
-    found = re.search(
-        rf"ACL SETUSER {user} on (.*?)\n```", README.read_text(), re.DOTALL
-    )
+    """The rules for *user* of *spider*'s crawl, without ``on``; see >password."""
+    text = "".join(documents().values())
+    found = re.search(rf"ACL SETUSER {user} on (.*?)\n```", text, re.DOTALL)
     assert found
     return found[1].replace("myspider", spider).split()

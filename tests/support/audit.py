@@ -20,10 +20,10 @@ else:
 PYPROJECT = Path(__file__).parents[2] / "pyproject.toml"
 #: Extras that users install; the others are for those who work on this.
 EXTRAS = ("embedded", "metrics", "top")
-#: Holes of the least versions that do not matter here, or that README tells of, and why.
+#: Holes of the least versions that do not matter here, or that users are told of, and why.
 ALLOWED = {
     "GHSA-6v7p-g79w-8964": "msgpack < 1.2.1: no Unpacker is used again after an error",
-    "GHSA-cwxj-rr6w-m6w7": "Scrapy < 2.14.2, a project's choice: README, Security",
+    "GHSA-cwxj-rr6w-m6w7": "Scrapy < 2.14.2, a project's choice: help security",
     "GHSA-2qfp-q593-8484": "Scrapy < 2.13.4 with brotli, the same",
 }
 

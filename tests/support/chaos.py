@@ -401,7 +401,7 @@ class Chaos:
         self._server.tear_aof(min([size, *before[-1:]]))
         self._wait(self._random.uniform(0, 1))
         self._restart_redis()
-        # As README says: Redis would carry out half a script at its next start.
+        # Redis would carry out half a script at its next start.
         with self._server.client() as client:
             client.bgrewriteaof()
             wait_until(lambda: not _rewrites(client), "the file is written anew")

@@ -1,4 +1,4 @@
-"""Look into a frontier from outside, by the key names that README promises."""
+"""Look into a frontier from outside, by the key names that ``scrapy frontier help keys`` promises."""
 
 from __future__ import annotations
 

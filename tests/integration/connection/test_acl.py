@@ -1,4 +1,4 @@
-"""What the users that README describes may do in Redis, and what they may not."""
+"""What the users that ``scrapy frontier help redis`` describes may do in Redis, and what they may not."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def admin(server):
 
 @pytest.fixture
 def login(server, admin):
-    """Make README's user; a client of it, and its URL."""
+    """Make the documented user; a client of it, and its URL."""
     clients = []
 
     def make(user: str, **instead: str) -> tuple[redis.Redis, str]:
@@ -166,7 +166,7 @@ def test_worker_is_kept_from_everything_else(login, admin, server):
             with pytest.raises(redis.ResponseError, match=REFUSED):
                 client.evalsha(number, 0)
         assert state_of(raw) == before
-    # What README warns of: all jobs of the spider.
+    # What is warned of: all jobs of the spider.
     assert client.unlink("books:nightly:requests") == 1
 
 
@@ -240,7 +240,7 @@ def test_seeder_does_nothing_else(login, admin, server):
     code, _, err = run_here("status", SPIDER, "--redis", url)
     assert code == 2
     assert "permission" in err
-    # What README warns of, as long as no crawl has begun.
+    # What is warned of, as long as no crawl has begun.
     admin.unlink("books:state")
     assert client.rpush("books:state", "x") == 1
     if int(admin.info("server")["redis_version"].split(".")[0]) >= 7:

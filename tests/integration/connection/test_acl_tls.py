@@ -1,4 +1,4 @@
-"""A worker that may do no more than README says, and one that speaks TLS."""
+"""A worker that may do no more than ``scrapy frontier help redis`` says, and one that speaks TLS."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SETTINGS = {
 
 
 def limited(server, spider: str, without: str = "") -> str:
-    """The URL of a user with README's rights, perhaps *without* one of them."""
+    """The URL of a user with the documented rights, perhaps *without* one of them."""
     rights = [right for right in acl("worker", spider) if right != f"+{without}"]
     with server.client() as client:
         client.execute_command("ACL", "SETUSER", "worker", "on", *rights)

@@ -140,7 +140,7 @@ class Own(Spider):
 def test_each_worker_logs_in_and_they_share_what_comes_of_it(
     project, site, no_leaked_keys, frontier
 ):
-    """README's recipe: two steps, a slow form, three workers."""
+    """The recipe of ``scrapy frontier help sessions``: two steps, a slow form, three workers."""
     project.spider(OWN)
     settings = {"CONCURRENT_REQUESTS": 2}
     workers = start_together(
