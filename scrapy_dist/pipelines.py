@@ -355,5 +355,5 @@ class RedisPipeline:
         if self._pusher is not None:
             return self._pusher.waiting >= self._limit
         assert self.crawler is not None
-        outbox = engine.scheduler(self.crawler).exchange.outbox
+        outbox = engine.scheduler(self.crawler).desk.outbox
         return bool(outbox.is_full(self._limit))

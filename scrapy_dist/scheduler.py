@@ -501,6 +501,8 @@ class Scheduler(BaseScheduler):
             commit_chunk=options.commit_chunk,
             report_duplicate=self._report_duplicate,
             score=self._score,
+            failed_key=self.frontier.keys.failed,
+            max_seed=options.max_seed,
         )
         self.desk.asking = self._asking
         self.desk.on_drained = self._look
@@ -534,14 +536,12 @@ class Scheduler(BaseScheduler):
         if found is not None:
             near = self.exchange.neighbours = Neighbours(*found)
             near.on_gone = self.exchange.request
-        self.desk.attach(self.exchange)
         if hasattr(self.spider, "seed_idle_limit"):
             self._idle_limit = self.spider.seed_idle_limit
             self.feed = SeedFeed(
                 self.crawler,
                 self.spider,
                 self.desk,
-                self.exchange,
                 limit=self._idle_limit,
                 is_idle=lambda: not self.has_pending_requests(),
             )
@@ -567,7 +567,7 @@ class Scheduler(BaseScheduler):
             return
         if near is not None:
             await self._meet(near)
-        self.exchange.alone = joined.blank and not joined.others
+        self.desk.view.alone = joined.blank and not joined.others
         if joined.outcome == 1:
             await self._clear_dupefilter()
         extra = {"spider": self.spider}
@@ -603,7 +603,7 @@ class Scheduler(BaseScheduler):
         return process_age()
 
     def _come_late(self) -> None:
-        self.exchange.is_over = self._drained = True
+        self.desk.view.is_over = self._drained = True
         self.crawler.signals.connect(self._missed_end, signal=signals.spider_opened)
         logger.info(
             "This crawl has finished while this worker was starting, and nothing is left"
@@ -695,19 +695,19 @@ class Scheduler(BaseScheduler):
 
     def next_request(self) -> Request | None:
         """The next request for this worker, or None for now."""
-        if self.exchange.is_over:
+        if self.desk.view.is_over:
             return None
-        if self.exchange.outbox.is_full(self.options.outbox_limit):
+        if self.desk.outbox.is_full(self.options.outbox_limit):
             return None
         if self.desk.waits_for(self.options.outbox_limit):
             return None
         found = self.desk.next()
         request, shared = found or (None, False)
-        if (self.exchange.pending or self.exchange.seeds_left) and self.desk.is_low:
+        if (self.desk.view.pending or self.desk.view.seeds_left) and self.desk.is_low:
             self.exchange.request()
         elif self.desk.chain.may_have_finished(request):
             # The engine asks whenever something has.
-            self.exchange.flush_soon()
+            self.desk.outbox.something_waits()
         if request is None:
             if self.feed is not None:
                 self.feed.hungry()
@@ -729,7 +729,7 @@ class Scheduler(BaseScheduler):
         """Pending requests: in this worker, and in Redis as last seen."""
         if not self._opened_at:
             return 0  # nobody has looked yet
-        return len(self.desk) + self.exchange.pending
+        return len(self.desk) + self.desk.view.pending
 
     def close(self, reason: str) -> Deferred[None]:
         """Deliver what is left, give back what was not started, leave."""
@@ -844,7 +844,7 @@ class Scheduler(BaseScheduler):
         await self.exchange.stop(timeout)
         dropped = self.desk.give_back()
         delivered = await self.exchange.finish(max(0.0, deadline - time.monotonic()))
-        if delivered and not self.exchange.is_over:
+        if delivered and not self.desk.view.is_over:
             self.frontier.limit = _LAST_WORDS
             await self.reporter.sum_up()
             await self._leave(reason, finished=not dropped and self._may_be_end(reason))
@@ -953,7 +953,7 @@ class Scheduler(BaseScheduler):
         await asyncio.sleep(0)
         changes = self.exchange.changes()
         try:
-            if changes and not self.exchange.is_over:
+            if changes and not self.desk.view.is_over:
                 last = self.frontier.count(changes, left=True)
                 await self.frontier.exchange([last])
         except RedisUnavailable as e:
@@ -1081,7 +1081,7 @@ class Scheduler(BaseScheduler):
         if len(self.desk) == 0 and self.desk.wanted() > 0:
             self.exchange.request()
         else:
-            self.exchange.flush_soon()
+            self.desk.outbox.something_waits()
         return records is None
 
     def _store(
@@ -1121,7 +1121,7 @@ class Scheduler(BaseScheduler):
             self.feed.busy(state.seeds)
         if not (state or state.is_stuck):
             return None
-        if len(self.exchange.outbox) or not self.desk.is_empty():
+        if len(self.desk.outbox) or not self.desk.is_empty():
             return None  # something came while the reply was on its way
         # A worker that has just come counts from then.
         idle = min(state.idle, time.monotonic() - self._opened_at)

@@ -29,9 +29,9 @@ if TYPE_CHECKING:
     from scrapy.crawler import Crawler
 
     from scrapy_dist.codec.request import PayloadCodec
-    from scrapy_dist.worker.exchange import Exchange
     from scrapy_dist.worker.leases import HeldLease, Leases
     from scrapy_dist.worker.outbox import RecentFingerprints
+    from scrapy_dist.worker.view import View
 
 #: Leases that come one at a time, to a worker with nothing else, before it is a chain.
 _CHAIN = 3
@@ -48,14 +48,13 @@ class Chain:
     *hops* are the requests that are crawled so.
     """
 
-    exchange: Exchange
-
     def __init__(
         self,
         crawler: Crawler,
         codec: PayloadCodec,
         ledger: Leases,
         recent: RecentFingerprints,
+        view: View,
         score: Callable[[Request], float],
     ) -> None:
         self.chain: WeakKeyDictionary[Request, ChainLink] = WeakKeyDictionary()
@@ -63,6 +62,7 @@ class Chain:
         self._codec = codec
         self._leases = ledger
         self._recent = recent
+        self._view = view
         self._score = score
         self._chain = 0
 
@@ -75,14 +75,14 @@ class Chain:
     @property
     def is_on(self) -> bool:
         """Whether pages have come one by one lately, and this worker knows all of them."""
-        known = self.exchange.alone and self._recent.is_complete
+        known = self._view.alone and self._recent.is_complete
         return known and self._chain >= _CHAIN
 
     def lead_time(self) -> float:
         """Seconds that this worker goes on without Redis; 0: it does not."""
         if not self.is_on:
             return 0.0
-        return min(max(_SHORTEST, _LEG * self.exchange.round_trip), _LONGEST)
+        return min(max(_SHORTEST, _LEG * self._view.round_trip), _LONGEST)
 
     def may_go(self, record: HeldLease) -> bool:
         """Whether the page under *record* may be followed by a new one."""
@@ -90,10 +90,10 @@ class Chain:
             return False
         if record.suspect or record.invalidated or record.settled or record.is_seed:
             return False
-        exchange = self.exchange
-        if exchange.pending or exchange.seeds_left or exchange.is_full:
+        view = self._view
+        if view.pending or view.seeds_left or view.is_full:
             return False
-        if exchange.paused or engine.closing(self._crawler):
+        if view.paused or engine.closing(self._crawler):
             return False
         # Those of a lease whose end Redis has not confirmed count, too.
         chain = sum(len(other.chain) for other in self._leases.records.values())

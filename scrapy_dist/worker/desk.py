@@ -18,11 +18,12 @@ from scrapy_dist.worker import engine
 from scrapy_dist.worker.chain import Chain
 from scrapy_dist.worker.doubts import Doubtful, Doubts, Verdict
 from scrapy_dist.worker.leases import HeldLease, HeldLeases, Leases
-from scrapy_dist.worker.outbox import RecentFingerprints
+from scrapy_dist.worker.outbox import Outbox, RecentFingerprints
 from scrapy_dist.worker.outputs import Outputs
 from scrapy_dist.worker.prefetch import Prefetch
 from scrapy_dist.worker.progress import Progress
 from scrapy_dist.worker.provenance import Provenance
+from scrapy_dist.worker.view import View
 
 if TYPE_CHECKING:
     import asyncio
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
     from scrapy_dist.brokers.redis.frontier import Drained, Lease
     from scrapy_dist.codec.request import PayloadCodec
     from scrapy_dist.worker.asking import Asking
-    from scrapy_dist.worker.exchange import Exchange
     from scrapy_dist.worker.outbox import Numbered
 
 logger = get_logger(__name__)
@@ -61,8 +61,6 @@ class Desk:
     until it is told whether they or the code are wrong.
     """
 
-    exchange: Exchange
-
     def __init__(
         self,
         crawler: Crawler,
@@ -74,14 +72,23 @@ class Desk:
         commit_chunk: int,
         report_duplicate: Callable[[Request], None],
         score: Callable[[Request], float],
+        failed_key: str = "",
+        max_seed: int = 0,
     ) -> None:
+        self.view = View()
+        self.outbox = Outbox()
         self.leases = Leases()
         self.progress = Progress()
         self.provenance = Provenance()
         self.recent = RecentFingerprints(local_fingerprints)
-        self.chain = Chain(crawler, codec, self.leases, self.recent, score)
+        self.chain = Chain(crawler, codec, self.leases, self.recent, self.view, score)
         self.outputs = Outputs(
-            crawler, self.leases, self.provenance, commit_chunk=commit_chunk
+            crawler,
+            self.leases,
+            self.provenance,
+            self.outbox,
+            self.view,
+            commit_chunk=commit_chunk,
         )
         self.seeds: deque[tuple[HeldLease, bytes]] = deque()
         self._sowing: dict[HeldLease, None] = {}
@@ -106,6 +113,8 @@ class Desk:
         self._score = score
         self._prefetch = Prefetch(concurrency)
         self._outbox_limit = outbox_limit
+        self._failed_key = failed_key
+        self._max_seed = max_seed
         self._report_duplicate = report_duplicate
         self._inbox: deque[tuple[HeldLease, bytes]] = deque()
         self._head: tuple[HeldLease, Request] | None = None
@@ -124,10 +133,6 @@ class Desk:
         self._unsaid = 0
         self._last_reason = ("", "")
         self._say_at = 0.0
-
-    def attach(self, exchange: Exchange) -> None:
-        """Work with *exchange*, which works with this desk."""
-        self.exchange = self.outputs.exchange = self.chain.exchange = exchange
 
     # For the scheduler
 
@@ -229,7 +234,7 @@ class Desk:
     @property
     def is_low(self) -> bool:
         """Whether the inbox may run empty before an exchange could fill it."""
-        reserve = self._prefetch.reserve(self.exchange.round_trip)
+        reserve = self._prefetch.reserve(self.view.round_trip)
         return len(self) + self._seeds_in_hand() <= reserve
 
     def scraping(self) -> HeldLeases:
@@ -374,20 +379,20 @@ class Desk:
         """Something under *records* is done: a request, or what was held."""
         for finished in self.leases.let_go(records):
             self._settle(finished)
-            self.exchange.flush_soon()
+            self.outbox.something_waits()
 
     def reject(self, record: HeldLease, reason: str, kind: str = "request") -> None:
         """Set *record* aside as a dead letter; *kind* 'seed' or 'request'."""
         self._sowing.pop(record, None)
         record.settled = True
         reason = escape(reason, _REASON)
-        self.exchange.rejects.append((record.id, kind, reason))
+        self.outbox.rejects.append((record.id, kind, reason))
         self._crawler.stats.inc_value("frontier/rejected")
         self.progress.failed += 1
         self._unsaid += 1
         self._last_reason = kind, reason
         self._say_rejected()
-        self.exchange.flush_soon()
+        self.outbox.something_waits()
 
     def _say_rejected(self, *, now: bool = False) -> None:
         """Log what was set aside: the first at once, the others together."""
@@ -395,11 +400,9 @@ class Desk:
             return
         kind, reason = self._last_reason
         if self._unsaid == 1:
-            what = f"a {kind} aside ({self.exchange.failed_key})"
+            what = f"a {kind} aside ({self._failed_key})"
         else:
-            what = (
-                f"{self._unsaid} more aside ({self.exchange.failed_key}), last a {kind}"
-            )
+            what = f"{self._unsaid} more aside ({self._failed_key}), last a {kind}"
         logger.warning(
             "Set %s: %s", what, reason, extra={"spider": self._crawler.spider}
         )
@@ -463,7 +466,7 @@ class Desk:
     def _return_seeds(self) -> None:
         """Give back seeds that nobody here waits for, if another worker may."""
         now = time.monotonic()
-        if self.seeds and self.exchange.alive > 1 and not self.seeds_awaited():
+        if self.seeds and self.view.alive > 1 and not self.seeds_awaited():
             returned = [record for record, _ in self.seeds]
             self.seeds.clear()
             for record in returned:
@@ -471,7 +474,7 @@ class Desk:
                 self.let_go((record,))
             self._rests_until = now + _REST
         if now < self._rests_until:
-            self.exchange.request(self._rests_until - now)
+            self.view.request(self._rests_until - now)
 
     def _seeds_in_hand(self) -> int:
         """Seeds that will be requests at once; others wait for ``start()``."""
@@ -485,7 +488,7 @@ class Desk:
 
     def wanted(self) -> int:
         """How many requests to lease now."""
-        if self.exchange.outbox.is_full(self._outbox_limit):
+        if self.outbox.is_full(self._outbox_limit):
             return 0
         if self._is_unreadable or engine.closing(self._crawler):
             return 0
@@ -496,7 +499,7 @@ class Desk:
         if self.leases.is_alone or self._is_heavy():
             return 0
         in_hand = self._prefetch.in_hand(
-            len(self.leases.handed), self.exchange.round_trip, self.exchange.pause
+            len(self.leases.handed), self.view.round_trip, self.view.pause
         )
         return max(0, in_hand - len(self) - self._seeds_in_hand())
 
@@ -553,10 +556,10 @@ class Desk:
         """
         if not self.most_seeds or not self.seeds_awaited():
             return 0
-        if self.exchange.to_be_alone:
+        if self.view.to_be_alone:
             return 0
-        pending = self.exchange.pending - self.exchange.suspects
-        share = math.ceil(pending / self.exchange.alive)
+        pending = self.view.pending - self.view.suspects
+        share = math.ceil(pending / self.view.alive)
         return min(self.most_seeds, max(0, self.wanted() - share))
 
     def take_claims(self) -> list[tuple[str, list[str]]]:
@@ -570,7 +573,7 @@ class Desk:
         """Nothing was done for the claims taken last."""
         self._unclaimed = self._claiming + self._unclaimed
         self._claiming = []
-        self.exchange.flush_soon()
+        self.outbox.something_waits()
 
     def claimed(self, verdicts: Sequence[bool]) -> None:
         """The verdicts on the claims taken last; none: no reply came."""
@@ -660,14 +663,14 @@ class Desk:
             self.reject(
                 record,
                 f"the seed has {lease.too_large} bytes; FRONTIER_SEED_MAX_SIZE allows"
-                f" {self.exchange.max_seed}",
+                f" {self._max_seed}",
                 "seed",
             )
             return
         self.leases.harmless(record)
         error = self._codec.too_large(lease.too_large)
         self._judged(self._doubts.hold(Doubtful(record, lease.payload, error)))
-        self.exchange.flush_soon()
+        self.outbox.something_waits()
 
     def _accept_seed(self, record: HeldLease, payload: bytes) -> None:
         self.seeds.append((record, payload))
@@ -678,7 +681,7 @@ class Desk:
         """Redis had no request for this worker, though it asked."""
         if self._inbox or self._head or self._kept or self.leases.handed:
             return  # what this worker has may lead to more
-        if self._doubts.held and not self.exchange.paused:
+        if self._doubts.held and not self.view.paused:
             self._judged(self._doubts.judge_rest(), over=False)
 
     @property
@@ -755,7 +758,7 @@ class Desk:
             return
         if record.invalidated:
             record.drop_outputs()
-            self.exchange.releases.append(record.id)
+            self.outbox.releases.append(record.id)
         else:
             failed = bool(record.failure) + sum(
                 bool(link.reason) for link in record.chain
@@ -763,7 +766,7 @@ class Desk:
             if failed:
                 self._crawler.stats.inc_value("frontier/failed", failed)
                 self.progress.failed += failed
-            self.exchange.outbox.add_page(record.take_page())
+            self.outbox.add_page(record.take_page())
 
     def _decode_head(self) -> tuple[HeldLease, Request] | None:
         while self._inbox and not self._is_unreadable:
@@ -807,7 +810,7 @@ class Desk:
         self.leases.harmless(record)
         shown = self._codec.shown(payload)
         self._judged(self._doubts.hold(Doubtful(record, shown, error)))
-        self.exchange.flush_soon()  # to see whether there is anything else
+        self.outbox.something_waits()  # to see whether there is anything else
 
     def _judged(self, verdict: Verdict | None, *, over: bool = True) -> None:
         """Act on *verdict*; *over*: the count begins anew."""

@@ -39,7 +39,6 @@ from scrapy_dist.brokers.redis.frontier import (
 from scrapy_dist.brokers.redis.orphans import Orphans
 from scrapy_dist.brokers.redis.wakeup import Wakeup
 from scrapy_dist.exceptions import RedisUnavailable
-from scrapy_dist.worker.outbox import Numbered, Outbox
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -48,6 +47,7 @@ if TYPE_CHECKING:
 
     from scrapy_dist.worker.desk import Desk
     from scrapy_dist.worker.neighbours import Neighbours
+    from scrapy_dist.worker.outbox import Numbered
 
 logger = get_logger(__name__)
 
@@ -88,8 +88,8 @@ _INFO = 1.0
 class Exchange:
     """Runs exchanges for one worker.
 
-    *outbox*, *releases* and *rejects* are filled by the scheduler between exchanges;
-    ``request()`` says when the next one should happen.
+    The outbox is filled between exchanges; ``request()`` says when the next one should
+    happen.
     """
 
     def __init__(
@@ -105,9 +105,11 @@ class Exchange:
         patience: float = 0.0,
         persist: bool = False,
     ) -> None:
-        self.outbox = Outbox()
-        self.releases: list[str] = []
-        self.rejects: list[tuple[str, str, str]] = []
+        self.outbox = desk.outbox
+        self.view = desk.view
+        self.outbox.something_waits = self.flush_soon
+        self.view.request = self.request
+        self.view.pause = flush
         self.changes: Callable[[], list[tuple[str, str, str]]] = list
         #: Called when Redis has not answered for *patience* seconds (0: never).
         self.give_up: Callable[[], None] = lambda: None
@@ -117,30 +119,14 @@ class Exchange:
         self.refused: Callable[[], None] = lambda: None
         #: Called when the crawl has finished without this worker.
         self.missed_end: Callable[[], None] = lambda: None
-        #: Whether that is so: it does not belong to the frontier any more.
-        self.is_over = False
         #: Called when somebody asks this worker to close.
         self.stop_asked: Callable[[], None] = lambda: None
         #: What this worker tells people of itself.
         self.info: Callable[[], str] = str
         #: The other workers on this machine; None where their processes cannot be seen.
         self.neighbours: Neighbours | None = None
-        self.failed_key = frontier.keys.failed
+        self._failed_key = frontier.keys.failed
         self.exchanges = 0
-        #: Seconds that what this worker has produced may wait for the next exchange.
-        self.pause = flush
-        self.round_trip = 0.001
-        #: Pending requests and suspects as last seen, and how many of these are suspects.
-        self.pending = self.suspects = 0
-        #: Whether this worker is to finish what it holds, for a suspect.
-        self.to_be_alone = False
-        #: Suspects that have failed and wait for room among the dead letters.
-        self.waiting = 0
-        self.seeds_left = 0
-        self.alive = 1
-        #: Whether this worker has been alone since nothing was seen in the frontier.
-        self.alone = False
-        self.paused = False
 
         self._frontier = frontier
         self._desk = desk
@@ -148,8 +134,6 @@ class Exchange:
         self._flush = flush
         self._plenty = _PLENTY * concurrency
         self._max_payload = max_payload
-        #: Bytes of the largest seed that is taken out of Redis.
-        self.max_seed = frontier.max_seed
         self._patience = patience
         self._persist = persist
         self._beat_every = min(_BEAT, ttl / 4)
@@ -201,8 +185,6 @@ class Exchange:
         self._taken_over = self._given_up = 0
         self._stats_sent: list[tuple[str, str, str]] = []
         self._refused: str | None = None
-        #: Whether Redis has no memory for new requests and items.
-        self.is_full = False
         self._said_full = False
 
     # When
@@ -213,7 +195,7 @@ class Exchange:
 
     def request(self, delay: float = 0.0) -> None:
         """Ask for an exchange in *delay* seconds at the latest."""
-        self._soon = self._soon or delay <= self.pause
+        self._soon = self._soon or delay <= self.view.pause
         loop = asyncio.get_running_loop()
         when = max(loop.time() + delay, self._not_before)
         if when >= self._due:
@@ -231,8 +213,8 @@ class Exchange:
         """Something waits to be sent: at once if it is a batch, else within a moment."""
         if self._soon and not self.outbox.full_batch:
             return
-        at_once = self.outbox.full_batch and not self.is_full
-        self.request(0.0 if at_once else self.pause)
+        at_once = self.outbox.full_batch and not self.view.is_full
+        self.request(0.0 if at_once else self.view.pause)
 
     def _woken(self) -> None:
         """Redis says that a key has changed since ``arm``."""
@@ -358,9 +340,9 @@ class Exchange:
         Raises RedisUnavailable or ResponseError; nothing is lost then, and the next
         exchange repeats what is not confirmed.
         """
-        if self._rejoin and not self.is_over:
+        if self._rejoin and not self.view.is_over:
             await self._join_again()
-        if self.is_over:
+        if self.view.is_over:
             return
         if self._reconcile:
             await self._compare_leases()
@@ -368,10 +350,10 @@ class Exchange:
             await self._orphans.step()
         desk = self._desk
         desk.collect()
-        most = 1 if self.is_full else _COMMITS
+        most = 1 if self.view.is_full else _COMMITS
         commits = [(n, self._frontier.commit(n.commit)) for n in self.outbox.take(most)]
-        releases = self.releases[:BATCH]
-        rejects = self.rejects[:BATCH]
+        releases = self.outbox.releases[:BATCH]
+        rejects = self.outbox.rejects[:BATCH]
         claims = desk.take_claims()
         # No lease while Redis refuses commits: what it hands out could not be stored. One
         # that is only full takes acknowledgements, and those free its memory. Nor right
@@ -414,7 +396,7 @@ class Exchange:
             tell = busy if busy or self._busy else None
             beat = add(self._frontier.heartbeat(info, busy=tell))
             self._busy = busy or self._busy  # Redis may hear of it without a reply
-        readmit = add(self._frontier.readmit()) if self.waiting and want else None
+        readmit = add(self._frontier.readmit()) if self.view.waiting and want else None
         # Seeds first, and suspects last: one that is to be alone comes only if nothing did.
         taken = add(self._frontier.take_seeds(seeds)) if seeds else None
         leases = []
@@ -463,11 +445,11 @@ class Exchange:
             self._tell_of_dead(*reap.reply())
         if release is not None:
             release.reply()
-            del self.releases[: len(releases)]
+            del self.outbox.releases[: len(releases)]
             desk.released(releases)
         if reject is not None:
             reject.reply()
-            del self.rejects[: len(rejects)]
+            del self.outbox.rejects[: len(rejects)]
             desk.released([id_ for id_, _, _ in rejects])
         if not self._apply_commits(commits):
             # Leases of this exchange are found again by comparing accounts.
@@ -476,18 +458,18 @@ class Exchange:
         if beat is not None and not self._apply_beat(beat.reply()):
             return
         if readmit is not None:
-            self.waiting = readmit.reply()[1]
+            self.view.waiting = readmit.reply()[1]
         news = self._apply_leases(leases, taken)
         self._tell_of_waiting()
         self._plan(news=news, drained=drained)
 
     def _took(self, seconds: float) -> None:
         """Smooth the round trip; a stall of Redis is none, however long it was."""
-        most = min(_ROUND_TRIP, max(_ROUND_TRIP_SURE, 2 * self.round_trip))
+        most = min(_ROUND_TRIP, max(_ROUND_TRIP_SURE, 2 * self.view.round_trip))
         if not self.exchanges:
-            self.round_trip = min(seconds, _ROUND_TRIP)
+            self.view.round_trip = min(seconds, _ROUND_TRIP)
         else:
-            self.round_trip += 0.2 * (min(seconds, most) - self.round_trip)
+            self.view.round_trip += 0.2 * (min(seconds, most) - self.view.round_trip)
 
     def _apply_commits(
         self, commits: Sequence[tuple[Numbered, Call[CommitReply]]]
@@ -518,7 +500,7 @@ class Exchange:
                 numbered, [numbered.requests[at] for at in reply.filtered]
             )
             if numbered.outputs > len(reply.filtered):
-                self.is_full = False
+                self.view.is_full = False
             not_owned += reply.not_owned
         if not_owned:
             # What they sent ahead of their ack was not taken. Not before all replies are
@@ -538,8 +520,8 @@ class Exchange:
 
     def _wait_for_memory(self) -> None:
         self._desk.released(self.outbox.only_bare_acks())
-        if not self.is_full:
-            self.is_full = True
+        if not self.view.is_full:
+            self.view.is_full = True
             self._desk.outputs.redis_is_full()
         if self._said_full:
             return
@@ -563,8 +545,8 @@ class Exchange:
                 " confirmed: it went back to an earlier state"
             )
             return False
-        self.alive = max(1, beat.alive)
-        self.alone = self.alone and self.alive == 1
+        self.view.alive = max(1, beat.alive)
+        self.view.alone = self.view.alone and self.view.alive == 1
         self._silent = beat.silent
         if self.neighbours is not None:
             self.neighbours.heard(beat.met, beat.alive)
@@ -589,26 +571,26 @@ class Exchange:
             self._taken_over = self._given_up = 0
 
     def _tell_of_waiting(self) -> None:
-        if bool(self.waiting) == self._said_waiting:
+        if bool(self.view.waiting) == self._said_waiting:
             return
-        self._said_waiting = bool(self.waiting)
+        self._said_waiting = bool(self.view.waiting)
         extra = {"spider": self._spider}
-        if not self.waiting:
-            logger.info("%s has room again.", self.failed_key, extra=extra)
+        if not self.view.waiting:
+            logger.info("%s has room again.", self._failed_key, extra=extra)
             return
         logger.warning(
             "%s is full (FRONTIER_FAILED_LIMIT). What fails now stays among the suspects"
             " and is tried again when there is room (%d requests so far): see `scrapy"
             " frontier failed`, put dead letters back (`retry`), delete them (`forget`),"
             " or raise the limit.",
-            self.failed_key,
-            self.waiting,
+            self._failed_key,
+            self.view.waiting,
             extra=extra,
         )
 
     def _obey(self, beat: Heartbeat) -> None:
-        if beat.paused != self.paused:
-            self.paused = beat.paused
+        if beat.paused != self.view.paused:
+            self.view.paused = beat.paused
             logger.info(
                 "Paused: this worker finishes what it holds and takes no more."
                 if beat.paused
@@ -632,10 +614,10 @@ class Exchange:
             self._desk.answered()
         for call in leases:
             reply = call.reply()
-            self.pending = reply.pending + reply.suspects
-            self.suspects = reply.suspects
-            self.waiting = reply.waiting
-            self.to_be_alone = reply.alone
+            self.view.pending = reply.pending + reply.suspects
+            self.view.suspects = reply.suspects
+            self.view.waiting = reply.waiting
+            self.view.to_be_alone = reply.alone
             if reply.leases:
                 news = True
                 unknown = self._desk.accept(reply.leases) and unknown
@@ -643,7 +625,7 @@ class Exchange:
             self._desk.nothing_came()
         if taken is not None:
             seeds = taken.reply()
-            self.seeds_left = seeds.left
+            self.view.seeds_left = seeds.left
             if seeds.leases:
                 news = True
                 unknown = self._desk.accept_seeds(seeds.leases) and unknown
@@ -657,12 +639,14 @@ class Exchange:
     def _plan(self, *, news: bool, drained: Call[Drained] | None) -> None:
         """Say when the next exchange is due."""
         # Nobody waits for what this worker has while there is enough for all.
-        everybody_busy = self.pending + self.seeds_left >= self._plenty * self.alive
-        self.pause = self._flush * (_PATIENCE if everybody_busy else 1)
-        if self.releases or self.rejects or self._reconcile:
+        everybody_busy = (
+            self.view.pending + self.view.seeds_left >= self._plenty * self.view.alive
+        )
+        self.view.pause = self._flush * (_PATIENCE if everybody_busy else 1)
+        if self.outbox.releases or self.outbox.rejects or self._reconcile:
             self.flush_soon()
         elif len(self.outbox):
-            if self.is_full and not self.outbox.has_bare_acks:
+            if self.view.is_full and not self.outbox.has_bare_acks:
                 self.request(_FULL_RETRY)
             else:
                 self.flush_soon()
@@ -687,14 +671,14 @@ class Exchange:
             return
         if not news:
             self._vain = min(max(self._vain * 2, _VAIN_FIRST), _VAIN_LONGEST)
-        if (self.pending or self.seeds_left) and not self.paused:
+        if (self.view.pending or self.view.seeds_left) and not self.view.paused:
             # Others had their share first, or a suspect is in hand.
             self.request(max(self._flush, self._vain))
         elif not self._armed:
             self._armed = True
             # A worker that goes ahead will ask by itself, and so will one that has just
             # got something to do; the arming takes connections and round trips.
-            legs = max(self._desk.lead_time(), self.round_trip)
+            legs = max(self._desk.lead_time(), self.view.round_trip)
             delay = max(_ARM, self._vain, 2 * legs)
             self._arm_timer = asyncio.get_running_loop().call_later(
                 delay, self._start_arming
@@ -743,14 +727,14 @@ class Exchange:
 
     def _rollback(self, found: str) -> None:
         self._rejoin = True
-        self.alone = False
+        self.view.alone = False
         if self._away:
             # One line says that it is back, and what came of it.
             self._away = False
             found = f"Redis is back. {found}"
         acks = self.outbox.withdraw_pages()
-        self.releases += acks
-        self.releases += self._desk.rolled_back()
+        self.outbox.releases += acks
+        self.outbox.releases += self._desk.rolled_back()
         self._found = self._found or found
         self.request()
 
@@ -774,7 +758,7 @@ class Exchange:
             self.neighbours.ask_again()
         self._rejoin = False
         if joined.outcome == MISSED:
-            self.is_over = True
+            self.view.is_over = True
             logger.warning(
                 "The others have finished this crawl while this worker was cut off. What"
                 " it held was crawled by them; %d results of it are not stored. Closing:"
@@ -799,7 +783,7 @@ class Exchange:
         """Release what Redis holds for us and we do not know; forget the opposite."""
         in_redis = set(await self._frontier.leases_held())
         here = self._desk.held()
-        self.releases += sorted(in_redis - here - set(self.releases))
+        self.outbox.releases += sorted(in_redis - here - set(self.outbox.releases))
         self._desk.lost(sorted(here - in_redis))
         self._reconcile = False
 
@@ -837,7 +821,7 @@ class Exchange:
         tries = 0
         while True:
             reason: object = "it is full"
-            if self.is_over:
+            if self.view.is_over:
                 return False
             left = deadline - time.monotonic()
             tries += 1
@@ -849,10 +833,12 @@ class Exchange:
                 reason = e
             else:
                 tries = 0
-                unsettled = self.releases or self.rejects or self._reconcile
+                unsettled = (
+                    self.outbox.releases or self.outbox.rejects or self._reconcile
+                )
                 if not (len(self.outbox) or unsettled or self._rejoin):
                     return True
-                if not self.is_full:
+                if not self.view.is_full:
                     continue
             if time.monotonic() > deadline:
                 logger.warning(
@@ -907,7 +893,7 @@ class Exchange:
 
     async def _give_up(self) -> int:
         frontier = self._frontier
-        if self.is_over:
+        if self.view.is_over:
             return 0
         try:
             await self._commit_last()

@@ -16,7 +16,7 @@ from scrapy_dist.brokers.redis.frontier import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from scrapy import Request
 
@@ -77,9 +77,16 @@ class Outbox:
     The order is what makes an acknowledgement safe: everything that a page produced
     stands before its ack, so it is in the same commit or an earlier one (I1), and Redis
     accepts commits only in the order of their numbers.
+
+    *releases* (order ids) and *rejects* (order id, kind, reason) are leases that end
+    otherwise, in any order.
     """
 
     def __init__(self) -> None:
+        self.releases: list[str] = []
+        self.rejects: list[tuple[str, str, str]] = []
+        #: Tells the loop that there is something to send.
+        self.something_waits: Callable[[], None] = lambda: None
         #: Number of the last commit that was cut, and of the last one that is stored.
         self.number = 0
         self.confirmed = 0

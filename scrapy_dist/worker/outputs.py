@@ -17,9 +17,10 @@ if TYPE_CHECKING:
     from scrapy.crawler import Crawler
 
     from scrapy_dist.brokers.redis.frontier import NewRequest
-    from scrapy_dist.worker.exchange import Exchange
     from scrapy_dist.worker.leases import HeldLease, HeldLeases, Leases
+    from scrapy_dist.worker.outbox import Outbox
     from scrapy_dist.worker.provenance import Provenance
+    from scrapy_dist.worker.view import View
 
 #: Bytes of outputs that may wait for the ack of their page.
 _PAGE_BYTES = 1 << 22
@@ -33,19 +34,21 @@ class Outputs:
     *commit_chunk*: requests and items of one page that may wait.
     """
 
-    exchange: Exchange
-
     def __init__(
         self,
         crawler: Crawler,
         ledger: Leases,
         origins: Provenance,
+        outbox: Outbox,
+        view: View,
         *,
         commit_chunk: int,
     ) -> None:
         self._crawler = crawler
         self._leases = ledger
         self._provenance = origins
+        self._outbox = outbox
+        self._view = view
         self._commit_chunk = commit_chunk
         #: Leases with requests that wait for the ack of their page.
         self._holding: dict[HeldLease, None] = {}
@@ -64,13 +67,13 @@ class Outputs:
         """
         if is_known or new.fingerprint or origin is None or len(origin) != 1:
             self._mark_producers(origin)
-            self.exchange.outbox.add_request(new, request)
+            self._outbox.add_request(new, request)
             return
         (record,) = origin
         record.add_request(new)
         if record not in self._holding:
             self._holding[record] = None
-            self.exchange.request(_PAGE_SECONDS)
+            self._view.request(_PAGE_SECONDS)
         self._divide(record)
 
     def add_item(self, item: object, key: str, data: bytes) -> None:
@@ -78,8 +81,8 @@ class Outputs:
         origin = self._provenance.of_item(item)
         if origin is None or len(origin) != 1:
             self._mark_producers(origin)
-            self.exchange.outbox.add_item(key, data)
-            self.exchange.flush_soon()
+            self._outbox.add_item(key, data)
+            self._outbox.something_waits()
             return
         (record,) = origin
         record.add_item(key, data)
@@ -102,7 +105,7 @@ class Outputs:
         for record in [r for r in self._holding if r.since <= overdue]:
             self._send_part(record, items=False)
         if self._holding:
-            self.exchange.request(_PAGE_SECONDS)
+            self._view.request(_PAGE_SECONDS)
 
     def forget(self, record: HeldLease) -> None:
         """*record* is finished."""
@@ -126,8 +129,8 @@ class Outputs:
         if record.invalidated or record.settled:
             record.drop_outputs()
         else:
-            self.exchange.outbox.add_page(record.take_part(items=items))
-            self.exchange.flush_soon()
+            self._outbox.add_page(record.take_part(items=items))
+            self._outbox.something_waits()
 
     def _mark_producers(self, origin: HeldLeases | None) -> None:
         """Something of *origin* travels by itself: its ack may not overtake it."""
@@ -142,7 +145,7 @@ class Outputs:
 
         The middleware does so always. Without it, it is done while it is needed.
         """
-        return self._provenance.noting or self.exchange.is_full
+        return self._provenance.noting or self._view.is_full
 
     def _possible_origins(self) -> HeldLeases:
         """Leases of the pages that are not waiting for their download any more."""

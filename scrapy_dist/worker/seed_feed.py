@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from scrapy.crawler import Crawler
 
     from scrapy_dist.worker.desk import Desk
-    from scrapy_dist.worker.exchange import Exchange
 
 logger = get_logger(__name__)
 
@@ -46,7 +45,6 @@ class SeedFeed:
         crawler: Crawler,
         spider: Any,
         desk: Desk,
-        exchange: Exchange,
         *,
         limit: float | None,
         is_idle: Callable[[], bool],
@@ -54,7 +52,6 @@ class SeedFeed:
         self._crawler = crawler
         self._spider = spider
         self._desk = desk
-        self._exchange = exchange
         self._limit = limit
         self._is_idle = is_idle
         self._ready = asyncio.Event()
@@ -132,7 +129,7 @@ class SeedFeed:
                     return False
                 self._ready.clear()
                 if self._desk.wanted() > 0:
-                    self._exchange.request()
+                    self._desk.view.request(0.0)
                 self._tick_soon()
                 await self._ready.wait()
         finally:
@@ -148,7 +145,7 @@ class SeedFeed:
         if not self._start_over:
             if not self._is_start_over():
                 return
-            self._exchange.request()
+            self._desk.view.request(0.0)
         if self._own:
             self._look_for_more()
         elif self._desk.seeds:
@@ -171,7 +168,7 @@ class SeedFeed:
             self._call_soon()
         elif not self._waiting:
             # They may have to go back.
-            self._exchange.request(PATIENCE)
+            self._desk.view.request(PATIENCE)
 
     def _call_soon(self) -> None:
         if not self._calling:
@@ -198,8 +195,8 @@ class SeedFeed:
     # Spiders that read seeds by themselves
 
     def _look_for_more(self) -> None:
-        exchange = self._exchange
-        if self._closed or exchange.paused or exchange.pending > exchange.suspects:
+        view = self._desk.view
+        if self._closed or view.paused or view.pending > view.suspects:
             return
         if time.monotonic() < self._again_at or self._is_busy():
             return
@@ -216,7 +213,7 @@ class SeedFeed:
         return self.thread is not None and self.thread.busy
 
     def _amount(self) -> int:
-        return len(self._desk) + len(self._exchange.outbox)
+        return len(self._desk) + len(self._desk.outbox)
 
     def _ended(self, count: int) -> None:
         """A run in the thread is over; it has brought *count* requests."""
@@ -226,7 +223,7 @@ class SeedFeed:
         if self._desk.seeds:
             self._call_soon()
         elif not count:
-            self._exchange.request(_LOOK)
+            self._desk.view.request(_LOOK)
 
     # Idle
 

@@ -12,6 +12,8 @@ from scrapy_dist.brokers.redis.frontier import LEFT, PART, Frontier, NewRequest,
 from scrapy_dist.brokers.redis.keys import Keys
 from scrapy_dist.connection import close_client
 from scrapy_dist.worker.exchange import Exchange
+from scrapy_dist.worker.outbox import Outbox
+from scrapy_dist.worker.view import View
 
 
 @pytest.fixture
@@ -25,7 +27,7 @@ async def frontier(redis_server):
 
 @pytest.fixture
 async def exchange(frontier):
-    desk = MagicMock()
+    desk = MagicMock(outbox=Outbox(), view=View())
     desk.held.return_value = set()
     desk.is_busy = False
     desk.take_claims.return_value = []
@@ -93,7 +95,7 @@ async def test_worker_waits_longer_for_its_exchange_while_there_is_enough_for_al
         for _ in range(count):
             exchange.outbox.add_request(NewRequest(b"x%d" % count, 0), MagicMock())
         await exchange.run_once()
-        assert exchange.pause == pause
+        assert exchange.view.pause == pause
 
 
 async def test_worker_is_told_once_that_redis_has_answered(exchange):
@@ -109,9 +111,9 @@ async def test_worker_is_told_once_that_redis_has_answered(exchange):
 async def test_seeds_that_wait_are_work_for_the_others_too(exchange):
     exchange._desk.wanted.return_value = exchange._desk.seeds_wanted.return_value = 0
     for seeds, pause in ((31, 0.03), (32, 0.06)):
-        exchange.seeds_left = seeds
+        exchange.view.seeds_left = seeds
         await exchange.run_once()
-        assert exchange.pause == pause
+        assert exchange.view.pause == pause
 
 
 async def test_what_was_stored_beside_a_strange_lease_is_not_sent_again(
@@ -137,10 +139,10 @@ async def test_stall_of_redis_is_no_round_trip(exchange):
     exchange._took(0.01)
     exchange.exchanges = 1
     exchange._took(42.0)
-    assert exchange.round_trip < 0.02
+    assert exchange.view.round_trip < 0.02
     for _ in range(100):
         exchange._took(0.3)  # a distance that has grown is believed
-    assert exchange.round_trip == pytest.approx(0.3, rel=0.1)
+    assert exchange.view.round_trip == pytest.approx(0.3, rel=0.1)
     for _ in range(100):
         exchange._took(42.0)
-    assert exchange.round_trip <= 1.0
+    assert exchange.view.round_trip <= 1.0

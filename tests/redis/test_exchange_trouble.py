@@ -67,7 +67,6 @@ class Crawl:
             max_payload=1000,
             patience=patience,
         )
-        self.desk.attach(self.exchange)
 
     async def join(self) -> Crawl:
         call = self.frontier.register("host:1", commit=0)
@@ -269,7 +268,7 @@ async def test_what_is_given_back_and_set_aside_survives_a_lost_exchange(
     await push(other, *"1234")  # two of them are this worker's share
     await crawl.exchange.run_once()
     first, second = (crawl.leases(crawl.next())[0] for _ in range(2))
-    crawl.exchange.releases.append(first.id)
+    crawl.desk.outbox.releases.append(first.id)
     crawl.desk.reject(second, "it is bad")
     cut.off()
     with pytest.raises(RedisUnavailable):
@@ -280,7 +279,7 @@ async def test_what_is_given_back_and_set_aside_survives_a_lost_exchange(
     assert crawl.desk.held() == set()
     assert await client.zcard(KEYS.requests) == 3
     assert await client.xlen(KEYS.failed) == 1
-    assert crawl.exchange.releases == crawl.exchange.rejects == []
+    assert crawl.desk.outbox.releases == crawl.desk.outbox.rejects == []
 
 
 async def test_tries_become_rare_while_redis_is_away_and_frequent_when_it_is_back(
@@ -322,18 +321,18 @@ async def test_patience_begins_anew_with_each_answer(client):
 
 
 async def test_worker_is_not_alone_any_more_when_another_one_has_come(crawl, client):
-    crawl.exchange.alone = True
+    crawl.desk.view.alone = True
     await crawl.exchange.run_once()
-    assert crawl.exchange.alone
+    assert crawl.desk.view.alone
     other = await Worker(client).join()
     crawl.exchange._beat_at = 0.0
     await crawl.exchange.run_once()
-    assert not crawl.exchange.alone
+    assert not crawl.desk.view.alone
     await other.call(other.frontier.leave(finished=False))
     crawl.exchange._beat_at = 0.0
     await crawl.exchange.run_once()
-    assert crawl.exchange.alive == 1
-    assert not crawl.exchange.alone  # what that one has seen is not known here
+    assert crawl.desk.view.alive == 1
+    assert not crawl.desk.view.alone  # what that one has seen is not known here
 
 
 async def test_suspects_are_asked_for_once_in_an_exchange(crawl, monkeypatch):
@@ -385,7 +384,7 @@ async def test_commits_behind_one_that_a_full_redis_refuses_wait_for_it(make_red
     crawl.exchange._rollback = rollbacks.append
     await client.config_set("maxmemory", 1)
     await crawl.exchange.run_once()
-    assert crawl.exchange.is_full
+    assert crawl.desk.view.is_full
     assert rollbacks == []
     assert len(crawl.exchange.outbox) == 3 * BATCH
     await client.config_set("maxmemory", 0)

@@ -47,17 +47,7 @@ class Crawl:
             report_duplicate=self.duplicates.append,
             score=lambda request: 0.0,
         )
-        self.exchange = MagicMock(
-            pending=0,
-            seeds_left=0,
-            alone=True,
-            paused=False,
-            is_full=False,
-            round_trip=0.001,
-            pause=0.05,
-            releases=[],
-        )
-        self.desk.attach(self.exchange)
+        self.desk.view.pause, self.desk.view.alone = 0.05, True
         self.serial = 0
 
     def lease(self, *, suspect: bool = False) -> Request:
@@ -94,8 +84,7 @@ class Crawl:
     def pages(self) -> list[Page]:
         """What went to the outbox."""
         self.desk.collect()
-        calls = self.exchange.outbox.add_page.call_args_list
-        return [call.args[0] for call in calls]
+        return [page for n in self.desk.outbox.take(100) for page in n.commit.pages]
 
     def come_to_a_chain(self) -> Request:
         """The page of the lease that makes it one."""
@@ -144,7 +133,6 @@ def test_page_beside_others_is_no_chain(crawl, page):
 def test_hops_that_are_finished_take_no_place(crawl, page):
     """Else the worker would not ask for the next page when a leg is over."""
     crawl.desk.recent._limit = 1000
-    crawl.exchange.outbox.is_full.return_value = False
     for n in range(BATCH // 2):
         page = crawl.link(page, str(n))
     assert not crawl.leads_to(page, "last")
@@ -192,7 +180,7 @@ def test_only_the_first_link_of_a_page_is_followed_at_once(crawl, page):
 )
 def test_worker_asks_redis_where_it_cannot_know(crawl, page, change):
     for name, value in change.items():
-        setattr(crawl.exchange, name, value)
+        setattr(crawl.desk.view, name, value)
     assert not crawl.leads_to(page, "1")
 
 
@@ -202,7 +190,7 @@ def test_request_that_is_not_filtered_goes_ahead_too(crawl, page):
 
 @pytest.mark.parametrize("alone", [False, True])
 def test_worker_beside_others_lets_no_time_pass_without_redis(crawl, page, alone):
-    crawl.exchange.alone = alone
+    crawl.desk.view.alone = alone
     assert (crawl.desk.chain.lead_time() > 0) == alone
     assert crawl.desk.chain.may_have_finished(page) != alone
 
@@ -235,7 +223,7 @@ def test_without_a_memory_of_fingerprints_nothing_is_known():
 
 def test_hops_under_one_lease_are_limited(crawl, page, monkeypatch):
     monkeypatch.setattr(chain, "_LONGEST", 1000.0)
-    crawl.exchange.round_trip = 100.0
+    crawl.desk.view.round_trip = 100.0
     crawl.desk.recent._limit = 1000
     for n in range(BATCH // 2):
         page = crawl.link(page, str(n))
@@ -264,7 +252,7 @@ def test_what_waits_for_the_end_of_a_chain_is_limited(crawl, page):
 def test_time_without_redis_follows_the_distance(
     crawl, page, monkeypatch, round_trip, seconds
 ):
-    crawl.exchange.round_trip = round_trip
+    crawl.desk.view.round_trip = round_trip
     now = [100.0]
     monkeypatch.setattr("time.monotonic", lambda: now[0])
     one = crawl.link(page, "1")
@@ -340,7 +328,7 @@ def test_rollback_ends_it(crawl, page):
     for request in (one, there):
         crawl.finish(request)
     assert len(crawl.pages()) == 2
-    assert crawl.exchange.releases == ["3"]
+    assert crawl.desk.outbox.releases == ["3"]
     assert crawl.desk.recent.add("moved")
 
 
@@ -351,9 +339,9 @@ def test_closing_in_the_middle_leaves_the_next_hop_to_others(crawl, page):
     crawl.desk.give_back()
     *_, done = crawl.pages()
     assert (done.id, done.chain) == ("3", [ChainLink("1")])
-    [call] = crawl.exchange.outbox.add_request.call_args_list
-    assert call.args[0] == NewRequest(f"{URL}2".encode(), 0.0, "2")
-    assert crawl.exchange.releases == []
+    [new] = [new for n in crawl.desk.outbox.take(100) for new in n.commit.requests]
+    assert new == NewRequest(f"{URL}2".encode(), 0.0, "2")
+    assert crawl.desk.outbox.releases == []
 
 
 def test_closing_behind_a_hop_that_cannot_be_stored_gives_the_page_back(crawl, page):
@@ -362,7 +350,7 @@ def test_closing_behind_a_hop_that_cannot_be_stored_gives_the_page_back(crawl, p
     crawl.desk.give_back()
     crawl.finish(page)
     assert len(crawl.pages()) == 2
-    assert crawl.exchange.releases == ["3"]
+    assert crawl.desk.outbox.releases == ["3"]
 
 
 def test_claim_under_way_may_be_of_the_same_request(crawl, page):

@@ -37,21 +37,7 @@ def desk():
         score=lambda request: 0.0,
     )
     desk.most_seeds = 100
-    exchange = MagicMock(
-        pending=0,
-        suspects=0,
-        alive=1,
-        pause=0.05,
-        round_trip=0.001,
-        is_full=False,
-        releases=[],
-        seeds_left=0,
-        alone=True,
-        paused=False,
-        to_be_alone=False,
-    )
-    exchange.outbox.is_full.return_value = False
-    desk.attach(exchange)
+    desk.view.pause, desk.view.alone = 0.05, True
     return desk
 
 
@@ -87,7 +73,7 @@ def finish(desk: Desk, request: Request) -> None:
 
 def settled(desk: Desk) -> list[tuple[str, str, bool]]:
     """Order id, verdict and counts of all pages in the outbox."""
-    pages = [call.args[0] for call in desk.exchange.outbox.add_page.call_args_list]
+    pages = [page for n in desk.outbox.take(100) for page in n.commit.pages]
     return [(page.id, page.verdict, page.counts) for page in pages]
 
 
@@ -124,8 +110,8 @@ def test_seed_of_several_requests_is_acknowledged_with_them_and_is_no_page(desk)
     assert settled(desk) == []
     desk.done(record)
     assert settled(desk) == [("1", ACK, False)]
-    [call] = desk.exchange.outbox.add_page.call_args_list
-    assert len(call.args[0].requests) == 2
+    [numbered] = desk.outbox.take(100)
+    assert len(numbered.commit.pages[0].requests) == 2
 
 
 @pytest.mark.parametrize("single", [False, True])
@@ -167,9 +153,10 @@ def test_closing_worker_gives_back_what_was_not_started(desk):
 
     desk.give_back()
     desk.done(record)
-    assert sorted(desk.exchange.releases) == ["2", "3", "4"]
+    assert sorted(desk.outbox.releases) == ["2", "3", "4"]
     assert settled(desk) == [("1", ACK, True)]
-    desk.exchange.outbox.add_request.assert_not_called()
+    [numbered] = desk.outbox.take(100)
+    assert numbered.requests == []
 
 
 def test_seed_whose_lease_is_gone_is_not_crawled_here(desk):
@@ -179,7 +166,7 @@ def test_seed_whose_lease_is_gone_is_not_crawled_here(desk):
     assert hand_out(desk) is second
     finish(desk, second)
     assert settled(desk) == [("2", ACK, True)]
-    assert desk.exchange.releases == []
+    assert desk.outbox.releases == []
 
 
 def test_rollback_gives_back_seeds_that_are_not_started_and_taints_the_rest(desk):
@@ -188,7 +175,7 @@ def test_rollback_gives_back_seeds_that_are_not_started_and_taints_the_rest(desk
     assert sorted(desk.rolled_back()) == ["2", "3"]
     assert desk.next() is None
     finish(desk, first)
-    assert desk.exchange.releases == ["1"]
+    assert desk.outbox.releases == ["1"]
     assert settled(desk) == []
 
 
@@ -202,7 +189,7 @@ def test_rollback_leaves_what_belongs_to_no_lease_or_to_one_at_work(desk):
     assert hand_out(desk) is own  # the child will be made again
     assert desk.next() is None
     finish(desk, page)
-    assert desk.exchange.releases == ["1"]
+    assert desk.outbox.releases == ["1"]
 
 
 @pytest.mark.parametrize(
@@ -222,9 +209,9 @@ def test_seeds_fill_the_places_that_pending_requests_leave(
     desk, pending, suspects, alive, most, wanted
 ):
     desk.most_seeds = most
-    desk.exchange.pending = pending
-    desk.exchange.suspects = suspects
-    desk.exchange.alive = alive
+    desk.view.pending = pending
+    desk.view.suspects = suspects
+    desk.view.alive = alive
     assert desk.seeds_wanted() == wanted
 
 
@@ -253,7 +240,7 @@ def test_what_waits_for_the_spider_is_not_leased_without_end(desk, handed, wante
 def test_worker_is_low_while_two_round_trips_of_requests_are_left(desk):
     """A busy loop starts 16 downloads in one turn and reads the reply in the next."""
     desk._prefetch.rate.value = lambda: 100.0
-    desk.exchange.round_trip = 0.04
+    desk.view.round_trip = 0.04
     names = [str(n) for n in range(9)]
     desk.accept_seeds(leased(*names))
     assert not desk.is_low
@@ -276,34 +263,31 @@ def unreadable(desk: Desk, *names: str) -> None:
 
 
 def test_unreadable_request_is_set_aside_when_nothing_else_comes(desk):
-    desk.exchange.rejects = []
     unreadable(desk, "bad1", "good", "bad2")
     request, _ = desk.next()
     assert request.url == f"{URL}good"
     desk._crawler.engine._slot.inprogress.add(request)
     assert desk.next() is None
     desk.nothing_came()
-    assert desk.exchange.rejects == []  # the page at work may lead to more
+    assert desk.outbox.rejects == []  # the page at work may lead to more
     finish(desk, request)
     desk.nothing_came()
-    assert [each[0] for each in desk.exchange.rejects] == ["bad1", "bad2"]
+    assert [each[0] for each in desk.outbox.rejects] == ["bad1", "bad2"]
     assert desk.is_empty()
 
 
 def test_paused_worker_does_not_judge(desk):
-    desk.exchange.rejects = []
-    desk.exchange.paused = True
+    desk.view.paused = True
     unreadable(desk, "bad1")
     assert desk.next() is None
     desk.nothing_came()
-    assert desk.exchange.rejects == []
+    assert desk.outbox.rejects == []
     assert not desk.is_empty()
 
 
 def test_worker_that_reads_nothing_but_rubbish_closes_and_gives_all_back(desk):
     closed = []
     desk.on_unreadable = lambda: closed.append(True)
-    desk.exchange.rejects = []
     names = [f"bad{n}" for n in range(30)]
     unreadable(desk, *names)
     assert desk.next() is None
@@ -312,31 +296,28 @@ def test_worker_that_reads_nothing_but_rubbish_closes_and_gives_all_back(desk):
     unreadable(desk, "good")
     assert desk.next() is None
     desk.give_back()
-    assert sorted(desk.exchange.releases) == sorted([*names, "good"])
-    assert desk.exchange.rejects == []
+    assert sorted(desk.outbox.releases) == sorted([*names, "good"])
+    assert desk.outbox.rejects == []
     assert closed == [True]
 
 
 def test_seed_among_the_requests_of_a_spider_that_reads_none_cannot_be_read(desk):
     desk.most_seeds = 0
-    desk.exchange.rejects = []
     assert desk.accept(leased("1"))
     assert desk.next() is None
     desk.nothing_came()
-    assert [each[0] for each in desk.exchange.rejects] == ["1"]
+    assert [each[0] for each in desk.outbox.rejects] == ["1"]
 
 
 def test_unreadable_request_whose_lease_is_gone_is_forgotten(desk):
-    desk.exchange.rejects = []
     unreadable(desk, "bad1", "bad2")
     assert desk.next() is None
     desk.lost(["bad1"])
     desk.nothing_came()
-    assert [each[0] for each in desk.exchange.rejects] == ["bad2"]
+    assert [each[0] for each in desk.outbox.rejects] == ["bad2"]
 
 
 def test_what_is_set_aside_does_not_flood_the_log(desk, caplog):
-    desk.exchange.rejects = []
     for n in range(200):
         [record] = [desk.leases.open(lease) for lease in leased(str(n))]
         desk.reject(record, f"reason {n}", "seed")
@@ -355,10 +336,10 @@ def test_seeds_that_nobody_waits_for_take_no_place_and_go_back(desk, monkeypatch
     assert desk.seeds_wanted() == 0
     desk.collect()
     assert len(desk.seeds) == 2  # it is alone
-    desk.exchange.alive = 2
+    desk.view.alive = 2
     desk.collect()
     assert not desk.seeds
-    assert desk.exchange.releases == ["a", "b"]
+    assert desk.outbox.releases == ["a", "b"]
     # The others come first.
     assert desk.wanted() == 0
     later = time.monotonic() + 1
@@ -372,8 +353,8 @@ def test_seed_whose_requests_are_not_taken_goes_back_and_the_second_time_aside(d
         [(record, _)] = desk.take_seeds()
         record.single = True
         desk.broken_off(record, 0)
-        assert desk.exchange.releases == releases
-        assert desk.exchange.rejects.append.call_count == rejects, time_
+        assert desk.outbox.releases == releases
+        assert len(desk.outbox.rejects) == rejects, time_
         desk.released(["a"])
 
 
@@ -384,7 +365,7 @@ def test_seed_whose_reader_is_broken_off_behind_it_is_not_affected(desk):
     assert desk.keep_only(Request(URL), one.id)
     desk.broken_off(one, 0)
     desk.broken_off(several, 0)  # the last of its requests was taken
-    assert desk.exchange.releases == []
+    assert desk.outbox.releases == []
     assert [r.settled for r in (one, several)] == [False, True]
 
 
@@ -489,12 +470,11 @@ def test_nothing_is_leased_beside_a_suspect_that_is_alone(desk):
 
 def test_no_seed_is_taken_while_the_hand_is_emptied(desk):
     assert desk.seeds_wanted() == 16
-    desk.exchange.to_be_alone = True
+    desk.view.to_be_alone = True
     assert desk.seeds_wanted() == 0
 
 
 def test_suspect_that_cannot_be_read_is_no_danger(desk):
-    desk.exchange.rejects = []
     unreadable(desk, "good")
     assert desk.accept([Lease("bad", True, b"bad", True)])
     assert desk.wanted() == 0
@@ -511,7 +491,6 @@ def planted(desk: Desk, urls: list[str], **fields: object) -> list[Request]:
     desk._codec = PayloadCodec(Spider("s"))
     payloads = [b"\x01" + msgpack.packb({"url": url, **fields}) for url in urls]
     leases = [Lease(f"{n:016x}", False, data) for n, data in enumerate(payloads)]
-    desk.exchange.rejects = []
     desk.accept(leases)
     found = []
     while handed := desk.next():
@@ -525,7 +504,7 @@ def test_a_setting_that_is_missing_sets_no_request_aside(desk):
     assert planted(desk, [f"ftp://host.invalid/{n}" for n in range(30)]) == []
 
     desk.on_unreadable.assert_called_once()
-    assert desk.exchange.rejects == []
+    assert desk.outbox.rejects == []
 
 
 def test_hostile_requests_are_no_reason_to_close(desk):
@@ -535,7 +514,7 @@ def test_hostile_requests_are_no_reason_to_close(desk):
     assert planted(desk, [URL + str(n) for n in range(30)], meta=meta) == []
 
     desk.on_unreadable.assert_not_called()
-    assert len(desk.exchange.rejects) == 30
+    assert len(desk.outbox.rejects) == 30
     assert not desk._doubts.counting
 
 
@@ -547,18 +526,17 @@ def test_one_file_among_pages_is_set_aside(desk):
 
     assert [request.url for request in found] == urls[1:]
     desk.on_unreadable.assert_not_called()
-    ((id_, kind, reason),) = desk.exchange.rejects
+    ((id_, kind, reason),) = desk.outbox.rejects
     assert (id_, kind) == (f"{0:016x}", "request")
     assert "its scheme 'file' is not allowed" in reason
 
 
 def test_what_is_too_large_is_set_aside_by_its_length(desk):
-    desk.exchange.max_seed = 500
-    desk.exchange.rejects = []
+    desk._max_seed = 500
     large = Lease("a", suspect=False, payload=SEED, too_large=900)
     assert desk.accept_seeds([large])
     assert desk.accept([Lease("b", suspect=True, payload=SEED, too_large=901)])
-    assert desk.exchange.rejects == [
+    assert desk.outbox.rejects == [
         ("a", "seed", "the seed has 900 bytes; FRONTIER_SEED_MAX_SIZE allows 500"),
         ("b", "seed", "the seed has 901 bytes; FRONTIER_SEED_MAX_SIZE allows 500"),
     ]
@@ -566,12 +544,11 @@ def test_what_is_too_large_is_set_aside_by_its_length(desk):
 
 
 def test_a_request_that_is_too_large_is_held_until_the_reason_is_clear(desk):
-    desk.exchange.rejects = []
     desk._codec = PayloadCodec(Spider("s"), max_size=100)
     assert desk.accept([Lease("a", suspect=False, payload=b"\x01", too_large=900)])
-    assert desk.exchange.rejects == []
+    assert desk.outbox.rejects == []
     desk.nothing_came()
-    [(id_, kind, reason)] = desk.exchange.rejects
+    [(id_, kind, reason)] = desk.outbox.rejects
     assert (id_, kind) == ("a", "request")
     assert reason == "the payload has 900 bytes; FRONTIER_MAX_PAYLOAD allows 100"
 
@@ -607,11 +584,10 @@ def test_large_requests_are_under_way_some_at_a_time(desk):
 
 
 def test_the_reason_of_a_dead_letter_can_be_shown(desk):
-    desk.exchange.rejects = []
     [lease] = leased("a")
     desk.accept_seeds([lease])
     [(record, _)] = desk.seeds
     desk.reject(record, "it raised: \x1b[2J\n" + "x" * 9000, "seed")
-    [(_, _, reason)] = desk.exchange.rejects
+    [(_, _, reason)] = desk.outbox.rejects
     assert reason.startswith("it raised: \\x1b[2J\\nxxx")
     assert len(reason) == 2000

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
 from unittest.mock import MagicMock
 
 import pytest
@@ -13,6 +12,7 @@ from scrapy_dist.worker.leases import Leases
 from scrapy_dist.worker.outbox import Outbox
 from scrapy_dist.worker.outputs import Outputs
 from scrapy_dist.worker.provenance import Provenance
+from scrapy_dist.worker.view import View
 
 URL = "http://a.invalid/"
 
@@ -28,16 +28,15 @@ class Page:
         self.leases = Leases()
         self.provenance = Provenance()
         self.provenance.noting = noting
+        self.outbox, self.view = Outbox(), View()
         self.outputs = Outputs(
-            crawler, self.leases, self.provenance, commit_chunk=commit_chunk
+            crawler,
+            self.leases,
+            self.provenance,
+            self.outbox,
+            self.view,
+            commit_chunk=commit_chunk,
         )
-        self.exchange = SimpleNamespace(
-            outbox=Outbox(),
-            is_full=False,
-            request=lambda *_: None,
-            flush_soon=lambda: None,
-        )
-        self.outputs.exchange = self.exchange
         self.record = self.leases.open(Lease("1", suspect=False, payload=b"x"))
         self.leases.handed[self.request] = (self.record,)
         self.outputs.handed_out((self.record,))
@@ -57,7 +56,7 @@ class Page:
 
     def sent(self):
         """What the outbox holds: of each commit its own requests, and its pages."""
-        return [n.commit for n in self.exchange.outbox.take(100)]
+        return [n.commit for n in self.outbox.take(100)]
 
 
 @pytest.fixture
@@ -120,7 +119,7 @@ def test_page_is_acknowledged_bare_only_if_nothing_of_it_is_under_way():
     assert page.record.take_page().verdict == ACK
 
     page.downloading.add(page.request)  # it has not come to the spider yet
-    page.exchange.is_full = True
+    page.view.is_full = True
     page.outputs.redis_is_full()
     assert page.record.take_page().verdict == BARE_ACK
 
