@@ -1,0 +1,391 @@
+"""One worker's session with a crawl in memory: the port, as the scripts of Redis act."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from typing import TYPE_CHECKING
+
+from scrapy_dist.brokers.memory.lending import Lending
+from scrapy_dist.brokers.memory.state import Entry, Present, State
+from scrapy_dist.core.frontier import (
+    Answer,
+    Ask,
+    Claim,
+    Commit,
+    CommitReply,
+    Deaths,
+    End,
+    Heartbeat,
+    Joined,
+    JoinOutcome,
+    LeaseId,
+    LeaveOutcome,
+    NewRequest,
+    Outcome,
+    Settlement,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+__all__ = ["MemoryFrontier"]
+
+#: Leases of a dead worker that are taken away in one round trip at the most.
+_REAP = 100
+
+
+class MemoryFrontier:
+    """See `ports.Frontier`. *ttl* in seconds, *max_payload* and *max_seed* in bytes."""
+
+    def __init__(
+        self,
+        state: State,
+        *,
+        ttl: float,
+        max_deliveries: int,
+        failed_limit: int,
+        max_payload: int,
+        max_seed: int,
+        newest_first: bool = False,
+        seed_keys: Sequence[str] = (),
+        process: tuple[str, str] | None = None,
+    ) -> None:
+        self.worker = str(1 + secrets.randbits(52) % (2**52 - 1))
+        self._state = state
+        self._ttl = int(ttl * 1000)
+        self._max_deliveries = max_deliveries
+        self._failed_limit = failed_limit
+        self._newest_first = newest_first
+        self._lending = Lending(
+            state,
+            self.worker,
+            ttl=self._ttl,
+            max_deliveries=max_deliveries,
+            failed_limit=failed_limit,
+            max_payload=max_payload,
+            max_seed=max_seed,
+            seed_keys=seed_keys,
+        )
+        self._process = process
+        self._name = ""
+        #: The crawl that this worker has joined.
+        self._crawl = ""
+
+    # Joining and leaving
+
+    async def join(
+        self, info: str, *, commit: int, flush: bool, persist: bool, age: float
+    ) -> Joined:
+        state, now = self._state, self._state.now()
+        self._name = info
+        # Somebody who beats four times per TTL and missed two beats is not here.
+        others = state.alive(self._ttl // 2, but=self.worker)
+        is_over = (
+            state.finished is not None
+            and not state.left()
+            and state.active <= state.finished
+        )
+        if self._crawl and self._has_ended(is_over=is_over, others=others):
+            return Joined(JoinOutcome.MISSED, others)
+        if age > 0 and not others and not state.left() and (is_over or not state.crawl):
+            last = state.records[-1] if state.records else None
+            if last is not None and last.end > now - age * 1000:
+                self._crawl = last.crawl
+                return Joined(JoinOutcome.LATE)
+        outcome = JoinOutcome.JOINED
+        if others:
+            outcome = JoinOutcome.NOT_FLUSHED if flush else outcome
+        elif flush or (is_over and not persist):
+            state.forget(all_=True)
+            outcome = JoinOutcome.FLUSHED
+        elif is_over:
+            state.forget(all_=False)
+        state.active = state.active or now
+        if not state.crawl:
+            state.crawl = f"{now}-{self.worker}"
+            state.letters_before = len(state.letters)
+        if not self._crawl:
+            state.joined += 1
+        self._crawl = state.crawl
+        state.workers[self.worker] = Present(info, commit, now, now)
+        blank = not (state.seen or state.started)
+        return Joined(outcome, others, len(state.pending), blank)
+
+    def _has_ended(self, *, is_over: bool, others: int) -> bool:
+        state = self._state
+        if state.crawl == self._crawl:
+            return is_over and not others
+        return any(record.crawl == self._crawl for record in state.records)
+
+    async def leave(
+        self, *, finished: bool | None, persist: bool, reason: str
+    ) -> tuple[LeaveOutcome, int]:
+        state, now = self._state, self._state.now()
+        seen = len(state.seen)
+        me = state.workers.get(self.worker)
+        if state.held(self.worker):
+            if me is not None:
+                me.beat = 0  # it does not know of these leases: whoever reaps gets them
+                state.changed()
+            return LeaveOutcome.LEFT, seen
+        state.workers.pop(self.worker, None)
+        state.changed()
+        present = state.alive(self._ttl // 2)
+        if state.left() or state.busy() or self._lending.seeds_left():
+            return LeaveOutcome.LEFT, seen
+        if not finished:
+            if finished is False:
+                state.finished = None
+            return LeaveOutcome.LEFT if present else LeaveOutcome.KEPT, seen
+        if present:
+            state.finished = max(now, state.active)
+            return LeaveOutcome.LEFT, seen
+        state.record(reason, now)
+        if persist:
+            state.finished = max(now, state.active)
+            return LeaveOutcome.LEFT, seen
+        state.forget(all_=True)
+        return LeaveOutcome.DELETED, seen
+
+    async def close(self) -> None:
+        """End the session; nothing is open."""
+
+    async def held(self) -> frozenset[LeaseId]:
+        return frozenset(self._state.held(self.worker))
+
+    async def watch(self, changed: Callable[[], None]) -> bool:
+        self._state.watch(changed)
+        return True
+
+    # The round trip
+
+    async def exchange(self, ask: Ask) -> Answer:
+        await asyncio.sleep(0)
+        state, answer = self._state, Answer()
+        before = (len(state.pending), len(state.suspects), len(state.leases))
+        answer.commits = [self._commit(commit) for commit in ask.commits]
+        self._release(ask.releases)
+        for reject in ask.rejects:
+            self._bury(self._take(reject.lease), reject.reason)
+        if ask.claims:
+            answer.claims = [self._claim(claim) for claim in ask.claims]
+        for number, process in ask.gone:
+            self._end(number, process)
+        if ask.reap:
+            answer.deaths = self._reap()
+        if ask.meet:
+            answer.met = self._meet()
+        if ask.heartbeat:
+            answer.heartbeat = self._beat(ask)
+        if ask.readmit:
+            answer.readmitted = self._lending.readmit()
+        if ask.seeds:
+            answer.seeds = self._lending.lease_seeds(ask.seeds)
+            answer.seeds_left = self._lending.seeds_left()
+        if ask.leases:
+            answer.leases, answer.left = self._lending.lease(ask.leases, ask.suspects)
+        if ask.count:
+            answer.counts = state.count(
+                seeds=self._lending.seeds_left(), failed_limit=self._failed_limit
+            )
+        for change in ask.stats:
+            state.change_stat(*change)
+        if before != (len(state.pending), len(state.suspects), len(state.leases)):
+            state.changed()
+        return answer
+
+    def _take(self, lease: LeaseId) -> Entry | None:
+        """End *lease*, if it is this worker's; its request."""
+        if self._state.owner(lease) != self.worker:
+            return None
+        self._state.active = self._state.now()
+        return self._state.leases.pop(lease)[1]
+
+    def _bury(self, entry: Entry | None, reason: str) -> None:
+        if entry is not None:
+            self._state.bury(
+                entry,
+                reason,
+                self._name,
+                self._failed_limit,
+                deliveries=entry.deaths + 1,
+            )
+
+    # Commits
+
+    def _commit(self, commit: Commit) -> CommitReply:
+        state = self._state
+        me = state.workers.get(self.worker)
+        if me is None:
+            return CommitReply(Outcome.UNKNOWN_WORKER)
+        if me.commit >= commit.number:
+            return CommitReply(Outcome.REPEATED, int(me.not_owned >= commit.number))
+        if me.commit != commit.number - 1:
+            return CommitReply(Outcome.GAP)
+        duplicates = [
+            at for at, request in enumerate(commit.requests) if not self._store(request)
+        ]
+        self._push(commit.items)
+        owned = [state.owner(s.lease) == self.worker for s in commit.settlements]
+        ended = 0
+        for settlement, is_owned in zip(commit.settlements, owned, strict=True):
+            if is_owned:
+                ended += self._settle(settlement)
+        if ended:
+            state.pages += max(0, ended + commit.crawled - len(commit.ended))
+        me.commit = commit.number
+        state.active = state.now()
+        not_owned = owned.count(False)
+        if not_owned:
+            me.not_owned = commit.number
+        return CommitReply(Outcome.STORED, not_owned, duplicates)
+
+    def _store(self, request: NewRequest) -> bool:
+        """Make *request* pending; false if it is a duplicate."""
+        state, name = self._state, request.fingerprint
+        if request.start:
+            mark = name if request.start == 1 else f"{request.start} {name}"
+            if mark in state.started:
+                return False
+            state.started.add(mark)
+        elif name and name in state.seen:
+            return False
+        if name and request.start <= 1:
+            state.seen.add(name)
+        order = state.next_order()
+        order = 2**53 - 1 - order if self._newest_first else order
+        state.put(Entry(order, request.score, request.payload))
+        return True
+
+    def _push(self, items: Iterable[tuple[str, bytes]]) -> None:
+        for key, data in items:
+            self._state.push_item(key, data)
+            self._state.stored_items += 1
+
+    def _settle(self, settlement: Settlement) -> bool:
+        """Store what is part of it; whether the lease ends."""
+        for request in settlement.requests:
+            self._store(NewRequest(request.payload, request.score))
+        self._push(settlement.items)
+        if settlement.end is End.OPEN:
+            return False
+        entry = self._take(settlement.lease)
+        if settlement.end is End.FAILED:
+            self._bury(entry, settlement.reason)
+        for link in settlement.chain:
+            if link.reason:
+                self._bury(
+                    Entry(self._state.next_order(), 0, link.payload), link.reason
+                )
+            if link.fingerprint:
+                self._state.seen.add(link.fingerprint)
+        return True
+
+    def _claim(self, claim: Claim) -> bool:
+        """Filter a request that stays here; whether to crawl it.
+
+        Whoever gets one of its leases after a death finds the fingerprint seen, but
+        claimed by the lease, and may follow it once more.
+        """
+        state = self._state
+        known = state.started if claim.start else state.seen
+        name = claim.fingerprint
+        if claim.start > 1:
+            name = f"{claim.start} {name}"
+        if any(state.owner(lease) != self.worker for lease in claim.leases):
+            return True  # it has lost one, and marks nothing
+        is_new = name not in known
+        known.add(name)
+        for lease in claim.leases:
+            entry = state.leases[lease][1]
+            if is_new:
+                entry.claims.add(name)
+        return is_new or any(
+            name in state.leases[id_][1].claims for id_ in claim.leases
+        )
+
+    def _release(self, leases: Iterable[LeaseId]) -> None:
+        for lease in leases:
+            entry = self._take(lease)
+            if entry is not None:
+                self._state.put(entry)
+
+    # Workers
+
+    def _beat(self, ask: Ask) -> Heartbeat:
+        state, now = self._state, self._state.now()
+        me = state.workers.get(self.worker)
+        if me is None:
+            return Heartbeat(False, 0, 0, 0, 0)
+        if now - max(worker.beat for worker in state.workers.values()) > self._ttl:
+            state.grace = now + self._ttl  # this process was away, not the others
+        me.beat = now
+        me.info = ask.info or me.info
+        if ask.busy is not None and me.is_busy != ask.busy:
+            me.is_busy = ask.busy
+            state.changed()
+        alive = state.alive(self._ttl)
+        return Heartbeat(
+            known=True,
+            commit=me.commit,
+            held=len(state.held(self.worker)),
+            alive=alive,
+            silent=len(self._dead()),
+            paused=state.is_paused,
+            stop=me.is_stopped,
+            met=state.met,
+        )
+
+    def _dead(self) -> list[str]:
+        state, now = self._state, self._state.now()
+        since = 0 if now < state.grace else now - self._ttl
+        return [
+            n for n, worker in state.workers.items() if worker.beat <= max(0, since)
+        ]
+
+    def _reap(self) -> Deaths:
+        state = self._state
+        dead = self._dead()
+        if not dead:
+            return Deaths()
+        suspects = failed = 0
+        held = state.held(dead[0])[:_REAP]
+        for lease in held:
+            _, entry = state.leases.pop(lease)
+            entry.deaths += 1
+            if entry.deaths < self._max_deliveries:
+                state.put(entry)
+            else:
+                reason = f"{entry.deaths} workers died while they worked on it"
+                name = state.workers[dead[0]].name
+                failed += state.bury(
+                    entry, reason, name, self._failed_limit, deliveries=entry.deaths
+                )
+            suspects += 1
+        state.active = state.now()
+        if len(held) == _REAP:
+            return Deaths(suspects - failed, failed)
+        del state.workers[dead[0]]
+        return Deaths(suspects - failed, failed, 1)
+
+    def _end(self, number: str, process: str) -> None:
+        worker = self._state.workers.get(number)
+        known = None if worker is None else worker.process
+        if worker is not None and known is not None and known[1] == process:
+            worker.beat = 0
+
+    def _meet(self) -> tuple[int, list[tuple[str, str]]]:
+        state, me = self._state, self._state.workers.get(self.worker)
+        if me is not None and me.process is None and self._process is not None:
+            me.process = self._process
+            state.met += 1
+        others = [
+            (number, worker.process[1])
+            for number, worker in state.workers.items()
+            if number != self.worker
+            and worker.process is not None
+            and self._process is not None
+            and worker.process[0] == self._process[0]
+        ]
+        return state.met, others

@@ -1,0 +1,167 @@
+"""Which requests and seeds a worker is given of a crawl in memory."""
+
+from __future__ import annotations
+
+import heapq
+import math
+from typing import TYPE_CHECKING
+
+from scrapy_dist.brokers.memory.state import Entry, State
+from scrapy_dist.core.frontier import Lease, Left
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["Lending"]
+
+#: Bytes of requests or seeds in one answer, after which no more are handed out.
+_ANSWER_BYTES = 4 << 20
+#: Milliseconds that a worker waits to be alone with a suspect, and then nobody does.
+_ALONE = 60_000
+
+
+class Lending:
+    """Hands requests and seeds to *worker*; *ttl* in ms, sizes in bytes."""
+
+    def __init__(
+        self,
+        state: State,
+        worker: str,
+        *,
+        ttl: int,
+        max_deliveries: int,
+        failed_limit: int,
+        max_payload: int,
+        max_seed: int,
+        seed_keys: Sequence[str],
+    ) -> None:
+        self.worker = worker
+        self._state = state
+        self._ttl = ttl
+        self._max_deliveries = max_deliveries
+        self._failed_limit = failed_limit
+        self._max_payload = max_payload
+        self._max_seed = max_seed
+        self._seed_keys = seed_keys
+
+    def readmit(self) -> int:
+        """Take up what has failed while there was no room; how many still wait."""
+        state = self._state
+        room = self._failed_limit - len(state.letters)
+        taken, state.waiting = state.waiting[:room], state.waiting[max(0, room) :]
+        for entry in taken if room > 0 else []:
+            if entry.deaths >= self._max_deliveries:
+                reason = f"{entry.deaths} workers died while they worked on it"
+                state.bury(
+                    entry, reason, "", self._failed_limit, deliveries=entry.deaths
+                )
+            else:
+                heapq.heappush(state.suspects, entry)
+        return len(state.waiting)
+
+    def lease(self, want: int, most: int) -> tuple[list[Lease], Left]:
+        state = self._state
+        if self.worker not in state.workers or state.is_paused:
+            return [], self._left()
+        suspects, alone, may_more = self._choose_suspects(want, most)
+        if not may_more and not suspects:
+            return [], self._left(alone=alone)
+        leases = [self._hand_out(entry, alone=alone) for entry in suspects]
+        if may_more:
+            for _ in range(self._share(want - len(leases), len(suspects))):
+                if sum(len(lease.payload) for lease in leases) >= _ANSWER_BYTES:
+                    break
+                leases.append(self._hand_out(heapq.heappop(state.pending)))
+        return leases, self._left(alone=alone)
+
+    def _left(self, *, alone: bool = False) -> Left:
+        state = self._state
+        return Left(len(state.pending), len(state.suspects), len(state.waiting), alone)
+
+    def _share(self, want: int, suspects: int) -> int:
+        """How many pending requests this worker may take."""
+        state = self._state
+        everybody = len(state.pending) + len(state.suspects) + len(state.leases)
+        share = math.ceil(everybody / max(1, state.alive(self._ttl)))
+        if share - (len(state.leases) - suspects) <= want:
+            share -= len(state.held(self.worker))
+        return max(0, min(want, len(state.pending), share))
+
+    def _choose_suspects(self, want: int, most: int) -> tuple[list[Entry], bool, bool]:
+        """Suspects to hand out, whether this worker is to be alone, whether more may come.
+
+        One that the next death sets aside is handed out alone, see lease.lua.
+        """
+        state, now = self._state, self._state.now()
+        if state.alone is not None:
+            worker, since = state.alone
+            if now - since > 2 * _ALONE or worker not in state.workers:
+                state.alone = None
+        waits = (
+            state.alone is not None
+            and state.alone[0] == self.worker
+            and now - state.alone[1] < _ALONE
+        )
+        if not state.suspects or want <= 0:
+            return [], False, True
+        if most <= 0:
+            return [], waits, not waits
+        first = heapq.nsmallest(2 * most, state.suspects)
+        lone = [entry for entry in first if self._dies_next(entry)][:1]
+        if lone and not state.held(self.worker):
+            state.alone = state.alone or (self.worker, now)
+            self._remove(lone)
+            return lone, True, False
+        if lone and state.alone is None:
+            state.alone, waits = (self.worker, now), True
+        elif not lone and waits:
+            state.alone, waits = None, False
+        if waits:
+            return [], True, False
+        taken = [entry for entry in first if not self._dies_next(entry)][
+            : min(most, want)
+        ]
+        self._remove(taken)
+        return taken, False, True
+
+    def _dies_next(self, entry: Entry) -> bool:
+        return entry.deaths > 1 or (entry.deaths == 1 and self._max_deliveries < 3)
+
+    def _remove(self, entries: list[Entry]) -> None:
+        gone = {id(entry) for entry in entries}
+        self._state.suspects = [e for e in self._state.suspects if id(e) not in gone]
+        heapq.heapify(self._state.suspects)
+
+    def _hand_out(self, entry: Entry, *, alone: bool = False) -> Lease:
+        state = self._state
+        state.leases[entry.id] = self.worker, entry
+        state.active = state.now()
+        most = self._max_seed if entry.is_seed else self._max_payload
+        size = len(entry.payload)
+        return Lease(
+            entry.id,
+            entry.payload if size <= most else b"",
+            suspect=entry.deaths > 0 or bool(entry.claims),
+            alone=alone,
+            is_seed=entry.is_seed,
+            too_large=size if size > most else 0,
+        )
+
+    def seeds_left(self) -> int:
+        return sum(len(self._state.seeds.get(key, ())) for key in self._seed_keys)
+
+    def lease_seeds(self, want: int) -> list[Lease]:
+        state = self._state
+        if self.worker not in state.workers or state.is_paused:
+            return []
+        left = self.seeds_left()
+        share = math.ceil((left + len(state.leases)) / max(1, state.alive(self._ttl)))
+        want = min(want, share - len(state.held(self.worker)))
+        leases: list[Lease] = []
+        for key in self._seed_keys:
+            seeds = state.seeds.get(key, ())
+            while seeds and len(leases) < want:
+                entry = Entry(state.next_order(), 0, seeds[0], is_seed=True)
+                leases.append(self._hand_out(entry))
+                state.seeds[key].popleft()
+        return leases

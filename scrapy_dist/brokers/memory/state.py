@@ -1,0 +1,245 @@
+"""What a crawl in memory consists of, and the steps that change it."""
+
+from __future__ import annotations
+
+import heapq
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from scrapy_dist.core.frontier import Counts
+
+if TYPE_CHECKING:
+    from scrapy_dist.core.frontier import LeaseId
+
+
+__all__ = ["Entry", "Letter", "Present", "Record", "State", "wall_clock"]
+
+#: Records of finished crawls that are kept.
+_RECORDS = 100
+
+
+def wall_clock() -> int:
+    """Milliseconds since 1970."""
+    return time.time_ns() // 1_000_000
+
+
+@dataclass(slots=True)
+class Entry:
+    """A request, wherever it is; *order* gives its place among those of equal *score*.
+
+    *claims* are fingerprints that were seen on its behalf, see `State.claim`.
+    """
+
+    order: int
+    score: float
+    payload: bytes
+    deaths: int = 0
+    claims: set[str] = field(default_factory=set)
+    is_seed: bool = False
+
+    @property
+    def id(self) -> LeaseId:
+        return f"{self.order:016x}"
+
+    def __lt__(self, other: Entry) -> bool:
+        return (self.score, self.order) < (other.score, other.order)
+
+
+@dataclass(slots=True)
+class Letter:
+    """A dead letter; *deliveries*: how often it was tried; *time* in ms."""
+
+    entry: Entry
+    reason: str
+    worker: str
+    deliveries: int
+    time: int
+
+
+@dataclass(slots=True)
+class Present:
+    """A worker; *beat* and *since* in ms, *beat* 0: known to be dead.
+
+    *not_owned*: number of the last commit with settlements of leases of others.
+    """
+
+    name: str
+    commit: int
+    since: int
+    beat: int
+    info: str = ""
+    process: tuple[str, str] | None = None
+    is_busy: bool = False
+    is_stopped: bool = False
+    not_owned: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A finished crawl; *start* and *end* in ms."""
+
+    crawl: str
+    start: int
+    end: int
+    reason: str
+    pages: int
+    items: int
+    failed: int
+    workers: int
+
+
+@dataclass(slots=True)
+class State:
+    """All of one crawl. *now* is the clock, in ms."""
+
+    now: Callable[[], int] = wall_clock
+    pending: list[Entry] = field(default_factory=list)
+    suspects: list[Entry] = field(default_factory=list)
+    #: Suspects that have failed and wait for room among the dead letters.
+    waiting: list[Entry] = field(default_factory=list)
+    leases: dict[LeaseId, tuple[str, Entry]] = field(default_factory=dict)
+    seen: set[str] = field(default_factory=set)
+    started: set[str] = field(default_factory=set)
+    workers: dict[str, Present] = field(default_factory=dict)
+    stats: dict[str, str] = field(default_factory=dict)
+    is_paused: bool = False
+    #: What outlives a crawl.
+    seeds: dict[str, deque[bytes]] = field(default_factory=dict)
+    items: dict[str, deque[bytes]] = field(default_factory=dict)
+    letters: dict[str, Letter] = field(default_factory=dict)
+    records: deque[Record] = field(default_factory=lambda: deque(maxlen=_RECORDS))
+    order: int = 0
+    crawl: str = ""
+    active: int = 0
+    finished: int | None = None
+    pages: int = 0
+    stored_items: int = 0
+    joined: int = 0
+    letters_before: int = 0
+    met: int = 0
+    grace: int = 0
+    #: The worker that is to be alone with a suspect, and since when.
+    alone: tuple[str, int] | None = None
+    _watchers: list[Callable[[], None]] = field(default_factory=list)
+
+    # Requests
+
+    def next_order(self) -> int:
+        self.order = max(self.order + 1, self.now() * 1024)
+        return self.order
+
+    def put(self, entry: Entry) -> None:
+        """*entry* is pending, or a suspect if something has happened to it."""
+        if entry.deaths or entry.claims:
+            heapq.heappush(self.suspects, entry)
+        else:
+            heapq.heappush(self.pending, entry)
+
+    def owner(self, lease: LeaseId) -> str | None:
+        return self.leases[lease][0] if lease in self.leases else None
+
+    def held(self, worker: str) -> list[LeaseId]:
+        return [id_ for id_, (owner, _) in self.leases.items() if owner == worker]
+
+    def bury(
+        self, entry: Entry, reason: str, worker: str, limit: int, *, deliveries: int
+    ) -> bool:
+        """Make *entry* a dead letter; false: it waits for room among the suspects."""
+        if len(self.letters) >= limit:
+            self.waiting.append(entry)
+            return False
+        now = self.now()
+        letter = Letter(entry, reason, worker, deliveries, now)
+        self.letters[f"{now}-{self.next_order()}"] = letter
+        return True
+
+    def push_item(self, key: str, data: bytes) -> None:
+        self.items.setdefault(key, deque()).append(data)
+
+    def push_seeds(self, key: str, seeds: Iterable[bytes]) -> None:
+        self.seeds.setdefault(key, deque()).extend(seeds)
+        self.changed()
+
+    # Workers
+
+    def alive(self, silent_for: int, *, but: str = "") -> int:
+        """Workers, without *but*, that have told within *silent_for* ms that they live."""
+        since = self.now() - silent_for
+        return sum(w.beat > since for n, w in self.workers.items() if n != but)
+
+    def busy(self) -> int:
+        return sum(worker.is_busy for worker in self.workers.values())
+
+    def left(self) -> int:
+        """Requests that somebody has to work on."""
+        own = len(self.pending) + len(self.suspects) + len(self.waiting)
+        return own + len(self.leases)
+
+    # Numbers
+
+    def count(self, *, seeds: int, failed_limit: int) -> Counts:
+        waiting = len(self.waiting)
+        return Counts(
+            pending=len(self.pending),
+            suspects=len(self.suspects) + waiting,
+            leased=len(self.leases) + self.busy(),
+            seeds=seeds,
+            idle=max(0, self.now() - (self.active or self.now())) / 1000,
+            waiting=waiting if len(self.letters) >= failed_limit else 0,
+        )
+
+    def change_stat(self, kind: str, name: str, value: str) -> None:
+        """Change a stat of all workers: 'inc', 'set', 'max' or 'min'."""
+        old = self.stats.get(name)
+        if kind == "set" or old is None:
+            self.stats[name] = value
+        elif kind == "inc":
+            self.stats[name] = str(float(old) + float(value))
+        else:
+            self.stats[name] = (max if kind == "max" else min)(old, value, key=float)
+
+    # The end
+
+    def record(self, reason: str, end: int) -> None:
+        failed = max(0, len(self.letters) - self.letters_before)
+        self.records.append(
+            Record(
+                self.crawl,
+                int(self.crawl.partition("-")[0] or 0),
+                end,
+                reason,
+                self.pages,
+                self.stored_items,
+                failed,
+                self.joined,
+            )
+        )
+
+    def forget(self, *, all_: bool) -> None:
+        """The crawl is over; *all_*: what it has seen is forgotten, too."""
+        self.started.clear()
+        self.finished = None
+        self.crawl = ""
+        self.pages = self.stored_items = self.joined = 0
+        if all_:
+            for part in (
+                *(self.pending, self.suspects, self.waiting, self.leases),
+                *(self.seen, self.workers, self.stats),
+            ):
+                part.clear()
+            self.is_paused = False
+            self.alone = None
+
+    # Watching
+
+    def watch(self, changed: Callable[[], None]) -> None:
+        self._watchers.append(changed)
+
+    def changed(self) -> None:
+        """Tell all that watch, once, that there may be something new."""
+        watchers, self._watchers = self._watchers, []
+        for watcher in watchers:
+            watcher()

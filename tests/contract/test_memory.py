@@ -1,0 +1,57 @@
+"""The broker in memory holds to the contract."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from scrapy_dist.brokers.memory.frontier import MemoryFrontier
+from scrapy_dist.brokers.memory.state import State
+from tests.contract.frontier_contract import ITEMS, SEEDS, FrontierContract, Worker
+
+
+class MemoryBroker:
+    def __init__(self) -> None:
+        self.state = State()
+
+    def session(self, **options: Any) -> MemoryFrontier:
+        given = {
+            "ttl": 60,
+            "max_deliveries": 3,
+            "failed_limit": 100,
+            "max_payload": 1 << 20,
+            "max_seed": 1 << 20,
+        }
+        return MemoryFrontier(self.state, **{**given, **options})
+
+    async def push_seeds(self, *seeds: bytes) -> None:
+        self.state.push_seeds(SEEDS, seeds)
+
+    async def items(self) -> list[bytes]:
+        return list(self.state.items.get(ITEMS, ()))
+
+    async def letters(self) -> list[tuple[bytes, str, int]]:
+        letters = self.state.letters.values()
+        return [(x.entry.payload, x.reason, x.deliveries) for x in letters]
+
+    async def delete_letters(self) -> None:
+        self.state.letters.clear()
+
+    async def pause(self, paused: bool) -> None:
+        self.state.is_paused = paused
+
+    async def stop(self, worker: Worker) -> None:
+        self.state.workers[worker.session.worker].is_stopped = True  # type: ignore[attr-defined]
+
+    async def roll_back(self) -> None:
+        self.state.workers.clear()
+
+    async def stats(self) -> dict[str, str]:
+        return {name: str(value) for name, value in self.state.stats.items()}
+
+
+class TestMemory(FrontierContract):
+    @pytest.fixture
+    def broker(self) -> MemoryBroker:
+        return MemoryBroker()
