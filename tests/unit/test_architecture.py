@@ -66,14 +66,6 @@ UP: dict[str, str] = {
 CIRCLES: dict[frozenset[str], str] = {
     frozenset({"brokers.redis.frontier", "codec.seal"}): "check_seal",
     frozenset({"commands.terminal.picture", "commands.top"}): "top draws itself",
-    frozenset(
-        {
-            "worker.chain",
-            "worker.desk",
-            "worker.exchange",
-            "worker.outputs",
-        }
-    ): "the exchange knows what waits, and they know it",
 }
 
 #: Who knows redis-py beside brokers/redis and redis_client.
