@@ -290,6 +290,18 @@ class Worker:
         return not self.scheduler.has_pending_requests()
 
     @property
+    def workers_seen(self) -> int:
+        """Workers of this crawl as this one knows, itself too."""
+        alive: int = self.scheduler.exchange.alive
+        return alive
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether it knows that the crawl is paused."""
+        paused: bool = self.scheduler.exchange.paused
+        return paused
+
+    @property
     def asked_to_close(self) -> list[str]:
         return self.engine.asked_to_close
 
