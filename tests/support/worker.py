@@ -323,6 +323,13 @@ class Worker:
             if words[0].upper() == b"EVALSHA" and words[1] == sha
         ]
 
+    def leases_compared(self) -> int:
+        """How often this worker has asked for the leases that Redis holds for it."""
+        return sum(
+            words[:2] == [b"ZRANGEBYSCORE", b"s:leases"]
+            for words in self.proxy.commands
+        )
+
     async def has_sent(self, script: str, times: int = 1) -> None:
         """Wait until this worker has called *script* that often more."""
         before = self.sent(script)
