@@ -30,6 +30,7 @@ from tests.support.documents import (
     prose,
     spans,
 )
+from tests.unit.test_architecture import FLOORS
 
 DOCUMENTS = documents()
 README = DOCUMENTS["README"]
@@ -102,11 +103,13 @@ def test_the_map_names_each_folder():
     named = re.findall(r"^\| `([\w/]+)/` \|", table, re.MULTILINE)
     package = ROOT / "scrapy_dist"
     folders = {
-        path.name
-        for path in package.iterdir()
-        if path.is_dir() and (path / "__init__.py").exists()
+        str(path.parent.relative_to(package))
+        for path in (*package.glob("*/__init__.py"), *package.glob("brokers/*/*.py"))
     }
-    assert {name.partition("/")[0] for name in named} == folders
+    assert set(named) == folders - {"brokers"}
+    floors = {name: n for n, floor in enumerate(FLOORS) for name in floor}
+    order = [floors[name.partition("/")[0]] for name in named]
+    assert order == sorted(order, reverse=True)
     for row in re.findall(r"^\| (`[\w/]+/`.*) \|$", table, re.MULTILINE):
         top, *inner = re.findall(r"`([\w/]+/|[\w/]+\.py)`", row)
         for name in inner:

@@ -105,6 +105,8 @@ def test_ctrl_c_and_start_again_crawls_the_rest(
 ):
     project.spider(START_URLS)
     site.delay(20)
+    job = project.folder / "job"
+    project.settings["JOBDIR"] = str(job)
     args = {"url": f"{site.url}/graph/200/4/0"}
     workers = start_together(project, site, 2, "shop", args=args)
     wait_until(lambda: site.hits().total() >= 50, "50 pages")
@@ -123,6 +125,8 @@ def test_ctrl_c_and_start_again_crawls_the_rest(
     assert_finished(workers)
 
     assert site.hits() == graph_pages(200, 4)
+    # JOBDIR is Scrapy's, for the state of its spider: no requests are there.
+    assert {path.name for path in job.iterdir()} == {"spider.state"}
 
 
 def test_closespider_pagecount_keeps_the_rest_for_the_next_start(
