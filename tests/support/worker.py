@@ -292,13 +292,13 @@ class Worker:
     @property
     def workers_seen(self) -> int:
         """Workers of this crawl as this one knows, itself too."""
-        alive: int = self.scheduler.exchange.alive
+        alive: int = self.scheduler.desk.view.alive
         return alive
 
     @property
     def is_paused(self) -> bool:
         """Whether it knows that the crawl is paused."""
-        paused: bool = self.scheduler.exchange.paused
+        paused: bool = self.scheduler.desk.view.paused
         return paused
 
     @property
