@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-# --- Connection (scrapy-redis) ---------------------------------------------------
+# --- Connection ------------------------------------------------------------------
 
 #: URL of Redis: ``redis://:password@host:6379/0``, ``rediss://…`` for TLS,
 #: ``unix:///path/redis.sock``, and those of REDIS_SENTINELS and REDIS_CLUSTER.
@@ -39,7 +39,7 @@ REDIS_PARAMS: dict[str, object] = {
     "socket_connect_timeout": 30.0,
 }
 
-# --- Scheduler (scrapy-redis) ----------------------------------------------------
+# --- Scheduler -------------------------------------------------------------------
 
 #: Whether the frontier is kept when the crawl has finished.
 SCHEDULER_PERSIST: bool = False
@@ -58,7 +58,7 @@ SCHEDULER_SERIALIZER: str | None = None
 #: Seconds that a worker waits after the frontier is drained before it closes.
 SCHEDULER_IDLE_BEFORE_CLOSE: float = 0.0
 
-# --- Seeds, items, stats (scrapy-redis) ------------------------------------------
+# --- Seeds, items, stats ---------------------------------------------------------
 
 #: Key of the seeds.
 REDIS_START_URLS_KEY: str = "%(name)s:start_urls"
@@ -77,32 +77,11 @@ REDIS_ITEMS_SERIALIZER: str | None = None
 #: Key of the cluster-wide stats.
 STATS_KEY: str = "%(spider)s:stats"
 
-# --- Frontier: keys --------------------------------------------------------------
+# --- Frontier --------------------------------------------------------------------
 
-#: Key of the leases.
-FRONTIER_LEASES_KEY: str = "%(spider)s:leases"
-#: Key of the leased requests' payloads.
-FRONTIER_LEASED_KEY: str = "%(spider)s:leased"
-#: Key of the suspects.
-FRONTIER_SUSPECTS_KEY: str = "%(spider)s:suspects"
-#: Key of the fingerprints of this crawl's start requests.
-FRONTIER_STARTED_KEY: str = "%(spider)s:started"
-#: Key of the workers' last beats.
-FRONTIER_WORKERS_KEY: str = "%(spider)s:workers"
-#: Key of what the frontier knows of itself and of its workers.
-FRONTIER_STATE_KEY: str = "%(spider)s:state"
-#: Key of the dead letters.
-FRONTIER_FAILED_KEY: str = "%(spider)s:failed"
-#: Key of what ``scrapy frontier pause`` and ``workers --stop`` ask of the workers.
-FRONTIER_CONTROL_KEY: str = "%(spider)s:control"
-#: Key of the records of finished crawls, each kept for a day.
-FRONTIER_HISTORY_KEY: str = "%(spider)s:history"
 #: Name of this crawl if one spider runs as several crawls at once. ``%(spider)s`` in
 #: keys then stands for ``spider:job``.
 FRONTIER_JOB: str | None = None
-
-# --- Frontier: behaviour ---------------------------------------------------------
-
 #: Seconds of silence after which a worker is dead and loses its leases.
 FRONTIER_WORKER_TTL: float = 60.0
 #: Dead workers after which a request that they held has failed. With 1 nothing that a
@@ -146,7 +125,7 @@ FRONTIER_CLOSE_TIMEOUT: float = 20.0
 #: (``gc.freeze``). Off: for a program that freezes by itself.
 FRONTIER_GC_FREEZE: bool = True
 
-# --- Frontier: seeds -------------------------------------------------------------
+# --- Frontier: what seeds may say ------------------------------------------------
 
 #: URL schemes that a seed may have.
 FRONTIER_SEED_SCHEMES: list[str] = ["http", "https"]
@@ -170,6 +149,27 @@ FRONTIER_SEED_FORM_FIELDS: bool = False
 FRONTIER_EMBEDDED_DIR: str = "frontier"
 #: Seconds without a client after which the embedded Redis saves its data and ends.
 FRONTIER_EMBEDDED_LINGER: float = 60.0
+
+# --- Frontier: keys --------------------------------------------------------------
+
+#: Key of the leases.
+FRONTIER_LEASES_KEY: str = "%(spider)s:leases"
+#: Key of the leased requests' payloads.
+FRONTIER_LEASED_KEY: str = "%(spider)s:leased"
+#: Key of the suspects.
+FRONTIER_SUSPECTS_KEY: str = "%(spider)s:suspects"
+#: Key of the fingerprints of this crawl's start requests.
+FRONTIER_STARTED_KEY: str = "%(spider)s:started"
+#: Key of the workers' last beats.
+FRONTIER_WORKERS_KEY: str = "%(spider)s:workers"
+#: Key of what the frontier knows of itself and of its workers.
+FRONTIER_STATE_KEY: str = "%(spider)s:state"
+#: Key of the dead letters.
+FRONTIER_FAILED_KEY: str = "%(spider)s:failed"
+#: Key of what ``scrapy frontier pause`` and ``workers --stop`` ask of the workers.
+FRONTIER_CONTROL_KEY: str = "%(spider)s:control"
+#: Key of the records of finished crawls, each kept for a day.
+FRONTIER_HISTORY_KEY: str = "%(spider)s:history"
 
 # --- Constants of scrapy-redis that are no settings, or have another name there ---
 

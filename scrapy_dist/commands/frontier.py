@@ -86,7 +86,8 @@ class Command(ScrapyCommand):
             "Look after the frontier, in Redis, that the workers of a crawl share. Inside"
             " a project its settings say where Redis is; elsewhere --redis, or"
             " REDIS_URL in the environment, does."
-            " For example: scrapy frontier check myspider"
+            " For example: scrapy frontier status myspider. The longer texts:"
+            " scrapy frontier help"
         )
 
     def add_options(self, parser: argparse.ArgumentParser) -> None:

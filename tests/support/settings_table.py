@@ -25,7 +25,9 @@ def table() -> str:
             name = node.target.id
             if name.isupper():
                 assert node.value is not None
-                meaning = _comment_before(lines, node.lineno - 1)
+                heading, meaning = _before(lines, node.lineno - 1)
+                if heading:
+                    rows.append(f"| **{heading}** | | |")
                 rows.append(f"| `{name}` | `{_value(lines, node.value)}` | {meaning} |")
     return "\n".join((*rows, "", ""))
 
@@ -37,13 +39,14 @@ def _value(lines: list[str], value: ast.expr) -> str:
     return ast.unparse(value).replace("'", '"')
 
 
-def _comment_before(lines: list[str], end: int) -> str:
-    """The ``#:`` comment that ends before line *end*, as Markdown."""
+def _before(lines: list[str], end: int) -> tuple[str, str]:
+    """The heading of a group, or '', and the ``#:`` comment that end before line *end*."""
     begin = end
     while lines[begin - 1].startswith("#:"):
         begin -= 1
     text = " ".join(line.removeprefix("#:").strip() for line in lines[begin:end])
-    return text.replace("``", "`").replace("|", r"\|")
+    heading = re.fullmatch("# --- (.*?) -+", lines[begin - 2])
+    return heading[1] if heading else "", text.replace("``", "`").replace("|", r"\|")
 
 
 def written() -> str:

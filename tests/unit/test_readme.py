@@ -18,8 +18,11 @@ from scrapy.settings import Settings, default_settings
 from scrapy_dist import Client, defaults
 from scrapy_dist.brokers.redis.keys import Keys
 from scrapy_dist.brokers.redis.views.status import Status, WorkerStatus
+from scrapy_dist.codec.seed import _FIELDS as SEED_FIELDS
+from scrapy_dist.codec.seed import SeedRules, parse_seed
 from scrapy_dist.commands.frontier import SUBCOMMANDS, Command
 from scrapy_dist.core.findings import KINDS
+from scrapy_dist.spiders import RedisSpider
 from tests.support import picture, settings_table
 from tests.support.documents import (
     ROOT,
@@ -191,6 +194,26 @@ def test_options_in_the_text_are_there(document):
     for span in spans(DOCUMENTS[document]):
         if span.startswith("-") and span != "-" and span not in others:
             assert span.split()[0].partition("=")[0] in known, span
+
+
+def test_seeds_in_the_examples_are_good():
+    class Mine(RedisSpider):
+        name = "myspider"
+
+        def parse_api(self, response):
+            pass
+
+    seeds = [
+        words[-1] for _, words in command_lines() if words[:2] == ["redis-cli", "lpush"]
+    ]
+    assert len(seeds) >= 3
+    rules = SeedRules.from_settings(Settings())
+    for seed in seeds:
+        parse_seed(seed, rules, Mine())
+    _, _, text = DOCUMENTS["seeds"].partition("The keys are ")
+    assert sorted(re.findall("`([^`]+)`", text.partition(".")[0])) == sorted(
+        SEED_FIELDS
+    )
 
 
 # --- Python and settings -----------------------------------------------------------
