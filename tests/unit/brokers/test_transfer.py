@@ -8,46 +8,23 @@ import random
 
 import pytest
 import redis.asyncio
-from scrapy.settings import Settings
 
 from scrapy_dist.brokers.redis.frontier import NewRequest, Page
-from scrapy_dist.brokers.redis.tools.export import Exported, export_lines
 from scrapy_dist.brokers.redis.tools.import_ import Imported, import_lines
 from scrapy_dist.brokers.redis.views import snapshot
 from scrapy_dist.codec import compact
 from scrapy_dist.codec.dump_lines import dump, load, payload_of, show_payload
 from scrapy_dist.connection import close_client
-from scrapy_dist.core.settings import Options
 from scrapy_dist.exceptions import BadPayload, ConfigurationError
 from tests.support.frontiers import KEYS, Worker, contents
-
-OPTIONS = Options.from_settings(Settings())
-LIFO = Options.from_settings(
-    Settings({"SCHEDULER_QUEUE_CLASS": "scrapy_dist.queue.LifoQueue"})
+from tests.support.transfer import (
+    LIFO,
+    OPTIONS,
+    bring_in,
+    export,
+    kinds,
+    request,
 )
-
-
-def request(name, **fields):
-    return b"\x01" + compact.dumps({"url": f"http://site/{name}", **fields})
-
-
-async def export(frontier, **options):
-    exported = Exported()
-    lines = export_lines(frontier, exported, spider="s", **options)
-    found = [line async for some in lines for line in some]
-    assert exported.is_whole
-    return [f"{dump(line)}\n".encode() for line in found]
-
-
-async def bring_in(frontier, lines, options=OPTIONS, **more):
-    imported = Imported()
-    async for _ in import_lines(frontier, lines, imported, options, **more):
-        pass
-    return imported
-
-
-def kinds(lines):
-    return [json.loads(line)["type"] for line in lines]
 
 
 @pytest.fixture

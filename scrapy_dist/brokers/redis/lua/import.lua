@@ -16,8 +16,12 @@ redis.call('SCARD', KEYS[4])
 redis.call('XLEN', KEYS[5])
 redis.call('HLEN', KEYS[6])
 redis.call('LLEN', KEYS[7])
-local mark = redis.call('HGET', KEYS[3], 'import') or ARGV[2] .. ' 0 0'
-local name, lines, top = mark:match('^(%S+) (%d+) (%d+)$')
+local mark = redis.call('HGET', KEYS[3], 'import')
+if not mark and redis.call('HGET', KEYS[3], 'imported') == ARGV[2] then
+  -- All of it, by another import of the same file.
+  return 0
+end
+local name, lines, top = (mark or ARGV[2] .. ' 0 0'):match('^(%S+) (%d+) (%d+)$')
 if name ~= ARGV[2] or tonumber(lines) < tonumber(ARGV[3]) then
   return -1
 elseif tonumber(lines) > tonumber(ARGV[3]) then

@@ -32,6 +32,9 @@ __all__ = ["Exported", "export_lines"]
 
 Line = dict[str, Any]
 
+#: Elements of a list by which the place in it is found again.
+_KNOWN = 20
+
 
 @dataclass
 class Exported:
@@ -148,25 +151,47 @@ async def _items(frontier: Frontier) -> AsyncIterator[list[Line]]:
 
 
 async def _read_list(client: Any, key: str) -> AsyncIterator[list[tuple[bytes, float]]]:
-    """A list from its right end: whoever takes from the left moves nothing away.
+    """A list from its right end, while others push and take at both of its ends.
 
-    Whoever pushes at the right end does, by as much as the list has grown. What is pushed
-    meanwhile is not read. (Pushes and takes at once may look like neither: then some come
-    twice.)
+    What is done at the left end moves nothing; what is done at the right end does, so
+    each look begins before what was read last and finds it again. Where that cannot be
+    found, because much was taken, or all look the same, some may come twice.
     """
-    read, grown = 0, 0
+    at, grown = 0, 0
+    last: list[bytes] = []
     length = await client.llen(key)
-    while read < length:
+    while at < length:
+        begin = max(0, at - BATCH)
         # More than could have come meanwhile, so that it ends.
         step = BATCH + 2 * grown
         async with client.pipeline(transaction=True) as pipeline:
             pipeline.llen(key)
-            pipeline.lrange(key, -read - step, -read - 1)
+            pipeline.lrange(key, -at - step, -begin - 1)
             now, some = await pipeline.execute()
-        grown, length = max(0, now - length), now
+        more, length = max(0, now - length), now
         some.reverse()
-        yield [(data, 0) for data in some[grown:]]
-        read += step
+        behind = _find(last, some, at - begin, grown=more)
+        if behind is None and more > step and not grown:
+            grown = more
+            continue
+        grown = more
+        new = some[behind or 0 :]
+        yield [(data, 0) for data in new]
+        last = [*last, *new][-_KNOWN:]
+        at = begin + len(some)
+
+
+def _find(last: list[bytes], some: list[bytes], at: int, *, grown: int) -> int | None:
+    """The index in *some* behind *last*, which was *at*, and may have moved."""
+    n = len(last)
+    if not n:
+        return 0
+    found = [end for end in range(n, len(some) + 1) if some[end - n : end] == last]
+    # First what the two simple cases say: it has grown at the right end, or the left.
+    for end in (at + grown, at):
+        if end in found:
+            return end
+    return min(found, key=lambda end: abs(end - at), default=None)
 
 
 async def _scan_scores(

@@ -1,0 +1,52 @@
+"""Frontiers that become lines of JSON, and come out of them."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from scrapy.settings import Settings
+
+from scrapy_dist.brokers.redis.tools.export import Exported, export_lines
+from scrapy_dist.brokers.redis.tools.import_ import Imported, import_lines
+from scrapy_dist.codec import compact
+from scrapy_dist.codec.dump_lines import dump
+from scrapy_dist.core.settings import Options
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from scrapy_dist.brokers.redis.frontier import Frontier
+
+OPTIONS = Options.from_settings(Settings())
+LIFO = Options.from_settings(
+    Settings({"SCHEDULER_QUEUE_CLASS": "scrapy_dist.queue.LifoQueue"})
+)
+
+
+def request(name: object, **fields: Any) -> bytes:
+    return b"\x01" + compact.dumps({"url": f"http://site/{name}", **fields})
+
+
+async def export(frontier: Frontier, **options: Any) -> list[bytes]:
+    exported = Exported()
+    lines = export_lines(frontier, exported, spider="s", **options)
+    found = [line async for some in lines for line in some]
+    assert exported.is_whole
+    return [f"{dump(line)}\n".encode() for line in found]
+
+
+async def bring_in(
+    frontier: Frontier,
+    lines: Iterable[bytes],
+    options: Options = OPTIONS,
+    **more: Any,
+) -> Imported:
+    imported = Imported()
+    async for _ in import_lines(frontier, lines, imported, options, **more):
+        pass
+    return imported
+
+
+def kinds(lines: Iterable[bytes]) -> list[str]:
+    return [json.loads(line)["type"] for line in lines]

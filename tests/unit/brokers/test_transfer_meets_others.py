@@ -1,0 +1,322 @@
+"""Exports and imports while somebody else writes, and where something is already."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from scrapy_dist.brokers.redis.frontier import NewRequest
+from scrapy_dist.brokers.redis.tools.export import Exported, export_lines
+from scrapy_dist.brokers.redis.tools.import_ import Imported, import_lines
+from scrapy_dist.exceptions import ConfigurationError, RedisUnavailable
+from tests.support.frontiers import KEYS, Worker, contents
+from tests.support.transfer import OPTIONS, bring_in, export, kinds, request
+
+
+@pytest.fixture
+async def worker(client):
+    return await Worker(client).join()
+
+
+async def fill(client, worker, requests, seeds):
+    """Requests, seeds, letters and items, of which none may come twice."""
+    for at in range(0, requests, 50):
+        some = [NewRequest(request(n), 0) for n in range(at, min(at + 50, requests))]
+        await worker.commit(some)
+    await client.rpush("s:start_urls", *(f"http://seed/{n}" for n in range(seeds)))
+    await client.rpush(KEYS.items, "1", "1", "2")
+    letter = {"payload": request("bad"), "reason": "r", "worker": "h:1"}
+    letter |= {"deliveries": 2, "time": 3, "kind": "request"}
+    await client.xadd(KEYS.failed, letter)
+
+
+async def amounts(client):
+    return (
+        await client.zcard(KEYS.requests),
+        await client.llen("s:start_urls"),
+        await client.llen(KEYS.items),
+        await client.xlen(KEYS.failed),
+    )
+
+
+@pytest.mark.parametrize(("requests", "seeds"), [(3, 3), (250, 1000)])
+async def test_two_imports_of_one_file_at_once_bring_it_in_once(
+    client, worker, requests, seeds
+):
+    await fill(client, worker, requests, seeds)
+    before = await amounts(client)
+    lines = await export(worker.frontier, items=True)
+    await client.flushdb()
+    # The second has looked at the frontier before the first began, and writes after it.
+    second = Worker(client).frontier
+    exchange, first = second.exchange, []
+
+    async def overtaken(calls):
+        if not first:
+            first.append(await bring_in(Worker(client).frontier, lines))
+        await exchange(calls)
+
+    second.exchange = overtaken
+    imported = await bring_in(second, lines)
+
+    assert first[0].is_complete
+    assert imported.is_complete
+    assert await amounts(client) == before
+
+
+async def test_an_import_overtaken_in_the_middle_brings_nothing_in_twice(
+    client, worker
+):
+    await fill(client, worker, 250, 3000)
+    before = await amounts(client)
+    lines = await export(worker.frontier, items=True)
+    await client.flushdb()
+    one, other = (
+        import_lines(Worker(client).frontier, lines, Imported(), OPTIONS)
+        for _ in range(2)
+    )
+    # Step by step, one after the other.
+    done = [await anext(one), await anext(other)]
+    async for _ in one:
+        done.append(await anext(other, None))
+    assert len(done) > 2
+    assert await amounts(client) == before
+
+
+async def test_a_file_that_was_imported_is_not_imported_again(client, worker):
+    await fill(client, worker, 3, 3)
+    lines = await export(worker.frontier, items=True)
+    await client.flushdb()
+    await bring_in(worker.frontier, lines)
+    before = await contents(client)
+    for options in ({}, {"merge": True}):
+        with pytest.raises(ConfigurationError, match="imported already"):
+            await bring_in(worker.frontier, lines, **options)
+    assert await contents(client) == before
+
+
+async def test_a_merge_leaves_the_numbers_of_this_crawl_alone(client, worker):
+    await client.hset(KEYS.stats, mapping={"pages": "7", "theirs": "1"})
+    lines = await export(worker.frontier)
+    await client.delete(KEYS.stats)
+    await client.hset(KEYS.stats, mapping={"pages": "900", "ours": "2"})
+    await bring_in(worker.frontier, lines, merge=True)
+    assert await client.hgetall(KEYS.stats) == {
+        b"pages": b"900",
+        b"ours": b"2",
+        b"theirs": b"1",
+    }
+
+
+@pytest.mark.parametrize(
+    "place", ["requests", "suspects", "leases", "started", "dupefilter"]
+)
+async def test_whatever_is_in_the_frontier_an_import_asks_for_merge(
+    client, worker, place
+):
+    head, *_, end = await export(worker.frontier)
+    key = getattr(KEYS, place)
+    if place in ("started", "dupefilter"):
+        await client.sadd(key, "x")
+    else:
+        await client.zadd(key, {"x": 1})
+    with pytest.raises(ConfigurationError, match="not empty"):
+        await bring_in(worker.frontier, [head, end])
+    assert (await bring_in(worker.frontier, [head, end], merge=True)).is_complete
+
+
+async def test_a_key_of_another_type_is_said_to_be_that(client, worker):
+    lines = await export(worker.frontier)
+    await client.set(KEYS.failed, "mine")
+    with pytest.raises(ConfigurationError, match="holds something else"):
+        await bring_in(worker.frontier, lines)
+
+
+class Away:
+    """A frontier whose Redis goes away after *calls* round trips."""
+
+    def __init__(self, client, calls):
+        self.frontier = Worker(client).frontier
+        exchange = self.frontier.exchange
+        left = iter(range(calls))
+
+        async def failing(calls):
+            if next(left, None) is None:
+                raise ConnectionError("gone")
+            await exchange(calls)
+
+        self.frontier.exchange = failing
+
+
+@pytest.mark.parametrize("calls", [0, 1])
+async def test_a_redis_that_goes_away_ends_an_import_that_can_be_repeated(
+    client, worker, calls
+):
+    await fill(client, worker, 250, 3000)
+    before = await amounts(client)
+    lines = await export(worker.frontier, items=True)
+    await client.flushdb()
+    with pytest.raises(RedisUnavailable, match="Import the same file again"):
+        await bring_in(Away(client, calls).frontier, lines)
+    imported = await bring_in(worker.frontier, lines)
+    assert imported.is_complete
+    assert bool(imported.skipped) == bool(calls)
+    assert await amounts(client) == before
+
+
+@pytest.mark.parametrize("where", ["head", "requests"])
+async def test_a_redis_that_goes_away_ends_an_export_with_one_error(
+    client, worker, where, monkeypatch
+):
+    await worker.push("a")
+
+    async def gone(*args, **options):
+        raise ConnectionError("gone")
+
+    frontier = Worker(client).frontier
+    if where == "head":
+        monkeypatch.setattr(client, "zcard", gone)
+    else:
+        frontier.exchange = gone
+    with pytest.raises(RedisUnavailable, match="not complete: gone"):
+        await export(frontier)
+
+
+@pytest.mark.parametrize("by", [1, 70, 1500])
+@pytest.mark.parametrize("how", ["lpush", "rpush", "lpop", "rpop", "rpush lpop"])
+async def test_a_list_that_others_write_to_comes_whole_and_once(
+    client, worker, how, by, monkeypatch
+):
+    """Items and seeds: projects push and take them at either end."""
+    if "rpop" in how and by > 100:
+        pytest.skip("what was taken before it was read is gone")
+    names = [f"{n:05}" for n in range(2500)]
+    await client.rpush(KEYS.items, *names)
+    pipeline, looks, gone = client.pipeline, [], set()
+
+    async def write():
+        # Before each of the first looks.
+        looks.append(1)
+        if len(looks) > 5:
+            return
+        for name in how.split():
+            if "push" in name:
+                new = [f"late{len(looks)}-{n}" for n in range(by)]
+                await getattr(client, name)(KEYS.items, *new)
+            else:
+                taken = await getattr(client, name)(KEYS.items, min(by, 100))
+                gone.update(item.decode() for item in taken)
+
+    def writing(*args, **options):
+        return Writing(pipeline(*args, **options), write)
+
+    monkeypatch.setattr(client, "pipeline", writing)
+    lines = [json.loads(line) for line in await export(worker.frontier, items=True)]
+    found = [line["data"] for line in lines if line["type"] == "item"]
+    assert len(looks) > 5
+    ours = [name for name in found if name.isdigit()]
+    assert len(found) == len(set(found))
+    # From the right end, each once; those that were taken may be there or not.
+    assert [n for n in ours if n not in gone] == [
+        n for n in reversed(names) if n not in gone
+    ]
+
+
+async def test_equal_items_are_as_many_in_the_copy(client, worker):
+    await client.rpush(KEYS.items, *["1"] * 2500)
+    lines = await export(worker.frontier, items=True)
+    assert kinds(lines).count("item") == 2500
+
+
+class Writing:
+    """A pipeline that awaits *before* it is executed."""
+
+    def __init__(self, pipeline, before):
+        self._pipeline, self._before = pipeline, before
+
+    async def __aenter__(self):
+        self._entered = await self._pipeline.__aenter__()
+        return self
+
+    async def __aexit__(self, *exc):
+        await self._pipeline.__aexit__(*exc)
+
+    def __getattr__(self, name):
+        return getattr(self._entered, name)
+
+    async def execute(self, *args, **options):
+        await self._before()
+        return await self._entered.execute(*args, **options)
+
+
+async def test_items_taken_during_an_export_do_not_hide_others(client, worker):
+    """Whoever takes from the left takes none of those that are still to be read."""
+    await client.rpush(KEYS.items, *(f"{n:05}" for n in range(2500)))
+    exported = Exported()
+    found = []
+    async for some in export_lines(worker.frontier, exported, spider="s", items=True):
+        if some and some[0]["type"] == "item":
+            if not found:
+                await client.lpop(KEYS.items, 500)
+            found += [line["data"] for line in some]
+    assert found == [f"{n:05}" for n in range(2499, 499, -1)]
+
+
+async def test_the_end_says_how_many_lines_of_each_type_there_are(client, worker):
+    await fill(client, worker, 250, 30)
+    lines = await export(worker.frontier, items=True)
+    counts = json.loads(lines[-1])["counts"]
+    of_lines = kinds(lines)[1:-1]
+    assert counts == {kind: of_lines.count(kind) for kind in of_lines}
+    assert json.loads(lines[0])["requests"] == 250
+
+
+async def test_seeds_of_each_kind_of_key_come_back_into_their_own(client, worker):
+    await client.sadd("s:start_urls", "http://a/", "http://b/")
+    await client.zadd("s:more_urls", {f"http://s/{n}": n / 2 for n in range(300)})
+    before = await contents(client)
+    lines = await export(worker.frontier)
+    await client.flushdb()
+    await bring_in(worker.frontier, lines)
+    after = await contents(client)
+    for key in ("s:start_urls", "s:more_urls"):
+        assert after[key] == before[key]
+
+
+async def test_seeds_go_into_the_key_of_the_type_that_is_there(client, worker):
+    """This spider's keys may be of other types than those of the file."""
+    await client.rpush("s:start_urls", "http://a/")
+    await client.sadd("s:more_urls", "http://b/")
+    lines = await export(worker.frontier)
+    await client.flushdb()
+    await client.sadd("s:start_urls", "http://here/")
+    await client.zadd("s:more_urls", {"http://there/": 5})
+    await bring_in(worker.frontier, lines)
+    assert await client.smembers("s:start_urls") == {b"http://here/", b"http://a/"}
+    found = await client.zrange("s:more_urls", 0, -1, withscores=True)
+    assert found == [(b"http://b/", 0.0), (b"http://there/", 5.0)]
+
+
+async def test_seeds_of_a_key_that_this_spider_has_not_go_into_its_first(
+    client, worker
+):
+    await client.zadd("s:more_urls", {"http://b/": 5})
+    lines = await export(worker.frontier)
+    await client.flushdb()
+    frontier = Worker(client).frontier
+    frontier.seed_keys = ("s:only",)
+    imported = await bring_in(frontier, lines)
+    assert imported.homeless == 0
+    assert await client.zrange("s:only", 0, -1, withscores=True) == [(b"http://b/", 5)]
+
+
+async def test_seeds_without_a_key_are_counted(client, worker):
+    await client.rpush("s:start_urls", "http://a/", "http://b/")
+    lines = await export(worker.frontier)
+    await client.flushdb()
+    frontier = Worker(client).frontier
+    frontier.seed_keys = ()
+    imported = await bring_in(frontier, lines)
+    assert imported.homeless == 2
+    assert imported.is_complete
