@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import configparser
 import inspect
+import json
 import re
 import xml.etree.ElementTree as ET
 from datetime import datetime, timezone
@@ -347,3 +348,39 @@ def test_the_keys_are_explained():
     for key in vars(keys).values():
         if isinstance(key, str) and key.startswith("S:"):
             assert f"`{key}`" in DOCUMENTS["keys"], key
+
+
+# --- Figures -----------------------------------------------------------------------
+
+#: What is said, its number, and the beginning of the figure's name and its field.
+FIGURES = (
+    ("| on loopback | 1.10 |", 1.10, "pages/s of one worker, 20 links", "ratio"),
+    ("round trips | 0.06 |", 0.06, "round trips to Redis per page", "ours"),
+    ("of 20 links | 31 µs |", 31, "Redis CPU per page of 20 links", "ours"),
+    ("come to 1.06 of the speed", 1.06, "seeds/s by rpush, 1 ms away", "ratio"),
+    ("is 1.06 of the memory", 1.06, "pages/s of a chain of 500 pages", "ratio"),
+    ("0.38 on a site", 0.38, "the same while another, idle worker", "ratio"),
+    ("123,000 pages per second", 123_000, "frontier capacity, one Redis", "ours"),
+    ("| 224 bytes", 224, "bytes in Redis per pending request", "ours"),
+    ("| 88 to 100 bytes |", 94, "bytes per fingerprint, default set", "ours"),
+    ("| 9.3 bytes |", 9.3, "bytes per fingerprint, CompactDupeFilter", "ours"),
+    ("| 0.8 commands/s |", 0.8, "commands per second of an idle", "ours"),
+)
+
+
+@pytest.mark.parametrize(("said", "number", "name", "field"), FIGURES)
+def test_figures_are_those_that_were_measured(said, number, name, field):
+    """Within what a machine scatters."""
+    path = ROOT / "tests/benchmarks/results/figures.json"
+    groups = json.loads(path.read_text("utf-8"))["figures"].values()
+    [figure, *_] = [f for group in groups for f in group if f["name"].startswith(name)]
+    assert said in " ".join(DOCUMENTS["scale"].split())
+    assert figure[field] == pytest.approx(number, rel=0.15)
+
+
+def test_figures_of_readme_are_those_of_the_topic():
+    _, _, table = README.partition("| | costs | so |")
+    for cell in re.findall(
+        r"^\|[^|]*\| ([\d.]+ (?:µs|bytes)|\d+ to \d+ bytes)", table, re.MULTILINE
+    ):
+        assert cell in DOCUMENTS["scale"]
