@@ -93,6 +93,52 @@ class Clock:
         self._leapt += seconds
 
 
+class Frontier:
+    """The frontier of the workers, as people and time change it from outside."""
+
+    def __init__(self, client: redis.Redis) -> None:
+        self._client = client
+
+    def is_silent(self, worker: Worker) -> None:
+        """Redis has not heard of *worker* for long, and of the others has."""
+        self._client.zadd("s:workers", {worker.number: 1})
+        self._client.hdel("s:state", "grace")
+
+    def is_idle(self, seconds: float) -> None:
+        """Nobody has done anything for *seconds* more."""
+        self._client.hincrby("s:state", "active", -int(seconds * 1000))
+
+    def pause(self, *, on: bool = True) -> None:
+        if on:
+            self._client.hset("s:control", "paused", 1)
+        else:
+            self._client.hdel("s:control", "paused")
+
+    def stop(self, worker: Worker) -> None:
+        """What ``scrapy frontier workers --stop`` asks."""
+        self._client.hset("s:control", f"stop:{worker.number}", 1)
+
+    def take_away(self, worker: Worker) -> int:
+        """Redis does not hold the leases of *worker* any more; how many there were."""
+        ids = self._client.zrangebyscore("s:leases", worker.number, worker.number)
+        for id_ in ids:
+            self._client.zrem("s:leases", id_)
+            self._client.hdel("s:leased", id_)
+        return len(ids)
+
+    def dump(self) -> dict[bytes, bytes]:
+        """All data, for `go_back`."""
+        return {key: self._client.dump(key) for key in self._client.keys("*")}
+
+    def go_back(self, data: dict[bytes, bytes]) -> None:
+        """Redis was restored from an older copy."""
+        pipeline = self._client.pipeline()
+        pipeline.flushdb()
+        for key, value in data.items():
+            pipeline.restore(key, 0, value)
+        pipeline.execute()
+
+
 class Engine:
     """What a worker sees of Scrapy's engine."""
 
@@ -207,6 +253,13 @@ class Worker:
             taken.append(self.enqueue(request))
         return taken
 
+    def start_goes_on(self) -> None:
+        """``Spider.start()`` is not at its end yet."""
+        self.engine._start = object()
+
+    def start_ends(self) -> None:
+        self.engine._start = None
+
     def enqueue(self, request: Request) -> bool:
         """What reaches the scheduler from anywhere."""
         taken: bool = self.scheduler.enqueue_request(request)
@@ -290,6 +343,12 @@ class Worker:
         return not self.scheduler.has_pending_requests()
 
     @property
+    def number(self) -> int:
+        """By what Redis knows this worker."""
+        number: int = self.scheduler.frontier.worker
+        return number
+
+    @property
     def workers_seen(self) -> int:
         """Workers of this crawl as this one knows, itself too."""
         alive: int = self.scheduler.desk.view.alive
@@ -338,18 +397,12 @@ class Worker:
     def stat(self, name: str) -> Any:
         return self.stats.get_value(name)
 
-    def is_dead(self, client: redis.Redis) -> None:
-        """Redis has not heard of this worker for long."""
-        client.zadd("s:workers", {self.scheduler.frontier.worker: 1})
-        client.hdel("s:state", "grace")
-
     # The end
 
     async def close(self, reason: str = "finished") -> None:
         """Scrapy closes the spider, whose pages have ended."""
         self._closed = True
         self.engine._slot.closing = object()
-        self.engine._start = None if reason == "finished" else self.engine._start
         await _result(self.scheduler.close(reason))
         await self._tell(signals.spider_closed, reason=reason)
         self.proxy.close()
@@ -361,6 +414,15 @@ class Worker:
             )
             if found is not None:
                 await _result(found)
+
+    async def is_cancelled(self) -> None:
+        """The event loop ends, and nobody has closed this worker."""
+        self._closed = True
+        [task] = [t for t in asyncio.all_tasks() if t.get_name() == "frontier exchange"]
+        task.cancel()
+        await asyncio.wait([task])
+        await self._tell(signals.spider_closed, reason="cancelled")
+        self.proxy.close()
 
     async def vanish(self) -> None:
         """Its process is gone: Redis hears nothing of it any more, not even a goodbye."""
@@ -379,3 +441,26 @@ async def _result(found: Any) -> Any:
     if isinstance(found, Deferred):
         found = found.asFuture(asyncio.get_running_loop())
     return await found
+
+
+class Outsider:
+    """A process with a scheduler that is none of ours, and our pipeline and stats."""
+
+    def __init__(self, redis_url: str, **settings: Any) -> None:
+        self._worker = Worker(redis_url, **settings)
+        self._worker.engine._slot.scheduler = object()
+        self.proxy = self._worker.proxy
+        self.stats = self._worker.stats
+
+    async def open(self) -> None:
+        await self._worker._tell(signals.spider_opened)
+
+    def item(self, item: Any) -> None:
+        self._worker._process_item(item)
+
+    async def close(self) -> None:
+        if self._worker._closed:
+            return
+        self._worker._closed = True
+        await self._worker._tell(signals.spider_closed, reason="finished")
+        self.proxy.close()

@@ -1,4 +1,8 @@
-"""``start``: starts workers, of one Redis that is empty at first; ``redis`` looks at it."""
+"""``start`` starts workers, of one Redis that is empty at first.
+
+``redis`` looks at it; ``frontier`` changes the frontier from outside, and ``clock`` lets
+the time of the workers go on.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.support.worker import Worker
+from tests.support.worker import Clock, Frontier, Worker
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -21,6 +25,16 @@ def redis(redis_server: RedisServer) -> Iterator[redis_py.Redis]:
     """A client of the Redis of the workers."""
     with redis_server.client() as client:
         yield client
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    return Clock(monkeypatch)
+
+
+@pytest.fixture
+def frontier(redis: redis_py.Redis) -> Frontier:
+    return Frontier(redis)
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 from scrapy import Request
 
-from tests.support.worker import Clock, Worker, until
+from tests.support.worker import Frontier, Worker, until
 
 URL = "http://a.invalid/"
 
@@ -32,8 +32,7 @@ async def lease(worker: Worker, *names: object) -> list[Request]:
 # What waits for the ack
 
 
-async def test_items_are_stored_with_the_ack_of_their_page(start, redis, monkeypatch):
-    clock = Clock(monkeypatch)
+async def test_items_are_stored_with_the_ack_of_their_page(start, redis, clock):
     worker = await start()
     [page] = await lease(worker, "page")
     worker.yields(page, {"n": 1}, request("known"), unfiltered("late"), {"n": 2})
@@ -51,10 +50,7 @@ async def test_items_are_stored_with_the_ack_of_their_page(start, redis, monkeyp
     assert {each.url for each in pages} == {f"{URL}known", f"{URL}late"}
 
 
-async def test_each_request_that_waits_goes_ahead_in_its_time(
-    start, redis, monkeypatch
-):
-    clock = Clock(monkeypatch)
+async def test_each_request_that_waits_goes_ahead_in_its_time(start, redis, clock):
     worker = await start()
     one, other = await lease(worker, "one", "other")
     for n in range(3):
@@ -93,14 +89,16 @@ async def test_page_of_large_items_is_stored_in_parts(start, redis):
     assert redis.llen("s:items") == 5
 
 
-async def test_dead_worker_leaves_no_item_and_its_page_to_others(start, redis):
+async def test_dead_worker_leaves_no_item_and_its_page_to_others(
+    start, redis, frontier
+):
     worker = await start()
     [page] = await lease(worker, "page")
     worker.yields(page, {"n": 1}, request("link"))
     await worker.has_sent("commit")
     await worker.vanish()
     other = await start()
-    worker.is_dead(redis)
+    frontier.is_silent(worker)
     pages = await other.all(2)
     assert {each.url for each in pages} == {f"{URL}page", f"{URL}link"}
     [again] = [each for each in pages if each.url == page.url]
@@ -155,7 +153,7 @@ async def test_page_is_crawled_again_if_its_worker_dies_before_a_full_redis_has_
         await worker.has_sent("commit", 2)
         await worker.vanish()
         redis.config_set("maxmemory", 0)
-        worker.is_dead(redis)
+        Frontier(redis).is_silent(worker)
         other = await start(redis_url=server.url)
         assert (await other.next()).url == page.url
 
@@ -321,11 +319,12 @@ async def test_worker_that_can_read_nothing_gives_all_back_and_closes(
 
 
 async def test_duplicates_are_dropped_at_once_or_when_redis_says_so(start):
-    one, other = await start(), await start()
+    one = await start()
     [page] = await lease(one, "page")
     assert one.yields(page, request("a"), request("a")) == [True, False]
+    assert (await one.next()).url == f"{URL}a"
+    other = await start()
     [mine] = await lease(other, "mine")
-    await one.next()
     assert other.yields(mine, request("a"), request("b")) == [True, True]
     assert (await other.next()).url == f"{URL}b"
     assert [each.url for each in other.dropped] == [f"{URL}a"]

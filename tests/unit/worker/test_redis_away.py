@@ -9,7 +9,7 @@ import pytest
 from scrapy import Request
 
 from scrapy_dist.stats import RedisStatsCollector
-from tests.support.worker import Clock, Worker, until
+from tests.support.worker import Worker, until
 
 URL = "http://a.invalid/"
 
@@ -123,9 +123,8 @@ async def test_what_a_page_yields_while_redis_is_away_is_stored_once(
 
 
 async def test_stats_are_added_once_whatever_became_of_an_exchange(
-    start, redis, caplog, monkeypatch
+    start, redis, caplog, clock
 ):
-    clock = Clock(monkeypatch)
     worker = await start(SCHEDULER_PERSIST=True)
     page = await lease_one(worker)
     for n, total in enumerate((3, 6)):
@@ -212,8 +211,7 @@ async def test_redis_that_is_away_is_asked_ever_more_rarely_and_a_healthy_one_as
             await worker.has_sent("commit")
 
 
-async def test_patience_counts_from_the_last_answer(start, caplog, monkeypatch):
-    clock = Clock(monkeypatch)
+async def test_patience_counts_from_the_last_answer(start, caplog, clock):
     worker = await start(FRONTIER_REDIS_PATIENCE=30)
     page = await lease_one(worker)
     for n in range(3):
@@ -243,8 +241,7 @@ async def test_patience_counts_from_the_last_answer(start, caplog, monkeypatch):
     assert caplog.text.count("FRONTIER_REDIS_PATIENCE") == 1
 
 
-async def test_worker_without_patience_tries_for_ever(start, caplog, monkeypatch):
-    clock = Clock(monkeypatch)
+async def test_worker_without_patience_tries_for_ever(start, caplog, clock):
     worker = await start()
     page = await lease_one(worker)
     worker.proxy.refuse()
@@ -273,9 +270,8 @@ class Broken(RedisStatsCollector):
 
 
 async def test_defect_that_stays_the_same_closes_the_worker(
-    start, redis, caplog, monkeypatch
+    start, redis, caplog, monkeypatch, clock
 ):
-    clock = Clock(monkeypatch)
     monkeypatch.setattr(Broken, "plan", [])
     worker = await start(STATS_CLASS=Broken)
     page = await lease_one(worker)
@@ -295,8 +291,9 @@ async def test_defect_that_stays_the_same_closes_the_worker(
     assert redis.zcard("s:leases") == 0
 
 
-async def test_defect_with_success_or_another_one_between_goes_on(start, monkeypatch):
-    clock = Clock(monkeypatch)
+async def test_defect_with_success_or_another_one_between_goes_on(
+    start, monkeypatch, clock
+):
     monkeypatch.setattr(Broken, "plan", [])
     worker = await start(STATS_CLASS=Broken)
     page = await lease_one(worker)

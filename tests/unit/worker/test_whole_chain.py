@@ -101,10 +101,10 @@ async def test_worker_of_a_crawl_that_was_begun_asks_redis(start):
     assert [each.url for each in worker.dropped] == [f"{URL}first-1"]
 
 
-async def test_paused_worker_does_not_go_ahead(start, redis):
+async def test_paused_worker_does_not_go_ahead(start, frontier):
     worker = await start()
     page = await come_to_a_chain(worker)
-    redis.hset("s:control", "paused", 1)
+    frontier.pause()
     worker.yields(page, {"n": 1})
     await until(lambda: worker.is_paused, "the pause")
     assert not goes_on_at_once(worker, page, "a")
@@ -113,7 +113,7 @@ async def test_paused_worker_does_not_go_ahead(start, redis):
     assert worker.take() is None
 
 
-async def test_worker_that_dies_in_a_chain_leaves_all_of_it_to_others(start, redis):
+async def test_worker_that_dies_in_a_chain_leaves_all_of_it_to_others(start, frontier):
     worker = await start()
     page = await come_to_a_chain(worker)
     worker.proxy.freeze()
@@ -122,7 +122,7 @@ async def test_worker_that_dies_in_a_chain_leaves_all_of_it_to_others(start, red
         [page] = worker.engine._slot.inprogress
     await worker.vanish()
     other = await start()
-    worker.is_dead(redis)
+    frontier.is_silent(worker)
     page = await other.next()
     assert page.url == f"{URL}first-1"
     assert other.yields(page, link("first-2")) == [True]
