@@ -39,7 +39,7 @@ from scrapy_dist.codec.seal import Seal
 from scrapy_dist.core.settings import Options
 from scrapy_dist.dupefilter import CompactDupeFilter
 from scrapy_dist.exceptions import ConfigurationError, RedisUnavailable
-from scrapy_dist.redis_client import embedded
+from scrapy_dist.redis_client.embedded.settings import directory_from_settings
 from scrapy_dist.redis_client.topology import uses_cluster
 from scrapy_dist.spiders import RedisMixin
 
@@ -234,7 +234,7 @@ def _tell_environment(settings: Settings) -> None:
         _tell_once(
             "scrapy frontier: REDIS_URL of the environment says where Redis is. The"
             " settings do not, and workers read no environment: they use the embedded"
-            f" Redis in {embedded.directory_from_settings(settings)}.\n"
+            f" Redis in {directory_from_settings(settings)}.\n"
         )
 
 
@@ -276,7 +276,7 @@ def _inside(settings: Settings, name: str, spider_class: type[Spider]) -> Target
 
 def _require_redis(settings: Settings) -> None:
     if connection.describe(settings).startswith("embedded"):
-        folder = embedded.directory_from_settings(settings)
+        folder = directory_from_settings(settings)
         if not folder.exists():
             raise ConfigurationError(
                 "Which Redis? Outside a Scrapy project give --redis URL, for example"

@@ -27,9 +27,7 @@ from scrapy_dist.commands import (
     top,
     workers,
 )
-from scrapy_dist.commands import (
-    help as help_,
-)
+from scrapy_dist.commands import help as help_
 from scrapy_dist.commands.terminal.text import clean
 from scrapy_dist.exceptions import FrontierError
 

@@ -21,8 +21,8 @@ from scrapy_dist.brokers.redis.views.status import read_status
 from scrapy_dist.commands import base, files
 from scrapy_dist.commands.status import read_known
 from scrapy_dist.commands.terminal import text
-from scrapy_dist.connection import drop_connections
 from scrapy_dist.exceptions import ConfigurationError, RedisUnavailable
+from scrapy_dist.redis_client.client import drop_connections
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator, Sequence

@@ -7,13 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from scrapy_dist.core.frontier import (
-        Answer,
-        Ask,
-        Joined,
-        LeaseId,
-        LeaveOutcome,
-    )
+    from scrapy_dist.core.frontier import Answer, Ask, Joined, LeaseId, LeaveOutcome
 
 __all__ = ["Frontier"]
 

@@ -9,13 +9,12 @@ has moved, connections are dropped and made anew (see ``Frontier.exchange``).
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
-from urllib.parse import SplitResult, urlsplit, urlunsplit
+from urllib.parse import urlsplit, urlunsplit
 
 import redis
 import redis.asyncio
@@ -31,6 +30,15 @@ from redis.exceptions import RedisClusterException
 
 from scrapy_dist import defaults
 from scrapy_dist.exceptions import ConfigurationError
+from scrapy_dist.redis_client.addresses import (
+    Nodes,
+    bracketed,
+    host_in,
+    port_in,
+    require,
+    require_arguments,
+    split_nodes,
+)
 from scrapy_dist.redis_client.masking import (
     hide_in_error,
     mask_url,
@@ -68,15 +76,8 @@ _LOGIN = (
 #: from being asked.
 _EACH, _ALL = 3.0, 15.0
 
-Nodes = list[tuple[str, int]]
-
 #: What stands between "://" and the path of a URL, and what follows.
 _NETLOC = re.compile(r"([^/?#]*)(.*)", re.DOTALL)
-#: A host, or an IPv6 address in brackets, with or without a port.
-_NODE = re.compile(
-    r"(?:\[(?P<bracketed>[0-9A-Fa-f:.]+(?:%[\w.-]+)?)\]|(?P<host>[^\s:@/?#\[\]]+))"
-    r"(?::(?P<port>[0-9]*))?"
-)
 
 
 #: What redis-py raises when it is refused, and for replies that are none of Redis.
@@ -106,7 +107,7 @@ class Topology:
         return self.kind == _CLUSTER
 
     def __str__(self) -> str:
-        nodes = ",".join(f"{_bracketed(host)}:{port}" for host, port in self.nodes)
+        nodes = ",".join(f"{bracketed(host)}:{port}" for host, port in self.nodes)
         return f"redis+{self.kind}://{nodes}" + (
             f"/{self.master}" if self.master else ""
         )
@@ -222,7 +223,7 @@ class Topology:
 
 def _address(state: dict[str, Any]) -> tuple[str, int]:
     try:
-        return _host(state["ip"]), _port(state["port"])
+        return host_in(state["ip"]), port_in(state["port"])
     except ValueError:
         raise ValueError("a sentinel names no address") from None
 
@@ -307,22 +308,22 @@ def split_url(url: str) -> tuple[str, Topology | None]:
     if kind == _SENTINEL:
         example += "/mymaster/0"
     try:
-        _require(base in ("redis", "rediss") and kind in _PORTS)
+        require(base in ("redis", "rediss") and kind in _PORTS)
         # urlsplit() takes no brackets where several servers are named.
         netloc, rest_of_it = _NETLOC.fullmatch(rest).groups()  # type: ignore[union-attr]
         parts = urlsplit(f"{base}://{rest_of_it}")
         require_arguments(parts)
         login, at, hosts = netloc.rpartition("@")
-        nodes = _split_nodes(hosts, _PORTS[kind])
+        nodes = split_nodes(hosts, _PORTS[kind])
         path = [part for part in parts.path.split("/") if part]
         master = ""
         if kind == _SENTINEL:
             master = path.pop(0)
             # A password with @ and / in it, which were not percent-encoded.
-            _require("@" not in master)
+            require("@" not in master)
         database = path.pop(0) if path else "0"
-        _require(not path and database.isdecimal())
-        _require(kind != _CLUSTER or database == "0")
+        require(not path and database.isdecimal())
+        require(kind != _CLUSTER or database == "0")
     except (ValueError, IndexError):
         raise ConfigurationError(
             f"REDIS_URL = {mask_url(url)!r} cannot be used. Write e.g. {example};"
@@ -330,20 +331,9 @@ def split_url(url: str) -> tuple[str, Topology | None]:
             " database 0."
         ) from None
     host, port = nodes[0]
-    netloc = f"{login}{at}{_bracketed(host)}:{port}"
+    netloc = f"{login}{at}{bracketed(host)}:{port}"
     plain = urlunsplit((base, netloc, f"/{database}", parts.query, ""))
     return plain, Topology(kind, nodes, master)
-
-
-def require_arguments(parts: SplitResult) -> None:
-    """Raise ValueError unless the query of a URL is ``name=value``, or nothing.
-
-    What looks like one that is not is a password that was not percent-encoded: what is
-    taken for the host would be a part of it.
-    """
-    _require(not parts.fragment)
-    for argument in filter(None, parts.query.split("&")):
-        _require(re.match(r"[A-Za-z_]+=", argument))
 
 
 def uses_cluster(settings: BaseSettings) -> bool:
@@ -367,16 +357,16 @@ def check_slots(keys: Sequence[tuple[str, str]]) -> None:
 def _nodes(setting: str, value: Any, kind: str) -> Nodes:
     try:
         if isinstance(value, str):
-            return _split_nodes(value, _PORTS[kind])
+            return split_nodes(value, _PORTS[kind])
         nodes: Nodes = []
-        _require(not isinstance(value, Mapping))
+        require(not isinstance(value, Mapping))
         for node in value:
             if isinstance(node, str):
-                nodes += _split_nodes(node, _PORTS[kind])
+                nodes += split_nodes(node, _PORTS[kind])
             else:
                 host, port = node
-                nodes.append((_host(host), _port(port)))
-        _require(nodes)
+                nodes.append((host_in(host), port_in(port)))
+        require(nodes)
     except (TypeError, ValueError):
         raise ConfigurationError(
             f"{setting} = {shown_nodes(value)} is no list of servers. Write e.g."
@@ -384,36 +374,3 @@ def _nodes(setting: str, value: Any, kind: str) -> Nodes:
             f" 'host1:{_PORTS[kind]},host2:{_PORTS[kind]}'."
         ) from None
     return nodes
-
-
-def _split_nodes(text: str, port: int) -> Nodes:
-    nodes: Nodes = []
-    for part in text.split(","):
-        found = _NODE.fullmatch(part.strip())
-        if found is None:
-            raise ValueError
-        host = found["bracketed"] or found["host"]
-        if found["bracketed"]:
-            ipaddress.IPv6Address(host.partition("%")[0])
-        nodes.append((_host(host.lower()), _port(found["port"] or port)))
-    return nodes
-
-
-def _host(value: Any) -> str:
-    _require(isinstance(value, str) and value.strip())
-    _require(not re.search(r"[@/?#]", value))
-    return str(value).strip()
-
-
-def _port(value: Any) -> int:
-    _require(0 < int(value) < 65536)
-    return int(value)
-
-
-def _require(condition: object) -> None:
-    if not condition:
-        raise ValueError
-
-
-def _bracketed(host: str) -> str:
-    return f"[{host}]" if ":" in host else host

@@ -20,8 +20,8 @@ from scrapy_dist.brokers.redis.frontier import BATCH, Frontier
 from scrapy_dist.brokers.redis.tools.check import check
 from scrapy_dist.brokers.redis.tools.clear import FRONTIER, clear
 from scrapy_dist.brokers.redis.tools.export import Exported, export_lines
-from scrapy_dist.connection import close_client
 from scrapy_dist.core.settings import Options
+from scrapy_dist.redis_client.client import close_client
 from tests.benchmarks.figures import Figure
 from tests.benchmarks.filling import fill_pending
 from tests.benchmarks.light import KEYS, LightClient, fill_seen

@@ -13,7 +13,7 @@ from scrapy.settings import Settings
 from scrapy_dist.brokers.redis.frontier import BATCH, Commit, Frontier, NewRequest
 from scrapy_dist.brokers.redis.keys import Keys
 from scrapy_dist.codec.request import PayloadCodec
-from scrapy_dist.connection import close_client
+from scrapy_dist.redis_client.client import close_client
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -29,8 +29,8 @@ import redis.asyncio
 from scrapy.settings import Settings
 
 from scrapy_dist.brokers.redis.keys import Keys
-from scrapy_dist.connection import close_client
 from scrapy_dist.exceptions import RedisUnavailable
+from scrapy_dist.redis_client.client import close_client
 from tests.support.light_worker import LightWorker, Yield
 from tests.support.redis_server import RedisServer
 

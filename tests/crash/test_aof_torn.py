@@ -14,7 +14,7 @@ import pytest
 import redis.asyncio
 
 from scrapy_dist.brokers.redis.frontier import ChainLink, Page
-from scrapy_dist.connection import close_client
+from scrapy_dist.redis_client.client import close_client
 from tests.support.frontiers import KEYS, Worker
 from tests.support.project import assert_finished
 from tests.support.redis_state import damage, failed, items

@@ -10,7 +10,7 @@ from scrapy.settings import Settings
 
 from scrapy_dist.brokers.redis.frontier import LEFT, PART, Frontier, NewRequest, Page
 from scrapy_dist.brokers.redis.keys import Keys
-from scrapy_dist.connection import close_client
+from scrapy_dist.redis_client.client import close_client
 from scrapy_dist.worker.exchange import Exchange
 from scrapy_dist.worker.outbox import Outbox
 from scrapy_dist.worker.view import View

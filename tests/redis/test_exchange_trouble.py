@@ -19,8 +19,8 @@ from scrapy.settings import Settings
 from scrapy_dist.brokers.redis.frontier import BATCH, SUSPECTS, Frontier, NewRequest
 from scrapy_dist.brokers.redis.keys import Keys
 from scrapy_dist.codec.request import PayloadCodec
-from scrapy_dist.connection import close_client
 from scrapy_dist.exceptions import RedisUnavailable
+from scrapy_dist.redis_client.client import close_client
 from scrapy_dist.worker.desk import Desk
 from scrapy_dist.worker.exchange import Exchange
 from tests.support.frontiers import Worker

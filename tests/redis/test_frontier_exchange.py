@@ -12,8 +12,8 @@ from redis.backoff import NoBackoff
 
 from scrapy_dist.brokers.redis import frontier as module
 from scrapy_dist.brokers.redis.frontier import REPEATED, Commit, NewRequest, Page
-from scrapy_dist.connection import close_client
 from scrapy_dist.exceptions import RedisUnavailable
+from scrapy_dist.redis_client.client import close_client
 from tests.support.frontiers import (
     KEYS,
     SEED_KEYS,

@@ -26,8 +26,8 @@ from scrapy_dist.brokers.redis.frontier import (
 )
 from scrapy_dist.brokers.redis.orphans import Orphans
 from scrapy_dist.brokers.redis.tools.check import check
-from scrapy_dist.connection import close_client
 from scrapy_dist.core.settings import Options
+from scrapy_dist.redis_client.client import close_client
 from tests.support.frontiers import (
     KEYS,
     SEED_KEYS,

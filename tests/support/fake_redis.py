@@ -8,7 +8,7 @@ import fakeredis
 import pytest
 import redis.asyncio
 
-from scrapy_dist.connection import close_client
+from scrapy_dist.redis_client.client import close_client
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable

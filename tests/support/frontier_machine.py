@@ -40,8 +40,8 @@ from scrapy_dist.brokers.redis.frontier import (
     RESHAPED,
     Call,
 )
-from scrapy_dist.connection import close_client
 from scrapy_dist.exceptions import RedisUnavailable
+from scrapy_dist.redis_client.client import close_client
 from tests.support.frontiers import (
     KEYS,
     SEED_KEYS,

@@ -12,8 +12,8 @@ from scrapy.settings import Settings
 from scrapy_dist.brokers.redis.frontier import Frontier
 from scrapy_dist.brokers.redis.keys import Keys
 from scrapy_dist.brokers.redis.tools.check import check
-from scrapy_dist.connection import close_client, open_client
 from scrapy_dist.core.settings import Options
+from scrapy_dist.redis_client.client import close_client, open_client
 from tests.support.wait import wait_until
 
 if TYPE_CHECKING:

@@ -38,13 +38,11 @@ FLOORS = (
 #: Imports that go up or to the side.
 UP: dict[str, str] = {
     "admin.seeding -> spiders": "reads a spider's redis_key",
-    "brokers.redis.frontier -> connection": "drop_connections",
     "brokers.redis.tools.clear -> fingerprints": "its readers of S:dupefilter",
     "brokers.redis.tools.export -> fingerprints": "its readers of S:dupefilter",
     "brokers.redis.tools.import_ -> fingerprints": "its readers of S:dupefilter",
     "brokers.redis.tools.takeover -> fingerprints": "its readers of S:dupefilter",
     "brokers.redis.views.browse -> fingerprints": "its readers of S:dupefilter",
-    "brokers.redis.views.status -> connection": "describe",
     "codec.request -> brokers.redis.keys": "the name in signatures",
     "codec.seal -> brokers.redis.frontier": "check_seal",
     "worker.chain -> brokers.redis.frontier": "the words of the protocol",
@@ -100,9 +98,6 @@ LONG_FILES: dict[str, str] = {
     "codec/request.py": "all of a request",
     "codec/seed.py": "all of a seed",
     "commands/base.py": "what all commands share",
-    "connection.py": "both clients",
-    "redis_client/embedded.py": "runs alone, with no other import",
-    "redis_client/topology.py": "sentinels and clusters",
     "scheduler.py": "to become thinner",
     "spiders.py": "both mixins",
     "worker/desk.py": "to be split by role",

@@ -17,8 +17,8 @@ from scrapy.settings import Settings
 import scrapy_dist
 from scrapy_dist import Client
 from scrapy_dist.base.blocking import LoopThread
-from scrapy_dist.connection import CLIENT_NAME
 from scrapy_dist.exceptions import BadSeed, ConfigurationError, RedisUnavailable
+from scrapy_dist.redis_client.client import CLIENT_NAME
 from tests.support.redis_server import free_port
 from tests.support.wait import wait_until
 

@@ -27,8 +27,8 @@ from scrapy_dist.brokers.redis.buckets import SPLITS, Shape
 from scrapy_dist.brokers.redis.keys import SETTINGS, Keys
 from scrapy_dist.brokers.redis.version import FORMAT, OLDEST, mixed, refusal
 from scrapy_dist.codec.seal import NO_SEAL, Seal, differ
-from scrapy_dist.connection import drop_connections
 from scrapy_dist.exceptions import ConfigurationError, RedisUnavailable
+from scrapy_dist.redis_client.client import drop_connections
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis

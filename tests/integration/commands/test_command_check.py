@@ -12,8 +12,8 @@ from scrapy.settings import Settings
 from scrapy_dist.brokers.redis.frontier import Frontier
 from scrapy_dist.brokers.redis.keys import Keys
 from scrapy_dist.brokers.redis.tools.check import check as check_frontier
-from scrapy_dist.connection import close_client, open_client
 from scrapy_dist.core.settings import Options
+from scrapy_dist.redis_client.client import close_client, open_client
 from tests.support.commands import run_frontier
 from tests.support.frontiers import leased_as
 from tests.support.project import assert_finished

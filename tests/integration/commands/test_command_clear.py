@@ -17,8 +17,8 @@ from scrapy.settings import Settings
 
 from scrapy_dist.brokers.redis.frontier import NewRequest
 from scrapy_dist.commands import clear
-from scrapy_dist.connection import close_client
 from scrapy_dist.exceptions import ConfigurationError
+from scrapy_dist.redis_client.client import close_client
 from tests.support.frontiers import Worker
 
 FRONTIER = {

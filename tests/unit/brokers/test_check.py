@@ -34,9 +34,9 @@ from scrapy_dist.brokers.redis.tools.check import check
 from scrapy_dist.codec import messagepack
 from scrapy_dist.codec.request import PayloadCodec
 from scrapy_dist.commands.check import _lines
-from scrapy_dist.connection import close_client
 from scrapy_dist.core.settings import Options
 from scrapy_dist.exceptions import BadPayload, RedisUnavailable
+from scrapy_dist.redis_client.client import close_client
 
 KEYS = Keys.from_settings(Settings(), "s")
 

@@ -9,8 +9,8 @@ import redis.asyncio
 
 from scrapy_dist.brokers.redis.tools import items as items_module
 from scrapy_dist.brokers.redis.tools.items import ItemReader, decode, taken_key
-from scrapy_dist.connection import close_client
 from scrapy_dist.exceptions import ConfigurationError, RedisUnavailable
+from scrapy_dist.redis_client.client import close_client
 from tests.support.frontiers import (
     KEYS,
     ON_REDIS_ONLY,

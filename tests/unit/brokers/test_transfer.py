@@ -14,8 +14,8 @@ from scrapy_dist.brokers.redis.tools.import_ import Imported, import_lines
 from scrapy_dist.brokers.redis.views import snapshot
 from scrapy_dist.codec import compact
 from scrapy_dist.codec.dump_lines import dump, load, payload_of, show_payload
-from scrapy_dist.connection import close_client
 from scrapy_dist.exceptions import BadPayload, ConfigurationError
+from scrapy_dist.redis_client.client import close_client
 from tests.support.frontiers import KEYS, Worker, contents
 from tests.support.transfer import (
     LIFO,

@@ -15,22 +15,27 @@ import redis.asyncio
 from redis.backoff import NoBackoff
 from scrapy.settings import Settings
 
-from scrapy_dist import connection, defaults
-from scrapy_dist.connection import (
-    close_client,
-    describe,
-    from_settings,
-    get_redis,
-    get_redis_from_settings,
-    mask_url,
-    open_client,
-)
+from scrapy_dist import defaults
+from scrapy_dist.connection import from_settings, get_redis, get_redis_from_settings
 from scrapy_dist.exceptions import (
     ConfigurationError,
     EmbeddedRedisError,
     RedisUnavailable,
 )
-from scrapy_dist.redis_client import embedded
+from scrapy_dist.redis_client import fitness
+from scrapy_dist.redis_client.client import (
+    close_client,
+    describe,
+    drop_connections,
+    open_client,
+)
+from scrapy_dist.redis_client.embedded.program import find_server
+from scrapy_dist.redis_client.embedded.settings import (
+    directory_from_settings,
+    linger_from_settings,
+)
+from scrapy_dist.redis_client.masking import mask_url
+from scrapy_dist.redis_client.parameters import read_parameters
 from tests.support.redis_server import free_port
 
 if TYPE_CHECKING:
@@ -272,7 +277,9 @@ async def test_wrong_setting_is_named_before_any_connect(
         raise AssertionError("connected")
 
     monkeypatch.setattr(socket.socket, "connect", refuse)
-    monkeypatch.setattr(embedded, "ensure_server_for", lambda settings: "/none")
+    for module in ("connection", "redis_client.client"):
+        name = f"scrapy_dist.{module}.ensure_server_for"
+        monkeypatch.setattr(name, lambda settings: "/none")
 
     with pytest.raises(ConfigurationError) as synchronous:
         from_settings(Settings(settings))
@@ -476,7 +483,7 @@ def test_tls_of_a_client_by_hand_checks_names_too() -> None:
 )
 def test_tls_checks_names_however_it_is_asked_for(settings: dict[str, Any]) -> None:
     """Also with redis-py 5.0, whose asynchronous client takes REDISS:// for TLS."""
-    config = connection._read(Settings(settings))
+    config = read_parameters(Settings(settings))
     assert config.arguments()["ssl_check_hostname"] is True
     assert config.params.get("url", "rediss://h") == "rediss://h"
     pool = get_redis_from_settings(Settings(settings)).connection_pool
@@ -486,7 +493,7 @@ def test_tls_checks_names_however_it_is_asked_for(settings: dict[str, Any]) -> N
 @pytest.mark.parametrize("url", [" rediss://h", "re\ndiss://h", "\x01redis://h"])
 def test_urls_that_only_some_take_for_redis_are_refused(url: str) -> None:
     with pytest.raises(ConfigurationError, match=r"REDIS_URL = .* cannot be used"):
-        connection._read(Settings({"REDIS_URL": url}))
+        read_parameters(Settings({"REDIS_URL": url}))
 
 
 def test_a_text_says_no_to_tls_too() -> None:
@@ -499,7 +506,7 @@ def test_a_text_says_no_to_tls_too() -> None:
 async def test_server_that_repeats_the_password_later(scripted: ScriptedRedis) -> None:
     """Whoever catches the error of a new connection shows it as it is."""
     async with opened(scripted.settings) as client:
-        await connection.drop_connections(client)
+        await drop_connections(client)
         scripted.replies["AUTH"] = ["-ERR unknown command 'AUTH' 'geheim'"]
         with pytest.raises(redis.RedisError) as caught:
             await client.ping()
@@ -567,7 +574,7 @@ async def test_forbidden_info_is_no_hindrance(scripted: ScriptedRedis) -> None:
 async def test_loading_redis_is_waited_for(
     scripted: ScriptedRedis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connection, "LOADING_INTERVAL", 0.01)
+    monkeypatch.setattr(fitness, "LOADING_INTERVAL", 0.01)
     loading = "-LOADING Redis is loading the dataset in memory"
     scripted.replies["PING"] = [loading, loading, "+PONG"]
 
@@ -578,7 +585,7 @@ async def test_loading_redis_is_waited_for(
 async def test_loading_redis_is_not_waited_for_without_end(
     scripted: ScriptedRedis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connection, "LOADING_TIMEOUT", 0.0)
+    monkeypatch.setattr(fitness, "LOADING_TIMEOUT", 0.0)
     scripted.replies["PING"] = ["-LOADING Redis is loading the dataset in memory"]
 
     assert "loading" in await refused(scripted.settings, RedisUnavailable)
@@ -607,7 +614,7 @@ async def test_embedded_redis_starts_in_a_thread(
             asyncio.get_running_loop()
         raise EmbeddedRedisError("no server")
 
-    monkeypatch.setattr(embedded, "ensure_server_for", fail)
+    monkeypatch.setattr("scrapy_dist.redis_client.client.ensure_server_for", fail)
 
     with pytest.raises(EmbeddedRedisError):
         await open_client(Settings({"FRONTIER_EMBEDDED_DIR": str(tmp_path)}))
@@ -616,7 +623,7 @@ async def test_embedded_redis_starts_in_a_thread(
 @pytest.mark.parametrize("value", ["soon", -1, float("nan")])
 def test_wrong_linger_is_named(value: object) -> None:
     with pytest.raises(ConfigurationError, match="FRONTIER_EMBEDDED_LINGER"):
-        embedded.linger_from_settings(Settings({"FRONTIER_EMBEDDED_LINGER": value}))
+        linger_from_settings(Settings({"FRONTIER_EMBEDDED_LINGER": value}))
 
 
 def test_processes_may_make_the_project_folder_at_the_same_time(
@@ -630,9 +637,11 @@ def test_processes_may_make_the_project_folder_at_the_same_time(
             raise result
         return str(result)
 
-    monkeypatch.setattr("scrapy.utils.project.data_path", data_path)
+    monkeypatch.setattr(
+        "scrapy_dist.redis_client.embedded.settings.data_path", data_path
+    )
 
-    assert embedded.directory_from_settings(Settings()) == tmp_path
+    assert directory_from_settings(Settings()) == tmp_path
 
 
 def test_project_without_a_known_folder_needs_an_absolute_path(
@@ -642,17 +651,17 @@ def test_project_without_a_known_folder_needs_an_absolute_path(
     monkeypatch.setenv("SCRAPY_SETTINGS_MODULE", "scrapy.settings.default_settings")
 
     with pytest.raises(ConfigurationError, match="FRONTIER_EMBEDDED_DIR = 'frontier'"):
-        embedded.directory_from_settings(Settings())
+        directory_from_settings(Settings())
 
     settings = Settings({"FRONTIER_EMBEDDED_DIR": tmp_path})
-    assert embedded.directory_from_settings(settings) == tmp_path
+    assert directory_from_settings(settings) == tmp_path
 
 
 def test_missing_server_program_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(embedded, "_candidates", lambda: iter(()))
+    monkeypatch.setattr(f"{find_server.__module__}._candidates", lambda: iter(()))
 
     with pytest.raises(EmbeddedRedisError) as caught:
-        embedded.find_server()
+        find_server()
 
     for remedy in ("redis-server", "scrapy-dist[embedded]", "REDIS_URL"):
         assert remedy in str(caught.value)
@@ -667,9 +676,11 @@ def test_old_server_program_is_passed_over(
         program.write_text(f"#!/bin/sh\necho Redis server v={version} sha=0\n")
         program.chmod(0o755)
         programs.append(str(program))
-    monkeypatch.setattr(embedded, "_candidates", lambda: iter(programs))
-    assert embedded.find_server() == programs[1]
+    monkeypatch.setattr(f"{find_server.__module__}._candidates", lambda: iter(programs))
+    assert find_server() == programs[1]
 
-    monkeypatch.setattr(embedded, "_candidates", lambda: iter(programs[:1]))
+    monkeypatch.setattr(
+        f"{find_server.__module__}._candidates", lambda: iter(programs[:1])
+    )
     with pytest.raises(EmbeddedRedisError, match=r"is version 6\.0"):
-        embedded.find_server()
+        find_server()

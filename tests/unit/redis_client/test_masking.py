@@ -13,9 +13,10 @@ from redis.credentials import UsernamePasswordCredentialProvider
 from scrapy.settings import Settings
 
 from scrapy_dist.client import Client
-from scrapy_dist.connection import describe, from_settings, mask_url, open_client
+from scrapy_dist.connection import from_settings
 from scrapy_dist.exceptions import ConfigurationError, FrontierError
-from scrapy_dist.redis_client.masking import hide, secrets_in
+from scrapy_dist.redis_client.client import describe, open_client
+from scrapy_dist.redis_client.masking import hide, mask_url, secrets_in
 from tests.support.redis_server import free_port
 
 P = "Geheim"

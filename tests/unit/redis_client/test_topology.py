@@ -11,9 +11,10 @@ from redis.crc import key_slot
 from scrapy.settings import Settings
 
 from scrapy_dist.brokers.redis.keys import Keys, tagged
-from scrapy_dist.connection import describe, get_redis_from_settings, open_client
+from scrapy_dist.connection import get_redis_from_settings
 from scrapy_dist.exceptions import ConfigurationError, FrontierError, RedisUnavailable
 from scrapy_dist.redis_client import topology
+from scrapy_dist.redis_client.client import describe, open_client
 from scrapy_dist.redis_client.topology import split_url, topology_from_settings
 from tests.support.redis_server import free_port
 from tests.support.tls import Scripted
@@ -129,7 +130,7 @@ async def test_nobody_there():
         f"redis+cluster://:secret@127.0.0.1:{port}",
     ):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("scrapy_dist.connection.LOADING_TIMEOUT", 0.2)
+            patch.setattr("scrapy_dist.redis_client.fitness.LOADING_TIMEOUT", 0.2)
             with pytest.raises(RedisUnavailable) as caught:
                 await open_client(Settings({"REDIS_URL": url}), "{s}:requests")
         assert f"127.0.0.1:{port}" in str(caught.value)
@@ -190,7 +191,7 @@ def test_blocking_client_of_sentinels():
 @pytest.mark.parametrize("kind", ["sentinel", "cluster"])
 async def test_server_that_repeats_the_password(kind, monkeypatch):
     """Nowhere in the errors that a program may show with their causes."""
-    monkeypatch.setattr("scrapy_dist.connection.LOADING_TIMEOUT", 0.1)
+    monkeypatch.setattr("scrapy_dist.redis_client.fitness.LOADING_TIMEOUT", 0.1)
     refusal = b"-ERR unknown command 'AUTH', with args beginning with: 'pa55word' \r\n"
     server = Scripted(lambda words, new: refusal if words[0] == "AUTH" else None)
     settings = {
@@ -216,7 +217,7 @@ async def test_server_that_repeats_the_password(kind, monkeypatch):
 )
 async def test_reply_that_makes_no_sense(kind, reply, monkeypatch):
     """One error as for a server that does not answer; none of redis-py's own."""
-    monkeypatch.setattr("scrapy_dist.connection.LOADING_TIMEOUT", 0.1)
+    monkeypatch.setattr("scrapy_dist.redis_client.fitness.LOADING_TIMEOUT", 0.1)
     asked = ("SENTINEL", "CLUSTER")
     server = Scripted(
         lambda words, new: reply + b"\r\n" if words[0].upper() in asked else None

@@ -17,12 +17,8 @@ from scrapy_dist.base import times
 from scrapy_dist.brokers.redis import layout
 from scrapy_dist.codec.request import fields_of, quote
 from scrapy_dist.codec.seal import SIGNED
-from scrapy_dist.connection import describe
-from scrapy_dist.exceptions import (
-    BadPayload,
-    ConfigurationError,
-    RedisUnavailable,
-)
+from scrapy_dist.exceptions import BadPayload, ConfigurationError, RedisUnavailable
+from scrapy_dist.redis_client.client import describe
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
