@@ -283,13 +283,13 @@ class RedisPipeline:
 
     async def _lose_patience(self) -> None:
         assert self.crawler is not None
-        while not engine.closing(self.crawler):
+        while not engine.ScrapyEngine(self.crawler).closing():
             await asyncio.sleep(_LOOK)
         await asyncio.sleep(self._close_timeout)
 
     async def _room(self, item: Any) -> Any:
         assert self.crawler is not None
-        while self._is_full() and not engine.closing(self.crawler):
+        while self._is_full() and not engine.ScrapyEngine(self.crawler).closing():
             await asyncio.sleep(_WAIT)
         return item
 

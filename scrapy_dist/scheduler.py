@@ -241,6 +241,7 @@ class Scheduler(BaseScheduler):
         self.crawler = crawler
         self.options = options
         self.stats = crawler.stats
+        self._engine = engine.ScrapyEngine(crawler)
         self._score: Any = options.discipline.score
         #: Requests that wait for a DUPEFILTER_CLASS that decides itself.
         self._asking: Asking | None = None
@@ -493,7 +494,7 @@ class Scheduler(BaseScheduler):
     def _make_desk(self, codec: PayloadCodec) -> None:
         options = self.options
         self.desk = Desk(
-            self.crawler,
+            self._engine,
             codec,
             concurrency=options.concurrency,
             local_fingerprints=options.local_fingerprints,
@@ -506,9 +507,7 @@ class Scheduler(BaseScheduler):
         )
         self.desk.asking = self._asking
         self.desk.on_drained = self._look
-        self.desk.on_unreadable = lambda: engine.end_with_error(
-            self.crawler, "unreadable"
-        )
+        self.desk.on_unreadable = partial(self._engine.end_with_error, "unreadable")
         self.exchange = Exchange(
             self.frontier,
             self.desk,
@@ -520,16 +519,12 @@ class Scheduler(BaseScheduler):
             patience=options.redis_patience,
             persist=options.persist,
         )
-        self.exchange.give_up = lambda: engine.end_with_error(
-            self.crawler, "redis_unavailable"
+        self.exchange.give_up = partial(
+            self._engine.end_with_error, "redis_unavailable"
         )
-        self.exchange.broken = lambda: engine.end_with_error(
-            self.crawler, "frontier_defect"
-        )
-        self.exchange.refused = lambda: engine.end_with_error(
-            self.crawler, "frontier_format"
-        )
-        self.exchange.stop_asked = lambda: engine.close(self.crawler, "stopped")
+        self.exchange.broken = partial(self._engine.end_with_error, "frontier_defect")
+        self.exchange.refused = partial(self._engine.end_with_error, "frontier_format")
+        self.exchange.stop_asked = partial(self._engine.close, "stopped")
         self.exchange.missed_end = self._missed_end
         self.exchange.info = self.desk.progress.info
         found = find_self()
@@ -539,7 +534,7 @@ class Scheduler(BaseScheduler):
         if hasattr(self.spider, "seed_idle_limit"):
             self._idle_limit = self.spider.seed_idle_limit
             self.feed = SeedFeed(
-                self.crawler,
+                self._engine,
                 self.spider,
                 self.desk,
                 limit=self._idle_limit,
@@ -659,7 +654,7 @@ class Scheduler(BaseScheduler):
         except Exception:
             if start:  # Scrapy asks for no more; it ends as if asked to, or not at all
                 self._is_start_lost = True
-                engine.end_with_error(self.crawler, "start_error")
+                self._engine.end_with_error("start_error")
             raise
 
     def _enqueue_marked(
@@ -761,7 +756,7 @@ class Scheduler(BaseScheduler):
         if request in self._asked_about:
             self._asked_about.discard(request)
             if not Scheduler.enqueue_request(self, request):
-                engine.report_dropped(self.crawler, request)
+                self._engine.report_dropped(request)
             return
         dont_filter, request.dont_filter = request.dont_filter, True
         try:
@@ -861,8 +856,8 @@ class Scheduler(BaseScheduler):
             await asyncio.wait([self._closing])
 
     def _missed_end(self) -> None:
-        if not engine.closing(self.crawler):
-            engine.close(self.crawler, "finished")
+        if not self._engine.closing():
+            self._engine.close("finished")
 
     def _start_broke_off(self) -> bool:
         """Whether an error has ended ``start()``, with requests that did not come.
@@ -884,9 +879,9 @@ class Scheduler(BaseScheduler):
         if reason == "finished":
             return True
         if self.feed is None:
-            return engine.start_ended(self.crawler)
+            return self._engine.start_ended()
         from_outside = reason in _FROM_OUTSIDE or engine.ends_with_error(self.crawler)
-        waits = self.feed.has_waited or engine.start_ended(self.crawler)
+        waits = self.feed.has_waited or self._engine.start_ended()
         return waits and not from_outside
 
     async def _leave(self, reason: str, *, finished: bool) -> None:
@@ -1137,7 +1132,7 @@ class Scheduler(BaseScheduler):
             self._stuck(state.waiting)
             return None
         self._drained = True
-        engine.wake(self.crawler)
+        self._engine.wake()
         return None
 
     def _stuck(self, waiting: int) -> None:
@@ -1155,7 +1150,7 @@ class Scheduler(BaseScheduler):
             self.options.failed_limit,
             extra={"spider": self.spider},
         )
-        engine.end_with_error(self.crawler, "failed_limit")
+        self._engine.end_with_error("failed_limit")
 
     # For spiders that read seeds
 

@@ -440,7 +440,7 @@ class RedisMixin:
         self._idle_answer = answer
         self._idle_count = self._handed_out()
         if not isinstance(answer, DontCloseSpider):
-            engine.wake(self.crawler)
+            engine.ScrapyEngine(self.crawler).wake()
 
     def _handed_out(self) -> int:
         stats = self.crawler.stats

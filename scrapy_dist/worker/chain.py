@@ -20,18 +20,16 @@ from weakref import WeakKeyDictionary
 
 from scrapy_dist.brokers.redis.frontier import BATCH, ChainLink, NewRequest
 from scrapy_dist.exceptions import Unserializable
-from scrapy_dist.worker import engine
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from scrapy import Request
-    from scrapy.crawler import Crawler
 
     from scrapy_dist.codec.request import PayloadCodec
     from scrapy_dist.worker.leases import HeldLease, Leases
     from scrapy_dist.worker.outbox import RecentFingerprints
-    from scrapy_dist.worker.view import View
+    from scrapy_dist.worker.view import EngineView, View
 
 #: Leases that come one at a time, to a worker with nothing else, before it is a chain.
 _CHAIN = 3
@@ -50,7 +48,7 @@ class Chain:
 
     def __init__(
         self,
-        crawler: Crawler,
+        engine: EngineView,
         codec: PayloadCodec,
         ledger: Leases,
         recent: RecentFingerprints,
@@ -58,7 +56,7 @@ class Chain:
         score: Callable[[Request], float],
     ) -> None:
         self.chain: WeakKeyDictionary[Request, ChainLink] = WeakKeyDictionary()
-        self._crawler = crawler
+        self._engine = engine
         self._codec = codec
         self._leases = ledger
         self._recent = recent
@@ -86,14 +84,14 @@ class Chain:
 
     def may_go(self, record: HeldLease) -> bool:
         """Whether the page under *record* may be followed by a new one."""
-        if not self.is_on or len(engine.in_progress(self._crawler)) > 1:
+        if not self.is_on or len(self._engine.in_progress()) > 1:
             return False
         if record.suspect or record.invalidated or record.settled or record.is_seed:
             return False
         view = self._view
         if view.pending or view.seeds_left or view.is_full:
             return False
-        if view.paused or engine.closing(self._crawler):
+        if view.paused or self._engine.closing():
             return False
         # Those of a lease whose end Redis has not confirmed count, too.
         chain = sum(len(other.chain) for other in self._leases.records.values())
@@ -109,7 +107,7 @@ class Chain:
         if not handed:
             return False
         last = next(reversed(handed))
-        if last is not request and last not in engine.in_progress(self._crawler):
+        if last is not request and last not in self._engine.in_progress():
             return True
         return any(lease != handed[last] for lease in handed.values())
 

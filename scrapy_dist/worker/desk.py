@@ -14,7 +14,6 @@ from scrapy_dist.base.escaping import escape, get_logger
 from scrapy_dist.brokers.redis.frontier import SEED, SUSPECTS, ChainLink, NewRequest
 from scrapy_dist.codec.policy import POLICY
 from scrapy_dist.exceptions import BadPayload, Unserializable
-from scrapy_dist.worker import engine
 from scrapy_dist.worker.chain import Chain
 from scrapy_dist.worker.doubts import Doubtful, Doubts, Verdict
 from scrapy_dist.worker.leases import HeldLease, HeldLeases, Leases
@@ -30,12 +29,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from scrapy import Request
-    from scrapy.crawler import Crawler
 
     from scrapy_dist.brokers.redis.frontier import Drained, Lease
     from scrapy_dist.codec.request import PayloadCodec
     from scrapy_dist.worker.asking import Asking
     from scrapy_dist.worker.outbox import Numbered
+    from scrapy_dist.worker.view import EngineView
 
 logger = get_logger(__name__)
 
@@ -63,7 +62,7 @@ class Desk:
 
     def __init__(
         self,
-        crawler: Crawler,
+        engine: EngineView,
         codec: PayloadCodec,
         *,
         concurrency: int,
@@ -81,9 +80,9 @@ class Desk:
         self.progress = Progress()
         self.provenance = Provenance()
         self.recent = RecentFingerprints(local_fingerprints)
-        self.chain = Chain(crawler, codec, self.leases, self.recent, self.view, score)
+        self.chain = Chain(engine, codec, self.leases, self.recent, self.view, score)
         self.outputs = Outputs(
-            crawler,
+            engine,
             self.leases,
             self.provenance,
             self.outbox,
@@ -108,7 +107,7 @@ class Desk:
         self.outside: set[asyncio.Future[Any]] = set()
         #: Called when most of what this worker reads cannot be decoded.
         self.on_unreadable: Callable[[], None] = lambda: None
-        self._crawler = crawler
+        self._engine = engine
         self._codec = codec
         self._score = score
         self._prefetch = Prefetch(concurrency)
@@ -239,7 +238,7 @@ class Desk:
 
     def scraping(self) -> HeldLeases:
         """The leases whose pages are being processed by the spider now."""
-        active = engine.in_scraper(self._crawler)
+        active = self._engine.in_scraper()
         found = [
             self.leases.handed[request]
             for request in active
@@ -262,9 +261,7 @@ class Desk:
         redirected = request.meta.get("redirect_urls")
         if redirected:
             for other, records in self.leases.handed.items():
-                if other.url == redirected[-1] and engine.left_downloader(
-                    self._crawler, other
-                ):
+                if other.url == redirected[-1] and self._engine.left_downloader(other):
                     return records, True
         return None, False
 
@@ -280,8 +277,8 @@ class Desk:
                 and other.method == request.method
                 and other.body == request.body
                 and (
-                    engine.left_downloader(self._crawler, other)
-                    or other in engine.in_scraper(self._crawler)
+                    self._engine.left_downloader(other)
+                    or other in self._engine.in_scraper()
                 )
             ):
                 return other
@@ -387,7 +384,7 @@ class Desk:
         record.settled = True
         reason = escape(reason, _REASON)
         self.outbox.rejects.append((record.id, kind, reason))
-        self._crawler.stats.inc_value("frontier/rejected")
+        self._engine.stats.inc_value("frontier/rejected")
         self.progress.failed += 1
         self._unsaid += 1
         self._last_reason = kind, reason
@@ -404,7 +401,7 @@ class Desk:
         else:
             what = f"{self._unsaid} more aside ({self._failed_key}), last a {kind}"
         logger.warning(
-            "Set %s: %s", what, reason, extra={"spider": self._crawler.spider}
+            "Set %s: %s", what, reason, extra={"spider": self._engine.spider}
         )
         self._unsaid = 0
         self._say_at = time.monotonic() + _SAY_REJECTED
@@ -457,7 +454,7 @@ class Desk:
 
     def collect(self) -> None:
         """Move what is finished to the outbox, or to the releases."""
-        for record in self.leases.sweep(engine.in_progress(self._crawler)):
+        for record in self.leases.sweep(self._engine.in_progress()):
             self._settle(record)
         self.outputs.send_overdue()
         self._say_rejected()
@@ -490,7 +487,7 @@ class Desk:
         """How many requests to lease now."""
         if self.outbox.is_full(self._outbox_limit):
             return 0
-        if self._is_unreadable or engine.closing(self._crawler):
+        if self._is_unreadable or self._engine.closing():
             return 0
         if self._logs_in():
             return 0  # what others found may need the cookies of this login
@@ -519,7 +516,7 @@ class Desk:
                 "Requests of start() that stay in this worker have kept it busy for %g"
                 " seconds: it takes others beside them now.",
                 _LOGIN,
-                extra={"spider": self._crawler.spider},
+                extra={"spider": self._engine.spider},
             )
         return False
 
@@ -590,7 +587,7 @@ class Desk:
         for (fingerprint, request, records), new in zip(claims, verdicts, strict=True):
             self.recent.add(fingerprint)
             self._filtered(request, records, new=new)
-        engine.wake(self._crawler)
+        self._engine.wake()
 
     def _filtered(self, request: Request, records: HeldLeases, *, new: bool) -> None:
         """Whether *request*, which stays here, is *new* is known now."""
@@ -603,7 +600,7 @@ class Desk:
     def drop(self, request: Request) -> None:
         """*request*, which was taken, has turned out to be a duplicate."""
         self._report_duplicate(request)
-        engine.report_dropped(self._crawler, request)
+        self._engine.report_dropped(request)
 
     def confirmed(self, numbered: Numbered, filtered: Sequence[Request]) -> None:
         """Redis has stored a commit; *filtered* were duplicates."""
@@ -628,7 +625,7 @@ class Desk:
         What that page had sent ahead of its ack may not have been taken: see ``Exchange``.
         """
         known = False
-        idle = not (len(self) or engine.in_progress(self._crawler))
+        idle = not (len(self) or self._engine.in_progress())
         self.chain.arrived(len(leases), idle=idle)
         for lease in leases:
             if lease.id in self.leases.records:
@@ -642,7 +639,7 @@ class Desk:
             else:
                 self._inbox.append((record, lease.payload))
                 self._has_large = self._has_large or len(lease.payload) > _LARGE
-        engine.wake(self._crawler)
+        self._engine.wake()
         return not known
 
     def accept_seeds(self, leases: Sequence[Lease]) -> bool:
@@ -747,7 +744,7 @@ class Desk:
 
     def _count(self, queue: str, count: int) -> None:
         if count:
-            stats = self._crawler.stats
+            stats = self._engine.stats
             stats.inc_value("scheduler/enqueued", count)
             stats.inc_value(f"scheduler/enqueued/{queue}", count)
 
@@ -764,7 +761,7 @@ class Desk:
                 bool(link.reason) for link in record.chain
             )
             if failed:
-                self._crawler.stats.inc_value("frontier/failed", failed)
+                self._engine.stats.inc_value("frontier/failed", failed)
                 self.progress.failed += failed
             self.outbox.add_page(record.take_page())
 
@@ -802,7 +799,7 @@ class Desk:
         # Without an order id, it was not the frontier that stored it: see lease.lua.
         made_up = sha1(payload, usedforsecurity=False).hexdigest()[:16]
         if payload[:1] == b"\x80" and record.id == made_up:
-            name = getattr(self._crawler.spider, "name", "SPIDER")
+            name = getattr(self._engine.spider, "name", "SPIDER")
             error.remedy = (
                 "They are of scrapy-redis. Stop the workers and import them: scrapy"
                 f" frontier import {name} --from-scrapy-redis {name} --allow-pickle."
@@ -820,7 +817,7 @@ class Desk:
                 "Nothing is set aside, as the code is wrong, not the data: %s This worker"
                 " gives them all back as they were, and closes.",
                 self._doubts.explain(),
-                extra={"spider": self._crawler.spider},
+                extra={"spider": self._engine.spider},
             )
             self.on_unreadable()
         elif verdict is Verdict.DATA:

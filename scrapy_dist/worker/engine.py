@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from scrapy import Request
     from scrapy.crawler import Crawler
-
+    from scrapy.statscollectors import StatsCollector
 
 logger = get_logger("scrapy_dist")
 
@@ -120,40 +120,104 @@ def require_asyncio(crawler: Crawler) -> None:
         ) from None
 
 
-def in_progress(crawler: Crawler) -> AbstractSet[Request]:
-    """Requests between ``next_request`` and the end of all their processing."""
-    slot = _slot(crawler)
-    return frozenset() if slot is None else slot.inprogress
+class ScrapyEngine:
+    """`EngineView` of the engine of *crawler*, of which a unit test may have none."""
 
+    def __init__(self, crawler: Crawler) -> None:
+        self.crawler: Any = crawler
 
-def in_scraper(crawler: Crawler) -> AbstractSet[Request]:
-    """Requests whose callback, errback or items are being processed."""
-    scraper = crawler.engine.scraper
-    return frozenset() if scraper.slot is None else scraper.slot.active
+    @property
+    def spider(self) -> Spider:
+        return self.crawler.spider  # type: ignore[no-any-return]
 
+    @property
+    def stats(self) -> StatsCollector:
+        return self.crawler.stats  # type: ignore[no-any-return]
 
-def left_downloader(crawler: Crawler, request: Request) -> bool:
-    """Whether *request* has been downloaded and has not reached its callback.
+    # What becomes of requests
 
-    A request that a downloader middleware returns in its place (redirect, retry)
-    is scheduled at exactly this moment.
-    """
-    return (
-        request in in_progress(crawler)
-        and request not in crawler.engine.downloader.active
-        and request not in in_scraper(crawler)
-    )
+    def in_progress(self) -> AbstractSet[Request]:
+        slot = _slot(self.crawler)
+        return frozenset() if slot is None else slot.inprogress
 
+    def in_scraper(self) -> AbstractSet[Request]:
+        scraper = self.crawler.engine.scraper
+        return frozenset() if scraper.slot is None else scraper.slot.active
 
-def downloading(crawler: Crawler, request: Request) -> bool:
-    """Whether *request* waits for, or is in, its download."""
-    return request in crawler.engine.downloader.active
+    def downloading(self, request: Request) -> bool:
+        return request in self.crawler.engine.downloader.active
 
+    def left_downloader(self, request: Request) -> bool:
+        return (
+            request in self.in_progress()
+            and not self.downloading(request)
+            and request not in self.in_scraper()
+        )
 
-def start_ended(crawler: Crawler) -> bool:
-    """Whether all that ``Spider.start()`` yields has come."""
-    engine = crawler.engine
-    return engine is not None and engine._start is None  # noqa: SLF001
+    def report_dropped(self, request: Request) -> None:
+        self.crawler.signals.send_catch_log(
+            signals.request_dropped, request=request, spider=self.spider
+        )
+
+    # Start, idle and the end
+
+    def wake(self) -> None:
+        slot = _slot(self.crawler)
+        if slot is not None and slot.closing is None:
+            slot.nextcall.schedule()
+
+    def start_ended(self) -> bool:
+        engine = self.crawler.engine
+        return engine is not None and engine._start is None  # noqa: SLF001
+
+    def start_is_over(self) -> bool:
+        return bool(self.crawler.engine.running) and self.start_ended()
+
+    def crawl(self, request: Request) -> None:
+        self.crawler.engine.crawl(request)
+
+    def crawl_from_threads(self, crawl: Callable[[Request], None]) -> None:
+        engine: Any = self.crawler.engine
+        loop = asyncio.get_running_loop()
+        here, there = threading.get_ident(), engine.crawl
+        close_spider = engine.close_spider
+
+        def crawl_anywhere(request: Request, *args: Any, **kwargs: Any) -> None:
+            in_loop = threading.get_ident() == here
+            (there if in_loop or args or kwargs else crawl)(request, *args, **kwargs)
+
+        def close_anywhere(spider: Spider, reason: str = "cancelled") -> Any:
+            if threading.get_ident() == here:
+                return close_spider(spider, reason)
+            return loop.call_soon_threadsafe(close, self.crawler, reason)
+
+        engine.crawl, engine.close_spider = crawl_anywhere, close_anywhere
+
+    @property
+    def heartbeat(self) -> float:
+        return self.crawler.engine._SLOT_HEARTBEAT_INTERVAL  # type: ignore[no-any-return]  # noqa: SLF001
+
+    def tell_idle(self) -> None:
+        engine: Any = self.crawler.engine
+        slot = _slot(self.crawler)
+        if slot is None or slot.closing is not None or engine.paused:
+            return
+        start, engine._start = engine._start, None  # noqa: SLF001
+        try:
+            if slot.close_if_idle and engine.spider_is_idle():
+                engine._spider_idle()  # noqa: SLF001
+        finally:
+            engine._start = start  # noqa: SLF001
+
+    def closing(self) -> bool:
+        slot = _slot(self.crawler)
+        return slot is None or slot.closing is not None
+
+    def close(self, reason: str) -> None:
+        close(self.crawler, reason)
+
+    def end_with_error(self, reason: str) -> None:
+        end_with_error(self.crawler, reason)
 
 
 class _Start:
@@ -232,30 +296,6 @@ _failing: WeakSet[Crawler] = WeakSet()
 _closing: list[asyncio.Future[None]] = []
 
 
-def crawl_from_threads(
-    crawler: Crawler, crawl: Callable[[Request], None], loop: asyncio.AbstractEventLoop
-) -> None:
-    """Let code of the spider that runs in a thread use ``crawler.engine``.
-
-    ``engine.crawl`` is *crawl* there, and ``close_spider`` is called in *loop*.
-    """
-    engine: Any = crawler.engine
-    here, there = threading.get_ident(), engine.crawl
-
-    def crawl_anywhere(request: Request, *args: Any, **kwargs: Any) -> None:
-        in_loop = threading.get_ident() == here
-        (there if in_loop or args or kwargs else crawl)(request, *args, **kwargs)
-
-    close_spider = engine.close_spider
-
-    def close_anywhere(spider: Spider, reason: str = "cancelled") -> Any:
-        if threading.get_ident() == here:
-            return close_spider(spider, reason)
-        return loop.call_soon_threadsafe(close, crawler, reason)
-
-    engine.crawl, engine.close_spider = crawl_anywhere, close_anywhere
-
-
 def before_forced_end(
     work: Callable[[], Coroutine[Any, Any, None]],
 ) -> Callable[[], None]:
@@ -282,47 +322,6 @@ def before_forced_end(
             system.removeSystemEventTrigger(trigger)
 
     return withdraw
-
-
-def wake(crawler: Crawler) -> None:
-    """Let the engine ask for requests now; by itself it looks every 5 seconds."""
-    slot = _slot(crawler)
-    if slot is not None and slot.closing is None:
-        slot.nextcall.schedule()
-
-
-def start_is_over(crawler: Crawler) -> bool:
-    """Whether all that the spider's ``start()`` yields is here."""
-    engine: Any = crawler.engine
-    return bool(engine.running) and engine._start is None  # noqa: SLF001
-
-
-def heartbeat(crawler: Crawler) -> float:
-    """Seconds between two looks of Scrapy's engine at an idle spider."""
-    return crawler.engine._SLOT_HEARTBEAT_INTERVAL  # noqa: SLF001
-
-
-def tell_idle(crawler: Crawler) -> None:
-    """What Scrapy does with an idle spider, although its ``start()`` is not over.
-
-    Sends ``spider_idle``; the spider closes unless a handler raises DontCloseSpider.
-    """
-    engine: Any = crawler.engine
-    slot = _slot(crawler)
-    if slot is None or slot.closing is not None or engine.paused:
-        return
-    start, engine._start = engine._start, None  # noqa: SLF001
-    try:
-        if slot.close_if_idle and engine.spider_is_idle():
-            engine._spider_idle()  # noqa: SLF001
-    finally:
-        engine._start = start  # noqa: SLF001
-
-
-def closing(crawler: Crawler) -> bool:
-    """Whether the spider is being closed."""
-    slot = _slot(crawler)
-    return slot is None or slot.closing is not None
 
 
 def scheduler(crawler: Crawler) -> Any:
@@ -370,10 +369,3 @@ def current_task() -> asyncio.Task[Any] | None:
         return asyncio.current_task()
     except RuntimeError:
         return None
-
-
-def report_dropped(crawler: Crawler, request: Request) -> None:
-    """Send ``request_dropped``, as the engine does when a scheduler says no at once."""
-    crawler.signals.send_catch_log(
-        signals.request_dropped, request=request, spider=crawler.spider
-    )

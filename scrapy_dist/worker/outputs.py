@@ -10,17 +10,14 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from scrapy_dist.worker import engine
-
 if TYPE_CHECKING:
     from scrapy import Request
-    from scrapy.crawler import Crawler
 
     from scrapy_dist.brokers.redis.frontier import NewRequest
     from scrapy_dist.worker.leases import HeldLease, HeldLeases, Leases
     from scrapy_dist.worker.outbox import Outbox
     from scrapy_dist.worker.provenance import Provenance
-    from scrapy_dist.worker.view import View
+    from scrapy_dist.worker.view import EngineView, View
 
 #: Bytes of outputs that may wait for the ack of their page.
 _PAGE_BYTES = 1 << 22
@@ -36,7 +33,7 @@ class Outputs:
 
     def __init__(
         self,
-        crawler: Crawler,
+        engine: EngineView,
         ledger: Leases,
         origins: Provenance,
         outbox: Outbox,
@@ -44,7 +41,7 @@ class Outputs:
         *,
         commit_chunk: int,
     ) -> None:
-        self._crawler = crawler
+        self._engine = engine
         self._leases = ledger
         self._provenance = origins
         self._outbox = outbox
@@ -114,7 +111,7 @@ class Outputs:
     def redis_is_full(self) -> None:
         """Redis has no memory for what pages produce; the acks of others go on."""
         for request, records in self._leases.handed.items():
-            if engine.downloading(self._crawler, request):
+            if self._engine.downloading(request):
                 for record in records:
                     if record.holders == 1:
                         record.produced = False
@@ -152,6 +149,6 @@ class Outputs:
         found = [
             records
             for request, records in self._leases.handed.items()
-            if not engine.downloading(self._crawler, request)
+            if not self._engine.downloading(request)
         ]
         return tuple(dict.fromkeys(record for records in found for record in records))

@@ -12,16 +12,15 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from scrapy_dist.base.escaping import get_logger
-from scrapy_dist.worker import engine
 from scrapy_dist.worker.seed_thread import SeedThread
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from scrapy import Request
-    from scrapy.crawler import Crawler
 
     from scrapy_dist.worker.desk import Desk
+    from scrapy_dist.worker.view import EngineView
 
 logger = get_logger(__name__)
 
@@ -42,14 +41,14 @@ class SeedFeed:
 
     def __init__(
         self,
-        crawler: Crawler,
+        engine: EngineView,
         spider: Any,
         desk: Desk,
         *,
         limit: float | None,
         is_idle: Callable[[], bool],
     ) -> None:
-        self._crawler = crawler
+        self._engine = engine
         self._spider = spider
         self._desk = desk
         self._limit = limit
@@ -73,12 +72,11 @@ class SeedFeed:
         self.thread: SeedThread | None = None
         #: For a ``spider_idle()`` that reads Redis by itself.
         self.idle_thread: SeedThread | None = None
-        crawl = crawler.engine.crawl
         if spider.seeds_in_thread or spider.schedules_in_thread:
             alone = spider.schedules_in_thread
             self.thread = SeedThread(
                 spider.schedule_by_itself if alone else spider.next_requests,
-                crawl,
+                engine.crawl,
                 self._ended,
                 batch=spider.redis_batch_size,
                 spider=spider,
@@ -87,15 +85,14 @@ class SeedFeed:
         if spider.idles_in_thread:
             self.idle_thread = SeedThread(
                 spider.idle_by_itself,
-                crawl,
+                engine.crawl,
                 lambda _: None,
                 batch=1,
                 spider=spider,
                 name="spider_idle",
             )
         if spider.schedules_in_thread or spider.idles_in_thread:
-            loop = asyncio.get_running_loop()
-            engine.crawl_from_threads(crawler, self._crawl_from_thread, loop)
+            engine.crawl_from_threads(self._crawl_from_thread)
         desk.most_seeds = 0 if self._own else spider.most_seeds
         desk.reads_seeds = True
         desk.on_seeds = self._arrived
@@ -116,7 +113,7 @@ class SeedFeed:
 
     def _is_start_over(self) -> bool:
         if not self._start_over:
-            self._start_over = engine.start_is_over(self._crawler)
+            self._start_over = self._engine.start_is_over()
         return self._start_over
 
     async def wait(self) -> bool:
@@ -125,7 +122,7 @@ class SeedFeed:
         self.has_waited = True
         try:
             while not self._desk.seeds:
-                if self._closed or self.over or engine.closing(self._crawler):
+                if self._closed or self.over or self._engine.closing():
                     return False
                 self._ready.clear()
                 if self._desk.wanted() > 0:
@@ -178,7 +175,7 @@ class SeedFeed:
     def _call(self) -> None:
         """Let the spider schedule the seeds that are here."""
         self._calling = False
-        if self._closed or engine.closing(self._crawler):
+        if self._closed or self._engine.closing():
             return
         try:
             if self._own and self._desk.seeds:
@@ -207,7 +204,7 @@ class SeedFeed:
             self._again_at = 0.0
 
     def _wait_for_heartbeat(self) -> None:
-        self._again_at = time.monotonic() + _AGAIN * engine.heartbeat(self._crawler)
+        self._again_at = time.monotonic() + _AGAIN * self._engine.heartbeat
 
     def _is_busy(self) -> bool:
         return self.thread is not None and self.thread.busy
@@ -238,7 +235,7 @@ class SeedFeed:
     def nothing_left(self, idle: float, *, was_idle: bool) -> float | None:
         """Nobody has done anything for *idle* seconds; when to look again, in seconds."""
         if not was_idle:
-            engine.wake(self._crawler)
+            self._engine.wake()
         self._tick_soon()
         if self._limit is None:
             return None
@@ -249,7 +246,7 @@ class SeedFeed:
             return _LOOK
         self.over = True
         self._ready.set()
-        engine.wake(self._crawler)
+        self._engine.wake()
         return None
 
     def _looked_for(self, seconds: float) -> bool:
@@ -271,6 +268,6 @@ class SeedFeed:
         if self._closed or not (self._is_idle() and self._waiting):
             return
         self._ticker = asyncio.get_running_loop().call_later(
-            engine.heartbeat(self._crawler), self._tick
+            self._engine.heartbeat, self._tick
         )
-        engine.tell_idle(self._crawler)
+        self._engine.tell_idle()

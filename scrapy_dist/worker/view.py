@@ -1,14 +1,21 @@
-"""What a worker knows of the frontier: the loop writes it, the others read it."""
+"""What a worker sees of both sides: of the frontier, and of Scrapy's engine.
+
+Of the frontier it knows what the loop writes here; all others only read it.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from collections.abc import Set as AbstractSet
 
-__all__ = ["View"]
+    from scrapy import Request, Spider
+    from scrapy.statscollectors import StatsCollector
+
+__all__ = ["EngineView", "View"]
 
 
 def _nobody(_: float) -> None:
@@ -40,3 +47,69 @@ class View:
     is_over: bool = False
     #: Asks for an exchange in so many seconds at the latest.
     request: Callable[[float], None] = _nobody
+
+
+class EngineView(Protocol):
+    """What a worker needs of the engine that crawls; see `engine.ScrapyEngine`."""
+
+    @property
+    def spider(self) -> Spider: ...
+
+    @property
+    def stats(self) -> StatsCollector: ...
+
+    def in_progress(self) -> AbstractSet[Request]:
+        """Requests between ``next_request`` and the end of all their processing."""
+
+    def in_scraper(self) -> AbstractSet[Request]:
+        """Requests whose callback, errback or items are being processed."""
+
+    def downloading(self, request: Request) -> bool:
+        """Whether *request* waits for, or is in, its download."""
+
+    def left_downloader(self, request: Request) -> bool:
+        """Whether *request* has been downloaded and has not reached its callback.
+
+        A request that a downloader middleware returns in its place (redirect, retry)
+        is scheduled at exactly this moment.
+        """
+
+    def report_dropped(self, request: Request) -> None:
+        """Send ``request_dropped``, as the engine does when a scheduler says no."""
+
+    def wake(self) -> None:
+        """Let the engine ask for requests now; by itself it looks now and then."""
+
+    def start_ended(self) -> bool:
+        """Whether all that ``Spider.start()`` yields has come."""
+
+    def start_is_over(self) -> bool:
+        """As ``start_ended``, of an engine that runs."""
+
+    def crawl(self, request: Request) -> None:
+        """Take a *request* that no callback has yielded."""
+
+    def crawl_from_threads(self, crawl: Callable[[Request], None]) -> None:
+        """Let code of the spider that runs in a thread use ``crawler.engine``.
+
+        ``crawl`` is *crawl* there, and ``close_spider`` is called in the event loop.
+        """
+
+    @property
+    def heartbeat(self) -> float:
+        """Seconds between two looks of the engine at an idle spider."""
+
+    def tell_idle(self) -> None:
+        """What Scrapy does with an idle spider, although its ``start()`` is not over.
+
+        Sends ``spider_idle``; the spider closes unless a handler raises DontCloseSpider.
+        """
+
+    def closing(self) -> bool:
+        """Whether the spider is being closed."""
+
+    def close(self, reason: str) -> None:
+        """Close the spider as if it had raised CloseSpider(*reason*)."""
+
+    def end_with_error(self, reason: str) -> None:
+        """Close it with *reason*; the caller logs what somebody has to do about it."""

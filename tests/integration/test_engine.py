@@ -24,18 +24,19 @@ class Private(Spider):
 
     async def start(self):
         self.woken = None
+        self.engine = engine.ScrapyEngine(self.crawler)
         self.first = Request(self.url + "/redirect/302/page/target")
         yield self.first
 
     def scheduled(self, request):
         if "redirect_urls" in request.meta:
-            [old] = [r for r in engine.in_progress(self.crawler)]
+            [old] = [r for r in self.engine.in_progress()]
             record(
                 self,
                 what="replaced",
                 same=old.url == self.first.url,
-                left=engine.left_downloader(self.crawler, old),
-                scraped=old in engine.in_scraper(self.crawler),
+                left=self.engine.left_downloader(old),
+                scraped=old in self.engine.in_scraper(),
             )
 
     def dropped(self, request):
@@ -45,23 +46,23 @@ class Private(Spider):
         record(
             self,
             what="parsed",
-            in_progress=response.request in engine.in_progress(self.crawler),
-            in_scraper=response.request in engine.in_scraper(self.crawler),
-            left=engine.left_downloader(self.crawler, response.request),
+            in_progress=response.request in self.engine.in_progress(),
+            in_scraper=response.request in self.engine.in_scraper(),
+            left=self.engine.left_downloader(response.request),
             scheduler=type(engine.scheduler(self.crawler)).__name__,
-            closing=engine.closing(self.crawler),
+            closing=self.engine.closing(),
         )
-        engine.report_dropped(self.crawler, Request("http://dropped.example"))
+        self.engine.report_dropped(Request("http://dropped.example"))
 
     def idle(self):
         if self.woken is None:
             self.woken = time.monotonic()
-            asyncio.get_running_loop().call_later(0.1, engine.wake, self.crawler)
+            asyncio.get_running_loop().call_later(0.1, self.engine.wake)
             raise DontCloseSpider
         record(self, what="idle again", soon=time.monotonic() - self.woken < 3)
 
     def closed(self, reason):
-        record(self, what="closed", closing=engine.closing(self.crawler))
+        record(self, what="closed", closing=self.engine.closing())
 """
 
 

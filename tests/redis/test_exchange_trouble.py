@@ -8,8 +8,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from types import SimpleNamespace
-from unittest.mock import MagicMock
 
 import pytest
 import redis.asyncio
@@ -23,6 +21,7 @@ from scrapy_dist.exceptions import RedisUnavailable
 from scrapy_dist.redis_client.client import close_client
 from scrapy_dist.worker.desk import Desk
 from scrapy_dist.worker.exchange import Exchange
+from tests.support.engine import FakeEngine
 from tests.support.frontiers import Worker
 
 URL = "http://a.invalid/"
@@ -34,21 +33,15 @@ class Crawl:
 
     def __init__(self, client, *, outbox_limit: int = 1000, patience: float = 0.0):
         self.spider = Spider("s")
-        self.in_progress: set[Request] = set()
-        self.scraping: set[Request] = set()
-        crawler = MagicMock(spider=self.spider)
-        crawler.engine._slot = SimpleNamespace(
-            inprogress=self.in_progress, closing=None, nextcall=MagicMock()
-        )
-        crawler.engine.downloader.active = set()
-        crawler.engine.scraper.slot.active = self.scraping
+        self.engine = FakeEngine(self.spider)
+        self.in_progress = self.engine.requests
         self.codec = PayloadCodec(self.spider)
         self.duplicates: list[Request] = []
         self.frontier = Frontier(
             client, KEYS, ttl=60, max_deliveries=3, failed_limit=100
         )
         self.desk = Desk(
-            crawler,
+            self.engine,
             self.codec,
             concurrency=16,
             local_fingerprints=100,
@@ -215,7 +208,7 @@ async def test_nothing_is_leased_while_the_outbox_is_full(client, other):
     crawl = await Crawl(client, outbox_limit=5).join()
     await push(other, *"123")
     for n in range(5):
-        crawl.exchange.outbox.add_request(NewRequest(b"%d" % n, 0.0), MagicMock())
+        crawl.exchange.outbox.add_request(NewRequest(b"%d" % n, 0.0), Request(URL))
     assert crawl.desk.wanted() == 0
     await crawl.exchange.run_once()
     assert crawl.desk.held() == set()
@@ -379,7 +372,7 @@ async def test_commits_behind_one_that_a_full_redis_refuses_wait_for_it(make_red
     client = redis.asyncio.Redis.from_url(server.url, protocol=2)
     crawl = await Crawl(client).join()
     for n in range(3 * BATCH):
-        crawl.exchange.outbox.add_request(NewRequest(b"%d" % n, 0.0), MagicMock())
+        crawl.exchange.outbox.add_request(NewRequest(b"%d" % n, 0.0), Request(URL))
     rollbacks = []
     crawl.exchange._rollback = rollbacks.append
     await client.config_set("maxmemory", 1)

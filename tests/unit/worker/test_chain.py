@@ -19,6 +19,7 @@ from scrapy_dist.brokers.redis.frontier import (
 from scrapy_dist.exceptions import Unserializable
 from scrapy_dist.worker import chain
 from scrapy_dist.worker.desk import Desk
+from tests.support.engine import FakeEngine
 
 URL = "http://a.invalid/"
 
@@ -27,18 +28,14 @@ class Crawl:
     """A desk, and Scrapy and Redis as far as it sees them."""
 
     def __init__(self, local_fingerprints: int = 100) -> None:
-        crawler = MagicMock()
-        self.in_progress: set[Request] = set()
-        self.slot = SimpleNamespace(
-            inprogress=self.in_progress, closing=None, nextcall=MagicMock()
-        )
-        crawler.engine._slot = self.slot
-        self.codec = MagicMock()
+        self.engine = FakeEngine()
+        self.in_progress = self.engine.requests
+        self.codec = SimpleNamespace()
         self.codec.decode = lambda payload: Request(payload.decode())
         self.codec.encode = lambda request: request.url.encode()
         self.duplicates: list[Request] = []
         self.desk = Desk(
-            crawler,
+            self.engine,
             self.codec,
             concurrency=16,
             local_fingerprints=local_fingerprints,
@@ -196,7 +193,7 @@ def test_worker_beside_others_lets_no_time_pass_without_redis(crawl, page, alone
 
 
 def test_worker_that_is_closing_starts_nothing(crawl, page):
-    crawl.slot.closing = object()
+    crawl.engine.is_closing = True
     assert not crawl.leads_to(page, "1")
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import time
-from types import SimpleNamespace
 from unittest.mock import MagicMock
 
 import msgpack
@@ -15,19 +14,15 @@ from scrapy_dist.brokers.redis.frontier import ACK, BARE_ACK, SEED, Lease, NewRe
 from scrapy_dist.codec.request import PayloadCodec
 from scrapy_dist.exceptions import BadPayload
 from scrapy_dist.worker.desk import Desk
+from tests.support.engine import FakeEngine
 
 URL = "http://a.invalid/"
 
 
 @pytest.fixture
 def desk():
-    crawler = MagicMock()
-    crawler.engine._slot = SimpleNamespace(
-        inprogress=set(), closing=None, nextcall=MagicMock()
-    )
-    crawler.engine.downloader.active = set()
     desk = Desk(
-        crawler,
+        FakeEngine(),
         MagicMock(),
         concurrency=16,
         local_fingerprints=100,
@@ -62,12 +57,12 @@ def hand_out(desk: Desk) -> Request:
     assert found is not None
     request, from_redis = found
     assert not from_redis
-    desk._crawler.engine._slot.inprogress.add(request)
+    desk._engine.requests.add(request)
     return request
 
 
 def finish(desk: Desk, request: Request) -> None:
-    desk._crawler.engine._slot.inprogress.discard(request)
+    desk._engine.requests.discard(request)
     desk.collect()
 
 
@@ -266,7 +261,7 @@ def test_unreadable_request_is_set_aside_when_nothing_else_comes(desk):
     unreadable(desk, "bad1", "good", "bad2")
     request, _ = desk.next()
     assert request.url == f"{URL}good"
-    desk._crawler.engine._slot.inprogress.add(request)
+    desk._engine.requests.add(request)
     assert desk.next() is None
     desk.nothing_came()
     assert desk.outbox.rejects == []  # the page at work may lead to more
@@ -373,9 +368,9 @@ def test_seed_whose_reader_is_broken_off_behind_it_is_not_affected(desk):
 def test_retry_of_a_seed_stays_under_its_lease(desk, in_callback):
     sow(desk, "a")
     request = hand_out(desk)
-    desk._crawler.engine._slot.inprogress = {request}
+    desk._engine.requests = {request}
     active = {request} if in_callback else set()
-    desk._crawler.engine.scraper.slot.active = active
+    desk._engine.scraping = active
     retry = request.copy()
     retry.meta["retry_times"] = 1
     records, stays = desk.replaced(retry)
@@ -388,9 +383,9 @@ def test_page_that_is_tried_again_under_another_lease_does_not_count(desk, again
     desk._codec.decode = lambda payload: Request(URL, meta={"retry_times": 1})
     desk.accept([Lease("a", False, b"a")])
     request, _ = desk.next()
-    desk._crawler.engine._slot.inprogress = {request}
+    desk._engine.requests = {request}
     in_callback = {request} if again == "in the callback" else set()
-    desk._crawler.engine.scraper.slot.active = in_callback
+    desk._engine.scraping = in_callback
     retry = request.copy()
     if again != "no retry":
         retry.meta["retry_times"] = 2
@@ -405,8 +400,8 @@ def test_retry_that_stays_counts_as_the_page_of_its_lease(desk):
     desk._codec.decode = lambda payload: Request(URL)
     desk.accept([Lease("a", False, b"a")])
     request, _ = desk.next()
-    desk._crawler.engine._slot.inprogress = {request}
-    desk._crawler.engine.scraper.slot.active = set()
+    desk._engine.requests = {request}
+    desk._engine.scraping = set()
     retry = request.replace(meta={"retry_times": 1})
     records = desk.leases_of(request)
     desk.goes_again(retry)
@@ -461,7 +456,7 @@ def test_nothing_is_leased_beside_a_suspect_that_is_alone(desk):
     suspects(desk, "a", alone=True)
     request, _ = desk.next()
     assert desk.wanted() == desk.seeds_wanted() == 0
-    desk._crawler.engine._slot.inprogress.add(request)
+    desk._engine.requests.add(request)
     finish(desk, request)
     assert desk.wanted() == 0  # Redis does not know yet that it is over
     desk.released(["a"])

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from unittest.mock import MagicMock
-
 import pytest
 from scrapy import Request
 
@@ -13,6 +11,7 @@ from scrapy_dist.worker.outbox import Outbox
 from scrapy_dist.worker.outputs import Outputs
 from scrapy_dist.worker.provenance import Provenance
 from scrapy_dist.worker.view import View
+from tests.support.engine import FakeEngine
 
 URL = "http://a.invalid/"
 
@@ -22,15 +21,14 @@ class Page:
 
     def __init__(self, *, noting: bool = True, commit_chunk: int = 100) -> None:
         self.request = Request(URL)
-        self.downloading: set[Request] = set()
-        crawler = MagicMock()
-        crawler.engine.downloader.active = self.downloading
+        engine = FakeEngine()
+        self.downloading = engine.downloads
         self.leases = Leases()
         self.provenance = Provenance()
         self.provenance.noting = noting
         self.outbox, self.view = Outbox(), View()
         self.outputs = Outputs(
-            crawler,
+            engine,
             self.leases,
             self.provenance,
             self.outbox,

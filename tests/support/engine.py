@@ -1,0 +1,75 @@
+"""An engine without Scrapy: what a worker's queues see of one (`view.EngineView`)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from scrapy import Request, Spider
+from scrapy.statscollectors import MemoryStatsCollector
+from scrapy.utils.test import get_crawler
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class FakeEngine:
+    """Tests move requests between its sets, and look at what it was told."""
+
+    heartbeat = 5.0
+
+    def __init__(self, spider: Spider | None = None) -> None:
+        self.spider = spider or Spider("s")
+        self.stats = MemoryStatsCollector(get_crawler())
+        self.requests: set[Request] = set()
+        self.downloads: set[Request] = set()
+        self.scraping: set[Request] = set()
+        self.dropped: list[Request] = []
+        self.crawled: list[Request] = []
+        #: Reasons for which it was asked to close; 'error: …' with an exit code of 1.
+        self.asked_to_close: list[str] = []
+        self.is_closing = False
+        self.has_started = True
+        self.woken = self.idle = 0
+
+    def in_progress(self) -> set[Request]:
+        return self.requests
+
+    def in_scraper(self) -> set[Request]:
+        return self.scraping
+
+    def downloading(self, request: Request) -> bool:
+        return request in self.downloads
+
+    def left_downloader(self, request: Request) -> bool:
+        waits = request in self.downloads or request in self.scraping
+        return request in self.requests and not waits
+
+    def report_dropped(self, request: Request) -> None:
+        self.dropped.append(request)
+
+    def wake(self) -> None:
+        self.woken += 1
+
+    def start_ended(self) -> bool:
+        return self.has_started
+
+    def start_is_over(self) -> bool:
+        return self.has_started
+
+    def crawl(self, request: Request) -> None:
+        self.crawled.append(request)
+
+    def crawl_from_threads(self, crawl: Callable[[Request], None]) -> None:
+        raise NotImplementedError
+
+    def tell_idle(self) -> None:
+        self.idle += 1
+
+    def closing(self) -> bool:
+        return self.is_closing
+
+    def close(self, reason: str) -> None:
+        self.asked_to_close.append(reason)
+
+    def end_with_error(self, reason: str) -> None:
+        self.asked_to_close.append(f"error: {reason}")
