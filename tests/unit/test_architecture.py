@@ -109,7 +109,6 @@ LONG_FUNCTIONS: dict[str, str] = {
     "brokers.redis.frontier.Frontier.commit": "18 arguments of the script",
     "commands.seed.add_options": "one line an option",
     "scheduler.Scheduler._connect": "to be split",
-    "scheduler.Scheduler._make_desk": "to be split",
     "spiders.RedisMixin.next_requests": "to be split",
     "worker.desk.Desk.__init__": "to be split by role",
     "worker.exchange.Exchange.__init__": "to be split by role",
