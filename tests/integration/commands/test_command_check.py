@@ -244,7 +244,7 @@ def test_help_shows_the_subcommands_and_an_example(tmp_path):
     overview = run_frontier(tmp_path, "--help")
     assert overview.returncode == 0
     assert "check" in overview.stdout
-    assert "scrapy frontier check myspider" in " ".join(overview.stdout.split())
+    assert "scrapy frontier status myspider" in " ".join(overview.stdout.split())
     details = run_frontier(tmp_path, "check", "--help")
     assert details.returncode == 0
     assert "Example: scrapy frontier check myspider --repair" in details.stdout
