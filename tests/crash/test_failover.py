@@ -11,6 +11,7 @@ from scrapy.settings import Settings
 
 from scrapy_dist.connection import get_redis_from_settings
 from tests.support.project import assert_finished
+from tests.support.redis_state import wakes
 from tests.support.site import tree_pages
 from tests.support.spiders import FOLLOW, SEEDED
 from tests.support.topologies import MASTER, Cluster, Sentinels
@@ -147,7 +148,6 @@ def test_seed_in_a_cluster_wakes_an_idle_worker(make_cluster, make_project, site
     worker.wait_open()
     time.sleep(0.5)
     with get_redis_from_settings(project_settings(project)) as client:
-        client.lpush("{seeded}:start_urls", f"{site.url}/page/x")
-    wait_until(lambda: site.hits()["/page/x"] == 1, "the page", timeout=3)
+        assert wakes(client, "{seeded}:start_urls", site)
     worker.interrupt()
     assert worker.wait() == 0

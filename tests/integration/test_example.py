@@ -112,7 +112,7 @@ def test_interrupt_leaves_no_process_and_a_new_show_starts_afresh(
         output, _ = show.communicate(timeout=60)
 
     assert show.returncode == 130, output
-    wait_until(lambda: not workers_of(site[0]), "no worker is left", timeout=2)
+    wait_until(lambda: not workers_of(site[0]), "no worker is left")
     assert run(example)["pages"] == "65 of 65"
 
 

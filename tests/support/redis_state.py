@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections import Counter
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,8 @@ from tests.support.wait import wait_until
 if TYPE_CHECKING:
     import redis
 
+    from tests.support.site import Site
+
 
 def wait_for_workers(
     client: redis.Redis, spider: str, count: int, timeout: float = 30.0
@@ -29,6 +32,23 @@ def wait_for_workers(
         f"{count} workers of {spider}",
         timeout,
     )
+
+
+def wakes(client: redis.Redis, key: str, site: Site) -> bool:
+    """Whether a seed wakes the idle worker that reads *key*.
+
+    By itself it would look 5 s after it has taken the last one. A machine may be slow,
+    but not each time.
+    """
+    waited = []
+    for n in range(4):
+        pushed = time.monotonic()
+        client.lpush(key, f"{site.url}/page/wakes-{n}")
+        wait_until(
+            lambda n=n: site.hits()[f"/page/wakes-{n}"], "the page of a seed", 30, 0.005
+        )
+        waited.append(time.monotonic() - pushed)
+    return min(waited[1:]) < 3
 
 
 def failed(client: redis.Redis, spider: str) -> list[dict[str, bytes]]:

@@ -168,7 +168,7 @@ def test_wait_ends_when_nothing_is_left(connect, server):
     began = time.monotonic()
     assert not client.wait_drained(timeout=0)
     assert not client.wait_drained(timeout=0.1)
-    assert 0.1 <= time.monotonic() - began < 5
+    assert time.monotonic() - began >= 0.1
     threading.Timer(0.1, server.delete, ["s:start_urls"]).start()
     assert client.wait_drained(timeout=20)
 

@@ -326,7 +326,7 @@ def test_paused_crawl_fetches_nothing_and_goes_on_when_resumed(
         told = json.loads(frontier(status.SUBCOMMAND, "follow", "--json")[1])
         return told["leased"] == 0 and told
 
-    told = wait_until(nothing_is_held, "all leases are done", timeout=3)
+    told = wait_until(nothing_is_held, "all leases are done")
     assert told["paused"]
     assert told["pending"] > 0
     before = site.hits().total()
@@ -336,7 +336,7 @@ def test_paused_crawl_fetches_nothing_and_goes_on_when_resumed(
     assert all(worker.running() for worker in crawling)
 
     frontier(pause.RESUME, "follow")
-    wait_until(lambda: site.hits().total() > before, "the crawl goes on", timeout=3)
+    wait_until(lambda: site.hits().total() > before, "the crawl goes on")
     assert_finished(crawling)
     assert site.hits() == tree_pages(300, 3)
 
@@ -355,7 +355,7 @@ def test_seeds_wait_while_the_crawl_is_paused(project, site, frontier, redis_ser
         told = json.loads(frontier(status.SUBCOMMAND, "seeded", "--json")[1])
         assert (told["seeds"], told["paused"]) == (1, True)
         frontier(pause.RESUME, "seeded")
-        wait_until(lambda: site.hits().total() == 1, "the seed", timeout=7)
+        wait_until(lambda: site.hits().total() == 1, "the seed")
     assert frontier(workers.SUBCOMMAND, "seeded", "--stop", "all")[0] == 0
     assert wait_all([worker]) == [0]
     assert worker.reason() == "stopped"
@@ -486,12 +486,17 @@ def test_large_frontier_is_shown_at_once(frontier, redis_server):
             client.zadd("shop:requests", {f"{i:016x}x": 0 for i in some})
             client.sadd("shop:dupefilter", *(f"{i:040x}" for i in some))
         client.config_set("slowlog-log-slower-than", 10_000)
-        client.slowlog_reset()
-        _, out = frontier(status.SUBCOMMAND, "shop", "--json")
-        assert json.loads(out)["pending"] == json.loads(out)["seen"] == 200_000
-        frontier(workers.SUBCOMMAND, "shop")
-        frontier(status.SUBCOMMAND)
-        assert client.slowlog_get() == []
+
+        def slow() -> list[object]:
+            client.slowlog_reset()
+            _, out = frontier(status.SUBCOMMAND, "shop", "--json")
+            assert json.loads(out)["pending"] == json.loads(out)["seen"] == 200_000
+            frontier(workers.SUBCOMMAND, "shop")
+            frontier(status.SUBCOMMAND)
+            return client.slowlog_get()
+
+        # What is slow because of its size is so each time; a busy machine is not.
+        assert not all(slow() for _ in range(5))
 
 
 def test_frozen_redis_is_not_waited_for(own_redis, tmp_path):

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.project import assert_finished
+from tests.support.redis_state import wakes
 from tests.support.site import tree_pages
 from tests.support.spiders import FOLLOW, SEEDED
 from tests.support.together import start_together
@@ -83,7 +84,6 @@ def test_idle_worker_is_woken_by_a_seed(make_redis, make_project, site):
         time.sleep(0.6)
         after = client.info("commandstats")["cmdstat_evalsha"]["calls"]
         assert after - before < 10  # it sleeps instead of polling
-        client.lpush("seeded:start_urls", f"{site.url}/page/x")
-        wait_until(lambda: site.hits()["/page/x"] == 1, "the page", timeout=3)
+        assert wakes(client, "seeded:start_urls", site)
     worker.interrupt()
     assert worker.wait() == 0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import statistics
 import time
 from collections import Counter
 from typing import TYPE_CHECKING, Any
@@ -54,7 +53,8 @@ def test_idle_worker_takes_a_seed_at_once(project, site, client):
         wait_until(lambda n=n: site.hits()[f"/page/{n}"], "the page", interval=0.005)
         waited.append(site.first(f"/page/{n}").time - pushed)
 
-    assert statistics.median(waited) < 0.2, waited
+    # By itself it would look after 5 s; a machine may be slow, but not each time.
+    assert min(waited[1:]) < 3, waited
     stop(worker)
 
 
@@ -158,12 +158,12 @@ def test_same_seed_twice_is_crawled_twice(project, site, client):
 def test_slow_page_does_not_stall_the_next_seeds(project, site, client):
     project.spider(SEEDED)
     worker = project.crawl("seeded")
-    client.lpush(KEY, f"{site.url}/slow/5000/first")
-    wait_until(lambda: site.hits()["/slow/5000/first"], "the slow page")
+    client.lpush(KEY, f"{site.url}/gate/shut/page/first")
+    wait_until(lambda: site.hits()["/gate/shut/page/first"], "the slow page")
 
     for n in range(5):
         client.lpush(KEY, f"{site.url}/page/{n}")
-    wait_until(lambda: len(project.records()) == 5, "the other pages", timeout=4)
+    wait_until(lambda: len(project.records()) == 5, "the other pages")
 
     assert sorted(project.recorded("path")) == [f"/page/{n}" for n in range(5)]
     worker.kill()
