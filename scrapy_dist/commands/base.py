@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from scrapy.settings import Settings
     from scrapy.spiderloader import SpiderLoaderProtocol
 
-    from scrapy_dist.brokers.redis.frontier import Call
+    from scrapy_dist.brokers.redis.scripts import Call
 
 T = TypeVar("T")
 

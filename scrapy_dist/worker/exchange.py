@@ -28,7 +28,6 @@ from scrapy_dist.brokers.redis.frontier import (
     REPEATED,
     RESHAPED,
     WRONG_FORMAT,
-    Call,
     CommitReply,
     Drained,
     Frontier,
@@ -45,6 +44,7 @@ if TYPE_CHECKING:
 
     from scrapy import Spider
 
+    from scrapy_dist.brokers.redis.scripts import Call
     from scrapy_dist.worker.desk import Desk
     from scrapy_dist.worker.neighbours import Neighbours
     from scrapy_dist.worker.outbox import Numbered

@@ -53,7 +53,8 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-    from scrapy_dist.brokers.redis.frontier import Call, Commit, CommitReply
+    from scrapy_dist.brokers.redis.frontier import Commit, CommitReply
+    from scrapy_dist.brokers.redis.scripts import Call
     from tests.benchmarks.light import Word
 
 #: Bytes of a payload.

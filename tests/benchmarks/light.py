@@ -22,7 +22,6 @@ from scrapy_dist.brokers.redis.frontier import (
     Frontier,
     NewRequest,
     Page,
-    _script,
 )
 from scrapy_dist.brokers.redis.keys import Keys
 
@@ -31,7 +30,8 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-    from scrapy_dist.brokers.redis.frontier import Call, Lease
+    from scrapy_dist.brokers.redis.frontier import Lease
+    from scrapy_dist.brokers.redis.scripts import Call
 
 #: The frontier that all benchmarks without Scrapy use.
 KEYS = Keys.from_settings(Settings(), "bench")
@@ -190,12 +190,13 @@ class LightClient:
     def _load(self, calls: Sequence[Call[Any]]) -> None:
         for call in calls:
             if call.script not in self._loaded:
-                self.connection.command("SCRIPT", "LOAD", _script(call.script)[0])
+                self.connection.command("SCRIPT", "LOAD", call.script.source)
                 self._loaded.add(call.script)
 
     def _encode(self, call: Call[Any]) -> bytes:
-        sha = _script(call.script)[1]
-        return encode(("EVALSHA", sha, len(call.keys), *call.keys, *call.args))
+        return encode(
+            ("EVALSHA", call.script.sha, len(call.keys), *call.keys, *call.args)
+        )
 
 
 def fingerprint(number: int, *, compact: bool = False) -> str:

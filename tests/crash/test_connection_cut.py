@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from scrapy_dist.brokers.redis.frontier import _script
+from scrapy_dist.brokers.redis import scripts
 from tests.support.project import assert_finished
 from tests.support.proxy import Proxy
 from tests.support.redis_state import failed
@@ -20,7 +20,7 @@ BACK = "INFO: Redis is back"
 
 def call_of(script: str) -> bytes:
     """What a request that runs this script contains."""
-    return _script(script)[1].encode()
+    return scripts.load(script).sha.encode()
 
 
 def count(workers, text: str) -> int:
@@ -30,7 +30,7 @@ def count(workers, text: str) -> int:
 def plan_cuts(proxy: Proxy, site_url: str):
     """Plan one cut after another; yields each when it is planned."""
     payload = f"{site_url}/tree".encode()
-    commit, beat, lease = (call_of(name) for name in ("commit", "beat", "lease"))
+    commit, beat, lease = (call_of(name) for name in ("commit", "heartbeat", "lease"))
     for _ in range(2):
         # Nobody hears that the commit is stored: no byte, half a number.
         yield proxy.cut_reply(0, request=commit)

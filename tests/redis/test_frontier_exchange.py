@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import re
-from importlib import resources
-
 import pytest
 import redis.asyncio
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from scrapy_dist.brokers.redis import frontier as module
+from scrapy_dist.brokers.redis import scripts
 from scrapy_dist.brokers.redis.frontier import REPEATED, Commit, NewRequest, Page
 from scrapy_dist.exceptions import RedisUnavailable
 from scrapy_dist.redis_client.client import close_client
 from tests.support.frontiers import (
     KEYS,
-    SEED_KEYS,
     TTL,
     Worker,
     contents,
@@ -29,9 +25,9 @@ from tests.support.light_worker import LightWorker, Yield
 from tests.support.redis_server import free_port
 
 
-async def load(client, *scripts):
-    for name in scripts:
-        await client.script_load(module._script(name)[0])
+async def load(client, *names):
+    for name in names:
+        await client.script_load(scripts.load(name).source)
 
 
 async def test_calls_are_carried_out_in_their_order(client):
@@ -155,54 +151,6 @@ async def test_redis_that_forgets_scripts_at_once_is_not_there(client, monkeypat
     monkeypatch.setattr(worker.frontier, "_load", load_nothing)
     with pytest.raises(RedisUnavailable, match="lost its scripts again"):
         await worker.join()
-
-
-async def test_every_script_has_its_header():
-    """Purpose, KEYS and ARGV as they are used, reply and cost."""
-    lua = resources.files("scrapy_dist.brokers.redis") / "lua"
-    scripts = sorted(file.name for file in lua.iterdir() if file.is_file())
-    assert scripts == [f"{name}.lua" for name in module._SCRIPTS]
-    for name in module._SCRIPTS:
-        source, sha = module._script(name)
-        own = (lua / f"{name}.lua").read_text("utf-8")
-        assert source.endswith(own)
-        header = re.match(r"(--.*\n)+", own)[0]
-        parts = ["KEYS"] * ("KEYS" in source) + ["Reply", "Cost"]
-        for part in parts:
-            assert re.search(rf"^-- {part} ", header, re.MULTILINE), (name, part)
-        assert len(sha) == 40
-        # One that writes nothing may look at a page of a hash.
-        text = source.replace("'HSCAN'", "") if name == "orphans" else source
-        for forbidden in ("'KEYS'", "SCAN", "cjson", "cmsgpack", "RANDOMKEY"):
-            assert forbidden not in text, (name, forbidden)
-
-
-async def test_shared_lua_defines_local_functions_only():
-    """It stands in front of scripts, whose names and upvalues it must not touch."""
-    for file in (
-        resources.files("scrapy_dist.brokers.redis") / "lua" / "lib"
-    ).iterdir():
-        source = file.read_text("utf-8")
-        assert source.startswith("-- "), file.name
-        top = {line.split("(")[0] for line in source.splitlines() if line[:1].strip()}
-        assert all(
-            line.startswith(("--", "local function ")) or line == "end" for line in top
-        ), file.name
-        for name in re.findall(r"^local function (\w+)", source, re.MULTILINE):
-            assert any(
-                f"-- @use {file.name.removesuffix('.lua')}\n"
-                in module._script(script)[0]
-                and f"{name}(" in module._script(script)[0].split("-- KEYS")[-1]
-                for script in module._SCRIPTS
-            ), name
-
-
-async def test_scripts_name_all_keys_that_they_use(client):
-    """For Redis Cluster: no script builds a key name."""
-    for name in module._SCRIPTS:
-        source, _ = module._script(name)
-        for key in (*vars(KEYS).values(), *SEED_KEYS):
-            assert key not in source
 
 
 # Redis away

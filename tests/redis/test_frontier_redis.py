@@ -18,7 +18,6 @@ from scrapy_dist.brokers.redis.frontier import (
     GAP,
     PART,
     SEED,
-    Call,
     Commit,
     CommitReply,
     NewRequest,
@@ -312,7 +311,7 @@ class TornWorld:
         """Run *script* on the frontier as it was; returns its writes, one by one."""
         await restore(self.client, self.before)
         size = self.server.aof().stat().st_size
-        await self.me.call(script if isinstance(script, Call) else self.call(script))
+        await self.me.call(self.call(script) if isinstance(script, str) else script)
         with self.server.aof().open("rb") as file:
             file.seek(size)
             written = list(commands(file.read()))
@@ -354,58 +353,44 @@ class TornWorld:
 
     def tool(self, script):
         """A script that people run, not workers."""
-        k, name = KEYS, script.partition(",")[0]
-        places = (k.requests, k.suspects, k.leases, k.leased)
-        new = ("fp-c1", 0, payload("c1"))
-        keys, args = {
-            "retry": lambda: (
-                (k.requests, k.failed, k.state, k.suspects),
-                ("", "list", *(x for id_ in self.letters for x in (id_, 0, ""))),
-            ),
-            "recrawl": lambda: ((k.requests, k.dupefilter, k.state), ("", *new)),
-            "takeover": lambda: (
-                (k.requests, k.dupefilter, k.state, self.OLD),
-                ("", payload("o1"), "fp-o1", 0, payload("o1")),
-            ),
-            "takeover, list": lambda: (
-                (k.requests, k.dupefilter, k.state, self.OLD_LIST),
-                ("", payload("o2"), "fp-o2", 0, payload("o2")),
-            ),
-            "import": lambda: (
-                (
-                    k.requests,
-                    k.suspects,
-                    k.state,
-                    k.started,
-                    k.failed,
-                    k.stats,
-                    k.items,
-                ),
-                (0, "file", 0, 1, 1, "request", 2, 0, payload("f1")),
-            ),
-            "check_leased": lambda: ((*places, k.state), ("1", self.m1.id)),
-            "check_leases": lambda: (
-                (k.workers, k.state, k.leases, k.leased, k.suspects, k.failed),
-                ("1", 2, 99, *(self.d_ids)),
-            ),
-            "check_pending": lambda: (
-                (*places, k.state),
-                ("1", 1, self.m2.id.encode() + payload("m2")),
-            ),
-            "check_twice": lambda: (
-                (*places[:3], k.state),
-                ("1", 1, self.kept, 1, self.twin),
-            ),
-            "check_order": lambda: (
-                (k.state, *places[:3]),
-                ("1", int(self.m1.id, 16), 4, self.m1.id),
-            ),
-            "check_unreadable": lambda: (
-                (*places, k.failed, k.state),
-                ("1", "me", 99, 99, 1, self.kept, "", 17, 0, "why"),
-            ),
+        name = script.partition(",")[0]
+        seen, new = {"seen": KEYS.dupefilter}, ["fp-c1", 0, payload("c1")]
+        old = [payload("o1"), "fp-o1", 0, payload("o1")]
+        old_2 = [payload("o2"), "fp-o2", 0, payload("o2")]
+        letters = [part for id_ in self.letters for part in (id_, 0, "")]
+        mend = {"mend": 1}
+        values = {
+            "retry": lambda: {"seeds_as": "list", "letters": letters, "seed_keys": []},
+            "recrawl": lambda: {**seen, "new": new},
+            "takeover": lambda: {**seen, "old": self.OLD, "found": old},
+            "takeover, list": lambda: {**seen, "old": self.OLD_LIST, "found": old_2},
+            "import": lambda: {
+                "space": 0,
+                "file": "file",
+                "before": 0,
+                "after": 1,
+                "entries": ["requests", "request", 2, 0, payload("f1")],
+            },
+            "check_leased": lambda: {**mend, "ids": [self.m1.id]},
+            "check_leases": lambda: {**mend, "max_deliveries": 2, "ids": self.d_ids},
+            "check_pending": lambda: {
+                **mend,
+                "place": 1,
+                "members": [self.m2.id.encode() + payload("m2")],
+            },
+            "check_twice": lambda: {**mend, "twins": [1, self.kept, 1, self.twin]},
+            "check_order": lambda: {
+                **mend,
+                "least": int(self.m1.id, 16),
+                "proofs": [3, self.m1.id],
+            },
+            "check_unreadable": lambda: {
+                **mend,
+                "max_payload": 99,
+                "entries": [1, self.kept, "", 17, 0, "why"],
+            },
         }[script]()
-        return Call(name, keys, args, lambda raw: raw)
+        return self.me.frontier.call(name, lambda raw: raw, **values)
 
     async def replay(self, commands):
         await restore(self.client, self.before)
@@ -563,10 +548,12 @@ async def test_items_are_in_one_of_the_lists_after_any_cut(torn, script):
     await client.rpush(taken, "reader:1", "i1", "i2")
     torn.before = await dump(client)
     done = 1 if script == "take and acknowledge" else 0
-    args = ("reader:1", "", done, 2, 10, 1 << 20)
-    call = Call("take_items", (KEYS.items, taken), args, list)
+    names = {"taken": taken, "mark": "reader:1"}
     if script == "return_items":
-        call = Call("return_items", (KEYS.items, taken), ("reader:1", 100), int)
+        call = torn.me.frontier.call(script, int, most=100, **names)
+    else:
+        names |= {"joins": 0, "done": done, "known": 2, "want": 10, "limit": 1 << 20}
+        call = torn.me.frontier.call("take_items", list, **names)
     writes = await torn.run(call)
     assert len(writes) >= 3
     for cut in range(len(writes) + 1):
@@ -588,7 +575,11 @@ async def test_fingerprints_are_known_after_any_cut_of_a_growth(torn):
     torn.before = await dump(client)
     # given a bucket that is split four times
     names = [*shape.next()][:8]
-    writes = await torn.run(Call("grow", (key, *names), ("7", 1, 20, 4), list))
+    values = {"epoch": "7", "first": 1, "load": 20, "splits": 4}
+    frontier = torn.me.frontier
+    writes = await torn.run(
+        frontier.call("grow", list, dupefilter=key, buckets=names, **values)
+    )
     assert len(writes) > 6
     for cut in range(len(writes) + 1):
         await torn.replay(writes[:cut])

@@ -54,7 +54,7 @@ async def calls(me):
     new = [NewRequest(b"d", 0, "fp-d"), NewRequest(b"e", 0, "!fp-e")]
     items = [("s:items", b"i")]
     return {
-        "beat": frontier.heartbeat(),
+        "heartbeat": frontier.heartbeat(),
         "claim": frontier.claim([("fp-f", [held]), ("!fp-g", [])]),
         "commit": frontier.commit(Commit(me.commits + 1, new, items, [page])),
         "count": frontier.count([("inc", "n", "1"), ("set", "m", "1")]),
@@ -77,7 +77,7 @@ async def calls(me):
 
 #: Scripts and their keys, by index.
 USES = [
-    ("beat", 4),
+    ("heartbeat", 4),
     ("commit", 10),
     ("count", 1),
     ("drained", 8),

@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from scrapy_dist.brokers.redis.frontier import _script
+from scrapy_dist.brokers.redis import scripts
 from tests.support.project import Project
 from tests.support.proxy import Proxy
 from tests.support.redis_server import RedisServer
@@ -425,11 +425,11 @@ class Chaos:
 
     def _cut_reply(self, script: str) -> None:
         after = self._random.randint(0, 60)
-        self._proxy.cut_reply(after, request=_script(script)[1].encode())
+        self._proxy.cut_reply(after, request=scripts.load(script).sha.encode())
 
     def _cut_request(self) -> None:
         after = self._random.randint(0, 2_000)
-        self._proxy.cut_request(after, mark=_script("commit")[1].encode())
+        self._proxy.cut_request(after, mark=scripts.load("commit").sha.encode())
 
     def _refuse(self) -> None:
         self._proxy.refuse()

@@ -38,7 +38,6 @@ from scrapy_dist.brokers.redis.frontier import (
     PART,
     REPEATED,
     RESHAPED,
-    Call,
 )
 from scrapy_dist.exceptions import RedisUnavailable
 from scrapy_dist.redis_client.client import close_client
@@ -54,6 +53,8 @@ from tests.support.light_worker import LightWorker, Yield, score
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from scrapy_dist.brokers.redis.scripts import Call
 
 #: What the tests play. Plays that fail are not made smaller: that takes minutes, and the
 #: seed that is printed repeats them (with Phase.shrink added, if need be).
@@ -490,8 +491,7 @@ class FrontierMachine(RuleBasedStateMachine):
         """What has no lease is put back, as workers do that have nothing else to do."""
         k = KEYS
         ids = sorted(self.redis.hkeys(k.leased))
-        keys = (k.requests, k.suspects, k.leases, k.leased, k.state)
-        call = Call("check_leased", keys, ("1", *ids), list)
+        call = worker.frontier.call("check_leased", list, mend=1, ids=ids)
         self.run(worker.frontier.exchange([call]))
         self.seen = None
         assert {ids[at] for at in call.reply()} == self.world.orphans
@@ -514,7 +514,7 @@ class FrontierMachine(RuleBasedStateMachine):
     # What a call may do, seen from what Redis held before it
 
     def watch(self, worker: LightWorker, call: Call[Any]) -> Callable[[], None] | None:
-        check = getattr(self, f"after_{call.script}", None)
+        check = getattr(self, f"after_{call.script.name}", None)
         before = self.look() if check is not None else None
         self.seen = None  # the call may change everything
         if check is None:
@@ -525,7 +525,10 @@ class FrontierMachine(RuleBasedStateMachine):
         self, worker: LightWorker, call: Call[Any], before: Look, after: Look
     ) -> None:
         reply = call.reply()
-        number, stored = int(call.args[1]), before.commits.get(worker.frontier.worker)
+        number, stored = (
+            call.values["number"],
+            before.commits.get(worker.frontier.worker),
+        )
         if reply.outcome == RESHAPED:
             assert worker.frontier.shape is not None
         elif stored is None:
@@ -539,11 +542,9 @@ class FrontierMachine(RuleBasedStateMachine):
         if reply.outcome != APPLIED:
             assert vars(before) == vars(after)
             return
-        leases = int(call.args[5])
-        acks, bare = call.args[11:13]
-        ids = call.args[18 : 18 + leases]
-        verdicts = [ACK] * acks + [BARE_ACK] * bare
-        verdicts += call.args[18 + leases : 18 + 2 * leases - acks - bare]
+        ids = call.values["ids"]
+        verdicts = [ACK] * call.values["acks"] + [BARE_ACK] * call.values["bare_acks"]
+        verdicts += call.values["verdicts"]
         mine = before.leased_by(worker)
         ours = [str(id_).encode() in mine for id_ in ids]
         failures = []
@@ -562,7 +563,7 @@ class FrontierMachine(RuleBasedStateMachine):
                 failures.append(name)
             else:
                 self.world.acked.add(name)
-        self.fail(failures, call.args[4], before)
+        self.fail(failures, call.values["failed_limit"], before)
         assert reply.not_owned == ours.count(False)
 
     def fail(self, names: list[str], limit: int, before: Look) -> None:
@@ -574,8 +575,8 @@ class FrontierMachine(RuleBasedStateMachine):
     def hops_of(self, call: Call[Any]) -> list[tuple[str, int, bool]]:
         """Of each its name, the number of the page it comes with, and if it has failed."""
         chain = []
-        for each in call.args:
-            found = isinstance(each, str) and re.match(r"@(\d+) (\d+) ", each)
+        for each in call.values["names"]:
+            found = re.match(r"@(\d+) (\d+) ", each)
             if found:
                 end = found.end() + int(found[2])
                 fingerprint, reason = each[found.end() : end], each[end:]
@@ -587,7 +588,7 @@ class FrontierMachine(RuleBasedStateMachine):
     def after_reap(
         self, worker: LightWorker, call: Call[Any], before: Look, after: Look
     ) -> None:
-        room = max(0, call.args[3] - len(before.letters))
+        room = max(0, call.values["failed_limit"] - len(before.letters))
         for id_ in sorted(before.owners.keys() - after.owners.keys()):
             name = before.by_id[id_].name
             # What comes twice has several ids, and each dies its own deaths.
@@ -602,7 +603,8 @@ class FrontierMachine(RuleBasedStateMachine):
     ) -> None:
         """Those that waited for room become dead letters, or are tried again."""
         waiting = sorted(e.id for e in before.entries if math.isinf(e.score))
-        room = min(max(0, call.args[0] - len(before.letters)), len(waiting))
+        room = max(0, call.values["failed_limit"] - len(before.letters))
+        room = min(room, len(waiting))
         assert call.reply() == [room, len(waiting) - room]
         for id_ in waiting[:room]:
             entry = before.by_id[id_]
@@ -613,11 +615,11 @@ class FrontierMachine(RuleBasedStateMachine):
         self, worker: LightWorker, call: Call[Any], before: Look, after: Look
     ) -> None:
         """The best ones, and suspects: those that have a death to spare, or one alone."""
-        want, most = call.args[1:3]
+        want, most = call.values["want"], call.values["most_suspects"]
         leases = call.reply().leases
         suspects = [lease.id.encode() for lease in leases if lease.suspect]
         others = [lease.id.encode() for lease in leases if not lease.suspect]
-        assert len(leases) <= int(want)
+        assert len(leases) <= want
         alone = call.reply().alone
         near = [before.by_id[id_] for id_ in before.suspects[:16]]
         near = [entry for entry in near if not math.isinf(entry.score)]
@@ -631,14 +633,16 @@ class FrontierMachine(RuleBasedStateMachine):
         elif alone:
             assert not suspects
         else:
-            assert suspects == group[: min(int(want), most)]
+            assert suspects == group[: min(want, most)]
         assert not (alone and others)
         assert others == before.order[: len(others)]
 
     def after_release(
         self, worker: LightWorker, call: Call[Any], before: Look, after: Look
     ) -> None:
-        ids = {str(id_).encode() for id_ in call.args[1:]} & before.leased_by(worker)
+        ids = {str(id_).encode() for id_ in call.values["ids"]} & before.leased_by(
+            worker
+        )
         assert call.reply() == len(ids)
         assert before.owners.keys() - after.owners.keys() == ids
 

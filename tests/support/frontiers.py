@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
     from typing_extensions import Self
 
-    from scrapy_dist.brokers.redis.frontier import Call, CommitReply, Joined, Lease
+    from scrapy_dist.brokers.redis.frontier import CommitReply, Joined, Lease
+    from scrapy_dist.brokers.redis.scripts import Call
 
 T = TypeVar("T")
 

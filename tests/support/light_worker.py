@@ -21,7 +21,6 @@ from scrapy_dist.brokers.redis.frontier import (
     RESHAPED,
     SEED,
     SUSPECTS,
-    Call,
     ChainLink,
     Frontier,
     NewRequest,
@@ -37,6 +36,7 @@ if TYPE_CHECKING:
 
     from scrapy_dist.brokers.redis.frontier import CommitReply, Joined, Lease
     from scrapy_dist.brokers.redis.keys import Keys
+    from scrapy_dist.brokers.redis.scripts import Call
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ from scrapy.settings import Settings
 from scrapy.utils.misc import build_from_crawler, load_object
 from twisted.internet.defer import Deferred
 
-from scrapy_dist.brokers.redis import frontier as scripts
+from scrapy_dist.brokers.redis import scripts
 from scrapy_dist.middleware import (
     FrontierDownloaderMiddleware,
     FrontierPipeline,
@@ -371,7 +371,7 @@ class Worker:
     @staticmethod
     def sha(script: str) -> bytes:
         """What Redis knows *script* by."""
-        return scripts._script(script)[1].encode()
+        return scripts.load(script).sha.encode()
 
     def calls(self, script: str) -> list[list[bytes]]:
         """The calls of *script* so far: SHA-1, number of keys, keys and arguments."""

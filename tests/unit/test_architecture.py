@@ -49,6 +49,7 @@ UP: dict[str, str] = {
     "worker.desk -> brokers.redis.frontier": "the words of the protocol",
     "worker.exchange -> brokers.redis.frontier": "the words of the protocol",
     "worker.exchange -> brokers.redis.orphans": "to be behind a port",
+    "worker.exchange -> brokers.redis.scripts": "the type of a call, to be behind a port",
     "worker.exchange -> brokers.redis.wakeup": "to be behind a port",
     "worker.in_memory -> dupefilter": "the filter of commands that are no crawl",
     "worker.leases -> brokers.redis.frontier": "the words of the protocol",

@@ -11,18 +11,16 @@ from __future__ import annotations
 import re
 import secrets
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
-from functools import cache
-from hashlib import sha1
-from importlib import resources
+from dataclasses import dataclass, replace
 from itertools import accumulate
 from struct import pack
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from redis.exceptions import NoScriptError, RedisError, ResponseError
 
 from scrapy_dist import defaults
 from scrapy_dist.base.waits import within
+from scrapy_dist.brokers.redis import scripts
 from scrapy_dist.brokers.redis.buckets import SPLITS, Shape
 from scrapy_dist.brokers.redis.keys import SETTINGS, Keys
 from scrapy_dist.brokers.redis.version import FORMAT, OLDEST, mixed, refusal
@@ -32,6 +30,8 @@ from scrapy_dist.redis_client.client import drop_connections
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
+
+    from scrapy_dist.brokers.redis.scripts import Call
 
 __all__ = [
     "ACK",
@@ -53,7 +53,6 @@ __all__ = [
     "RESHAPED",
     "SUSPECTS",
     "WRONG_FORMAT",
-    "Call",
     "ChainLink",
     "Commit",
     "CommitReply",
@@ -110,6 +109,8 @@ ACK, BARE_ACK, PART = "+", "=", "-"
 #: Their order within a commit.
 _VERDICTS = {ACK: 0, BARE_ACK: 1}
 
+#: Of a frontier whose fingerprints are in one set.
+_NO_BUCKETS = Shape("", "", 0)
 #: In front of a payload: it is a seed as it was pushed.
 SEED = b"\x00"
 #: In front of the fingerprint of a start request that is not to be filtered.
@@ -322,43 +323,6 @@ class Drained:
         return not (left or self.orphans)
 
 
-@dataclass(eq=False, slots=True)
-class Call(Generic[T]):
-    """One script call of an exchange."""
-
-    script: str
-    keys: Sequence[str]
-    args: Sequence[str | bytes | int | float]
-    parse: Callable[[Any], T]
-    raw: Any = field(default=None, repr=False)
-
-    def reply(self) -> T:
-        """The reply, after the exchange. Raises ResponseError if Redis refused."""
-        if isinstance(self.raw, Exception):
-            raise self.raw
-        return self.parse(self.raw)
-
-
-#: A line of a script that names shared Lua.
-_USE = re.compile(r"^-- @use (\w+)$", re.MULTILINE)
-
-
-@cache
-def _script(name: str) -> tuple[str, str]:
-    """Source and SHA-1 of ``lua/<name>.lua``.
-
-    In front is what it names by lines ``-- @use NAME``: ``lua/lib/<NAME>.lua``, Lua that
-    scripts share, in which there are local functions only.
-    """
-    lua = resources.files("scrapy_dist.brokers.redis") / "lua"
-    source = (lua / f"{name}.lua").read_text("utf-8")
-    shared = [
-        (lua / "lib" / f"{lib}.lua").read_text("utf-8") for lib in _USE.findall(source)
-    ]
-    source = "".join([*shared, source])
-    return source, sha1(source.encode(), usedforsecurity=False).hexdigest()
-
-
 class Frontier:
     """The frontier of one spider as one worker sees it.
 
@@ -394,9 +358,8 @@ class Frontier:
         self.worker = str(1 + secrets.randbits(52) % (2**52 - 1))
         self.name = ""
         self.seed_keys = tuple(seed_keys)
-        self._ttl_ms = int(ttl * 1000)
-        # Somebody who beats four times per TTL and missed two beats is not here.
-        self._present_ms = self._ttl_ms // 2
+        #: Milliseconds of silence after which a worker is dead.
+        self.ttl_ms = int(ttl * 1000)
         self.max_deliveries = max_deliveries
         self.failed_limit = failed_limit
         self._newest_first = int(newest_first)
@@ -407,6 +370,29 @@ class Frontier:
         # payloads are arguments of their own while most are stored, and one together
         # while most are duplicates.
         self._mostly_new = True
+
+    def call(self, script: str, parse: Callable[[Any], T], /, **values: Any) -> Call[T]:
+        """The call of ``lua/<script>.lua``, its keys and arguments by their names.
+
+        What *values* leaves out is this frontier's. Raises TypeError for a name that the
+        script has not, and for one without a value.
+        """
+        own = {
+            **vars(self.keys),
+            "seed_keys": self.seed_keys,
+            "worker": self.worker,
+            "worker_name": self.name,
+            "ttl_ms": self.ttl_ms,
+            # Somebody who beats four times per TTL and missed two beats is not here.
+            "present_ms": self.ttl_ms // 2,
+            "max_deliveries": self.max_deliveries,
+            "failed_limit": self.failed_limit,
+            "newest_first": self._newest_first,
+            "max_payload": self._max_payload,
+            "max_seed": self.max_seed,
+            "reply_bytes": REPLY_BYTES,
+        }
+        return scripts.call(script, parse, own, values)
 
     # The protocol
 
@@ -426,24 +412,18 @@ class Frontier:
         started, if it is to begin no new crawl where one has ended since.
         """
         self.name = info
-        return Call(
+        return self.call(
             "register",
-            (*self._all_keys(), self.keys.failed, self.keys.history),
-            (
-                self.worker,
-                info,
-                commit,
-                self._present_ms,
-                "1" if flush else "",
-                self._ttl_ms,
-                "1" if persist else "",
-                FORMAT,
-                OLDEST,
-                self.crawl,
-                self.seal.check,
-                int(age * 1000),
-            ),
             self._parse_joined,
+            info=info,
+            commit=commit,
+            flush=int(flush),
+            persist=int(persist),
+            format=FORMAT,
+            oldest_format=OLDEST,
+            crawl=self.crawl,
+            signed=self.seal.check,
+            age_ms=int(age * 1000),
         )
 
     def _parse_joined(self, raw: list[Any]) -> Joined:
@@ -466,18 +446,8 @@ class Frontier:
         *facts* are for people, '' leaves those that were sent before. *busy*: whether it
         has a request in hand that no lease stands for, None if that is as before.
         """
-        k = self.keys
-        return Call(
-            "beat",
-            (k.workers, k.state, k.leases, k.control),
-            (
-                self.worker,
-                self._ttl_ms,
-                info,
-                "" if busy is None else int(busy),
-            ),
-            _parse_beat,
-        )
+        state = "" if busy is None else int(busy)
+        return self.call("heartbeat", _parse_heartbeat, info=info, busy=state)
 
     def meet(
         self, machine: str, process: str
@@ -487,59 +457,22 @@ class Frontier:
         How often workers have come in return, and the number and process of the others
         on that machine. A worker that has not registered only asks.
         """
-        return Call(
-            "meet",
-            (self.keys.workers, self.keys.state),
-            (self.worker, machine, process),
-            _parse_meet,
-        )
+        return self.call("meet", _parse_meet, machine=machine, process=process)
 
     def gone(self, machine: str, others: Sequence[tuple[str, str]]) -> Call[int]:
         """Declare workers dead whose processes are gone: (number, process)."""
         args = [arg for n, process in others for arg in (n, f"{machine} {process}")]
-        return Call("gone", (self.keys.workers, self.keys.state), args, int)
+        return self.call("gone", int, others=args)
 
     def lease(self, want: int, *, suspects: int) -> Call[LeaseReply]:
         """Take at most *want* (<= BATCH) requests, at most *suspects* among them."""
-        k = self.keys
-        return Call(
-            "lease",
-            (
-                k.requests,
-                k.suspects,
-                k.leases,
-                k.leased,
-                k.workers,
-                k.state,
-                k.control,
-            ),
-            (
-                self.worker,
-                min(want, BATCH),
-                suspects,
-                self._ttl_ms,
-                self.max_deliveries,
-                self._max_payload,
-                REPLY_BYTES,
-            ),
-            _parse_leases,
+        return self.call(
+            "lease", _parse_leases, want=min(want, BATCH), most_suspects=suspects
         )
 
     def commit(self, commit: Commit) -> Call[CommitReply]:
         """Store requests and items, then acknowledge; safe to repeat by its number."""
-        k = self.keys
-        keys = [
-            k.requests,
-            k.dupefilter,
-            k.leases,
-            k.leased,
-            k.workers,
-            k.state,
-            k.started,
-            k.failed,
-            k.suspects,
-        ]
-        at: dict[str, int] = {}
+        item_keys: dict[str, int] = {}
         fingerprints: list[str] = []
         payloads: list[bytes] = []
         scores: list[float] = []
@@ -584,35 +517,8 @@ class Frontier:
         acks, bare = verdicts.count(ACK), verdicts.count(BARE_ACK)
         for n, group in groups:
             for key, data in group:
-                if key not in at:
-                    keys.append(key)
-                    at[key] = len(keys)
-                items += (at[key], n, data)
-        args = (
-            self.worker,
-            commit.number,
-            self._newest_first,
-            self.name,
-            self.failed_limit,
-            len(pages),
-            len(fingerprints),
-            len(items) // 3,
-            "" if self.shape is None else self.shape.epoch,
-            0 if self.shape is None else self.shape.buckets,
-            len(at),
-            acks,
-            bare,
-            scores[0] if len(set(scores)) == 1 else " ".join(map(repr, scores)),
-            commit.crawled - len(commit.finished),
-            *((b"", b"") if self._mostly_new else _in_one(payloads)),
-            "1" if all(name[:1] not in MARKS for name in fingerprints) else "",
-            *(page.id for page in pages),
-            *verdicts[acks + bare :],
-            *fingerprints,
-            *items,
-            *(payloads if self._mostly_new else ()),
-            *([" ".join(buckets)] if buckets else ()),
-        )
+                items += (item_keys.setdefault(key, 1 + len(item_keys)), n, data)
+        payloads_in_one, ends = ("", "") if self._mostly_new else _in_one(payloads)
 
         def parse(raw: list[Any]) -> CommitReply:
             reply = self._parse_commit(raw)
@@ -620,7 +526,29 @@ class Frontier:
                 self._mostly_new = 2 * len(reply.filtered) < len(commit.requests)
             return reply
 
-        return Call("commit", [*keys, *bucket_keys], args, parse)
+        shape = self.shape or _NO_BUCKETS
+        return self.call(
+            "commit",
+            parse,
+            number=commit.number,
+            epoch=shape.epoch,
+            known=shape.buckets,
+            split=" ".join(buckets),
+            acks=acks,
+            bare_acks=bare,
+            scores=scores[0] if len(set(scores)) == 1 else " ".join(map(repr, scores)),
+            extra=commit.crawled - len(commit.finished),
+            payloads=payloads_in_one,
+            ends=ends,
+            plain=int(all(name[:1] not in MARKS for name in fingerprints)),
+            ids=[page.id for page in pages],
+            verdicts=verdicts[acks + bare :],
+            names=fingerprints,
+            pushes=items,
+            apart=payloads if self._mostly_new else (),
+            item_keys=item_keys,
+            buckets=bucket_keys,
+        )
 
     def _parse_commit(self, raw: list[Any]) -> CommitReply:
         outcome = raw[0]
@@ -642,11 +570,14 @@ class Frontier:
         shape = self.shape
         if shape is None or not shape.is_crowded:
             return None
-        return Call(
+        return self.call(
             "grow",
-            (shape.key, *shape.next()),
-            (shape.epoch, shape.buckets, shape.load, SPLITS),
             self._reshape,
+            buckets=[*shape.next()],
+            epoch=shape.epoch,
+            first=shape.buckets,
+            load=shape.load,
+            splits=SPLITS,
         )
 
     async def sweep(self) -> int:
@@ -676,18 +607,25 @@ class Frontier:
 
         The reply tells of each whether to crawl it; None: ask again, for other buckets.
         """
-        k, shape = self.keys, self.shape
-        keys = [k.dupefilter, k.leased, k.started, k.leases]
-        args: list[str | int] = [self.worker]
-        args += ("", 0) if shape is None else (shape.epoch, shape.buckets)
+        shape = self.shape
+        buckets: list[str] = []
+        args: list[str | int] = []
         for fingerprint, leases in claims:
             number = 0
             if shape is not None:
                 if not fingerprint.startswith(START):  # these are in a set of their own
                     number = shape.number(fingerprint)
-                keys += shape.keys(number)
+                buckets += shape.keys(number)
             args += (fingerprint, number, len(leases), *leases)
-        return Call("claim", keys, args, self._parse_claim)
+        shape = shape or _NO_BUCKETS
+        return self.call(
+            "claim",
+            self._parse_claim,
+            epoch=shape.epoch,
+            known=shape.buckets,
+            claims=args,
+            buckets=buckets,
+        )
 
     def _parse_claim(self, raw: list[Any]) -> list[bool] | None:
         if raw[:1] == [-1]:
@@ -697,68 +635,31 @@ class Frontier:
 
     def release(self, ids: Sequence[str]) -> Call[int]:
         """Give leases (at most BATCH) back undone."""
-        k = self.keys
-        return Call(
-            "release",
-            (k.requests, k.suspects, k.leases, k.leased, k.state),
-            (self.worker, *ids),
-            int,
-        )
+        return self.call("release", int, ids=ids)
 
     def reject(
         self, rejects: Sequence[tuple[str, str, str]], *, max_size: int
     ) -> Call[int]:
         """Set leases aside as dead letters: (order id, 'seed' or 'request', reason)."""
-        k = self.keys
-        args: list[str | int] = [self.worker, self.name, self.failed_limit, max_size]
-        for reject in rejects:
-            args += reject
-        keys = (k.leases, k.leased, k.failed, k.state, k.suspects)
-        return Call("reject", keys, args, int)
+        args = [part for reject in rejects for part in reject]
+        return self.call("reject", int, max_size=max_size, rejects=args)
 
     def readmit(self) -> Call[list[int]]:
         """Take up what has failed while S:failed was full: how many, how many still wait."""
-        k = self.keys
-        return Call(
-            "readmit",
-            (k.suspects, k.failed, k.state),
-            (self.failed_limit, self.max_deliveries),
-            list,
-        )
+        return self.call("readmit", list)
 
     def reap(self) -> Call[list[int]]:
         """Take some leases of a dead worker away: new suspects, failed, ended workers."""
-        k = self.keys
-        return Call(
-            "reap",
-            (k.workers, k.state, k.leases, k.leased, k.suspects, k.failed, k.control),
-            (self._ttl_ms, BATCH, self.max_deliveries, self.failed_limit),
-            list,
-        )
+        return self.call("reap", list, most=BATCH)
 
     def take_seeds(self, want: int) -> Call[SeedsReply]:
         """Lease at most *want* (<= BATCH) seeds, a fair share at most."""
-        k = self.keys
-        return Call(
-            "seeds",
-            (k.leases, k.leased, k.workers, k.state, k.control, *self.seed_keys),
-            (self.worker, min(want, BATCH), self._ttl_ms, self.max_seed, REPLY_BYTES),
-            _parse_seeds,
-        )
+        return self.call("seeds", _parse_seeds, want=min(want, BATCH))
 
     def drained(self) -> Call[Drained]:
         """Whether anything is left to do for anybody."""
-        k = self.keys
-        return Call(
-            "drained",
-            (
-                *(k.requests, k.suspects, k.leases, k.state, k.failed),
-                *(k.leased, k.workers, k.control, *self.seed_keys),
-            ),
-            (self.failed_limit,),
-            lambda raw: Drained(
-                raw[0], raw[1], raw[2], raw[3], raw[4] / 1000, raw[5], raw[6], raw[7]
-            ),
+        return self.call(
+            "drained", lambda raw: Drained(*[*raw[:4], raw[4] / 1000, *raw[5:]])
         )
 
     def leave(
@@ -770,65 +671,33 @@ class Frontier:
         same; None: as the others see it. *persist*: it is to be kept when it has ended.
         *reason*: why this worker closes.
         """
-        return Call(
+        return self.call(
             "leave",
-            (
-                *self._all_keys(),
-                self.keys.failed,
-                self.keys.history,
-                *self.seed_keys,
-            ),
-            (
-                self.worker,
-                "" if finished is None else int(finished),
-                self._present_ms,
-                "1" if persist else "",
-                reason,
-            ),
             lambda raw: (raw[0], raw[1]),
+            finished="" if finished is None else int(finished),
+            persist=int(persist),
+            reason=reason,
         )
 
     def pause(self, paused: bool) -> Call[tuple[bool, int]]:
         """Let no worker lease anything, or let them again: (paused before, alive)."""
-        return Call(
-            "pause",
-            (self.keys.control, self.keys.workers, self.keys.state),
-            ("1" if paused else "", self._ttl_ms),
-            lambda raw: (bool(raw[0]), raw[1]),
-        )
+        return self.call("pause", lambda raw: (bool(raw[0]), raw[1]), pause=int(paused))
 
     def stop(self, workers: Sequence[str]) -> Call[int]:
         """Ask workers (at most BATCH numbers) to close; how many are registered."""
-        return Call("stop", (self.keys.control, self.keys.workers), workers, int)
+        return self.call("stop", int, numbers=workers)
 
     def status(self, most_workers: int) -> Call[list[Any]]:
         """How the crawl stands, as ``status.lua`` tells it; see ``read_status``."""
-        k = self.keys
-        return Call(
-            "status",
-            (
-                k.requests,
-                k.suspects,
-                k.leases,
-                k.state,
-                k.workers,
-                k.control,
-                k.dupefilter,
-                k.failed,
-                k.items,
-                *self.seed_keys,
-            ),
-            (self._ttl_ms, most_workers),
-            list,
-        )
+        return self.call("status", list, most=most_workers)
 
     def push(self, items: Sequence[tuple[str, bytes]]) -> Call[int]:
         """Append items without a lease: (key, data)."""
-        item_keys = list(dict.fromkeys(key for key, _ in items))
+        item_keys: dict[str, int] = {}
         args: list[int | bytes] = []
         for key, data in items:
-            args += (1 + item_keys.index(key), data)
-        return Call("push", item_keys, args, int)
+            args += (item_keys.setdefault(key, 1 + len(item_keys)), data)
+        return self.call("push", int, item_keys=item_keys, items=args)
 
     def count(
         self, changes: Sequence[tuple[str, str, str]], *, left: bool = False
@@ -837,8 +706,8 @@ class Frontier:
 
         *left*: by a worker that has left; nothing is done if the frontier is deleted.
         """
-        args = ["1" if left else "", *(part for change in changes for part in change)]
-        return Call("count", (self.keys.stats, self.keys.state), args, int)
+        args = [part for change in changes for part in change]
+        return self.call("count", int, has_left=int(left), changes=args)
 
     # Talking to Redis
 
@@ -874,10 +743,7 @@ class Frontier:
         async with self.client.pipeline(transaction=False) as pipeline:
             for call in calls:
                 pipeline.evalsha(
-                    _script(call.script)[1],
-                    len(call.keys),
-                    *call.keys,
-                    *call.args,
+                    call.script.sha, len(call.keys), *call.keys, *call.args
                 )
             replies = await pipeline.execute(raise_on_error=False)
         for call, reply in zip(calls, replies, strict=True):
@@ -889,8 +755,8 @@ class Frontier:
 
     async def _load(self) -> None:
         async with self.client.pipeline(transaction=False) as pipeline:
-            for name in _SCRIPTS:
-                pipeline.script_load(_script(name)[0])
+            for name in scripts.names():
+                pipeline.script_load(scripts.load(name).source)
             await pipeline.execute()
 
     async def leases_held(self) -> list[str]:
@@ -955,60 +821,6 @@ class Frontier:
             " scrapy frontier clear."
         )
 
-    def _all_keys(self) -> tuple[str, ...]:
-        k = self.keys
-        return (
-            k.workers,
-            k.state,
-            k.requests,
-            k.suspects,
-            k.leases,
-            k.leased,
-            k.dupefilter,
-            k.stats,
-            k.started,
-            k.control,
-        )
-
-
-_SCRIPTS = (
-    "beat",
-    "check_leased",
-    "check_leases",
-    "check_order",
-    "check_pending",
-    "check_twice",
-    "check_unreadable",
-    "check_workers",
-    "claim",
-    "clear",
-    "commit",
-    "count",
-    "drained",
-    "export",
-    "gone",
-    "grow",
-    "import",
-    "lease",
-    "leave",
-    "meet",
-    "orphans",
-    "pause",
-    "push",
-    "readmit",
-    "reap",
-    "recrawl",
-    "register",
-    "reject",
-    "release",
-    "retry",
-    "return_items",
-    "seeds",
-    "status",
-    "stop",
-    "take_items",
-    "takeover",
-)
 
 #: The type of each of the frontier's keys.
 TYPES = {
@@ -1060,7 +872,7 @@ def _by_verdict(page: Page) -> int:
     return _VERDICTS.get(page.verdict, len(_VERDICTS))
 
 
-def _parse_beat(raw: list[Any]) -> Heartbeat:
+def _parse_heartbeat(raw: list[Any]) -> Heartbeat:
     known, commit, held, alive, silent, paused, stop, met = raw
     return Heartbeat(
         bool(known), commit, held, alive, silent, bool(paused), bool(stop), met

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from redis.exceptions import RedisError
 
 from scrapy_dist.base.escaping import get_logger
-from scrapy_dist.brokers.redis.frontier import BATCH, Call, Drained, Frontier
+from scrapy_dist.brokers.redis.frontier import BATCH, Drained, Frontier
 from scrapy_dist.brokers.redis.layout import LEASED, Entry, batches, parse
 from scrapy_dist.exceptions import RedisUnavailable
 
@@ -84,8 +84,8 @@ class Orphans:
                 for some in batches([id_ for id_, _ in found]):
                     await self._check_leases(some)
             else:
-                page = Call(
-                    "orphans", (keys.leases, keys.leased), (self._cursor, _PAGE), list
+                page = self._frontier.call(
+                    "orphans", list, cursor=self._cursor, most=_PAGE
                 )
                 await self._frontier.exchange([page])
                 cursor, *found = page.reply()
@@ -99,8 +99,6 @@ class Orphans:
             self._ended()
 
     async def _check_leased(self, orphans: list[tuple[bytes, bytes, bytes]]) -> None:
-        k = self._frontier.keys
-        places = (k.requests, k.suspects, k.leases, k.leased)
         ids = []
         for id_, head, digest in orphans:
             if digest:
@@ -108,35 +106,24 @@ class Orphans:
             else:
                 ids.append(id_)
         if ids:
-            call = Call("check_leased", (*places, k.state), ("1", *ids), list)
+            call = self._frontier.call("check_leased", list, mend=1, ids=ids)
             await self._frontier.exchange([call])
             self._mended += len(call.reply())
 
     async def _set_aside(self, entry: Entry, digest: bytes) -> None:
-        frontier = self._frontier
-        k = frontier.keys
-        call = Call(
+        call = self._frontier.call(
             "check_unreadable",
-            (k.requests, k.suspects, k.leases, k.leased, k.failed, k.state),
-            (
-                *("1", frontier.name, frontier.failed_limit, self._max_payload),
-                *(LEASED, entry.member, digest, 1, entry.deliveries, entry.flaw),
-            ),
             list,
+            mend=1,
+            max_payload=self._max_payload,
+            entries=[LEASED, entry.member, digest, 1, entry.deliveries, entry.flaw],
         )
-        await frontier.exchange([call])
+        await self._frontier.exchange([call])
         self._stay += call.reply() == [2]
 
     async def _check_leases(self, ids: list[bytes]) -> None:
-        frontier = self._frontier
-        k = frontier.keys
-        call = Call(
-            "check_leases",
-            (k.workers, k.state, k.leases, k.leased, k.suspects, k.failed),
-            ("1", frontier.max_deliveries, frontier.failed_limit, *ids),
-            list,
-        )
-        await frontier.exchange([call])
+        call = self._frontier.call("check_leases", list, mend=1, ids=ids)
+        await self._frontier.exchange([call])
         self._mended += len(call.reply()) // 3
 
     def _ended(self) -> None:

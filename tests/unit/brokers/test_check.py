@@ -14,7 +14,6 @@ from scrapy.settings import Settings
 
 from scrapy_dist.brokers.redis.frontier import (
     SEED,
-    Call,
     Commit,
     Frontier,
     NewRequest,
@@ -516,37 +515,41 @@ async def test_a_new_id_keeps_its_place_where_the_newest_goes_first(client):
 
 
 @pytest.mark.parametrize(
-    ("script", "keys", "args", "reply"),
+    ("script", "values", "reply"),
     [
         # The one has gone; the other alone is no clash.
-        ("check_twice", "requests suspects leases state", (1, "{e}x", 1, "{e}"), []),
-        ("check_twice", "requests suspects leases state", (1, "{e}", 1, "{e}x"), []),
+        ("check_twice", {"twins": [1, "{e}x", 1, "{e}"]}, []),
+        ("check_twice", {"twins": [1, "{e}", 1, "{e}x"]}, []),
         # The member has gone; the entry of a lease has changed.
         (
             "check_unreadable",
-            "requests suspects leases leased failed state",
-            ("w", 9, 99, 1, "gone", "", 1, 0, "why", 4, "{f}", "0" * 40, 1, 0, "why"),
+            {
+                "max_payload": 99,
+                "entries": [1, "gone", "", 1, 0, "w", 4, "{f}", "0" * 40, 1, 0, "w"],
+            },
             [0, 0],
         ),
         # The order id is not in use any more.
         (
             "check_order",
-            "state requests suspects leases",
-            (2**51, 2, "gone"),
+            {"least": 2**51, "proofs": [1, "gone"]},
             [0, "{order}"],
         ),
     ],
 )
 async def test_a_suspicion_that_is_not_so_any_more_changes_nothing(
-    world, script, keys, args, reply
+    world, script, values, reply
 ):
     member, _ = await world.member(KEYS.requests, "e")
     names = {"{e}": member, "{e}x": member + b"x", "{f}": world.ids["f"].encode()}
-    args = ["1", *(names.get(arg, arg) for arg in args)]
+    values = {
+        name: [names.get(arg, arg) for arg in value] if type(value) is list else value
+        for name, value in values.items()
+    }
     order = await world.client.hget(KEYS.state, "order")
     reply = [order if part == "{order}" else part for part in reply]
     before = await world.dump()
-    call = Call(script, [getattr(KEYS, key) for key in keys.split()], args, list)
+    call = world.worker.frontier.call(script, list, mend=1, **values)
     assert await world.worker.call(call) == reply
     assert await world.dump() == before
 

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from scrapy_dist import fingerprints
-from scrapy_dist.brokers.redis.frontier import Call, NewRequest
+from scrapy_dist.brokers.redis.frontier import NewRequest
 from scrapy_dist.brokers.redis.views.status import MAX_WORKERS, read_status, url_of
 from scrapy_dist.codec import compact
 from scrapy_dist.exceptions import ConfigurationError
@@ -203,8 +203,8 @@ async def test_what_a_filter_of_the_project_keeps_is_no_error(client):
     assert await fingerprints.count(frontier) == 0
     assert not await fingerprints.is_seen(frontier, "f")
     assert [names async for names in fingerprints.scan(frontier)] == []
-    keys = (KEYS.requests, KEYS.dupefilter, KEYS.state)
-    call = Call("recrawl", keys, ["", "f", 0, b"b"], int)
+    seen, new = KEYS.dupefilter, ["f", 0, b"b"]
+    call = frontier.call("recrawl", int, seen=seen, new=new)
     await frontier.exchange([call])
     assert call.reply() == 1
     assert await client.bitcount(KEYS.dupefilter) == 1

@@ -9,7 +9,6 @@ from scrapy import Request, Spider
 from scrapy.settings import Settings
 
 from scrapy_dist import fingerprints
-from scrapy_dist.brokers.redis.frontier import Call
 from scrapy_dist.brokers.redis.tools.takeover import Converter, TakenOver, take_over
 from scrapy_dist.codec.request import PayloadCodec
 from scrapy_dist.core.settings import Options
@@ -184,11 +183,11 @@ async def test_of_equal_requests_in_a_list_each_is_moved_by_itself(client):
     """From the end where scrapy-redis takes its next; the others keep their places."""
     worker = await Worker(client).join()
     await client.rpush("old", "x", "y", "x")
-    keys = (KEYS.requests, KEYS.dupefilter, KEYS.state, "old")
-    args = ("", "x", "", 0, b"payload of x")
-    assert await worker.call(Call("takeover", keys, args, int)) == 1
+    found = ["x", "", 0, b"payload of x"]
+    names = {"seen": KEYS.dupefilter, "old": "old", "found": found}
+    assert await worker.call(worker.frontier.call("takeover", int, **names)) == 1
     assert await client.lrange("old", 0, -1) == [b"x", b"y"]
-    assert await worker.call(Call("takeover", keys, args, int)) == 1
+    assert await worker.call(worker.frontier.call("takeover", int, **names)) == 1
     assert await client.lrange("old", 0, -1) == [b"y"]
-    assert await worker.call(Call("takeover", keys, args, int)) == 0
+    assert await worker.call(worker.frontier.call("takeover", int, **names)) == 0
     assert await client.zcard(KEYS.requests) == 2

@@ -355,7 +355,7 @@ async def export_noting_done(client, crawler):
 
     async def noting(calls):
         await exchange(calls)
-        if calls[0].args[2] == 0 and len(calls[0].raw) > 2:
+        if calls[0].values["place"] == 0 and len(calls[0].raw) > 2:
             done.clear()
             done.update(crawler.done)
         await asyncio.sleep(0.003)
@@ -379,7 +379,7 @@ class Between:
         self.calls += calls
 
     def moments(self):
-        return [call for call in self.calls if call.args[2] == 0]
+        return [call for call in self.calls if call.values["place"] == 0]
 
 
 def urls(lines):

@@ -66,7 +66,7 @@ async def test_worker_waits_for_a_request_that_stays_in_another_one(start, clock
     one, other = await start(), await start()
     one.starts_with(request("login", meta={"frontier_local": True}))
     page = await one.next()
-    await one.has_sent("beat")
+    await one.has_sent("heartbeat")
     for _ in range(3):
         await looks(other, clock)
     assert not other.is_finished
@@ -134,7 +134,7 @@ async def test_paused_worker_takes_no_more_and_goes_on_when_resumed(
     await until(lambda: worker.is_paused, "the pause")
     worker.yields(page, request("later"))
     await worker.has_sent("commit")
-    await worker.has_sent("beat")
+    await worker.has_sent("heartbeat")
     frontier.pause(on=False)
     found = {(await worker.next()).url for _ in range(2)}
     assert found == {f"{URL}link", f"{URL}later"}
@@ -279,7 +279,7 @@ async def test_other_request_that_cannot_be_taken_ends_nothing(start, monkeypatc
     )
     with pytest.raises(ZeroDivisionError):
         worker.yields(page, request("broken", meta={"is_start_request": 1}))
-    await worker.has_sent("beat")
+    await worker.has_sent("heartbeat")
     assert worker.asked_to_close == []
 
 

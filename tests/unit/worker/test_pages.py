@@ -67,7 +67,7 @@ async def test_page_that_produces_very_much_is_stored_in_parts(start, redis):
     worker = await start(FRONTIER_COMMIT_CHUNK=10)
     [page] = await lease(worker, "page")
     worker.yields(page, *({"n": n} for n in range(9)))
-    await worker.has_sent("beat")
+    await worker.has_sent("heartbeat")
     assert redis.llen("s:items") == 0
     worker.yields(page, *({"n": n} for n in range(9, 25)))
     await until(lambda: redis.llen("s:items") == 20, "two parts")
@@ -287,7 +287,7 @@ async def test_failed_page_is_a_dead_letter_with_its_reason(start, redis):
 
 async def test_rubbish_is_set_aside_and_told_in_few_lines(start, redis, caplog):
     worker = await start()
-    await worker.has_sent("beat")
+    await worker.has_sent("heartbeat")
     rubbish = {b"%016xrubbish %d" % (n, n): 0 for n in range(5)}
     redis.zadd("s:requests", rubbish)
     [page] = await lease(worker, "page")
@@ -305,7 +305,7 @@ async def test_worker_that_can_read_nothing_gives_all_back_and_closes(
     start, redis, caplog
 ):
     worker = await start()
-    await worker.has_sent("beat")
+    await worker.has_sent("heartbeat")
     rubbish = {b"%016xrubbish %d" % (n, n): n for n in range(30)}
     redis.zadd("s:requests", rubbish)
     await until(lambda: worker.take() or worker.asked_to_close, "its end")

@@ -67,7 +67,7 @@ async def test_request_of_start_that_stays_is_crawled_once_though_redis_was_away
     start, caplog, reached
 ):
     worker = await start()
-    await worker.has_sent("beat")
+    await worker.has_sent("heartbeat")
     if reached:
         lose_reply(worker, "claim")
     else:
@@ -172,7 +172,7 @@ async def test_bad_request_is_a_dead_letter_once_though_an_exchange_was_lost(
     start, redis, caplog
 ):
     worker = await start()
-    await worker.has_sent("beat")
+    await worker.has_sent("heartbeat")
     worker.proxy.refuse()
     redis.zadd("s:requests", {b"0000000000000001rubbish": 0})
     worker.proxy.accept()
@@ -220,7 +220,7 @@ async def test_patience_counts_from_the_last_answer(start, caplog, clock):
         await worker.has_sent("commit")
         await worker.next()
     clock.leap(25)
-    await worker.has_sent("beat")
+    await worker.has_sent("heartbeat")
     caplog.clear()
     worker.proxy.refuse()
     worker.yields(page, request("more"))

@@ -29,7 +29,7 @@ def log(caplog):
 async def settle(worker, exchanges: int = 3) -> None:
     """Let some exchanges go by, whatever becomes of them."""
     for _ in range(exchanges):
-        await worker.has_sent("beat")
+        await worker.has_sent("heartbeat")
 
 
 async def test_worker_takes_no_leases_while_redis_refuses_results_and_again_after_that(

@@ -67,7 +67,7 @@ async def test_chain_waits_for_redis_when_another_worker_has_come(start):
     assert goes_on_at_once(worker, page, "a")
     [page] = worker.engine._slot.inprogress
     other = await start()
-    await worker.has_sent("beat")
+    await worker.has_sent("heartbeat")
     await until(lambda: worker.workers_seen == 2, "the other one")
     worker.proxy.freeze()
     assert not goes_on_at_once(worker, page, "b")

@@ -3,45 +3,37 @@
 -- A request that is leased and also pending or a suspect stays leased; one that is
 -- pending and a suspect stays a suspect.
 --
--- KEYS  1 requests (zset)  2 suspects (zset)  3 leases (zset)  4 leased (hash)
---       5 state (hash)
--- ARGV  1 '1': mend  2 index in KEYS of what holds the members  3… members (<= 100), all
---       of the right form
+-- KEYS  requests (zset)  suspects (zset)  leases (zset)  leased (hash)  state (hash)
+-- ARGV  mend: '1' or '0'  place: '1': requests hold the members, '2': suspects
+--       members*: of the right form (<= 100)
 -- Reply for each finding: position of the member, 1 (a copy) or 2 (another request is
 --       leased under the same order id: see check_twice.lua)
 -- Cost  O(members * log(pending))
-redis.call('ZCARD', KEYS[1])
-redis.call('ZCARD', KEYS[2])
-redis.call('ZCARD', KEYS[3])
-redis.call('HLEN', KEYS[4])
-local place = tonumber(ARGV[2])
-local mend = ARGV[1] == '1'
-if mend then
-  redis.call('HDEL', KEYS[5], '') -- runs above maxmemory too
+-- @use entry
+local reply, key = {}, place == '2' and suspects or requests
+if mend == '1' then
+  redis.call('HDEL', state, '') -- runs above maxmemory too
 end
-local reply = {}
-for i = 3, #ARGV do
-  local member = ARGV[i]
-  local id, at = member:sub(1, 16), 17
-  if place == 2 then
-    at = member:match('^%d+ %S+ ()', 17)
+for i = 1, members_count do
+  local member = ARGV[members_at + i]
+  local id, payload = member:sub(1, 16), member:sub(17)
+  if place == '2' then
+    payload = select(3, read_suspect(member))
   end
-  local payload = member:sub(at)
-  if redis.call('ZSCORE', KEYS[place], member) then
-    local entry = redis.call('ZSCORE', KEYS[3], id) and redis.call('HGET', KEYS[4], id)
-    local from = entry and (entry:match('^ %S+ %d+ %S+ ()')
-      or entry:sub(1, 16) == id and 1) -- without a head, see lease.lua
-    local same = from and entry:sub(from + 16) == payload -- behind the order id
-    local both = place == 2 and redis.call('ZSCORE', KEYS[1], id .. payload)
-    if from or both then
-      reply[#reply + 1] = i - 3
+  if redis.call('ZSCORE', key, member) then
+    local entry = redis.call('ZSCORE', leases, id) and redis.call('HGET', leased, id)
+    local is_leased = entry and is_entry(entry, id)
+    local same = is_leased and select(4, read_entry(entry)) == payload
+    local both = place == '2' and redis.call('ZSCORE', requests, id .. payload)
+    if is_leased or both then
+      reply[#reply + 1] = i - 1
       reply[#reply + 1] = (same or both) and 1 or 2
     end
-    if mend and both then
-      redis.call('ZREM', KEYS[1], id .. payload)
+    if mend == '1' and both then
+      redis.call('ZREM', requests, id .. payload)
     end
-    if mend and same then
-      redis.call('ZREM', KEYS[place], member)
+    if mend == '1' and same then
+      redis.call('ZREM', key, member)
     end
   end
 end

@@ -1,42 +1,34 @@
 -- Find what is left of workers that are not in the list, and names that are no worker's.
 --
--- KEYS  1 workers (zset)  2 state (hash)  3 control (hash)
--- ARGV  1 '1': mend  2 ms of silence after which a worker is dead
---       (if no worker has told)  3… worker numbers (<= 100)
+-- KEYS  workers (zset)  state (hash)  control (hash)
+-- ARGV  mend: '1' or '0'  ttl_ms: of silence after which a worker is dead, if no worker has
+--       told  numbers*: of workers (<= 100)
 -- Reply workers alive, workers silent, then positions of the numbers that are no worker's
 -- Cost  O(numbers + log(workers))
-local now = redis.call('TIME')
-now = now[1] * 1000 + math.floor(now[2] / 1000)
-local ttl = redis.call('HGET', KEYS[2], 'ttl') or ARGV[2]
-local alive = redis.call('ZCOUNT', KEYS[1], '(' .. now - ttl, '+inf')
-redis.call('HLEN', KEYS[2])
-redis.call('HLEN', KEYS[3])
-local mend = ARGV[1] == '1'
-if mend then
-  redis.call('HDEL', KEYS[2], '') -- runs above maxmemory too
+-- @use clock
+-- @use alive
+-- @use workers
+local alive = alive_workers(now_ms())
+if mend == '1' then
+  redis.call('HDEL', state, '') -- runs above maxmemory too
 end
-local reply = {alive, redis.call('ZCARD', KEYS[1]) - alive}
-for i = 3, #ARGV do
-  local name = ARGV[i]
-  local traces = {'worker:' .. name, 'commit:' .. name, 'since:' .. name, 'beat:' .. name,
-    'handed:' .. name, 'strange:' .. name, 'process:' .. name,
-    'format:' .. name}
-  local facts = redis.call('HMGET', KEYS[2], unpack(traces))
-  local asked = redis.call('HMGET', KEYS[3], 'stop:' .. name, 'busy:' .. name)
-  facts[#traces + 1] = asked[1] or asked[2]
-  local listed = redis.call('ZSCORE', KEYS[1], name)
-  local stray = false
-  for at = 1, #traces + 1 do
-    stray = stray or (not listed and facts[at])
-  end
+local reply = {alive, redis.call('ZCARD', workers) - alive}
+for i = 1, numbers_count do
+  local number = ARGV[numbers_at + i]
+  local listed = redis.call('ZSCORE', workers, number)
   -- Nobody could reap it, nor anybody whose turn is after it.
-  local nonsense = listed and not name:find('^%d+$')
-  if stray or nonsense then
-    reply[#reply + 1] = i - 3
-    if mend then
-      redis.call('HDEL', KEYS[2], unpack(traces))
-      redis.call('HDEL', KEYS[3], 'stop:' .. name, 'busy:' .. name)
-      redis.call('ZREM', KEYS[1], name)
+  local is_wrong = listed and not number:find('^%d+$')
+  if not listed then
+    local asked = redis.call('HMGET', control, 'stop:' .. number, 'busy:' .. number)
+    is_wrong = asked[1] or asked[2]
+    for _, field in ipairs(fields_of(number)) do
+      is_wrong = is_wrong or redis.call('HEXISTS', state, field) == 1
+    end
+  end
+  if is_wrong then
+    reply[#reply + 1] = i - 1
+    if mend == '1' then
+      forget_worker(number)
     end
   end
 end

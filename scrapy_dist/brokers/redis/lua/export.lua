@@ -4,13 +4,13 @@
 -- A page goes on behind the last member that was read, whether that is still there or
 -- not: what is there all the time is read exactly once.
 --
--- KEYS  1 requests (zset)  2 suspects (zset)  3 leases (zset)  4 workers (zset)
---       5 state (hash)
--- ARGV  1 most entries of a page  2 bytes after which it ends, then
---       of a page: 3 index of the key in KEYS  4 score and 5 member that were read last,
---       '' and '' = from the first on
---       of a moment: 3 '0'  4 order counter: what workers were handed up to it was read
---       5 leases after which the reply ends, with those of the worker they belong to
+-- KEYS  requests (zset)  suspects (zset)  leases (zset)  workers (zset)  state (hash)
+-- ARGV  most: entries of a page  limit: bytes after which it ends
+--       place: the number of what is read in the order of KEYS, '0' = a moment
+--       score: of what was read last, '' = from the first on  member: what was read last
+--       since: of a moment: order counter up to which what workers were handed was read
+--       most_ids: of a moment: leases after which the reply ends, with those of the worker
+--       they belong to
 -- Reply of a page: order counter, 1 if the member that was read last is still there,
 --       members and scores
 --       of a moment: order counter up to which this tells all, ids of the leases of
@@ -18,13 +18,8 @@
 --       requests and that of suspects: 1, members and scores
 -- Cost  O(log(entries) ^ 2 + entries of a page), of a moment O(workers + ids)
 local call = redis.call
-local most, limit = tonumber(ARGV[1]), tonumber(ARGV[2])
-local sizes = {}
-for n = 1, 3 do
-  sizes[n] = call('ZCARD', KEYS[n])
-end
-call('ZCARD', KEYS[4])
-local order = tonumber(call('HGET', KEYS[5], 'order') or 0)
+local places = {requests, suspects, leases}
+local order = tonumber(call('HGET', state, 'order') or 0)
 -- Redis compares bytes; Lua's < would ask the locale.
 local function is_behind(a, b)
   for i = 1, math.min(#a, #b) do
@@ -35,13 +30,13 @@ local function is_behind(a, b)
   end
   return #a > #b
 end
-local function rank_behind(n, score, member)
-  local low, high = 0, sizes[n]
+local function rank_behind(key)
+  local low, high, last = 0, call('ZCARD', key), tonumber(score)
   while low < high do
     local middle = math.floor((low + high) / 2)
-    local at = call('ZRANGE', KEYS[n], middle, middle, 'WITHSCORES')
+    local at = call('ZRANGE', key, middle, middle, 'WITHSCORES')
     local found = tonumber(at[2])
-    if found > score or (found == score and is_behind(at[1], member)) then
+    if found > last or (found == last and is_behind(at[1], member)) then
       high = middle
     else
       low = middle + 1
@@ -49,12 +44,12 @@ local function rank_behind(n, score, member)
   end
   return low
 end
-local function page(n, rank, is_there)
+local function page(key, rank, is_there)
   local found, bytes = {is_there and 1 or 0}, 0
-  local last = math.min(sizes[n], rank + most)
-  while rank < last and bytes < limit do
+  local last = math.min(call('ZCARD', key), rank + most)
+  while rank < last and bytes < tonumber(limit) do
     local to = math.min(last, rank + 10)
-    for _, part in ipairs(call('ZRANGE', KEYS[n], rank, to - 1, 'WITHSCORES')) do
+    for _, part in ipairs(call('ZRANGE', key, rank, to - 1, 'WITHSCORES')) do
       found[#found + 1] = part
       bytes = bytes + #part
     end
@@ -62,39 +57,37 @@ local function page(n, rank, is_there)
   end
   return found
 end
-local n = tonumber(ARGV[3])
-if n > 0 then
-  if ARGV[4] == '' then
-    return {order, page(n, 0, true)}
-  end
-  local rank = rank_behind(n, tonumber(ARGV[4]), ARGV[5])
-  return {order, page(n, rank, call('ZSCORE', KEYS[n], ARGV[5]))}
+local key = places[tonumber(place)]
+if key and score == '' then
+  return {order, page(key, 0, true)}
+elseif key then
+  return {order, page(key, rank_behind(key), call('ZSCORE', key, member))}
 end
 -- Workers that were handed something since, by when: no two have the same number.
-local handed, owners, since = {}, {}, tonumber(ARGV[4])
-local workers = order == since and {} or call('ZRANGE', KEYS[4], 0, -1)
-for first = 1, #workers, 1000 do -- Lua's stack is bounded
+local handed, owners, known = {}, {}, tonumber(since)
+local numbers = order == known and {} or call('ZRANGE', workers, 0, -1)
+for first = 1, #numbers, 1000 do -- Lua's stack is bounded
   local fields = {}
-  for i = first, math.min(first + 999, #workers) do
-    fields[i - first + 1] = 'handed:' .. workers[i]
+  for i = first, math.min(first + 999, #numbers) do
+    fields[i - first + 1] = 'handed:' .. numbers[i]
   end
-  for i, at in ipairs(call('HMGET', KEYS[5], unpack(fields))) do
+  for i, at in ipairs(call('HMGET', state, unpack(fields))) do
     at = at and tonumber(at) or 0
-    if at > since then
+    if at > known then
       handed[#handed + 1] = at
-      owners[at] = workers[first + i - 1]
+      owners[at] = numbers[first + i - 1]
     end
   end
 end
 table.sort(handed)
 local ids = {}
 for _, at in ipairs(handed) do
-  if #ids >= tonumber(ARGV[5]) then
-    return {since, ids}
+  if #ids >= tonumber(most_ids) then
+    return {known, ids}
   end
-  since = at
-  for _, id in ipairs(call('ZRANGEBYSCORE', KEYS[3], owners[at], owners[at])) do
+  known = at
+  for _, id in ipairs(call('ZRANGEBYSCORE', leases, owners[at], owners[at])) do
     ids[#ids + 1] = id
   end
 end
-return {order, ids, page(1, 0, true), page(2, 0, true)}
+return {order, ids, page(requests, 0, true), page(suspects, 0, true)}

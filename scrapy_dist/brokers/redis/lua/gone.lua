@@ -1,24 +1,18 @@
 -- Declare workers dead whose processes are gone; a reap then takes what they hold.
 --
--- KEYS  1 workers (zset)  2 state (hash)
--- ARGV  for each worker (<= 100): number, machine and process as `meet` has stored them
+-- KEYS  workers (zset)  state (hash)
+-- ARGV  others*: of each worker (<= 100): number, machine and process as `meet` stored them
 -- Reply workers that were not dead before
 -- Cost  O(workers in ARGV * log(workers))
-redis.call('ZCARD', KEYS[1])
-local dead = {}
-for i = 1, #ARGV, 2 do
-  -- Else it has left, or is another one by now.
-  if redis.call('HGET', KEYS[2], 'process:' .. ARGV[i]) == ARGV[i + 1] then
-    dead[#dead + 1] = ARGV[i]
-  end
-end
 local done = 0
-for _, worker in ipairs(dead) do
-  local last = redis.call('ZSCORE', KEYS[1], worker)
-  if last and tonumber(last) > 1 then
-    redis.call('HDEL', KEYS[2], '') -- runs above maxmemory too
+for i = others_at + 1, #ARGV, 2 do
+  local last = redis.call('ZSCORE', workers, ARGV[i])
+  -- Else it has left, or is another one by now.
+  local is_it = redis.call('HGET', state, 'process:' .. ARGV[i]) == ARGV[i + 1]
+  if is_it and last and tonumber(last) > 1 then
+    redis.call('HDEL', state, '') -- runs above maxmemory too
     -- Long dead: neither a grace period nor an absence of Redis counts, see reap.lua.
-    redis.call('ZADD', KEYS[1], 1, worker)
+    redis.call('ZADD', workers, 1, ARGV[i])
     done = done + 1
   end
 end

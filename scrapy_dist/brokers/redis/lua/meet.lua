@@ -1,32 +1,29 @@
 -- A worker says which process it is, and learns of the workers on its machine.
 --
--- KEYS  1 workers (zset)  2 state (hash)
--- ARGV  1 worker number  2 machine (boot id, pid namespace, …)  3 its process there
+-- KEYS  workers (zset)  state (hash)
+-- ARGV  worker: its number  machine: boot id, pid namespace, …  process: its own there
 -- Reply how often workers have come, then the number and the process of each other worker
 --       of that machine (<= 100)
 -- Cost  O(workers, 1000 at the most)
 local call = redis.call
-local mine, field = ARGV[2] .. ' ' .. ARGV[3], 'process:' .. ARGV[1]
-local known = call('HGET', KEYS[2], field)
+local mine, field = machine .. ' ' .. process, 'process:' .. worker
 -- Before it has registered it only asks.
-if known ~= mine and call('ZSCORE', KEYS[1], ARGV[1]) then
-  call('HDEL', KEYS[2], '') -- runs above maxmemory too
-  call('HSET', KEYS[2], field, mine)
-  call('HINCRBY', KEYS[2], 'met', 1)
+if call('HGET', state, field) ~= mine and call('ZSCORE', workers, worker) then
+  call('HDEL', state, '') -- runs above maxmemory too
+  call('HSET', state, field, mine)
+  call('HINCRBY', state, 'met', 1)
 end
-local reply = {tonumber(call('HGET', KEYS[2], 'met') or 0)}
-local workers = call('ZRANGE', KEYS[1], '0', '999')
-local fields = {}
-for i, worker in ipairs(workers) do
-  fields[i] = 'process:' .. worker
+local reply = {tonumber(call('HGET', state, 'met') or 0)}
+local numbers, fields = call('ZRANGE', workers, '0', '999'), {}
+for i, number in ipairs(numbers) do
+  fields[i] = 'process:' .. number
 end
-local found = #fields > 0 and call('HMGET', KEYS[2], unpack(fields)) or {}
-local machine = ARGV[2] .. ' '
-for i, worker in ipairs(workers) do
-  local process = found[i]
-  if process and worker ~= ARGV[1] and process:sub(1, #machine) == machine then
-    reply[#reply + 1] = worker
-    reply[#reply + 1] = process:sub(#machine + 1, #machine + 64)
+local found = #fields > 0 and call('HMGET', state, unpack(fields)) or {}
+for i, number in ipairs(numbers) do
+  local other = found[i]
+  if other and number ~= worker and other:sub(1, #machine + 1) == machine .. ' ' then
+    reply[#reply + 1] = number
+    reply[#reply + 1] = other:sub(#machine + 2, #machine + 65)
     if #reply > 200 then
       break
     end

@@ -1,12 +1,11 @@
 -- Find what is leased and has no lease: a page of the payloads, which stay here.
 --
--- KEYS  1 leases (zset)  2 leased (hash)
--- ARGV  1 cursor  2 entries in a page, about
--- Reply next cursor, then for each orphan: order id, entry up to its payload (see lease.lua),
---       '' or, of one that has another form, SHA-1 of all of it in hex
+-- KEYS  leases (zset)  leased (hash)
+-- ARGV  cursor: of HSCAN  most: entries in a page, about
+-- Reply next cursor, then for each orphan: order id, entry up to its payload (see
+--       lib/entry.lua), '' or, of one that has another form, SHA-1 of all of it in hex
 -- Cost  O(bytes of a page)
-redis.call('ZCARD', KEYS[1])
-local page = redis.call('HSCAN', KEYS[2], ARGV[1], 'COUNT', ARGV[2])
+local page = redis.call('HSCAN', leased, cursor, 'COUNT', most)
 local reply, entries = {page[1]}, page[2]
 local hex = '^' .. ('%x'):rep(16) .. '$'
 local function start_of(entry) -- of the order id in it
@@ -18,7 +17,7 @@ local function start_of(entry) -- of the order id in it
 end
 for i = 1, #entries, 2 do
   local id, entry = entries[i], entries[i + 1]
-  if not redis.call('ZSCORE', KEYS[1], id) then
+  if not redis.call('ZSCORE', leases, id) then
     local at = start_of(entry)
     local has_form = id:match(hex) and entry:sub(at, at + 15) == id
     reply[#reply + 1] = id

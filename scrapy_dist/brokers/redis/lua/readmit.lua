@@ -2,30 +2,27 @@
 --
 -- What workers died of becomes a dead letter; the rest is handed out again.
 --
--- KEYS  1 suspects (zset)  2 failed (stream)  3 state (hash)
--- ARGV  1 most dead letters  2 deaths after which a request has failed
+-- KEYS  suspects (zset)  failed (stream)  state (hash)
+-- ARGV  failed_limit: most dead letters
+--       max_deliveries: deaths after which a request has failed
 -- Reply requests that were taken up, requests that still wait for room
 -- Cost  O(requests per call * log(suspects))
--- @use letters
-redis.call('HLEN', KEYS[3])
-local waiting = redis.call('ZCOUNT', KEYS[1], '+inf', '+inf')
-local room = math.min(ARGV[1] - redis.call('XLEN', KEYS[2]), waiting, 100)
+-- @use dead_letters
+local waiting = redis.call('ZCOUNT', suspects, '+inf', '+inf')
+local room = math.min(failed_limit - redis.call('XLEN', failed), waiting, 100)
 if room <= 0 then
   return {0, waiting}
 end
-local now = redis.call('TIME')
-now = string.format('%.0f', now[1] * 1000 + math.floor(now[2] / 1000))
-redis.call('HDEL', KEYS[3], '') -- runs above maxmemory too
-local members = redis.call('ZRANGEBYSCORE', KEYS[1], '+inf', '+inf', 'LIMIT', 0, room)
+redis.call('HDEL', state, '') -- runs above maxmemory too
+local members = redis.call('ZRANGEBYSCORE', suspects, '+inf', '+inf', 'LIMIT', 0, room)
 for _, member in ipairs(members) do
-  local deaths, claims, at = member:match('^(%d+) (%S+) ()', 17)
-  if deaths and tonumber(deaths) >= tonumber(ARGV[2]) then
-    write_letter(KEYS[2], member:sub(at),
-      deaths .. ' workers died while they worked on it', '', deaths, claims)
-    redis.call('ZREM', KEYS[1], member)
+  local deaths, claims, payload = read_suspect(member)
+  if tonumber(deaths) >= tonumber(max_deliveries) then
+    write_letter(payload, died_of(deaths), '', deaths, claims)
+    redis.call('ZREM', suspects, member)
   else
-    redis.call('ZADD', KEYS[1], 0, member)
+    redis.call('ZADD', suspects, 0, member)
   end
 end
-redis.call('HSET', KEYS[3], 'active', now)
+redis.call('HSET', state, 'active', now_ms())
 return {#members, waiting - #members}

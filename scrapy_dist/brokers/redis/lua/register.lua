@@ -1,16 +1,16 @@
 -- A worker joins the frontier, or joins again after it was declared dead.
 --
--- KEYS  1 workers (zset)  2 state (hash)  3 requests (zset)  4 suspects (zset)
---       5 leases (zset)  6 leased (hash)  7 dupefilter (set or hash)  8 stats (hash)
---       9 started (set)  10 control (hash)  11 failed (stream)  12 history (stream)
--- ARGV  1 worker number  2 facts for people  3 number of the last commit
---       4 ms of silence after which another worker is not counted as present
---       5 '1': delete what an earlier crawl left, if no other worker is present
---       6 ms of silence after which a worker is dead  7 '1': keep a finished crawl
---       8 format that it writes  9 oldest format that it reads, see version.py
---       10 the crawl that it belonged to before it was declared dead, else ''
---       11 check value of its secret, '' without one, see codec/seal.py
---       12 ms since it was started, if a crawl that has ended since was its, else 0
+-- KEYS  workers (zset)  state (hash)  requests (zset)  suspects (zset)  leases (zset)
+--       leased (hash)  dupefilter (set or hash)  stats (hash)  started (set)
+--       control (hash)  failed (stream)  history (stream)
+-- ARGV  worker: its number  info: for people  commit: number of its last one
+--       present_ms: of silence after which another worker is not counted as present
+--       flush: '1': delete what an earlier crawl left, if no other worker is present
+--       ttl_ms: of silence after which a worker is dead  persist: '1': keep a finished crawl
+--       format: that it writes  oldest_format: that it reads, see version.py
+--       crawl: that it belonged to before it was declared dead, else ''
+--       signed: check value of its secret, '' without one, see codec/seal.py
+--       age_ms: since it was started, if a crawl that has ended since was its, else 0
 -- Reply others present, outcome (0 joined, 1 cleared first, 2 flush refused, 5 its crawl has
 --       finished without it, 7 the same while it was starting: not joined in both), pending,
 --       1 if no fingerprint is known, crawl; or,
@@ -18,121 +18,133 @@
 --       or 4 and a worker of another format, or 6 and the frontier's check value
 -- Cost  O(workers)
 -- @use entry
--- @use ending
-local now = redis.call('TIME')
-now = now[1] * 1000 + math.floor(now[2] / 1000)
-local left = redis.call('ZCARD', KEYS[3]) + redis.call('ZCARD', KEYS[4])
-  + math.max(redis.call('ZCARD', KEYS[5]), redis.call('HLEN', KEYS[6]))
-local compact = redis.call('TYPE', KEYS[7])
-compact = (compact.ok or compact) == 'hash'
-redis.call(compact and 'HLEN' or 'SCARD', KEYS[7])
-redis.call('HLEN', KEYS[8])
-redis.call('SCARD', KEYS[9])
-redis.call('HLEN', KEYS[10])
-redis.call('XLEN', KEYS[11])
-redis.call('XLEN', KEYS[12])
-local others = redis.call('ZCOUNT', KEYS[1], '(' .. now - ARGV[4], '+inf')
-if redis.call('ZSCORE', KEYS[1], ARGV[1]) then
+-- @use fingerprints
+-- @use history
+local now = now_ms()
+local left = redis.call('ZCARD', requests) + redis.call('ZCARD', suspects)
+  + math.max(redis.call('ZCARD', leases), redis.call('HLEN', leased))
+local is_compact = kind_of(dupefilter) == 'hash'
+redis.call(is_compact and 'HLEN' or 'SCARD', dupefilter)
+-- The fields of the newest record, and of the one of *name*; {} where there is none.
+local function read_records(name)
+  local newest, found
+  for _, record in ipairs(redis.call('XREVRANGE', history, '+', '-', 'COUNT', 100)) do
+    local fields = {}
+    for i = 1, #record[2], 2 do
+      fields[record[2][i]] = record[2][i + 1]
+    end
+    newest = newest or fields
+    found = found or fields.crawl == name and fields
+  end
+  return newest or {}, found or {}
+end
+local others = redis.call('ZCOUNT', workers, '(' .. now - present_ms, '+inf')
+if redis.call('ZSCORE', workers, worker) then
   others = others - 1
 end
-local format = tonumber(redis.call('HGET', KEYS[2], 'format') or 1)
-if not redis.call('HGET', KEYS[2], 'format') then
+local found = redis.call('HGET', state, 'format')
+local theirs = tonumber(found or 1)
+if not found then
   -- Before there were numbers: requests that are leased tell.
-  local ids = redis.call('ZRANGE', KEYS[5], 0, 9)
-  local entries = #ids > 0 and redis.call('HMGET', KEYS[6], unpack(ids)) or {}
-  local own, strange = 0, 0
+  local ids = redis.call('ZRANGE', leases, 0, 9)
+  local entries = #ids > 0 and redis.call('HMGET', leased, unpack(ids)) or {}
+  local own, not_owned = 0, 0
   for i, id in ipairs(ids) do
     if entries[i] and is_entry(entries[i], id) then
       own = own + 1
     elseif entries[i] then
-      strange = strange + 1
+      not_owned = not_owned + 1
     end
   end
-  format = strange > own and 0 or format
+  theirs = not_owned > own and 0 or theirs
 end
-if not format or format > tonumber(ARGV[8]) or format < tonumber(ARGV[9]) then
-  return {others, 3, format or -1}
+if not theirs or theirs > tonumber(format) or theirs < tonumber(oldest_format) then
+  return {others, 3, theirs or -1}
 end
-for _, worker in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '(' .. now - ARGV[4], '+inf')) do
-  local facts = redis.call('HMGET', KEYS[2], 'worker:' .. worker, 'format:' .. worker)
-  if facts[1] and worker ~= ARGV[1] and facts[2] ~= ARGV[8] then
+for _, other in ipairs(redis.call('ZRANGEBYSCORE', workers, '(' .. now - present_ms, '+inf')) do
+  local facts = redis.call('HMGET', state, 'worker:' .. other, 'format:' .. other)
+  if facts[1] and other ~= worker and facts[2] ~= format then
     return {others, 4, facts[1]}
   end
 end
 -- A finished crawl that nobody could clear: its last worker was killed, not closed. What
 -- was done since then is another one's work: a spider that waits for seeds.
-local facts = redis.call('HMGET', KEYS[2], 'finished', 'active', 'recorded', 'crawl')
+local facts = redis.call('HMGET', state, 'finished', 'active', 'recorded', 'crawl')
 local finished = left == 0 and facts[1]
   and (tonumber(facts[2] or nil) or 0) <= (tonumber(facts[1] or nil) or 0)
 local outcome = 0
-if ARGV[10] ~= '' then
-  if facts[4] == ARGV[10] and finished and others <= 0 then
+if crawl ~= '' then
+  if facts[4] == crawl and finished and others <= 0 then
     outcome = 5
-  elseif facts[4] ~= ARGV[10] and has_record(KEYS[12], ARGV[10]) then
-    return {math.max(others, 0), 5, 0, 0, ARGV[10]}
+  elseif facts[4] ~= crawl and select(2, read_records(crawl)).crawl then
+    return {math.max(others, 0), 5, 0, 0, crawl}
   end
 end
-if tonumber(ARGV[12]) > 0 and others <= 0 and left == 0 and (finished or not facts[4]) then
-  local crawl, ended = newest_record(KEYS[12])
-  if crawl and ended > now - ARGV[12] then
-    return {0, 7, 0, 0, crawl}
+if tonumber(age_ms) > 0 and others <= 0 and left == 0 and (finished or not facts[4]) then
+  local newest = read_records()
+  if newest.crawl and (tonumber(newest['end'] or nil) or 0) > now - age_ms then
+    return {0, 7, 0, 0, newest.crawl}
   end
 end
 -- Nobody here could read what is left, and the others not what this one stores.
-local signed = redis.call('HGET', KEYS[2], 'signed') or ''
-if signed ~= ARGV[11] and outcome == 0 and redis.call('EXISTS', KEYS[2]) == 1
-  and (others > 0 or (left > 0 and ARGV[5] ~= '1')) then
-  return {math.max(others, 0), 6, signed}
+local secret = redis.call('HGET', state, 'signed') or ''
+if secret ~= signed and outcome == 0 and redis.call('EXISTS', state) == 1
+  and (others > 0 or (left > 0 and flush ~= '1')) then
+  return {math.max(others, 0), 6, secret}
 end
-redis.call('HDEL', KEYS[2], '') -- runs above maxmemory too: more workers drain it sooner
+redis.call('HDEL', state, '') -- runs above maxmemory too: more workers drain it sooner
 if others > 0 then
-  outcome = ARGV[5] == '1' and 2 or 0
+  outcome = flush == '1' and 2 or 0
 else
   if finished and (tonumber(facts[3] or nil) or -1) < (tonumber(facts[2] or nil) or 0) then
-    write_record(KEYS[12], KEYS[2], KEYS[11], tonumber(facts[2] or nil) or now, 'finished')
+    write_record(tonumber(facts[2] or nil) or now, 'finished')
   end
-  if ARGV[5] == '1' or (finished and ARGV[7] ~= '1') then
-    delete_fingerprints(KEYS[7])
-    redis.call('UNLINK', KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[8],
-      KEYS[9], KEYS[10])
+  if flush == '1' or (finished and persist ~= '1') then
+    delete_fingerprints()
+    redis.call('UNLINK', workers, state, requests, suspects, leases, leased, stats,
+      started, control)
     outcome = outcome == 5 and 5 or 1
   elseif outcome == 5 then
-    redis.call('HSET', KEYS[2], 'recorded', facts[1])
+    redis.call('HSET', state, 'recorded', facts[1])
   elseif finished then
     -- A new crawl on kept fingerprints: its start requests are taken once more.
-    redis.call('UNLINK', KEYS[9])
-    redis.call('HDEL', KEYS[2], 'finished', 'recorded', 'pages', 'items', 'joined',
+    redis.call('UNLINK', started)
+    redis.call('HDEL', state, 'finished', 'recorded', 'pages', 'items', 'joined',
       'letters', 'crawl')
   end
 end
 if outcome == 5 then
-  return {0, 5, 0, 0, ARGV[10]}
+  return {0, 5, 0, 0, crawl}
 end
-local newest = redis.call('ZREVRANGE', KEYS[1], 0, 0, 'WITHSCORES')[2]
-if newest and now - newest > tonumber(ARGV[6]) then
-  -- Nobody has beaten lately, so Redis may have been away: see beat.lua.
-  redis.call('HSET', KEYS[2], 'grace', string.format('%.0f', now + ARGV[6]))
+local newest = redis.call('ZREVRANGE', workers, 0, 0, 'WITHSCORES')[2]
+if newest and now - newest > tonumber(ttl_ms) then
+  -- Nobody has beaten lately, so Redis may have been away: see heartbeat.lua.
+  redis.call('HSET', state, 'grace', now + ttl_ms)
 end
-redis.call('HSET', KEYS[2], 'worker:' .. ARGV[1], ARGV[2], 'commit:' .. ARGV[1], ARGV[3],
-  'ttl', ARGV[6], 'format', ARGV[8], 'format:' .. ARGV[1], ARGV[8])
-if ARGV[11] ~= '' then
-  redis.call('HSET', KEYS[2], 'signed', ARGV[11])
+redis.call('HSET', state, 'worker:' .. worker, info, 'commit:' .. worker, commit,
+  'ttl', ttl_ms, 'format', format, 'format:' .. worker, format)
+if signed ~= '' then
+  redis.call('HSET', state, 'signed', signed)
 else
-  redis.call('HDEL', KEYS[2], 'signed')
+  redis.call('HDEL', state, 'signed')
 end
-redis.call('HSETNX', KEYS[2], 'active', string.format('%.0f', now))
-redis.call('HSETNX', KEYS[2], 'since:' .. ARGV[1], string.format('%.0f', now))
-if redis.call('HSETNX', KEYS[2], 'crawl', string.format('%.0f-', now) .. ARGV[1]) == 1 then
-  redis.call('HSET', KEYS[2], 'letters', redis.call('XLEN', KEYS[11]))
+redis.call('HSETNX', state, 'active', now)
+redis.call('HSETNX', state, 'since:' .. worker, now)
+if redis.call('HSETNX', state, 'crawl', string.format('%.0f-', now) .. worker) == 1 then
+  redis.call('HSET', state, 'letters', redis.call('XLEN', failed))
 end
-if ARGV[10] == '' then
+if crawl == '' then
   -- As a value: a torn file may be played twice.
-  local joined = redis.call('HGET', KEYS[2], 'joined')
-  redis.call('HSET', KEYS[2], 'joined', (tonumber(joined or nil) or 0) + 1)
+  local joined = redis.call('HGET', state, 'joined')
+  redis.call('HSET', state, 'joined', (tonumber(joined or nil) or 0) + 1)
 end
-redis.call('ZADD', KEYS[1], now, ARGV[1])
+redis.call('ZADD', workers, now, worker)
 -- Buckets of an earlier crawl may be left in the hash.
-local seen = redis.call('SCARD', KEYS[9])
-  + (compact and redis.call('HEXISTS', KEYS[7], 'epoch') or redis.call('SCARD', KEYS[7]))
-return {math.max(others, 0), outcome, redis.call('ZCARD', KEYS[3]), seen == 0 and 1 or 0,
-  redis.call('HGET', KEYS[2], 'crawl')}
+local is_blank = redis.call('SCARD', started) == 0
+if is_compact then
+  is_blank = is_blank and not redis.call('HGET', dupefilter, 'epoch')
+else
+  is_blank = is_blank and redis.call('SCARD', dupefilter) == 0
+end
+return {math.max(others, 0), outcome, redis.call('ZCARD', requests), is_blank and 1 or 0,
+  redis.call('HGET', state, 'crawl')}

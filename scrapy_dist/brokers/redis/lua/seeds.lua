@@ -1,18 +1,18 @@
 -- Lease seeds, a fair share at most: from the left of a list, any of a set, the highest
 -- of a sorted set.
 --
--- KEYS  1 leases (zset)  2 leased (hash)  3 workers (zset)  4 state (hash)
---       5 control (hash)  6… keys of seeds, in order of priority
--- ARGV  1 worker number  2 most seeds (<= 100)
---       3 ms of silence after which a worker is dead  4 bytes of the largest seed
---       5 bytes of seeds after which it is enough
+-- KEYS  leases (zset)  leased (hash)  workers (zset)  state (hash)  control (hash)
+--       seed_keys*: in order of priority (list, set or zset)
+-- ARGV  worker: its number  want: most seeds (<= 100)
+--       ttl_ms: of silence after which a worker is dead  max_seed: bytes of the largest
+--       reply_bytes: of seeds after which it is enough
 -- Reply known (0: register first), seeds left, then for each lease: order id, seed; of
 --       one that is too large, which stays here, its number of bytes
 -- Cost  O(seeds per call * log(leases))
-local now = redis.call('TIME')
-now = now[1] * 1000 + math.floor(now[2] / 1000)
-local left, leases = 0, redis.call('ZCARD', KEYS[1])
-redis.call('HLEN', KEYS[2])
+-- @use clock
+-- @use order
+-- @use kinds
+local now, left, held = now_ms(), 0, redis.call('ZCARD', leases)
 local reads = {
   list = function(key, n) return redis.call('LRANGE', key, 0, n - 1) end,
   set = function(key, n) return redis.call('SRANDMEMBER', key, n) end,
@@ -28,60 +28,53 @@ local removes = {
   set = function(key, seeds) redis.call('SREM', key, unpack(seeds)) end,
   zset = function(key, seeds) redis.call('ZREM', key, unpack(seeds)) end,
 }
-local sizes = {list = 'LLEN', set = 'SCARD', zset = 'ZCARD'}
-local types = {}
-for i = 6, #KEYS do
-  local kind = redis.call('TYPE', KEYS[i])
-  kind = kind.ok or kind
-  if kind ~= 'none' and not reads[kind] then
-    return redis.error_reply('WRONGTYPE ' .. KEYS[i] .. ' is a ' .. kind
-      .. '; seeds are read from a list, a set or a sorted set')
+for i = seed_keys_at + 1, #KEYS do
+  local count, is_right = count_seeds(KEYS[i])
+  if not is_right then
+    return no_seeds_in(KEYS[i])
   end
-  types[i] = reads[kind] and kind
-  left = left + (reads[kind] and redis.call(sizes[kind], KEYS[i]) or 0)
+  left = left + count
 end
-if not redis.call('ZSCORE', KEYS[3], ARGV[1]) then
+if not redis.call('ZSCORE', workers, worker) then
   return {0, 0}
 end
-local reply, want = {1, left}, tonumber(ARGV[2])
-local largest, bytes, limit = tonumber(ARGV[4]), 0, tonumber(ARGV[5])
-if redis.call('HGET', KEYS[5], 'paused') then
+local reply, bytes = {1, left}, 0
+want, max_seed, reply_bytes = tonumber(want), tonumber(max_seed), tonumber(reply_bytes)
+if redis.call('HGET', control, 'paused') then
   want = 0
 elseif left > 0 then
-  local alive = math.max(1, redis.call('ZCOUNT', KEYS[3], '(' .. now - ARGV[3], '+inf'))
-  local held = redis.call('ZCOUNT', KEYS[1], ARGV[1], ARGV[1])
-  want = math.min(want, math.max(0, math.ceil((left + leases) / alive) - held))
+  local alive = math.max(1, redis.call('ZCOUNT', workers, '(' .. now - ttl_ms, '+inf'))
+  local mine = redis.call('ZCOUNT', leases, worker, worker)
+  want = math.min(want, math.max(0, math.ceil((left + held) / alive) - mine))
 end
-for i = 6, #KEYS do
-  local kind = types[i]
-  if kind then
+for i = seed_keys_at + 1, #KEYS do
+  local kind = kind_of(KEYS[i])
+  if kind ~= 'none' then
     -- Some at first: a few may be as large as a whole call may be.
     local step = 4
-    while want > 0 and bytes < limit do
+    while want > 0 and bytes < reply_bytes do
       local seeds = reads[kind](KEYS[i], math.min(want, step))
       step = 4 * step
       if #seeds == 0 then
         break
       end
-      redis.call('HDEL', KEYS[4], '') -- runs above maxmemory too
-      -- See commit.lua.
-      local order = tonumber(redis.call('HGET', KEYS[4], 'order') or 0)
-      order = math.max(order, (now - 1735689600000) * 1024)
-      local last = string.format('%.0f', order + #seeds)
+      redis.call('HDEL', state, '') -- runs above maxmemory too
+      local order = order_at(redis.call('HGET', state, 'order'), now)
       -- The second is for views/snapshot.py, see lease.lua.
-      redis.call('HSET', KEYS[4], 'order', last, 'handed:' .. ARGV[1], last)
+      redis.call('HSET', state, 'order', order + #seeds, 'handed:' .. worker,
+        order + #seeds)
       local entries, owners = {}, {}
       for n, seed in ipairs(seeds) do
-        local id = string.format('%016x', order + n)
+        local id = order_id(order + n)
         entries[2 * n - 1], entries[2 * n] = id, id .. '\0' .. seed
-        owners[2 * n - 1], owners[2 * n] = ARGV[1], id
+        owners[2 * n - 1], owners[2 * n] = worker, id
         reply[#reply + 1] = id
-        reply[#reply + 1] = #seed > largest and #seed or seed
+        reply[#reply + 1] = #seed > max_seed and #seed or seed
         bytes = bytes + #seed
       end
-      redis.call('HSET', KEYS[2], unpack(entries))
-      redis.call('ZADD', KEYS[1], unpack(owners))
-      redis.call('HSET', KEYS[4], 'active', string.format('%.0f', now))
+      redis.call('HSET', leased, unpack(entries))
+      redis.call('ZADD', leases, unpack(owners))
+      redis.call('HSET', state, 'active', now)
       removes[kind](KEYS[i], seeds)
       want = want - #seeds
       reply[2] = reply[2] - #seeds

@@ -1,16 +1,14 @@
--- Ask workers to close; each learns it from its next beat.
+-- Ask workers to close; each learns it from its next heartbeat.
 --
--- KEYS  1 control (hash)  2 workers (zset)
--- ARGV  worker numbers (<= 100)
+-- KEYS  control (hash)  workers (zset)
+-- ARGV  numbers*: of workers (<= 100)
 -- Reply workers asked: those that are registered
 -- Cost  O(numbers)
-redis.call('HLEN', KEYS[1])
-redis.call('ZCARD', KEYS[2])
-redis.call('HDEL', KEYS[1], '') -- runs above maxmemory too
+redis.call('HDEL', control, '') -- runs above maxmemory too
 local asked = 0
-for _, worker in ipairs(ARGV) do
-  if redis.call('ZSCORE', KEYS[2], worker) then
-    redis.call('HSET', KEYS[1], 'stop:' .. worker, '1')
+for i = numbers_at + 1, #ARGV do
+  if redis.call('ZSCORE', workers, ARGV[i]) then
+    redis.call('HSET', control, 'stop:' .. ARGV[i], '1')
     asked = asked + 1
   end
 end

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from redis.exceptions import RedisError
 
-from scrapy_dist.brokers.redis.frontier import SEED, TYPES, Call
+from scrapy_dist.brokers.redis.frontier import SEED, TYPES
 from scrapy_dist.brokers.redis.keys import SETTINGS
 from scrapy_dist.brokers.redis.layout import (
     LEASED,
@@ -56,9 +56,7 @@ _PICKLE = b"\x80"
 #: The worker that dead letters of a check name.
 _WHO = "scrapy frontier check"
 #: Fields of S:state, in front of ``:`` and the number of a worker.
-_TRACES = frozenset(
-    {b"worker", b"commit", b"since", b"beat", b"handed", b"strange", b"format"}
-)
+_TRACES = frozenset(b"worker commit since beat handed strange process format".split())
 
 
 async def check(
@@ -150,16 +148,12 @@ class _Check:
         mended = self._repair if mended is None else mended
         self._report.findings[kind].add(example, mended=mended)
 
-    async def _call(
-        self, script: str, keys: Sequence[str], *args: str | bytes | int
-    ) -> list[Any]:
-        call = Call(script, keys, ("1" if self._repair else "", *args), list)
+    async def _call(self, script: str, **values: Any) -> list[Any]:
+        """The reply to *script*, with the limits of this check."""
+        values = {"mend": int(self._repair), **values}
+        call = self._frontier.call(script, list, **values)
         await self._frontier.exchange([call])
         return call.reply()
-
-    def _place_keys(self) -> tuple[str, str, str, str]:
-        k = self._keys
-        return k.requests, k.suspects, k.leases, k.leased
 
     # Keys
 
@@ -279,17 +273,21 @@ class _Check:
     async def _set_aside(
         self, kind: str, entries: Sequence[tuple[Entry, str]], *, mend: bool
     ) -> None:
-        keys = (*self._place_keys(), self._keys.failed, self._keys.state)
         limit = self._options.failed_limit
-        args: list[str | bytes | int] = ["1" if mend else "", _WHO, limit]
-        args.append(self._options.max_payload)
+        args: list[str | bytes | int] = []
         for entry, reason in entries:
             digest = sha1(entry.whole, usedforsecurity=False).hexdigest()
             args += (entry.place, entry.member, digest)
             args += (entry.at + 1, entry.deliveries, reason)
-        call = Call("check_unreadable", keys, args, list)
-        await self._frontier.exchange([call])
-        for (entry, reason), state in zip(entries, call.reply(), strict=True):
+        reply = await self._call(
+            "check_unreadable",
+            mend=int(mend),
+            worker_name=_WHO,
+            failed_limit=limit,
+            max_payload=self._options.max_payload,
+            entries=args,
+        )
+        for (entry, reason), state in zip(entries, reply, strict=True):
             if state:
                 self._found(kind, f"{entry}: {reason}", mended=mend and state == 1)
             if state == 2:
@@ -316,8 +314,7 @@ class _Check:
         ids = await self._not_leased([entry.id for entry in readable])
         if not ids:
             return
-        keys = (*self._place_keys(), self._keys.state)
-        for at in await self._call("check_leased", keys, *ids):
+        for at in await self._call("check_leased", ids=ids):
             self._found("payload_without_lease", ids[at].decode())
 
     async def _not_leased(self, ids: list[bytes]) -> list[bytes]:
@@ -334,14 +331,12 @@ class _Check:
         return found
 
     async def _check_leases(self, ids: list[bytes]) -> None:
-        k = self._keys
         await self._check_counter(LEASES, [id_ for id_ in ids if is_id(id_)])
         found = await self._call(
             "check_leases",
-            (k.workers, k.state, k.leases, k.leased, k.suspects, k.failed),
-            self._options.max_deliveries,
-            self._options.failed_limit,
-            *ids,
+            max_deliveries=self._options.max_deliveries,
+            failed_limit=self._options.failed_limit,
+            ids=ids,
         )
         kinds = {1: "lease_without_payload", 2: "lease_of_unknown_worker"}
         for at, kind, worker in zip(*[iter(found)] * 3, strict=True):
@@ -360,8 +355,7 @@ class _Check:
             members = [m for m, o in zip(members, owners, strict=True) if o is not None]
         if not members:
             return
-        keys = (*self._place_keys(), self._keys.state)
-        found = await self._call("check_pending", keys, place, *members)
+        found = await self._call("check_pending", place=place, members=members)
         for at, kind in zip(*[iter(found)] * 2, strict=True):
             id_ = members[at][:16]
             if kind == 1:
@@ -372,7 +366,6 @@ class _Check:
     async def _check_twice(self) -> None:
         """Compare the requests behind order ids that were seen more than once."""
         first: dict[bytes, Entry] = {}
-        keys = (*self._place_keys()[:3], self._keys.state)
         for place in (LEASED, REQUESTS, SUSPECTS):
             async for batch in scan(self._client, self._keys, place):
                 entries = [e for e in batch if not e.flaw and e.id in self._twice]
@@ -386,7 +379,7 @@ class _Check:
                 for entry in clashes:
                     args += _name(first[entry.id])
                     args += _name(entry)
-                for at in await self._call("check_twice", keys, *args):
+                for at in await self._call("check_twice", twins=args):
                     entry = clashes[at]
                     self._found("order_id_twice", str(entry))
 
@@ -402,12 +395,11 @@ class _Check:
         if need <= self._order:
             return
         proofs = sorted(orders, reverse=True)[:_PROOFS]
-        args: list[str | bytes | int] = [need]
+        args: list[bytes | int] = []
         for order, member in proofs:
             if order > self._order:
-                args += (place + 1, member)
-        keys = (k.state, k.requests, k.suspects, k.leases)
-        behind, counter = await self._call("check_order", keys, *args)
+                args += (place, member)
+        behind, counter = await self._call("check_order", least=need, proofs=args)
         if behind:
             # Found again as higher ids come; mended each time, and one thing all the same.
             self._counter = self._counter or _show(counter) or "missing"
@@ -437,9 +429,8 @@ class _Check:
 
     async def _check_numbers(self, numbers: list[bytes]) -> list[int]:
         ttl_ms = int(self._options.worker_ttl * 1000)
-        keys = (self._keys.workers, self._keys.state, self._keys.control)
         alive, silent, *found = await self._call(
-            "check_workers", keys, ttl_ms, *numbers
+            "check_workers", ttl_ms=ttl_ms, numbers=numbers
         )
         for at in found:
             self._found("unknown_worker", _show(numbers[at]))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from redis.exceptions import ResponseError
 
 from scrapy_dist import fingerprints
-from scrapy_dist.brokers.redis.frontier import BATCH, Call
+from scrapy_dist.brokers.redis.frontier import BATCH
 from scrapy_dist.codec.seal import check_seal
 from scrapy_dist.exceptions import ConfigurationError, RedisUnavailable
 
@@ -57,15 +57,13 @@ async def clear(
     if "seeds" in parts:
         keys += frontier.seed_keys
     seen = FRONTIER in parts or "dupefilter" in parts
-    call = Call(
+    call = frontier.call(
         "clear",
-        (k.workers, k.dupefilter, k.state, *keys),
-        (
-            int(options.worker_ttl * 1000),
-            "1" if force else "",
-            "1" if seen else "",
-        ),
         lambda raw: Cleared(raw[0], bool(raw[1])),
+        parts=keys,
+        ttl_ms=int(options.worker_ttl * 1000),
+        force=int(force),
+        seen=int(seen),
     )
     await frontier.exchange([call])
     try:
@@ -87,17 +85,21 @@ async def recrawl(
     """
     await check_seal(frontier, writes=True)
     k = frontier.keys
-    newest_first = "1" if options.discipline.newest_first else ""
     compacted = await fingerprints.shape_of(frontier) is not None
     for at in range(0, len(requests), BATCH):
-        args: list[str | bytes | float] = [newest_first]
+        args: list[str | bytes | float] = []
         some = requests[at : at + BATCH]
         for request in some:
             # Compact ones need their bucket: they come behind, at worst too late.
             name = "" if compacted else request.fingerprint
             args += (name, request.score, request.payload)
-        seen = k.started if compacted else k.dupefilter
-        call = Call("recrawl", (k.requests, seen, k.state), args, int)
+        call = frontier.call(
+            "recrawl",
+            int,
+            seen=k.started if compacted else k.dupefilter,
+            newest_first=int(options.discipline.newest_first),
+            new=args,
+        )
         await frontier.exchange([call])
         try:
             call.reply()

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from redis.exceptions import RedisError, ResponseError
 
-from scrapy_dist.brokers.redis.frontier import BATCH, Call
+from scrapy_dist.brokers.redis.frontier import BATCH
 from scrapy_dist.brokers.redis.version import check_format
 from scrapy_dist.codec import compact
 from scrapy_dist.codec.request import MAX_PRIORITY, fields_of, quote
@@ -381,12 +381,18 @@ async def _put_back(
     seeds_as: str,
     done: Retried,
 ) -> None:
-    k = frontier.keys
-    args: list[str | bytes | float] = ["1" if discipline.newest_first else "", seeds_as]
-    for letter, score, payload in letters:
-        args += (letter.id, score, payload)
-    keys = (k.requests, k.failed, k.state, k.suspects, *frontier.seed_keys[:1])
-    call: Call[list[int]] = Call("retry", keys, args, list)
+    call = frontier.call(
+        "retry",
+        list,
+        newest_first=int(discipline.newest_first),
+        seeds_as=seeds_as,
+        seed_keys=frontier.seed_keys[:1],
+        letters=[
+            part
+            for letter, score, payload in letters
+            for part in (letter.id, score, payload)
+        ],
+    )
     await frontier.exchange([call])
     with _asking(frontier):
         replies = call.reply()

@@ -14,13 +14,14 @@ from redis.exceptions import RedisError, ResponseError
 from scrapy_dist import fingerprints
 from scrapy_dist.base.escaping import quote
 from scrapy_dist.brokers.redis.buckets import Shape
-from scrapy_dist.brokers.redis.frontier import BATCH, Call
+from scrapy_dist.brokers.redis.frontier import BATCH
 from scrapy_dist.codec import dump_lines
 from scrapy_dist.codec.seal import check_seal
 from scrapy_dist.exceptions import BadPayload, ConfigurationError, RedisUnavailable
 
 if TYPE_CHECKING:
     from scrapy_dist.brokers.redis.frontier import Frontier
+    from scrapy_dist.brokers.redis.scripts import Call
     from scrapy_dist.core.settings import Options
 
 __all__ = ["Imported", "import_lines"]
@@ -38,8 +39,6 @@ _MOST_REQUESTS, _MOST_DEATHS, _MOST_NAME = 10**12, 10**6, 1000
 _MARK = re.compile(rb"([0-9A-Za-z-]{1,40}) ([0-9]{1,15}) \S+")
 #: Calls in one round trip.
 _CALLS = 10
-#: Index of keys in KEYS of ``import.lua``; the keys of seeds come next.
-_PENDING, _SUSPECTS, _STARTED, _FAILED, _STATS, _ITEMS, _SEEDS = 1, 2, 4, 5, 6, 7, 8
 
 
 @dataclass
@@ -104,7 +103,7 @@ class _Batch:
     def is_full(self) -> bool:
         return self.lines >= BATCH or self.bytes >= _CALL_BYTES
 
-    def add(self, key: int, command: str, *args: str | bytes | float) -> None:
+    def add(self, key: str | int, command: str, *args: str | bytes | float) -> None:
         self.entries += (key, command, len(args), *args)
         self.bytes += sum(len(a) for a in args if isinstance(a, (str, bytes)))
 
@@ -252,7 +251,7 @@ class _Import:
         elif kind == "started":
             name = _name(line, "fingerprint")
             name = fingerprints.started_as(name, compacted=self._is_compact)
-            batch.add(_STARTED, "SADD", name)
+            batch.add("started", "SADD", name)
         elif kind in dump_lines.REQUESTS:
             self._take_request(line, batch)
         elif kind == "seed":
@@ -266,12 +265,12 @@ class _Import:
                 fields += (name, dump_lines.bytes_of(line, name))
             if "claims" in line:
                 fields += ("claims", dump_lines.bytes_of(line, "claims"))
-            batch.add(_FAILED, "XADD", *fields)
+            batch.add("failed", "XADD", *fields)
         elif kind == "stat":
             stat = dump_lines.bytes_of(line, "name")
-            batch.add(_STATS, "HSETNX", stat, dump_lines.bytes_of(line, "value"))
+            batch.add("stats", "HSETNX", stat, dump_lines.bytes_of(line, "value"))
         elif kind == "item":
-            batch.add(_ITEMS, "LPUSH", dump_lines.bytes_of(line, "data"))
+            batch.add("items", "LPUSH", dump_lines.bytes_of(line, "data"))
         else:
             raise BadPayload(f"unknown type {quote(kind)}")
 
@@ -284,9 +283,9 @@ class _Import:
         # As release.lua decides: what nobody died of, and claimed nothing, is pending.
         if line["type"] == "suspect" or deaths or claims != "-":
             head = f"{deaths} {claims} ".encode("ascii")
-            batch.add(_SUSPECTS, "request", score, head + payload)
+            batch.add("suspects", "request", score, head + payload)
         else:
-            batch.add(_PENDING, "request", score, payload)
+            batch.add("requests", "request", score, payload)
 
     def _take_seed(self, line: Line, batch: _Batch) -> None:
         if not self._seed_types:
@@ -299,9 +298,9 @@ class _Import:
             self._seed_types[n] = _name(line, "kind")
         kind = self._seed_types[n]
         if kind == "zset":
-            batch.add(_SEEDS + n, "ZADD", _score(line), data)
+            batch.add(n + 1, "ZADD", _score(line), data)
         else:
-            batch.add(_SEEDS + n, "SADD" if kind == "set" else "LPUSH", data)
+            batch.add(n + 1, "SADD" if kind == "set" else "LPUSH", data)
 
     async def _send(self, batches: Sequence[_Batch], *, ends: bool = False) -> None:
         seen = [name for batch in batches for name in batch.seen]
@@ -324,11 +323,15 @@ class _Import:
                 )
 
     def _call(self, before: int, after: int | str, batch: _Batch) -> Call[int]:
-        f, k = self._frontier, self._frontier.keys
-        keys = (k.requests, k.suspects, k.state, k.started, k.failed, k.stats, k.items)
-        space = self._space if self._options.discipline.newest_first else 0
-        args = (space, self._name, before, after)
-        return Call("import", (*keys, *f.seed_keys), (*args, *batch.entries), int)
+        return self._frontier.call(
+            "import",
+            int,
+            space=self._space if self._options.discipline.newest_first else 0,
+            file=self._name,
+            before=before,
+            after=after,
+            entries=batch.entries,
+        )
 
 
 def _score(line: Line) -> float:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from redis.exceptions import ResponseError
 
-from scrapy_dist.brokers.redis.frontier import BATCH, Call
+from scrapy_dist.brokers.redis.frontier import BATCH
 from scrapy_dist.exceptions import ConfigurationError, RedisUnavailable
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from scrapy_dist.brokers.redis.frontier import Frontier
+    from scrapy_dist.brokers.redis.scripts import Call
 
 __all__ = ["ItemReader", "Items", "decode", "taken_key"]
 
@@ -82,7 +83,7 @@ class ItemReader:
         self.done = 0
         self._frontier = frontier
         self._consumer = consumer
-        self._keys = (frontier.keys.items, taken_key(frontier.keys.items, consumer))
+        self._taken = taken_key(frontier.keys.items, consumer)
         self._mark = f"reader:{secrets.token_hex(8)}"
         self._joined = False
         #: Items not acknowledged: those that are in its list, for all that is known, and
@@ -133,7 +134,9 @@ class ItemReader:
         await self.acknowledge()
         left = 1 if self._joined else 0
         while left > 0:
-            call: Call[int] = Call("return_items", self._keys, (self._mark, BATCH), int)
+            call = self._frontier.call(
+                "return_items", int, taken=self._taken, mark=self._mark, most=BATCH
+            )
             await self._frontier.exchange([call])
             left = _reply(call)
         self._joined, self._known, self._doubtful = False, 0, 0
@@ -141,18 +144,16 @@ class ItemReader:
     async def _exchange(self, before: Sequence[Call[Any]], want: int) -> list[bytes]:
         known, done = self._known, min(self.done, BATCH)
         remove = max(0, done - self._doubtful)
-        call: Call[list[Any]] = Call(
+        call = self._frontier.call(
             "take_items",
-            self._keys,
-            (
-                self._mark,
-                "" if self._joined else "1",
-                remove,
-                known,
-                want,
-                _STEP_BYTES,
-            ),
             list,
+            taken=self._taken,
+            mark=self._mark,
+            joins=int(not self._joined),
+            done=remove,
+            known=known,
+            want=want,
+            limit=_STEP_BYTES,
         )
         # Without a reply nobody knows what the list holds: then it is read again.
         self._known, self._doubtful = 0, self._doubtful + known
@@ -161,7 +162,7 @@ class ItemReader:
         if outcome == 0:
             raise ConfigurationError(
                 f"Another reader named {self._consumer!r} has taken over the items of"
-                f" {self._keys[0]}. Give each reader that runs at the same time a name"
+                f" {self._frontier.keys.items}. Give each reader that runs at the same time a name"
                 " of its own: items(consumer=…)."
             )
         self._joined = True

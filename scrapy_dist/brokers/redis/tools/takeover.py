@@ -14,7 +14,7 @@ from redis.exceptions import RedisError
 from scrapy.utils.request import request_from_dict
 
 from scrapy_dist import fingerprints
-from scrapy_dist.brokers.redis.frontier import BATCH, Call
+from scrapy_dist.brokers.redis.frontier import BATCH
 from scrapy_dist.codec.request import quote
 from scrapy_dist.codec.seal import check_seal
 from scrapy_dist.exceptions import ConfigurationError, RedisUnavailable
@@ -189,14 +189,19 @@ class _Move:
 
     async def _call(self, key: str, args: list[Any]) -> int:
         k = self._frontier.keys
-        newest_first = "1" if self._options.discipline.newest_first else ""
         seen, names = k.dupefilter, []
         if await fingerprints.shape_of(self._frontier) is not None:
             # Compact ones need their bucket: they come behind, at worst too late.
             seen, names = k.started, [name for name in args[1::4] if name]
             args = [arg if n % 4 != 1 else "" for n, arg in enumerate(args)]
-        keys = (k.requests, seen, k.state, key)
-        call = Call("takeover", keys, (newest_first, *args), int)
+        call = self._frontier.call(
+            "takeover",
+            int,
+            seen=seen,
+            old=key,
+            newest_first=int(self._options.discipline.newest_first),
+            found=args,
+        )
         await self._frontier.exchange([call])
         moved = call.reply()
         if names:

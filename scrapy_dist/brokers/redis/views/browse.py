@@ -73,7 +73,7 @@ class Shown:
         fields = self.fields
         return {
             "place": self.kind,
-            # JSON knows no infinity: of a suspect that has failed, see lib/letters.lua.
+            # JSON knows no infinity: of a suspect that has failed, see lib/dead_letters.lua.
             "score": self.score if math.isfinite(self.score) else None,
             "priority": fields.get("priority", 0),
             "method": fields.get("method", "GET"),

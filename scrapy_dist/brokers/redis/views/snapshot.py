@@ -48,7 +48,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from scrapy_dist.brokers.redis.frontier import BATCH, Call
+from scrapy_dist.brokers.redis.frontier import BATCH
 from scrapy_dist.brokers.redis.layout import IdsSeen, is_id
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ _FETCH = 20
 #: Moments that are tried.
 _ROUNDS = 20
 
-#: What to read of ``export.lua``: a moment, or a place, as an index in its KEYS.
+#: What to read of ``export.lua``: a moment, or a place.
 _MOMENT, _REQUESTS, _SUSPECTS, _LEASES = 0, 1, 2, 3
 
 _SUSPECT = re.compile(rb"(\d{1,15}) (\S+) ")
@@ -123,7 +123,7 @@ class Snapshot:
                 looks += 1
                 most = _LEASES_LOOK if looks < _LOOKS else sys.maxsize
                 # T, if the firsts come with it.
-                self._order, ids, *firsts = await self._call(_MOMENT, self._order, most)
+                self._order, ids, *firsts = await self._call(_MOMENT, most_ids=most)
                 async for some in self._fetch_leases(ids):
                     yield some
                 # What goes before T may go.
@@ -134,7 +134,7 @@ class Snapshot:
                     yield some
 
     async def _read_all_leases(self) -> AsyncIterator[list[Stored]]:
-        self._order, page = await self._call(_LEASES, "", "", most=_LEASES_PAGE)
+        self._order, page = await self._call(_LEASES, most=_LEASES_PAGE)
         while len(page) > 1:
             async for some in self._fetch_leases(page[1::2]):
                 yield some
@@ -169,10 +169,26 @@ class Snapshot:
             if not page[0]:
                 self.is_whole = False
 
-    async def _call(self, *args: str | int | bytes, most: int = BATCH) -> list[Any]:
-        k = self._frontier.keys
-        keys = (k.requests, k.suspects, k.leases, k.workers, k.state)
-        call = Call("export", keys, (most, _PAGE_BYTES, *args), list)
+    async def _call(
+        self,
+        place: int,
+        score: str | bytes = "",
+        member: bytes = b"",
+        *,
+        most: int = BATCH,
+        most_ids: int = 0,
+    ) -> list[Any]:
+        call = self._frontier.call(
+            "export",
+            list,
+            place=place,
+            score=score,
+            member=member,
+            most=most,
+            limit=_PAGE_BYTES,
+            since=self._order,
+            most_ids=most_ids,
+        )
         await self._frontier.exchange([call])
         return call.reply()
 
