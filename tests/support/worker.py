@@ -219,6 +219,7 @@ class Worker:
         #: Handed out, and not told to the test yet.
         self._begun: deque[Request] = deque()
         self._is_open = self._closed = False
+        self._starting: asyncio.Task[None] | None = None
 
     def _drop(self, request: Request) -> None:
         self.dropped.append(request)
@@ -259,6 +260,17 @@ class Worker:
 
     def start_ends(self) -> None:
         self.engine._start = None
+
+    def run_start(self) -> None:
+        """Scrapy asks ``Spider.start()`` for one request after the other."""
+        self.start_goes_on()
+        self._starting = asyncio.create_task(self._run_start())
+
+    async def _run_start(self) -> None:
+        async for request in self.spider.start():
+            self.starts_with(request)
+            await asyncio.sleep(0)
+        self.start_ends()
 
     def enqueue(self, request: Request) -> bool:
         """What reaches the scheduler from anywhere."""
@@ -404,6 +416,9 @@ class Worker:
         self._closed = True
         self.engine._slot.closing = object()
         await _result(self.scheduler.close(reason))
+        if self._starting is not None:
+            self._starting.cancel()
+            await asyncio.wait([self._starting])
         await self._tell(signals.spider_closed, reason=reason)
         self.proxy.close()
 

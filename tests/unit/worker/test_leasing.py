@@ -1,0 +1,265 @@
+"""Which leases a worker asks for, and what becomes of those that it has or has not."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+import pytest
+from scrapy import Request
+
+from tests.support.worker import Clock, Worker, until
+
+URL = "http://a.invalid/"
+
+
+def request(name: object, **options) -> Request:
+    return Request(f"{URL}{name}", **options)
+
+
+def names(*pages: Request) -> list[str]:
+    return [page.url.removeprefix(URL) for page in pages]
+
+
+@pytest.fixture
+def log(caplog):
+    caplog.set_level(logging.INFO, "scrapy_dist")
+    return caplog
+
+
+async def beats(worker: Worker, clock: Clock) -> None:
+    clock.leap(6)
+    await worker.has_sent("beat")
+
+
+async def crawl_all(worker: Worker) -> list[str]:
+    """Crawl what is left; the names of the pages in their order."""
+    found: list[Request] = []
+    while not worker.is_finished:
+        if (page := worker.take()) is not None:
+            found.append(page)
+            worker.end(page, ask=False)
+        await asyncio.sleep(0.002)
+    return names(*found)
+
+
+async def test_nothing_is_leased_before_leases_of_a_lost_reply_are_given_back(
+    start, redis, log
+):
+    """They would be blamed for a death of this worker."""
+    other = await start(CONCURRENT_REQUESTS=1)
+    worker = await start(CONCURRENT_REQUESTS=3)
+    await worker.has_sent("lease")
+    cut = worker.proxy.cut_reply(request=worker.sha("lease"))
+    other.starts_with(*map(request, range(12)))
+    await until(cut.done.is_set, "the cut")
+    calls, compared = worker.sent("lease"), worker.leases_compared()
+    released = worker.sent("release")
+    lost = redis.zcount("s:leases", worker.number, worker.number)
+    assert lost > 0
+    await until(lambda: worker.leases_compared() > compared, "the comparison")
+    assert worker.sent("lease") <= calls + 1
+    await until(lambda: worker.sent("release") > released, "the release")
+    assert await worker.next()
+    assert redis.zcard("s:suspects") == 0
+    assert "registers again" not in log.text
+
+
+async def test_suspects_are_few_at_a_time_however_much_is_leased(
+    start, redis, frontier
+):
+    dead = await start(CONCURRENT_REQUESTS=20)
+    dead.starts_with(*map(request, range(20)))
+    await until(lambda: redis.zcard("s:leases") == 20, "leases")
+    await dead.vanish()
+    worker = await start(CONCURRENT_REQUESTS=250)
+    frontier.is_silent(dead)
+    pages = [await worker.next()]
+    assert redis.zcard("s:leases") == 8
+    assert redis.zcard("s:suspects") == 12
+    pages += [await worker.next() for _ in range(7)]
+    assert worker.take() is None
+    for page in pages:
+        worker.end(page, ask=False)
+    found = names(*pages) + await crawl_all(worker)
+    assert sorted(found, key=int) == [str(n) for n in range(20)]
+
+
+async def test_last_chance_is_alone_in_its_worker(start, redis, frontier, clock):
+    options = {"FRONTIER_MAX_DELIVERIES": 2}
+    dead = await start(**options)
+    dead.starts_with(request("deadly"))
+    page = await dead.next()
+    await dead.vanish()
+    worker = await start(**options)
+    frontier.is_silent(dead)
+    page = await worker.next()
+    assert names(page) == ["deadly"]
+    worker.yields(page, *map(request, "abc"))
+    await until(lambda: redis.zcard("s:requests") == 3, "its links")
+    await beats(worker, clock)
+    assert worker.take() is None
+    assert redis.zcard("s:leases") == 1
+    worker.end(page, ask=False)
+    assert sorted(names(*await worker.all(3))) == ["a", "b", "c"]
+
+
+async def test_what_kills_too_often_is_a_dead_letter(start, redis, frontier, log):
+    options = {"FRONTIER_MAX_DELIVERIES": 1}
+    dead = await start(**options)
+    dead.starts_with(request("deadly"))
+    await dead.next()
+    await dead.vanish()
+    worker = await start(**options)
+    frontier.is_silent(dead)
+    await until(lambda: worker.is_finished, "the end")
+    assert redis.xlen("s:failed") == 1
+    assert "1 worker(s) are dead" in log.text
+    assert "0 request(s) are suspects now, and 1 dead letters" in log.text
+    assert worker.take() is None
+
+
+async def test_leases_are_a_fair_share(start, redis):
+    one = await start(CONCURRENT_REQUESTS=8)
+    other = await start(CONCURRENT_REQUESTS=8)
+    await asyncio.gather(one.has_sent("beat"), other.has_sent("beat"))
+    one.starts_with(*map(request, range(10)))
+    await until(
+        lambda: redis.zcard("s:leases") + redis.zcard("s:requests") == 10, "all"
+    )
+    await until(one.take, "a page for one")
+    await until(other.take, "a page for the other")
+    assert redis.zcount("s:leases", one.number, one.number) <= 8
+
+
+async def test_no_more_is_leased_than_the_downloader_has_places(start, redis, clock):
+    worker = await start(CONCURRENT_REQUESTS=4)
+    worker.starts_with(*map(request, range(50)))
+    await worker.next()
+    await beats(worker, clock)
+    assert redis.zcard("s:leases") <= 8
+    assert redis.zcard("s:requests") >= 42
+
+
+# Redis goes back
+
+
+async def test_crawl_goes_on_after_redis_went_back(start, redis, frontier, log):
+    worker = await start(CONCURRENT_REQUESTS=4)
+    worker.starts_with(request("a"), request("b"), request("c"))
+    a, b, c = await worker.all(3)
+    earlier = frontier.dump()
+    worker.yields(a, {"n": "a"}, request("link-of-a"))
+    worker.end(a, ask=False)
+    link = await worker.next()
+    worker.yields(link, {"n": "link"})
+    worker.end(link, ask=False)
+    await until(lambda: redis.llen("s:items") == 2, "items")
+    worker.yields(b, {"n": "b"})  # begun before, and ends after it
+
+    frontier.go_back(earlier)
+    worker.yields(c, request("link-of-c"))
+    await until(lambda: "registers again" in log.text, "that it is noticed")
+    for page in (b, c):
+        worker.end(page, ask=False)
+    found: list[str] = []
+    while not worker.is_finished:
+        if (page := worker.take()) is not None:
+            found += names(page)
+            name = found[-1]
+            if name in "abc":
+                worker.yields(page, request(f"link-of-{name}"))
+            worker.yields(page, {"n": name})
+            worker.end(page, ask=False)
+        await asyncio.sleep(0.002)
+    assert sorted(found) == ["a", "b", "c", "link-of-a", "link-of-b", "link-of-c"]
+    assert sorted(item[7:-2] for item in redis.lrange("s:items", 0, -1)) == [
+        name.encode() for name in sorted(found)
+    ]
+    assert redis.zcard("s:leases") == 0
+    assert log.text.count("registers again") == 1
+
+
+async def test_crawl_goes_on_after_redis_has_lost_all(start, redis, log):
+    worker = await start()
+    worker.starts_with(request("a"), request("b"))
+    a, b = await worker.all(2)
+    redis.flushdb()
+    worker.yields(a, request("link"), {"n": 1})
+    worker.end(a, ask=False)
+    link = await worker.next()
+    assert names(link) == ["link"]
+    for page in (b, link):
+        worker.end(page, ask=False)
+    await until(lambda: worker.is_finished, "the end")
+    assert redis.llen("s:items") == 0  # nobody crawls that page again
+    assert "registers again" in log.text
+
+
+async def test_leases_that_were_taken_away_are_others(start, redis, frontier, clock):
+    worker = await start(CONCURRENT_REQUESTS=3)
+    worker.starts_with(*map(request, "abc"))
+    page = await worker.next()
+    await until(lambda: redis.zcard("s:leases") == 3, "leases")
+    assert frontier.take_away(worker) == 3
+    compared = worker.leases_compared()
+    await beats(worker, clock)
+    worker.starts_with(request("more"))
+    await until(lambda: worker.leases_compared() > compared, "the comparison")
+    found = await worker.next()
+    assert names(found) == ["more"]
+    worker.yields(page, {"n": 1})
+    worker.end(page, ask=False)
+    worker.end(found, ask=False)
+    await until(lambda: worker.is_finished, "the end")
+    assert redis.llen("s:items") == 0
+    assert redis.zcard("s:leases") == 0
+
+
+# Requests that stay here
+
+
+async def test_each_worker_has_a_login_of_its_own(start, redis):
+    one, other = await start(), await start()
+    for worker in (one, other):
+        worker.starts_with(request("login", meta={"frontier_local": True}))
+        page = await worker.next()
+        assert names(page) == ["login"]
+        assert worker.yields(page, request("login")) == [False]
+        worker.end(page, ask=False)
+    for worker in (one, other):
+        await until(lambda worker=worker: worker.is_finished, "the end")
+        assert worker.take() is None
+
+
+async def test_nothing_of_the_others_is_taken_before_the_login_is_over(
+    start, redis, clock
+):
+    other = await start(CONCURRENT_REQUESTS=1)
+    worker = await start(CONCURRENT_REQUESTS=4)
+    worker.starts_with(request("login", meta={"frontier_local": True}))
+    page = await worker.next()
+    other.starts_with(*map(request, range(20)))
+    await other.next()
+    for _ in range(2):
+        await beats(worker, clock)
+    assert worker.take() is None
+    assert redis.zcount("s:leases", worker.number, worker.number) == 0
+    worker.end(page, ask=False)
+    assert await worker.next()
+
+
+async def test_second_kind_of_what_cannot_be_shared_is_told_too(start, log):
+    class One:
+        pass
+
+    class Two:
+        pass
+
+    worker = await start()
+    worker.starts_with(request("page"))
+    page = await worker.next()
+    for n, value in enumerate((One(), One(), Two(), One(), Two())):
+        worker.yields(page, request(n, meta={"x": value}))
+    assert log.text.count("cannot be shared") == 2
+    assert worker.stat("scheduler/unserializable") == 5
