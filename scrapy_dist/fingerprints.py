@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from scrapy_dist.brokers.redis.frontier import Frontier
+    from scrapy_dist.redis_client.typed import Redis
 
 __all__ = [
     "COMPACT",
@@ -114,7 +115,7 @@ async def shape_of(frontier: Frontier) -> Shape | None:
 
     Where there are none yet, *frontier* was made for the one or the other.
     """
-    client: Any = frontier.client
+    client = frontier.client
     key = frontier.keys.dupefilter
     kind = (await client.type(key)).decode()
     if kind != "hash":
@@ -122,12 +123,12 @@ async def shape_of(frontier: Frontier) -> Shape | None:
     epoch, buckets, counted = await client.hmget(key, "epoch", "buckets", "count")
     if epoch is None:
         return Shape(key)
-    return Shape(key, epoch.decode(), int(buckets), int(counted))
+    return Shape(key, epoch.decode(), int(buckets or 1), int(counted or 0))
 
 
 async def _is_set(frontier: Frontier) -> bool:
     """Whether there are fingerprints: a filter of the project's may keep anything there."""
-    client: Any = frontier.client
+    client = frontier.client
     return bool((await client.type(frontier.keys.dupefilter)).decode() == "set")
 
 
@@ -151,7 +152,7 @@ def started_as(name: str, *, compacted: bool) -> str:
 
 async def is_seen(frontier: Frontier, fingerprint: str) -> bool:
     """Whether the frontier filters requests with this fingerprint."""
-    client: Any = frontier.client
+    client = frontier.client
     key, shape = frontier.keys.dupefilter, await shape_of(frontier)
     if shape is not None:
         fingerprint = stored_as(fingerprint, compacted=True)
@@ -163,7 +164,7 @@ async def is_seen(frontier: Frontier, fingerprint: str) -> bool:
 
 async def is_start(frontier: Frontier, fingerprint: str) -> bool:
     """Whether it is one of a start request that this crawl has taken."""
-    client: Any = frontier.client
+    client = frontier.client
     compacted = await shape_of(frontier) is not None
     name = stored_as(fingerprint, compacted=compacted)
     return bool(await client.sismember(frontier.keys.started, name))
@@ -171,12 +172,12 @@ async def is_start(frontier: Frontier, fingerprint: str) -> bool:
 
 async def count(frontier: Frontier) -> int:
     """How many there are."""
-    client: Any = frontier.client
+    client = frontier.client
     shape = await shape_of(frontier)
     if shape is not None:
         return shape.count
     shared = frontier.keys.dupefilter
-    return int(await client.scard(shared)) if await _is_set(frontier) else 0
+    return await client.scard(shared) if await _is_set(frontier) else 0
 
 
 async def add(frontier: Frontier, fingerprints: Sequence[str]) -> None:
@@ -184,7 +185,7 @@ async def add(frontier: Frontier, fingerprints: Sequence[str]) -> None:
 
     Raises RedisUnavailable, too.
     """
-    client: Any = frontier.client
+    client = frontier.client
     shape = await shape_of(frontier)
     if shape is None:
         async with client.pipeline(transaction=False) as pipeline:
@@ -227,7 +228,7 @@ async def scan(frontier: Frontier) -> AsyncIterator[list[str]]:
         shape = await shape_of(frontier)
         if shape is None or number >= shape.buckets or shape.epoch == "-":
             return
-        client: Any = frontier.client
+        client = frontier.client
         members = await client.smembers(shape.name(number))
         yield [member.decode() for member in members]
         number += 1
@@ -238,8 +239,8 @@ def scan_started(frontier: Frontier) -> AsyncIterator[list[str]]:
     return _scan_set(frontier.client, frontier.keys.started)
 
 
-async def _scan_set(client: Any, key: str) -> AsyncIterator[list[str]]:
-    cursor: Any = 0
+async def _scan_set(client: Redis, key: str) -> AsyncIterator[list[str]]:
+    cursor = 0
     while True:
         cursor, found = await client.sscan(key, cursor, count=BATCH)
         yield [name.decode("latin-1") for name in found]

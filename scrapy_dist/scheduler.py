@@ -75,12 +75,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator
 
     import redis
-    from redis.asyncio import Redis
     from scrapy import Request, Spider
     from scrapy.crawler import Crawler
     from scrapy.settings import BaseSettings
     from typing_extensions import Self
 
+    from scrapy_dist.redis_client.typed import Redis
     from scrapy_dist.worker.leases import HeldLease, HeldLeases
 
 logger = get_logger(__name__)

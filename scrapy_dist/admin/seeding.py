@@ -21,8 +21,9 @@ from scrapy_dist.exceptions import BadSeed, ConfigurationError, RedisUnavailable
 from scrapy_dist.spiders import RedisMixin
 
 if TYPE_CHECKING:
-    from redis.asyncio import Redis
     from scrapy.settings import BaseSettings
+
+    from scrapy_dist.redis_client.typed import Redis
 
 __all__ = ["Seed", "SeedMaker", "Sower", "kind_of_new_key", "push_seeds"]
 
@@ -248,18 +249,18 @@ class Sower:
         return await self._store()
 
     async def _store(self) -> int:
-        client: Any = self._client
+        client = self._client
         data = [seed.data for seed in self._batch]
         if self._kind == "zset":
             scores = {seed.data: seed.priority for seed in self._batch}
-            return int(await client.zadd(self._key, scores))
+            return await client.zadd(self._key, scores)
         if self._kind == "set":
-            return int(await client.sadd(self._key, *data))
+            return await client.sadd(self._key, *data)
         await client.rpush(self._key, *data)
         return len(data)
 
     async def _find_kind(self) -> str:
-        kind: Any = await self._client.type(self._key)
+        kind = await self._client.type(self._key)
         found: str = kind.decode()
         if found == "none":
             return self._kind_if_new

@@ -156,7 +156,7 @@ async def check_seal(frontier: Frontier, *, writes: bool = False) -> None:
 
     *writes*: requests are about to come into a frontier that is not there yet.
     """
-    client: Any = frontier.client
+    client = frontier.client
     state, ours = frontier.keys.state, frontier.seal.check
     try:
         found = await client.hget(state, FIELD)

@@ -46,12 +46,12 @@ from scrapy_dist.spiders import RedisMixin
 if TYPE_CHECKING:
     import argparse
 
-    from redis.asyncio import Redis
     from scrapy import Spider
     from scrapy.settings import Settings
     from scrapy.spiderloader import SpiderLoaderProtocol
 
     from scrapy_dist.brokers.redis.scripts import Call
+    from scrapy_dist.redis_client.typed import Redis
 
 T = TypeVar("T")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from redis.exceptions import RedisError
 
@@ -129,9 +129,9 @@ async def _counts(
 
 
 async def _count_stats(frontier: Frontier) -> int:
-    client: Any = frontier.client
+    client = frontier.client
     try:
-        return int(await client.hlen(frontier.keys.stats))
+        return await client.hlen(frontier.keys.stats)
     except (RedisError, OSError) as e:
         raise RedisUnavailable(f"{type(e).__name__}: {e}") from e
 

@@ -19,12 +19,12 @@ from scrapy_dist.commands.serving import is_local, serve
 from scrapy_dist.exceptions import ConfigurationError, RedisUnavailable
 
 if TYPE_CHECKING:
-    from redis.asyncio import Redis
     from scrapy.settings import Settings
     from typing_extensions import Self
 
     from scrapy_dist.admin.metrics import Crawl, Reading, Watch
     from scrapy_dist.commands.base import Target
+    from scrapy_dist.redis_client.typed import Redis
 
 _HOST, _PORT = "127.0.0.1", 9410
 #: Seconds that an answer to Prometheus may take; a reading takes less.

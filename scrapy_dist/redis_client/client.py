@@ -37,6 +37,8 @@ from scrapy_dist.redis_client.topology import connection_class
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from scrapy_dist.redis_client.typed import Redis
+
 #: Name of the frontier's connections in ``CLIENT LIST``.
 CLIENT_NAME = "scrapy-dist"
 #: Seconds that a try to connect takes where ``socket_connect_timeout`` is not set. A
@@ -100,7 +102,7 @@ async def _drop_dead(pool: Any, error: BaseException) -> None:
             await pool.disconnect(inuse_connections=False)
 
 
-async def drop_connections(client: redis.asyncio.Redis) -> None:
+async def drop_connections(client: Redis) -> None:
     """Close all connections of *client*; the next command makes a new one.
 
     What waits for an answer on one of them fails.
@@ -109,7 +111,7 @@ async def drop_connections(client: redis.asyncio.Redis) -> None:
         await within(_CLOSE_WAIT, client.connection_pool.disconnect())
 
 
-async def open_client(settings: BaseSettings, key: str = "") -> redis.asyncio.Redis:
+async def open_client(settings: BaseSettings, key: str = "") -> Redis:
     """The frontier's client, connected to a Redis that was found fit.
 
     *key* is any key of the frontier: with Redis Cluster it tells whose server to use.
@@ -135,11 +137,11 @@ async def open_client(settings: BaseSettings, key: str = "") -> redis.asyncio.Re
     except BaseException:
         await close_client(client)
         raise
-    return client
+    return cast("Redis", client)
 
 
 async def close_client(
-    client: redis.asyncio.Redis | redis.asyncio.client.PubSub,
+    client: Redis | redis.asyncio.Redis | redis.asyncio.client.PubSub,
 ) -> None:
     """Close *client* and its pool, within seconds whatever its connections do.
 
@@ -151,7 +153,7 @@ async def close_client(
 
 
 def describe(
-    settings_or_client: BaseSettings | redis.Redis | redis.asyncio.Redis,
+    settings_or_client: BaseSettings | redis.Redis | redis.asyncio.Redis | Redis,
 ) -> str:
     """Where Redis is, for log lines, without user name and password. No connection."""
     client = settings_or_client

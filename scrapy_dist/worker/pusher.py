@@ -22,8 +22,9 @@ from scrapy_dist.worker import engine
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from redis.asyncio import Redis
     from scrapy.crawler import Crawler
+
+    from scrapy_dist.redis_client.typed import Redis
 
 logger = get_logger(__name__)
 

@@ -61,6 +61,9 @@ UP: dict[str, str] = {
     "worker.pusher -> scheduler": "asks whether the scheduler is ours",
 }
 
+#: Modules of the worker that reach a Redis.
+REACH: dict[str, str] = {"worker.pusher": "to be behind a port"}
+
 #: Modules that import each other in a circle.
 CIRCLES: dict[frozenset[str], str] = {
     frozenset({"brokers.redis.frontier", "codec.seal"}): "check_seal",
@@ -206,7 +209,7 @@ def test_the_worker_knows_no_redis() -> None:
         if module.partition(".")[0] == "worker"
         and any(other.startswith("redis_client") for other in own_imports(module))
     }
-    assert not found
+    excuse(found, REACH)
 
 
 def test_no_modules_import_each_other_in_a_circle() -> None:

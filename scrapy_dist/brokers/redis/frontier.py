@@ -29,9 +29,8 @@ from scrapy_dist.exceptions import ConfigurationError, RedisUnavailable
 from scrapy_dist.redis_client.client import drop_connections
 
 if TYPE_CHECKING:
-    from redis.asyncio import Redis
-
     from scrapy_dist.brokers.redis.scripts import Call
+    from scrapy_dist.redis_client.typed import Redis
 
 __all__ = [
     "ACK",

@@ -16,6 +16,7 @@ from scrapy_dist.exceptions import BadPayload
 
 if TYPE_CHECKING:
     from scrapy_dist.brokers.redis.keys import Keys
+    from scrapy_dist.redis_client.typed import Redis
 
 __all__ = [
     "LEASED",
@@ -143,7 +144,7 @@ def check_form(payload: bytes) -> None:
         raise BadPayload("it holds no request")
 
 
-async def scan(client: Any, keys: Keys, place: int) -> AsyncIterator[list[Entry]]:
+async def scan(client: Redis, keys: Keys, place: int) -> AsyncIterator[list[Entry]]:
     """All requests of one place, at most BATCH at a time.
 
     What is there all the time comes at least once, the rest perhaps.
@@ -157,7 +158,7 @@ async def scan(client: Any, keys: Keys, place: int) -> AsyncIterator[list[Entry]
             yield [parse(place, member) for member in members]
 
 
-async def scan_zset(client: Any, key: str) -> AsyncIterator[list[bytes]]:
+async def scan_zset(client: Redis, key: str) -> AsyncIterator[list[bytes]]:
     cursor = 0
     while True:
         cursor, found = await client.zscan(key, cursor, count=BATCH)
@@ -167,7 +168,9 @@ async def scan_zset(client: Any, key: str) -> AsyncIterator[list[bytes]]:
             return
 
 
-async def scan_hash(client: Any, key: str) -> AsyncIterator[list[tuple[bytes, bytes]]]:
+async def scan_hash(
+    client: Redis, key: str
+) -> AsyncIterator[list[tuple[bytes, bytes]]]:
     cursor = 0
     while True:
         cursor, found = await client.hscan(key, cursor, count=BATCH)

@@ -9,7 +9,7 @@ as ``scrapy frontier check --repair`` does, by the same scripts.
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from redis.exceptions import RedisError
 
@@ -74,7 +74,7 @@ class Orphans:
         """Search one page. Raises RedisUnavailable: then it goes on there."""
         if self._cursor is None:
             return
-        client: Any = self._frontier.client
+        client = self._frontier.client
         keys = self._frontier.keys
         try:
             if self._in_leases:

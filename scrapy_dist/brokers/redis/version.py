@@ -6,14 +6,14 @@ It changes with what a worker must be able to read: members of the sorted sets, 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from redis.exceptions import RedisError, ResponseError
 
 from scrapy_dist.exceptions import ConfigurationError, RedisUnavailable
 
 if TYPE_CHECKING:
-    from redis.asyncio import Redis
+    from scrapy_dist.redis_client.typed import Redis
 
 __all__ = [
     "FORMAT",
@@ -66,7 +66,7 @@ async def read_format(client: Redis, key: str) -> int:
     Raises RedisUnavailable.
     """
     try:
-        value: Any = await client.hget(key, "format")
+        value = await client.hget(key, "format")
         exists = value is not None or await client.exists(key)
     except ResponseError as e:
         if "WRONGTYPE" not in str(e):

@@ -27,7 +27,7 @@ from scrapy_dist.brokers.redis.frontier import is_temporary
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from redis.asyncio import Redis
+    from scrapy_dist.redis_client.typed import Redis
 
 logger = get_logger(__name__)
 

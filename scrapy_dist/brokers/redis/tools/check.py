@@ -324,11 +324,7 @@ class _Check:
     async def _owners(self, ids: list[bytes]) -> list[float | None]:
         if not ids:
             return []
-        found: list[float | None] = await self._client.zmscore(
-            self._keys.leases,
-            ids,  # type: ignore[arg-type]
-        )
-        return found
+        return await self._client.zmscore(self._keys.leases, ids)
 
     async def _check_leases(self, ids: list[bytes]) -> None:
         await self._check_counter(LEASES, [id_ for id_ in ids if is_id(id_)])

@@ -133,7 +133,7 @@ class Forgotten:
 async def count_failed(frontier: Frontier) -> int:
     """How many dead letters there are. Raises RedisUnavailable, ConfigurationError."""
     with _asking(frontier):
-        return int(await frontier.client.xlen(frontier.keys.failed))
+        return await frontier.client.xlen(frontier.keys.failed)
 
 
 async def list_failed(
@@ -256,7 +256,7 @@ async def _steps(
     """All letters that are there now, some at a time."""
     client, key = frontier.client, frontier.keys.failed
     with _asking(frontier):
-        newest: Any = await client.xrevrange(key, count=1)
+        newest = await client.xrevrange(key, count=1)
     if not newest:
         return
     # Workers may set aside again what is put back: up to here and no further.
@@ -266,7 +266,7 @@ async def _steps(
         with _asking(frontier):
             if newest_first:
                 highest = f"({after}" if after else end
-                found: Any = await client.xrevrange(key, highest, "-", count)
+                found = await client.xrevrange(key, highest, "-", count)
             else:
                 lowest = f"({after}" if after else "-"
                 found = await client.xrange(key, lowest, end, count)
@@ -407,7 +407,7 @@ async def _put_back(
 
 async def _delete(frontier: Frontier, ids: Sequence[str], done: Forgotten) -> None:
     with _asking(frontier):
-        deleted = int(await frontier.client.xdel(frontier.keys.failed, *ids))
+        deleted = await frontier.client.xdel(frontier.keys.failed, *ids)
     done.deleted += deleted
     done.missing += len(ids) - deleted
 
@@ -416,7 +416,7 @@ async def _trim(frontier: Frontier, done: Forgotten) -> None:
     """Delete all letters that are there now, without reading them."""
     client, key = frontier.client, frontier.keys.failed
     with _asking(frontier):
-        newest: Any = await client.xrevrange(key, count=1)
+        newest = await client.xrevrange(key, count=1)
         if not newest:
             return
         ms, sequence = map(int, _text(newest[0][0]).split("-"))

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from scrapy_dist.brokers.redis.frontier import Frontier
     from scrapy_dist.brokers.redis.views.snapshot import Stored
     from scrapy_dist.codec.seal import Seal
+    from scrapy_dist.redis_client.typed import Redis
 
 __all__ = ["Exported", "export_lines"]
 
@@ -57,7 +58,7 @@ async def export_lines(
     So do seeds: one that becomes a lease meanwhile is then in one place at least.
     Raises RedisUnavailable.
     """
-    client: Any = frontier.client
+    client = frontier.client
     k = frontier.keys
     try:
         sizes = [await client.zcard(key) for key in (k.requests, k.suspects, k.leases)]
@@ -125,7 +126,7 @@ def _request_line(stored: Stored, seal: Seal) -> Line:
 
 
 async def _seeds(frontier: Frontier) -> AsyncIterator[list[Line]]:
-    client: Any = frontier.client
+    client = frontier.client
     for n, key in enumerate(frontier.seed_keys):
         kind = (await client.type(key)).decode()
         found: AsyncIterator[list[tuple[bytes, float]]]
@@ -150,7 +151,9 @@ async def _items(frontier: Frontier) -> AsyncIterator[list[Line]]:
         yield [{"type": "item"} | dump_lines.show_bytes("data", d) for d, _ in some]
 
 
-async def _read_list(client: Any, key: str) -> AsyncIterator[list[tuple[bytes, float]]]:
+async def _read_list(
+    client: Redis, key: str
+) -> AsyncIterator[list[tuple[bytes, float]]]:
     """A list from its right end, while others push and take at both of its ends.
 
     What is done at the left end moves nothing; what is done at the right end does, so
@@ -195,9 +198,9 @@ def _find(last: list[bytes], some: list[bytes], at: int, *, grown: int) -> int |
 
 
 async def _scan_scores(
-    client: Any, key: str
+    client: Redis, key: str
 ) -> AsyncIterator[list[tuple[bytes, float]]]:
-    cursor: Any = 0
+    cursor = 0
     while True:
         cursor, found = await client.zscan(key, cursor, count=BATCH)
         yield [(data, float(score)) for data, score in found]
@@ -206,9 +209,9 @@ async def _scan_scores(
 
 
 async def _scan_members(
-    client: Any, key: str
+    client: Redis, key: str
 ) -> AsyncIterator[list[tuple[bytes, float]]]:
-    cursor: Any = 0
+    cursor = 0
     while True:
         cursor, found = await client.sscan(key, cursor, count=BATCH)
         yield [(data, 0) for data in found]
@@ -217,7 +220,7 @@ async def _scan_members(
 
 
 async def _failed(frontier: Frontier) -> AsyncIterator[list[Line]]:
-    client: Any = frontier.client
+    client = frontier.client
     after = "-"
     while True:
         found = await client.xrange(frontier.keys.failed, after, "+", count=BATCH)

@@ -194,7 +194,7 @@ class _Import:
         frontier, k = self._frontier, self._frontier.keys
         ours = await fingerprints.kind_of(frontier)
         if theirs == fingerprints.COMPACT != ours:
-            client: Any = frontier.client
+            client = frontier.client
             if await client.exists(k.dupefilter):
                 raise ConfigurationError(
                     "The file holds fingerprints of CompactDupeFilter, and this frontier"
@@ -209,7 +209,7 @@ class _Import:
         self._is_compact = ours == fingerprints.COMPACT
 
     async def _find_start(self, *, merge: bool) -> None:
-        client: Any = self._frontier.client
+        client = self._frontier.client
         k = self._frontier.keys
         mark = await client.hget(k.state, "import")
         if mark is not None:

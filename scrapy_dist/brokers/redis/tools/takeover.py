@@ -117,7 +117,7 @@ class _Move:
         taken: TakenOver,
     ) -> None:
         self._frontier = frontier
-        self._client: Any = frontier.client
+        self._client = frontier.client
         self._converter = converter
         self._options = options
         self._taken = taken
@@ -150,7 +150,7 @@ class _Move:
 
     async def _sorted_set(self, key: str) -> AsyncIterator[None]:
         # Equal scores have no order there but that of their bytes.
-        cursor: Any = 0
+        cursor = 0
         while True:
             cursor, found = await self._client.zscan(key, cursor, count=BATCH)
             ours = key == self._frontier.keys.requests
@@ -213,7 +213,7 @@ class _Move:
         self._taken.has_fingerprints = kind == "set"
         if key == self._frontier.keys.dupefilter:
             return
-        cursor: Any = 0
+        cursor = 0
         while True:
             cursor, found = await self._client.sscan(key, cursor, count=BATCH)
             if found:

@@ -123,7 +123,7 @@ async def next_requests(frontier: Frontier, count: int) -> AsyncIterator[list[Sh
 
     Some suspects go first, as with a worker that holds none.
     """
-    client: Any = frontier.client
+    client = frontier.client
     k = frontier.keys
     try:
         first = await client.zrange(k.suspects, 0, SUSPECTS - 1, withscores=True)
@@ -245,7 +245,7 @@ async def find(
 async def _find(
     frontier: Frontier, matcher: Matcher, progress: Callable[[int, int], None]
 ) -> AsyncIterator[Found]:
-    client: Any = frontier.client
+    client = frontier.client
     k = frontier.keys
     wanted = set(matcher.requests)
     total = sum([await client.zcard(key) for key in (k.requests, k.suspects, k.leases)])
@@ -267,10 +267,10 @@ async def _find(
 
 
 async def _all(frontier: Frontier) -> AsyncIterator[list[tuple[Stored, bytes]]]:
-    client: Any = frontier.client
+    client = frontier.client
     k = frontier.keys
     for key, parse in ((k.requests, pending), (k.suspects, suspect)):
-        cursor: Any = 0
+        cursor = 0
         while True:
             cursor, found = await client.zscan(key, cursor, count=BATCH)
             yield [(parse(member, score), member) for member, score in found]
@@ -377,7 +377,7 @@ async def _letters(frontier: Frontier, matcher: Matcher) -> dict[str, list[DeadL
 async def _holder(frontier: Frontier, found: Found | None) -> Holder | None:
     if found is None or found.request.kind != "leased":
         return None
-    client: Any = frontier.client
+    client = frontier.client
     k = frontier.keys
     owner = await client.zscore(k.leases, found.id)
     if owner is None:

@@ -56,7 +56,7 @@ class Finished:
 
 async def read_history(frontier: Frontier) -> list[Finished]:
     """The finished crawls, the newest first. Raises RedisUnavailable."""
-    client: Any = frontier.client
+    client = frontier.client
     try:
         found = await client.xrevrange(frontier.keys.history, count=_MOST)
     except (RedisError, OSError) as e:
@@ -66,9 +66,9 @@ async def read_history(frontier: Frontier) -> list[Finished]:
 
 async def count(frontier: Frontier) -> int:
     """How many records there are. Raises RedisUnavailable."""
-    client: Any = frontier.client
+    client = frontier.client
     try:
-        return int(await client.xlen(frontier.keys.history))
+        return await client.xlen(frontier.keys.history)
     except (RedisError, OSError) as e:
         raise RedisUnavailable(f"{type(e).__name__}: {e}") from e
 

@@ -142,7 +142,7 @@ class Snapshot:
             _, page = await self._call(_LEASES, score, member, most=_LEASES_PAGE)
 
     async def _fetch_leases(self, ids: Sequence[bytes]) -> AsyncIterator[list[Stored]]:
-        client: Any = self._frontier.client
+        client = self._frontier.client
         unknown = [id_ for id_ in ids if self._add(id_)]
         for at in range(0, len(unknown), _FETCH):
             some = unknown[at : at + _FETCH]
