@@ -343,7 +343,8 @@ def test_paused_crawl_fetches_nothing_and_goes_on_when_resumed(
 
 def test_seeds_wait_while_the_crawl_is_paused(project, site, frontier, redis_server):
     project.spider(SEEDED)
-    worker = project.crawl("seeded")
+    # Only what wakes it can make it look again soon.
+    worker = project.crawl("seeded", settings={"FRONTIER_WORKER_TTL": 600.0})
     worker.wait_open()
     with redis_server.client() as client:
         wait_until(lambda: client.zcard("seeded:workers"), "the worker")

@@ -72,7 +72,7 @@ def test_seeds_with_the_rights_that_readme_gives(make_redis, make_project, site)
             lambda: client.info("clients")["tracking_clients"] == 1, "the wake-up"
         )
         client.lpush("seeded:start_urls", f"{site.url}/page/x")
-        wait_until(lambda: project.recorded("path") == ["/page/x"], "the page", 3)
+        wait_until(lambda: project.recorded("path") == ["/page/x"], "the page")
         worker.interrupt()
         assert worker.wait() == 0
         assert client.execute_command("ACL", "LOG") == []

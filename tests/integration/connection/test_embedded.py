@@ -38,9 +38,12 @@ if TYPE_CHECKING:
 #: Seconds of linger where a test does not wait for the end.
 LONG = 60.0
 
+#: Also under nohup, or behind a shell's &, signals end it.
 USER = """
-import sys, time
+import signal, sys, time
 from pathlib import Path
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from scrapy_dist.redis_client.embedded.start import ensure_server
 print(ensure_server(Path(sys.argv[1]), linger=float(sys.argv[2])), flush=True)
 time.sleep(float(sys.argv[3]))
@@ -283,7 +286,7 @@ def test_it_survives_its_first_user(folder: Path, signum: signal.Signals) -> Non
 
     # To the whole group, as a terminal does.
     os.killpg(user.pid, signum)
-    user.communicate(timeout=20)
+    user.communicate(timeout=60)
 
     assert server_pid(path) == pid
     assert len(processes(folder)) == 2
