@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 
 import pytest
+from redis.exceptions import ResponseError
 
 from scrapy_dist.brokers.redis.frontier import NewRequest
 from scrapy_dist.brokers.redis.tools.export import Exported, export_lines
 from scrapy_dist.brokers.redis.tools.import_ import Imported, import_lines
-from scrapy_dist.exceptions import ConfigurationError, RedisUnavailable
-from tests.support.frontiers import KEYS, Worker, contents
+from scrapy_dist.codec.dump_lines import dump
+from scrapy_dist.exceptions import BadPayload, ConfigurationError, RedisUnavailable
+from tests.support.frontiers import KEYS, Worker, contents, dead_letters
 from tests.support.transfer import OPTIONS, bring_in, export, kinds, request
 
 
@@ -320,3 +322,97 @@ async def test_seeds_without_a_key_are_counted(client, worker):
     imported = await bring_in(frontier, lines)
     assert imported.homeless == 2
     assert imported.is_complete
+
+
+async def test_a_refusal_of_redis_is_not_called_a_wrong_type(client, worker):
+    lines = await export(worker.frontier)
+
+    async def refused(calls):
+        raise ResponseError("NOPERM this user has no permissions")
+
+    worker.frontier.exchange = refused
+    with pytest.raises(RedisUnavailable, match="NOPERM"):
+        await bring_in(worker.frontier, lines)
+
+
+async def test_what_a_letter_claimed_comes_back_with_it(client, worker):
+    letter = {"payload": request("bad"), "reason": "r", "worker": "h:1"}
+    letter |= {"deliveries": 2, "time": 3, "kind": "request"}
+    await client.xadd(KEYS.failed, letter | {"claims": "abc"})
+    await client.xadd(KEYS.failed, letter)
+    before = await dead_letters(client)
+    lines = await export(worker.frontier)
+    await client.flushdb()
+    await bring_in(worker.frontier, lines)
+    assert await dead_letters(client) == before
+
+
+HEAD = {"type": "frontier", "version": 1, "fingerprints": "hex", "id": "x"}
+
+
+@pytest.mark.parametrize(
+    ("head", "problem"),
+    [
+        ({"id": None}, "its first line is another one"),
+        ({"type": "seen"}, "its first line is another one"),
+        ({"requests": -1}, "its requests is no number"),
+        ({"requests": 10**12 + 1}, "its requests is no number"),
+        ({"requests": "7"}, "its requests is no number"),
+        ({"version": 0}, "version 0"),
+    ],
+)
+async def test_a_head_that_cannot_be_is_refused(client, worker, head, problem):
+    before = await contents(client)
+    with pytest.raises(ConfigurationError, match=problem):
+        await bring_in(worker.frontier, [dump(HEAD | head).encode()])
+    assert await contents(client) == before
+
+
+PENDING = {"type": "pending", "score": 1, "request": {"url": "http://a/"}}
+
+
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        (PENDING | {"deaths": -1}, "its deaths is no number up to 1000000: -1"),
+        (PENDING | {"deaths": 10**6 + 1}, "its deaths is no number"),
+        (PENDING | {"deaths": True}, "its deaths is no number"),
+        ({"type": "seed", "key": -1, "kind": "list", "data": "x"}, "its key is no"),
+        ({"type": "seen", "fingerprint": ""}, "it has no fingerprint"),
+        ({"type": "seen", "fingerprint": "\u00e9"}, "it has no fingerprint"),
+        ({"type": "seen", "fingerprint": "x" * 1001}, "has 1001 characters"),
+        ({"type": "started", "fingerprint": ""}, "it has no fingerprint"),
+        ({"type": "seed", "key": 0, "data": "x"}, "it has no kind"),
+    ],
+)
+async def test_numbers_and_names_have_bounds(client, worker, line, problem):
+    lines = [dump(HEAD).encode(), dump(line).encode()]
+    with pytest.raises(BadPayload, match=f"^Line 2 of the file: .*{problem}"):
+        await bring_in(worker.frontier, lines)
+
+
+async def test_numbers_and_names_at_their_bounds_are_taken(client, worker):
+    found = [
+        PENDING,
+        PENDING | {"deaths": 10**6, "claims": "abc"},
+        {"type": "seen", "fingerprint": "x" * 1000},
+        {"type": "started", "fingerprint": "y"},
+    ]
+    end = {"type": "end", "counts": {"all": len(found)}, "whole": False}
+    lines = [HEAD | {"requests": 10**12}, *found, end]
+    imported = await bring_in(worker.frontier, [dump(x).encode() for x in lines])
+    assert imported.is_complete
+    assert not imported.is_whole
+    assert await client.smembers(KEYS.dupefilter) == {b"x" * 1000}
+    assert await client.zcard(KEYS.requests) == 1
+    [suspect] = await client.zrange(KEYS.suspects, 0, -1)
+    assert suspect[16:].startswith(b"1000000 abc \x01")
+
+
+@pytest.mark.parametrize("claims", ["a b", "", "\u00e9", 7, "-"])
+async def test_claims_that_no_worker_made_are_left_out(client, worker, claims):
+    """Else what follows them would be taken for another request."""
+    line = PENDING | {"deaths": 1, "claims": claims}
+    await bring_in(worker.frontier, [dump(x).encode() for x in (HEAD, line)])
+    [suspect] = await client.zrange(KEYS.suspects, 0, -1)
+    assert suspect[16:].startswith(b"1 - \x01")
