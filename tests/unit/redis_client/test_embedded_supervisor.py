@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 import redis
 
-from scrapy_dist.redis_client import embedded
+from scrapy_dist.redis_client.embedded import files
+from scrapy_dist.redis_client.embedded import supervisor as supervisors
+from scrapy_dist.redis_client.embedded.talk import clients_of, reply_of
 from tests.support.redis_server import find_binary
 from tests.support.wait import wait_until
 
@@ -18,12 +20,12 @@ def supervisor():
     """Of a server that runs; it is not watched unless the test does that."""
     with tempfile.TemporaryDirectory(prefix="sup-") as name:
         directory = Path(name)
-        path = directory / embedded.SOCKET
-        lock = (directory / embedded.SUPERVISOR_LOCK).open("wb")
-        made = embedded._Supervisor(directory, path, 0.0, lock)
-        made.child = embedded.start_server(find_binary(), directory, path)
+        path = directory / files.SOCKET
+        lock = (directory / files.SUPERVISOR_LOCK).open("wb")
+        made = supervisors._Supervisor(directory, path, 0.0, lock)
+        made.child = supervisors.start_server(find_binary(), directory, path)
         try:
-            wait_until(lambda: embedded._reply(path, "PING") == "+PONG", "the server")
+            wait_until(lambda: reply_of(path, "PING") == "+PONG", "the server")
             yield made
         finally:
             made.child.kill()
@@ -41,7 +43,7 @@ def joined(supervisor):
 def leaves(supervisor, client):
     client.close()
     client.connection_pool.disconnect()
-    wait_until(lambda: embedded._clients(supervisor.path)[0] == 1, "nobody is there")
+    wait_until(lambda: clients_of(supervisor.path)[0] == 1, "nobody is there")
 
 
 def test_who_joins_after_the_look_keeps_the_server(supervisor):
@@ -73,7 +75,7 @@ def test_the_first_look_at_a_running_server_finds_it_used(supervisor):
 
 def test_a_server_that_does_not_answer_is_not_idle(supervisor, monkeypatch):
     supervisor.is_idle()
-    monkeypatch.setattr(embedded, "_clients", lambda path: None)
+    monkeypatch.setattr(supervisors, "clients_of", lambda path: None)
     assert not supervisor.is_idle()
     assert not supervisor.stop()
     assert supervisor.child.poll() is None
@@ -81,7 +83,7 @@ def test_a_server_that_does_not_answer_is_not_idle(supervisor, monkeypatch):
 
 def test_nothing_is_ended_while_somebody_starts_or_joins(supervisor):
     supervisor.is_idle()
-    with embedded._locked(supervisor.directory, 1):
+    with files.locked(supervisor.directory, 1):
         assert not supervisor.stop()
     assert supervisor.child.poll() is None
 
@@ -96,8 +98,8 @@ def test_what_was_written_is_there_when_it_is_started_again(supervisor):
     assert not supervisor.path.exists()
 
     directory, path = supervisor.directory, supervisor.path
-    supervisor.child = embedded.start_server(find_binary(), directory, path)
-    wait_until(lambda: embedded._reply(path, "PING") == "+PONG", "the server")
+    supervisor.child = supervisors.start_server(find_binary(), directory, path)
+    wait_until(lambda: reply_of(path, "PING") == "+PONG", "the server")
     client = joined(supervisor)
     assert client.get("page") == b"7"
     # Nothing is thrown away to make room, and nothing waits in memory alone.
@@ -113,7 +115,7 @@ def test_what_was_written_is_there_when_it_is_started_again(supervisor):
 
 def test_a_second_server_is_not_started_on_the_same_data(supervisor):
     directory = supervisor.directory
-    other = embedded.start_server(find_binary(), directory, directory / "other.sock")
+    other = supervisors.start_server(find_binary(), directory, directory / "other.sock")
     assert other is None
 
 
@@ -134,7 +136,7 @@ class Clock:
 def watched(tmp_path, monkeypatch):
     """A supervisor without a server; *idle* says what its looks find, in turn."""
 
-    class Watched(embedded._Supervisor):
+    class Watched(supervisors._Supervisor):
         idle: list[bool] = []
         stopped_at = None
 
@@ -149,9 +151,9 @@ def watched(tmp_path, monkeypatch):
             return True
 
     clock = Clock()
-    monkeypatch.setattr(embedded, "time", clock)
+    monkeypatch.setattr(supervisors, "time", clock)
     with (tmp_path / "lock").open("wb") as lock:
-        yield Watched(tmp_path, tmp_path / embedded.SOCKET, 10.0, lock)
+        yield Watched(tmp_path, tmp_path / files.SOCKET, 10.0, lock)
 
 
 def test_it_ends_when_nobody_used_it_for_all_of_the_linger_time(watched):
