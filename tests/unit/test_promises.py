@@ -141,7 +141,7 @@ def promises() -> list[str]:
 
 
 @cache
-def tests() -> set[str]:
+def names_of_tests() -> set[str]:
     """The names of all tests."""
     text = "".join(p.read_text("utf-8") for p in (ROOT / "tests").rglob("test_*.py"))
     return set(re.findall(r"\bdef (test_\w+)\(", text))
@@ -159,4 +159,4 @@ def test_each_promise_has_a_test():
 
 @pytest.mark.parametrize("promise", PROMISES)
 def test_the_tests_are_there(promise):
-    assert set(PROMISES[promise]) <= tests()
+    assert set(PROMISES[promise]) <= names_of_tests()
