@@ -367,6 +367,11 @@ class Worker:
         return alive
 
     @property
+    def start_is_over(self) -> bool:
+        """Whether ``Spider.start()`` has come to its end."""
+        return self.engine._start is None
+
+    @property
     def is_paused(self) -> bool:
         """Whether it knows that the crawl is paused."""
         paused: bool = self.scheduler.desk.view.paused
@@ -405,6 +410,12 @@ class Worker:
         """Wait until this worker has called *script* that often more."""
         before = self.sent(script)
         await until(lambda: self.sent(script) >= before + times, f"{script} in Redis")
+
+    async def beats(self, clock: Clock, script: str = "heartbeat") -> None:
+        """Let the time come for its next beat, and wait for that."""
+        before = self.sent(script)
+        clock.leap(6)
+        await until(lambda: self.sent(script) > before, f"{script} in Redis")
 
     def stat(self, name: str) -> Any:
         return self.stats.get_value(name)

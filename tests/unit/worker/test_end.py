@@ -29,8 +29,7 @@ async def crawl_one(worker: Worker, name: str = "page") -> None:
 
 async def looks(worker: Worker, clock: Clock) -> None:
     """The worker looks whether anything is left."""
-    clock.leap(6)
-    await worker.has_sent("drained")
+    await worker.beats(clock, "drained")
 
 
 async def is_finished(worker: Worker) -> None:

@@ -8,7 +8,7 @@ import logging
 import pytest
 from scrapy import Request
 
-from tests.support.worker import Clock, Worker, until
+from tests.support.worker import Worker, until
 
 URL = "http://a.invalid/"
 
@@ -25,11 +25,6 @@ def names(*pages: Request) -> list[str]:
 def log(caplog):
     caplog.set_level(logging.INFO, "scrapy_dist")
     return caplog
-
-
-async def beats(worker: Worker, clock: Clock) -> None:
-    clock.leap(6)
-    await worker.has_sent("beat")
 
 
 async def crawl_all(worker: Worker) -> list[str]:
@@ -97,7 +92,7 @@ async def test_last_chance_is_alone_in_its_worker(start, redis, frontier, clock)
     assert names(page) == ["deadly"]
     worker.yields(page, *map(request, "abc"))
     await until(lambda: redis.zcard("s:requests") == 3, "its links")
-    await beats(worker, clock)
+    await worker.beats(clock)
     assert worker.take() is None
     assert redis.zcard("s:leases") == 1
     worker.end(page, ask=False)
@@ -122,7 +117,7 @@ async def test_what_kills_too_often_is_a_dead_letter(start, redis, frontier, log
 async def test_leases_are_a_fair_share(start, redis):
     one = await start(CONCURRENT_REQUESTS=8)
     other = await start(CONCURRENT_REQUESTS=8)
-    await asyncio.gather(one.has_sent("beat"), other.has_sent("beat"))
+    await asyncio.gather(one.has_sent("heartbeat"), other.has_sent("heartbeat"))
     one.starts_with(*map(request, range(10)))
     await until(
         lambda: redis.zcard("s:leases") + redis.zcard("s:requests") == 10, "all"
@@ -136,7 +131,7 @@ async def test_no_more_is_leased_than_the_downloader_has_places(start, redis, cl
     worker = await start(CONCURRENT_REQUESTS=4)
     worker.starts_with(*map(request, range(50)))
     await worker.next()
-    await beats(worker, clock)
+    await worker.beats(clock)
     assert redis.zcard("s:leases") <= 8
     assert redis.zcard("s:requests") >= 42
 
@@ -203,7 +198,7 @@ async def test_leases_that_were_taken_away_are_others(start, redis, frontier, cl
     await until(lambda: redis.zcard("s:leases") == 3, "leases")
     assert frontier.take_away(worker) == 3
     compared = worker.leases_compared()
-    await beats(worker, clock)
+    await worker.beats(clock)
     worker.starts_with(request("more"))
     await until(lambda: worker.leases_compared() > compared, "the comparison")
     found = await worker.next()
@@ -242,7 +237,7 @@ async def test_nothing_of_the_others_is_taken_before_the_login_is_over(
     other.starts_with(*map(request, range(20)))
     await other.next()
     for _ in range(2):
-        await beats(worker, clock)
+        await worker.beats(clock)
     assert worker.take() is None
     assert redis.zcount("s:leases", worker.number, worker.number) == 0
     worker.end(page, ask=False)
