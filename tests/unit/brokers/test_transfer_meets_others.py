@@ -10,6 +10,7 @@ from redis.exceptions import ResponseError
 from scrapy_dist.brokers.redis.frontier import NewRequest
 from scrapy_dist.brokers.redis.tools.export import Exported, export_lines
 from scrapy_dist.brokers.redis.tools.import_ import Imported, import_lines
+from scrapy_dist.brokers.redis.views.snapshot import Snapshot
 from scrapy_dist.codec.dump_lines import dump
 from scrapy_dist.exceptions import BadPayload, ConfigurationError, RedisUnavailable
 from tests.support.frontiers import KEYS, Worker, contents, dead_letters
@@ -416,3 +417,52 @@ async def test_claims_that_no_worker_made_are_left_out(client, worker, claims):
     await bring_in(worker.frontier, [dump(x).encode() for x in (HEAD, line)])
     [suspect] = await client.zrange(KEYS.suspects, 0, -1)
     assert suspect[16:].startswith(b"1 - \x01")
+
+
+async def test_long_sets_sorted_sets_letters_and_stats_come_whole(client, worker):
+    await client.sadd("s:start_urls", *(f"http://a/{n}" for n in range(2500)))
+    await client.zadd("s:more_urls", {f"http://b/{n}": n for n in range(2500)})
+    await client.hset(KEYS.stats, mapping={f"stat{n}": n for n in range(2500)})
+    await client.sadd(KEYS.started, *(f"fp{n}" for n in range(2500)))
+    letter = {"payload": request("bad"), "reason": "r", "worker": "h:1"}
+    for n in range(250):
+        await client.xadd(KEYS.failed, letter | {"deliveries": n, "time": 3})
+    lines = await export(worker.frontier)
+    found = [json.loads(line) for line in lines[1:-1]]
+    seeds = [line["data"] for line in found if line["type"] == "seed"]
+    assert set(seeds) == {f"http://{x}/{n}" for x in "ab" for n in range(2500)}
+    stats = {line["name"] for line in found if line["type"] == "stat"}
+    assert stats == {f"stat{n}" for n in range(2500)}
+    started = {line["fingerprint"] for line in found if line["type"] == "started"}
+    assert len(started) == 2500
+    letters = [line["deliveries"] for line in found if line["type"] == "failed"]
+    assert letters == [str(n) for n in range(250)]
+
+
+async def test_the_head_counts_pending_suspect_and_leased_requests(client, worker):
+    other = await Worker(client).join()
+    await worker.push("a", "b", "c", "d")
+    await other.lease(1)
+    await other.dies(worker)
+    await worker.lease(1, suspect=False)
+    head, *_, end = await export(worker.frontier)
+    assert json.loads(head)["requests"] == 4
+    assert json.loads(end)["whole"] is True
+
+
+async def test_an_export_that_is_not_whole_says_so(client, worker, monkeypatch):
+    monkeypatch.setattr(Snapshot, "is_whole", False, raising=False)
+    exported = Exported()
+
+    async def nothing(self):
+        self.is_whole = False
+        for some in ():
+            yield some
+
+    monkeypatch.setattr(Snapshot, "read", nothing)
+    lines = export_lines(worker.frontier, exported, spider="s")
+    found = [line async for some in lines for line in some]
+    assert found[-1]["whole"] is False
+    assert not exported.is_whole
+    text = [dump(line).encode() for line in found]
+    assert not (await bring_in(worker.frontier, text)).is_whole
