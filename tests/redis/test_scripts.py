@@ -14,8 +14,9 @@ from tests.support.frontiers import KEYS, SEED_KEYS, Worker
 
 NAMES = scripts.names()
 LIBRARIES = sorted(file.name[:-4] for file in (scripts.LUA / "lib").iterdir())
-#: Scripts that are measured: they read something of each key by themselves.
-MEASURED = {"commit", "heartbeat", "lease"}
+#: Scripts that are measured: they read something of each key by themselves, or write
+#: nothing.
+MEASURED = {"commit", "drained", "heartbeat", "lease"}
 #: Scripts that may fail above maxmemory, and do so before they have changed anything;
 #: what a commit does then, it decides by its first write.
 NEED_MEMORY = {"commit", "import", "push", "recrawl", "retry", "takeover"}

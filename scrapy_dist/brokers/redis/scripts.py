@@ -131,8 +131,11 @@ def load(name: str) -> Script:
         missing = {*" ".join(_NEEDS.findall(text)).split()} - {*keys, *arguments}
         assert not missing, f"{name}.lua: lib/{library}.lua needs {missing}"
     body = "".join([*libraries.values(), own])
-    lines = [f"local {key} = KEYS[{at}]" for at, key in enumerate(keys, 1)]
-    lines += [f"local {arg} = ARGV[{at}]" for at, arg in enumerate(arguments, 1)]
+    lines = [
+        f"local {', '.join(some)} = unpack({table}, 1, {len(some)})"
+        for table, some in (("KEYS", keys), ("ARGV", arguments))
+        if some
+    ]
     lines += _lists(keys, key_lists, arguments, lists)
     if "\n-- @types " not in own:
         lines += [

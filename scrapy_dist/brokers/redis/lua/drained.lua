@@ -10,6 +10,7 @@
 -- @use kinds
 -- @use dead_letters
 -- @use workers
+-- @types do no harm: it writes nothing
 local now, seeds = now_ms(), 0
 for i = seed_keys_at + 1, #KEYS do
   seeds = seeds + count_seeds(KEYS[i])
