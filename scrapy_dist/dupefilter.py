@@ -7,6 +7,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from scrapy.dupefilters import BaseDupeFilter
+from scrapy.dupefilters import RFPDupeFilter as ScrapyDupeFilter
 from scrapy.utils.misc import build_from_crawler, load_object
 from scrapy.utils.python import to_unicode
 from scrapy.utils.request import fingerprint
@@ -245,6 +246,25 @@ def load(path: Any) -> Any:
             f"DUPEFILTER_CLASS = {path!r} cannot be imported: {e}."
             " The default is 'scrapy_dist.dupefilter.RFPDupeFilter'."
         ) from None
+
+
+def fingerprint_of(
+    dupefilter: BaseDupeFilter, default: Callable[[Request], str]
+) -> Callable[[Request], str] | None:
+    """How *dupefilter* names a request; None if it filters by itself.
+
+    *default*: how Scrapy's own filter does.
+    """
+    if decides_itself(dupefilter):
+        return None
+    if isinstance(dupefilter, RFPDupeFilter):
+        return dupefilter.request_fingerprint
+    cls = type(dupefilter)
+    if getattr(cls, "request_seen", None) is not ScrapyDupeFilter.request_seen:
+        return None
+    own: Callable[[Request], str] = dupefilter.request_fingerprint  # type: ignore[attr-defined]
+    is_default = cls.request_fingerprint is ScrapyDupeFilter.request_fingerprint  # type: ignore[attr-defined]
+    return default if is_default else own
 
 
 def decides_itself(dupefilter: BaseDupeFilter) -> bool:

@@ -22,7 +22,6 @@ from twisted.internet.error import DNSLookupError
 from scrapy_dist.base.escaping import escape, quote
 from scrapy_dist.codec.reach import flaw_of_address, host_of, resolve
 from scrapy_dist.codec.seed import FROM_SEED, SeedRules
-from scrapy_dist.scheduler import shares
 from scrapy_dist.worker import engine
 
 if TYPE_CHECKING:
@@ -34,7 +33,7 @@ if TYPE_CHECKING:
     from twisted.python.failure import Failure
     from typing_extensions import Self
 
-    from scrapy_dist.worker.desk import Desk
+    from scrapy_dist.worker.queues import Queues
 
 #: Longest reason of a dead letter, in characters.
 _LONGEST = 1000
@@ -45,23 +44,21 @@ class _Component:
 
     def __init__(self, crawler: Crawler) -> None:
         self.crawler = crawler
-        self._known: Desk | None = None
+        self._known: Queues | None = None
 
     @classmethod
     def from_crawler(cls, crawler: Crawler) -> Self:
         return cls(crawler)
 
     @property
-    def _desk(self) -> Desk | None:
-        if self._known is None:
-            scheduler = engine.scheduler(self.crawler)
-            if shares(type(scheduler)):
-                self._known = scheduler.desk
+    def _queues(self) -> Queues | None:
+        if self._known is None and engine.shares(self.crawler):
+            self._known = engine.scheduler(self.crawler).queues
         return self._known
 
     def _fail(self, request: Request | None, reason: str) -> None:
-        if self._desk is not None and request is not None:
-            self._desk.fail(request, escape(reason, _LONGEST))
+        if self._queues is not None and request is not None:
+            self._queues.fail(request, escape(reason, _LONGEST))
 
 
 class FrontierSpiderMiddleware(_Component):
@@ -77,17 +74,17 @@ class FrontierSpiderMiddleware(_Component):
         crawler.signals.connect(self._spider_error, signal=signals.spider_error)
 
     def _spider_opened(self) -> None:
-        if self._desk is not None:
-            self._desk.provenance.noting = True
+        if self._queues is not None:
+            self._queues.provenance.noting = True
 
     def process_spider_output(
         self, response: Response, result: Iterable[Any], spider: Spider | None = None
     ) -> Iterator[Any]:
-        desk = self._desk
-        leases = None if desk is None else desk.leases_of(response.request)
+        queues = self._queues
+        leases = None if queues is None else queues.leases_of(response.request)
         for output in result:
-            if desk is not None and leases is not None:
-                desk.provenance.note(output, leases)
+            if queues is not None and leases is not None:
+                queues.provenance.note(output, leases)
             yield output
 
     async def process_spider_output_async(
@@ -96,11 +93,11 @@ class FrontierSpiderMiddleware(_Component):
         result: AsyncIterator[Any],
         spider: Spider | None = None,
     ) -> AsyncIterator[Any]:
-        desk = self._desk
-        leases = None if desk is None else desk.leases_of(response.request)
+        queues = self._queues
+        leases = None if queues is None else queues.leases_of(response.request)
         async for output in result:
-            if desk is not None and leases is not None:
-                desk.provenance.note(output, leases)
+            if queues is not None and leases is not None:
+                queues.provenance.note(output, leases)
             yield output
 
     def process_spider_exception(
@@ -245,8 +242,8 @@ class FrontierPipeline(_Component):
     """The first pipeline: what the others make of an item keeps the item's origin."""
 
     def process_item(self, item: Any, spider: Spider | None = None) -> Any:
-        if self._desk is not None and engine.PIPELINES_AWAIT:
-            self._desk.provenance.enter(item)
+        if self._queues is not None and engine.PIPELINES_AWAIT:
+            self._queues.provenance.enter(item)
         return item
 
 

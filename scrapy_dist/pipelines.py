@@ -26,13 +26,15 @@ from scrapy_dist.scheduler import deferred
 from scrapy_dist.worker import engine, pusher
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Awaitable, Coroutine
 
     import redis
     from scrapy import Spider
     from scrapy.crawler import Crawler
     from scrapy.settings import BaseSettings
     from typing_extensions import Self
+
+    from scrapy_dist.worker.outputs import ItemSink
 
 __all__ = [
     "RedisPipeline",
@@ -48,8 +50,6 @@ logger = get_logger(__name__)
 
 #: Keys of items of which is remembered that they are right.
 _KNOWN_KEYS = 1000
-#: Seconds between two looks while Redis does not take items.
-_WAIT = 0.05
 #: Seconds between two looks whether the spider closes, while items are with threads.
 _LOOK = 0.5
 #: Threads of a pipeline that stores its items itself.
@@ -105,7 +105,7 @@ class RedisPipeline:
 
     crawler: Crawler | None = None
     _server: redis.Redis | None = None
-    _pusher: pusher.Pusher | None = None
+    _items: ItemSink
     _threads: Threads | None = None
 
     def __init__(
@@ -156,7 +156,6 @@ class RedisPipeline:
     def _bind(self, crawler: Crawler) -> None:
         """Work for *crawler*."""
         self.crawler = crawler
-        self._limit = int(number(crawler.settings, "FRONTIER_OUTBOX_LIMIT", least=1))
         self._close_timeout = number(crawler.settings, "FRONTIER_CLOSE_TIMEOUT")
         self._known_keys: set[str] = set()
         #: The command that runs, if it is no crawl.
@@ -164,8 +163,8 @@ class RedisPipeline:
         self._said = False
         #: Ends when the spider has been closing for FRONTIER_CLOSE_TIMEOUT.
         self._patience: asyncio.Future[None] | None = None
-        #: Items that threads work on.
-        self._running: set[asyncio.Future[Any]] = set()
+        #: What threads do for items, and what tells that nobody waits for it any more.
+        self._running: dict[asyncio.Future[Any], Callable[[], object]] = {}
         self._stores_itself = bool(
             extension_points.overridden(type(self), ["_process_item"])
         )
@@ -221,9 +220,10 @@ class RedisPipeline:
                 )
             self._said = True
             return
-        self._pusher = pusher.for_crawler(self.crawler)
-        if self._pusher is not None:
-            await self._pusher.open()
+        self._items = pusher.sink_for(self.crawler)
+        own = pusher.for_crawler(self.crawler)
+        if own is not None:
+            await own.open()
 
     async def _spider_closed(self) -> None:
         if self._running:  # a subclass did not wait for them
@@ -260,8 +260,8 @@ class RedisPipeline:
         if self._has_own_server:
             pushed = self._in_thread(item, self._push, item, key, data)
             return Queued(item, lambda: self._done(pushed))
-        self._queue(item, key, data)
-        return Queued(item, (lambda: self._room(item)) if self._is_full() else None)
+        room = self._items.add_item(item, key, data)
+        return Queued(item, None if room is None else partial(self._room, item, room))
 
     async def _done(self, stored: asyncio.Future[Any]) -> Any:
         """The result of *stored*; a closing worker does not wait for it without end."""
@@ -272,10 +272,7 @@ class RedisPipeline:
         if stored.done():
             return stored.result()
         # Whoever else waits for it need not do so once more.
-        self._running.discard(stored)
-        if self._pusher is None:
-            assert self.crawler is not None
-            engine.scheduler(self.crawler).desk.outside.discard(stored)
+        self._running.pop(stored)()
         raise DropItem(
             f"{type(self).__name__} has not stored it {self._close_timeout:g} seconds"
             " after the spider began to close (FRONTIER_CLOSE_TIMEOUT)"
@@ -287,10 +284,8 @@ class RedisPipeline:
             await asyncio.sleep(_LOOK)
         await asyncio.sleep(self._close_timeout)
 
-    async def _room(self, item: Any) -> Any:
-        assert self.crawler is not None
-        while self._is_full() and not engine.ScrapyEngine(self.crawler).closing():
-            await asyncio.sleep(_WAIT)
+    async def _room(self, item: Any, room: Callable[[], Awaitable[None]]) -> Any:
+        await room()
         return item
 
     def _process_item(self, item: Any, spider: Spider) -> Any:
@@ -309,11 +304,8 @@ class RedisPipeline:
         if self._threads is None:
             self._threads = Threads(_THREADS)
         future = self._threads.run(partial(function, *arguments))
-        self._running.add(future)
-        future.add_done_callback(self._running.discard)
-        if self._pusher is None:
-            assert self.crawler is not None
-            engine.scheduler(self.crawler).desk.hold_for(item, future)
+        future.add_done_callback(lambda done: self._running.pop(done, None))
+        self._running[future] = self._items.hold_item(item, future)
         return future
 
     def item_key(self, item: Any, spider: Spider) -> str:
@@ -338,22 +330,9 @@ class RedisPipeline:
         """End with *error*: no item can be stored before somebody mends it."""
         crawler = self.crawler
         assert crawler is not None
-        if self._pusher is None:
-            engine.scheduler(crawler).desk.undo(item)
+        undone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        undone.cancel()
+        self._items.hold_item(item, undone)
         if not engine.ends_with_error(crawler):
             logger.error("%s", error, extra={"spider": crawler.spider})
             engine.end_with_error(crawler, "configuration_error")
-
-    def _queue(self, item: Any, key: str, data: bytes) -> None:
-        if self._pusher is not None:
-            self._pusher.add_item(key, data)
-        else:
-            assert self.crawler is not None
-            engine.scheduler(self.crawler).desk.outputs.add_item(item, key, data)
-
-    def _is_full(self) -> bool:
-        if self._pusher is not None:
-            return self._pusher.waiting >= self._limit
-        assert self.crawler is not None
-        outbox = engine.scheduler(self.crawler).desk.outbox
-        return bool(outbox.is_full(self._limit))

@@ -8,10 +8,8 @@ import logging
 import os
 import socket
 import time
-from collections import OrderedDict
 from dataclasses import replace
 from functools import partial
-from hashlib import sha1
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
@@ -19,7 +17,6 @@ from redis.exceptions import RedisError, ResponseError
 from scrapy import signals
 from scrapy.core.scheduler import BaseScheduler
 from scrapy.dupefilters import BaseDupeFilter
-from scrapy.dupefilters import RFPDupeFilter as ScrapyDupeFilter
 from scrapy.exceptions import CloseSpider
 from scrapy.utils.misc import load_object
 from twisted.internet.defer import Deferred
@@ -34,11 +31,9 @@ from scrapy_dist.brokers.redis.frontier import (
     DELETED,
     KEPT,
     LATE,
-    MARKS,
     Drained,
     Frontier,
-    NewRequest,
-    start_mark,
+    clear_of_marks,
 )
 from scrapy_dist.brokers.redis.keys import (
     Keys,
@@ -57,22 +52,24 @@ from scrapy_dist.dupefilter import (
     RFPDupeFilter,
     build,
     decides_itself,
+    fingerprint_of,
+    load,
 )
 from scrapy_dist.exceptions import (
     ConfigurationError,
     FrontierError,
     RedisUnavailable,
-    Unserializable,
 )
 from scrapy_dist.worker import engine, gc_freeze, in_memory
-from scrapy_dist.worker.asking import Asked, Asking
-from scrapy_dist.worker.desk import Desk
 from scrapy_dist.worker.exchange import Exchange
+from scrapy_dist.worker.filtering import Filter
+from scrapy_dist.worker.intake import Intake
 from scrapy_dist.worker.neighbours import Neighbours, find_self, process_age
+from scrapy_dist.worker.queues import Queues
 from scrapy_dist.worker.seed_feed import SeedFeed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterator
+    from collections.abc import Callable, Coroutine
 
     import redis
     from scrapy import Request, Spider
@@ -81,16 +78,11 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from scrapy_dist.redis_client.typed import Redis
-    from scrapy_dist.worker.leases import HeldLease, HeldLeases
 
 logger = get_logger(__name__)
 
 #: Seconds that each last word to Redis may take, after the results are delivered.
 _LAST_WORDS = 5.0
-#: ``meta`` key of the requests that a spider makes of a seed: the seed's lease.
-SEED_MARK = "frontier_seed"
-#: In front of fingerprints of requests that a filter of the project's is to decide about.
-_OWN = "own:"
 #: Arguments of the scheduler that are settings, too.
 _GIVEN = {
     "queue_key": "SCHEDULER_QUEUE_KEY",
@@ -99,22 +91,10 @@ _GIVEN = {
     "dupefilter_cls": "DUPEFILTER_CLASS",
     "serializer": "SCHEDULER_SERIALIZER",
 }
-#: ``meta`` keys of requests that are more than links.
-_TELLING = frozenset(
-    {
-        SEED_MARK,
-        "frontier_local",
-        "is_start_request",
-        "redirect_urls",
-        "retry_times",
-    }
-)
 #: Why a worker closes that people, or a system, have told to close.
 _FROM_OUTSIDE = ("shutdown", "stopped")
 #: Keys of the frontiers that this process has joined.
 _begun: set[str] = set()
-#: Different start requests of which a worker remembers how many equal ones there were.
-_STARTED = 100_000
 
 
 def deferred(coroutine: Coroutine[Any, Any, None]) -> Deferred[None]:
@@ -146,18 +126,10 @@ def _equal(given: Any, wanted: Any) -> bool:
         return False
 
 
-def shares(scheduler_class: object) -> bool:
-    """Whether *scheduler_class* is ours.
-
-    ``issubclass`` does not tell: Scrapy's metaclass says yes to all schedulers.
-    """
-    return Scheduler in getattr(scheduler_class, "__mro__", ())
-
-
 class Scheduler(BaseScheduler):
     """Shares pending requests with all workers that run the same spider.
 
-    Its methods never talk to Redis: they work on the buffers of a ``Desk``, which
+    Its methods never talk to Redis: they work on buffers, which
     exchanges fill and empty in the background. Stats: ``scheduler/enqueued``,
     ``scheduler/enqueued/redis``, ``scheduler/enqueued/memory`` (requests that stay in
     this worker, those made of seeds too), the same of ``dequeued``,
@@ -166,6 +138,8 @@ class Scheduler(BaseScheduler):
     ``frontier/failed`` (requests that failed for good; with the add-on).
     """
 
+    #: See `engine.shares`.
+    shares_frontier = True
     _opened: Deferred[None] | None = None
     _left: Deferred[None] | None = None
     #: When the frontier was joined (`time.monotonic`); 0: not yet.
@@ -227,7 +201,8 @@ class Scheduler(BaseScheduler):
         """The frontier's scheduler; for commands that are no crawl Scrapy's own."""
         command = engine.command_without_crawl(crawler)
         if command:
-            return in_memory.scheduler_for(crawler, command)  # type: ignore[return-value]
+            df = load(crawler.settings["DUPEFILTER_CLASS"])
+            return in_memory.scheduler_for(crawler, command, df)  # type: ignore[return-value]
         try:
             engine.require_asyncio(crawler)
             options = Options.from_settings(crawler.settings)
@@ -243,22 +218,14 @@ class Scheduler(BaseScheduler):
         self.stats = crawler.stats
         self._engine = engine.ScrapyEngine(crawler)
         self._score: Any = options.discipline.score
-        #: Requests that wait for a DUPEFILTER_CLASS that decides itself.
-        self._asking: Asking | None = None
+        self._seen: Any = None
         #: Requests that ``df.request_seen`` was asked about.
         self._asked_about: WeakSet[Request] = WeakSet()
-        # What the warnings about requests that stay have named; None: there was none.
-        self._named: frozenset[str] | None = None
-        #: How many equal start requests there were, by the hash of their fingerprint.
-        self._started: OrderedDict[int, int] = OrderedDict()
-        self._drained = False
         self._idle_limit: float | None = options.idle_before_close
         self._closed = self._is_stuck = False
         #: For a spider that reads seeds.
         self.feed: SeedFeed | None = None
         self._frozen = False
-        #: Whether a request of ``Spider.start()`` could not be taken.
-        self._is_start_lost = False
         #: What has ended ``Spider.start()`` before its time.
         self._start_error: Callable[[], Exception | None] = lambda: None
         self._closing: asyncio.Future[None] | None = None
@@ -338,36 +305,6 @@ class Scheduler(BaseScheduler):
                 " place."
             )
 
-    def _choose_fingerprint(self) -> Any:
-        """How DUPEFILTER_CLASS names a request; None if it filters by itself."""
-        if decides_itself(self.df):
-            return None
-        if isinstance(self.df, RFPDupeFilter):
-            return self.df.request_fingerprint
-        cls = type(self.df)
-        if getattr(cls, "request_seen", None) is not ScrapyDupeFilter.request_seen:
-            return None
-        if cls.request_fingerprint is not ScrapyDupeFilter.request_fingerprint:
-            return self.df.request_fingerprint
-        return self._default_fingerprint
-
-    def _filter_by(self, request: Request) -> str:
-        """The fingerprint of *request*, clear of the marks of ``frontier.Commit``."""
-        fingerprint: str = self._fingerprint_of(request)
-        if self._compact:
-            return compact(fingerprint)
-        if fingerprint[:1] in MARKS:
-            return sha1(fingerprint.encode(), usedforsecurity=False).hexdigest()
-        return fingerprint
-
-    def _default_fingerprint(self, request: Request) -> str:
-        return self.crawler.request_fingerprinter.fingerprint(request).hex()
-
-    def _own_fingerprint(self, request: Request) -> str:
-        """By what a request is known where the project's filter is not to decide."""
-        of = getattr(self.df, "request_fingerprint", self._default_fingerprint)
-        return f"{_OWN}{of(request)}"
-
     # Opening
 
     def _make_queue(self, spider: Spider) -> None:
@@ -388,22 +325,16 @@ class Scheduler(BaseScheduler):
             self.df = build(self.dupefilter_cls, spider)
 
     def _make_dupefilter(self, spider: Spider) -> None:
-        self._fingerprint_of = self._choose_fingerprint()
         # Calling the log() that BaseDupeFilter has itself is deprecated.
         self._logs_duplicates = type(self.df).log is not BaseDupeFilter.log
         if decides_itself(self.df):
             if isinstance(self.df, RFPDupeFilter):
                 self.df.is_asked = True
                 self.df.bind(self.crawler)
-            self._asking = Asking(
-                self.df.request_seen,
-                self._answered,
-                spider,
-                extension_points.described(type(self.df)),
-            )
+            self._seen = self.df.request_seen
         elif isinstance(self.df, RFPDupeFilter):
             self.df.ask_later = self._asked_about.add
-        self._compact = isinstance(self.df, CompactDupeFilter) and not self._asking
+        self._compact = isinstance(self.df, CompactDupeFilter) and not self._seen
 
     def open(self, spider: Spider) -> Deferred[None]:
         """Connect, check Redis and join the frontier.
@@ -442,7 +373,7 @@ class Scheduler(BaseScheduler):
             idle_before_close=float(self.idle_before_close),
         )
         self._idle_limit = options.idle_before_close
-        if self._asking is not None:
+        if self._seen is not None:
             # Its own key may be the setting's, and anything but a set.
             keys = replace(keys, dupefilter=keys.started)
         opened = self.df.open() if hasattr(self.df, "open") else None
@@ -464,7 +395,8 @@ class Scheduler(BaseScheduler):
                 max_seed=options.max_seed,
             )
             await self.frontier.check_types()
-            self._make_desk(codec)
+            self._make_worker(codec)
+            self._make_loop()
             await self._join()
         except BaseException:
             await connection.close_client(self.client)
@@ -478,7 +410,7 @@ class Scheduler(BaseScheduler):
         self._opened_at = time.monotonic()
         self.reporter = Reporter(
             self.frontier,
-            self.desk.progress,
+            self.queues.progress,
             spider,
             interval=options.report_interval,
             job=job_from_settings(settings),
@@ -491,26 +423,41 @@ class Scheduler(BaseScheduler):
             gc_freeze.freeze()
             self._frozen = True
 
-    def _make_desk(self, codec: PayloadCodec) -> None:
+    def _make_worker(self, codec: PayloadCodec) -> None:
         options = self.options
-        self.desk = Desk(
+        self.queues = Queues(
             self._engine,
             codec,
-            concurrency=options.concurrency,
-            local_fingerprints=options.local_fingerprints,
-            outbox_limit=options.outbox_limit,
-            commit_chunk=options.commit_chunk,
-            report_duplicate=self._report_duplicate,
+            options,
             score=self._score,
+            report_duplicate=self._report_duplicate,
             failed_key=self.frontier.keys.failed,
-            max_seed=options.max_seed,
         )
-        self.desk.asking = self._asking
-        self.desk.on_drained = self._look
-        self.desk.on_unreadable = partial(self._engine.end_with_error, "unreadable")
+        self.queues.on_drained = self._look
+        filter_ = Filter(
+            self.df,
+            self.queues,
+            fingerprint_of=fingerprint_of(self.df, self._plain_fingerprint),
+            plain=self._plain_fingerprint,
+            stored=compact if self._compact else clear_of_marks,
+            worker=self.frontier.worker,
+            log=self._report_duplicate,
+        )
+        self._intake = Intake(
+            self._engine,
+            codec,
+            self.queues,
+            filter_,
+            score=self._score,
+            seen=self._seen,
+            name=extension_points.described(type(self.df)),
+        )
+
+    def _make_loop(self) -> None:
+        options = self.options
         self.exchange = Exchange(
             self.frontier,
-            self.desk,
+            self.queues,
             self.spider,
             concurrency=options.concurrency,
             flush=options.flush_interval,
@@ -526,7 +473,7 @@ class Scheduler(BaseScheduler):
         self.exchange.refused = partial(self._engine.end_with_error, "frontier_format")
         self.exchange.stop_asked = partial(self._engine.close, "stopped")
         self.exchange.missed_end = self._missed_end
-        self.exchange.info = self.desk.progress.info
+        self.exchange.info = self.queues.progress.info
         found = find_self()
         if found is not None:
             near = self.exchange.neighbours = Neighbours(*found)
@@ -536,7 +483,7 @@ class Scheduler(BaseScheduler):
             self.feed = SeedFeed(
                 self._engine,
                 self.spider,
-                self.desk,
+                self.queues,
                 limit=self._idle_limit,
                 is_idle=lambda: not self.has_pending_requests(),
             )
@@ -562,7 +509,7 @@ class Scheduler(BaseScheduler):
             return
         if near is not None:
             await self._meet(near)
-        self.desk.view.alone = joined.blank and not joined.others
+        self.queues.view.alone = joined.blank and not joined.others
         if joined.outcome == 1:
             await self._clear_dupefilter()
         extra = {"spider": self.spider}
@@ -598,7 +545,7 @@ class Scheduler(BaseScheduler):
         return process_age()
 
     def _come_late(self) -> None:
-        self.desk.view.is_over = self._drained = True
+        self.queues.view.is_over = self.queues.is_drained = True
         self.crawler.signals.connect(self._missed_end, signal=signals.spider_opened)
         logger.info(
             "This crawl has finished while this worker was starting, and nothing is left"
@@ -625,89 +572,30 @@ class Scheduler(BaseScheduler):
 
     def enqueue_request(self, request: Request) -> bool:
         """Take *request*; false if it is known to be a duplicate."""
-        if self._asking is not None and not request.dont_filter:
-            return self._ask(request)
-        if not request.meta.keys().isdisjoint(_TELLING):
-            return self._enqueue_special(request)
-        # A link. Most links are known, and those are to cost next to nothing.
-        origin = self.desk.provenance.take(request)
-        fingerprint = self._fingerprint(request, start=False, stays=False)
-        if fingerprint is None:
-            return False
-        if self.desk.go_ahead(request, fingerprint, origin):
-            self._drained = False
-            return True
-        self._take(request, fingerprint, origin)
-        return True
-
-    def _enqueue_special(self, request: Request) -> bool:
-        """``enqueue_request`` of what may be more than a link."""
-        meta = request.meta
-        seed = meta.pop(SEED_MARK, None)
-        # Copies of a start request (retries, children with its meta) must not count as
-        # start requests; Scrapy sets True, so an equal value that is not True tells.
-        start = meta.get("is_start_request") is True
-        if start:
-            meta["is_start_request"] = 1
-        try:
-            return self._enqueue_marked(request, seed, start=start)
-        except Exception:
-            if start:  # Scrapy asks for no more; it ends as if asked to, or not at all
-                self._is_start_lost = True
-                self._engine.end_with_error("start_error")
-            raise
-
-    def _enqueue_marked(
-        self, request: Request, seed: str | None, *, start: bool
-    ) -> bool:
-        meta = request.meta
-        if seed is not None and self.desk.keep_only(request, seed):
-            self._drained = False
-            return True  # it goes out before there is anything to tell Redis
-        stays = False
-        origin = self.desk.origin(request, seed)
-        retried = seed is None and bool(meta.get("retry_times"))
-        if origin is None or retried:
-            replaced, stays = self.desk.replaced(request)
-            origin = origin if replaced is None else replaced
-            if start and origin is None:
-                origin = ()  # no page yields it
-        records = origin if stays else None
-        own = bool(meta.get("frontier_local"))
-        if records is None and own:
-            records = self.desk.scraping() if origin is None else origin
-        fingerprint = ""
-        if seed is None:
-            known = self._fingerprint(
-                request, start=start, stays=records is not None, own=own
-            )
-            if known is None:
-                return False
-            fingerprint = known
-        if self._take(request, fingerprint, origin, records) and retried:
-            self.desk.goes_again(request)
-        return True
+        return self._intake.take(request)
 
     def next_request(self) -> Request | None:
         """The next request for this worker, or None for now."""
-        if self.desk.view.is_over:
+        if self.queues.view.is_over:
             return None
-        if self.desk.outbox.is_full(self.options.outbox_limit):
+        if self.queues.outbox.is_full(self.options.outbox_limit):
             return None
-        if self.desk.waits_for(self.options.outbox_limit):
+        if self.queues.waits_for(self.options.outbox_limit):
             return None
-        found = self.desk.next()
+        found = self.queues.next()
         request, shared = found or (None, False)
-        if (self.desk.view.pending or self.desk.view.seeds_left) and self.desk.is_low:
+        if (
+            self.queues.view.pending or self.queues.view.seeds_left
+        ) and self.queues.is_low:
             self.exchange.request()
-        elif self.desk.chain.may_have_finished(request):
+        elif self.queues.chain.may_have_finished(request):
             # The engine asks whenever something has.
-            self.desk.outbox.something_waits()
+            self.queues.outbox.something_waits()
         if request is None:
             if self.feed is not None:
                 self.feed.hungry()
             return None
-        self._drained = False
+        self.queues.is_drained = False
         self.stats.inc_value("scheduler/dequeued")
         self.stats.inc_value(
             "scheduler/dequeued/redis" if shared else "scheduler/dequeued/memory"
@@ -717,14 +605,18 @@ class Scheduler(BaseScheduler):
     def has_pending_requests(self) -> bool:
         """Whether anybody may still have work for this worker."""
         if self.feed is None:
-            return not self._drained
-        return not self._drained or len(self.desk) > 0 or len(self.desk.seeds) > 0
+            return not self.queues.is_drained
+        return (
+            not self.queues.is_drained
+            or len(self.queues) > 0
+            or len(self.queues.seeds) > 0
+        )
 
     def __len__(self) -> int:
         """Pending requests: in this worker, and in Redis as last seen."""
         if not self._opened_at:
             return 0  # nobody has looked yet
-        return len(self.desk) + self.desk.view.pending
+        return len(self.queues) + self.queues.view.pending
 
     def close(self, reason: str) -> Deferred[None]:
         """Deliver what is left, give back what was not started, leave."""
@@ -793,7 +685,7 @@ class Scheduler(BaseScheduler):
         self.stats.set_value("frontier/exchanges", self.exchange.exchanges)
         closing = None
         close = getattr(self.df, "close", None)
-        if close is not None and self._asking is not None:
+        if close is not None and self._seen is not None:
             await self._have_filter_do("close", partial(close, reason))
         elif close is not None:
             closing = close(reason)
@@ -816,11 +708,11 @@ class Scheduler(BaseScheduler):
     async def _wait_for_threads(self) -> None:
         """Wait for what threads do, for FRONTIER_CLOSE_TIMEOUT seconds at the most."""
         limit = self.options.close_timeout
-        if self._asking is not None:
-            await self._asking.finish(limit)
-        if not self.desk.outside:
+        if self._intake.asking is not None:
+            await self._intake.asking.finish(limit)
+        if not self.queues.outputs.outside:
             return
-        _, running = await asyncio.wait(self.desk.outside, timeout=limit)
+        _, running = await asyncio.wait(self.queues.outputs.outside, timeout=limit)
         if running:
             logger.warning(
                 "%d items are with pipelines that have not ended in %g seconds"
@@ -837,9 +729,9 @@ class Scheduler(BaseScheduler):
         if self.feed is not None and self.feed.thread is not None:
             await self.feed.thread.finish()
         await self.exchange.stop(timeout)
-        dropped = self.desk.give_back()
+        dropped = self.queues.give_back()
         delivered = await self.exchange.finish(max(0.0, deadline - time.monotonic()))
-        if delivered and not self.desk.view.is_over:
+        if delivered and not self.queues.view.is_over:
             self.frontier.limit = _LAST_WORDS
             await self.reporter.sum_up()
             await self._leave(reason, finished=not dropped and self._may_be_end(reason))
@@ -864,7 +756,7 @@ class Scheduler(BaseScheduler):
 
         One that has come to its seeds has no others, and those are still read.
         """
-        if self._is_start_lost:
+        if self._intake.is_start_lost:
             return True
         waited = self.feed is not None and self.feed.has_waited
         return self._start_error() is not None and not waited
@@ -907,7 +799,7 @@ class Scheduler(BaseScheduler):
     async def _clear_dupefilter(self) -> None:
         """The frontier was deleted: so is what a filter of the project's keeps."""
         clear = getattr(self.df, "clear", None)
-        if self._asking is None or clear is None:
+        if self._seen is None or clear is None:
             return
         await self._have_filter_do("clear", clear)
 
@@ -948,7 +840,7 @@ class Scheduler(BaseScheduler):
         await asyncio.sleep(0)
         changes = self.exchange.changes()
         try:
-            if changes and not self.desk.view.is_over:
+            if changes and not self.queues.view.is_over:
                 last = self.frontier.count(changes, left=True)
                 await self.frontier.exchange([last])
         except RedisUnavailable as e:
@@ -958,150 +850,8 @@ class Scheduler(BaseScheduler):
 
     # Taking requests
 
-    def _fingerprint(
-        self, request: Request, *, start: bool, stays: bool, own: bool = False
-    ) -> str | None:
-        """The fingerprint to filter *request* by, '' for none, None for a duplicate.
-
-        *own*: it is filtered within this worker only.
-        """
-        start = start and not stays
-        if self._fingerprint_of is None:
-            if not request.dont_filter and self.df.request_seen(request):
-                self._report_duplicate(request)
-                return None
-            fingerprint = plain = ""
-            if start:
-                plain = self._default_fingerprint(request)
-                fingerprint = self._start_mark(plain)
-        elif start and request.dont_filter:
-            plain = self._filter_by(request)
-            fingerprint = self._start_mark(plain)
-        elif not request.dont_filter:
-            fingerprint = plain = self._filter_by(request)
-        else:
-            fingerprint = plain = ""
-        if own and fingerprint:
-            # Links to it are duplicates here, as in Scrapy; it is none of another worker's.
-            self.desk.recent.add(plain)
-            name = f"{self.frontier.worker} {fingerprint}".encode()
-            fingerprint = sha1(name, usedforsecurity=False).hexdigest()
-            return compact(fingerprint) if self._compact else fingerprint
-        if stays or not fingerprint:
-            return fingerprint
-        # What belongs to a lease may be seen and crawled all the same, if it was claimed
-        # by that lease before a worker died: only Redis knows.
-        known = not self.desk.recent.add(fingerprint)
-        if known and not self.desk.leases.holds_suspect:
-            self._report_duplicate(request)
-            return None
-        if start:
-            self.desk.recent.add(plain)
-        return fingerprint
-
-    def _start_mark(self, fingerprint: str) -> str:
-        """What lets one worker crawl a request that each worker's ``start()`` yields.
-
-        Equal ones are counted: the second of this worker is that of all others, too.
-        """
-        name = hash(fingerprint)
-        count = self._started[name] = self._started.get(name, 0) + 1
-        self._started.move_to_end(name)
-        if len(self._started) > _STARTED:
-            self._started.popitem(last=False)
-        return start_mark(fingerprint, count)
-
-    def _ask(self, request: Request) -> bool:
-        """``enqueue_request`` where DUPEFILTER_CLASS decides itself."""
-        meta = request.meta
-        if SEED_MARK in meta:
-            return self._enqueue_special(request)
-        start = meta.get("is_start_request") is True
-        if start:
-            meta["is_start_request"] = 1
-        origin = self.desk.origin(request, None)
-        kept = None
-        if origin is None:
-            origin, stays = self.desk.replaced(request)
-            kept = origin if stays else None
-        held = self.desk.hold(origin)
-        if kept is None and meta.get("frontier_local"):
-            kept = held
-        self._drained = False
-        assert self._asking is not None
-        self._asking.add(Asked(request, start, held, kept))
-        return True
-
-    def _answered(self, asked: Asked, seen: bool | None) -> None:
-        """DUPEFILTER_CLASS has decided about a request; None: it has failed."""
-        try:
-            self._decided(asked, seen)
-        except Exception as e:
-            # Nobody above would do anything about it.
-            logger.exception(
-                "%s is not taken", asked.request, extra={"spider": self.spider}
-            )
-            for record in asked.held:
-                record.failure = f"a request of it is not taken: {e!r}"
-        finally:
-            self.desk.let_go(asked.held)
-
-    def _decided(self, asked: Asked, seen: bool | None) -> None:
-        request = asked.request
-        # Whoever had this page before may have asked, and died before it told Redis.
-        is_doubtful = seen is None or any(record.suspect for record in asked.held)
-        if seen and not is_doubtful:
-            self.desk.drop(request)
-        else:
-            fingerprint = self._own_fingerprint(request) if is_doubtful else ""
-            if asked.start and asked.kept is None:
-                fingerprint = self._start_mark(self._own_fingerprint(request))
-            self._take(request, fingerprint, asked.held, asked.kept)
-
-    def _take(
-        self,
-        request: Request,
-        fingerprint: str,
-        origin: HeldLeases | None,
-        records: HeldLeases | None = None,
-    ) -> bool:
-        """Send *request*, or keep it under the leases of *records*; whether it leaves."""
-        self._drained = False
-        if records is not None:
-            self.desk.keep(request, records, fingerprint)
-        else:
-            records = self._store(request, fingerprint, origin)
-            if records is not None:
-                self.desk.keep(request, records, fingerprint, is_new=True)
-        if len(self.desk) == 0 and self.desk.wanted() > 0:
-            self.exchange.request()
-        else:
-            self.desk.outbox.something_waits()
-        return records is None
-
-    def _store(
-        self, request: Request, fingerprint: str, origin: HeldLeases | None
-    ) -> HeldLeases | None:
-        """Put *request* into the outbox; if it cannot leave, the leases it belongs to."""
-        try:
-            payload = self.desk.encode(request)
-        except Unserializable as e:
-            self.stats.inc_value("scheduler/unserializable")
-            # Once; and again for classes that the first one did not have.
-            if self._named is None or not e.missing <= self._named:
-                self._named = e.missing | (self._named or frozenset())
-                logger.warning(
-                    "%s cannot be shared and stays in this worker: %s. No more of these"
-                    " are logged; see the stat scheduler/unserializable.",
-                    request,
-                    e,
-                    extra={"spider": self.spider},
-                )
-            return self.desk.scraping() if origin is None else origin
-        new = NewRequest(payload, self._score(request), fingerprint)
-        is_known = self._asking is not None and not request.dont_filter
-        self.desk.outputs.add_request(new, request, origin, is_known=is_known)
-        return None
+    def _plain_fingerprint(self, request: Request) -> str:
+        return self.crawler.request_fingerprinter.fingerprint(request).hex()
 
     def _report_duplicate(self, request: Request) -> None:
         if self._logs_duplicates:
@@ -1111,17 +861,17 @@ class Scheduler(BaseScheduler):
 
     def _look(self, state: Drained) -> float | None:
         """What is left for anybody; says after how many seconds to look again."""
-        was_drained, self._drained = self._drained, False
+        was_drained, self.queues.is_drained = self.queues.is_drained, False
         if self.feed is not None and not state:
             self.feed.busy(state.seeds)
         if not (state or state.is_stuck):
             return None
-        if len(self.desk.outbox) or not self.desk.is_empty():
+        if len(self.queues.outbox) or not self.queues.is_empty():
             return None  # something came while the reply was on its way
         # A worker that has just come counts from then.
         idle = min(state.idle, time.monotonic() - self._opened_at)
         if self.feed is not None and state:
-            self._drained = True
+            self.queues.is_drained = True
             return self.feed.nothing_left(idle, was_idle=was_drained)
         limit = self._idle_limit
         if limit is None:
@@ -1131,7 +881,7 @@ class Scheduler(BaseScheduler):
         if state.is_stuck:
             self._stuck(state.waiting)
             return None
-        self._drained = True
+        self.queues.is_drained = True
         self._engine.wake()
         return None
 
@@ -1151,16 +901,3 @@ class Scheduler(BaseScheduler):
             extra={"spider": self.spider},
         )
         self._engine.end_with_error("failed_limit")
-
-    # For spiders that read seeds
-
-    async def wait_for_seeds(self) -> bool:
-        """Wait until seeds are here; false when the spider has no more to expect."""
-        return self.feed is not None and await self.feed.wait()
-
-    def take_seeds(self) -> Iterator[tuple[HeldLease, bytes]]:
-        """Seeds that are here; each is given back by ``done`` or ``reject``."""
-        for seed in self.desk.take_seeds():
-            if self.feed is not None:
-                self.feed.asked()
-            yield seed

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -22,14 +22,12 @@ from scrapy_dist.codec.seed import SeedRules, check_made, parse_seed
 from scrapy_dist.compat.overrides import names_used
 from scrapy_dist.core.settings import flag, number
 from scrapy_dist.exceptions import BadSeed, ConfigurationError, FrontierError
-from scrapy_dist.scheduler import SEED_MARK, Scheduler, shares
 from scrapy_dist.worker import engine
 
 if TYPE_CHECKING:
     from scrapy.crawler import Crawler
     from typing_extensions import Self
 
-    from scrapy_dist.worker.leases import HeldLease
     from scrapy_dist.worker.seed_feed import SeedFeed
 
 logger = get_logger(__name__)
@@ -253,14 +251,8 @@ class RedisMixin:
         self._server = client
 
     @property
-    def _scheduler(self) -> Scheduler:
-        return engine.scheduler(self.crawler)  # type: ignore[no-any-return]
-
-    @property
     def _seed_feed(self) -> SeedFeed:
-        feed = self._scheduler.feed
-        assert feed is not None
-        return feed
+        return engine.scheduler(self.crawler).feed  # type: ignore[no-any-return]
 
     async def start(self) -> AsyncIterator[Any]:
         """What the spider class yields, then requests for seeds, as they come.
@@ -270,7 +262,7 @@ class RedisMixin:
         """
         if engine.command_without_crawl(self.crawler):
             return  # e.g. the shell: a page that somebody asks for is all it fetches
-        if not shares(type(self._scheduler)):
+        if not engine.shares(self.crawler):
             logger.error(
                 "SCHEDULER = %r cannot serve the seeds of spider %r. Set SCHEDULER ="
                 " 'scrapy_dist.scheduler.Scheduler', or ADDONS ="
@@ -283,7 +275,7 @@ class RedisMixin:
             return
         async for request in super().start():  # type: ignore[misc]
             yield request
-        while self.seeds_start and await self._scheduler.wait_for_seeds():
+        while self.seeds_start and await self._seed_feed.wait():
             for request in self.next_requests():
                 yield request
 
@@ -307,20 +299,20 @@ class RedisMixin:
         """
         if engine.command_without_crawl(self.crawler):
             return
-        call = self._in_event_loop()
         make = self.make_request_from_data
         if not self.seeds_are_leased:  # these are, all the same: see `SeedFeed`
             make = partial(type(self).make_request_from_data, self)
-        while (seed := call(self._take_seed)) is not None:
-            record, data = seed
-            desk = self._scheduler.desk
+        while True:
+            self.spider_idle_start_time = int(time.time())
+            seed = self._seed_feed.take()
+            if seed is None:
+                return
             try:
-                requests = _as_list(make(data))
+                requests = _as_list(make(seed.data))
                 for request in requests:
                     check_made(request, self.seed_rules, self._policy, self)  # type: ignore[arg-type]
             except BadSeed as e:
-                call(desk.reject, record, str(e), "seed")
-                continue
+                seed.reject(str(e))
             except Exception as e:
                 if not self._said_failed:
                     # Whoever pushes seeds is not to fill the log.
@@ -330,32 +322,9 @@ class RedisMixin:
                         " see what is set aside.",
                         extra={"spider": self},
                     )
-                call(
-                    desk.reject,
-                    record,
-                    f"make_request_from_data() raised {type(e).__name__}: {e}",
-                    "seed",
-                )
-                continue
-            record.single = len(requests) == 1
-            left = len(requests)
-            try:
-                for request in requests:
-                    request.meta[SEED_MARK] = record.id
-                    left -= 1
-                    yield request
-            except GeneratorExit:
-                call(desk.broken_off, record, left)
-                raise
-            call(desk.done, record)
-
-    def _take_seed(self) -> tuple[HeldLease, bytes] | None:
-        self.spider_idle_start_time = int(time.time())
-        return next(self._scheduler.take_seeds(), None)
-
-    def _in_event_loop(self) -> Callable[..., Any]:
-        thread = self._seed_feed.thread
-        return _call if thread is None else thread.call
+                seed.reject(f"make_request_from_data() raised {type(e).__name__}: {e}")
+            else:
+                yield from seed.requests(requests)
 
     def make_request_from_data(self, data: bytes) -> Request | Iterable[Request] | None:
         """The request, or requests, for a seed as it was pushed; override it freely.
@@ -412,7 +381,7 @@ class RedisMixin:
 
     def _ask_idle(self) -> None:
         """``spider_idle`` of a subclass that reads Redis; its answer comes later."""
-        if not shares(type(self._scheduler)):
+        if not engine.shares(self.crawler):
             return
         answer, self._idle_answer = self._idle_answer, None
         if self._idle_count != self._handed_out():
@@ -457,7 +426,7 @@ class RedisMixin:
 
     def spider_idle(self) -> None:
         """Keep the spider open until ``max_idle_time`` is over; for ``spider_idle``."""
-        if not shares(type(self._scheduler)):
+        if not engine.shares(self.crawler):
             return
         self.schedule_next_requests()
         if not self._seed_feed.over:
@@ -510,10 +479,6 @@ class RedisMixin:
                 " sorted set. Delete or rename it, or name another key."
             )
         return table[kind]
-
-
-def _call(function: Callable[..., Any], *args: Any) -> Any:
-    return function(*args)
 
 
 def _as_list(made: Request | Iterable[Request] | None) -> list[Request]:

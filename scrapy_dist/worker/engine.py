@@ -330,6 +330,11 @@ def scheduler(crawler: Crawler) -> Any:
     return None if slot is None else slot.scheduler
 
 
+def shares(crawler: Crawler) -> bool:
+    """Whether the frontier's scheduler is in use, or a subclass of it."""
+    return bool(getattr(scheduler(crawler), "shares_frontier", False))
+
+
 def fail_start(
     crawler: Crawler, error: Exception, crawl: asyncio.Task[Any] | None
 ) -> Exception:

@@ -45,9 +45,9 @@ if TYPE_CHECKING:
     from scrapy import Spider
 
     from scrapy_dist.brokers.redis.scripts import Call
-    from scrapy_dist.worker.desk import Desk
     from scrapy_dist.worker.neighbours import Neighbours
     from scrapy_dist.worker.outbox import Numbered
+    from scrapy_dist.worker.queues import Queues
 
 logger = get_logger(__name__)
 
@@ -95,7 +95,7 @@ class Exchange:
     def __init__(
         self,
         frontier: Frontier,
-        desk: Desk,
+        queues: Queues,
         spider: Spider,
         *,
         concurrency: int,
@@ -105,8 +105,8 @@ class Exchange:
         patience: float = 0.0,
         persist: bool = False,
     ) -> None:
-        self.outbox = desk.outbox
-        self.view = desk.view
+        self.outbox = queues.outbox
+        self.view = queues.view
         self.outbox.something_waits = self.flush_soon
         self.view.request = self.request
         self.view.pause = flush
@@ -129,7 +129,7 @@ class Exchange:
         self.exchanges = 0
 
         self._frontier = frontier
-        self._desk = desk
+        self._queues = queues
         self._spider = spider
         self._flush = flush
         self._plenty = _PLENTY * concurrency
@@ -279,7 +279,7 @@ class Exchange:
                 "No exchange with Redis (%s). This worker keeps its %d requests, goes on"
                 " with them and tries again until Redis is back.",
                 error,
-                len(self._desk.held()),
+                len(self._queues.held()),
                 extra={"spider": self._spider},
             )
         if 0 < self._patience <= time.monotonic() - self._answered_at:
@@ -348,21 +348,21 @@ class Exchange:
             await self._compare_leases()
         if take and self._orphans.is_searching:
             await self._orphans.step()
-        desk = self._desk
-        desk.collect()
+        queues = self._queues
+        queues.collect()
         most = 1 if self.view.is_full else _COMMITS
         commits = [(n, self._frontier.commit(n.commit)) for n in self.outbox.take(most)]
         releases = self.outbox.releases[:BATCH]
         rejects = self.outbox.rejects[:BATCH]
-        claims = desk.take_claims()
+        claims = queues.pinned.take_claims()
         # No lease while Redis refuses commits: what it hands out could not be stored. One
         # that is only full takes acknowledgements, and those free its memory. Nor right
         # after a failure: first the beat tells whether leases came that were not heard of.
         # They would be blamed for a death of this worker.
         again = self._retry > 0
         hungry = take and self._refused is None and not again
-        want = desk.wanted() if hungry else 0
-        seeds = desk.seeds_wanted() if hungry else 0
+        want = queues.wanted() if hungry else 0
+        seeds = queues.seeds_wanted() if hungry else 0
         grow = self._frontier.grow()
         calls: list[Call[Any]] = [] if grow is None else [grow]
         calls += [call for _, call in commits]
@@ -387,7 +387,7 @@ class Exchange:
             meet = add(self._frontier.meet(near.machine, near.process))
         beat, info, now = None, "", time.monotonic()
         # Until what such a request led to is stored: the others might see nothing left.
-        busy = desk.is_busy or (self._busy and len(self.outbox) > 0)
+        busy = queues.pinned.is_busy or (self._busy and len(self.outbox) > 0)
         # Commits find out, too, whether Redis still knows this worker.
         beat_due = now - self._beat_at >= self._beat_busy or busy != self._busy
         if not (commits and take) or beat_due or again:
@@ -402,9 +402,9 @@ class Exchange:
         leases = []
         for first in range(0, want, BATCH):
             last = first + BATCH >= want
-            suspects = desk.suspects_wanted() if last else 0
+            suspects = queues.suspects_wanted() if last else 0
             leases.append(add(self._frontier.lease(want - first, suspects=suspects)))
-        drained = add(self._frontier.drained()) if take and desk.is_empty() else None
+        drained = add(self._frontier.drained()) if take and queues.is_empty() else None
         stats = self._stats_due(force=not take)
         if stats:
             add(self._frontier.count(stats))
@@ -420,7 +420,7 @@ class Exchange:
             if grow is not None:
                 grow.reply()
         except BaseException:  # it may have been cancelled, too
-            desk.claimed([])
+            queues.pinned.claimed([])
             raise
         self._last = time.monotonic()
         self._took(self._last - started)
@@ -433,9 +433,10 @@ class Exchange:
             self._info_at = started
 
         if verdicts is None:
-            desk.claim_again()
+            queues.pinned.claim_again()
+            self.flush_soon()
         else:
-            desk.claimed(verdicts)
+            queues.pinned.claimed(verdicts)
         if near is not None and told is not None:
             told.reply()
             near.told(gone)
@@ -446,11 +447,11 @@ class Exchange:
         if release is not None:
             release.reply()
             del self.outbox.releases[: len(releases)]
-            desk.released(releases)
+            queues.leases.close(releases)
         if reject is not None:
             reject.reply()
             del self.outbox.rejects[: len(rejects)]
-            desk.released([id_ for id_, _, _ in rejects])
+            queues.leases.close([id_ for id_, _, _ in rejects])
         if not self._apply_commits(commits):
             # Leases of this exchange are found again by comparing accounts.
             self._reconcile = True
@@ -496,7 +497,7 @@ class Exchange:
                 )
                 return False
             self.outbox.confirm(numbered)
-            self._desk.confirmed(
+            self._queues.confirmed(
                 numbered, [numbered.requests[at] for at in reply.filtered]
             )
             if numbered.outputs > len(reply.filtered):
@@ -519,10 +520,10 @@ class Exchange:
         return True
 
     def _wait_for_memory(self) -> None:
-        self._desk.released(self.outbox.only_bare_acks())
+        self._queues.leases.close(self.outbox.only_bare_acks())
         if not self.view.is_full:
             self.view.is_full = True
-            self._desk.outputs.redis_is_full()
+            self._queues.outputs.redis_is_full()
         if self._said_full:
             return
         self._said_full = True
@@ -551,7 +552,7 @@ class Exchange:
         if self.neighbours is not None:
             self.neighbours.heard(beat.met, beat.alive)
             self.neighbours.look()
-        self._reconcile = beat.held != len(self._desk.held())
+        self._reconcile = beat.held != len(self._queues.held())
         self._obey(beat)
         return True
 
@@ -611,7 +612,7 @@ class Exchange:
         """Hand what was leased to the scheduler; false if there was nothing."""
         news, unknown = False, True
         if leases or taken is not None:
-            self._desk.answered()
+            self._queues.answered()
         for call in leases:
             reply = call.reply()
             self.view.pending = reply.pending + reply.suspects
@@ -620,15 +621,15 @@ class Exchange:
             self.view.to_be_alone = reply.alone
             if reply.leases:
                 news = True
-                unknown = self._desk.accept(reply.leases) and unknown
+                unknown = self._queues.accept(reply.leases) and unknown
         if leases and not news:
-            self._desk.nothing_came()
+            self._queues.nothing_came()
         if taken is not None:
             seeds = taken.reply()
             self.view.seeds_left = seeds.left
             if seeds.leases:
                 news = True
-                unknown = self._desk.accept_seeds(seeds.leases) and unknown
+                unknown = self._queues.accept(seeds.leases, seeds=True) and unknown
         if not unknown:
             # A part of that page may have come while the lease was not ours.
             self._rollback(
@@ -651,7 +652,7 @@ class Exchange:
             else:
                 self.flush_soon()
         self.request(self._beat_every)
-        if self._busy and not self._desk.is_busy:
+        if self._busy and not self._queues.pinned.is_busy:
             self.request()
         if self._silent:
             self.request(self._flush)
@@ -662,12 +663,14 @@ class Exchange:
             self._orphans.told(drained.reply())
         if self._orphans.is_searching:
             self.request()
-        look_again = None if drained is None else self._desk.drained(drained.reply())
+        look_again = (
+            None if drained is None else self._queues.on_drained(drained.reply())
+        )
         if look_again is not None:
             self.request(look_again)
         if news:
             self._vain = 0.0
-        if self._desk.wanted() == 0 or self._refused is not None:
+        if self._queues.wanted() == 0 or self._refused is not None:
             return
         if not news:
             self._vain = min(max(self._vain * 2, _VAIN_FIRST), _VAIN_LONGEST)
@@ -678,7 +681,7 @@ class Exchange:
             self._armed = True
             # A worker that goes ahead will ask by itself, and so will one that has just
             # got something to do; the arming takes connections and round trips.
-            legs = max(self._desk.lead_time(), self.view.round_trip)
+            legs = max(self._queues.lead_time(), self.view.round_trip)
             delay = max(_ARM, self._vain, 2 * legs)
             self._arm_timer = asyncio.get_running_loop().call_later(
                 delay, self._start_arming
@@ -734,7 +737,7 @@ class Exchange:
             found = f"Redis is back. {found}"
         acks = self.outbox.withdraw_pages()
         self.outbox.releases += acks
-        self.outbox.releases += self._desk.rolled_back()
+        self.outbox.releases += self._queues.rolled_back()
         self._found = self._found or found
         self.request()
 
@@ -774,7 +777,7 @@ class Exchange:
             "%s. This worker registers again, and %d of its requests will be crawled"
             " again by whoever gets them.",
             self._found,
-            len(self._desk.held()),
+            len(self._queues.held()),
             extra={"spider": self._spider},
         )
         self._found = ""
@@ -782,9 +785,9 @@ class Exchange:
     async def _compare_leases(self) -> None:
         """Release what Redis holds for us and we do not know; forget the opposite."""
         in_redis = set(await self._frontier.leases_held())
-        here = self._desk.held()
+        here = self._queues.held()
         self.outbox.releases += sorted(in_redis - here - set(self.outbox.releases))
-        self._desk.lost(sorted(here - in_redis))
+        self._queues.lost(sorted(here - in_redis))
         self._reconcile = False
 
     # The end

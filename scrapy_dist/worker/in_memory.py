@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from scrapy.core.scheduler import Scheduler
 from scrapy.dupefilters import RFPDupeFilter as ScrapyDupeFilter
@@ -10,7 +10,6 @@ from scrapy.utils.misc import build_from_crawler, load_object
 
 from scrapy_dist.base.escaping import get_logger
 from scrapy_dist.compat.extension_points import EXTENSION_POINTS, overridden
-from scrapy_dist.dupefilter import load
 
 if TYPE_CHECKING:
     from scrapy.crawler import Crawler
@@ -23,7 +22,7 @@ _HARMLESS = frozenset({"debug", "log", "logdupes", "logger", "request_fingerprin
 _POINTS = EXTENSION_POINTS["scrapy_dist.dupefilter.RFPDupeFilter"].all - _HARMLESS
 
 
-def scheduler_for(crawler: Crawler, command: str) -> Scheduler:
+def scheduler_for(crawler: Crawler, command: str, dupefilter: type[Any]) -> Scheduler:
     """Scrapy's own scheduler for *command*: nothing on disk, nothing in Redis."""
     logger.info(
         "scrapy %s is no crawl: its requests stay in memory, Redis is not asked.",
@@ -31,7 +30,7 @@ def scheduler_for(crawler: Crawler, command: str) -> Scheduler:
     )
     settings = crawler.settings
     return Scheduler(
-        dupefilter=_dupefilter(crawler),
+        dupefilter=_dupefilter(crawler, dupefilter),
         mqclass=load_object(settings["SCHEDULER_MEMORY_QUEUE"]),
         pqclass=load_object(settings["SCHEDULER_PRIORITY_QUEUE"]),
         stats=crawler.stats,
@@ -39,8 +38,7 @@ def scheduler_for(crawler: Crawler, command: str) -> Scheduler:
     )
 
 
-def _dupefilter(crawler: Crawler) -> BaseDupeFilter:
-    cls = load(crawler.settings["DUPEFILTER_CLASS"])
+def _dupefilter(crawler: Crawler, cls: type[Any]) -> BaseDupeFilter:
     if hasattr(cls, "from_spider") and overridden(cls, _POINTS):
         # Written for scrapy-redis: it may well filter by keys of its own in Redis.
         return ScrapyDupeFilter(

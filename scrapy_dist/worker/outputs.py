@@ -7,15 +7,20 @@ the other order); items, and requests that no filter knows, wait for it.
 
 from __future__ import annotations
 
+import asyncio
 import time
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterable
+
     from scrapy import Request
 
     from scrapy_dist.brokers.redis.frontier import NewRequest
     from scrapy_dist.worker.leases import HeldLease, HeldLeases, Leases
     from scrapy_dist.worker.outbox import Outbox
+    from scrapy_dist.worker.progress import Progress
     from scrapy_dist.worker.provenance import Provenance
     from scrapy_dist.worker.view import EngineView, View
 
@@ -23,6 +28,28 @@ if TYPE_CHECKING:
 _PAGE_BYTES = 1 << 22
 #: Seconds that a request may wait for the ack of its page.
 _PAGE_SECONDS = 2.0
+#: Seconds between two looks while Redis does not take items.
+WAIT = 0.05
+
+
+class ItemSink(Protocol):
+    """Where the items of a pipeline go."""
+
+    def add_item(
+        self, item: object, key: str, data: bytes
+    ) -> Callable[[], Awaitable[None]] | None:
+        """Send *item*, serialized as *data*, to the list *key*.
+
+        Returns what waits until there is room for more; None: there is.
+        """
+
+    def hold_item(
+        self, item: object, work: asyncio.Future[Any]
+    ) -> Callable[[], object]:
+        """The page of *item* does not end before *work*; if that is cancelled, in vain.
+
+        Returns what tells that a worker that closes is not to wait for *work*.
+        """
 
 
 class Outputs:
@@ -38,15 +65,21 @@ class Outputs:
         origins: Provenance,
         outbox: Outbox,
         view: View,
+        progress: Progress,
         *,
         commit_chunk: int,
+        outbox_limit: int,
     ) -> None:
         self._engine = engine
         self._leases = ledger
         self._provenance = origins
         self._outbox = outbox
         self._view = view
+        self._progress = progress
         self._commit_chunk = commit_chunk
+        self._outbox_limit = outbox_limit
+        #: What threads do for pages that do not wait for it.
+        self.outside: set[asyncio.Future[Any]] = set()
         #: Leases with requests that wait for the ack of their page.
         self._holding: dict[HeldLease, None] = {}
 
@@ -73,17 +106,82 @@ class Outputs:
             self._view.request(_PAGE_SECONDS)
         self._divide(record)
 
-    def add_item(self, item: object, key: str, data: bytes) -> None:
-        """Send *item*, serialized as *data*, with the ack of its page if it is known."""
+    def add_item(
+        self, item: object, key: str, data: bytes
+    ) -> Callable[[], Awaitable[None]] | None:
+        """With the ack of its page, if that is known; see `ItemSink`."""
         origin = self._provenance.of_item(item)
         if origin is None or len(origin) != 1:
             self._mark_producers(origin)
             self._outbox.add_item(key, data)
             self._outbox.something_waits()
+        else:
+            (record,) = origin
+            record.add_item(key, data)
+            self._divide(record)
+        return self._room if self._outbox.is_full(self._outbox_limit) else None
+
+    async def _room(self) -> None:
+        while self._outbox.is_full(self._outbox_limit) and not self._engine.closing():
+            await asyncio.sleep(WAIT)
+
+    def hold_item(
+        self, item: object, work: asyncio.Future[Any]
+    ) -> Callable[[], object]:
+        """See `ItemSink`."""
+        records = self.hold(self._provenance.of_item(item))
+        self.outside.add(work)
+
+        def done(_: object) -> None:
+            self.outside.discard(work)
+            if work.cancelled():
+                for record in records:
+                    record.invalidated = True
+                    record.drop_outputs()
+            self.let_go(records)
+
+        work.add_done_callback(done)
+        return partial(self.outside.discard, work)
+
+    def scraping(self) -> HeldLeases:
+        """The leases whose pages are being processed by the spider now."""
+        handed = self._leases.handed
+        found = [handed[r] for r in self._engine.in_scraper() if r in handed]
+        return tuple(dict.fromkeys(record for records in found for record in records))
+
+    def hold(self, origin: HeldLeases | None) -> HeldLeases:
+        """Keep the pages of *origin* from being finished; those that may be it if None."""
+        records = self.scraping() if origin is None else origin
+        self._leases.hold(records)
+        return records
+
+    def let_go(self, records: HeldLeases) -> None:
+        """Something under *records* is done: a request, or what was held."""
+        for finished in self._leases.let_go(records):
+            self.settle(finished)
+            self._outbox.something_waits()
+
+    def give_back(self, records: Iterable[HeldLease]) -> None:
+        """As ``let_go``; their pages are for others."""
+        for record in records:
+            record.invalidated = True
+            self.let_go((record,))
+
+    def settle(self, record: HeldLease) -> None:
+        """*record* is finished: its end goes to the outbox, with what waits for it."""
+        self._provenance.forget(record)
+        self._holding.pop(record, None)
+        if record.id not in self._leases.records:
             return
-        (record,) = origin
-        record.add_item(key, data)
-        self._divide(record)
+        if record.invalidated:
+            record.drop_outputs()
+            self._outbox.releases.append(record.id)
+            return
+        failed = bool(record.failure) + sum(bool(link.reason) for link in record.chain)
+        if failed:
+            self._engine.stats.inc_value("frontier/failed", failed)
+            self._progress.failed += failed
+        self._outbox.add_page(record.take_page())
 
     def has_room(self, record: HeldLease) -> bool:
         """Whether what *record* will have to wait for fits in one commit, as far as seen."""
@@ -103,10 +201,6 @@ class Outputs:
             self._send_part(record, items=False)
         if self._holding:
             self._view.request(_PAGE_SECONDS)
-
-    def forget(self, record: HeldLease) -> None:
-        """*record* is finished."""
-        self._holding.pop(record, None)
 
     def redis_is_full(self) -> None:
         """Redis has no memory for what pages produce; the acks of others go on."""

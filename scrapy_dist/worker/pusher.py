@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from redis.exceptions import ResponseError
@@ -16,19 +16,29 @@ from scrapy_dist.brokers.redis.frontier import BATCH, Frontier
 from scrapy_dist.brokers.redis.keys import Keys
 from scrapy_dist.core.settings import Options
 from scrapy_dist.exceptions import RedisUnavailable
-from scrapy_dist.scheduler import shares
 from scrapy_dist.worker import engine
+from scrapy_dist.worker.outputs import WAIT
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from scrapy.crawler import Crawler
 
     from scrapy_dist.redis_client.typed import Redis
+    from scrapy_dist.worker.outputs import ItemSink
 
 logger = get_logger(__name__)
 
 _pushers: WeakKeyDictionary[Crawler, Pusher] = WeakKeyDictionary()
+
+
+def sink_for(crawler: Crawler) -> ItemSink:
+    """Where the items of a crawl go."""
+    own = for_crawler(crawler)
+    if own is not None:
+        return own
+    found: ItemSink = engine.scheduler(crawler).queues.outputs
+    return found
 
 
 def for_crawler(crawler: Crawler) -> Pusher | None:
@@ -36,7 +46,7 @@ def for_crawler(crawler: Crawler) -> Pusher | None:
 
     The frontier's exchange does its work; and what is no crawl stores nothing.
     """
-    if shares(type(engine.scheduler(crawler))) or engine.command_without_crawl(crawler):
+    if engine.shares(crawler) or engine.command_without_crawl(crawler):
         return None
     if crawler not in _pushers:
         _pushers[crawler] = Pusher(crawler)
@@ -61,13 +71,26 @@ class Pusher:
         self._stopping = asyncio.Event()
         self._warned = False
 
-    @property
-    def waiting(self) -> int:
-        """Items that Redis does not have."""
-        return len(self._items)
-
-    def add_item(self, key: str, data: bytes) -> None:
+    def add_item(
+        self, item: object, key: str, data: bytes
+    ) -> Callable[[], Awaitable[None]] | None:
+        """See `ItemSink`."""
         self._items.append((key, data))
+        return self._room if self._is_full else None
+
+    @property
+    def _is_full(self) -> bool:
+        return len(self._items) >= self.options.outbox_limit
+
+    async def _room(self) -> None:
+        while self._is_full and not engine.ScrapyEngine(self._crawler).closing():
+            await asyncio.sleep(WAIT)
+
+    def hold_item(
+        self, item: object, work: asyncio.Future[Any]
+    ) -> Callable[[], object]:
+        """Nothing: what page it comes from is not known here."""
+        return object
 
     async def open(self) -> None:
         """Connect, once. Raises as ``connection.open_client`` does."""

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
     from scrapy import Request
 
-    from scrapy_dist.worker.desk import Desk
+    from scrapy_dist.worker.queues import Queues
+    from scrapy_dist.worker.seeds import SeedLease
     from scrapy_dist.worker.view import EngineView
 
 logger = get_logger(__name__)
@@ -43,14 +44,14 @@ class SeedFeed:
         self,
         engine: EngineView,
         spider: Any,
-        desk: Desk,
+        queues: Queues,
         *,
         limit: float | None,
         is_idle: Callable[[], bool],
     ) -> None:
         self._engine = engine
         self._spider = spider
-        self._desk = desk
+        self._queues = queues
         self._limit = limit
         self._is_idle = is_idle
         self._ready = asyncio.Event()
@@ -93,10 +94,11 @@ class SeedFeed:
             )
         if spider.schedules_in_thread or spider.idles_in_thread:
             engine.crawl_from_threads(self._crawl_from_thread)
-        desk.most_seeds = 0 if self._own else spider.most_seeds
-        desk.reads_seeds = True
-        desk.on_seeds = self._arrived
-        desk.seeds_awaited = self.awaited
+        seeds = queues.seeds
+        seeds.most = 0 if self._own else spider.most_seeds
+        seeds.are_read = True
+        seeds.on_arrival = self._arrived
+        seeds.awaited = self.awaited
 
     def _crawl_from_thread(self, request: Request) -> None:
         for thread in (self.thread, self.idle_thread):
@@ -121,31 +123,39 @@ class SeedFeed:
         self._waiting += 1
         self.has_waited = True
         try:
-            while not self._desk.seeds:
+            while not self._queues.seeds:
                 if self._closed or self.over or self._engine.closing():
                     return False
                 self._ready.clear()
-                if self._desk.wanted() > 0:
-                    self._desk.view.request(0.0)
+                if self._queues.wanted() > 0:
+                    self._queues.view.request(0.0)
                 self._tick_soon()
                 await self._ready.wait()
         finally:
             self._waiting -= 1
         return True
 
-    def asked(self) -> None:
-        """Somebody takes a seed."""
-        self._asked_at = time.monotonic()
+    def take(self) -> SeedLease | None:
+        """A seed that is here; for the spider, also where it runs in a thread."""
+        call = _call if self.thread is None else self.thread.call
+        found: SeedLease | None = call(self._take, call)
+        return found
+
+    def _take(self, call: Callable[..., Any]) -> SeedLease | None:
+        seed = self._queues.seeds.take(call)
+        if seed is not None:
+            self._asked_at = time.monotonic()
+        return seed
 
     def hungry(self) -> None:
         """The downloader has nothing to do."""
         if not self._start_over:
             if not self._is_start_over():
                 return
-            self._desk.view.request(0.0)
+            self._queues.view.request(0.0)
         if self._own:
             self._look_for_more()
-        elif self._desk.seeds:
+        elif self._queues.seeds:
             self._call_soon()
 
     def close(self) -> None:
@@ -165,7 +175,7 @@ class SeedFeed:
             self._call_soon()
         elif not self._waiting:
             # They may have to go back.
-            self._desk.view.request(PATIENCE)
+            self._queues.view.request(PATIENCE)
 
     def _call_soon(self) -> None:
         if not self._calling:
@@ -178,7 +188,7 @@ class SeedFeed:
         if self._closed or self._engine.closing():
             return
         try:
-            if self._own and self._desk.seeds:
+            if self._own and self._queues.seeds:
                 # Leased in spite of all: a worker that died, or was stopped, had them.
                 self._spider.schedule_seeds()
             else:
@@ -192,7 +202,7 @@ class SeedFeed:
     # Spiders that read seeds by themselves
 
     def _look_for_more(self) -> None:
-        view = self._desk.view
+        view = self._queues.view
         if self._closed or view.paused or view.pending > view.suspects:
             return
         if time.monotonic() < self._again_at or self._is_busy():
@@ -210,17 +220,17 @@ class SeedFeed:
         return self.thread is not None and self.thread.busy
 
     def _amount(self) -> int:
-        return len(self._desk) + len(self._desk.outbox)
+        return len(self._queues) + len(self._queues.outbox)
 
     def _ended(self, count: int) -> None:
         """A run in the thread is over; it has brought *count* requests."""
         self._wait_for_heartbeat()
         if count:
             self._again_at = 0.0
-        if self._desk.seeds:
+        if self._queues.seeds:
             self._call_soon()
         elif not count:
-            self._desk.view.request(_LOOK)
+            self._queues.view.request(_LOOK)
 
     # Idle
 
@@ -271,3 +281,7 @@ class SeedFeed:
             self._engine.heartbeat, self._tick
         )
         self._engine.tell_idle()
+
+
+def _call(function: Callable[..., Any], *args: Any) -> Any:
+    return function(*args)

@@ -27,17 +27,17 @@ async def frontier(redis_server):
 
 @pytest.fixture
 async def exchange(frontier):
-    desk = MagicMock(outbox=Outbox(), view=View())
-    desk.held.return_value = set()
-    desk.is_busy = False
-    desk.take_claims.return_value = []
-    desk.is_empty.return_value = False
-    desk.lead_time.return_value = 0.0
-    desk.suspects_wanted.return_value = 8
+    queues = MagicMock(outbox=Outbox(), view=View())
+    queues.held.return_value = set()
+    queues.pinned.is_busy = False
+    queues.pinned.take_claims.return_value = []
+    queues.is_empty.return_value = False
+    queues.lead_time.return_value = 0.0
+    queues.suspects_wanted.return_value = 8
     await call(frontier, frontier.register("host:1", commit=0))
     return Exchange(
         frontier,
-        desk,
+        queues,
         MagicMock(),
         concurrency=16,
         flush=0.03,
@@ -88,9 +88,9 @@ async def test_worker_that_leaves_with_leases_all_the_same_counts_as_dead(
 async def test_worker_waits_longer_for_its_exchange_while_there_is_enough_for_all(
     frontier, exchange
 ):
-    desk = exchange._desk
-    desk.wanted.return_value, desk.seeds_wanted.return_value = 1, 0
-    desk.accept.return_value = True
+    queues = exchange._queues
+    queues.wanted.return_value, queues.seeds_wanted.return_value = 1, 0
+    queues.accept.return_value = True
     for count, pause in ((16, 0.03), (40, 0.06)):
         for _ in range(count):
             exchange.outbox.add_request(NewRequest(b"x%d" % count, 0), MagicMock())
@@ -100,16 +100,18 @@ async def test_worker_waits_longer_for_its_exchange_while_there_is_enough_for_al
 
 async def test_worker_is_told_once_that_redis_has_answered(exchange):
     """However many calls that took, of which one holds 100 leases at the most."""
-    desk = exchange._desk
-    desk.seeds_wanted.return_value = 0
+    queues = exchange._queues
+    queues.seeds_wanted.return_value = 0
     for want, answers in ((0, 0), (250, 1)):
-        desk.wanted.return_value = want
+        queues.wanted.return_value = want
         await exchange.run_once()
-        assert desk.answered.call_count == answers
+        assert queues.answered.call_count == answers
 
 
 async def test_seeds_that_wait_are_work_for_the_others_too(exchange):
-    exchange._desk.wanted.return_value = exchange._desk.seeds_wanted.return_value = 0
+    exchange._queues.wanted.return_value = (
+        exchange._queues.seeds_wanted.return_value
+    ) = 0
     for seeds, pause in ((31, 0.03), (32, 0.06)):
         exchange.view.seeds_left = seeds
         await exchange.run_once()
@@ -120,8 +122,10 @@ async def test_what_was_stored_beside_a_strange_lease_is_not_sent_again(
     frontier, exchange
 ):
     """Two commits in one exchange; the first names a lease that Redis does not hold."""
-    exchange._desk.rolled_back.return_value = []
-    exchange._desk.wanted.return_value = exchange._desk.seeds_wanted.return_value = 0
+    exchange._queues.rolled_back.return_value = []
+    exchange._queues.wanted.return_value = (
+        exchange._queues.seeds_wanted.return_value
+    ) = 0
     exchange.outbox.add_page(Page("0" * 16, verdict=PART))
     for n in range(150):
         exchange.outbox.add_request(NewRequest(b"x%d" % n, 0), MagicMock())
@@ -129,7 +133,7 @@ async def test_what_was_stored_beside_a_strange_lease_is_not_sent_again(
     for _ in range(3):
         await exchange.run_once()
 
-    assert exchange._desk.rolled_back.call_count == 1
+    assert exchange._queues.rolled_back.call_count == 1
     assert len(exchange.outbox) == 0
     assert await frontier.client.zcard(frontier.keys.requests) == 150
 

@@ -19,9 +19,8 @@ from scrapy_dist.brokers.redis.keys import Keys
 from scrapy_dist.codec.request import PayloadCodec
 from scrapy_dist.exceptions import RedisUnavailable
 from scrapy_dist.redis_client.client import close_client
-from scrapy_dist.worker.desk import Desk
 from scrapy_dist.worker.exchange import Exchange
-from tests.support.engine import FakeEngine
+from tests.support.engine import FakeEngine, make_queues
 from tests.support.frontiers import Worker
 
 URL = "http://a.invalid/"
@@ -40,19 +39,15 @@ class Crawl:
         self.frontier = Frontier(
             client, KEYS, ttl=60, max_deliveries=3, failed_limit=100
         )
-        self.desk = Desk(
+        self.queues = make_queues(
             self.engine,
             self.codec,
-            concurrency=16,
-            local_fingerprints=100,
-            outbox_limit=outbox_limit,
-            commit_chunk=100,
-            report_duplicate=self.duplicates.append,
-            score=lambda request: 0.0,
+            self.duplicates,
+            FRONTIER_OUTBOX_LIMIT=outbox_limit,
         )
         self.exchange = Exchange(
             self.frontier,
-            self.desk,
+            self.queues,
             self.spider,
             concurrency=16,
             flush=0.01,
@@ -69,7 +64,7 @@ class Crawl:
 
     def next(self) -> Request | None:
         """Scrapy begins with a request."""
-        found = self.desk.next()
+        found = self.queues.next()
         if found is None:
             return None
         self.in_progress.add(found[0])
@@ -80,7 +75,7 @@ class Crawl:
         self.in_progress.discard(request)
 
     def leases(self, request: Request):
-        return self.desk.leases.handed[request]
+        return self.queues.leases.handed[request]
 
 
 class Cut:
@@ -148,8 +143,8 @@ async def test_request_that_stays_is_crawled_though_redis_was_away(
 ):
     page = await lease_page(crawl, other)
     pinned, free = Request(URL + "pinned"), Request(URL + "free")
-    crawl.desk.keep(pinned, crawl.leases(page), "fp-pinned")
-    crawl.desk.keep(free, (), "fp-free")
+    crawl.queues.pinned.keep(pinned, crawl.leases(page), "fp-pinned")
+    crawl.queues.pinned.keep(free, (), "fp-free")
     cut.off(no_reply=no_reply)
     for _ in range(2):
         with pytest.raises(RedisUnavailable):
@@ -161,21 +156,21 @@ async def test_request_that_stays_is_crawled_though_redis_was_away(
     begun = [crawl.next(), crawl.next()]
     assert {request.url for request in begun} == {pinned.url, free.url}
     assert crawl.duplicates == []
-    assert len(crawl.desk.held()) == 1
+    assert len(crawl.queues.held()) == 1
     for request in begun:
         crawl.end(request)
     await crawl.exchange.run_once()
-    assert crawl.desk.held() == set()
+    assert crawl.queues.held() == set()
 
 
 async def test_worker_with_a_claim_under_way_is_not_empty(crawl, other):
-    assert crawl.desk.is_empty()
-    crawl.desk.keep(Request(URL), (), "fp")
-    assert not crawl.desk.is_empty()
-    crawl.desk.take_claims()
-    assert not crawl.desk.is_empty()
-    crawl.desk.claimed([True])
-    assert not crawl.desk.is_empty()
+    assert crawl.queues.is_empty()
+    crawl.queues.pinned.keep(Request(URL), (), "fp")
+    assert not crawl.queues.is_empty()
+    crawl.queues.pinned.take_claims()
+    assert not crawl.queues.is_empty()
+    crawl.queues.pinned.claimed([True])
+    assert not crawl.queues.is_empty()
     assert crawl.next() is not None
 
 
@@ -183,11 +178,11 @@ async def test_claims_that_came_meanwhile_are_made_too_when_no_reply_has_come(
     crawl, other
 ):
     page = await lease_page(crawl, other)
-    crawl.desk.keep(Request(URL + "1"), crawl.leases(page), "before")
-    crawl.desk.take_claims()
-    crawl.desk.keep(Request(URL + "2"), crawl.leases(page), "meanwhile")
-    crawl.desk.claimed([])
-    assert [fingerprint for fingerprint, _ in crawl.desk.take_claims()] == [
+    crawl.queues.pinned.keep(Request(URL + "1"), crawl.leases(page), "before")
+    crawl.queues.pinned.take_claims()
+    crawl.queues.pinned.keep(Request(URL + "2"), crawl.leases(page), "meanwhile")
+    crawl.queues.pinned.claimed([])
+    assert [fingerprint for fingerprint, _ in crawl.queues.pinned.take_claims()] == [
         "before",
         "meanwhile",
     ]
@@ -199,8 +194,8 @@ async def test_pinned_request_of_two_leases_stays_while_one_of_them_does(crawl, 
     pages = [crawl.next(), crawl.next()]
     records = tuple(record for page in pages for record in crawl.leases(page))
     pinned = Request(URL + "pinned")
-    crawl.desk.keep(pinned, records, "")
-    crawl.desk.lost([records[0].id])
+    crawl.queues.pinned.keep(pinned, records, "")
+    crawl.queues.lost([records[0].id])
     assert crawl.next() is pinned
 
 
@@ -209,12 +204,12 @@ async def test_nothing_is_leased_while_the_outbox_is_full(client, other):
     await push(other, *"123")
     for n in range(5):
         crawl.exchange.outbox.add_request(NewRequest(b"%d" % n, 0.0), Request(URL))
-    assert crawl.desk.wanted() == 0
+    assert crawl.queues.wanted() == 0
     await crawl.exchange.run_once()
-    assert crawl.desk.held() == set()
-    assert crawl.desk.wanted() > 0
+    assert crawl.queues.held() == set()
+    assert crawl.queues.wanted() > 0
     await crawl.exchange.run_once()
-    assert crawl.desk.held() != set()
+    assert crawl.queues.held() != set()
 
 
 async def test_worker_leases_nothing_while_redis_refuses_results_and_again_after_that(
@@ -228,7 +223,7 @@ async def test_worker_leases_nothing_while_redis_refuses_results_and_again_after
     for _ in range(3):
         with pytest.raises(redis.exceptions.ResponseError):
             await crawl.exchange.run_once()
-    assert len(crawl.desk.held()) == 1
+    assert len(crawl.queues.held()) == 1
     assert await client.zcard(KEYS.leases) == 1
     assert caplog.text.count("Redis refuses what this worker produced") == 1
 
@@ -261,18 +256,18 @@ async def test_what_is_given_back_and_set_aside_survives_a_lost_exchange(
     await push(other, *"1234")  # two of them are this worker's share
     await crawl.exchange.run_once()
     first, second = (crawl.leases(crawl.next())[0] for _ in range(2))
-    crawl.desk.outbox.releases.append(first.id)
-    crawl.desk.reject(second, "it is bad")
+    crawl.queues.outbox.releases.append(first.id)
+    crawl.queues.rejects.add(second, "it is bad")
     cut.off()
     with pytest.raises(RedisUnavailable):
         await crawl.exchange.run_once(take=False)
-    assert crawl.desk.held() == {first.id, second.id}
+    assert crawl.queues.held() == {first.id, second.id}
     cut.on()
     await crawl.exchange.run_once(take=False)
-    assert crawl.desk.held() == set()
+    assert crawl.queues.held() == set()
     assert await client.zcard(KEYS.requests) == 3
     assert await client.xlen(KEYS.failed) == 1
-    assert crawl.desk.outbox.releases == crawl.desk.outbox.rejects == []
+    assert crawl.queues.outbox.releases == crawl.queues.outbox.rejects == []
 
 
 async def test_tries_become_rare_while_redis_is_away_and_frequent_when_it_is_back(
@@ -314,18 +309,18 @@ async def test_patience_begins_anew_with_each_answer(client):
 
 
 async def test_worker_is_not_alone_any_more_when_another_one_has_come(crawl, client):
-    crawl.desk.view.alone = True
+    crawl.queues.view.alone = True
     await crawl.exchange.run_once()
-    assert crawl.desk.view.alone
+    assert crawl.queues.view.alone
     other = await Worker(client).join()
     crawl.exchange._beat_at = 0.0
     await crawl.exchange.run_once()
-    assert not crawl.desk.view.alone
+    assert not crawl.queues.view.alone
     await other.call(other.frontier.leave(finished=False))
     crawl.exchange._beat_at = 0.0
     await crawl.exchange.run_once()
-    assert crawl.desk.view.alive == 1
-    assert not crawl.desk.view.alone  # what that one has seen is not known here
+    assert crawl.queues.view.alive == 1
+    assert not crawl.queues.view.alone  # what that one has seen is not known here
 
 
 async def test_suspects_are_asked_for_once_in_an_exchange(crawl, monkeypatch):
@@ -337,7 +332,7 @@ async def test_suspects_are_asked_for_once_in_an_exchange(crawl, monkeypatch):
         return lease(want, suspects=suspects)
 
     monkeypatch.setattr(crawl.frontier, "lease", spy)
-    monkeypatch.setattr(crawl.desk, "wanted", lambda: 2 * BATCH + 1)
+    monkeypatch.setattr(crawl.queues, "wanted", lambda: 2 * BATCH + 1)
     await crawl.exchange.run_once()
     assert asked == [0, 0, SUSPECTS]
 
@@ -377,7 +372,7 @@ async def test_commits_behind_one_that_a_full_redis_refuses_wait_for_it(make_red
     crawl.exchange._rollback = rollbacks.append
     await client.config_set("maxmemory", 1)
     await crawl.exchange.run_once()
-    assert crawl.desk.view.is_full
+    assert crawl.queues.view.is_full
     assert rollbacks == []
     assert len(crawl.exchange.outbox) == 3 * BATCH
     await client.config_set("maxmemory", 0)
@@ -404,7 +399,7 @@ async def test_defect_that_stays_the_same_closes_and_gives_all_back(
         tries.append(1)
         raise KeyError("on purpose")
 
-    monkeypatch.setattr(crawl.desk, "collect", collect)
+    monkeypatch.setattr(crawl.queues, "collect", collect)
     caplog.set_level(logging.ERROR, "scrapy_dist")
 
     crawl.exchange.start()
@@ -429,7 +424,7 @@ async def test_defects_of_different_places_or_with_success_between_are_retried(
     monkeypatch.setattr(crawl.exchange, "_retry_longest", 0.001)
     crawl.exchange.broken = lambda: pytest.fail("it has closed")
     errors = iter([*[KeyError] * 7, ValueError, *[KeyError] * 7, None, *[KeyError] * 7])
-    collect, over = crawl.desk.collect, asyncio.Event()
+    collect, over = crawl.queues.collect, asyncio.Event()
 
     def fails() -> None:
         error = next(errors, over)
@@ -439,7 +434,7 @@ async def test_defects_of_different_places_or_with_success_between_are_retried(
             raise error("on purpose")
         collect()
 
-    monkeypatch.setattr(crawl.desk, "collect", fails)
+    monkeypatch.setattr(crawl.queues, "collect", fails)
     crawl.exchange.start()
 
     async def ask() -> None:

@@ -5,11 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from scrapy import Request, Spider
+from scrapy.settings import Settings
 from scrapy.statscollectors import MemoryStatsCollector
 from scrapy.utils.test import get_crawler
 
+from scrapy_dist.core.settings import Options
+from scrapy_dist.worker.queues import Queues
+
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from scrapy_dist.codec.request import PayloadCodec
 
 
 class FakeEngine:
@@ -73,3 +79,21 @@ class FakeEngine:
 
     def end_with_error(self, reason: str) -> None:
         self.asked_to_close.append(f"error: {reason}")
+
+
+def make_queues(
+    engine: FakeEngine,
+    codec: PayloadCodec,
+    duplicates: list[Request] | None = None,
+    **options: object,
+) -> Queues:
+    """The real queues on *engine*; *options* as settings are."""
+    settings = {"FRONTIER_LOCAL_FINGERPRINTS": 100, "FRONTIER_COMMIT_CHUNK": 100}
+    return Queues(
+        engine,
+        codec,
+        Options.from_settings(Settings(settings | options)),
+        score=lambda request: 0.0,
+        report_duplicate=[].append if duplicates is None else duplicates.append,
+        failed_key="s:failed",
+    )

@@ -363,7 +363,7 @@ class Worker:
     @property
     def workers_seen(self) -> int:
         """Workers of this crawl as this one knows, itself too."""
-        alive: int = self.scheduler.desk.view.alive
+        alive: int = self.scheduler.queues.view.alive
         return alive
 
     @property
@@ -374,7 +374,7 @@ class Worker:
     @property
     def is_paused(self) -> bool:
         """Whether it knows that the crawl is paused."""
-        paused: bool = self.scheduler.desk.view.paused
+        paused: bool = self.scheduler.queues.view.paused
         return paused
 
     @property

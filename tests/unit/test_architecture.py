@@ -46,19 +46,21 @@ UP: dict[str, str] = {
     "codec.request -> brokers.redis.keys": "the name in signatures",
     "codec.seal -> brokers.redis.frontier": "check_seal",
     "worker.chain -> brokers.redis.frontier": "the words of the protocol",
-    "worker.desk -> brokers.redis.frontier": "the words of the protocol",
     "worker.exchange -> brokers.redis.frontier": "the words of the protocol",
     "worker.exchange -> brokers.redis.orphans": "to be behind a port",
     "worker.exchange -> brokers.redis.scripts": "the type of a call, to be behind a port",
     "worker.exchange -> brokers.redis.wakeup": "to be behind a port",
-    "worker.in_memory -> dupefilter": "the filter of commands that are no crawl",
+    "worker.filtering -> brokers.redis.frontier": "the words of the protocol",
+    "worker.inbox -> brokers.redis.frontier": "the words of the protocol",
+    "worker.intake -> brokers.redis.frontier": "the words of the protocol",
+    "worker.queues -> brokers.redis.frontier": "the words of the protocol",
+    "worker.seeds -> brokers.redis.frontier": "the words of the protocol",
     "worker.leases -> brokers.redis.frontier": "the words of the protocol",
     "worker.outbox -> brokers.redis.frontier": "the words of the protocol",
     "worker.outputs -> brokers.redis.frontier": "the words of the protocol",
     "worker.pusher -> brokers.redis.frontier": "to be behind a port",
     "worker.pusher -> brokers.redis.keys": "to be behind a port",
     "worker.pusher -> connection": "to be behind a port",
-    "worker.pusher -> scheduler": "asks whether the scheduler is ours",
 }
 
 #: Modules of the worker that reach a Redis.
@@ -104,7 +106,6 @@ LONG_FILES: dict[str, str] = {
     "commands/base.py": "what all commands share",
     "scheduler.py": "to become thinner",
     "spiders.py": "both mixins",
-    "worker/desk.py": "to be split by role",
     "worker/exchange.py": "to be split by role",
 }
 
@@ -113,8 +114,6 @@ LONG_FUNCTIONS: dict[str, str] = {
     "brokers.redis.frontier.Frontier.commit": "18 arguments of the script",
     "commands.seed.add_options": "one line an option",
     "scheduler.Scheduler._connect": "to be split",
-    "spiders.RedisMixin.next_requests": "to be split",
-    "worker.desk.Desk.__init__": "to be split by role",
     "worker.exchange.Exchange.__init__": "to be split by role",
     "worker.exchange.Exchange.run_once": "to be split by role",
     "worker.seed_feed.SeedFeed.__init__": "to be split",

@@ -12,6 +12,7 @@ import re
 import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from hashlib import sha1
 from itertools import accumulate
 from struct import pack
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -127,6 +128,13 @@ def start_mark(fingerprint: str, occurrence: int) -> str:
     if occurrence == 1:
         return START + fingerprint
     return f"{START}{START}{occurrence} {fingerprint}"
+
+
+def clear_of_marks(fingerprint: str) -> str:
+    """*fingerprint*, or its hash if it begins like a mark."""
+    if fingerprint[:1] in MARKS:
+        return sha1(fingerprint.encode(), usedforsecurity=False).hexdigest()
+    return fingerprint
 
 
 @dataclass(frozen=True, slots=True)

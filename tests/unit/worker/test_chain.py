@@ -18,8 +18,7 @@ from scrapy_dist.brokers.redis.frontier import (
 )
 from scrapy_dist.exceptions import Unserializable
 from scrapy_dist.worker import chain
-from scrapy_dist.worker.desk import Desk
-from tests.support.engine import FakeEngine
+from tests.support.engine import FakeEngine, make_queues
 
 URL = "http://a.invalid/"
 
@@ -34,29 +33,25 @@ class Crawl:
         self.codec.decode = lambda payload: Request(payload.decode())
         self.codec.encode = lambda request: request.url.encode()
         self.duplicates: list[Request] = []
-        self.desk = Desk(
+        self.queues = make_queues(
             self.engine,
             self.codec,
-            concurrency=16,
-            local_fingerprints=local_fingerprints,
-            outbox_limit=1000,
-            commit_chunk=100,
-            report_duplicate=self.duplicates.append,
-            score=lambda request: 0.0,
+            self.duplicates,
+            FRONTIER_LOCAL_FINGERPRINTS=local_fingerprints,
         )
-        self.desk.view.pause, self.desk.view.alone = 0.05, True
+        self.queues.view.pause, self.queues.view.alone = 0.05, True
         self.serial = 0
 
     def lease(self, *, suspect: bool = False) -> Request:
         """Redis hands out a page, and Scrapy begins with it."""
-        self.desk.leases.close(page.id for page in self.pages())
+        self.queues.leases.close(page.id for page in self.pages())
         self.serial += 1
         name = f"{URL}leased-{self.serial}"
-        assert self.desk.accept([Lease(str(self.serial), suspect, name.encode())])
+        assert self.queues.accept([Lease(str(self.serial), suspect, name.encode())])
         return self.begin()
 
     def begin(self) -> Request:
-        found = self.desk.next()
+        found = self.queues.next()
         assert found is not None
         self.in_progress.add(found[0])
         return found[0]
@@ -65,12 +60,12 @@ class Crawl:
         self.in_progress.discard(page)
 
     def origin(self, page: Request):
-        return self.desk.leases.handed[page]
+        return self.queues.leases.handed[page]
 
     def leads_to(self, page: Request, name: str) -> bool:
         """*page* yields a link; whether it is crawled at once."""
-        assert self.desk.recent.add(name)
-        return self.desk.go_ahead(Request(URL + name), name, self.origin(page))
+        assert self.queues.recent.add(name)
+        return self.queues.go_ahead(Request(URL + name), name, self.origin(page))
 
     def link(self, page: Request, name: str) -> Request:
         """*page* ends with a link, and Scrapy begins with that."""
@@ -80,8 +75,8 @@ class Crawl:
 
     def pages(self) -> list[Page]:
         """What went to the outbox."""
-        self.desk.collect()
-        return [page for n in self.desk.outbox.take(100) for page in n.commit.pages]
+        self.queues.collect()
+        return [page for n in self.queues.outbox.take(100) for page in n.commit.pages]
 
     def come_to_a_chain(self) -> Request:
         """The page of the lease that makes it one."""
@@ -89,7 +84,7 @@ class Crawl:
             page = self.lease()
             assert not self.leads_to(page, f"too-early-{self.serial}")
             self.finish(page)
-            self.desk.collect()
+            self.queues.collect()
         return self.lease()
 
 
@@ -117,7 +112,7 @@ def test_third_page_that_came_alone_is_followed_at_once(crawl, page):
 def test_chain_ends_where_pages_come_together(crawl, page):
     crawl.finish(page)
     leases = [Lease(n, False, f"{URL}{n}".encode()) for n in ("a", "b")]
-    assert crawl.desk.accept(leases)
+    assert crawl.queues.accept(leases)
     first = crawl.begin()
     assert not crawl.leads_to(first, "1")
 
@@ -129,23 +124,23 @@ def test_page_beside_others_is_no_chain(crawl, page):
 
 def test_hops_that_are_finished_take_no_place(crawl, page):
     """Else the worker would not ask for the next page when a leg is over."""
-    crawl.desk.recent._limit = 1000
+    crawl.queues.recent._limit = 1000
     for n in range(BATCH // 2):
         page = crawl.link(page, str(n))
     assert not crawl.leads_to(page, "last")
-    assert crawl.desk.wanted() >= 15
+    assert crawl.queues.wanted() >= 15
 
 
 def test_hops_of_another_lease_have_to_be_confirmed_first(crawl, page):
-    crawl.desk.recent._limit = 1000
+    crawl.queues.recent._limit = 1000
     for n in range(BATCH // 2):
         page = crawl.link(page, str(n))
     crawl.finish(page)
     crawl.pages()
-    assert crawl.desk.accept([Lease("next", False, URL.encode())])
+    assert crawl.queues.accept([Lease("next", False, URL.encode())])
     following = crawl.begin()
     assert not crawl.leads_to(following, "too soon")
-    crawl.desk.leases.close(["3"])
+    crawl.queues.leases.close(["3"])
     assert crawl.leads_to(following, "confirmed")
 
 
@@ -153,7 +148,7 @@ def test_page_before_that_has_not_ended_yet_is_no_hindrance(crawl, page):
     """The pipelines may take longer than the exchange with what the page leads to."""
     crawl.finish(page)
     crawl.pages()
-    assert crawl.desk.accept([Lease("next", False, URL.encode())])
+    assert crawl.queues.accept([Lease("next", False, URL.encode())])
     assert crawl.leads_to(crawl.begin(), "1")
 
 
@@ -177,19 +172,19 @@ def test_only_the_first_link_of_a_page_is_followed_at_once(crawl, page):
 )
 def test_worker_asks_redis_where_it_cannot_know(crawl, page, change):
     for name, value in change.items():
-        setattr(crawl.desk.view, name, value)
+        setattr(crawl.queues.view, name, value)
     assert not crawl.leads_to(page, "1")
 
 
 def test_request_that_is_not_filtered_goes_ahead_too(crawl, page):
-    assert crawl.desk.go_ahead(Request(URL), "", crawl.origin(page))
+    assert crawl.queues.go_ahead(Request(URL), "", crawl.origin(page))
 
 
 @pytest.mark.parametrize("alone", [False, True])
 def test_worker_beside_others_lets_no_time_pass_without_redis(crawl, page, alone):
-    crawl.desk.view.alone = alone
-    assert (crawl.desk.chain.lead_time() > 0) == alone
-    assert crawl.desk.chain.may_have_finished(page) != alone
+    crawl.queues.view.alone = alone
+    assert (crawl.queues.chain.lead_time() > 0) == alone
+    assert crawl.queues.chain.may_have_finished(page) != alone
 
 
 def test_worker_that_is_closing_starts_nothing(crawl, page):
@@ -199,7 +194,7 @@ def test_worker_that_is_closing_starts_nothing(crawl, page):
 
 def test_page_of_unknown_origin_is_left_to_redis(crawl, page):
     for origin in (None, (), crawl.origin(page) * 2):
-        assert not crawl.desk.go_ahead(Request(URL), "1", origin)
+        assert not crawl.queues.go_ahead(Request(URL), "1", origin)
 
 
 def test_suspect_is_alone_with_its_lease(crawl, page):
@@ -220,8 +215,8 @@ def test_without_a_memory_of_fingerprints_nothing_is_known():
 
 def test_hops_under_one_lease_are_limited(crawl, page, monkeypatch):
     monkeypatch.setattr(chain, "_LONGEST", 1000.0)
-    crawl.desk.view.round_trip = 100.0
-    crawl.desk.recent._limit = 1000
+    crawl.queues.view.round_trip = 100.0
+    crawl.queues.recent._limit = 1000
     for n in range(BATCH // 2):
         page = crawl.link(page, str(n))
     assert not crawl.leads_to(page, "last")
@@ -249,7 +244,7 @@ def test_what_waits_for_the_end_of_a_chain_is_limited(crawl, page):
 def test_time_without_redis_follows_the_distance(
     crawl, page, monkeypatch, round_trip, seconds
 ):
-    crawl.desk.view.round_trip = round_trip
+    crawl.queues.view.round_trip = round_trip
     now = [100.0]
     monkeypatch.setattr("time.monotonic", lambda: now[0])
     one = crawl.link(page, "1")
@@ -261,7 +256,7 @@ def test_time_without_redis_follows_the_distance(
 
 def test_hop_that_fails_is_a_dead_letter_and_not_its_page(crawl, page):
     one = crawl.link(page, "1")
-    crawl.desk.fail(one, "HTTP 404 is not handled")
+    crawl.queues.fail(one, "HTTP 404 is not handled")
     crawl.finish(one)
     *_, done = crawl.pages()
     link = ChainLink("1", "HTTP 404 is not handled", f"{URL}1".encode())
@@ -271,20 +266,20 @@ def test_hop_that_fails_is_a_dead_letter_and_not_its_page(crawl, page):
 def test_hop_that_cannot_be_stored_fails_with_its_page(crawl, page):
     one = crawl.link(page, "1")
     crawl.codec.encode = MagicMock(side_effect=Unserializable("a lambda"))
-    crawl.desk.fail(one, "it raised")
+    crawl.queues.fail(one, "it raised")
     crawl.finish(one)
     *_, done = crawl.pages()
     # Whoever retries that letter finds the way again.
     assert (done.verdict, done.chain) == ("it raised", [])
-    assert crawl.desk.recent.add("1")
+    assert crawl.queues.recent.add("1")
 
 
 def test_redirect_of_a_hop_is_known_without_a_claim_and_is_no_page_more(crawl, page):
     one = crawl.link(page, "1")
-    crawl.desk.keep(Request(f"{URL}moved"), crawl.origin(one), "moved")
+    crawl.queues.pinned.keep(Request(f"{URL}moved"), crawl.origin(one), "moved")
     crawl.finish(one)
     there = crawl.begin()
-    assert crawl.desk.take_claims() == []
+    assert crawl.queues.pinned.take_claims() == []
     crawl.finish(there)
     *_, done = crawl.pages()
     assert done.chain == [ChainLink("1"), ChainLink("moved", is_page=False)]
@@ -292,7 +287,7 @@ def test_redirect_of_a_hop_is_known_without_a_claim_and_is_no_page_more(crawl, p
 
 def test_redirect_of_a_hop_to_what_is_seen_is_a_duplicate(crawl, page):
     one = crawl.link(page, "1")
-    crawl.desk.keep(Request(f"{URL}1"), crawl.origin(one), "1")
+    crawl.queues.pinned.keep(Request(f"{URL}1"), crawl.origin(one), "1")
     assert [request.url for request in crawl.duplicates] == [f"{URL}1"]
     crawl.finish(one)
     *_, done = crawl.pages()
@@ -300,64 +295,64 @@ def test_redirect_of_a_hop_to_what_is_seen_is_a_duplicate(crawl, page):
 
 
 def test_claimed_request_is_known_from_then_on(crawl, page):
-    crawl.desk.keep(Request(f"{URL}moved"), crawl.origin(page), "moved")
-    assert crawl.desk.take_claims() == [("moved", ["3"])]
-    crawl.desk.claimed([True])
-    assert not crawl.desk.recent.add("moved")
+    crawl.queues.pinned.keep(Request(f"{URL}moved"), crawl.origin(page), "moved")
+    assert crawl.queues.pinned.take_claims() == [("moved", ["3"])]
+    crawl.queues.pinned.claimed([True])
+    assert not crawl.queues.recent.add("moved")
 
 
 def test_hops_of_a_lease_that_is_lost_are_not_seen(crawl, page):
     """Somebody else has that page now, and its links may come back to this worker."""
     one = crawl.link(page, "1")
-    crawl.desk.lost(["3"])
+    crawl.queues.lost(["3"])
     crawl.finish(one)
     assert len(crawl.pages()) == 2
-    assert crawl.desk.recent.add("1")
+    assert crawl.queues.recent.add("1")
 
 
 def test_rollback_ends_it(crawl, page):
     one = crawl.link(page, "1")
-    assert crawl.desk.rolled_back() == []
+    assert crawl.queues.rolled_back() == []
     assert not crawl.leads_to(one, "2")
-    assert not crawl.desk.go_ahead(Request(URL), "", crawl.origin(one))
-    crawl.desk.keep(Request(f"{URL}moved"), crawl.origin(one), "moved")
+    assert not crawl.queues.go_ahead(Request(URL), "", crawl.origin(one))
+    crawl.queues.pinned.keep(Request(f"{URL}moved"), crawl.origin(one), "moved")
     there = crawl.begin()
     for request in (one, there):
         crawl.finish(request)
     assert len(crawl.pages()) == 2
-    assert crawl.desk.outbox.releases == ["3"]
-    assert crawl.desk.recent.add("moved")
+    assert crawl.queues.outbox.releases == ["3"]
+    assert crawl.queues.recent.add("moved")
 
 
 def test_closing_in_the_middle_leaves_the_next_hop_to_others(crawl, page):
     one = crawl.link(page, "1")
     assert crawl.leads_to(one, "2")
     crawl.finish(one)
-    crawl.desk.give_back()
+    crawl.queues.give_back()
     *_, done = crawl.pages()
     assert (done.id, done.chain) == ("3", [ChainLink("1")])
-    [new] = [new for n in crawl.desk.outbox.take(100) for new in n.commit.requests]
+    [new] = [new for n in crawl.queues.outbox.take(100) for new in n.commit.requests]
     assert new == NewRequest(f"{URL}2".encode(), 0.0, "2")
-    assert crawl.desk.outbox.releases == []
+    assert crawl.queues.outbox.releases == []
 
 
 def test_closing_behind_a_hop_that_cannot_be_stored_gives_the_page_back(crawl, page):
     assert crawl.leads_to(page, "1")
     crawl.codec.encode = MagicMock(side_effect=Unserializable("a lambda"))
-    crawl.desk.give_back()
+    crawl.queues.give_back()
     crawl.finish(page)
     assert len(crawl.pages()) == 2
-    assert crawl.desk.outbox.releases == ["3"]
+    assert crawl.queues.outbox.releases == ["3"]
 
 
 def test_claim_under_way_may_be_of_the_same_request(crawl, page):
-    crawl.desk.keep(Request(f"{URL}1"), crawl.origin(page), "1")
+    crawl.queues.pinned.keep(Request(f"{URL}1"), crawl.origin(page), "1")
     assert not crawl.leads_to(page, "1")
 
 
 def test_request_that_is_yielded_again_as_it_is_leaves_its_lease_alone(crawl, page):
-    assert not crawl.desk.go_ahead(page, "", crawl.origin(page))
-    crawl.desk.keep(page, crawl.origin(page), "")
+    assert not crawl.queues.go_ahead(page, "", crawl.origin(page))
+    crawl.queues.pinned.keep(page, crawl.origin(page), "")
     again = crawl.begin()
     assert again is not page
     crawl.finish(page)
@@ -371,25 +366,25 @@ def test_what_stays_and_leads_in_a_circle_ends(crawl, page, chain):
     for n in range(chain):
         page = crawl.link(page, str(n))
     for name in ("a", "b", "a", "b"):
-        crawl.desk.keep(Request(URL + name), crawl.origin(page), name)
-    kept = len(crawl.desk) + len(crawl.desk.take_claims())
+        crawl.queues.pinned.keep(Request(URL + name), crawl.origin(page), name)
+    kept = len(crawl.queues) + len(crawl.queues.pinned.take_claims())
     assert kept == 2
     assert len(crawl.duplicates) == 2
 
 
 def test_what_stays_behind_a_hop_and_cannot_be_stored_is_no_duplicate(crawl, page):
     one = crawl.link(page, "1")
-    assert crawl.desk.recent.add("a lambda")  # by the scheduler, before it knew
-    crawl.desk.keep(Request(URL), crawl.origin(one), "a lambda", is_new=True)
-    assert len(crawl.desk) == 1
+    assert crawl.queues.recent.add("a lambda")  # by the scheduler, before it knew
+    crawl.queues.pinned.keep(Request(URL), crawl.origin(one), "a lambda", is_new=True)
+    assert len(crawl.queues) == 1
 
 
 def test_retry_of_what_stays_fails_as_itself(crawl, page):
     one = crawl.link(page, "1")
-    crawl.desk.keep(Request(f"{URL}again"), crawl.origin(one), "")
+    crawl.queues.pinned.keep(Request(f"{URL}again"), crawl.origin(one), "")
     crawl.finish(one)
     again = crawl.begin()
-    crawl.desk.fail(again, "why")
+    crawl.queues.fail(again, "why")
     crawl.finish(again)
     *_, done = crawl.pages()
     assert done.verdict == ACK
@@ -402,18 +397,20 @@ def test_retry_of_what_stays_fails_as_itself(crawl, page):
 def test_what_one_of_several_pages_has_yielded_is_never_claimed(crawl, page):
     one = crawl.link(page, "1")
     origins = crawl.origin(one) + crawl.origin(crawl.lease())
-    crawl.desk.keep(Request(f"{URL}local"), origins, "local")
-    assert crawl.desk.take_claims() == []
-    assert len(crawl.desk) == 1
+    crawl.queues.pinned.keep(Request(f"{URL}local"), origins, "local")
+    assert crawl.queues.pinned.take_claims() == []
+    assert len(crawl.queues) == 1
 
 
 def test_fingerprints_behind_a_hop_fit_in_one_commit(crawl, page):
-    crawl.desk.recent._limit = 1000
+    crawl.queues.recent._limit = 1000
     one = crawl.link(page, "1")
     for n in range(2 * BATCH):
-        crawl.desk.keep(Request(f"{URL}local-{n}"), crawl.origin(one), f"local-{n}")
+        crawl.queues.pinned.keep(
+            Request(f"{URL}local-{n}"), crawl.origin(one), f"local-{n}"
+        )
     crawl.finish(one)
-    while len(crawl.desk):
+    while len(crawl.queues):
         crawl.finish(crawl.begin())
     *_, done = crawl.pages()
     assert len(done.chain) == BATCH
@@ -422,7 +419,7 @@ def test_fingerprints_behind_a_hop_fit_in_one_commit(crawl, page):
 @pytest.mark.parametrize("is_chain", [False, True])
 def test_flush_waits_for_the_end_of_a_chain_only(crawl, is_chain):
     page = crawl.come_to_a_chain() if is_chain else crawl.lease()
-    desk = crawl.desk
+    desk = crawl.queues
     assert desk.chain.may_have_finished(page) != is_chain
     assert desk.chain.may_have_finished(None) != is_chain
     crawl.finish(page)
@@ -431,9 +428,9 @@ def test_flush_waits_for_the_end_of_a_chain_only(crawl, is_chain):
 
 def test_end_of_another_page_is_told_while_a_hop_is_under_way(crawl, page):
     one = crawl.link(page, "1")
-    assert not crawl.desk.chain.may_have_finished(None)
+    assert not crawl.queues.chain.may_have_finished(None)
     other = crawl.lease()
     crawl.finish(other)
-    assert crawl.desk.chain.may_have_finished(None)
+    assert crawl.queues.chain.may_have_finished(None)
     crawl.finish(one)
-    assert crawl.desk.chain.may_have_finished(None)
+    assert crawl.queues.chain.may_have_finished(None)

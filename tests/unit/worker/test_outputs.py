@@ -9,6 +9,7 @@ from scrapy_dist.brokers.redis.frontier import ACK, BARE_ACK, PART, Lease, NewRe
 from scrapy_dist.worker.leases import Leases
 from scrapy_dist.worker.outbox import Outbox
 from scrapy_dist.worker.outputs import Outputs
+from scrapy_dist.worker.progress import Progress
 from scrapy_dist.worker.provenance import Provenance
 from scrapy_dist.worker.view import View
 from tests.support.engine import FakeEngine
@@ -33,7 +34,9 @@ class Page:
             self.provenance,
             self.outbox,
             self.view,
+            Progress(),
             commit_chunk=commit_chunk,
+            outbox_limit=1000,
         )
         self.record = self.leases.open(Lease("1", suspect=False, payload=b"x"))
         self.leases.handed[self.request] = (self.record,)

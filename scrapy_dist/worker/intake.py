@@ -1,0 +1,296 @@
+"""The way of a request in: where it comes from, is it known, where it goes, what is stored.
+
+It is a known duplicate, or it is crawled ahead of Redis, or it stays in this worker, or
+it goes to the outbox.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from scrapy_dist.base.escaping import get_logger
+from scrapy_dist.brokers.redis.frontier import NewRequest
+from scrapy_dist.exceptions import Unserializable
+from scrapy_dist.worker.asking import Asked, Asking
+from scrapy_dist.worker.seeds import SEED_MARK
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from scrapy import Request
+
+    from scrapy_dist.codec.request import PayloadCodec
+    from scrapy_dist.worker.filtering import Filter
+    from scrapy_dist.worker.leases import HeldLease, HeldLeases
+    from scrapy_dist.worker.queues import Queues
+    from scrapy_dist.worker.view import EngineView
+
+logger = get_logger(__name__)
+
+#: ``meta`` keys of requests that are more than links.
+_TELLING = frozenset(
+    {SEED_MARK, "frontier_local", "is_start_request", "redirect_urls", "retry_times"}
+)
+
+
+class Intake:
+    """Takes requests into *queues*.
+
+    *seen* is the answer of a filter that decides itself, and may wait for its store;
+    *name* is its name. None: the broker decides.
+    """
+
+    def __init__(
+        self,
+        engine: EngineView,
+        codec: PayloadCodec,
+        queues: Queues,
+        filter_: Filter,
+        *,
+        score: Callable[[Request], float],
+        seen: Callable[[Request], object] | None,
+        name: str,
+    ) -> None:
+        #: Whether a request of ``Spider.start()`` could not be taken.
+        self.is_start_lost = False
+        self.asking: Asking | None = None
+        if seen is not None:
+            self.asking = Asking(seen, self._answered, engine.spider, name)
+        queues.asking = self.asking
+        self._engine = engine
+        self._codec = codec
+        self._queues = queues
+        self._filter = filter_
+        self._score = score
+        # What the warnings about requests that stay have named; None: there was none.
+        self._named: frozenset[str] | None = None
+
+    def take(self, request: Request) -> bool:
+        """Take *request*; false if it is known to be a duplicate."""
+        if self.asking is not None and not request.dont_filter:
+            return self._ask(request)
+        if not request.meta.keys().isdisjoint(_TELLING):
+            return self._take_special(request)
+        # A link. Most links are known, and those are to cost next to nothing.
+        queues = self._queues
+        origin = queues.provenance.take(request)
+        fingerprint = self._filter.fingerprint(request)
+        if fingerprint is None:
+            return False
+        if queues.go_ahead(request, fingerprint, origin):
+            queues.is_drained = False
+            return True
+        self._route(request, fingerprint, origin)
+        return True
+
+    def _take_special(self, request: Request) -> bool:
+        """``take`` of what may be more than a link."""
+        meta = request.meta
+        seed = meta.pop(SEED_MARK, None)
+        # Copies of a start request (retries, children with its meta) must not count as
+        # start requests; Scrapy sets True, so an equal value that is not True tells.
+        start = meta.get("is_start_request") is True
+        if start:
+            meta["is_start_request"] = 1
+        try:
+            if seed is not None:
+                return self._take_of_seed(request, seed)
+            return self._take_marked(request, start=start)
+        except Exception:
+            if start:  # Scrapy asks for no more; it ends as if asked to, or not at all
+                self.is_start_lost = True
+                self._engine.end_with_error("start_error")
+            raise
+
+    def _take_of_seed(self, request: Request, seed: str) -> bool:
+        queues = self._queues
+        if queues.keep_only(request, seed):
+            queues.is_drained = False
+            return True  # it goes out before there is anything to tell Redis
+        origin = queues.seeds.origin(seed)
+        own = request.meta.get("frontier_local")
+        self._route(request, "", origin, origin if own else None)
+        return True
+
+    def _take_marked(self, request: Request, *, start: bool) -> bool:
+        meta = request.meta
+        origin = self._queues.provenance.take(request)
+        retried = bool(meta.get("retry_times"))
+        stays = False
+        if origin is None or retried:
+            replaced, stays = self._replaced(request)
+            origin = origin if replaced is None else replaced
+            if start and origin is None:
+                origin = ()  # no page yields it
+        own = bool(meta.get("frontier_local"))
+        records = origin if stays else None
+        if records is None and own:
+            records = self._queues.outputs.scraping() if origin is None else origin
+        fingerprint = self._filter.fingerprint(
+            request, start=start, stays=records is not None, own=own
+        )
+        if fingerprint is None:
+            return False
+        if self._route(request, fingerprint, origin, records) and retried:
+            self._goes_again(request)
+        return True
+
+    def _route(
+        self,
+        request: Request,
+        fingerprint: str,
+        origin: HeldLeases | None,
+        records: HeldLeases | None = None,
+    ) -> bool:
+        """Send *request*, or keep it under the leases of *records*; whether it leaves."""
+        queues = self._queues
+        queues.is_drained = False
+        if records is not None:
+            queues.pinned.keep(request, records, fingerprint)
+        else:
+            records = self._store(request, fingerprint, origin)
+            if records is not None:
+                queues.pinned.keep(request, records, fingerprint, is_new=True)
+        if len(queues) == 0 and queues.wanted() > 0:
+            queues.view.request(0.0)
+        else:
+            queues.outbox.something_waits()
+        return records is None
+
+    def _store(
+        self, request: Request, fingerprint: str, origin: HeldLeases | None
+    ) -> HeldLeases | None:
+        """Put *request* into the outbox; if it cannot leave, the leases it belongs to."""
+        outputs = self._queues.outputs
+        try:
+            payload = self._codec.encode(request)
+        except Unserializable as e:
+            self._tell_that_it_stays(request, e)
+            return outputs.scraping() if origin is None else origin
+        new = NewRequest(payload, self._score(request), fingerprint)
+        is_known = self.asking is not None and not request.dont_filter
+        outputs.add_request(new, request, origin, is_known=is_known)
+        return None
+
+    def _tell_that_it_stays(self, request: Request, error: Unserializable) -> None:
+        self._engine.stats.inc_value("scheduler/unserializable")
+        # Once; and again for classes that the first one did not have.
+        if self._named is None or not error.missing <= self._named:
+            self._named = error.missing | (self._named or frozenset())
+            logger.warning(
+                "%s cannot be shared and stays in this worker: %s. No more of these"
+                " are logged; see the stat scheduler/unserializable.",
+                request,
+                error,
+                extra={"spider": self._engine.spider},
+            )
+
+    # Where it comes from, if the spider middleware has not seen it
+
+    def _replaced(self, request: Request) -> tuple[HeldLeases | None, bool]:
+        """The leases of the request that *request* replaces, and whether it must stay.
+
+        A redirect belongs to the cookies of this worker, and so does the retry of a
+        request that was kept here. Scrapy's redirect and retry middlewares say in
+        ``meta`` which request they answer.
+        """
+        handed = self._queues.leases.handed
+        other = self._retried(request)
+        if other is not None:
+            records = handed[other]
+            # What was pushed is to be the dead letter if it fails in the end.
+            return records, _is_pinned(other) or any(map(_is_seed, records))
+        redirected = request.meta.get("redirect_urls")
+        if redirected:
+            for other, records in handed.items():
+                if other.url == redirected[-1] and self._engine.left_downloader(other):
+                    return records, True
+        return None, False
+
+    def _retried(self, request: Request) -> Request | None:
+        """The request that *request* tries again, on the way back or in its callback."""
+        times = request.meta.get("retry_times")
+        if not times:
+            return None
+        for other in self._queues.leases.handed:
+            if (
+                other.url == request.url
+                and other.meta.get("retry_times", 0) != times
+                and other.method == request.method
+                and other.body == request.body
+                and (
+                    self._engine.left_downloader(other)
+                    or other in self._engine.in_scraper()
+                )
+            ):
+                return other
+        return None
+
+    def _goes_again(self, request: Request) -> None:
+        """The page that *request*, which others may get, tries again counts then."""
+        other = self._retried(request)
+        if other is None:
+            return
+        link = self._queues.chain.chain.get(other)
+        if link is not None:
+            link.is_page = False
+        elif len(records := self._queues.leases.handed[other]) == 1:
+            records[0].retried = True
+
+    # Where a filter of the project's decides
+
+    def _ask(self, request: Request) -> bool:
+        meta = request.meta
+        if SEED_MARK in meta:
+            return self._take_special(request)
+        start = meta.get("is_start_request") is True
+        if start:
+            meta["is_start_request"] = 1
+        origin = self._queues.provenance.take(request)
+        kept = None
+        if origin is None:
+            origin, stays = self._replaced(request)
+            kept = origin if stays else None
+        held = self._queues.outputs.hold(origin)
+        if kept is None and meta.get("frontier_local"):
+            kept = held
+        self._queues.is_drained = False
+        assert self.asking is not None
+        self.asking.add(Asked(request, start, held, kept))
+        return True
+
+    def _answered(self, asked: Asked, seen: bool | None) -> None:
+        """The filter has decided about a request; None: it has failed."""
+        try:
+            self._decided(asked, seen)
+        except Exception as e:
+            # Nobody above would do anything about it.
+            logger.exception(
+                "%s is not taken", asked.request, extra={"spider": self._engine.spider}
+            )
+            for record in asked.held:
+                record.failure = f"a request of it is not taken: {e!r}"
+        finally:
+            self._queues.outputs.let_go(asked.held)
+
+    def _decided(self, asked: Asked, seen: bool | None) -> None:
+        request = asked.request
+        # Whoever had this page before may have asked, and died before it told Redis.
+        is_doubtful = seen is None or any(record.suspect for record in asked.held)
+        if seen and not is_doubtful:
+            self._queues.drop(request)
+            return
+        fingerprint = ""
+        if asked.start and asked.kept is None:
+            fingerprint = self._filter.start(request)
+        elif is_doubtful:
+            fingerprint = self._filter.undecided(request)
+        self._route(request, fingerprint, asked.held, asked.kept)
+
+
+def _is_pinned(request: Request) -> bool:
+    return bool(request.meta.get("frontier_local") or request.meta.get("redirect_urls"))
+
+
+def _is_seed(record: HeldLease) -> bool:
+    return record.single and not record.chain

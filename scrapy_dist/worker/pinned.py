@@ -1,0 +1,234 @@
+"""Requests that stay in this worker, and the claims that filter them among all workers."""
+
+from __future__ import annotations
+
+import heapq
+import time
+from typing import TYPE_CHECKING, NamedTuple
+
+from scrapy_dist.base.escaping import get_logger
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from scrapy import Request
+
+    from scrapy_dist.worker.chain import Chain
+    from scrapy_dist.worker.leases import HeldLease, HeldLeases, Leases
+    from scrapy_dist.worker.outbox import RecentFingerprints
+    from scrapy_dist.worker.outputs import Outputs
+    from scrapy_dist.worker.view import EngineView
+
+logger = get_logger(__name__)
+
+#: Seconds that a worker takes nothing of what the others found while its login goes on.
+_LOGIN = 180.0
+
+
+class _Claimed(NamedTuple):
+    """A request that waits until Redis says whether it is new."""
+
+    fingerprint: str
+    request: Request
+    records: HeldLeases
+
+
+class _Entry(NamedTuple):
+    """A request that can be handed out."""
+
+    priority: int
+    number: int
+    request: Request
+    records: HeldLeases
+
+
+class Pinned:
+    """The pinned requests of one worker; *drop* is told of duplicates."""
+
+    def __init__(
+        self,
+        engine: EngineView,
+        leases: Leases,
+        recent: RecentFingerprints,
+        chain: Chain,
+        outputs: Outputs,
+        drop: Callable[[Request], None],
+    ) -> None:
+        #: A heap of those that can be handed out.
+        self.waiting: list[_Entry] = []
+        self._engine = engine
+        self._leases = leases
+        self._recent = recent
+        self._chain = chain
+        self._outputs = outputs
+        self._drop = drop
+        self._number = 0
+        self._unclaimed: list[_Claimed] = []
+        self._claiming: list[_Claimed] = []
+        #: Since when such without a lease are in hand (`time.monotonic`), and whether
+        #: that was said.
+        self._busy_since, self._said_busy = 0.0, False
+        #: Whether there may be a request in hand that no lease stands for.
+        self._had_own = False
+
+    def keep(
+        self,
+        request: Request,
+        records: HeldLeases,
+        fingerprint: str,
+        *,
+        is_new: bool = False,
+    ) -> None:
+        """Take *request*; first filtered, if it has a fingerprint.
+
+        *is_new*: it has passed the filter of this worker already.
+        """
+        if request in self._leases.handed:
+            request = request.copy()  # a page may yield its own request again
+        self._had_own = self._had_own or not records
+        self._leases.hold(records)
+        ahead = next((record for record in records if record.chain), None)
+        if ahead is not None:
+            new = self._chain.follow(ahead, request, fingerprint, is_new=is_new)
+            self._filtered(request, records, new=new)
+        elif not fingerprint:
+            self.push(request, records)
+        elif any(fingerprint in record.seen for record in records):
+            # Redis would let the same leases have it again, as after a death.
+            self._filtered(request, records, new=False)
+        else:
+            for record in records:
+                record.seen.add(fingerprint)
+            self._unclaimed.append(_Claimed(fingerprint, request, records))
+
+    def push(self, request: Request, records: HeldLeases) -> None:
+        """*request* can be handed out, under *records*."""
+        self._number += 1
+        stats = self._engine.stats
+        stats.inc_value("scheduler/enqueued")
+        stats.inc_value("scheduler/enqueued/memory")
+        entry = _Entry(-request.priority, self._number, request, records)
+        heapq.heappush(self.waiting, entry)
+
+    def pop(self) -> tuple[Request, HeldLeases]:
+        """The best one that waits."""
+        _, _, request, records = heapq.heappop(self.waiting)
+        return request, records
+
+    # Claims
+
+    @property
+    def is_claiming(self) -> bool:
+        return bool(self._unclaimed or self._claiming)
+
+    def take_claims(self) -> list[tuple[str, list[str]]]:
+        self._claiming, self._unclaimed = self._unclaimed, []
+        return [
+            (claim.fingerprint, [record.id for record in claim.records])
+            for claim in self._claiming
+        ]
+
+    def claim_again(self) -> None:
+        """Nothing was done for the claims taken last."""
+        self._unclaimed = self._claiming + self._unclaimed
+        self._claiming = []
+
+    def claimed(self, verdicts: Sequence[bool]) -> None:
+        """The verdicts on the claims taken last; none: no reply came."""
+        claims, self._claiming = self._claiming, []
+        if not verdicts:
+            # A claim with a lease can be repeated. Without one nobody could tell it
+            # from a duplicate: crawl it.
+            self._unclaimed = [
+                claim for claim in claims if claim.records
+            ] + self._unclaimed
+            for claim in claims:
+                if not claim.records:
+                    self._recent.add(claim.fingerprint)
+                    self.push(claim.request, ())
+            return
+        for claim, new in zip(claims, verdicts, strict=True):
+            self._recent.add(claim.fingerprint)
+            self._filtered(claim.request, claim.records, new=new)
+        self._engine.wake()
+
+    def _filtered(self, request: Request, records: HeldLeases, *, new: bool) -> None:
+        """Whether *request* is *new* is known now."""
+        if new:
+            self.push(request, records)
+            return
+        self._drop(request)
+        self._outputs.let_go(records)
+
+    # Those that no lease stands for
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether this worker has a request in hand that no lease stands for.
+
+        Only such a request of ``start()`` as stays in this worker has none.
+        """
+        if self._had_own:
+            self._had_own = not (
+                all(self._leases.handed.values())
+                and all(entry.records for entry in self.waiting)
+                and all(claim.records for claim in self._unclaimed)
+                and all(claim.records for claim in self._claiming)
+            )
+        return self._had_own
+
+    def logs_in(self) -> bool:
+        """Whether its own requests come first; not for ever, as they may have no end."""
+        if not self.is_busy:
+            self._busy_since = 0.0
+            return False
+        now = time.monotonic()
+        if not self._busy_since:
+            self._busy_since, self._said_busy = now, False
+        if now - self._busy_since < _LOGIN:
+            return True
+        if not self._said_busy:
+            self._said_busy = True
+            logger.info(
+                "Requests of start() that stay in this worker have kept it busy for %g"
+                " seconds: it takes others beside them now.",
+                _LOGIN,
+                extra={"spider": self._engine.spider},
+            )
+        return False
+
+    # Those that go
+
+    def drop(self, ids: set[str]) -> list[HeldLease]:
+        """Drop requests whose leases are all among *ids*; the leases to be released.
+
+        Whoever gets these leases will make the requests again.
+        """
+
+        def is_dropped(entry: _Entry | _Claimed) -> bool:
+            records = entry.records
+            return bool(records) and all(record.id in ids for record in records)
+
+        dropped = [entry.records for entry in self.waiting if is_dropped(entry)]
+        dropped += [claim.records for claim in self._unclaimed if is_dropped(claim)]
+        if not dropped:
+            return []
+        self.waiting = [entry for entry in self.waiting if not is_dropped(entry)]
+        heapq.heapify(self.waiting)
+        self._unclaimed = [e for e in self._unclaimed if not is_dropped(e)]
+        return [
+            record for records in dropped for record in self._leases.let_go(records)
+        ]
+
+    def close(
+        self, hand_over: Callable[[Request, HeldLeases], bool]
+    ) -> list[HeldLeases]:
+        """The leases of all of them, which this worker does not crawl any more.
+
+        Without those that *hand_over* gives to Redis.
+        """
+        left = [e.records for e in self.waiting if not hand_over(e.request, e.records)]
+        left += [claim.records for claim in self._unclaimed]
+        self.waiting.clear()
+        self._unclaimed.clear()
+        return left

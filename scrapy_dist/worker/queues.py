@@ -1,0 +1,363 @@
+"""All that a worker has in hand, as the loop fills and empties it."""
+
+from __future__ import annotations
+
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from scrapy_dist.brokers.redis.frontier import SEED, SUSPECTS, ChainLink, NewRequest
+from scrapy_dist.exceptions import Unserializable
+from scrapy_dist.worker.chain import Chain
+from scrapy_dist.worker.inbox import AHEAD_BYTES, LARGE, Inbox
+from scrapy_dist.worker.leases import HeldLeases, Leases
+from scrapy_dist.worker.outbox import Outbox, RecentFingerprints
+from scrapy_dist.worker.outputs import Outputs
+from scrapy_dist.worker.pinned import Pinned
+from scrapy_dist.worker.prefetch import Prefetch
+from scrapy_dist.worker.progress import Progress
+from scrapy_dist.worker.provenance import Provenance
+from scrapy_dist.worker.rejects import Rejects
+from scrapy_dist.worker.seeds import Seeds
+from scrapy_dist.worker.view import View
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from scrapy import Request
+
+    from scrapy_dist.brokers.redis.frontier import Drained, Lease
+    from scrapy_dist.codec.request import PayloadCodec
+    from scrapy_dist.core.settings import Options
+    from scrapy_dist.worker.asking import Asking
+    from scrapy_dist.worker.leases import HeldLease
+    from scrapy_dist.worker.outbox import Numbered
+    from scrapy_dist.worker.view import EngineView
+
+
+class Queues:
+    """The buffers between Scrapy's synchronous scheduler and the exchanges.
+
+    *failed_key* is where dead letters are, for the log; *report_duplicate* logs one.
+    """
+
+    def __init__(
+        self,
+        engine: EngineView,
+        codec: PayloadCodec,
+        options: Options,
+        *,
+        score: Callable[[Request], float],
+        report_duplicate: Callable[[Request], None],
+        failed_key: str,
+    ) -> None:
+        self.view = View()
+        self.outbox = Outbox()
+        self.leases = leases = Leases()
+        self.progress = Progress()
+        self.provenance = Provenance()
+        self.recent = RecentFingerprints(options.local_fingerprints)
+        self.chain = Chain(engine, codec, leases, self.recent, self.view, score)
+        self.outputs = Outputs(
+            engine,
+            leases,
+            self.provenance,
+            self.outbox,
+            self.view,
+            self.progress,
+            commit_chunk=options.commit_chunk,
+            outbox_limit=options.outbox_limit,
+        )
+        self.rejects = Rejects(engine, self.outbox, self.progress, failed_key)
+        self.inbox = Inbox(engine, codec, leases, self.outbox, self.rejects)
+        self.pinned = Pinned(
+            engine, leases, self.recent, self.chain, self.outputs, self.drop
+        )
+        self.seeds = Seeds(leases, self.outputs, self.rejects, self.view)
+        self.on_drained: Callable[[Drained], float | None] = lambda _: None
+        #: Requests that wait for a filter that decides itself.
+        self.asking: Asking | None = None
+        self._engine = engine
+        self._codec = codec
+        self._options = options
+        self._score = score
+        self._report_duplicate = report_duplicate
+        self._prefetch = Prefetch(options.concurrency)
+        #: Whether a request or seed that waits here may be large.
+        self._has_large = False
+        #: Whether nothing was left for anybody when Redis was asked last.
+        self.is_drained = False
+
+    def __len__(self) -> int:
+        """Requests that could be handed out now."""
+        inbox = self.inbox
+        head = inbox.head is not None
+        return len(inbox.waiting) + head + len(self.pinned.waiting)
+
+    # For the scheduler
+
+    def next(self) -> tuple[Request, bool] | None:
+        """Hand out the best request, and whether it came from Redis."""
+        inbox, pinned = self.inbox, self.pinned
+        head = inbox.head or inbox.decode()
+        if pinned.waiting and (
+            head is None or -pinned.waiting[0].priority >= head[1].priority
+        ):
+            request, records = pinned.pop()
+        elif head is not None:
+            record, request = head
+            records = (record,)
+            inbox.head = None
+        else:
+            self._prefetch.missed()
+            return None
+        self.outputs.handed_out(records)
+        self.leases.handed[request] = records
+        self._prefetch.used()
+        return request, head is not None and request is head[1]
+
+    @property
+    def is_low(self) -> bool:
+        """Whether the inbox may run empty before an exchange could fill it."""
+        reserve = self._prefetch.reserve(self.view.round_trip)
+        return len(self) + self.seeds.in_hand() <= reserve
+
+    def go_ahead(
+        self, request: Request, fingerprint: str, origin: HeldLeases | None
+    ) -> bool:
+        """Crawl *request* next, before Redis hears of it, if that is safe."""
+        if origin is None or len(origin) != 1:
+            return False
+        (record,) = origin
+        if self._may_go_ahead(request, record):
+            self.leases.hold(origin)
+            self.chain.begin(record, request, ChainLink(fingerprint))
+            self.pinned.push(request, origin)
+            return True
+        if record.chain:
+            self.collect()  # those that are finished take no place any more
+        return False
+
+    def _may_go_ahead(self, request: Request, record: HeldLease) -> bool:
+        if len(self):
+            return False
+        # What is claimed may be the same, and so may be what is handed out.
+        if self.pinned.is_claiming or request in self.leases.handed:
+            return False
+        # The outputs of all hops are to fit in one commit.
+        return self.outputs.has_room(record) and self.chain.may_go(record)
+
+    def keep_only(self, request: Request, seed: str) -> bool:
+        """Crawl *request* under the lease of its *seed*, if that became no other one."""
+        origin = self.seeds.origin(seed)
+        if not origin or not origin[0].single:
+            return False
+        self.pinned.keep(request, origin, "")
+        self.seeds.done(origin[0])
+        return True
+
+    def drop(self, request: Request) -> None:
+        """*request*, which was taken, has turned out to be a duplicate."""
+        self._report_duplicate(request)
+        self._engine.report_dropped(request)
+
+    def leases_of(self, request: Request | None) -> HeldLeases | None:
+        """The leases that *request* was handed out under."""
+        return None if request is None else self.leases.handed.get(request)
+
+    def fail(self, request: Request, reason: str) -> None:
+        """The page of *request* has failed for good: its lease ends as a dead letter."""
+        link = self.chain.chain.get(request)
+        if link is not None and self.chain.set_aside(link, request, reason):
+            return
+        for record in self.leases.handed.get(request, ()):
+            record.failure = reason
+            if link is not None:
+                # The page that leads to it, and all that was on the way.
+                self.chain.forget(record)
+
+    def waits_for(self, most: int) -> bool:
+        """Whether *most* items or requests wait for threads."""
+        asking = 0 if self.asking is None else len(self.asking)
+        return len(self.outputs.outside) + asking >= most
+
+    def give_back(self) -> int:
+        """Release everything that was not handed out; the worker is closing.
+
+        Returns how many requests are dropped that no lease brings back.
+        """
+        left = self.inbox.close() + self.seeds.close()
+        self.rejects.say(now=True)
+        for asked in self.asking.unanswered() if self.asking is not None else ():
+            left += asked.held
+        kept = self.pinned.close(self._hand_over)
+        self.outputs.give_back([*left, *(each for records in kept for each in records)])
+        return sum(not records for records in kept)
+
+    def _hand_over(self, request: Request, records: HeldLeases) -> bool:
+        """Give a request that is not to come again with its page to Redis.
+
+        That is a hop that was not begun; false if it is no such request.
+        """
+        new = self.chain.give_back(request, records[0]) if records else None
+        if new is None and self.asking is not None and not request.dont_filter:
+            # The filter has seen it: its page would lead to it no more.
+            with suppress(Unserializable):
+                payload = self._codec.encode(request)
+                new = NewRequest(payload, self._score(request), "")
+        if new is None:
+            return False
+        self.outputs.add_request(new, request, records, is_known=True)
+        self.outputs.let_go(records)
+        return True
+
+    # What the loop asks for
+
+    def collect(self) -> None:
+        """Move what is finished to the outbox, or to the releases."""
+        for record in self.leases.sweep(self._engine.in_progress()):
+            self.outputs.settle(record)
+        self.outputs.send_overdue()
+        self.rejects.say()
+        self.seeds.return_unwanted()
+
+    def lead_time(self) -> float:
+        """Seconds that this worker may go on without Redis with what it has in hand."""
+        if not (len(self) or self.leases.handed):
+            return 0.0
+        return self.chain.lead_time()
+
+    def wanted(self) -> int:
+        """How many requests to lease now."""
+        if self.outbox.is_full(self._options.outbox_limit):
+            return 0
+        if self.inbox.is_unreadable or self._engine.closing():
+            return 0
+        if self.pinned.logs_in():
+            return 0  # what others found may need the cookies of this login
+        if self.seeds.rests_until and time.monotonic() < self.seeds.rests_until:
+            return 0
+        if self.leases.is_alone or self._is_heavy():
+            return 0
+        in_hand = self._prefetch.in_hand(
+            len(self.leases.handed), self.view.round_trip, self.view.pause
+        )
+        return max(0, in_hand - len(self) - self.seeds.in_hand())
+
+    def _is_heavy(self) -> bool:
+        """Whether what waits here is large, so that no more should come for now."""
+        if not self._has_large:
+            return False
+        waiting = self.inbox.size + self.seeds.size
+        self._has_large = waiting > LARGE
+        return waiting >= AHEAD_BYTES
+
+    def suspects_wanted(self) -> int:
+        """How many suspects to lease now."""
+        return max(0, SUSPECTS - self.leases.suspects)
+
+    def seeds_wanted(self) -> int:
+        """How many seeds to lease now."""
+        return self.seeds.wanted(self.wanted()) if self.seeds.most else 0
+
+    def held(self) -> set[str]:
+        """Order ids that Redis should hold for this worker."""
+        return set(self.leases.records)
+
+    def is_empty(self) -> bool:
+        """Whether this worker has nothing to do and nothing to tell.
+
+        Asked after ``collect``; leases whose acks are in this exchange do not count.
+        """
+        return not (
+            len(self) or self.pinned.is_claiming or self.seeds or self.asking
+        ) and not any(not record.settled for record in self.leases.records.values())
+
+    # What the loop brings
+
+    def confirmed(self, numbered: Numbered, filtered: Sequence[Request]) -> None:
+        """Redis has stored a commit; *filtered* were duplicates."""
+        commit = numbered.commit
+        self.leases.close(commit.finished)
+        self.progress.add(commit.crawled)
+        with_pages = sum(len(page.requests) for page in commit.pages)
+        stored = len(numbered.requests) - len(filtered) + with_pages
+        if stored:
+            self._engine.stats.inc_value("scheduler/enqueued", stored)
+            self._engine.stats.inc_value("scheduler/enqueued/redis", stored)
+        for request in filtered:
+            self.drop(request)
+
+    def answered(self) -> None:
+        """An exchange that asked for leases is over; ``accept`` tells what it brought."""
+        self._prefetch.answered()
+
+    def accept(self, leases: Sequence[Lease], *, seeds: bool = False) -> bool:
+        """Take *leases* in; false if one was in hand already, so that Redis went back.
+
+        What that page had sent ahead of its ack may not have been taken: see ``Exchange``.
+        *seeds*: they were asked for as such.
+        """
+        known = False
+        idle = not (seeds or len(self) or self._engine.in_progress())
+        self.chain.arrived(len(leases), idle=idle)
+        read_seeds = self.seeds.most or self.seeds.are_read
+        for lease in leases:
+            if lease.id in self.leases.records:
+                known = True
+                continue
+            record = self.leases.open(lease)
+            is_seed = lease.payload[:1] == SEED
+            if lease.too_large and is_seed:
+                self.seeds.reject(
+                    record,
+                    f"the seed has {lease.too_large} bytes; FRONTIER_SEED_MAX_SIZE"
+                    f" allows {self._options.max_seed}",
+                )
+                continue
+            if lease.too_large:
+                self.inbox.refuse_large(record, lease)
+                continue
+            self._has_large = self._has_large or len(lease.payload) > LARGE
+            if seeds or (is_seed and read_seeds):
+                self.seeds.add(record, lease.payload)
+            else:
+                self.inbox.waiting.append((record, lease.payload))
+        if not seeds:
+            self._engine.wake()
+        return not known
+
+    def nothing_came(self) -> None:
+        """Redis had no request for this worker, though it asked."""
+        # What this worker has may lead to more.
+        if not (len(self) or self.leases.handed or self.view.paused):
+            self.inbox.nothing_came()
+
+    def lost(self, ids: Sequence[str]) -> None:
+        """Redis does not hold these leases for this worker any more."""
+        gone = set(ids)
+        self._drop_unstarted(gone)
+        for id_ in gone:
+            record = self.leases.remove(id_)
+            if record is not None:
+                self.seeds.forget(record)
+                record.invalidated = record.settled = True
+                record.drop_outputs()
+                self.chain.forget(record)
+
+    def rolled_back(self) -> list[str]:
+        """Redis went back: forget what it may have forgotten, and invalidate the rest.
+
+        Returns the ids of leases that can be released at once.
+        """
+        self.recent.forget()
+        self.leases.invalidate()
+        return self._drop_unstarted(set(self.leases.records))
+
+    def _drop_unstarted(self, ids: set[str]) -> list[str]:
+        """Remove unstarted leases with these ids from the buffers; returns theirs."""
+        dropped = self.inbox.drop(ids) + self.seeds.drop(ids)
+        for record in dropped:
+            record.settled = True
+        dropped += self.pinned.drop(ids)
+        return [record.id for record in dropped]
