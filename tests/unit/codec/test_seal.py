@@ -19,6 +19,7 @@ from scrapy_dist.brokers.redis.tools.check import check
 from scrapy_dist.brokers.redis.tools.clear import recrawl
 from scrapy_dist.brokers.redis.tools.export import Exported, export_lines
 from scrapy_dist.brokers.redis.tools.import_ import Imported, import_lines
+from scrapy_dist.brokers.redis.tools.takeover import Converter, TakenOver, take_over
 from scrapy_dist.brokers.redis.views.browse import next_requests
 from scrapy_dist.codec import compact, messagepack
 from scrapy_dist.codec import request as request_codec
@@ -239,3 +240,57 @@ async def test_repair_sets_aside_what_is_not_signed(client):
     assert report.findings["unreadable_payload"].count == 1
     (member,) = await client.zrange(KEYS.requests, 0, -1)
     assert member[16:] == SEAL.sign(PLAIN)
+
+
+async def bring_in(frontier):
+    head = {"type": "frontier", "version": 1, "fingerprints": "hex", "id": "x"}
+    line = {"type": "pending", "score": 1, "request": {"url": URL}}
+    text = [dump(line).encode() for line in (head, line)]
+    async for _ in import_lines(frontier, text, Imported(), OPTIONS):
+        pass
+
+
+async def put_back(frontier):
+    letter = {"payload": frontier.seal.sign(PLAIN), "kind": "request"}
+    await frontier.client.xadd(KEYS.failed, letter)
+    await dead_letters.retry(frontier)
+
+
+async def crawl_again(frontier):
+    await recrawl(frontier, OPTIONS, [NewRequest(frontier.seal.sign(PLAIN), 0, "f")])
+
+
+async def move_over(frontier):
+    spider = Spider("s")
+    fields = Request(URL).to_dict(spider=spider)
+    await frontier.client.zadd("old:requests", {pickle.dumps(fields, protocol=-1): 0})
+    codec = PayloadCodec(spider, seal=frontier.seal)
+    converter = Converter(spider, codec, None)
+    async for _ in take_over(frontier, "old", converter, OPTIONS, TakenOver()):
+        pass
+
+
+@pytest.mark.parametrize("work", [bring_in, put_back, crawl_again, move_over])
+async def test_what_comes_before_all_workers_makes_the_secret_that_of_the_crawl(
+    client, work
+):
+    """Else workers without it would set all of it aside as unreadable."""
+    await work(Worker(client, seal=SEAL).frontier)
+    assert await client.zcard(KEYS.requests) == 1
+    before = await contents(client)
+    for seal in (NO_SEAL, OTHER):
+        assert (await Worker(client, seal=seal).register()).outcome != 0
+        with pytest.raises(ConfigurationError, match="FRONTIER_SECRET"):
+            await crawl_again(Worker(client, seal=seal).frontier)
+    assert await contents(client) == before
+    assert (await Worker(client, seal=SEAL).register()).outcome == 0
+
+
+@pytest.mark.parametrize("work", [bring_in, move_over])
+async def test_nothing_comes_into_a_crawl_with_another_secret(client, work):
+    await fill(client, SEAL)
+    before = await client.zcard(KEYS.requests)
+    for seal in (NO_SEAL, OTHER):
+        with pytest.raises(ConfigurationError):
+            await work(Worker(client, seal=seal).frontier)
+    assert await client.zcard(KEYS.requests) == before
