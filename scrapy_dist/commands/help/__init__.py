@@ -52,7 +52,7 @@ def subcommand(others: Sequence[base.Subcommand]) -> base.Subcommand:
         if topic is None:
             raise ConfigurationError(
                 f"There is no topic {quote(opts.topic)}."
-                f"{base.nearest(opts.topic, [*known, *topic_of])}"
+                f"{base.nearest(opts.topic, sorted({*known, *topic_of}))}"
                 " scrapy frontier help lists them."
             )
         columns = min(shutil.get_terminal_size().columns, _WIDEST)

@@ -20,7 +20,7 @@ _LIST_ITEM = re.compile(r"(?:-|\d+\.) ")
 _CODE = re.compile("`[^`]+`")
 #: A space at which no line is broken.
 _FIXED_SPACE = "\xa0"
-_CELL_END = re.compile(r" *(?<!\\)\| *")
+_CELL_END = re.compile(r"(?<!\\)\|")
 
 
 def render(text: str, width: int) -> Iterator[str]:
@@ -87,7 +87,8 @@ def _wrap(text: str, width: int, *, indent: str = "", hang: str = "") -> list[st
 
 
 def _cells(line: str) -> list[str]:
-    return [_plain(cell) for cell in _CELL_END.split(line.strip().strip("|").strip())]
+    cells = _CELL_END.split(line.strip().strip("|"))
+    return [_plain(cell.strip()) for cell in cells]
 
 
 def _table(rows: list[list[str]], width: int) -> Iterator[str]:

@@ -38,7 +38,8 @@ def test_no_command_shows_a_hostile_name(redis_server, name):
             for line in out.splitlines():
                 json.loads(line)
     assert "\\x1b" in said
-    assert used == {command.name for command in SUBCOMMANDS}
+    # `help` reads nothing of Redis.
+    assert used == {command.name for command in SUBCOMMANDS} - {"help"}
 
 
 def test_labels_of_metrics_are_short_escaped_and_different(redis_server):
