@@ -13,18 +13,14 @@ import hashlib
 import hmac
 from typing import TYPE_CHECKING, Any
 
-from redis.exceptions import RedisError, ResponseError
-
 from scrapy_dist import defaults
 from scrapy_dist.codec.policy import POLICY
-from scrapy_dist.exceptions import BadPayload, ConfigurationError, RedisUnavailable
+from scrapy_dist.exceptions import BadPayload, ConfigurationError
 
 if TYPE_CHECKING:
     from scrapy.settings import BaseSettings
 
-    from scrapy_dist.brokers.redis.frontier import Frontier
-
-__all__ = ["ADDED", "FIELD", "NO_SEAL", "SIGNED", "Seal", "check_seal", "differ"]
+__all__ = ["ADDED", "FIELD", "NO_SEAL", "SIGNED", "Seal", "differ"]
 
 #: First byte of a payload that is signed.
 SIGNED = b"\x03"
@@ -149,26 +145,3 @@ def differ(ours: str, theirs: str, key: str) -> str:
         " than is set here. Set it to the secret that its workers have, or forget that"
         " crawl: scrapy frontier clear."
     )
-
-
-async def check_seal(frontier: Frontier, *, writes: bool = False) -> None:
-    """Raise ConfigurationError if *frontier* is there and has another secret.
-
-    *writes*: requests are about to come into a frontier that is not there yet.
-    """
-    client = frontier.client
-    state, ours = frontier.keys.state, frontier.seal.check
-    try:
-        found = await client.hget(state, FIELD)
-        if found is None and not await client.exists(state):
-            if writes and ours:
-                await client.hsetnx(state, FIELD, ours)
-            return
-    except ResponseError as e:
-        if "WRONGTYPE" not in str(e):
-            raise RedisUnavailable(f"{type(e).__name__}: {e}") from e
-        return  # no frontier: for others to find
-    except (RedisError, OSError) as e:
-        raise RedisUnavailable(f"{type(e).__name__}: {e}") from e
-    if reason := differ(ours, (found or b"").decode("latin-1"), state):
-        raise ConfigurationError(reason)

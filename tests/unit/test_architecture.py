@@ -44,7 +44,6 @@ UP: dict[str, str] = {
     "brokers.redis.tools.takeover -> fingerprints": "its readers of S:dupefilter",
     "brokers.redis.views.browse -> fingerprints": "its readers of S:dupefilter",
     "codec.request -> brokers.redis.keys": "the name in signatures",
-    "codec.seal -> brokers.redis.frontier": "check_seal",
     "worker.chain -> brokers.redis.frontier": "the words of the protocol",
     "worker.exchange -> brokers.redis.frontier": "the words of the protocol",
     "worker.exchange -> brokers.redis.orphans": "to be behind a port",
@@ -68,7 +67,6 @@ REACH: dict[str, str] = {"worker.pusher": "to be behind a port"}
 
 #: Modules that import each other in a circle.
 CIRCLES: dict[frozenset[str], str] = {
-    frozenset({"brokers.redis.frontier", "codec.seal"}): "check_seal",
     frozenset({"commands.terminal.picture", "commands.top"}): "top draws itself",
 }
 
@@ -77,7 +75,6 @@ REDIS_PY: dict[str, str] = {
     "admin.seeding": "its errors",
     "base.waits": "its TimeoutError",
     "client": "its errors",
-    "codec.seal": "check_seal",
     "commands.base": "its errors",
     "commands.clear": "its errors",
     "commands.metrics": "its errors",

@@ -8,7 +8,6 @@ would come in behind these methods.
 
 from __future__ import annotations
 
-import re
 import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -23,6 +22,7 @@ from scrapy_dist import defaults
 from scrapy_dist.base.waits import within
 from scrapy_dist.brokers.redis import scripts
 from scrapy_dist.brokers.redis.buckets import SPLITS, Shape
+from scrapy_dist.brokers.redis.errors import asking, is_elsewhere, is_temporary
 from scrapy_dist.brokers.redis.keys import SETTINGS, Keys
 from scrapy_dist.brokers.redis.version import FORMAT, OLDEST, mixed, refusal
 from scrapy_dist.codec.seal import NO_SEAL, Seal, differ
@@ -727,8 +727,7 @@ class Frontier:
         try:
             await within(self.limit, self._exchange(calls))
         except (RedisError, OSError) as e:
-            if isinstance(e, ResponseError) and _ELSEWHERE.search(_coded(e)):
-                # The next connection finds out who serves the frontier now.
+            if is_elsewhere(e):
                 await drop_connections(self.client)
             raise RedisUnavailable(f"{type(e).__name__}: {e}") from e
 
@@ -755,7 +754,7 @@ class Frontier:
             replies = await pipeline.execute(raise_on_error=False)
         for call, reply in zip(calls, replies, strict=True):
             if isinstance(reply, Exception) and (
-                not isinstance(reply, ResponseError) or _NOT_NOW.search(_coded(reply))
+                not isinstance(reply, ResponseError) or is_temporary(reply)
             ):
                 raise reply
             call.raw = reply
@@ -768,13 +767,11 @@ class Frontier:
 
     async def leases_held(self) -> list[str]:
         """Order ids that Redis holds for this worker."""
-        try:
+        with asking():
             ids: list[Any] = await within(
                 self.limit,
                 self.client.zrangebyscore(self.keys.leases, self.worker, self.worker),
             )
-        except (RedisError, OSError) as e:
-            raise RedisUnavailable(f"{type(e).__name__}: {e}") from e
         return [id_.decode("latin-1") for id_ in ids]
 
     async def check_types(self) -> None:
@@ -784,14 +781,12 @@ class Frontier:
             for name, setting in SETTINGS
             if name != "dupefilter"
         ]
-        try:
+        with asking():
             async with self.client.pipeline(transaction=False) as pipeline:
                 pipeline.type(self.keys.dupefilter)
                 for key in [*(key for key, _, _ in expected), *self.seed_keys]:
                     pipeline.type(key)
                 kinds = [kind.decode() for kind in await pipeline.execute()]
-        except (RedisError, OSError) as e:
-            raise RedisUnavailable(f"{type(e).__name__}: {e}") from e
         self._check_fingerprints(kinds[0])
         found = kinds[1:]
         for (key, setting, kind), type_ in zip(expected, found, strict=False):
@@ -845,28 +840,6 @@ TYPES = {
     "stats": "hash",
     "items": "list",
 }
-
-
-#: Errors of a Redis that cannot work now, whatever is asked of it; they may come
-#: wrapped in the error of a script.
-_NOT_NOW = re.compile(
-    r"\b(ASK|BUSY|CLUSTERDOWN|LOADING|MASTERDOWN|MISCONF|MOVED|NOAUTH|NOPERM|NOREPLICAS"
-    r"|READONLY|TRYAGAIN)\b"
-)
-#: Those of a Redis that is not, or no longer, the one to talk to.
-_ELSEWHERE = re.compile(r"\b(ASK|CLUSTERDOWN|MASTERDOWN|MOVED|READONLY|TRYAGAIN)\b")
-
-
-def is_temporary(error: ResponseError) -> bool:
-    """Whether Redis would give this error to any request now, and may not later."""
-    return bool(_NOT_NOW.search(_coded(error)))
-
-
-def _coded(error: Exception) -> str:
-    """The message of *error* with its code, which redis-py turns into classes."""
-    code = type(error).__name__.removesuffix("Error").removesuffix("Permission")
-    code = "NOPERM" if code == "No" else code.upper()
-    return f"{code} {error}"
 
 
 def _in_one(payloads: Sequence[bytes]) -> tuple[bytes, bytes]:

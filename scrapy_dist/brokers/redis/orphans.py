@@ -11,12 +11,10 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from redis.exceptions import RedisError
-
 from scrapy_dist.base.escaping import get_logger
+from scrapy_dist.brokers.redis.errors import asking
 from scrapy_dist.brokers.redis.frontier import BATCH, Drained, Frontier
 from scrapy_dist.brokers.redis.layout import LEASED, Entry, batches, parse
-from scrapy_dist.exceptions import RedisUnavailable
 
 if TYPE_CHECKING:
     from scrapy import Spider
@@ -76,7 +74,7 @@ class Orphans:
             return
         client = self._frontier.client
         keys = self._frontier.keys
-        try:
+        with asking():
             if self._in_leases:
                 cursor, found = await client.zscan(
                     keys.leases, self._cursor, count=BATCH
@@ -92,8 +90,6 @@ class Orphans:
                 orphans = list(zip(*[iter(found)] * 3, strict=True))
                 for some in batches(orphans):
                     await self._check_leased(some)
-        except (RedisError, OSError) as e:
-            raise RedisUnavailable(f"{type(e).__name__}: {e}") from e
         self._cursor = int(cursor) or None
         if self._cursor is None:
             self._ended()

@@ -8,17 +8,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from redis.exceptions import RedisError, ResponseError
-
-from scrapy_dist.exceptions import ConfigurationError, RedisUnavailable
+from scrapy_dist.brokers.redis.errors import asking
+from scrapy_dist.codec.seal import FIELD, differ
+from scrapy_dist.exceptions import ConfigurationError
 
 if TYPE_CHECKING:
+    from scrapy_dist.codec.seal import Seal
     from scrapy_dist.redis_client.typed import Redis
 
 __all__ = [
     "FORMAT",
     "OLDEST",
     "check_format",
+    "check_seal",
     "mixed",
     "read_format",
     "reason_against",
@@ -66,14 +68,11 @@ async def read_format(client: Redis, key: str) -> int:
     Raises RedisUnavailable.
     """
     try:
-        value = await client.hget(key, "format")
-        exists = value is not None or await client.exists(key)
-    except ResponseError as e:
-        if "WRONGTYPE" not in str(e):
-            raise RedisUnavailable(f"{type(e).__name__}: {e}") from e
+        with asking():
+            value = await client.hget(key, "format")
+            exists = value is not None or await client.exists(key)
+    except ConfigurationError:
         return FORMAT  # no frontier of any version: for others to find
-    except (RedisError, OSError) as e:
-        raise RedisUnavailable(f"{type(e).__name__}: {e}") from e
     if value is None:
         return OLDEST if exists else FORMAT
     return int(value) if value.isdigit() and len(value) < 10 else FORMAT + 1
@@ -87,4 +86,24 @@ async def reason_against(client: Redis, key: str) -> str:
 async def check_format(client: Redis, key: str) -> None:
     """Raise ConfigurationError if this version must not change that frontier."""
     if reason := await reason_against(client, key):
+        raise ConfigurationError(reason)
+
+
+async def check_seal(
+    client: Redis, key: str, seal: Seal, *, writes: bool = False
+) -> None:
+    """Raise ConfigurationError if the frontier of *key* has another secret than *seal*.
+
+    *writes*: requests are about to come into a frontier that is not there yet.
+    """
+    try:
+        with asking():
+            found = await client.hget(key, FIELD)
+            if found is None and not await client.exists(key):
+                if writes and seal.check:
+                    await client.hsetnx(key, FIELD, seal.check)
+                return
+    except ConfigurationError:
+        return  # no frontier: for others to find
+    if reason := differ(seal.check, (found or b"").decode("latin-1"), key):
         raise ConfigurationError(reason)

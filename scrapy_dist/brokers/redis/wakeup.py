@@ -22,7 +22,7 @@ from redis.exceptions import NoPermissionError, RedisError, ResponseError
 
 from scrapy_dist.base.escaping import get_logger
 from scrapy_dist.base.waits import within
-from scrapy_dist.brokers.redis.frontier import is_temporary
+from scrapy_dist.brokers.redis.errors import is_temporary
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

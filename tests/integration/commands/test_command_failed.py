@@ -161,7 +161,7 @@ def test_nearest_name_is_suggested_outside_a_project(command, client):
 
 def test_key_of_another_program_is_named(command, client):
     client.set(KEY, "x")
-    with pytest.raises(ConfigurationError, match="books:failed must be a stream"):
+    with pytest.raises(ConfigurationError, match="books:failed holds something else"):
         command(FAILED)
 
 

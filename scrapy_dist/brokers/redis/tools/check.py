@@ -13,8 +13,7 @@ from collections.abc import Callable, Sequence
 from hashlib import sha1
 from typing import TYPE_CHECKING, Any
 
-from redis.exceptions import RedisError
-
+from scrapy_dist.brokers.redis.errors import asking
 from scrapy_dist.brokers.redis.frontier import SEED, TYPES
 from scrapy_dist.brokers.redis.keys import SETTINGS
 from scrapy_dist.brokers.redis.layout import (
@@ -33,12 +32,11 @@ from scrapy_dist.brokers.redis.layout import (
     scan_hash,
     scan_zset,
 )
-from scrapy_dist.brokers.redis.version import check_format
+from scrapy_dist.brokers.redis.version import check_format, check_seal
 from scrapy_dist.codec.policy import POLICY
 from scrapy_dist.codec.request import quote
-from scrapy_dist.codec.seal import check_seal
 from scrapy_dist.core.findings import KINDS, Counts, Finding, Report
-from scrapy_dist.exceptions import BadPayload, RedisUnavailable
+from scrapy_dist.exceptions import BadPayload
 
 if TYPE_CHECKING:
     from scrapy_dist.brokers.redis.frontier import Frontier
@@ -76,14 +74,10 @@ async def check(
     this version does not know.
     """
     await check_format(frontier.client, frontier.keys.state)
-    await check_seal(frontier)
-    try:
+    await check_seal(frontier.client, frontier.keys.state, frontier.seal)
+    with asking("the check is not complete"):
         run = _Check(frontier, options, repair, decode, spider)
         return await run.run(seed_keys)
-    except (RedisError, OSError) as e:
-        raise RedisUnavailable(
-            f"Redis does not answer, or refuses, and the check is not complete: {e}"
-        ) from e
 
 
 class _Check:

@@ -6,12 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from redis.exceptions import ResponseError
-
 from scrapy_dist import fingerprints
+from scrapy_dist.brokers.redis.errors import asking
 from scrapy_dist.brokers.redis.frontier import BATCH
-from scrapy_dist.codec.seal import check_seal
-from scrapy_dist.exceptions import ConfigurationError, RedisUnavailable
+from scrapy_dist.brokers.redis.version import check_seal
 
 if TYPE_CHECKING:
     from scrapy_dist.brokers.redis.frontier import Frontier, NewRequest
@@ -66,10 +64,8 @@ async def clear(
         seen=int(seen),
     )
     await frontier.exchange([call])
-    try:
+    with asking():
         cleared = call.reply()
-    except ResponseError as e:
-        raise _refused(e) from e
     if cleared.done and seen:
         await frontier.sweep()
     return cleared
@@ -83,7 +79,7 @@ async def recrawl(
     Each is crawled once more, and what it links to is filtered as always. Their payloads
     are signed. Raises RedisUnavailable, and ConfigurationError for another secret.
     """
-    await check_seal(frontier, writes=True)
+    await check_seal(frontier.client, frontier.keys.state, frontier.seal, writes=True)
     k = frontier.keys
     compacted = await fingerprints.shape_of(frontier) is not None
     for at in range(0, len(requests), BATCH):
@@ -101,19 +97,8 @@ async def recrawl(
             new=args,
         )
         await frontier.exchange([call])
-        try:
+        with asking():
             call.reply()
-        except ResponseError as e:
-            raise _refused(e) from e
         if compacted:
             names = [request.fingerprint for request in some if request.fingerprint]
             await fingerprints.add(frontier, names)
-
-
-def _refused(error: ResponseError) -> Exception:
-    if "WRONGTYPE" in str(error):
-        return ConfigurationError(
-            "A key of the frontier holds something else: scrapy frontier check tells"
-            " which."
-        )
-    return RedisUnavailable(f"Redis refuses: {error}")

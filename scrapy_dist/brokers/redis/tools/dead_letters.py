@@ -9,18 +9,16 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from redis.exceptions import RedisError, ResponseError
-
+from scrapy_dist.brokers.redis.errors import asking
 from scrapy_dist.brokers.redis.frontier import BATCH
-from scrapy_dist.brokers.redis.version import check_format
+from scrapy_dist.brokers.redis.version import check_format, check_seal
 from scrapy_dist.codec import compact
 from scrapy_dist.codec.request import MAX_PRIORITY, fields_of, quote
-from scrapy_dist.codec.seal import NO_SEAL, Seal, check_seal
-from scrapy_dist.exceptions import BadPayload, ConfigurationError, RedisUnavailable
+from scrapy_dist.codec.seal import NO_SEAL, Seal
+from scrapy_dist.exceptions import BadPayload, ConfigurationError
 from scrapy_dist.queue import PriorityQueue
 
 if TYPE_CHECKING:
@@ -132,7 +130,7 @@ class Forgotten:
 
 async def count_failed(frontier: Frontier) -> int:
     """How many dead letters there are. Raises RedisUnavailable, ConfigurationError."""
-    with _asking(frontier):
+    with asking(key=frontier.keys.failed):
         return await frontier.client.xlen(frontier.keys.failed)
 
 
@@ -173,7 +171,7 @@ async def retry(
     that is none.
     """
     await check_format(frontier.client, frontier.keys.state)
-    await check_seal(frontier, writes=True)
+    await check_seal(frontier.client, frontier.keys.state, frontier.seal, writes=True)
     done = Retried()
     async for letters in _chosen(frontier, ids, reason, done):
         readable: list[tuple[DeadLetter, float, bytes]] = []
@@ -255,7 +253,7 @@ async def _steps(
 ) -> AsyncIterator[list[DeadLetter]]:
     """All letters that are there now, some at a time."""
     client, key = frontier.client, frontier.keys.failed
-    with _asking(frontier):
+    with asking(key=frontier.keys.failed):
         newest = await client.xrevrange(key, count=1)
     if not newest:
         return
@@ -263,7 +261,7 @@ async def _steps(
     end = _text(newest[0][0])
     after, count = "", _FIRST_STEP
     while True:
-        with _asking(frontier):
+        with asking(key=frontier.keys.failed):
             if newest_first:
                 highest = f"({after}" if after else end
                 found = await client.xrevrange(key, highest, "-", count)
@@ -283,7 +281,7 @@ async def _steps_of_ids(
     frontier: Frontier, ids: Sequence[str], done: Retried | Forgotten
 ) -> AsyncIterator[list[DeadLetter]]:
     for some in _batches(ids, _FIRST_STEP):
-        with _asking(frontier):
+        with asking(key=frontier.keys.failed):
             async with frontier.client.pipeline(transaction=False) as pipeline:
                 for id_ in some:
                     pipeline.xrange(frontier.keys.failed, id_, id_)
@@ -394,7 +392,7 @@ async def _put_back(
         ],
     )
     await frontier.exchange([call])
-    with _asking(frontier):
+    with asking():
         replies = call.reply()
     for (letter, *_), back in zip(letters, replies, strict=True):
         if not back:
@@ -406,7 +404,7 @@ async def _put_back(
 
 
 async def _delete(frontier: Frontier, ids: Sequence[str], done: Forgotten) -> None:
-    with _asking(frontier):
+    with asking(key=frontier.keys.failed):
         deleted = await frontier.client.xdel(frontier.keys.failed, *ids)
     done.deleted += deleted
     done.missing += len(ids) - deleted
@@ -415,7 +413,7 @@ async def _delete(frontier: Frontier, ids: Sequence[str], done: Forgotten) -> No
 async def _trim(frontier: Frontier, done: Forgotten) -> None:
     """Delete all letters that are there now, without reading them."""
     client, key = frontier.client, frontier.keys.failed
-    with _asking(frontier):
+    with asking(key=frontier.keys.failed):
         newest = await client.xrevrange(key, count=1)
         if not newest:
             return
@@ -428,20 +426,3 @@ async def _trim(frontier: Frontier, done: Forgotten) -> None:
             if not deleted:
                 break
         done.deleted += await client.xtrim(key, minid=minid, approximate=False)
-
-
-@contextmanager
-def _asking(frontier: Frontier) -> Iterator[None]:
-    """Errors of redis-py as those of this package."""
-    try:
-        yield
-    except (RedisError, OSError) as e:
-        if isinstance(e, ResponseError) and "WRONGTYPE" in str(e):
-            raise ConfigurationError(
-                f"A key of this crawl is of another type than the frontier's"
-                f" ({frontier.keys.failed} must be a stream): {e}."
-                " `scrapy frontier check` names the key and the setting."
-            ) from e
-        raise RedisUnavailable(
-            f"Redis does not answer, or refuses: {type(e).__name__}: {e}"
-        ) from e

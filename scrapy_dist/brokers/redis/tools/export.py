@@ -13,15 +13,13 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
-from redis.exceptions import RedisError
-
 from scrapy_dist import fingerprints
 from scrapy_dist.base import times
+from scrapy_dist.brokers.redis.errors import asking
 from scrapy_dist.brokers.redis.frontier import BATCH
 from scrapy_dist.brokers.redis.layout import scan_hash
 from scrapy_dist.brokers.redis.views.snapshot import Snapshot
 from scrapy_dist.codec import dump_lines
-from scrapy_dist.exceptions import RedisUnavailable
 
 if TYPE_CHECKING:
     from scrapy_dist.brokers.redis.frontier import Frontier
@@ -60,11 +58,9 @@ async def export_lines(
     """
     client = frontier.client
     k = frontier.keys
-    try:
+    with asking("the export is not complete"):
         sizes = [await client.zcard(key) for key in (k.requests, k.suspects, k.leases)]
         kind = await fingerprints.kind_of(frontier)
-    except (RedisError, OSError) as e:
-        raise _incomplete(e) from e
     yield [
         {
             "type": "frontier",
@@ -81,21 +77,13 @@ async def export_lines(
     parts += [_requests(snapshot, frontier.seal), _failed(frontier), _stats(frontier)]
     if items:
         parts.append(_items(frontier))
-    try:
+    with asking("the export is not complete"):
         for part in parts:
             async for lines in part:
                 exported.counts.update(line["type"] for line in lines)
                 yield lines
-    except (RedisError, OSError) as e:
-        raise _incomplete(e) from e
     exported.is_whole = snapshot.is_whole
     yield [{"type": "end", "whole": snapshot.is_whole, "counts": exported.counts}]
-
-
-def _incomplete(error: Exception) -> RedisUnavailable:
-    return RedisUnavailable(
-        f"Redis does not answer, or refuses, and the export is not complete: {error}"
-    )
 
 
 async def _seen(frontier: Frontier) -> AsyncIterator[list[Line]]:

@@ -9,15 +9,14 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from redis.exceptions import RedisError, ResponseError
-
 from scrapy_dist import fingerprints
 from scrapy_dist.base.escaping import quote
 from scrapy_dist.brokers.redis.buckets import Shape
+from scrapy_dist.brokers.redis.errors import asking
 from scrapy_dist.brokers.redis.frontier import BATCH
+from scrapy_dist.brokers.redis.version import check_seal
 from scrapy_dist.codec import dump_lines
-from scrapy_dist.codec.seal import check_seal
-from scrapy_dist.exceptions import BadPayload, ConfigurationError, RedisUnavailable
+from scrapy_dist.exceptions import BadPayload, ConfigurationError
 
 if TYPE_CHECKING:
     from scrapy_dist.brokers.redis.frontier import Frontier
@@ -73,21 +72,11 @@ async def import_lines(
     there. *merge*: the frontier may hold something already. Raises ConfigurationError,
     BadPayload with the number of a line, and RedisUnavailable.
     """
-    try:
+    with asking("the import is not complete", ". Import the same file again to go on."):
         async for done in _Import(frontier, imported, options).run(
             iter(lines), merge=merge
         ):
             yield done
-    except (RedisError, OSError) as e:
-        if isinstance(e, ResponseError) and "WRONGTYPE" in str(e):
-            raise ConfigurationError(
-                "A key of the frontier holds something else: scrapy frontier check tells"
-                " which."
-            ) from e
-        raise RedisUnavailable(
-            f"Redis does not answer, or refuses, and the import is not complete: {e}."
-            " Import the same file again to go on."
-        ) from e
 
 
 class _Batch:
@@ -178,7 +167,12 @@ class _Import:
                 f"The file has version {quote(head.get('version'))} of the format, and this"
                 f" scrapy-dist reads version {dump_lines.VERSION}. Update scrapy-dist."
             )
-        await check_seal(self._frontier, writes=True)
+        await check_seal(
+            self._frontier.client,
+            self._frontier.keys.state,
+            self._frontier.seal,
+            writes=True,
+        )
         await self._choose_fingerprints(head.get("fingerprints"))
         try:
             self._space = _SPACE + 2 * _whole(head, "requests", _MOST_REQUESTS)

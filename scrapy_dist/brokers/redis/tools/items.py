@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from redis.exceptions import ResponseError
 
+from scrapy_dist.brokers.redis.errors import is_wrong_type
 from scrapy_dist.brokers.redis.frontier import BATCH
 from scrapy_dist.exceptions import ConfigurationError, RedisUnavailable
 
@@ -273,7 +274,7 @@ def _reply(call: Call[Any]) -> Any:
     try:
         return call.reply()
     except ResponseError as e:
-        if "WRONGTYPE" in str(e):
+        if is_wrong_type(e):
             raise ConfigurationError(
                 f"Items are read from a list, and {' or '.join(call.keys[:2])} is"
                 f" something else: {e}. Name the list in REDIS_ITEMS_KEY."

@@ -10,14 +10,14 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from redis.exceptions import RedisError
 from scrapy.utils.request import request_from_dict
 
 from scrapy_dist import fingerprints
+from scrapy_dist.brokers.redis.errors import asking
 from scrapy_dist.brokers.redis.frontier import BATCH
+from scrapy_dist.brokers.redis.version import check_seal
 from scrapy_dist.codec.request import quote
-from scrapy_dist.codec.seal import check_seal
-from scrapy_dist.exceptions import ConfigurationError, RedisUnavailable
+from scrapy_dist.exceptions import ConfigurationError
 
 if TYPE_CHECKING:
     from scrapy import Request, Spider
@@ -93,19 +93,14 @@ async def take_over(
     The fingerprints are scrapy-redis' own: see ``ScrapyRedisFingerprinter``. Raises
     ConfigurationError for keys that scrapy-redis does not make, and RedisUnavailable.
     """
-    await check_seal(frontier, writes=True)
+    await check_seal(frontier.client, frontier.keys.state, frontier.seal, writes=True)
     move = _Move(frontier, converter, options, taken)
-    try:
+    with asking("what was moved by then is complete, the rest is where it was"):
         # Their fingerprints first: what is found now is pending, or was crawled.
         await move.fingerprints(f"{prefix}:dupefilter")
         async for _ in move.requests(f"{prefix}:requests"):
             yield taken.requests
         await move.seeds(f"{prefix}:start_urls")
-    except (RedisError, OSError) as e:
-        raise RedisUnavailable(
-            f"Redis does not answer, or refuses; what was moved by then is complete, the"
-            f" rest is where it was: {e}"
-        ) from e
 
 
 class _Move:

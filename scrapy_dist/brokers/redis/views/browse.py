@@ -12,10 +12,10 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote_to_bytes
 
-from redis.exceptions import RedisError
 from scrapy.http import Request
 
 from scrapy_dist import fingerprints
+from scrapy_dist.brokers.redis.errors import asking
 from scrapy_dist.brokers.redis.frontier import BATCH, SEED, SUSPECTS
 from scrapy_dist.brokers.redis.layout import scan_hash
 from scrapy_dist.brokers.redis.tools.dead_letters import list_failed
@@ -23,7 +23,6 @@ from scrapy_dist.brokers.redis.views.snapshot import leased, pending, suspect
 from scrapy_dist.codec import dump_lines
 from scrapy_dist.codec.messagepack import from_jsonable
 from scrapy_dist.codec.seal import SIGNED
-from scrapy_dist.exceptions import RedisUnavailable
 
 if TYPE_CHECKING:
     from scrapy_dist.brokers.redis.frontier import Frontier
@@ -125,7 +124,7 @@ async def next_requests(frontier: Frontier, count: int) -> AsyncIterator[list[Sh
     """
     client = frontier.client
     k = frontier.keys
-    try:
+    with asking():
         first = await client.zrange(k.suspects, 0, SUSPECTS - 1, withscores=True)
         first = [(m, score) for m, score in first[:count] if math.isfinite(score)]
         if first:
@@ -141,8 +140,6 @@ async def next_requests(frontier: Frontier, count: int) -> AsyncIterator[list[Sh
             ]
             if len(found) < BATCH:
                 return
-    except (RedisError, OSError) as e:
-        raise RedisUnavailable(f"{type(e).__name__}: {e}") from e
 
 
 class Matcher:
@@ -235,11 +232,9 @@ async def find(
     and leases, as a request moves; one that goes back meanwhile may be missed. Raises
     RedisUnavailable.
     """
-    try:
+    with asking():
         async for found in _find(frontier, matcher, progress):
             yield found
-    except (RedisError, OSError) as e:
-        raise RedisUnavailable(f"{type(e).__name__}: {e}") from e
 
 
 async def _find(
@@ -344,7 +339,7 @@ async def explain(
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[Explained]:
     """What the frontier knows of each URL of *matcher*. Raises RedisUnavailable."""
-    try:
+    with asking():
         found = {f.url: f async for f in find(frontier, matcher, progress)}
         letters = await _letters(frontier, matcher)
         return [
@@ -359,8 +354,6 @@ async def explain(
             )
             for url, name in matcher.names.items()
         ]
-    except (RedisError, OSError) as e:
-        raise RedisUnavailable(f"{type(e).__name__}: {e}") from e
 
 
 async def _letters(frontier: Frontier, matcher: Matcher) -> dict[str, list[DeadLetter]]:

@@ -5,10 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from redis.exceptions import RedisError
-
 from scrapy_dist.base import times
-from scrapy_dist.exceptions import RedisUnavailable
+from scrapy_dist.brokers.redis.errors import asking
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -57,20 +55,16 @@ class Finished:
 async def read_history(frontier: Frontier) -> list[Finished]:
     """The finished crawls, the newest first. Raises RedisUnavailable."""
     client = frontier.client
-    try:
+    with asking():
         found = await client.xrevrange(frontier.keys.history, count=_MOST)
-    except (RedisError, OSError) as e:
-        raise RedisUnavailable(f"{type(e).__name__}: {e}") from e
     return [_record(fields) for _, fields in found]
 
 
 async def count(frontier: Frontier) -> int:
     """How many records there are. Raises RedisUnavailable."""
     client = frontier.client
-    try:
+    with asking():
         return await client.xlen(frontier.keys.history)
-    except (RedisError, OSError) as e:
-        raise RedisUnavailable(f"{type(e).__name__}: {e}") from e
 
 
 def _record(fields: dict[bytes, bytes]) -> Finished:

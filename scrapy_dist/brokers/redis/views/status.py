@@ -11,10 +11,11 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import ResponseError
 
 from scrapy_dist.base import times
 from scrapy_dist.brokers.redis import layout
+from scrapy_dist.brokers.redis.errors import asking, is_wrong_type
 from scrapy_dist.codec.request import fields_of, quote
 from scrapy_dist.codec.seal import SIGNED
 from scrapy_dist.exceptions import BadPayload, ConfigurationError, RedisUnavailable
@@ -189,7 +190,7 @@ async def read_status(
     try:
         raw = call.reply()
     except ResponseError as e:
-        if "WRONGTYPE" not in str(e):
+        if not is_wrong_type(e):
             raise RedisUnavailable(str(e)) from e
         raise ConfigurationError(
             f"A key of the frontier of {spider!r} holds something else:"
@@ -280,7 +281,7 @@ async def _held(
     """URLs of at most *count* leased requests of each worker, the oldest first."""
     keys, client = frontier.keys, frontier.client
     numbers = [w.number if re.fullmatch("[0-9]+", w.number) else "-1" for w in workers]
-    try:
+    with asking():
         async with client.pipeline(transaction=False) as pipeline:
             for number in numbers:
                 most = count + _SPARE
@@ -295,8 +296,6 @@ async def _held(
             for of in small:
                 pipeline.hmget(keys.leased, of or [b""])
             values = await pipeline.execute()
-    except (RedisError, OSError) as e:
-        raise RedisUnavailable(f"{type(e).__name__}: {e}") from e
     return [
         [
             _url(id_, value, frontier.seal)

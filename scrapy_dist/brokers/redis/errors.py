@@ -1,0 +1,70 @@
+"""Errors of Redis, and what they become."""
+
+from __future__ import annotations
+
+import re
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from redis.exceptions import RedisError, ResponseError
+
+from scrapy_dist.exceptions import ConfigurationError, RedisUnavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["asking", "is_elsewhere", "is_temporary", "is_wrong_type"]
+
+#: Errors of a Redis that cannot work now, whatever is asked of it; they may come
+#: wrapped in the error of a script.
+_NOT_NOW = re.compile(
+    r"\b(ASK|BUSY|CLUSTERDOWN|LOADING|MASTERDOWN|MISCONF|MOVED|NOAUTH|NOPERM|NOREPLICAS"
+    r"|READONLY|TRYAGAIN)\b"
+)
+#: Those of a Redis that is not, or no longer, the one to talk to.
+_ELSEWHERE = re.compile(r"\b(ASK|CLUSTERDOWN|MASTERDOWN|MOVED|READONLY|TRYAGAIN)\b")
+
+
+@contextmanager
+def asking(
+    undone: str = "", remedy: str = "", *, key: str = "A key of the frontier"
+) -> Iterator[None]:
+    """Raise what redis-py raises as RedisUnavailable, which says what is *undone*.
+
+    For a key of a wrong type, *key* or one of the frontier's, as ConfigurationError.
+    """
+    try:
+        yield
+    except (RedisError, OSError) as e:
+        if is_wrong_type(e):
+            raise ConfigurationError(
+                f"{key} holds something else: {e}. scrapy frontier check tells which key"
+                " it is, and the setting that names it."
+            ) from e
+        if undone:
+            raise RedisUnavailable(
+                f"Redis does not answer, or refuses, and {undone}: {e}{remedy}"
+            ) from e
+        raise RedisUnavailable(f"{type(e).__name__}: {e}") from e
+
+
+def is_wrong_type(error: Exception) -> bool:
+    """Whether a key holds another type than what was asked of it needs."""
+    return isinstance(error, ResponseError) and "WRONGTYPE" in str(error)
+
+
+def is_temporary(error: Exception) -> bool:
+    """Whether Redis would give this error to any request now, and may not later."""
+    return bool(_NOT_NOW.search(_coded(error)))
+
+
+def is_elsewhere(error: Exception) -> bool:
+    """Whether the next connection is to find out who serves the frontier now."""
+    return isinstance(error, ResponseError) and bool(_ELSEWHERE.search(_coded(error)))
+
+
+def _coded(error: Exception) -> str:
+    """The message of *error* with its code, which redis-py turns into classes."""
+    code = type(error).__name__.removesuffix("Error").removesuffix("Permission")
+    code = "NOPERM" if code == "No" else code.upper()
+    return f"{code} {error}"
