@@ -191,3 +191,38 @@ async def test_of_equal_requests_in_a_list_each_is_moved_by_itself(client):
     assert await client.lrange("old", 0, -1) == [b"y"]
     assert await worker.call(worker.frontier.call("takeover", int, **names)) == 0
     assert await client.zcard(KEYS.requests) == 2
+
+
+async def test_seeds_stay_where_the_spider_reads_none(client):
+    await client.rpush("old:start_urls", "http://a/", "http://b/")
+    frontier = Worker(client).frontier
+    frontier.seed_keys = ()
+    taken = TakenOver()
+    options = Options.from_settings(Settings())
+    async for _ in take_over(frontier, "old", CONVERTER, options, taken):
+        pass
+    assert (taken.seeds, taken.left) == (0, 2)
+    assert taken.reasons == ["2 seeds stay in 'old:start_urls': this spider reads none"]
+    assert await client.lrange("old:start_urls", 0, -1) == [b"http://a/", b"http://b/"]
+
+
+@pytest.mark.parametrize("kind", ["list", "set", "zset"])
+async def test_seeds_of_each_kind_are_counted_and_moved(client, kind):
+    names = [f"http://a/{n}" for n in range(150)]
+    if kind == "list":
+        await client.rpush("old:start_urls", *names)
+    elif kind == "set":
+        await client.sadd("old:start_urls", *names)
+    else:
+        await client.zadd("old:start_urls", dict.fromkeys(names, 1))
+    taken = await take(client)
+    assert (taken.seeds, taken.left) == (150, 0)
+    assert (await client.type("s:start_urls")).decode() == kind
+    assert not await client.exists("old:start_urls")
+
+
+async def test_seeds_that_are_ours_already_stay(client):
+    await client.rpush("s:start_urls", "http://a/")
+    taken = await take(client, "s")
+    assert (taken.seeds, taken.left, taken.reasons) == (0, 0, [])
+    assert await client.lrange("s:start_urls", 0, -1) == [b"http://a/"]
