@@ -220,6 +220,8 @@ class Worker:
         self._begun: deque[Request] = deque()
         self._is_open = self._closed = False
         self._starting: asyncio.Task[None] | None = None
+        self._asks_start = asyncio.Event()
+        self._asks_start.set()
 
     def _drop(self, request: Request) -> None:
         self.dropped.append(request)
@@ -261,6 +263,10 @@ class Worker:
     def start_ends(self) -> None:
         self.engine._start = None
 
+    def holds_start(self) -> None:
+        """Scrapy has enough, and asks ``Spider.start()`` for no more for now."""
+        self._asks_start.clear()
+
     def run_start(self) -> None:
         """Scrapy asks ``Spider.start()`` for one request after the other."""
         self.start_goes_on()
@@ -270,6 +276,7 @@ class Worker:
         async for request in self.spider.start():
             self.starts_with(request)
             await asyncio.sleep(0)
+            await self._asks_start.wait()
         self.start_ends()
 
     def enqueue(self, request: Request) -> bool:

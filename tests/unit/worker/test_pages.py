@@ -43,6 +43,10 @@ async def test_items_are_stored_with_the_ack_of_their_page(start, redis, clock):
     clock.leap(3)
     await until(lambda: redis.zcard("s:leases") == 3, "the other request")
     assert redis.llen("s:items") == 0
+    commits = worker.sent("commit")
+    for _ in range(2):
+        await worker.beats(clock)
+    assert worker.sent("commit") == commits  # there is no more to tell
     worker.end(page)
     await until(lambda: redis.llen("s:items") == 2, "the items")
     assert redis.lrange("s:items", 0, -1) == [b'{"n": 1}', b'{"n": 2}']

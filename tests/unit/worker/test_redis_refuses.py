@@ -167,3 +167,26 @@ async def test_worker_with_a_full_outbox_takes_no_more(start, redis, log):
     assert worker.take() is None
     redis.delete("s:items")
     assert await worker.next()
+
+
+async def test_worker_leases_nothing_while_what_it_has_for_a_full_redis_is_too_much(
+    start, full_redis, log, clock
+):
+    url, redis = full_redis
+    worker = await start(redis_url=url, CONCURRENT_REQUESTS=4, FRONTIER_OUTBOX_LIMIT=20)
+    worker.starts_with(*requests(*range(15)))
+    page = await worker.next()
+    await until(lambda: redis.zcard("s:leases") >= 4, "leases")
+    redis.config_set("maxmemory", 1)
+    worker.yields(page, *requests(*(f"new-{n}" for n in range(30))))
+    worker.end(page, ask=False)
+    await until(lambda: FULL in log.text, "the warning")
+    before = worker.sent("lease")
+    for _ in range(3):
+        await worker.beats(clock)
+    assert worker.sent("lease") == before
+    assert worker.take() is None
+    redis.config_set("maxmemory", 0)
+    for _ in range(44):
+        worker.end(await worker.next(), ask=False)
+    await until(lambda: worker.is_finished, "the end")

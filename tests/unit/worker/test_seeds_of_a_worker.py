@@ -112,6 +112,22 @@ async def test_closing_worker_gives_seeds_back_that_it_has_not_begun(start, redi
     assert sorted(names(page, *found)) == ["a", "b", "c"]
 
 
+async def test_closing_worker_gives_seeds_back_that_the_spider_has_not_asked_for(
+    start, redis
+):
+    worker = await begin(start)
+    worker.holds_start()
+    push(redis, *"abc")
+    page = await worker.next()
+    await until(lambda: redis.zcard("s:leases") == 3, "leases")
+    assert worker.take() is None
+    worker.end(page, ask=False)
+    await worker.close("shutdown")
+    assert redis.zcard("s:leases") == redis.zcard("s:suspects") == 0
+    other = await begin(start)
+    assert sorted(names(page, *await other.all(2))) == ["a", "b", "c"]
+
+
 async def test_dead_worker_leaves_its_seeds_to_others(start, redis, frontier):
     dead = await begin(start)
     push(redis, "a")
