@@ -349,3 +349,16 @@ async def test_equal_start_requests_of_two_workers_are_crawled_once(start):
                 worker.end(page, ask=False)
         await asyncio.sleep(0.01)
     assert sorted(found) == sorted(names)
+
+
+async def test_link_with_the_meta_of_a_start_request_is_a_link(start):
+    """Else another worker, which finds it without, would crawl it, too."""
+    one = await start()
+    [page] = await lease(one, "page")
+    one.yields(page, request("link", meta=dict(page.meta)))
+    link = await one.next()
+    assert link.url == f"{URL}link"
+    other = await start()
+    [mine] = await lease(other, "mine")
+    other.yields(mine, request("link"))
+    await until(lambda: other.dropped, "the duplicate")

@@ -182,3 +182,22 @@ async def test_redirect_in_a_chain_is_crawled_once(start, redis):
     await until(lambda: worker.is_finished, "the end")
     assert worker.dropped[-1].url == f"{URL}moved"
     assert redis.zcard("s:leases") == 0
+
+
+async def test_chain_goes_on_when_a_full_redis_has_memory_again(
+    start, make_redis, caplog
+):
+    server = make_redis()
+    worker = await start(redis_url=server.url)
+    page = await come_to_a_chain(worker)
+    with server.client() as redis:
+        redis.config_set("maxmemory", 1)
+        worker.yields(page, link("a"), link("b"))
+        worker.end(page, ask=False)
+        await until(lambda: "Redis is full" in caplog.text, "the warning")
+        redis.config_set("maxmemory", 0)
+    for _ in range(2):
+        worker.end(await worker.next(), ask=False)
+    await until(lambda: worker.is_finished, "the end")
+    page = await come_to_a_chain(worker, "again")
+    assert goes_on_at_once(worker, page, "c")
