@@ -261,3 +261,13 @@ def test_an_object_of_a_class_that_is_not_allowed_any_more_says_so(module):
         PayloadCodec(SPIDER, serializer=module).decode(data)
     assert caught.value.cause == "class"
     assert "FRONTIER_SHARED_CLASSES" in caught.value.remedy
+
+
+def test_the_length_of_a_url_is_that_of_what_is_asked_for():
+    """Scrapy quotes what is not ASCII: it becomes six times as long."""
+    codec = PayloadCodec(SPIDER, max_url=2000)
+    data = b"\x01" + messagepack.dumps({"url": URL + "é" * 400})
+    with pytest.raises(BadPayload, match="FRONTIER_URL_LENGTH") as caught:
+        codec.decode(data)
+    assert caught.value.cause == "url"
+    assert len(PayloadCodec(SPIDER).decode(data).url) > 2000
