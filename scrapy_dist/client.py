@@ -228,7 +228,7 @@ class Client:
         while True:
             call = self._frontier.drained()
             await self._frontier.exchange([call])
-            if call.reply():
+            if call.reply().is_drained:
                 return True
             if deadline is not None:
                 pause = min(pause, deadline - time.monotonic())

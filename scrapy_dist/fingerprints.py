@@ -19,7 +19,8 @@ from scrapy.utils.request import fingerprint
 from w3lib.url import canonicalize_url
 
 from scrapy_dist.brokers.redis.buckets import Shape, compact
-from scrapy_dist.brokers.redis.frontier import BATCH, MARKS
+from scrapy_dist.brokers.redis.commit import clear
+from scrapy_dist.core.frontier import BATCH, Claim
 from scrapy_dist.dupefilter import CompactDupeFilter, RFPDupeFilter
 
 if TYPE_CHECKING:
@@ -96,9 +97,7 @@ def _stored(name: Callable[[Request], str]) -> Callable[[Request], str]:
 
     def stored(request: Request) -> str:
         found = name(request)
-        if found[:1] in MARKS:
-            return sha1(found.encode(), usedforsecurity=False).hexdigest()
-        return found
+        return clear(found)
 
     return stored
 
@@ -204,7 +203,7 @@ async def _add_compact(frontier: Frontier, names: Sequence[str]) -> None:
     while left:
         frontier.shape = await shape_of(frontier)
         grow = frontier.grow()
-        claims = [frontier.claim([(name, ()) for name in some]) for some in left]
+        claims = [frontier.claim([Claim(name, ()) for name in some]) for some in left]
         await frontier.exchange(claims if grow is None else [grow, *claims])
         # For other buckets than are there: once more.
         left = [

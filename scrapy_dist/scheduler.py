@@ -26,15 +26,8 @@ from scrapy_dist.admin.reporter import Reporter
 from scrapy_dist.base.escaping import get_logger
 from scrapy_dist.base.waits import in_thread, within
 from scrapy_dist.brokers.redis.buckets import compact
-from scrapy_dist.brokers.redis.frontier import (
-    BATCH,
-    DELETED,
-    KEPT,
-    LATE,
-    Drained,
-    Frontier,
-    clear_of_marks,
-)
+from scrapy_dist.brokers.redis.commit import clear
+from scrapy_dist.brokers.redis.frontier import Frontier
 from scrapy_dist.brokers.redis.keys import (
     Keys,
     fill_template,
@@ -46,6 +39,12 @@ from scrapy_dist.codec.request import PayloadCodec
 from scrapy_dist.codec.seal import Seal
 from scrapy_dist.codec.seed import check_limits
 from scrapy_dist.compat import extension_points
+from scrapy_dist.core.frontier import (
+    BATCH,
+    Counts,
+    JoinOutcome,
+    LeaveOutcome,
+)
 from scrapy_dist.core.settings import Options, flag, number
 from scrapy_dist.dupefilter import (
     CompactDupeFilter,
@@ -439,7 +438,7 @@ class Scheduler(BaseScheduler):
             self.queues,
             fingerprint_of=fingerprint_of(self.df, self._plain_fingerprint),
             plain=self._plain_fingerprint,
-            stored=compact if self._compact else clear_of_marks,
+            stored=compact if self._compact else clear,
             worker=self.frontier.worker,
             log=self._report_duplicate,
         )
@@ -504,16 +503,16 @@ class Scheduler(BaseScheduler):
         joined = call.reply()
         if joined.refusal:
             raise ConfigurationError(joined.refusal)
-        if joined.outcome == LATE:
+        if joined.outcome is JoinOutcome.LATE:
             self._come_late()
             return
         if near is not None:
             await self._meet(near)
         self.queues.view.alone = joined.blank and not joined.others
-        if joined.outcome == 1:
+        if joined.outcome is JoinOutcome.FLUSHED:
             await self._clear_dupefilter()
         extra = {"spider": self.spider}
-        if joined.outcome == 2:
+        if joined.outcome is JoinOutcome.NOT_FLUSHED:
             logger.warning(
                 "SCHEDULER_FLUSH_ON_START deletes nothing: %d other worker(s) use the"
                 " frontier. Only the first worker of a crawl flushes.",
@@ -783,10 +782,10 @@ class Scheduler(BaseScheduler):
         try:
             await self.frontier.exchange([call])
             outcome, seen = call.reply()
-            if outcome == DELETED:
+            if outcome is LeaveOutcome.DELETED:
                 await self._clear_dupefilter()
                 await self._sweep()
-            elif outcome == KEPT and seen:
+            elif outcome is LeaveOutcome.KEPT and seen:
                 self._say_kept(reason, seen)
         except (RedisUnavailable, ResponseError) as e:
             # Nothing is lost: it holds no lease, and will count as dead.
@@ -859,18 +858,18 @@ class Scheduler(BaseScheduler):
 
     # Idle and the end
 
-    def _look(self, state: Drained) -> float | None:
+    def _look(self, state: Counts) -> float | None:
         """What is left for anybody; says after how many seconds to look again."""
         was_drained, self.queues.is_drained = self.queues.is_drained, False
-        if self.feed is not None and not state:
+        if self.feed is not None and not state.is_drained:
             self.feed.busy(state.seeds)
-        if not (state or state.is_stuck):
+        if not (state.is_drained or state.is_stuck):
             return None
         if len(self.queues.outbox) or not self.queues.is_empty():
             return None  # something came while the reply was on its way
         # A worker that has just come counts from then.
         idle = min(state.idle, time.monotonic() - self._opened_at)
-        if self.feed is not None and state:
+        if self.feed is not None and state.is_drained:
             self.queues.is_drained = True
             return self.feed.nothing_left(idle, was_idle=was_drained)
         limit = self._idle_limit

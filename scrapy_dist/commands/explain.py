@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 from scrapy.http import Request
 
 from scrapy_dist.base import times
-from scrapy_dist.brokers.redis.frontier import NewRequest
 from scrapy_dist.brokers.redis.tools import clear
 from scrapy_dist.brokers.redis.views.browse import Matcher, explain, find
 from scrapy_dist.codec import compact
@@ -18,6 +17,7 @@ from scrapy_dist.commands import arguments, base
 from scrapy_dist.commands.project import Counter, load_project
 from scrapy_dist.commands.status import read_known
 from scrapy_dist.commands.terminal.text import age, clean, count
+from scrapy_dist.core.frontier import NewRequest
 from scrapy_dist.exceptions import ConfigurationError
 
 if TYPE_CHECKING:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from scrapy_dist.brokers.redis.frontier import BATCH
 from scrapy_dist.commands import base
 from scrapy_dist.commands.status import read_known
 from scrapy_dist.commands.terminal import text
+from scrapy_dist.core.frontier import BATCH
 from scrapy_dist.exceptions import ConfigurationError
 
 if TYPE_CHECKING:

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 __all__ = [
+    "BATCH",
+    "SUSPECTS",
     "Answer",
     "Ask",
     "ChainLink",
@@ -33,6 +35,12 @@ __all__ = [
 ]
 
 LeaseId = str
+
+#: Requests, items, ends or leases in one commit or call at the most: about that long others
+#: wait for it.
+BATCH = 100
+#: Suspects that a worker holds at the most: they die together.
+SUSPECTS = 8
 
 
 class End(Enum):
@@ -264,6 +272,7 @@ class JoinOutcome(Enum):
     FLUSHED = "joined, and an earlier crawl was deleted first"
     NOT_FLUSHED = "joined, and flushing was refused, for others are here"
     REFUSED = "not joined, and never will be: the refusal says why"
+    NOT_NOW = "not joined while the others are here: the refusal says why"
     MISSED = "the crawl has finished without this worker"
     LATE = "it has finished while this worker was starting; it has not joined"
 

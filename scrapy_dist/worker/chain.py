@@ -18,7 +18,7 @@ import time
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
-from scrapy_dist.brokers.redis.frontier import BATCH, ChainLink, NewRequest
+from scrapy_dist.core.frontier import BATCH, ChainLink, NewRequest
 from scrapy_dist.exceptions import Unserializable
 
 if TYPE_CHECKING:

@@ -18,25 +18,16 @@ from redis.exceptions import RedisError, ResponseError
 
 from scrapy_dist.base.escaping import get_logger
 from scrapy_dist.base.waits import first_try, within
-from scrapy_dist.brokers.redis.frontier import (
-    APPLIED,
-    BATCH,
-    FULL,
-    GONE,
-    MISSED,
-    OTHER_SECRET,
-    REPEATED,
-    RESHAPED,
-    WRONG_FORMAT,
-    CommitReply,
-    Drained,
-    Frontier,
-    Heartbeat,
-    LeaseReply,
-    SeedsReply,
-)
 from scrapy_dist.brokers.redis.orphans import Orphans
 from scrapy_dist.brokers.redis.wakeup import Wakeup
+from scrapy_dist.core.frontier import (
+    BATCH,
+    CommitReply,
+    Counts,
+    Heartbeat,
+    JoinOutcome,
+    Outcome,
+)
 from scrapy_dist.exceptions import RedisUnavailable
 
 if TYPE_CHECKING:
@@ -44,6 +35,7 @@ if TYPE_CHECKING:
 
     from scrapy import Spider
 
+    from scrapy_dist.brokers.redis.frontier import Frontier, LeaseReply, SeedsReply
     from scrapy_dist.brokers.redis.scripts import Call
     from scrapy_dist.worker.neighbours import Neighbours
     from scrapy_dist.worker.outbox import Numbered
@@ -443,7 +435,8 @@ class Exchange:
         if near is not None and meet is not None:
             near.see(*meet.reply())
         if reap is not None:
-            self._tell_of_dead(*reap.reply())
+            deaths = reap.reply()
+            self._tell_of_dead(deaths.suspects, deaths.failed, deaths.ended)
         if release is not None:
             release.reply()
             del self.outbox.releases[: len(releases)]
@@ -451,7 +444,7 @@ class Exchange:
         if reject is not None:
             reject.reply()
             del self.outbox.rejects[: len(rejects)]
-            queues.leases.close([id_ for id_, _, _ in rejects])
+            queues.leases.close([reject.lease for reject in rejects])
         if not self._apply_commits(commits):
             # Leases of this exchange are found again by comparing accounts.
             self._reconcile = True
@@ -484,23 +477,23 @@ class Exchange:
                 self._refuse(e)
                 self._reconcile = True
                 raise
-            if reply.outcome == FULL:
+            if reply.outcome is Outcome.FULL:
                 self._wait_for_memory()
                 break  # the commits behind it found it missing
-            if reply.outcome == RESHAPED:
+            if reply.outcome is Outcome.AGAIN:
                 break  # to be sent again, and the commits behind it too
-            if reply.outcome not in (APPLIED, REPEATED):
+            if reply.outcome not in (Outcome.STORED, Outcome.REPEATED):
                 self._rollback(
                     "Redis does not know this worker any more"
-                    if reply.outcome == GONE
+                    if reply.outcome is Outcome.UNKNOWN_WORKER
                     else "Redis has lost commits of this worker"
                 )
                 return False
             self.outbox.confirm(numbered)
             self._queues.confirmed(
-                numbered, [numbered.requests[at] for at in reply.filtered]
+                numbered, [numbered.requests[at] for at in reply.duplicates]
             )
-            if numbered.outputs > len(reply.filtered):
+            if numbered.outputs > len(reply.duplicates):
                 self.view.is_full = False
             not_owned += reply.not_owned
         if not_owned:
@@ -520,7 +513,7 @@ class Exchange:
         return True
 
     def _wait_for_memory(self) -> None:
-        self._queues.leases.close(self.outbox.only_bare_acks())
+        self._queues.leases.close(self.outbox.only_empty_ends())
         if not self.view.is_full:
             self.view.is_full = True
             self._queues.outputs.redis_is_full()
@@ -615,10 +608,11 @@ class Exchange:
             self._queues.answered()
         for call in leases:
             reply = call.reply()
-            self.view.pending = reply.pending + reply.suspects
-            self.view.suspects = reply.suspects
-            self.view.waiting = reply.waiting
-            self.view.to_be_alone = reply.alone
+            left = reply.left
+            self.view.pending = left.pending + left.suspects
+            self.view.suspects = left.suspects
+            self.view.waiting = left.waiting
+            self.view.to_be_alone = left.alone
             if reply.leases:
                 news = True
                 unknown = self._queues.accept(reply.leases) and unknown
@@ -637,7 +631,7 @@ class Exchange:
             )
         return news
 
-    def _plan(self, *, news: bool, drained: Call[Drained] | None) -> None:
+    def _plan(self, *, news: bool, drained: Call[Counts] | None) -> None:
         """Say when the next exchange is due."""
         # Nobody waits for what this worker has while there is enough for all.
         everybody_busy = (
@@ -647,7 +641,7 @@ class Exchange:
         if self.outbox.releases or self.outbox.rejects or self._reconcile:
             self.flush_soon()
         elif len(self.outbox):
-            if self.view.is_full and not self.outbox.has_bare_acks:
+            if self.view.is_full and not self.outbox.has_empty_ends:
                 self.request(_FULL_RETRY)
             else:
                 self.flush_soon()
@@ -735,7 +729,7 @@ class Exchange:
             # One line says that it is back, and what came of it.
             self._away = False
             found = f"Redis is back. {found}"
-        acks = self.outbox.withdraw_pages()
+        acks = self.outbox.withdraw_settlements()
         self.outbox.releases += acks
         self.outbox.releases += self._queues.rolled_back()
         self._found = self._found or found
@@ -748,7 +742,7 @@ class Exchange:
         )
         await frontier.exchange([call])
         joined = call.reply()
-        final = joined.outcome in (WRONG_FORMAT, OTHER_SECRET)
+        final = joined.outcome is JoinOutcome.REFUSED
         if final and not self._refusal_said:
             # Its crawl was cleared, and another version, or one with another secret, has
             # begun a new one.
@@ -760,7 +754,7 @@ class Exchange:
         if self.neighbours is not None:
             self.neighbours.ask_again()
         self._rejoin = False
-        if joined.outcome == MISSED:
+        if joined.outcome is JoinOutcome.MISSED:
             self.view.is_over = True
             logger.warning(
                 "The others have finished this crawl while this worker was cut off. What"
@@ -890,7 +884,10 @@ class Exchange:
             calls = [self._frontier.commit(numbered.commit) for numbered in commits]
             await self._frontier.exchange(calls)
             for numbered, call in zip(commits, calls, strict=True):
-                whole = whole and call.reply().outcome in (APPLIED, REPEATED)
+                whole = whole and call.reply().outcome in (
+                    Outcome.STORED,
+                    Outcome.REPEATED,
+                )
                 if whole:
                     self.outbox.confirm(numbered)
 

@@ -6,8 +6,6 @@ from collections import OrderedDict
 from hashlib import sha1
 from typing import TYPE_CHECKING, Any
 
-from scrapy_dist.brokers.redis.frontier import start_mark
-
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -57,60 +55,60 @@ class Filter:
         start: bool = False,
         stays: bool = False,
         own: bool = False,
-    ) -> str | None:
-        """The fingerprint to filter *request* by, '' for none, None for a duplicate.
+    ) -> tuple[str, int] | None:
+        """The fingerprint to filter *request* by, '' for none; None for a duplicate.
 
+        And which of the equal requests of ``start()`` it is, see ``NewRequest``.
         *start*: it is of ``start()``. *stays*: in this worker. *own*: it is filtered
         within this worker only.
         """
         start = start and not stays
-        fingerprint = plain = ""
+        fingerprint = ""
         if self._fingerprint_of is None:
             if not request.dont_filter and self._df.request_seen(request):
                 self._log(request)
                 return None
             if start:
-                plain = self._plain(request)
-                fingerprint = self._start_mark(plain)
-        elif not request.dont_filter:
-            fingerprint = plain = self._stored(self._fingerprint_of(request))
-        elif start:
-            plain = self._stored(self._fingerprint_of(request))
-            fingerprint = self._start_mark(plain)
+                fingerprint = self._plain(request)
+        else:
+            if start or not request.dont_filter:
+                fingerprint = self._stored(self._fingerprint_of(request))
+            start = start and request.dont_filter
         if own and fingerprint:
             # Links to it are duplicates here, as in Scrapy; it is none of another worker's.
-            self._recent.add(plain)
+            self._recent.add(fingerprint)
             name = f"{self._worker} {fingerprint}".encode()
-            return self._stored(sha1(name, usedforsecurity=False).hexdigest())
+            return self._stored(sha1(name, usedforsecurity=False).hexdigest()), 0
         if stays or not fingerprint:
-            return fingerprint
+            return fingerprint, 0
         # What belongs to a lease may be seen and crawled all the same, if it was claimed
         # by that lease before a worker died: only Redis knows.
         known = not self._recent.add(fingerprint)
+        if start:
+            return fingerprint, self._count_start(fingerprint)
         if known and not self._leases.holds_suspect:
             self._log(request)
             return None
-        if start:
-            self._recent.add(plain)
-        return fingerprint
+        return fingerprint, 0
 
     def undecided(self, request: Request) -> str:
         """The fingerprint where the filter of the project has no answer."""
         of = getattr(self._df, "request_fingerprint", self._plain)
         return f"{_OWN}{of(request)}"
 
-    def start(self, request: Request) -> str:
-        """As ``undecided``, of a request of ``start()`` that this filter lets through."""
-        return self._start_mark(self.undecided(request))
+    def start(self, request: Request) -> tuple[str, int]:
+        """As ``fingerprint``, of a request of ``start()`` that *df* lets through."""
+        fingerprint = self.undecided(request)
+        return fingerprint, self._count_start(fingerprint)
 
-    def _start_mark(self, fingerprint: str) -> str:
-        """What lets one worker crawl a request that each worker's ``start()`` yields.
+    def _count_start(self, fingerprint: str) -> int:
+        """The how-manieth equal request of ``start()`` this is: all workers yield it.
 
-        Equal ones are counted: the second of this worker is that of all others, too.
+        The second of this worker is that of all others, too.
         """
         name = hash(fingerprint)
         count = self._started[name] = self._started.get(name, 0) + 1
         self._started.move_to_end(name)
         if len(self._started) > _STARTED:
             self._started.popitem(last=False)
-        return start_mark(fingerprint, count)
+        return count

@@ -7,7 +7,6 @@ from hashlib import sha1
 from typing import TYPE_CHECKING
 
 from scrapy_dist.base.escaping import get_logger
-from scrapy_dist.brokers.redis.frontier import SEED
 from scrapy_dist.codec.policy import POLICY
 from scrapy_dist.exceptions import BadPayload
 from scrapy_dist.worker.doubts import Doubtful, Doubts, Verdict
@@ -15,8 +14,8 @@ from scrapy_dist.worker.doubts import Doubtful, Doubts, Verdict
 if TYPE_CHECKING:
     from scrapy import Request
 
-    from scrapy_dist.brokers.redis.frontier import Lease
     from scrapy_dist.codec.request import PayloadCodec
+    from scrapy_dist.core.frontier import Lease
     from scrapy_dist.worker.leases import HeldLease, Leases
     from scrapy_dist.worker.outbox import Outbox
     from scrapy_dist.worker.rejects import Rejects
@@ -65,7 +64,7 @@ class Inbox:
                 return None
             self.waiting.popleft()
             try:
-                request = self._read(payload)
+                request = self._read(record, payload)
             except BadPayload as e:
                 if e.cause == POLICY:
                     # What others wrote is no sign that the code is wrong.
@@ -88,8 +87,8 @@ class Inbox:
         under_way = sum(record.payload_size for each in handed for record in each)
         return under_way > LARGE and under_way + size > AHEAD_BYTES
 
-    def _read(self, payload: bytes) -> Request:
-        if payload[:1] == SEED:
+    def _read(self, record: HeldLease, payload: bytes) -> Request:
+        if record.is_seed:
             raise BadPayload(
                 "a seed, and this spider reads none",
                 cause="seed",
@@ -113,7 +112,8 @@ class Inbox:
                 "They are of scrapy-redis. Stop the workers and import them: scrapy"
                 f" frontier import {name} --from-scrapy-redis {name} --allow-pickle."
             )
-        self._hold(Doubtful(record, self._codec.shown(payload), error))
+        shown = payload if record.is_seed else self._codec.shown(payload)
+        self._hold(Doubtful(record, shown, error))
 
     def _hold(self, doubtful: Doubtful) -> None:
         """Hold it aside until the reason is clear."""
@@ -139,7 +139,7 @@ class Inbox:
             self._engine.end_with_error("unreadable")
         elif verdict is Verdict.DATA:
             for doubtful in self._doubts.take():
-                kind = "seed" if doubtful.payload[:1] == SEED else "request"
+                kind = "seed" if doubtful.record.is_seed else "request"
                 self._rejects.add(doubtful.record, str(doubtful.error), kind)
             if over:
                 self._doubts.forget()

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from scrapy_dist.base.escaping import get_logger
-from scrapy_dist.brokers.redis.frontier import NewRequest
+from scrapy_dist.core.frontier import NewRequest
 from scrapy_dist.exceptions import Unserializable
 from scrapy_dist.worker.asking import Asked, Asking
 from scrapy_dist.worker.seeds import SEED_MARK
@@ -74,9 +74,10 @@ class Intake:
         # A link. Most links are known, and those are to cost next to nothing.
         queues = self._queues
         origin = queues.provenance.take(request)
-        fingerprint = self._filter.fingerprint(request)
-        if fingerprint is None:
+        found = self._filter.fingerprint(request)
+        if found is None:
             return False
+        fingerprint, _ = found
         if queues.go_ahead(request, fingerprint, origin):
             queues.is_drained = False
             return True
@@ -126,12 +127,13 @@ class Intake:
         records = origin if stays else None
         if records is None and own:
             records = self._queues.outputs.scraping() if origin is None else origin
-        fingerprint = self._filter.fingerprint(
+        found = self._filter.fingerprint(
             request, start=start, stays=records is not None, own=own
         )
-        if fingerprint is None:
+        if found is None:
             return False
-        if self._route(request, fingerprint, origin, records) and retried:
+        fingerprint, count = found
+        if self._route(request, fingerprint, origin, records, count) and retried:
             self._goes_again(request)
         return True
 
@@ -141,16 +143,19 @@ class Intake:
         fingerprint: str,
         origin: HeldLeases | None,
         records: HeldLeases | None = None,
+        start: int = 0,
     ) -> bool:
         """Send *request*, or keep it under the leases of *records*; whether it leaves."""
         queues = self._queues
         queues.is_drained = False
         if records is not None:
-            queues.pinned.keep(request, records, fingerprint)
+            queues.pinned.keep(request, records, fingerprint, start=start)
         else:
-            records = self._store(request, fingerprint, origin)
+            records = self._store(request, fingerprint, origin, start)
             if records is not None:
-                queues.pinned.keep(request, records, fingerprint, is_new=True)
+                queues.pinned.keep(
+                    request, records, fingerprint, start=start, is_new=True
+                )
         if len(queues) == 0 and queues.wanted() > 0:
             queues.view.request(0.0)
         else:
@@ -158,7 +163,11 @@ class Intake:
         return records is None
 
     def _store(
-        self, request: Request, fingerprint: str, origin: HeldLeases | None
+        self,
+        request: Request,
+        fingerprint: str,
+        origin: HeldLeases | None,
+        start: int,
     ) -> HeldLeases | None:
         """Put *request* into the outbox; if it cannot leave, the leases it belongs to."""
         outputs = self._queues.outputs
@@ -167,7 +176,7 @@ class Intake:
         except Unserializable as e:
             self._tell_that_it_stays(request, e)
             return outputs.scraping() if origin is None else origin
-        new = NewRequest(payload, self._score(request), fingerprint)
+        new = NewRequest(payload, self._score(request), fingerprint, start)
         is_known = self.asking is not None and not request.dont_filter
         outputs.add_request(new, request, origin, is_known=is_known)
         return None
@@ -280,12 +289,12 @@ class Intake:
         if seen and not is_doubtful:
             self._queues.drop(request)
             return
-        fingerprint = ""
+        fingerprint, count = "", 0
         if asked.start and asked.kept is None:
-            fingerprint = self._filter.start(request)
+            fingerprint, count = self._filter.start(request)
         elif is_doubtful:
             fingerprint = self._filter.undecided(request)
-        self._route(request, fingerprint, asked.held, asked.kept)
+        self._route(request, fingerprint, asked.held, asked.kept, count)
 
 
 def _is_pinned(request: Request) -> bool:

@@ -6,15 +6,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from scrapy_dist.brokers.redis.frontier import (
-    ACK,
-    BARE_ACK,
-    PART,
-    SEED,
-    ChainLink,
-    NewRequest,
-    Page,
-)
+from scrapy_dist.core.frontier import ChainLink, End, NewRequest, Settlement
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -22,7 +14,7 @@ if TYPE_CHECKING:
 
     from scrapy import Request
 
-    from scrapy_dist.brokers.redis.frontier import Lease
+    from scrapy_dist.core.frontier import Lease
 
 
 @dataclass(eq=False, slots=True)
@@ -85,19 +77,22 @@ class HeldLease:
         """Requests and items that wait for the ack."""
         return len(self.requests) + len(self.items)
 
-    def take_page(self) -> Page:
-        """What waits, and the verdict; the page is finished."""
+    def settle(self) -> Settlement:
+        """What waits, and how it ends; the page is finished."""
         requests, items = self.requests, self.items
         self.drop_outputs()
         bare = not (self.produced or requests or items or self.chain)
-        verdict = self.failure or (BARE_ACK if bare else ACK)
+        end = End.FAILED if self.failure else End.EMPTY if bare else End.ACK
         counts = not (self.is_seed or self.retried)
-        return Page(self.id, requests, items, verdict, counts, self.chain)
+        return Settlement(
+            self.id, requests, items, end, self.failure, counts, self.chain
+        )
 
-    def take_part(self, *, items: bool) -> Page:
+    def take_part(self, *, items: bool) -> Settlement:
         """The requests, and with *items* the items, that go ahead of the ack."""
         self.produced = True
-        part = Page(self.id, self.requests, self.items if items else (), PART)
+        items_ahead = self.items if items else ()
+        part = Settlement(self.id, self.requests, items_ahead, End.OPEN)
         left = [] if items else self.items
         self.drop_outputs()
         for item in left:
@@ -129,7 +124,7 @@ class Leases:
             lease.id,
             suspect=lease.suspect,
             alone=lease.alone,
-            is_seed=lease.payload[:1] == SEED,
+            is_seed=lease.is_seed,
             holders=1,
             payload_size=len(lease.payload),
         )

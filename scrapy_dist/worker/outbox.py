@@ -6,13 +6,14 @@ from collections import OrderedDict, deque
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from scrapy_dist.brokers.redis.frontier import (
-    BARE_ACK,
+from scrapy_dist.core.frontier import (
     BATCH,
-    PART,
     Commit,
+    End,
+    LeaseId,
     NewRequest,
-    Page,
+    Reject,
+    Settlement,
 )
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ class Numbered:
         """Requests and items in it."""
         commit = self.commit
         own = len(commit.requests) + len(commit.items)
-        return own + sum(len(p.requests) + len(p.items) for p in commit.pages)
+        return own + sum(len(s.requests) + len(s.items) for s in commit.settlements)
 
 
 @dataclass(slots=True)
@@ -53,7 +54,7 @@ class _Part:
     requests: list[NewRequest] = field(default_factory=list)
     originals: list[Request] = field(default_factory=list)
     items: list[tuple[str, bytes]] = field(default_factory=list)
-    pages: list[Page] = field(default_factory=list)
+    settlements: list[Settlement] = field(default_factory=list)
     #: All requests and all items, those of the pages too.
     all_requests: int = 0
     all_items: int = 0
@@ -63,12 +64,12 @@ class _Part:
         return (
             self.all_requests + requests <= BATCH
             and self.all_items + items <= BATCH
-            and len(self.pages) + pages <= BATCH
+            and len(self.settlements) + pages <= BATCH
             and (not self.size or self.size + size <= COMMIT_BYTES)
         )
 
     def __len__(self) -> int:
-        return len(self.requests) + len(self.items) + sum(map(len, self.pages))
+        return len(self.requests) + len(self.items) + sum(map(len, self.settlements))
 
 
 class Outbox:
@@ -83,8 +84,8 @@ class Outbox:
     """
 
     def __init__(self) -> None:
-        self.releases: list[str] = []
-        self.rejects: list[tuple[str, str, str]] = []
+        self.releases: list[LeaseId] = []
+        self.rejects: list[Reject] = []
         #: Tells the loop that there is something to send.
         self.something_waits: Callable[[], None] = lambda: None
         #: Number of the last commit that was cut, and of the last one that is stored.
@@ -113,15 +114,15 @@ class Outbox:
         self._part(0, 1, 0, len(data)).items.append((key, data))
         self._count += 1
 
-    def add_page(self, page: Page) -> None:
-        """The verdict on a page, and what is stored with it; never divided."""
-        size = sum(len(request.payload) for request in page.requests)
-        size += sum(len(data) for _, data in page.items)
-        size += sum(len(link.payload) for link in page.chain)
-        requests = len(page.requests) + len(page.chain)
-        part = self._part(requests, len(page.items), 1, size)
-        part.pages.append(page)
-        self._count += len(page)
+    def add_settlement(self, settled: Settlement) -> None:
+        """The end of a lease, and what is stored with it; never divided."""
+        size = sum(len(request.payload) for request in settled.requests)
+        size += sum(len(data) for _, data in settled.items)
+        size += sum(len(link.payload) for link in settled.chain)
+        requests = len(settled.requests) + len(settled.chain)
+        part = self._part(requests, len(settled.items), 1, size)
+        part.settlements.append(settled)
+        self._count += len(settled)
 
     def _part(self, requests: int, items: int, pages: int, size: int) -> _Part:
         part = self._parts[-1] if self._parts else None
@@ -139,7 +140,7 @@ class Outbox:
         while self._parts and len(self._under_way) < most:
             part = self._parts.popleft()
             self.number += 1
-            commit = Commit(self.number, part.requests, part.items, part.pages)
+            commit = Commit(self.number, part.requests, part.items, part.settlements)
             self._under_way.append(
                 Numbered(commit, part.originals, len(part), part.size)
             )
@@ -153,41 +154,52 @@ class Outbox:
         self._count -= numbered.count
         self._size -= numbered.size
 
-    def only_bare_acks(self) -> list[str]:
+    def only_empty_ends(self) -> list[str]:
         """Redis is full: of the oldest commit under way it took the bare acks only.
 
         Returns their order ids. The bare acks behind them move to that commit, which
         is safe now: it is known not to be stored, so its number may be used again.
         """
         oldest = self._under_way.popleft()
-        taken = [page.id for page in oldest.commit.pages if page.verdict == BARE_ACK]
-        pages = [page for page in oldest.commit.pages if page.verdict != BARE_ACK]
+        taken = [
+            settled.lease
+            for settled in oldest.commit.settlements
+            if settled.end is End.EMPTY
+        ]
+        pages = [
+            settled
+            for settled in oldest.commit.settlements
+            if settled.end is not End.EMPTY
+        ]
         room = BATCH
         for i, numbered in enumerate(self._under_way):
-            bare, rest = _split(numbered.commit.pages, room)
+            bare, rest = _split(numbered.commit.settlements, room)
             room -= len(bare)
             pages += bare
             self._under_way[i] = replace(
                 numbered,
-                commit=replace(numbered.commit, pages=rest),
+                commit=replace(numbered.commit, settlements=rest),
                 count=numbered.count - len(bare),
             )
         for part in self._parts:
-            bare, part.pages = _split(part.pages, room)
+            bare, part.settlements = _split(part.settlements, room)
             room -= len(bare)
             pages += bare
         count = oldest.count - len(taken) + BATCH - room
         self._under_way.appendleft(
-            replace(oldest, commit=replace(oldest.commit, pages=pages), count=count)
+            replace(
+                oldest, commit=replace(oldest.commit, settlements=pages), count=count
+            )
         )
         self._count -= len(taken)
         return taken
 
     @property
-    def has_bare_acks(self) -> bool:
+    def has_empty_ends(self) -> bool:
         """Whether the oldest commit under way holds acks that a full Redis takes."""
         return bool(self._under_way) and any(
-            page.verdict == BARE_ACK for page in self._under_way[0].commit.pages
+            settled.end is End.EMPTY
+            for settled in self._under_way[0].commit.settlements
         )
 
     @property
@@ -195,20 +207,20 @@ class Outbox:
         """Whether a whole commit waits."""
         return len(self._parts) > 1
 
-    def withdraw_pages(self) -> list[str]:
+    def withdraw_settlements(self) -> list[str]:
         """Take all unconfirmed pages out, and number what is left anew.
 
         For a rollback of Redis: those pages have to be crawled again. Returns the order
         ids of the finished ones; what was to be stored with them is dropped.
         """
-        withdrawn: list[Page] = []
+        withdrawn: list[Settlement] = []
         parts = []
         for numbered in self._under_way:
             commit = numbered.commit
-            withdrawn += commit.pages
+            withdrawn += commit.settlements
             parts.append((commit.requests, numbered.requests, commit.items))
         for part in self._parts:
-            withdrawn += part.pages
+            withdrawn += part.settlements
             parts.append((part.requests, part.originals, part.items))
         self._under_way.clear()
         self._parts.clear()
@@ -219,14 +231,16 @@ class Outbox:
                 self.add_request(request, original)
             for key, data in items:
                 self.add_item(key, data)
-        return [page.id for page in withdrawn if page.verdict != PART]
+        return [settled.lease for settled in withdrawn if settled.end is not End.OPEN]
 
 
-def _split(pages: Sequence[Page], most: int) -> tuple[list[Page], list[Page]]:
+def _split(
+    pages: Sequence[Settlement], most: int
+) -> tuple[list[Settlement], list[Settlement]]:
     """At most *most* bare acks of *pages*, and the rest."""
-    bare = [page for page in pages if page.verdict == BARE_ACK][:most]
-    taken = {id(page) for page in bare}
-    return bare, [page for page in pages if id(page) not in taken]
+    bare = [settled for settled in pages if settled.end is End.EMPTY][:most]
+    taken = {id(settled) for settled in bare}
+    return bare, [settled for settled in pages if id(settled) not in taken]
 
 
 class RecentFingerprints:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from scrapy import Request
 
-    from scrapy_dist.brokers.redis.frontier import NewRequest
+    from scrapy_dist.core.frontier import NewRequest
     from scrapy_dist.worker.leases import HeldLease, HeldLeases, Leases
     from scrapy_dist.worker.outbox import Outbox
     from scrapy_dist.worker.progress import Progress
@@ -181,7 +181,7 @@ class Outputs:
         if failed:
             self._engine.stats.inc_value("frontier/failed", failed)
             self._progress.failed += failed
-        self._outbox.add_page(record.take_page())
+        self._outbox.add_settlement(record.settle())
 
     def has_room(self, record: HeldLease) -> bool:
         """Whether what *record* will have to wait for fits in one commit, as far as seen."""
@@ -220,7 +220,7 @@ class Outputs:
         if record.invalidated or record.settled:
             record.drop_outputs()
         else:
-            self._outbox.add_page(record.take_part(items=items))
+            self._outbox.add_settlement(record.take_part(items=items))
             self._outbox.something_waits()
 
     def _mark_producers(self, origin: HeldLeases | None) -> None:

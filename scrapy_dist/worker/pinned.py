@@ -7,6 +7,7 @@ import time
 from typing import TYPE_CHECKING, NamedTuple
 
 from scrapy_dist.base.escaping import get_logger
+from scrapy_dist.core.frontier import Claim
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -29,6 +30,7 @@ class _Claimed(NamedTuple):
     """A request that waits until Redis says whether it is new."""
 
     fingerprint: str
+    start: int
     request: Request
     records: HeldLeases
 
@@ -77,11 +79,13 @@ class Pinned:
         records: HeldLeases,
         fingerprint: str,
         *,
+        start: int = 0,
         is_new: bool = False,
     ) -> None:
         """Take *request*; first filtered, if it has a fingerprint.
 
-        *is_new*: it has passed the filter of this worker already.
+        *start*: see ``NewRequest``. *is_new*: it has passed the filter of this worker
+        already.
         """
         if request in self._leases.handed:
             request = request.copy()  # a page may yield its own request again
@@ -99,7 +103,7 @@ class Pinned:
         else:
             for record in records:
                 record.seen.add(fingerprint)
-            self._unclaimed.append(_Claimed(fingerprint, request, records))
+            self._unclaimed.append(_Claimed(fingerprint, start, request, records))
 
     def push(self, request: Request, records: HeldLeases) -> None:
         """*request* can be handed out, under *records*."""
@@ -121,10 +125,10 @@ class Pinned:
     def is_claiming(self) -> bool:
         return bool(self._unclaimed or self._claiming)
 
-    def take_claims(self) -> list[tuple[str, list[str]]]:
+    def take_claims(self) -> list[Claim]:
         self._claiming, self._unclaimed = self._unclaimed, []
         return [
-            (claim.fingerprint, [record.id for record in claim.records])
+            Claim(claim.fingerprint, [r.id for r in claim.records], claim.start)
             for claim in self._claiming
         ]
 

@@ -12,8 +12,9 @@ from scrapy import signals
 from scrapy_dist import connection
 from scrapy_dist.base.escaping import get_logger
 from scrapy_dist.base.waits import first_try
-from scrapy_dist.brokers.redis.frontier import BATCH, Frontier
+from scrapy_dist.brokers.redis.frontier import Frontier
 from scrapy_dist.brokers.redis.keys import Keys
+from scrapy_dist.core.frontier import BATCH
 from scrapy_dist.core.settings import Options
 from scrapy_dist.exceptions import RedisUnavailable
 from scrapy_dist.worker import engine

@@ -6,7 +6,7 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from scrapy_dist.brokers.redis.frontier import SEED, SUSPECTS, ChainLink, NewRequest
+from scrapy_dist.core.frontier import SUSPECTS, ChainLink, NewRequest
 from scrapy_dist.exceptions import Unserializable
 from scrapy_dist.worker.chain import Chain
 from scrapy_dist.worker.inbox import AHEAD_BYTES, LARGE, Inbox
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
     from scrapy import Request
 
-    from scrapy_dist.brokers.redis.frontier import Drained, Lease
     from scrapy_dist.codec.request import PayloadCodec
+    from scrapy_dist.core.frontier import Counts, Lease
     from scrapy_dist.core.settings import Options
     from scrapy_dist.worker.asking import Asking
     from scrapy_dist.worker.leases import HeldLease
@@ -74,7 +74,7 @@ class Queues:
             engine, leases, self.recent, self.chain, self.outputs, self.drop
         )
         self.seeds = Seeds(leases, self.outputs, self.rejects, self.view)
-        self.on_drained: Callable[[Drained], float | None] = lambda _: None
+        self.on_drained: Callable[[Counts], float | None] = lambda _: None
         #: Requests that wait for a filter that decides itself.
         self.asking: Asking | None = None
         self._engine = engine
@@ -278,9 +278,9 @@ class Queues:
     def confirmed(self, numbered: Numbered, filtered: Sequence[Request]) -> None:
         """Redis has stored a commit; *filtered* were duplicates."""
         commit = numbered.commit
-        self.leases.close(commit.finished)
+        self.leases.close(commit.ended)
         self.progress.add(commit.crawled)
-        with_pages = sum(len(page.requests) for page in commit.pages)
+        with_pages = sum(len(settled.requests) for settled in commit.settlements)
         stored = len(numbered.requests) - len(filtered) + with_pages
         if stored:
             self._engine.stats.inc_value("scheduler/enqueued", stored)
@@ -307,8 +307,7 @@ class Queues:
                 known = True
                 continue
             record = self.leases.open(lease)
-            is_seed = lease.payload[:1] == SEED
-            if lease.too_large and is_seed:
+            if lease.too_large and lease.is_seed:
                 self.seeds.reject(
                     record,
                     f"the seed has {lease.too_large} bytes; FRONTIER_SEED_MAX_SIZE"
@@ -319,7 +318,7 @@ class Queues:
                 self.inbox.refuse_large(record, lease)
                 continue
             self._has_large = self._has_large or len(lease.payload) > LARGE
-            if seeds or (is_seed and read_seeds):
+            if seeds or (lease.is_seed and read_seeds):
                 self.seeds.add(record, lease.payload)
             else:
                 self.inbox.waiting.append((record, lease.payload))

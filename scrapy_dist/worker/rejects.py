@@ -6,6 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 from scrapy_dist.base.escaping import escape, get_logger
+from scrapy_dist.core.frontier import Reject
 
 if TYPE_CHECKING:
     from scrapy_dist.worker.leases import HeldLease
@@ -39,7 +40,7 @@ class Rejects:
         """Set *record* aside; *kind* 'seed' or 'request'."""
         record.settled = True
         reason = escape(reason, _LONGEST)
-        self._outbox.rejects.append((record.id, kind, reason))
+        self._outbox.rejects.append(Reject(record.id, kind, reason))
         self._engine.stats.inc_value("frontier/rejected")
         self._progress.failed += 1
         self._unsaid += 1

@@ -7,8 +7,6 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from scrapy_dist.brokers.redis.frontier import SEED
-
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
@@ -99,7 +97,7 @@ class Seeds:
             return None
         record, payload = self._waiting.popleft()
         self._in_work[record] = None
-        return SeedLease(self, record, payload[len(SEED) :], call)
+        return SeedLease(self, record, payload, call)
 
     # What the spider has made of them
 

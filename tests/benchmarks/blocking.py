@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING
 import redis.asyncio
 from scrapy.settings import Settings
 
-from scrapy_dist.brokers.redis.frontier import BATCH, Frontier
+from scrapy_dist.brokers.redis.frontier import Frontier
 from scrapy_dist.brokers.redis.tools.check import check
 from scrapy_dist.brokers.redis.tools.clear import FRONTIER, clear
 from scrapy_dist.brokers.redis.tools.export import Exported, export_lines
+from scrapy_dist.core.frontier import BATCH, JoinOutcome
 from scrapy_dist.core.settings import Options
 from scrapy_dist.redis_client.client import close_client
 from tests.benchmarks.figures import Figure
@@ -176,7 +177,7 @@ def _flush(server: RedisServer) -> None:
     with LightClient(server.port) as client:
         join = client.frontier.register("light:0", commit=0, flush=True)
         client.exchange([join])
-        assert join.reply().outcome == 1
+        assert join.reply().outcome is JoinOutcome.FLUSHED
         client.leave()
 
 

@@ -28,14 +28,7 @@ from pathlib import Path
 from selectors import EVENT_READ, DefaultSelector
 from typing import TYPE_CHECKING
 
-from scrapy_dist.brokers.redis.frontier import (
-    ACK,
-    APPLIED,
-    BATCH,
-    RESHAPED,
-    NewRequest,
-    Page,
-)
+from scrapy_dist.core.frontier import BATCH, End, NewRequest, Outcome, Settlement
 from tests.benchmarks.figures import Curve, Figure
 from tests.benchmarks.light import (
     KEYS,
@@ -53,8 +46,8 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-    from scrapy_dist.brokers.redis.frontier import Commit, CommitReply
     from scrapy_dist.brokers.redis.scripts import Call
+    from scrapy_dist.core.frontier import Commit, CommitReply
     from tests.benchmarks.light import Word
 
 #: Bytes of a payload.
@@ -141,7 +134,7 @@ class Player:
         for first in range(0, len(self._held), step):
             ids = self._held[first : first + step]
             commit = client.next_commit(
-                self._links(len(ids)), [Page(id_, verdict=ACK) for id_ in ids]
+                self._links(len(ids)), [Settlement(id_, end=End.ACK) for id_ in ids]
             )
             self._commits.append(commit)
         grow = client.frontier.grow()
@@ -159,9 +152,9 @@ class Player:
         done = 0
         for call in self._calls:
             reply = call.reply()
-            if reply.outcome == RESHAPED:
+            if reply.outcome is Outcome.AGAIN:
                 break
-            assert reply.outcome == APPLIED, reply
+            assert reply.outcome is Outcome.STORED, reply
             self.pages += len(self._commits[done].pages)
             done += 1
         del self._commits[:done]

@@ -10,9 +10,10 @@ import redis.asyncio
 from scrapy import Request, Spider
 from scrapy.settings import Settings
 
-from scrapy_dist.brokers.redis.frontier import BATCH, Commit, Frontier, NewRequest
+from scrapy_dist.brokers.redis.frontier import Frontier
 from scrapy_dist.brokers.redis.keys import Keys
 from scrapy_dist.codec.request import PayloadCodec
+from scrapy_dist.core.frontier import BATCH, Commit, NewRequest
 from scrapy_dist.redis_client.client import close_client
 
 if TYPE_CHECKING:

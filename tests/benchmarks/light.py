@@ -14,24 +14,17 @@ from redis.exceptions import ResponseError
 from scrapy.settings import Settings
 
 from scrapy_dist.brokers.redis.buckets import compact as compacted
-from scrapy_dist.brokers.redis.frontier import (
-    APPLIED,
-    BATCH,
-    RESHAPED,
-    Commit,
-    Frontier,
-    NewRequest,
-    Page,
-)
+from scrapy_dist.brokers.redis.frontier import Frontier
 from scrapy_dist.brokers.redis.keys import Keys
+from scrapy_dist.core.frontier import BATCH, Commit, NewRequest, Outcome, Settlement
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from typing_extensions import Self
 
-    from scrapy_dist.brokers.redis.frontier import Lease
     from scrapy_dist.brokers.redis.scripts import Call
+    from scrapy_dist.core.frontier import Lease
 
 #: The frontier that all benchmarks without Scrapy use.
 KEYS = Keys.from_settings(Settings(), "bench")
@@ -165,11 +158,11 @@ class LightClient:
         return call.reply().leases
 
     def next_commit(
-        self, requests: Sequence[NewRequest] = (), pages: Sequence[Page] = ()
+        self, requests: Sequence[NewRequest] = (), pages: Sequence[Settlement] = ()
     ) -> Commit:
         """A commit under the next number."""
         self._commits += 1
-        return Commit(self._commits, requests, pages=pages)
+        return Commit(self._commits, requests, settlements=pages)
 
     def store(self, batches: Sequence[Sequence[NewRequest]]) -> None:
         """Commit each of *batches* (at most BATCH), growing the buckets as needed."""
@@ -182,9 +175,9 @@ class LightClient:
                 grow.reply()
             for call in stored:
                 reply = call.reply()
-                if reply.outcome == RESHAPED:
+                if reply.outcome is Outcome.AGAIN:
                     break
-                assert reply.outcome == APPLIED, reply
+                assert reply.outcome is Outcome.STORED, reply
                 commits.pop(0)
 
     def _load(self, calls: Sequence[Call[Any]]) -> None:

@@ -131,9 +131,9 @@ class Crew:
         await worker.frontier.exchange([drained])
         if time.time() > self._ends + PATIENCE:
             raise AssertionError(f"not drained: {drained.reply()}")
-        if not drained.reply():
+        if not drained.reply().is_drained:
             await asyncio.sleep(THINK)
-        return bool(drained.reply())
+        return drained.reply().is_drained
 
 
 def _crew(url: str, workers: int, chains: int, ends: float, seed: int) -> Tally:

@@ -17,8 +17,8 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from scrapy_dist.brokers.redis.frontier import BATCH, NewRequest, Page
 from scrapy_dist.codec.request import PayloadCodec
+from scrapy_dist.core.frontier import BATCH, NewRequest, Settlement
 from tests.benchmarks.blocking import blocks
 from tests.benchmarks.figures import Curve, Figure
 from tests.benchmarks.filling import PRIORITIES, Shop, fill_pending, product
@@ -141,9 +141,11 @@ def _cost(client: LightClient, numbers: Iterator[int]) -> dict[str, float]:
             NewRequest(payload, chance.randrange(PRIORITIES), fingerprint(number))
             for _, number in zip(leases, numbers, strict=False)
         ]
-        commit = client.next_commit(requests, [Page(lease.id) for lease in leases])
+        commit = client.next_commit(
+            requests, [Settlement(lease.id) for lease in leases]
+        )
         call = client.frontier.commit(commit)
         client.exchange([call])
-        assert not call.reply().filtered
+        assert not call.reply().duplicates
     after = scripts(client.connection)
     return {"lease": between.since(before), "commit": after.since(between)}

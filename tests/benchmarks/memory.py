@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from scrapy_dist.brokers.redis.frontier import BATCH, NewRequest
 from scrapy_dist.codec.request import PayloadCodec
+from scrapy_dist.core.frontier import BATCH, NewRequest
 from tests.benchmarks.figures import Curve, Figure
 from tests.benchmarks.filling import Shop, product
 from tests.benchmarks.light import (

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 import redis.asyncio
 
-from scrapy_dist.brokers.redis.frontier import ChainLink, Page
+from scrapy_dist.core.frontier import ChainLink, Settlement
 from scrapy_dist.redis_client.client import close_client
 from tests.support.frontiers import KEYS, Worker
 from tests.support.project import assert_finished
@@ -54,7 +54,7 @@ async def test_hop_is_seen_only_behind_what_it_has_produced(make_redis):
     client = redis.asyncio.Redis.from_url(server.url, protocol=2)
     worker = await Worker(client).join()
     await worker.push("page")
-    page = Page(
+    page = Settlement(
         (await worker.lease_one()).id,
         items=[(KEYS.items, b"of the hop")],
         chain=[ChainLink("fp-hop")],

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from scrapy_dist.brokers.redis.frontier import NewRequest
+from scrapy_dist.core.frontier import NewRequest
 from tests.benchmarks import blocking, capacity, long_queues, memory, report
 from tests.benchmarks.capacity import Court, Load, Player, Predecessor
 from tests.benchmarks.figures import Curve, Figure

@@ -8,8 +8,9 @@ import pytest
 import redis.asyncio
 from scrapy.settings import Settings
 
-from scrapy_dist.brokers.redis.frontier import LEFT, PART, Frontier, NewRequest, Page
+from scrapy_dist.brokers.redis.frontier import Frontier
 from scrapy_dist.brokers.redis.keys import Keys
+from scrapy_dist.core.frontier import Deaths, End, LeaveOutcome, NewRequest, Settlement
 from scrapy_dist.redis_client.client import close_client
 from scrapy_dist.worker.exchange import Exchange
 from scrapy_dist.worker.outbox import Outbox
@@ -73,14 +74,14 @@ async def test_worker_that_leaves_with_leases_all_the_same_counts_as_dead(
     exchange.outbox.add_request(NewRequest(b"x", 0), MagicMock())
     await exchange.run_once(take=False)
     await call(frontier, frontier.lease(5, suspects=0))
-    assert (await call(frontier, frontier.leave(finished=True)))[0] == LEFT
+    assert (await call(frontier, frontier.leave(finished=True)))[0] == LeaveOutcome.LEFT
 
     other = Frontier(
         frontier.client, frontier.keys, ttl=60, max_deliveries=3, failed_limit=100
     )
     await call(other, other.register("host:2", commit=0))
     await frontier.client.hdel(frontier.keys.state, "grace")
-    assert await call(other, other.reap()) == [1, 0, 1]
+    assert await call(other, other.reap()) == Deaths(1, 0, 1)
     [suspect] = (await call(other, other.lease(5, suspects=8))).leases
     assert (suspect.payload, suspect.suspect) == (b"x", True)
 
@@ -126,7 +127,7 @@ async def test_what_was_stored_beside_a_strange_lease_is_not_sent_again(
     exchange._queues.wanted.return_value = (
         exchange._queues.seeds_wanted.return_value
     ) = 0
-    exchange.outbox.add_page(Page("0" * 16, verdict=PART))
+    exchange.outbox.add_settlement(Settlement("0" * 16, end=End.OPEN))
     for n in range(150):
         exchange.outbox.add_request(NewRequest(b"x%d" % n, 0), MagicMock())
 

@@ -14,9 +14,10 @@ import redis.asyncio
 from scrapy import Request, Spider
 from scrapy.settings import Settings
 
-from scrapy_dist.brokers.redis.frontier import BATCH, SUSPECTS, Frontier, NewRequest
+from scrapy_dist.brokers.redis.frontier import Frontier
 from scrapy_dist.brokers.redis.keys import Keys
 from scrapy_dist.codec.request import PayloadCodec
+from scrapy_dist.core.frontier import BATCH, SUSPECTS, NewRequest
 from scrapy_dist.exceptions import RedisUnavailable
 from scrapy_dist.redis_client.client import close_client
 from scrapy_dist.worker.exchange import Exchange
@@ -28,7 +29,7 @@ KEYS = Keys.from_settings(Settings(), "s")
 
 
 class Crawl:
-    """One worker: desk, exchange and frontier; `next` and `end` are Scrapy's part."""
+    """One worker: queues, exchange and frontier; `next` and `end` are Scrapy's part."""
 
     def __init__(self, client, *, outbox_limit: int = 1000, patience: float = 0.0):
         self.spider = Spider("s")
@@ -182,7 +183,7 @@ async def test_claims_that_came_meanwhile_are_made_too_when_no_reply_has_come(
     crawl.queues.pinned.take_claims()
     crawl.queues.pinned.keep(Request(URL + "2"), crawl.leases(page), "meanwhile")
     crawl.queues.pinned.claimed([])
-    assert [fingerprint for fingerprint, _ in crawl.queues.pinned.take_claims()] == [
+    assert [claim.fingerprint for claim in crawl.queues.pinned.take_claims()] == [
         "before",
         "meanwhile",
     ]

@@ -7,24 +7,18 @@ import asyncio
 import pytest
 from redis.exceptions import ResponseError
 
-from scrapy_dist.brokers.redis.frontier import (
-    ACK,
-    APPLIED,
-    BARE_ACK,
+from scrapy_dist.brokers.redis.layout import order_of
+from scrapy_dist.core.frontier import (
     BATCH,
-    GAP,
-    GONE,
-    PART,
-    REPEATED,
-    RESHAPED,
     ChainLink,
+    Claim,
     Commit,
     CommitReply,
+    End,
     NewRequest,
-    Page,
-    start_mark,
+    Outcome,
+    Settlement,
 )
-from scrapy_dist.brokers.redis.layout import order_of
 from tests.support.frontiers import (
     KEYS,
     ON_REDIS_ONLY,
@@ -39,12 +33,13 @@ from tests.support.frontiers import (
 )
 
 MEGABYTE = 1 << 20
-DONE = CommitReply(APPLIED, 0, [])
+DONE = CommitReply(Outcome.STORED, 0, [])
 
 
-def requests(*names, fingerprint="fp-{}", score=0.0):
+def requests(*names, fingerprint="fp-{}", start=0, score=0.0):
     return [
-        NewRequest(name.encode(), score, fingerprint.format(name)) for name in names
+        NewRequest(name.encode(), score, fingerprint.format(name), start)
+        for name in names
     ]
 
 
@@ -91,7 +86,7 @@ async def test_commit_stores_requests_items_and_acks(client, worker):
     page = await worker.lease_one()
     reply = await worker.commit(
         requests("a"),
-        [Page(page.id, requests("b", fingerprint=""), [("i:1", b"of the page")])],
+        [Settlement(page.id, requests("b", fingerprint=""), [("i:1", b"of the page")])],
         [("i:2", b"of nobody"), ("i:1", b"first")],
     )
     assert reply == DONE
@@ -120,7 +115,7 @@ async def test_duplicates_are_filtered_and_reported_by_their_positions(client, w
     await worker.commit(requests("a", "b"))
     new = requests("c", "a", "d", "c", "b") + requests("a", fingerprint="")
     reply = await worker.commit(new)
-    assert reply == CommitReply(APPLIED, 0, [1, 3, 4])
+    assert reply == CommitReply(Outcome.STORED, 0, [1, 3, 4])
     assert (await places(client))["pending"] == ["a", "b", "c", "d", "a"]
     assert await client.scard(KEYS.dupefilter) == 4
 
@@ -134,20 +129,20 @@ async def test_unfiltered_requests_are_all_stored(client, worker):
 
 async def test_start_requests_are_taken_once_per_crawl(client, worker, other):
     await client.sadd(KEYS.dupefilter, "fp-seen")
-    start = requests("seen", "new", "new", fingerprint="!fp-{}")
-    assert await worker.commit(start) == CommitReply(APPLIED, 0, [2])
-    assert await other.commit(start) == CommitReply(APPLIED, 0, [0, 1, 2])
+    start = requests("seen", "new", "new", start=1)
+    assert await worker.commit(start) == CommitReply(Outcome.STORED, 0, [2])
+    assert await other.commit(start) == CommitReply(Outcome.STORED, 0, [0, 1, 2])
     assert (await places(client))["pending"] == ["seen", "new"]
     assert await client.smembers(KEYS.started) == {b"fp-seen", b"fp-new"}
     # A link to the same page is a duplicate of it.
-    assert (await other.commit(requests("new"))).filtered == [0]
+    assert (await other.commit(requests("new"))).duplicates == [0]
 
 
 async def test_link_to_a_start_request_of_the_same_commit_is_a_duplicate(
     client, worker
 ):
-    new = requests("a", fingerprint="!fp-{}") + requests("a")
-    assert (await worker.commit(new)).filtered == [1]
+    new = requests("a", start=1) + requests("a")
+    assert (await worker.commit(new)).duplicates == [1]
     assert (await places(client))["pending"] == ["a"]
 
 
@@ -155,7 +150,7 @@ async def test_fingerprints_of_any_bytes(client, worker):
     odd = ["fp with spaces", "\n", "\0", "é", "0", "-1", "x" * 1000, "%d"]
     new = [NewRequest(fp.encode(), 0, fp) for fp in odd]
     assert await worker.commit(new) == DONE
-    assert (await worker.commit(new)).filtered == list(range(len(odd)))
+    assert (await worker.commit(new)).duplicates == list(range(len(odd)))
     assert await client.smembers(KEYS.dupefilter) == {fp.encode() for fp in odd}
 
 
@@ -167,17 +162,21 @@ async def test_what_is_part_of_a_lease_of_another_is_not_stored(client, worker, 
     ghost = "00000000000000ff"
     before = await contents(client)
     pages = [
-        Page(id_, requests("lost", fingerprint=""), [("s:items", b"lost")], verdict)
+        Settlement(
+            id_, requests("lost", fingerprint=""), [("s:items", b"lost")], end, "why"
+        )
         for id_ in (theirs.id, ghost, "")
-        for verdict in (ACK, BARE_ACK, PART, "why")
+        for end in End
     ]
-    assert await worker.commit(pages=pages) == CommitReply(APPLIED, 12, [])
+    assert await worker.commit(pages=pages) == CommitReply(Outcome.STORED, 12, [])
     after = await contents(client)
     assert after.pop(KEYS.state) != before.pop(KEYS.state)
     assert after == before
 
-    pages.append(Page(mine.id, requests("child", fingerprint=""), [("s:items", b"i")]))
-    assert await worker.commit(pages=pages) == CommitReply(APPLIED, 12, [])
+    pages.append(
+        Settlement(mine.id, requests("child", fingerprint=""), [("s:items", b"i")])
+    )
+    assert await worker.commit(pages=pages) == CommitReply(Outcome.STORED, 12, [])
     assert (await places(client))["pending"] == ["child"]
     assert (await places(client))["leased"] == ["theirs"]
     assert await client.lrange("s:items", 0, -1) == [b"i"]
@@ -189,9 +188,9 @@ async def test_filtered_requests_and_items_of_nobody_are_stored_whoever_has_the_
 ):
     _, theirs = await two_leases(worker, other)
     reply = await worker.commit(
-        requests("a"), [Page(theirs.id)], [("s:items", b"item")]
+        requests("a"), [Settlement(theirs.id)], [("s:items", b"item")]
     )
-    assert reply == CommitReply(APPLIED, 1, [])
+    assert reply == CommitReply(Outcome.STORED, 1, [])
     assert (await places(client))["pending"] == ["a"]
     assert await client.lrange("s:items", 0, -1) == [b"item"]
 
@@ -200,11 +199,13 @@ async def test_part_of_a_page_leaves_its_lease(client, worker):
     await worker.push("page")
     page = await worker.lease_one()
     before = await client.hgetall(KEYS.leased)
-    part = Page(page.id, requests("a", fingerprint=""), [("s:items", b"1")], PART)
+    part = Settlement(
+        page.id, requests("a", fingerprint=""), [("s:items", b"1")], End.OPEN
+    )
     assert await worker.commit(pages=[part]) == DONE
     assert await client.hgetall(KEYS.leased) == before
     assert (await places(client))["pending"] == ["a"]
-    rest = Page(page.id, requests("b", fingerprint=""), [("s:items", b"2")])
+    rest = Settlement(page.id, requests("b", fingerprint=""), [("s:items", b"2")])
     assert await worker.commit(pages=[part, rest]) == DONE
     assert (await places(client)) == {
         "pending": ["a", "a", "b"],
@@ -214,15 +215,15 @@ async def test_part_of_a_page_leaves_its_lease(client, worker):
     assert await client.lrange("s:items", 0, -1) == [b"1", b"1", b"2"]
 
 
-@pytest.mark.parametrize("verdict", [ACK, BARE_ACK])
-async def test_acks_are_of_the_leases_they_name(client, worker, verdict):
+@pytest.mark.parametrize("end", [End.ACK, End.EMPTY])
+async def test_acks_are_of_the_leases_they_name(client, worker, end):
     await worker.push("a", "b", "c")
     a, _, c = await worker.lease()
-    pages = [Page(lease.id, verdict=verdict) for lease in (c, a)]
+    pages = [Settlement(lease.id, end=end) for lease in (c, a)]
     assert await worker.commit(pages=pages) == DONE
     assert await places(client) == {"pending": [], "suspects": [], "leased": ["b"]}
     # What is not there any more is not ours.
-    assert await worker.commit(pages=pages) == CommitReply(APPLIED, 2, [])
+    assert await worker.commit(pages=pages) == CommitReply(Outcome.STORED, 2, [])
 
 
 async def test_failed_page_is_a_dead_letter_that_says_why(client, worker):
@@ -230,7 +231,12 @@ async def test_failed_page_is_a_dead_letter_that_says_why(client, worker):
     page = await worker.lease_one()
     child, items = requests("child", fingerprint=""), [("s:items", b"i")]
     reason = "ValueError: + = - \n\0 é"
-    assert await worker.commit(pages=[Page(page.id, child, items, reason)]) == DONE
+    assert (
+        await worker.commit(
+            pages=[Settlement(page.id, child, items, End.FAILED, reason)]
+        )
+        == DONE
+    )
     [letter] = await dead_letters(client)
     assert abs(int(letter.pop("time")) / 1000 - (await client.time())[0]) < 60
     assert letter == {
@@ -249,7 +255,7 @@ async def test_failed_seed_that_came_back_from_a_death(client, worker, other):
     await worker.seeds()
     await worker.dies(other)
     seed = await other.lease_one()
-    await other.commit(pages=[Page(seed.id, verdict="why")])
+    await other.commit(pages=[Settlement(seed.id, end=End.FAILED, reason="why")])
     [letter] = await dead_letters(client)
     assert letter["payload"] == b"seed \0"
     assert (letter["kind"], letter["deliveries"]) == (b"seed", b"2")
@@ -260,7 +266,10 @@ async def test_pages_that_find_no_room_among_the_dead_letters_stay(client, limit
     worker = await Worker(client, failed_limit=limit).join()
     await worker.push("a", "b", "c")
     leases = await worker.lease()
-    pages = [Page(lease.id, verdict=f"why {n}") for n, lease in enumerate(leases)]
+    pages = [
+        Settlement(lease.id, end=End.FAILED, reason=f"why {n}")
+        for n, lease in enumerate(leases)
+    ]
     assert await worker.commit(pages=pages) == DONE
     kept = [letter["payload"] for letter in await dead_letters(client)]
     assert kept == [b"a", b"b", b"c"][:limit]
@@ -276,7 +285,7 @@ async def test_hops_that_find_no_room_among_the_dead_letters_stay(client, newest
     page = await worker.lease_one()
     chain = [ChainLink(f"fp-{n}", "HTTP 500", f"hop-{n}".encode()) for n in range(3)]
     reply = await worker.commit(
-        [NewRequest(b"link", 0, "fp-link")], pages=[Page(page.id, chain=chain)]
+        [NewRequest(b"link", 0, "fp-link")], pages=[Settlement(page.id, chain=chain)]
     )
     assert reply == DONE
     assert [x["payload"] for x in await dead_letters(client)] == [b"hop-0"]
@@ -295,9 +304,12 @@ async def test_page_whose_ack_was_cut_in_half_has_no_dead_letter(client, worker)
     await worker.push("page")
     page = await worker.lease_one()
     await client.hdel(KEYS.leased, page.id)
-    assert await worker.commit(pages=[Page(page.id, verdict="why")]) == DONE
+    assert (
+        await worker.commit(pages=[Settlement(page.id, end=End.FAILED, reason="why")])
+        == DONE
+    )
     assert await dead_letters(client) == []
-    assert await worker.call(worker.frontier.drained())
+    assert (await worker.call(worker.frontier.drained())).is_drained
 
 
 # Hops: what was crawled under the lease of another page
@@ -317,11 +329,14 @@ async def pages_done(client):
 async def test_hops_are_seen_and_counted_when_their_page_ends(client, worker):
     await worker.push("page", "other")
     page, other = await worker.lease()
-    new = [*requests("a"), *requests("s", fingerprint="!fp-{}")]
+    new = [*requests("a"), *requests("s", start=1)]
     child = requests("child", fingerprint="")
-    pages = [Page(other.id, child, verdict=BARE_ACK), Page(page.id, child, chain=HOPS)]
+    pages = [
+        Settlement(other.id, child, end=End.EMPTY),
+        Settlement(page.id, child, chain=HOPS),
+    ]
     assert await worker.commit([*new, *requests("a")], pages) == CommitReply(
-        APPLIED, 0, [2]
+        Outcome.STORED, 0, [2]
     )
     assert await places(client) == {
         "pending": ["a", "s", "child", "child"],
@@ -331,18 +346,18 @@ async def test_hops_are_seen_and_counted_when_their_page_ends(client, worker):
     seen = {b"fp-a", b"fp-s", b"fp-1", b"fp-t", b"@1 3 #odd !"}
     assert await client.smembers(KEYS.dupefilter) == seen
     assert await pages_done(client) == 2 + 3
-    assert (await worker.commit(requests("1", "t", "b"))).filtered == [0, 1]
+    assert (await worker.commit(requests("1", "t", "b"))).duplicates == [0, 1]
 
 
 async def test_hops_of_a_page_of_another_are_not_seen(client, worker, other):
     mine, theirs = await two_leases(worker, other)
     pages = [
-        Page(
+        Settlement(
             theirs.id, chain=[ChainLink("fp-lost"), ChainLink("fp-bad", "why", b"bad")]
         ),
-        Page(mine.id, chain=[ChainLink("fp-1")]),
+        Settlement(mine.id, chain=[ChainLink("fp-1")]),
     ]
-    assert await worker.commit(pages=pages) == CommitReply(APPLIED, 1, [])
+    assert await worker.commit(pages=pages) == CommitReply(Outcome.STORED, 1, [])
     assert await client.smembers(KEYS.dupefilter) == {b"fp-1"}
     assert await dead_letters(client) == []
     assert (await places(client))["leased"] == ["theirs"]
@@ -354,7 +369,9 @@ async def test_hop_that_failed_is_a_dead_letter_of_its_own(client, worker, finge
     page = await worker.lease_one()
     bad = ChainLink(fingerprint, "ValueError: \n@1 2 é", b"\x01bad\0")
     chain = [ChainLink("fp-1"), bad, ChainLink("fp-2")]
-    assert await worker.commit(requests("a"), [Page(page.id, chain=chain)]) == DONE
+    assert (
+        await worker.commit(requests("a"), [Settlement(page.id, chain=chain)]) == DONE
+    )
     [letter] = await dead_letters(client)
     del letter["time"]
     assert letter == {
@@ -369,7 +386,7 @@ async def test_hop_that_failed_is_a_dead_letter_of_its_own(client, worker, finge
 
 async def test_hops_of_a_commit_that_is_sent_again_are_counted_once(client, worker):
     await worker.push("page")
-    page = Page(
+    page = Settlement(
         (await worker.lease_one()).id,
         chain=[ChainLink("fp-1"), ChainLink("fp-2", "why")],
     )
@@ -377,24 +394,24 @@ async def test_hops_of_a_commit_that_is_sent_again_are_counted_once(client, work
     before = await contents(client)
     assert (
         await worker.commit(pages=[page], number=worker.commits)
-    ).outcome == REPEATED
+    ).outcome is Outcome.REPEATED
     assert await contents(client) == before
 
 
 async def test_hops_with_buckets_of_fingerprints(client):
     worker = await Worker(client, compact=True).join()
     await worker.push("page")
-    page = Page(
+    page = Settlement(
         (await worker.lease_one()).id,
         chain=[ChainLink("12345"), ChainLink(""), ChainLink("-7")],
     )
     new = [NewRequest(b"a", 0.0, "99"), NewRequest(b"b", 0.0, "")]
     reply = await worker.commit(new, [page])
-    while reply.outcome == RESHAPED:
+    while reply.outcome is Outcome.AGAIN:
         reply = await worker.commit(new, [page], number=worker.commits)
     assert reply == DONE
     again = [NewRequest(b"x", 0.0, each) for each in ("12345", "-7", "99", "100")]
-    assert (await worker.commit(again)).filtered == [0, 1, 2]
+    assert (await worker.commit(again)).duplicates == [0, 1, 2]
     assert await client.hget(KEYS.dupefilter, "count") == b"4"
 
 
@@ -409,9 +426,9 @@ async def test_joining_tells_whether_nothing_was_seen(client, worker, other):
 @pytest.mark.parametrize("compact", [False, True])
 async def test_start_request_is_something_seen(client, compact):
     worker = await Worker(client, compact=compact).join()
-    await worker.commit([NewRequest(b"a", 0.0, "!1")])
+    await worker.commit([NewRequest(b"a", 0.0, "1", 1)])
     if compact:
-        await worker.commit([NewRequest(b"a", 0.0, "!1")], number=worker.commits)
+        await worker.commit([NewRequest(b"a", 0.0, "1", 1)], number=worker.commits)
     assert not (await worker.register()).blank
 
 
@@ -424,16 +441,16 @@ async def everything(worker):
     page, bad, part = await worker.lease()
     child = requests("child", fingerprint="")
     return {
-        "requests": requests("a", "a") + requests("s", fingerprint="!fp-{}"),
+        "requests": requests("a", "a") + requests("s", start=1),
         "pages": [
-            Page(
+            Settlement(
                 page.id,
                 child,
                 [("s:items", b"i")],
                 chain=[ChainLink("h"), ChainLink("", "why")],
             ),
-            Page(bad.id, child, [("s:items", b"j")], "why"),
-            Page(part.id, child, [("s:items", b"k")], PART),
+            Settlement(bad.id, child, [("s:items", b"j")], End.FAILED, "why"),
+            Settlement(part.id, child, [("s:items", b"k")], End.OPEN),
         ],
         "items": [("s:items", b"l")],
     }
@@ -441,11 +458,11 @@ async def everything(worker):
 
 async def test_commit_that_is_sent_again_is_stored_once(client, worker):
     commit = await everything(worker)
-    assert await worker.commit(**commit) == CommitReply(APPLIED, 0, [1])
+    assert await worker.commit(**commit) == CommitReply(Outcome.STORED, 0, [1])
     before = await contents(client)
     for number in (worker.commits, 1, 0):
         reply = await worker.commit(**commit, number=number)
-        assert reply == CommitReply(REPEATED, 0, [])
+        assert reply == CommitReply(Outcome.REPEATED, 0, [])
     assert await contents(client) == before
 
 
@@ -455,7 +472,7 @@ async def test_unknown_worker_stores_nothing(client, worker):
     before = await contents(client)
     for number in (0, 1, worker.commits + 1, 99):
         reply = await worker.commit(**commit, number=number)
-        assert reply == CommitReply(GONE, 0, [])
+        assert reply == CommitReply(Outcome.UNKNOWN_WORKER, 0, [])
     assert await contents(client) == before
 
 
@@ -465,10 +482,10 @@ async def test_commit_behind_one_that_is_missing_stores_nothing(client, worker):
     before = await contents(client)
     for ahead in (2, 3, 1000):
         reply = await worker.commit(**commit, number=worker.commits + ahead)
-        assert reply == CommitReply(GAP, 0, [])
+        assert reply == CommitReply(Outcome.GAP, 0, [])
     assert await contents(client) == before
-    assert (await worker.commit(**commit)).outcome == APPLIED
-    assert (await worker.commit()).outcome == APPLIED
+    assert (await worker.commit(**commit)).outcome is Outcome.STORED
+    assert (await worker.commit()).outcome is Outcome.STORED
 
 
 async def test_ack_is_refused_when_the_children_were_lost_in_a_rollback(client, worker):
@@ -477,15 +494,15 @@ async def test_ack_is_refused_when_the_children_were_lost_in_a_rollback(client, 
     earlier = await dump(client)
     await worker.commit(requests("child"))
     await restore(client, earlier)
-    assert (await worker.ack(page)).outcome == GAP
+    assert (await worker.ack(page)).outcome is Outcome.GAP
     assert (await places(client))["leased"] == ["page"]
     assert (await worker.heartbeat()).commit == worker.commits - 2
 
 
 async def test_worker_whose_number_is_not_stored_has_a_gap(client, worker):
     await client.hdel(KEYS.state, f"commit:{worker.number}")
-    assert (await worker.commit(requests("a"))).outcome == GAP
-    assert (await worker.commit(number=0)).outcome == APPLIED
+    assert (await worker.commit(requests("a"))).outcome is Outcome.GAP
+    assert (await worker.commit(number=0)).outcome is Outcome.STORED
 
 
 def commit_of(number, name):
@@ -505,7 +522,7 @@ async def test_commits_of_one_exchange_stop_at_the_one_that_is_missing(client, w
     ]
     await frontier.exchange(commits)
     outcomes = [call.reply().outcome for call in commits]
-    assert outcomes == [APPLIED, GAP, APPLIED, APPLIED]
+    assert outcomes == [Outcome.STORED, Outcome.GAP, Outcome.STORED, Outcome.STORED]
     assert (await places(client))["pending"] == ["a", "b", "c"]
 
 
@@ -517,7 +534,10 @@ async def test_a_batch_of_everything_at_once(client, worker):
     leases = await worker.lease()
     reply = await worker.commit(
         requests(*(f"new {n}" for n in range(BATCH))),
-        [Page(lease.id, (), [(f"i:{n}", b"x")]) for n, lease in enumerate(leases)],
+        [
+            Settlement(lease.id, (), [(f"i:{n}", b"x")])
+            for n, lease in enumerate(leases)
+        ],
     )
     assert reply == DONE
     assert names(await worker.lease()) == [f"new {n}" for n in range(BATCH)]
@@ -530,13 +550,13 @@ async def test_as_much_as_a_page_may_produce(client, worker, kind):
     await worker.push("page")
     page = await worker.lease_one()
     many = [str(n) for n in range(3000)]
-    fingerprint = {"filtered": "{}", "start": "!{}"}.get(kind, "")
-    new = requests(*many, fingerprint=fingerprint)
+    fingerprint = "{}" if kind in ("filtered", "start") else ""
+    new = requests(*many, fingerprint=fingerprint, start=int(kind == "start"))
     items = [("s:items", name.encode()) for name in many]
     reply = await worker.commit(
         new if fingerprint else (),
         [
-            Page(
+            Settlement(
                 page.id, new if kind == "page" else (), items if kind == "items" else ()
             )
         ],
@@ -548,11 +568,11 @@ async def test_as_much_as_a_page_may_produce(client, worker, kind):
 
 
 async def test_large_payloads_and_items(client, worker):
-    big = bytes(range(256)) * (MEGABYTE // 256)
+    big = b"\1" + bytes(range(256)) * (MEGABYTE // 256)
     await worker.commit([NewRequest(big, 0, "fp")], items=[("s:items", big)])
     lease = await worker.lease_one()
     assert lease.payload == big
-    await worker.commit(pages=[Page(lease.id, [NewRequest(big + b"2", 0)])])
+    await worker.commit(pages=[Settlement(lease.id, [NewRequest(big + b"2", 0)])])
     assert (await worker.lease_one()).payload == big + b"2"
     assert await client.lrange("s:items", 0, -1) == [big]
 
@@ -569,10 +589,10 @@ async def test_refused_commit_acknowledges_nothing_and_may_be_sent_again(
     worker.commits += 1
     with pytest.raises(ResponseError):
         await worker.commit(
-            wrong_score, [Page(page.id)], wrong_key, number=worker.commits
+            wrong_score, [Settlement(page.id)], wrong_key, number=worker.commits
         )
     assert await places(client) == {"pending": [], "suspects": [], "leased": ["page"]}
-    commit = requests("child"), [Page(page.id)]
+    commit = requests("child"), [Settlement(page.id)]
     assert await worker.commit(*commit, number=worker.commits) == DONE
 
 
@@ -626,8 +646,11 @@ async def test_two_workers_never_give_the_same_order_id(client, worker, other):
 async def test_claimed_page_is_acknowledged_with_its_claims(client, worker):
     await worker.push("page")
     page = await worker.lease_one()
-    await worker.call(worker.frontier.claim([("fp", [page.id])]))
-    assert await worker.commit(pages=[Page(page.id, verdict="why")]) == DONE
+    await worker.call(worker.frontier.claim([Claim("fp", [page.id])]))
+    assert (
+        await worker.commit(pages=[Settlement(page.id, end=End.FAILED, reason="why")])
+        == DONE
+    )
     [letter] = await dead_letters(client)
     assert letter["payload"] == b"page"
     assert await places(client) == {"pending": [], "suspects": [], "leased": []}
@@ -636,15 +659,14 @@ async def test_claimed_page_is_acknowledged_with_its_claims(client, worker):
 @pytest.mark.parametrize("apart", [False, True])
 async def test_equal_start_requests_are_filtered_by_their_numbers(client, apart):
     first, second = [await Worker(client).join() for _ in range(2)]
-    marks = [start_mark("fp-a", n) for n in (1, 2, 3)]
-    new = [NewRequest(b"a", 0, mark) for mark in marks]
+    new = [NewRequest(b"a", 0, "fp-a", n) for n in (1, 2, 3)]
     if apart:
         for each in new[:2]:
-            assert (await first.commit([each])).filtered == []
+            assert (await first.commit([each])).duplicates == []
     else:
-        assert (await first.commit(new[:2])).filtered == []
-    assert (await second.commit(new)).filtered == [0, 1]
-    assert (await first.commit(new)).filtered == [0, 1, 2]
-    assert (await second.commit([NewRequest(b"a", 0, "fp-a")])).filtered == [0]
+        assert (await first.commit(new[:2])).duplicates == []
+    assert (await second.commit(new)).duplicates == [0, 1]
+    assert (await first.commit(new)).duplicates == [0, 1, 2]
+    assert (await second.commit([NewRequest(b"a", 0, "fp-a")])).duplicates == [0]
     assert await client.zcard(KEYS.requests) == 3
     assert await client.smembers(KEYS.dupefilter) == {b"fp-a"}

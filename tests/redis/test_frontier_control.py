@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from scrapy_dist.brokers.redis.frontier import BATCH, Page
+from scrapy_dist.core.frontier import BATCH, Settlement
 from scrapy_dist.worker.progress import Progress, memory
 from tests.support.frontiers import KEYS, SEED_KEYS, Worker, names
 
@@ -38,7 +38,7 @@ async def test_paused_lease_says_what_is_left(client):
     await worker.push("a", "b")
     await worker.call(worker.frontier.pause(True))
     reply = await worker.call(worker.frontier.lease(BATCH, suspects=8))
-    assert (reply.known, reply.pending, reply.leases) == (True, 2, [])
+    assert (reply.known, reply.left.pending, reply.leases) == (True, 2, [])
 
 
 async def test_time_of_a_pause_is_that_of_the_first(client):
@@ -93,7 +93,7 @@ async def test_seeds_are_no_pages(client):
     [page] = await worker.lease()
     await client.rpush(SEED_KEYS[0], "seed")
     [seed] = await worker.seeds()
-    await worker.commit(pages=[Page(page.id), Page(seed.id, counts=False)])
+    await worker.commit(pages=[Settlement(page.id), Settlement(seed.id, counts=False)])
     assert await client.hget(KEYS.state, "pages") == b"1"
 
 

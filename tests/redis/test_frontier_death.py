@@ -6,17 +6,15 @@ import asyncio
 
 import pytest
 
-from scrapy_dist.brokers.redis.frontier import (
+from scrapy_dist.core.frontier import (
     BATCH,
-    DELETED,
-    GONE,
-    KEPT,
-    LATE,
-    LEFT,
-    MISSED,
+    End,
     Heartbeat,
+    JoinOutcome,
+    LeaveOutcome,
     NewRequest,
-    Page,
+    Outcome,
+    Settlement,
 )
 from tests.support.frontiers import (
     CLEARED,
@@ -184,7 +182,7 @@ async def test_request_that_kills_its_workers_is_a_dead_letter(client, most):
     assert letter["worker"] == b"host:0"
     assert letter["kind"] == b"request"
     assert abs(int(letter["time"]) / 1000 - (await client.time())[0]) < 60
-    assert await worker.call(worker.frontier.drained())
+    assert (await worker.call(worker.frontier.drained())).is_drained
 
 
 async def test_last_death_is_of_the_request_and_not_of_its_neighbours(client):
@@ -219,7 +217,7 @@ async def test_poison_that_finds_no_room_is_handed_to_nobody(client):
     [letter] = await dead_letters(client)
     assert (letter["payload"], letter["deliveries"]) == (b"c", b"1")
     assert letter["reason"] == b"1 workers died while they worked on it"
-    assert await other.call(other.frontier.drained())
+    assert (await other.call(other.frontier.drained())).is_drained
 
 
 async def test_seed_that_kills_its_workers_is_a_dead_letter(client):
@@ -249,8 +247,8 @@ async def test_zombie_changes_nothing_with_what_it_lost(client):
     await zombie.dies(other)
     before = await contents(client)
     child = NewRequest(b"child", 0, "fp")
-    reply = await zombie.commit([child], [Page(a.id, items=[("s:items", b"i")])])
-    assert reply.outcome == GONE
+    reply = await zombie.commit([child], [Settlement(a.id, items=[("s:items", b"i")])])
+    assert reply.outcome is Outcome.UNKNOWN_WORKER
     assert await zombie.release(a) == 0
     assert not (await zombie.heartbeat()).known
     assert await zombie.lease() == []
@@ -407,10 +405,10 @@ async def test_idle_goes_on_when_the_clock_goes_back(client):
 async def test_registering_tells_who_is_there_and_what_is_pending(client):
     first = Worker(client)
     reply = await first.register("me")
-    assert (reply.others, reply.outcome, reply.pending) == (0, 0, 0)
+    assert (reply.others, reply.outcome, reply.pending) == (0, JoinOutcome.JOINED, 0)
     await first.push("a", "b")
     reply = await Worker(client).register()
-    assert (reply.others, reply.outcome, reply.pending) == (1, 0, 2)
+    assert (reply.others, reply.outcome, reply.pending) == (1, JoinOutcome.JOINED, 2)
     assert await client.hget(KEYS.state, f"worker:{first.number}") == b"me"
 
 
@@ -420,10 +418,10 @@ async def test_registering_again_keeps_leases_and_sets_the_commit_number(client)
     [a] = await worker.lease()
     worker.commits = 7
     reply = await worker.register()
-    assert (reply.others, reply.outcome) == (1, 0)
+    assert (reply.others, reply.outcome) == (1, JoinOutcome.JOINED)
     beat = await worker.heartbeat()
     assert (beat.known, beat.commit, beat.held, beat.alive) == (True, 7, 1, 2)
-    assert (await worker.ack(a)).outcome == 1
+    assert (await worker.ack(a)).outcome is Outcome.STORED
 
 
 async def test_who_has_missed_two_beats_is_not_present(client):
@@ -444,7 +442,7 @@ async def fill(client):
     await doomed.lease()
     await doomed.dies(worker)
     await worker.commit(
-        [NewRequest(b"a", 0, "!fp-a"), NewRequest(b"b", 0, "fp-b")],
+        [NewRequest(b"a", 0, "fp-a", 1), NewRequest(b"b", 0, "fp-b")],
         items=[("s:items", b"item")],
     )
     await worker.lease(1, suspect=False)
@@ -461,7 +459,7 @@ async def test_flush_deletes_an_earlier_crawl_but_no_seeds_items_or_dead_letters
     await pass_time(client, TTL)
     worker = Worker(client)
     reply = await worker.register(flush=True)
-    assert (reply.others, reply.outcome, reply.pending) == (0, 1, 0)
+    assert (reply.others, reply.outcome, reply.pending) == (0, JoinOutcome.FLUSHED, 0)
     kept = {SEED_KEYS[0], KEYS.items, KEYS.failed}
     assert set(await contents(client)) == {*kept, KEYS.workers, KEYS.state}
     assert await client.zrange(KEYS.workers, 0, -1) == [worker.number.encode()]
@@ -482,7 +480,11 @@ async def test_flush_is_refused_while_another_worker_is_present(client):
     before = await contents(client)
     worker = Worker(client)
     reply = await worker.register(flush=True)
-    assert (reply.others, reply.outcome, reply.pending) == (1, 2, 1)
+    assert (reply.others, reply.outcome, reply.pending) == (
+        1,
+        JoinOutcome.NOT_FLUSHED,
+        1,
+    )
     after = await contents(client)
     for key in {*before} - {KEYS.workers, KEYS.state}:
         assert after[key] == before[key]
@@ -494,7 +496,7 @@ async def test_interrupted_crawl_is_continued(client):
     before = await contents(client)
     await pass_time(client, 3600)
     reply = await Worker(client).register()
-    assert (reply.others, reply.outcome, reply.pending) == (0, 0, 1)
+    assert (reply.others, reply.outcome, reply.pending) == (0, JoinOutcome.JOINED, 1)
     after = await contents(client)
     for key in {*before} - {KEYS.workers, KEYS.state}:
         assert after[key] == before[key]
@@ -503,7 +505,7 @@ async def test_interrupted_crawl_is_continued(client):
 async def finished_crawl(client):
     """Its first worker left, its last one was killed: nobody could clear it."""
     first, last = await joined(client, 2)
-    await first.commit([NewRequest(b"a", 0, "!fp-a")])
+    await first.commit([NewRequest(b"a", 0, "fp-a", 1)])
     await first.ack(await first.lease_one())
     assert not await first.leave(finished=True)
     await pass_time(client, TTL)
@@ -513,23 +515,23 @@ async def finished_crawl(client):
 async def test_finished_crawl_that_nobody_cleared_is_not_continued(client):
     await finished_crawl(client)
     worker = Worker(client)
-    assert (await worker.register()).outcome == 1
+    assert (await worker.register()).outcome is JoinOutcome.FLUSHED
     assert set(await contents(client)) == {KEYS.workers, KEYS.state, KEYS.history}
     assert await client.hget(KEYS.state, "finished") is None
     again = Worker(client)
-    assert (await again.register()).outcome == 0
+    assert (await again.register()).outcome is JoinOutcome.JOINED
 
 
 async def test_finished_crawl_that_is_kept_takes_start_requests_once_more(client):
     await finished_crawl(client)
     worker = Worker(client)
-    assert (await worker.register(persist=True)).outcome == 0
+    assert (await worker.register(persist=True)).outcome is JoinOutcome.JOINED
     assert await client.smembers(KEYS.dupefilter) == {b"fp-a"}
-    start = [NewRequest(b"a", 0, "!fp-a"), NewRequest(b"a", 0, "fp-a")]
-    assert (await worker.commit(start)).filtered == [1]
+    start = [NewRequest(b"a", 0, "fp-a", 1), NewRequest(b"a", 0, "fp-a")]
+    assert (await worker.commit(start)).duplicates == [1]
     other = Worker(client)
-    assert (await other.register(persist=True)).outcome == 0
-    assert (await other.commit(start)).filtered == [0, 1]
+    assert (await other.register(persist=True)).outcome is JoinOutcome.JOINED
+    assert (await other.commit(start)).duplicates == [0, 1]
 
 
 async def test_finished_crawl_to_which_work_came_is_continued(client):
@@ -537,7 +539,7 @@ async def test_finished_crawl_to_which_work_came_is_continued(client):
     await last.push("more")
     await pass_time(client, TTL)
     reply = await Worker(client).register()
-    assert (reply.outcome, reply.pending) == (0, 1)
+    assert (reply.outcome, reply.pending) == (JoinOutcome.JOINED, 1)
     assert await client.smembers(KEYS.dupefilter) == {b"fp-a"}
 
 
@@ -557,12 +559,14 @@ async def test_finished_crawl_leaves_one_record_for_a_day(client):
     )
     await first.ack(await first.lease_one())
     bad = await first.lease_one()
-    page = Page(bad.id, (), [("s:items", b"i"), ("s:items", b"j")], "it raised")
+    page = Settlement(
+        bad.id, (), [("s:items", b"i"), ("s:items", b"j")], End.FAILED, "it raised"
+    )
     await first.commit(pages=[page])
     assert not await first.leave(finished=True)
     assert await records(client) == []
     call = last.frontier.leave(finished=True, reason="idle")
-    assert (await last.call(call)) == (DELETED, 2)
+    assert (await last.call(call)) == (LeaveOutcome.DELETED, 2)
     [record] = await records(client)
     assert record.pop(b"crawl").decode() == first.frontier.crawl == last.frontier.crawl
     assert int(record.pop(b"start")) <= int(record.pop(b"end"))
@@ -581,7 +585,7 @@ async def test_newest_hundred_records_of_a_day_are_kept(client):
     for n in range(102):
         worker = await Worker(client).join()
         call = worker.frontier.leave(finished=True, reason=str(n))
-        assert await worker.call(call) == (DELETED, 0)
+        assert await worker.call(call) == (LeaveOutcome.DELETED, 0)
     reasons = [int(record[b"reason"]) for record in await records(client)]
     assert reasons == [*range(2, 102)]
 
@@ -610,7 +614,7 @@ async def test_worker_that_was_away_when_its_crawl_finished_does_not_join_again(
     before = await contents(client)
     crawl = away.frontier.crawl
     for _ in range(2):  # a reply may be lost
-        assert (await away.register(persist=persist)).outcome == MISSED
+        assert (await away.register(persist=persist)).outcome is JoinOutcome.MISSED
         assert away.frontier.crawl == crawl
         [record] = await records(client)
         assert record[b"crawl"].decode() == crawl
@@ -622,11 +626,11 @@ async def test_worker_that_was_away_joins_again_while_its_crawl_goes_on(client):
     away, other = await joined(client, 2)
     await other.push("a")
     await away.dies(other)
-    assert (await away.register()).outcome == 0
+    assert (await away.register()).outcome is JoinOutcome.JOINED
     assert await client.hget(KEYS.state, "joined") == b"2"
     await away.dies(other)
     await client.flushdb()  # and where nobody knows what became of it
-    assert (await away.register()).outcome == 0
+    assert (await away.register()).outcome is JoinOutcome.JOINED
 
 
 async def test_crawl_is_no_more_finished_when_seeds_came_after_that(client):
@@ -640,7 +644,7 @@ async def test_crawl_is_no_more_finished_when_seeds_came_after_that(client):
     [seed] = await other.seeds(1)
     await other.ack(seed)
     await pass_time(client, TTL)
-    assert (await Worker(client).register()).outcome == 0
+    assert (await Worker(client).register()).outcome is JoinOutcome.JOINED
     assert await client.smembers(KEYS.dupefilter) == {b"fp-a"}
 
 
@@ -649,9 +653,12 @@ async def test_spider_that_is_shut_down_while_it_waits_keeps_what_it_knows(clien
     await first.commit([NewRequest(b"a", 0, "fp-a")])
     await first.ack(await first.lease_one())
     assert not await first.leave(finished=True)
-    assert await other.call(other.frontier.leave(finished=False)) == (KEPT, 1)
+    assert await other.call(other.frontier.leave(finished=False)) == (
+        LeaveOutcome.KEPT,
+        1,
+    )
     assert await client.hget(KEYS.state, "finished") is None
-    assert (await Worker(client).register()).outcome == 0
+    assert (await Worker(client).register()).outcome is JoinOutcome.JOINED
 
 
 @pytest.mark.parametrize("seed", [True, False])
@@ -665,7 +672,10 @@ async def test_what_waits_besides_requests_is_no_end(client, seed):
     state = await worker.call(worker.frontier.drained())
     assert (state.seeds, state.leased) == (int(seed), int(not seed))
     await pass_time(client, TTL / 2 + 1)  # the other is not present
-    assert await worker.call(worker.frontier.leave(finished=True)) == (LEFT, 0)
+    assert await worker.call(worker.frontier.leave(finished=True)) == (
+        LeaveOutcome.LEFT,
+        0,
+    )
     assert await client.exists(KEYS.state)
 
 
@@ -674,14 +684,14 @@ async def test_busy_worker_counts_until_it_says_so_or_is_gone(client, end):
     busy, other = await joined(client, 2)
     await busy.call(busy.frontier.heartbeat(busy=True))
     await busy.call(busy.frontier.heartbeat())
-    assert not await other.call(other.frontier.drained())
+    assert not (await other.call(other.frontier.drained())).is_drained
     if end == "says so":
         await busy.call(busy.frontier.heartbeat(busy=False))
     elif end == "leaves":
         await busy.leave(finished=True)
     else:
         await busy.dies(other)
-    assert await other.call(other.frontier.drained())
+    assert (await other.call(other.frontier.drained())).is_drained
     assert not await client.exists(KEYS.control)
 
 
@@ -691,7 +701,7 @@ async def test_last_one_out_of_a_finished_crawl_deletes_exactly_the_frontier(
 ):
     first, last = await joined(client, 2)
     await first.commit(
-        [NewRequest(b"a", 0, "!fp-a")], items=[("s:items", b"i"), ("other", b"i")]
+        [NewRequest(b"a", 0, "fp-a", 1)], items=[("s:items", b"i"), ("other", b"i")]
     )
     await first.ack(await first.lease_one())
     await first.call(first.frontier.count([("inc", "n", "1")]))
@@ -737,7 +747,7 @@ async def test_interrupted_worker_leaves_the_frontier_as_it_is(client):
         *MARKS,
     }
     assert await client.exists(KEYS.workers) == 0
-    assert (await Worker(client).register()).outcome == 0
+    assert (await Worker(client).register()).outcome is JoinOutcome.JOINED
 
 
 @pytest.mark.parametrize("left", ["pending", "suspect", "leased by another"])
@@ -814,12 +824,17 @@ async def test_worker_that_was_started_before_the_end_is_late(client, persist):
     await ended_before(client, 5)
     before = await contents(client)
     late = Worker(client)
-    assert (await late.register(persist=persist, age=6)).outcome == LATE
+    assert (await late.register(persist=persist, age=6)).outcome is JoinOutcome.LATE
     assert late.frontier.crawl == first.frontier.crawl
     assert await contents(client) == before
     # One that was started since, a program that crawls again, and a crawl that goes on.
-    assert (await Worker(client).register(persist=persist, age=4)).outcome in (0, 1)
-    assert (await Worker(client).register(persist=persist, age=6)).outcome == 0
+    assert (await Worker(client).register(persist=persist, age=4)).outcome in (
+        JoinOutcome.JOINED,
+        JoinOutcome.FLUSHED,
+    )
+    assert (
+        await Worker(client).register(persist=persist, age=6)
+    ).outcome is JoinOutcome.JOINED
 
 
 @pytest.mark.parametrize("age", [0, 4])
@@ -827,4 +842,4 @@ async def test_new_crawl_begins_after_the_last_one(client, age):
     [first] = await joined(client, 1)
     await first.leave(finished=True)
     await ended_before(client, 5)
-    assert (await Worker(client).register(age=age)).outcome == 0
+    assert (await Worker(client).register(age=age)).outcome is JoinOutcome.JOINED

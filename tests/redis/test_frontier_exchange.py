@@ -8,7 +8,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from scrapy_dist.brokers.redis import scripts
-from scrapy_dist.brokers.redis.frontier import REPEATED, Commit, NewRequest, Page
+from scrapy_dist.core.frontier import Commit, NewRequest, Outcome, Settlement
 from scrapy_dist.exceptions import RedisUnavailable
 from scrapy_dist.redis_client.client import close_client
 from tests.support.frontiers import (
@@ -35,7 +35,9 @@ async def test_calls_are_carried_out_in_their_order(client):
     await worker.push("a")
     a = await worker.lease_one()
     frontier = worker.frontier
-    commit = Commit(worker.commits + 1, [NewRequest(b"b", 0.0)], pages=[Page(a.id)])
+    commit = Commit(
+        worker.commits + 1, [NewRequest(b"b", 0.0)], settlements=[Settlement(a.id)]
+    )
     calls = [
         frontier.drained(),
         frontier.commit(commit),
@@ -110,7 +112,9 @@ async def test_scripts_lost_between_two_calls_of_an_exchange(client):
     await load(client, "commit", "lease")
     frontier = worker.frontier
     number = worker.commits + 1
-    commit = Commit(number, [NewRequest(b"b", 0.0, "fp")], pages=[Page(a.id)])
+    commit = Commit(
+        number, [NewRequest(b"b", 0.0, "fp")], settlements=[Settlement(a.id)]
+    )
 
     def calls():
         return [frontier.commit(commit), frontier.heartbeat(), frontier.drained()]
@@ -119,7 +123,7 @@ async def test_scripts_lost_between_two_calls_of_an_exchange(client):
         await frontier.exchange(calls())
     once_more = calls()
     await frontier.exchange(once_more)
-    assert once_more[0].reply().outcome == REPEATED
+    assert once_more[0].reply().outcome is Outcome.REPEATED
     assert once_more[1].reply().commit == number
     assert await places(client) == {"pending": ["b"], "suspects": [], "leased": []}
 

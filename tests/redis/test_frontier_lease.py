@@ -6,14 +6,9 @@ import os
 
 import pytest
 
-from scrapy_dist.brokers.redis.frontier import (
-    BATCH,
-    SEED,
-    LeaseReply,
-    NewRequest,
-    Page,
-    SeedsReply,
-)
+from scrapy_dist.brokers.redis.commit import SEED
+from scrapy_dist.brokers.redis.frontier import LeaseReply, SeedsReply
+from scrapy_dist.core.frontier import BATCH, Claim, Left, NewRequest, Reject, Settlement
 from tests.support.frontiers import (
     KEYS,
     ON_REDIS_ONLY,
@@ -42,6 +37,11 @@ PAYLOADS = [
     b"%s %d %%" * 100,
     b"1 MB \0\n" * (MEGABYTE // 7),
 ]
+
+
+def stored(lease):
+    """The payload as Redis holds it."""
+    return SEED + lease.payload if lease.is_seed else lease.payload
 
 
 def ids(leases):
@@ -94,12 +94,12 @@ async def test_payload_is_the_same_bytes_everywhere(client, payload):
     other = await Worker(client, max_deliveries=2).join()
     await worker.push(payload)
     lease = await worker.lease_one()
-    assert (lease.payload, lease.suspect) == (payload, False)
+    assert (stored(lease), lease.suspect) == (payload, False)
     assert await worker.release(lease) == 1
     assert await worker.lease_one() == lease
     await worker.dies(other)
     lease = await other.lease_one()
-    assert (lease.payload, lease.suspect) == (payload, True)
+    assert (stored(lease), lease.suspect) == (payload, True)
     await other.release(lease)
     assert await other.lease_one() == lease
     third = await Worker(client, max_deliveries=2).join()
@@ -114,7 +114,7 @@ async def test_lease_moves_a_request_from_pending_to_leased(client):
     worker = await Worker(client).join()
     await worker.push("a", "b", "c")
     reply = await worker.call(worker.frontier.lease(2, suspects=0))
-    assert (reply.known, reply.pending, reply.suspects) == (True, 1, 0)
+    assert (reply.known, reply.left.pending, reply.left.suspects) == (True, 1, 0)
     assert names(reply.leases) == ["a", "b"]
     assert await places(client) == {
         "pending": ["c"],
@@ -130,7 +130,7 @@ async def test_nothing_is_leased_where_nothing_is_pending(client):
     worker = await Worker(client).join()
     before = await contents(client)
     assert await worker.call(worker.frontier.lease(10, suspects=8)) == LeaseReply(
-        True, 0, 0, []
+        True, [], Left(0, 0)
     )
     assert await contents(client) == before
 
@@ -144,7 +144,7 @@ async def test_who_wants_none_is_given_none(client):
     await worker.push("a")
     before = await contents(client)
     reply = await worker.call(worker.frontier.lease(0, suspects=8))
-    assert reply == LeaseReply(True, 1, 1, [])
+    assert reply == LeaseReply(True, [], Left(1, 1))
     assert await contents(client) == before
 
 
@@ -164,9 +164,9 @@ async def test_unknown_worker_is_told_to_register(client):
     stranger = Worker(client)
     before = await contents(client)
     reply = await stranger.call(stranger.frontier.lease(5, suspects=8))
-    assert reply == LeaseReply(False, 2, 0, [])
+    assert reply == LeaseReply(False, [], Left(2, 0))
     assert await stranger.call(stranger.frontier.take_seeds(5)) == SeedsReply(
-        False, 0, []
+        False, [], 0
     )
     assert await contents(client) == before
 
@@ -218,10 +218,10 @@ async def test_suspects_come_when_they_are_asked_for(client):
 
     reply = await worker.call(worker.frontier.lease(10, suspects=0))
     assert names(reply.leases) == ["a", "b", "c"]
-    assert (reply.pending, reply.suspects) == (0, 3)
+    assert (reply.left.pending, reply.left.suspects) == (0, 3)
     reply = await worker.call(worker.frontier.lease(10, suspects=2))
     assert [lease.suspect for lease in reply.leases] == [True, True]
-    assert (reply.pending, reply.suspects) == (0, 1)
+    assert (reply.left.pending, reply.left.suspects) == (0, 1)
 
 
 async def test_a_suspect_is_one_of_those_that_are_wanted(client):
@@ -256,12 +256,12 @@ async def test_what_somebody_else_put_there_is_handed_out_to_be_set_aside(client
     leases = []
     for _ in junk:
         leases += await worker.lease(1)
-    assert [lease.payload for lease in leases] == junk
+    assert [stored(lease) for lease in leases] == junk
     assert len(set(ids(leases))) == len(junk)
-    rejects = [(lease.id, "request", "not ours") for lease in leases]
+    rejects = [Reject(lease.id, "request", "not ours") for lease in leases]
     assert await worker.call(worker.frontier.reject(rejects, max_size=99)) == len(junk)
     assert [letter["payload"] for letter in await dead_letters(client)] == junk
-    assert await worker.call(worker.frontier.drained())
+    assert (await worker.call(worker.frontier.drained())).is_drained
 
 
 # release
@@ -329,7 +329,7 @@ async def test_releasing_an_ack_that_was_cut_in_half_ends_it(client):
     lease = await worker.lease_one()
     await client.hdel(KEYS.leased, lease.id)
     assert await worker.release(lease) == 1
-    assert await worker.call(worker.frontier.drained())
+    assert (await worker.call(worker.frontier.drained())).is_drained
 
 
 # reject
@@ -340,7 +340,7 @@ async def test_rejected_request_is_a_dead_letter_that_says_why(client):
     await worker.push("a", "b")
     a, b = await worker.lease()
     reason = "naïve\n reason \0 %s"
-    rejects = [(a.id, "request", reason), (b.id, "request", "x")]
+    rejects = [Reject(a.id, "request", reason), Reject(b.id, "request", "x")]
     assert await worker.call(worker.frontier.reject(rejects, max_size=9)) == 2
     letter, _ = await dead_letters(client)
     assert abs(int(letter.pop("time")) / 1000 - (await client.time())[0]) < 60
@@ -352,14 +352,16 @@ async def test_rejected_request_is_a_dead_letter_that_says_why(client):
         "kind": b"request",
     }
     assert (await places(client))["leased"] == []
-    assert await worker.call(worker.frontier.drained())
+    assert (await worker.call(worker.frontier.drained())).is_drained
 
 
 async def test_rejected_seed_is_the_seed_as_it_was_pushed(client):
     worker = await Worker(client).join()
     await client.rpush(SEED_KEYS[0], b"not a URL")
     [lease] = await worker.seeds()
-    await worker.call(worker.frontier.reject([(lease.id, "seed", "bad")], max_size=99))
+    await worker.call(
+        worker.frontier.reject([Reject(lease.id, "seed", "bad")], max_size=99)
+    )
     [letter] = await dead_letters(client)
     assert (letter["payload"], letter["kind"]) == (b"not a URL", b"seed")
 
@@ -370,7 +372,9 @@ async def test_dead_letter_holds_the_beginning_of_a_long_payload(client, size):
     payload = bytes(range(20))
     await worker.push(payload)
     lease = await worker.lease_one()
-    reject = worker.frontier.reject([(lease.id, "request", "long")], max_size=size)
+    reject = worker.frontier.reject(
+        [Reject(lease.id, "request", "long")], max_size=size
+    )
     assert await worker.call(reject) == 1
     assert (await dead_letters(client))[0]["payload"] == payload[:size]
 
@@ -384,7 +388,9 @@ async def test_deliveries_of_a_rejected_suspect_count_the_deaths(client):
         await worker.dies(after)
         worker = after
     lease = await worker.lease_one()
-    await worker.call(worker.frontier.reject([(lease.id, "request", "x")], max_size=9))
+    await worker.call(
+        worker.frontier.reject([Reject(lease.id, "request", "x")], max_size=9)
+    )
     assert (await dead_letters(client))[0]["deliveries"] == b"3"
 
 
@@ -397,7 +403,7 @@ async def test_only_the_owner_rejects_and_only_once(client):
     assert await worker.call(worker.frontier.reject([], max_size=9)) == 0
     assert await dead_letters(client) == []
     assert (await places(client))["leased"] == ["a", "b"]
-    rejects.append((mine.id, "request", "x"))
+    rejects.append(Reject(mine.id, "request", "x"))
     assert await worker.call(worker.frontier.reject(rejects, max_size=9)) == 1
     assert await worker.call(worker.frontier.reject(rejects, max_size=9)) == 0
     assert len(await dead_letters(client)) == 1
@@ -407,7 +413,7 @@ async def test_only_the_owner_rejects_and_only_once(client):
 async def test_rejects_that_find_no_room_among_the_dead_letters_stay(client, limit):
     worker = await Worker(client, failed_limit=limit).join()
     await worker.push(*"abcde")
-    rejects = [(lease.id, "request", "x") for lease in await worker.lease()]
+    rejects = [Reject(lease.id, "request", "x") for lease in await worker.lease()]
     assert await worker.call(worker.frontier.reject(rejects, max_size=9)) == 5
     kept = [letter["payload"] for letter in await dead_letters(client)]
     assert kept == [b"a", b"b", b"c", b"d", b"e"][:limit]
@@ -415,9 +421,9 @@ async def test_rejects_that_find_no_room_among_the_dead_letters_stay(client, lim
     stay = list("abcde"[limit:])
     assert await places(client) == {"pending": [], "suspects": stay, "leased": []}
     reply = await worker.call(worker.frontier.lease(9, suspects=8))
-    assert (reply.leases, reply.suspects, reply.waiting) == ([], 0, len(stay))
+    assert (reply.leases, reply.left.suspects, reply.left.waiting) == ([], 0, len(stay))
     state = await worker.call(worker.frontier.drained())
-    assert not state
+    assert not state.is_drained
     assert (state.is_stuck, state.waiting) == (True, len(stay))
     assert not await worker.leave(finished=True)
     assert (await places(client))["suspects"] == stay
@@ -426,7 +432,7 @@ async def test_rejects_that_find_no_room_among_the_dead_letters_stay(client, lim
 async def test_what_waits_for_room_goes_on_with_each_letter_that_is_deleted(client):
     worker = await Worker(client, failed_limit=2).join()
     await worker.push(*"abcde", score=-3)
-    rejects = [(lease.id, "request", "x") for lease in await worker.lease()]
+    rejects = [Reject(lease.id, "request", "x") for lease in await worker.lease()]
     await worker.call(worker.frontier.reject(rejects, max_size=9))
     await worker.push("new")
     assert not (await worker.call(worker.frontier.drained())).is_stuck
@@ -438,7 +444,7 @@ async def test_what_waits_for_room_goes_on_with_each_letter_that_is_deleted(clie
     [again] = await worker.lease()
     assert (again.payload, again.suspect) == (b"c", True)
     # It fails once more: there is room, then none.
-    rejects = [(again.id, "request", "x")]
+    rejects = [Reject(again.id, "request", "x")]
     assert await worker.call(worker.frontier.reject(rejects, max_size=9)) == 1
     assert await worker.call(worker.frontier.readmit()) == [0, 2]
     # A worker with a higher limit takes up the rest.
@@ -450,12 +456,12 @@ async def test_what_waits_for_room_goes_on_with_each_letter_that_is_deleted(clie
 async def test_seed_that_finds_no_room_is_still_a_seed(client):
     worker = await Worker(client, failed_limit=1).join()
     await client.rpush(SEED_KEYS[0], "bad", "worse")
-    rejects = [(lease.id, "seed", "no URL") for lease in await worker.seeds()]
+    rejects = [Reject(lease.id, "seed", "no URL") for lease in await worker.seeds()]
     await worker.call(worker.frontier.reject(rejects, max_size=99))
     assert [x["payload"] for x in await dead_letters(client)] == [b"bad"]
     await client.delete(KEYS.failed)
     await worker.call(worker.frontier.readmit())
-    assert (await worker.lease_one()).payload == SEED + b"worse"
+    assert stored(await worker.lease_one()) == SEED + b"worse"
 
 
 # seeds
@@ -466,9 +472,8 @@ async def test_seeds_are_leased_from_the_left_of_a_list(client):
     await client.rpush(SEED_KEYS[0], "a", "b", "a", "c")
     reply = await worker.call(worker.frontier.take_seeds(3))
     assert (reply.known, reply.left) == (True, 1)
-    assert [lease.payload for lease in reply.leases] == [
-        SEED + seed for seed in (b"a", b"b", b"a")
-    ]
+    assert names(reply.leases) == ["a", "b", "a"]
+    assert all(lease.is_seed for lease in reply.leases)
     assert await client.lrange(SEED_KEYS[0], 0, -1) == [b"c"]
     assert await worker.frontier.leases_held() == ids(reply.leases)
 
@@ -477,7 +482,7 @@ async def test_seeds_are_leased_by_score_from_a_sorted_set(client):
     worker = await Worker(client).join()
     await client.zadd(SEED_KEYS[0], {"low": -5, "mid": 0.5, "high": 7})
     leases = await worker.seeds(2)
-    assert [lease.payload[1:] for lease in leases] == [b"high", b"mid"]
+    assert [lease.payload for lease in leases] == [b"high", b"mid"]
     assert await client.zrange(SEED_KEYS[0], 0, -1) == [b"low"]
 
 
@@ -486,7 +491,7 @@ async def test_any_seeds_are_leased_from_a_set(client):
     seeds = {str(n).encode() for n in range(10)}
     await client.sadd(SEED_KEYS[0], *seeds)
     leases = await worker.seeds(4)
-    taken = {lease.payload[1:] for lease in leases}
+    taken = {lease.payload for lease in leases}
     assert len(taken) == 4
     assert await client.smembers(SEED_KEYS[0]) == seeds - taken
 
@@ -496,9 +501,9 @@ async def test_seed_keys_are_emptied_in_their_order(client):
     await client.sadd(SEED_KEYS[1], "later")
     await client.rpush(SEED_KEYS[0], "a", "b")
     reply = await worker.call(worker.frontier.take_seeds(1))
-    assert ([s.payload for s in reply.leases], reply.left) == ([SEED + b"a"], 2)
+    assert ([s.payload for s in reply.leases], reply.left) == ([b"a"], 2)
     reply = await worker.call(worker.frontier.take_seeds(5))
-    assert [s.payload[1:] for s in reply.leases] == [b"b", b"later"]
+    assert [s.payload for s in reply.leases] == [b"b", b"later"]
     assert reply.left == 0
     assert len({*ids(reply.leases)}) == 2
 
@@ -507,7 +512,7 @@ async def test_seeds_are_counted_when_none_are_wanted(client):
     worker = await Worker(client).join()
     await client.rpush(SEED_KEYS[0], *range(5))
     before = await contents(client)
-    assert await worker.call(worker.frontier.take_seeds(0)) == SeedsReply(True, 5, [])
+    assert await worker.call(worker.frontier.take_seeds(0)) == SeedsReply(True, [], 5)
     assert await contents(client) == before
 
 
@@ -550,12 +555,12 @@ async def test_seed_is_the_same_bytes_everywhere(client, seed):
     worker = await Worker(client, max_seed=MEGABYTE).join()
     await client.rpush(SEED_KEYS[0], seed)
     [lease] = await worker.seeds()
-    assert lease.payload == SEED + seed
+    assert (lease.payload, lease.is_seed) == (seed, True)
     await worker.release(lease)
-    assert (await worker.lease_one()).payload == SEED + seed
+    assert stored(await worker.lease_one()) == SEED + seed
     other = await Worker(client).join()
     await worker.dies(other)
-    assert (await other.lease_one()).payload == SEED + seed
+    assert stored(await other.lease_one()) == SEED + seed
 
 
 async def test_acknowledged_seed_is_done(client):
@@ -563,7 +568,7 @@ async def test_acknowledged_seed_is_done(client):
     await client.rpush(SEED_KEYS[0], "a")
     [lease] = await worker.seeds()
     child = NewRequest(b"child", 0.0)
-    await worker.commit(pages=[Page(lease.id, requests=[child])])
+    await worker.commit(pages=[Settlement(lease.id, requests=[child])])
     assert await places(client) == {"pending": ["child"], "suspects": [], "leased": []}
     assert await client.exists(*SEED_KEYS) == 0
 
@@ -580,15 +585,18 @@ async def test_claim_is_true_once(client):
     async def claim(*claims):
         return await worker.call(worker.frontier.claim(claims))
 
-    assert await claim(("fp", [page.id])) == [True]
+    assert await claim(Claim("fp", [page.id])) == [True]
     assert await client.smembers(KEYS.dupefilter) == {b"fp"}
-    assert await claim(("fp", [other.id]), ("fp", []), ("new", [])) == [
+    assert await claim(Claim("fp", [other.id]), Claim("fp", []), Claim("new", [])) == [
         False,
         False,
         True,
     ]
     # Its own lease may follow it again: the reply may have been lost.
-    assert await claim(("fp", [page.id]), ("fp", [other.id, page.id])) == [True, True]
+    assert await claim(Claim("fp", [page.id]), Claim("fp", [other.id, page.id])) == [
+        True,
+        True,
+    ]
     assert await claim() == []
 
 
@@ -597,7 +605,7 @@ async def test_claim_is_kept_with_the_lease_through_release_and_death(client):
     worker = await Worker(client).join()
     await worker.push("page", "other")
     page, other = await worker.lease()
-    claim = [("fp", [page.id]), ("!start", [page.id])]
+    claim = [Claim("fp", [page.id]), Claim("start", [page.id], 1)]
     assert await worker.call(worker.frontier.claim(claim)) == [True, True]
     await worker.release(page, other)
     assert await places(client) == {
@@ -613,10 +621,10 @@ async def test_claim_is_kept_with_the_lease_through_release_and_death(client):
     await after.dies(third)
     assert (await third.lease_one()).id == page.id
     other = (await third.lease())[0]
-    claims = [("fp", [other.id]), *claim]
+    claims = [Claim("fp", [other.id]), *claim]
     assert await third.call(third.frontier.claim(claims)) == [False, True, True]
     await third.ack(page)
-    claims = [("fp", [other.id]), ("fp", []), ("!start", [])]
+    claims = [Claim("fp", [other.id]), Claim("fp", []), Claim("start", [], 1)]
     assert await third.call(third.frontier.claim(claims)) == [False] * 3
 
 
@@ -627,7 +635,7 @@ async def test_claim_for_several_leases_is_kept_with_each(client):
     a, b, c = await worker.lease()
 
     async def claim(*leases):
-        claims = [("fp", [lease.id for lease in leases])]
+        claims = [Claim("fp", [lease.id for lease in leases])]
         return await worker.call(worker.frontier.claim(claims))
 
     assert await claim(a, b) == [True]
@@ -642,7 +650,7 @@ async def test_claim_for_several_leases_is_kept_with_each(client):
 async def test_start_request_is_claimed_once_per_crawl_though_it_was_seen(client):
     worker = await Worker(client).join()
     await client.sadd(KEYS.dupefilter, "fp")
-    claims = [("!fp", []), ("!fp", []), ("fp", [])]
+    claims = [Claim("fp", [], 1), Claim("fp", [], 1), Claim("fp", [])]
     assert await worker.call(worker.frontier.claim(claims)) == [True, False, False]
     assert await client.smembers(KEYS.started) == {b"fp"}
 
@@ -663,7 +671,11 @@ async def test_claim_for_a_lease_of_another_marks_nothing_as_seen(client, lost_t
     await zombie.push("own")
     own = await zombie.lease_one(suspect=False)
     before = await contents(client)
-    claims = [("fp", [page.id]), ("!start", [page.id]), ("fp", [own.id, page.id])]
+    claims = [
+        Claim("fp", [page.id]),
+        Claim("start", [page.id], 1),
+        Claim("fp", [own.id, page.id]),
+    ]
     assert await zombie.call(zombie.frontier.claim(claims)) == [True] * 3
     assert await contents(client) == before
 
@@ -687,19 +699,19 @@ async def test_drained_counts_everything_that_is_left(client):
 
     assert await drained()
     await doomed.push("a")
-    assert not (found := await drained())
+    assert not (found := await drained()).is_drained
     assert (found.pending, found.suspects, found.leased, found.seeds) == (1, 0, 0, 0)
     await doomed.lease_one()
-    assert not (found := await drained())
+    assert not (found := await drained()).is_drained
     assert (found.pending, found.suspects, found.leased, found.seeds) == (0, 0, 1, 0)
     await doomed.dies(worker)
-    assert not (found := await drained())
+    assert not (found := await drained()).is_drained
     assert (found.pending, found.suspects, found.leased, found.seeds) == (0, 1, 0, 0)
     await worker.ack(await worker.lease_one())
     assert await drained()
     await client.rpush(SEED_KEYS[0], "x", "y")
     await client.zadd(SEED_KEYS[1], {"z": 1})
-    assert not (found := await drained())
+    assert not (found := await drained()).is_drained
     assert (found.pending, found.suspects, found.leased, found.seeds) == (0, 0, 0, 3)
 
 
@@ -783,7 +795,7 @@ async def test_crawl_is_not_drained_while_payloads_lie_about_without_a_lease(cli
     await worker.lease()
     await client.delete(KEYS.leases)
     state = await worker.call(worker.frontier.drained())
-    assert not state
+    assert not state.is_drained
     assert (state.leased, state.orphans, state.unknown) == (0, 2, 0)
     assert not await worker.leave(finished=True)
     assert len(await client.hgetall(KEYS.leased)) == 2
@@ -803,7 +815,7 @@ async def test_of_equal_seeds_each_is_taken_by_itself(client):
     """And from the left: the others keep their places."""
     worker = await Worker(client).join()
     await client.rpush(SEED_KEYS[0], "a", "b", "a", "b")
-    assert [lease.payload for lease in await worker.seeds(1)] == [SEED + b"a"]
+    assert [lease.payload for lease in await worker.seeds(1)] == [b"a"]
     assert await client.lrange(SEED_KEYS[0], 0, -1) == [b"b", b"a", b"b"]
     assert len(await worker.seeds(2)) == 2
     assert await client.lrange(SEED_KEYS[0], 0, -1) == [b"b"]

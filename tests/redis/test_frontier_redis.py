@@ -11,20 +11,19 @@ from scrapy import Spider
 from scrapy.settings import Settings
 
 from scrapy_dist.brokers.redis.buckets import Shape
-from scrapy_dist.brokers.redis.frontier import (
-    APPLIED,
-    BARE_ACK,
-    FULL,
-    GAP,
-    PART,
-    SEED,
-    Commit,
-    CommitReply,
-    NewRequest,
-    Page,
-)
 from scrapy_dist.brokers.redis.orphans import Orphans
 from scrapy_dist.brokers.redis.tools.check import check
+from scrapy_dist.core.frontier import (
+    Claim,
+    Commit,
+    CommitReply,
+    End,
+    JoinOutcome,
+    NewRequest,
+    Outcome,
+    Reject,
+    Settlement,
+)
 from scrapy_dist.core.settings import Options
 from scrapy_dist.redis_client.client import close_client
 from tests.support.frontiers import (
@@ -96,9 +95,13 @@ async def test_leases_and_suspects_are_handed_out(full):
 async def test_acks_and_dead_letters_are_taken(full):
     a, b, c = full.leases
     reply = await full.me.commit(
-        pages=[Page(a.id), Page(b.id, verdict="why"), Page(c.id, verdict=BARE_ACK)]
+        pages=[
+            Settlement(a.id),
+            Settlement(b.id, end=End.FAILED, reason="why"),
+            Settlement(c.id, end=End.EMPTY),
+        ]
     )
-    assert reply == CommitReply(APPLIED, 0, [])
+    assert reply == CommitReply(Outcome.STORED, 0, [])
     assert (await places(full.client))["leased"] == []
     assert [letter["payload"] for letter in await dead_letters(full.client)] == [b"b"]
     assert (await full.me.heartbeat()).commit == full.me.commits
@@ -106,15 +109,17 @@ async def test_acks_and_dead_letters_are_taken(full):
 
 async def test_duplicates_need_no_memory(full):
     page = full.leases[0]
-    reply = await full.me.commit([NewRequest(b"seen", 5, "fp-seen")], [Page(page.id)])
-    assert reply == CommitReply(APPLIED, 0, [0])
+    reply = await full.me.commit(
+        [NewRequest(b"seen", 5, "fp-seen")], [Settlement(page.id)]
+    )
+    assert reply == CommitReply(Outcome.STORED, 0, [0])
     assert (await places(full.client))["leased"] == ["b", "c"]
 
 
 async def test_leases_are_given_back_and_set_aside(full):
     a, b, _ = full.leases
     assert await full.me.release(a) == 1
-    reject = full.me.frontier.reject([(b.id, "request", "x")], max_size=9)
+    reject = full.me.frontier.reject([Reject(b.id, "request", "x")], max_size=9)
     assert await full.me.call(reject) == 1
     assert len(await dead_letters(full.client)) == 1
     assert (await places(full.client))["leased"] == ["c"]
@@ -132,12 +137,14 @@ async def test_dead_workers_are_reaped(full):
 
 async def test_seeds_are_leased(full):
     [lease] = await full.doomed.seeds()  # its fair share
-    assert lease.payload == SEED + b"seed"
+    assert lease.payload == b"seed"
     assert await full.client.exists(SEED_KEYS[0]) == 0
 
 
 async def test_pages_follow_their_redirects(full):
-    claim = full.me.frontier.claim([("fp-new", [full.leases[0].id]), ("fp-seen", [])])
+    claim = full.me.frontier.claim(
+        [Claim("fp-new", [full.leases[0].id]), Claim("fp-seen", [])]
+    )
     assert await full.me.call(claim) == [True, False]
     assert await full.client.sismember(KEYS.dupefilter, "fp-new")
 
@@ -160,41 +167,48 @@ async def test_workers_join_count_and_leave(full):
 
 async def test_flush_deletes_an_earlier_crawl(full):
     await full.client.delete(KEYS.workers)
-    assert (await Worker(full.client).register(flush=True)).outcome == 1
+    assert (
+        await Worker(full.client).register(flush=True)
+    ).outcome is JoinOutcome.FLUSHED
 
 
 NEW = {
     "a new request": {"requests": [NewRequest(b"new", 0, "fp-new")]},
-    "a start request": {"requests": [NewRequest(b"new", 0, "!fp-new")]},
+    "a start request": {"requests": [NewRequest(b"new", 0, "fp-new", 1)]},
     "an item": {"items": [("s:items", b"i")]},
 }
 
 
 @pytest.mark.parametrize("what", [*NEW, "a request of a page", "an item of a page"])
-async def test_of_a_commit_that_needs_memory_only_bare_acks_are_taken(full, what):
+async def test_of_a_commit_that_needs_memory_only_empty_ends_are_taken(full, what):
     """And it may be sent again, without them, under its number."""
     a, b, c = full.leases
     children = [NewRequest(b"child", 0)] if what == "a request of a page" else []
     items = [("s:items", b"i")] if what == "an item of a page" else []
-    pages = [Page(a.id, children, items), Page(b.id, verdict="why")]
-    pages.append(Page(full.leases[0].id, verdict=PART))
+    pages = [
+        Settlement(a.id, children, items),
+        Settlement(b.id, end=End.FAILED, reason="why"),
+    ]
+    pages.append(Settlement(full.leases[0].id, end=End.OPEN))
     new = NEW.get(what, {})
     before = await contents(full.client)
-    reply = await full.me.commit(**new, pages=[*pages, Page(c.id, verdict=BARE_ACK)])
-    assert reply == CommitReply(FULL, 0, [])
+    reply = await full.me.commit(**new, pages=[*pages, Settlement(c.id, end=End.EMPTY)])
+    assert reply == CommitReply(Outcome.FULL, 0, [])
     after = await contents(full.client)
     assert (await places(full.client))["leased"] == ["a", "b"]
     assert after[KEYS.state].pop(b"pages") == b"1"
     for key in {*before, *after} - {KEYS.leases, KEYS.leased}:
         assert after.get(key) == before.get(key)
     # What comes behind it waits too.
-    assert (await full.me.commit(pages=[Page(b.id)])).outcome == GAP
+    assert (await full.me.commit(pages=[Settlement(b.id)])).outcome is Outcome.GAP
 
     number = full.me.commits - 1
-    assert (await full.me.commit(**new, pages=pages, number=number)).outcome == FULL
+    assert (
+        await full.me.commit(**new, pages=pages, number=number)
+    ).outcome is Outcome.FULL
     await full.client.config_set("maxmemory", "0")
     reply = await full.me.commit(**new, pages=pages, number=number)
-    assert reply == CommitReply(APPLIED, 0, [])
+    assert reply == CommitReply(Outcome.STORED, 0, [])
     assert (await places(full.client))["leased"] == []
 
 
@@ -213,12 +227,12 @@ async def test_one_exchange_gets_out_of_the_way_what_it_can(full):
     frontier = full.me.frontier
     full.me.commits += 1
     commit = frontier.commit(
-        commit_of(full.me.commits, [Page(a.id, items=[("s:items", b"i")])])
+        commit_of(full.me.commits, [Settlement(a.id, items=[("s:items", b"i")])])
     )
     release, beat = frontier.release([b.id]), frontier.heartbeat()
     lease = frontier.lease(9, suspects=8)
     await frontier.exchange([commit, release, beat, lease])
-    assert commit.reply().outcome == FULL
+    assert commit.reply().outcome is Outcome.FULL
     assert release.reply() == 1
     assert (beat.reply().commit, beat.reply().held) == (full.me.commits - 1, 2)
     assert names(lease.reply().leases)[0] == "s1"
@@ -232,7 +246,7 @@ def payload(name):
 
 
 def url(lease):
-    return json.loads(lease.payload.removeprefix(SEED))["url"]
+    return json.loads(lease.payload)["url"]
 
 
 class TornWorld:
@@ -321,10 +335,10 @@ class TornWorld:
     def call(self, script):
         frontier = self.me.frontier
         child = [NewRequest(payload("c2"), 0)]
-        page = Page(self.m1.id, child, [(KEYS.items, b"i1")])
-        failed = Page(self.m1.id, child, [(KEYS.items, b"i1")], "why")
+        page = Settlement(self.m1.id, child, [(KEYS.items, b"i1")])
+        failed = Settlement(self.m1.id, child, [(KEYS.items, b"i1")], End.FAILED, "why")
         new = [NewRequest(payload("c1"), 0, "fp-c1")]
-        start = [NewRequest(payload("c1"), 0, "!fp-c1")]
+        start = [NewRequest(payload("c1"), 0, "fp-c1", 1)]
         number = self.me.commits + 1
         return {
             "lease": lambda: frontier.lease(3, suspects=8),
@@ -334,7 +348,9 @@ class TornWorld:
             ),
             "seeds": lambda: frontier.take_seeds(9),
             "reap": frontier.reap,
-            "claim": lambda: frontier.claim([("fp-kept", [self.m1.id, self.m2.id])]),
+            "claim": lambda: frontier.claim(
+                [Claim("fp-kept", [self.m1.id, self.m2.id])]
+            ),
             "commit": lambda: frontier.commit(commit_of(number, [page], new)),
             "commit a failure": lambda: frontier.commit(
                 commit_of(number, [failed], start)
@@ -417,7 +433,7 @@ class TornWorld:
             await honest.reap()
         found, follows = set(), set()
         orphans = Orphans(honest.frontier, Spider("s"), ttl=60, max_payload=999)
-        while not (state := await honest.call(honest.frontier.drained())):
+        while not (state := await honest.call(honest.frontier.drained())).is_drained:
             orphans.told(state)
             while orphans.is_searching:
                 await orphans.step()
@@ -426,7 +442,7 @@ class TornWorld:
             assert leases or taken_up or state.orphans
             for lease in leases:
                 if url(lease) == "m1":
-                    claim = honest.frontier.claim([("fp-kept", [lease.id])])
+                    claim = honest.frontier.claim([Claim("fp-kept", [lease.id])])
                     follows |= {*await honest.call(claim)}
             await honest.ack(*leases)
             found |= {url(lease) for lease in leases}
@@ -450,7 +466,7 @@ async def client_has(torn, name):
 
 
 def commit_of(number, pages, requests=()):
-    return Commit(number, requests, pages=pages)
+    return Commit(number, requests, settlements=pages)
 
 
 def commands(data):

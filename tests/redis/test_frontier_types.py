@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from redis.exceptions import ResponseError
 
-from scrapy_dist.brokers.redis.frontier import Commit, NewRequest, Page
 from scrapy_dist.brokers.redis.keys import SETTINGS
+from scrapy_dist.core.frontier import Claim, Commit, End, NewRequest, Reject, Settlement
 from scrapy_dist.exceptions import ConfigurationError
 from tests.support.frontiers import (
     KEYS,
@@ -26,8 +26,8 @@ async def build(client):
     me = await Worker(client).join("host:1")
     await dead.dies(me)
     failed = (await me.lease(1))[0]
-    await me.call(me.frontier.reject([(failed.id, "request", "x")], max_size=99))
-    await me.commit([NewRequest(b"a", 0, "!fp-a"), NewRequest(b"b", 0, "fp-b")])
+    await me.call(me.frontier.reject([Reject(failed.id, "request", "x")], max_size=99))
+    await me.commit([NewRequest(b"a", 0, "fp-a", 1), NewRequest(b"b", 0, "fp-b")])
     await me.push("c", "d")
     await me.commit(items=[("s:items", b"item")])
     await me.call(me.frontier.count([("inc", "n", "1")]))
@@ -50,12 +50,14 @@ async def calls(me):
     """Every script, asked for something that it would do."""
     frontier = me.frontier
     [held] = await frontier.leases_held()
-    page = Page(held, [NewRequest(b"c", 0)], [("s:items", b"i")], "why")
-    new = [NewRequest(b"d", 0, "fp-d"), NewRequest(b"e", 0, "!fp-e")]
+    page = Settlement(
+        held, [NewRequest(b"c", 0)], [("s:items", b"i")], End.FAILED, "why"
+    )
+    new = [NewRequest(b"d", 0, "fp-d"), NewRequest(b"e", 0, "fp-e", 1)]
     items = [("s:items", b"i")]
     return {
         "heartbeat": frontier.heartbeat(),
-        "claim": frontier.claim([("fp-f", [held]), ("!fp-g", [])]),
+        "claim": frontier.claim([Claim("fp-f", [held]), Claim("fp-g", [], 1)]),
         "commit": frontier.commit(Commit(me.commits + 1, new, items, [page])),
         "count": frontier.count([("inc", "n", "1"), ("set", "m", "1")]),
         "drained": frontier.drained(),
@@ -68,7 +70,7 @@ async def calls(me):
         "readmit": frontier.readmit(),
         "reap": frontier.reap(),
         "register": frontier.register("host:1", commit=7, flush=True),
-        "reject": frontier.reject([(held, "request", "why")], max_size=9),
+        "reject": frontier.reject([Reject(held, "request", "why")], max_size=9),
         "release": frontier.release([held]),
         "seeds": frontier.take_seeds(5),
         "stop": frontier.stop([me.number]),

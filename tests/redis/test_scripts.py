@@ -201,6 +201,8 @@ def test_each_caller_gives_exactly_the_names_of_its_script():
         for name, given in calls_in(ast.parse(file.read_text("utf-8"))):
             names = scripts.load(name).names
             called.add(name)
+            if None in given:  # what is made elsewhere is found out by each call
+                continue
             # The checks add one in one place.
             missing = names - given - known - ({"mend"} if "check" in name else set())
             assert not missing, (file, name, missing)

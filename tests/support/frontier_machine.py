@@ -28,17 +28,7 @@ from hypothesis.stateful import (
 )
 
 from scrapy_dist.brokers.redis.buckets import Shape, compact
-from scrapy_dist.brokers.redis.frontier import (
-    ACK,
-    APPLIED,
-    BARE_ACK,
-    GAP,
-    GONE,
-    MISSED,
-    PART,
-    REPEATED,
-    RESHAPED,
-)
+from scrapy_dist.core.frontier import JoinOutcome, Outcome
 from scrapy_dist.exceptions import RedisUnavailable
 from scrapy_dist.redis_client.client import close_client
 from tests.support.frontiers import (
@@ -529,21 +519,21 @@ class FrontierMachine(RuleBasedStateMachine):
             call.values["number"],
             before.commits.get(worker.frontier.worker),
         )
-        if reply.outcome == RESHAPED:
+        if reply.outcome is Outcome.AGAIN:
             assert worker.frontier.shape is not None
         elif stored is None:
-            assert reply.outcome == GONE
+            assert reply.outcome is Outcome.UNKNOWN_WORKER
         elif number <= stored:
-            assert reply.outcome == REPEATED
+            assert reply.outcome is Outcome.REPEATED
         elif number > stored + 1:
-            assert reply.outcome == GAP
+            assert reply.outcome is Outcome.GAP
         else:
-            assert reply.outcome == APPLIED
-        if reply.outcome != APPLIED:
+            assert reply.outcome is Outcome.STORED
+        if reply.outcome is not Outcome.STORED:
             assert vars(before) == vars(after)
             return
         ids = call.values["ids"]
-        verdicts = [ACK] * call.values["acks"] + [BARE_ACK] * call.values["bare_acks"]
+        verdicts = ["+"] * call.values["acks"] + ["="] * call.values["bare_acks"]
         verdicts += call.values["verdicts"]
         mine = before.leased_by(worker)
         ours = [str(id_).encode() in mine for id_ in ids]
@@ -556,7 +546,7 @@ class FrontierMachine(RuleBasedStateMachine):
             else:
                 self.world.acked.add(name)
         for id_, is_ours, verdict in zip(ids, ours, verdicts, strict=True):
-            if not is_ours or verdict == PART:
+            if not is_ours or verdict == "-":
                 continue
             name = before.by_id[str(id_).encode()].name
             if self.site(name).failure:
@@ -620,7 +610,7 @@ class FrontierMachine(RuleBasedStateMachine):
         suspects = [lease.id.encode() for lease in leases if lease.suspect]
         others = [lease.id.encode() for lease in leases if not lease.suspect]
         assert len(leases) <= want
-        alone = call.reply().alone
+        alone = call.reply().left.alone
         near = [before.by_id[id_] for id_ in before.suspects[:16]]
         near = [entry for entry in near if not math.isinf(entry.score)]
         lone = [entry.id for entry in near if entry.deaths >= LAST]
@@ -758,10 +748,14 @@ class FrontierMachine(RuleBasedStateMachine):
             while task := honest.take():
                 honest.finish(task)
             [left] = self.run(self.ask_what_is_left(honest))
-            if left and honest.is_idle and self.redis.zcard(KEYS.workers) == 1:
+            if (
+                left.is_drained
+                and honest.is_idle
+                and self.redis.zcard(KEYS.workers) == 1
+            ):
                 break
         self.the_frontier_is_whole()
-        assert left
+        assert left.is_drained
         assert honest.is_idle
         self.everything_was_crawled()
         look = self.look()
@@ -772,7 +766,7 @@ class FrontierMachine(RuleBasedStateMachine):
         assert int(record[b"failed"]) == len(look.letters)
         self.workers.remove(honest)
         for late in self.workers:
-            assert self.run(late.register("late")).outcome == MISSED
+            assert self.run(late.register("late")).outcome is JoinOutcome.MISSED
         kept = {each.encode() for each in (KEYS.items, KEYS.failed, KEYS.history)}
         assert set(self.redis.keys("*")) <= kept
 

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import astuple
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
 from scrapy.settings import Settings
 
-from scrapy_dist.brokers.redis.frontier import (
-    DELETED,
+from scrapy_dist.brokers.redis.frontier import Frontier
+from scrapy_dist.brokers.redis.keys import Keys
+from scrapy_dist.core.frontier import (
     SUSPECTS,
     Commit,
-    Frontier,
+    LeaveOutcome,
     NewRequest,
-    Page,
+    Settlement,
 )
-from scrapy_dist.brokers.redis.keys import Keys
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -23,8 +24,8 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
     from typing_extensions import Self
 
-    from scrapy_dist.brokers.redis.frontier import CommitReply, Joined, Lease
     from scrapy_dist.brokers.redis.scripts import Call
+    from scrapy_dist.core.frontier import CommitReply, Joined, Lease
 
 T = TypeVar("T")
 
@@ -75,7 +76,7 @@ class Worker:
     async def commit(
         self,
         requests: Sequence[NewRequest] = (),
-        pages: Sequence[Page] = (),
+        pages: Sequence[Settlement] = (),
         items: Sequence[tuple[str, bytes]] = (),
         number: int | None = None,
     ) -> CommitReply:
@@ -103,7 +104,7 @@ class Worker:
         return (await self.call(self.frontier.take_seeds(want))).leases
 
     async def ack(self, *leases: Lease) -> CommitReply:
-        return await self.commit(pages=[Page(lease.id) for lease in leases])
+        return await self.commit(pages=[Settlement(lease.id) for lease in leases])
 
     async def release(self, *leases: Lease) -> int:
         return await self.call(self.frontier.release([lease.id for lease in leases]))
@@ -112,11 +113,11 @@ class Worker:
         return await self.call(self.frontier.heartbeat())
 
     async def reap(self) -> list[int]:
-        return await self.call(self.frontier.reap())
+        return [*astuple(await self.call(self.frontier.reap()))]
 
     async def leave(self, *, finished: bool = False, persist: bool = False) -> bool:
         call = self.frontier.leave(finished=finished, persist=persist)
-        return (await self.call(call))[0] == DELETED
+        return (await self.call(call))[0] == LeaveOutcome.DELETED
 
     async def dies(self, reaper: Worker) -> list[int]:
         """Its beat is long ago and *reaper* notices; the reply of one reap."""

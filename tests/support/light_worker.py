@@ -12,18 +12,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from scrapy_dist.brokers.redis.buckets import compact
-from scrapy_dist.brokers.redis.frontier import (
-    APPLIED,
+from scrapy_dist.brokers.redis.frontier import Frontier
+from scrapy_dist.core.frontier import (
     BATCH,
-    DELETED,
-    FULL,
-    REPEATED,
-    RESHAPED,
-    SEED,
     SUSPECTS,
     ChainLink,
-    Frontier,
+    Claim,
+    LeaveOutcome,
     NewRequest,
+    Outcome,
 )
 from scrapy_dist.exceptions import RedisUnavailable
 from scrapy_dist.worker.leases import HeldLease, Leases
@@ -34,9 +31,9 @@ if TYPE_CHECKING:
 
     from redis.asyncio import Redis
 
-    from scrapy_dist.brokers.redis.frontier import CommitReply, Joined, Lease
     from scrapy_dist.brokers.redis.keys import Keys
     from scrapy_dist.brokers.redis.scripts import Call
+    from scrapy_dist.core.frontier import CommitReply, Joined, Lease
 
 
 @dataclass(frozen=True)
@@ -124,7 +121,7 @@ class LightWorker:
 
     def start(self, name: str) -> None:
         """Yield the start request *name*; every worker does."""
-        self._send(name, f"!{self.fingerprint(name)}")
+        self._send(name, self.fingerprint(name), start=1)
 
     def take(self) -> Task | None:
         """Begin with the next page."""
@@ -170,7 +167,7 @@ class LightWorker:
             if record.invalidated or record.settled:
                 record.drop_outputs()
             else:
-                self.outbox.add_page(record.take_part(items=True))
+                self.outbox.add_settlement(record.take_part(items=True))
 
     def _go_ahead(self, task: Task) -> None:
         self.sent.add(task.name)
@@ -188,10 +185,10 @@ class LightWorker:
     def fingerprint(self, name: str) -> str:
         return f"fp-{name}" if self.frontier.shape is None else compact(f"fp-{name}")
 
-    def _send(self, name: str, fingerprint: str) -> None:
+    def _send(self, name: str, fingerprint: str, start: int = 0) -> None:
         self.sent.add(name)
-        if self.recent.add(fingerprint):
-            new = NewRequest(name.encode(), score(name), fingerprint)
+        if self.recent.add(f"{start} {fingerprint}"):
+            new = NewRequest(name.encode(), score(name), fingerprint, start)
             self.outbox.add_request(new, name)
 
     def _let_go(self, record: HeldLease) -> None:
@@ -202,7 +199,7 @@ class LightWorker:
                 done.drop_outputs()
                 self.releases.append(done.id)
             else:
-                self.outbox.add_page(done.take_page())
+                self.outbox.add_settlement(done.settle())
 
     @property
     def is_idle(self) -> bool:
@@ -247,7 +244,8 @@ class LightWorker:
             calls.append(release)
         if claiming:
             claims = [
-                (self.fingerprint(task.name), [task.record.id]) for task in claiming
+                Claim(self.fingerprint(task.name), [task.record.id])
+                for task in claiming
             ]
             claim = self.frontier.claim(claims)
             calls.append(claim)
@@ -290,9 +288,9 @@ class LightWorker:
         self.has_doubts = reply.held != len(self.leases.records)
         if want:
             found = lease.reply()
-            self.pending = found.pending + found.suspects
-            self.waiting = found.waiting
-            self.to_be_alone = found.alone
+            self.pending = found.left.pending + found.left.suspects
+            self.waiting = found.left.waiting
+            self.to_be_alone = found.left.alone
             self._accept(found.leases)
         if seeds:
             self._accept(taken.reply().leases)
@@ -307,7 +305,7 @@ class LightWorker:
     async def leave(self, *, finished: bool) -> bool:
         call = self.frontier.leave(finished=finished)
         await self._carry_out([call])
-        return call.reply()[0] == DELETED
+        return call.reply()[0] is LeaveOutcome.DELETED
 
     def give_back(self) -> None:
         """Before it leaves: what is in hand will not be finished here."""
@@ -349,17 +347,17 @@ class LightWorker:
         not_owned = 0
         for numbered, call in commits:
             outcome = call.reply().outcome
-            if outcome == FULL:
+            if outcome is Outcome.FULL:
                 self.is_full = True
-                self.leases.close(self.outbox.only_bare_acks())
+                self.leases.close(self.outbox.only_empty_ends())
                 return True
-            if outcome == RESHAPED:
+            if outcome is Outcome.AGAIN:
                 return True
-            if outcome not in (APPLIED, REPEATED):
+            if outcome not in (Outcome.STORED, Outcome.REPEATED):
                 self._rollback()
                 return False
             self.outbox.confirm(numbered)
-            self.leases.close(numbered.commit.finished)
+            self.leases.close(numbered.commit.ended)
             if numbered.outputs:
                 self.is_full = False
             not_owned += call.reply().not_owned
@@ -373,7 +371,7 @@ class LightWorker:
             if lease in known:
                 continue
             record = self.leases.open(lease)
-            name = lease.payload.removeprefix(SEED).decode()
+            name = lease.payload.decode()
             self.inbox.append(Task(name, record))
         if known:
             # They were leased before Redis went back, and are in hand; a part of them may
@@ -383,7 +381,7 @@ class LightWorker:
     def _rollback(self) -> None:
         self.rollbacks += 1
         self.is_new_here = True
-        self.releases += self.outbox.withdraw_pages()
+        self.releases += self.outbox.withdraw_settlements()
         self.recent.forget()
         self.leases.invalidate()
         self.releases += self._drop_unstarted(set(self.leases.records))

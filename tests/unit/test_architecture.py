@@ -44,19 +44,10 @@ UP: dict[str, str] = {
     "brokers.redis.tools.takeover -> fingerprints": "its readers of S:dupefilter",
     "brokers.redis.views.browse -> fingerprints": "its readers of S:dupefilter",
     "codec.request -> brokers.redis.keys": "the name in signatures",
-    "worker.chain -> brokers.redis.frontier": "the words of the protocol",
     "worker.exchange -> brokers.redis.frontier": "the words of the protocol",
     "worker.exchange -> brokers.redis.orphans": "to be behind a port",
     "worker.exchange -> brokers.redis.scripts": "the type of a call, to be behind a port",
     "worker.exchange -> brokers.redis.wakeup": "to be behind a port",
-    "worker.filtering -> brokers.redis.frontier": "the words of the protocol",
-    "worker.inbox -> brokers.redis.frontier": "the words of the protocol",
-    "worker.intake -> brokers.redis.frontier": "the words of the protocol",
-    "worker.queues -> brokers.redis.frontier": "the words of the protocol",
-    "worker.seeds -> brokers.redis.frontier": "the words of the protocol",
-    "worker.leases -> brokers.redis.frontier": "the words of the protocol",
-    "worker.outbox -> brokers.redis.frontier": "the words of the protocol",
-    "worker.outputs -> brokers.redis.frontier": "the words of the protocol",
     "worker.pusher -> brokers.redis.frontier": "to be behind a port",
     "worker.pusher -> brokers.redis.keys": "to be behind a port",
     "worker.pusher -> connection": "to be behind a port",
@@ -108,7 +99,6 @@ LONG_FILES: dict[str, str] = {
 
 #: Functions of more lines than 50.
 LONG_FUNCTIONS: dict[str, str] = {
-    "brokers.redis.frontier.Frontier.commit": "18 arguments of the script",
     "commands.seed.add_options": "one line an option",
     "scheduler.Scheduler._connect": "to be split",
     "worker.exchange.Exchange.__init__": "to be split by role",

@@ -10,10 +10,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from hashlib import sha1
-from itertools import accumulate
-from struct import pack
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from redis.exceptions import NoScriptError, RedisError, ResponseError
@@ -22,275 +19,72 @@ from scrapy_dist import defaults
 from scrapy_dist.base.waits import within
 from scrapy_dist.brokers.redis import scripts
 from scrapy_dist.brokers.redis.buckets import SPLITS, Shape
+from scrapy_dist.brokers.redis.commit import OUTCOMES, SEED, encode, marked
 from scrapy_dist.brokers.redis.errors import asking, is_elsewhere, is_temporary
 from scrapy_dist.brokers.redis.keys import SETTINGS, Keys
 from scrapy_dist.brokers.redis.version import FORMAT, OLDEST, mixed, refusal
 from scrapy_dist.codec.seal import NO_SEAL, Seal, differ
+from scrapy_dist.core.frontier import (
+    BATCH,
+    CommitReply,
+    Counts,
+    Deaths,
+    Heartbeat,
+    Joined,
+    JoinOutcome,
+    Lease,
+    LeaveOutcome,
+    Left,
+    Outcome,
+)
 from scrapy_dist.exceptions import ConfigurationError, RedisUnavailable
 from scrapy_dist.redis_client.client import drop_connections
 
 if TYPE_CHECKING:
     from scrapy_dist.brokers.redis.scripts import Call
+    from scrapy_dist.core.frontier import Claim, Commit, LeaseId, Reject
     from scrapy_dist.redis_client.typed import Redis
 
-__all__ = [
-    "ACK",
-    "APPLIED",
-    "BARE_ACK",
-    "BATCH",
-    "DELETED",
-    "FULL",
-    "GAP",
-    "GONE",
-    "KEPT",
-    "LATE",
-    "LEFT",
-    "MISSED",
-    "MIXED_FORMATS",
-    "OTHER_SECRET",
-    "PART",
-    "REPEATED",
-    "RESHAPED",
-    "SUSPECTS",
-    "WRONG_FORMAT",
-    "ChainLink",
-    "Commit",
-    "CommitReply",
-    "Drained",
-    "Frontier",
-    "Heartbeat",
-    "Joined",
-    "Lease",
-    "LeaseReply",
-    "NewRequest",
-    "Page",
-    "SeedsReply",
-    "start_mark",
-]
+__all__ = ["Frontier", "LeaseReply", "SeedsReply"]
 
 T = TypeVar("T")
-
-#: Requests, items, acks or leases in one script call at the most: Redis does nothing else.
-BATCH = 100
 
 #: Bytes of requests or seeds in one reply, after which no more are handed out.
 REPLY_BYTES = 4 << 20
 #: Bytes that are around a payload of the largest size: the mark of a seed, a signature.
 _ENVELOPE = 64
 
-#: Suspects that a worker holds at the most: they die together.
-SUSPECTS = 8
-
-#: Outcomes of a commit: stored now, stored by an earlier try, Redis is full, to be sent
-#: again for other buckets, unknown worker, and an earlier commit of this worker is missing
-#: (Redis was rolled back).
-APPLIED, REPEATED, FULL, RESHAPED, GONE, GAP = 1, 2, 3, 4, 0, -1
-
-#: Outcomes of a registration that is refused: this version cannot read the frontier; a
-#: worker of another version is at work that cannot read what this one would write.
-WRONG_FORMAT, MIXED_FORMATS = 3, 4
-#: The same, because its requests are signed with another secret, or with none.
-OTHER_SECRET = 6
-
-#: Outcome of joining again, and of joining late, see ``Joined``.
-MISSED, LATE = 5, 7
-
-#: Outcomes of leaving: there is more to do, or somebody else is here; the frontier was
-#: deleted; nothing is left, and the frontier is kept.
-LEFT, DELETED, KEPT = 0, 1, 2
+#: How ``register`` and ``leave`` reply.
+_JOINED = {
+    0: JoinOutcome.JOINED,
+    1: JoinOutcome.FLUSHED,
+    2: JoinOutcome.NOT_FLUSHED,
+    3: JoinOutcome.REFUSED,
+    4: JoinOutcome.NOT_NOW,
+    5: JoinOutcome.MISSED,
+    6: JoinOutcome.REFUSED,
+    7: JoinOutcome.LATE,
+}
+_LEFT = (LeaveOutcome.LEFT, LeaveOutcome.DELETED, LeaveOutcome.KEPT)
+#: Why ``register`` has refused: this version cannot read the frontier; a worker of another
+#: version is at work that cannot read what this one would write; its requests are signed
+#: with another secret, or with none.
+_WRONG_FORMAT, _MIXED_FORMATS, _OTHER_SECRET = 3, 4, 6
 
 #: Keys that are deleted in one command.
 _SWEEP = 500
 
-#: Verdicts on a page: acknowledged; the same, and it produced nothing; not finished.
-#: Any other text is the reason of a dead letter.
-ACK, BARE_ACK, PART = "+", "=", "-"
-
-#: Their order within a commit.
-_VERDICTS = {ACK: 0, BARE_ACK: 1}
-
 #: Of a frontier whose fingerprints are in one set.
 _NO_BUCKETS = Shape("", "", 0)
-#: In front of a payload: it is a seed as it was pushed.
-SEED = b"\x00"
-#: In front of the fingerprint of a start request that is not to be filtered.
-START = "!"
-#: In front of the number of the page, within its commit, that a request is part of.
-PART_OF = "#"
-#: In front of a hop: the number of its page, the length of its fingerprint.
-HOP_OF = "@"
-#: What no fingerprint may begin with.
-MARKS = ("", START, PART_OF, HOP_OF)
-
-
-def start_mark(fingerprint: str, occurrence: int) -> str:
-    """The mark of the *occurrence*-th equal request (from 1) of one ``start()``."""
-    if occurrence == 1:
-        return START + fingerprint
-    return f"{START}{START}{occurrence} {fingerprint}"
-
-
-def clear_of_marks(fingerprint: str) -> str:
-    """*fingerprint*, or its hash if it begins like a mark."""
-    if fingerprint[:1] in MARKS:
-        return sha1(fingerprint.encode(), usedforsecurity=False).hexdigest()
-    return fingerprint
-
-
-@dataclass(frozen=True, slots=True)
-class NewRequest:
-    """A request for the frontier.
-
-    *fingerprint* '' means: do not filter; with START in front: a start request, taken
-    once per crawl even if an earlier crawl has seen it. See ``start_mark``.
-    """
-
-    payload: bytes
-    score: float
-    fingerprint: str = ""
-
-
-@dataclass(slots=True)
-class ChainLink:
-    """A request that was crawled under the lease of another page, see ``worker/chain.py``.
-
-    *fingerprint* counts as seen when that lease ends; '': it is not filtered. *reason*:
-    why it has failed for good; it becomes a dead letter then, and *payload* is its
-    request. *is_page*: it is not where another one was redirected to.
-    """
-
-    fingerprint: str
-    reason: str = ""
-    payload: bytes = b""
-    is_page: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class Page:
-    """A leased request, and what is stored only if its lease is still this worker's.
-
-    *requests* are not filtered. *verdict*: ACK, BARE_ACK, PART or why it has failed.
-    *counts*: it is a page if it is done, not a seed that has become requests elsewhere, or
-    a request that is tried again under another lease. *hops* come
-    with a verdict that ends the lease.
-    """
-
-    id: str
-    requests: Sequence[NewRequest] = ()
-    items: Sequence[tuple[str, bytes]] = ()
-    verdict: str = ACK
-    counts: bool = True
-    chain: Sequence[ChainLink] = ()
-
-    def __len__(self) -> int:
-        return len(self.requests) + len(self.items) + (self.verdict != PART)
-
-
-@dataclass(frozen=True, slots=True)
-class Commit:
-    """What a worker sends under one number; about BATCH of each kind.
-
-    *requests* and *items* are stored whatever happened to the leases.
-    """
-
-    number: int
-    requests: Sequence[NewRequest] = ()
-    items: Sequence[tuple[str, bytes]] = ()
-    pages: Sequence[Page] = ()
-
-    @property
-    def finished(self) -> list[str]:
-        """Order ids of the leases that end with this commit."""
-        return [page.id for page in self.pages if page.verdict != PART]
-
-    @property
-    def crawled(self) -> int:
-        """How many pages end with it: some leases are none, and hops are some more."""
-        others = sum(
-            not page.counts and page.verdict in _VERDICTS for page in self.pages
-        )
-        chain = sum(link.is_page for page in self.pages for link in page.chain)
-        return len(self.finished) - others + chain
-
-
-@dataclass(frozen=True, slots=True)
-class CommitReply:
-    """*filtered*: positions of duplicates in *requests*; *strange* pages were not ours.
-
-    Of a commit that was stored by an earlier try, *strange* says at least whether.
-    """
-
-    outcome: int
-    not_owned: int
-    filtered: Sequence[int]
-
-
-@dataclass(frozen=True, slots=True)
-class Joined:
-    """*outcome*: 0 joined, 1 an earlier crawl was deleted first, 2 flush refused, MISSED:
-    this worker's crawl has finished without it, LATE: the same while it was starting; it
-    has not joined then.
-
-    *blank*: nothing is seen yet. *refusal*: why it has not joined, and nothing was
-    written; the outcome is WRONG_FORMAT, MIXED_FORMATS or OTHER_SECRET then.
-    """
-
-    others: int
-    outcome: int
-    pending: int
-    blank: bool
-    refusal: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Heartbeat:
-    """*held* leases, *alive* workers, *silent* workers that a reap may end.
-
-    *paused*: nobody is given a lease. *stop*: this worker is asked to close. *met*: how
-    often workers have come that told their process.
-    """
-
-    known: bool
-    commit: int
-    held: int
-    alive: int
-    silent: int
-    paused: bool = False
-    stop: bool = False
-    met: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Lease:
-    """A request handed to this worker; *suspect*: another one died or left with it.
-
-    *alone*: the next death sets it aside, so this worker is to hold nothing beside it.
-    *too_large*: the bytes that it has, which are more than may be read; Redis has kept
-    them, and *payload* is the first one only. 0: it is all here.
-    """
-
-    id: str
-    suspect: bool
-    payload: bytes
-    alone: bool = False
-    too_large: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class LeaseReply:
-    """*pending* and *suspects* are what is left.
-
-    *waiting* are suspects that have failed, and for which S:failed had no room; nobody
-    is given them. *alone*: this worker is to finish what it holds, to be alone with a
-    suspect that it gets then, or has got here.
-    """
+    """What ``lease`` has handed out, and what is left; *known*: it knows this worker."""
 
     known: bool
-    pending: int
-    suspects: int
     leases: Sequence[Lease]
-    waiting: int = 0
-    alone: bool = False
+    left: Left
 
 
 @dataclass(frozen=True, slots=True)
@@ -298,36 +92,8 @@ class SeedsReply:
     """Leased seeds as they were pushed; *left* is how many still wait."""
 
     known: bool
-    left: int
     leases: Sequence[Lease]
-
-
-@dataclass(frozen=True, slots=True)
-class Drained:
-    """What is left to do for anybody, and the time since anybody did anything.
-
-    *waiting* of the suspects have failed, and S:failed has no room for them. *orphans*
-    lie in S:leased without a lease; *unknown* are leases of workers that nobody knows.
-    """
-
-    pending: int
-    suspects: int
-    leased: int
-    seeds: int
-    idle: float
-    waiting: int = 0
-    orphans: int = 0
-    unknown: int = 0
-
-    @property
-    def is_stuck(self) -> bool:
-        """Whether nobody can go on until somebody makes room for dead letters."""
-        left = self.pending + self.suspects + self.leased + self.seeds + self.orphans
-        return 0 < self.waiting == left
-
-    def __bool__(self) -> bool:
-        left = self.pending or self.suspects or self.leased or self.seeds
-        return not (left or self.orphans)
+    left: int
 
 
 class Frontier:
@@ -412,7 +178,7 @@ class Frontier:
         persist: bool = False,
         age: float = 0.0,
     ) -> Call[Joined]:
-        """Join the frontier; *facts* tell people who this worker is.
+        """Join the frontier; *info* tells people who this worker is.
 
         *flush*: delete what an earlier crawl left, if nobody else is here. *persist*:
         keep the fingerprints of a finished crawl. *age*: seconds since this worker was
@@ -434,23 +200,24 @@ class Frontier:
         )
 
     def _parse_joined(self, raw: list[Any]) -> Joined:
-        others, outcome, *rest = raw
-        if outcome == WRONG_FORMAT:
+        others, code, *rest = raw
+        outcome = _JOINED[code]
+        if code == _WRONG_FORMAT:
             reason = refusal(self.keys.state, rest[0])
-        elif outcome == MIXED_FORMATS:
+        elif code == _MIXED_FORMATS:
             reason = mixed(rest[0].decode("utf-8", "replace"))
-        elif outcome == OTHER_SECRET:
+        elif code == _OTHER_SECRET:
             theirs = rest[0].decode("latin-1")
             reason = differ(self.seal.check, theirs, self.keys.state)
         else:
             self.crawl = rest[2].decode("latin-1")
-            return Joined(others, outcome, rest[0], bool(rest[1]))
-        return Joined(others, outcome, 0, blank=False, refusal=reason)
+            return Joined(outcome, others, rest[0], bool(rest[1]))
+        return Joined(outcome, others, refusal=reason)
 
     def heartbeat(self, info: str = "", *, busy: bool | None = None) -> Call[Heartbeat]:
         """Say that this worker lives; Redis' side of the account in return.
 
-        *facts* are for people, '' leaves those that were sent before. *busy*: whether it
+        *info* is for people, '' leaves those that were sent before. *busy*: whether it
         has a request in hand that no lease stands for, None if that is as before.
         """
         state = "" if busy is None else int(busy)
@@ -479,92 +246,26 @@ class Frontier:
 
     def commit(self, commit: Commit) -> Call[CommitReply]:
         """Store requests and items, then acknowledge; safe to repeat by its number."""
-        item_keys: dict[str, int] = {}
-        fingerprints: list[str] = []
-        payloads: list[bytes] = []
-        scores: list[float] = []
-        items: list[str | bytes | int] = []
-        buckets: list[str] = []
-        bucket_keys: list[str] = []
-
-        def look_up(fingerprint: str) -> None:
-            if self.shape is None or not fingerprint or fingerprint[:2] == 2 * START:
-                return
-            number = self.shape.number(fingerprint.removeprefix(START))
-            if number < self.shape.buckets:
-                buckets.append("-")
-                bucket_keys.append(self.shape.name(number))
-            else:
-                buckets.append(str(number))
-                bucket_keys.extend(self.shape.keys(number))
-
-        for request in commit.requests:
-            fingerprints.append(request.fingerprint)
-            payloads.append(request.payload)
-            scores.append(request.score)
-            look_up(request.fingerprint)
-        groups = [(0, commit.items)]
-        pages = sorted(commit.pages, key=_by_verdict)
-        numbers = {id(page): n for n, page in enumerate(pages, 1)}
-        for page in commit.pages:  # requests in the order in which they came
-            n = numbers[id(page)]
-            for request in page.requests:
-                fingerprints.append(f"{PART_OF}{n}")
-                payloads.append(request.payload)
-                scores.append(request.score)
-            groups.append((n, page.items))
-        for page in commit.pages:  # behind all that have scores
-            for link in page.chain:
-                size = len(link.fingerprint.encode())
-                head = f"{HOP_OF}{numbers[id(page)]} {size} "
-                fingerprints.append(f"{head}{link.fingerprint}{link.reason}")
-                payloads.append(link.payload)
-                look_up(link.fingerprint)
-        verdicts = [page.verdict for page in pages]
-        acks, bare = verdicts.count(ACK), verdicts.count(BARE_ACK)
-        for n, group in groups:
-            for key, data in group:
-                items += (item_keys.setdefault(key, 1 + len(item_keys)), n, data)
-        payloads_in_one, ends = ("", "") if self._mostly_new else _in_one(payloads)
 
         def parse(raw: list[Any]) -> CommitReply:
-            reply = self._parse_commit(raw)
-            if reply.outcome == APPLIED and commit.requests:
-                self._mostly_new = 2 * len(reply.filtered) < len(commit.requests)
-            return reply
+            outcome = OUTCOMES[raw[0]]
+            if outcome is Outcome.AGAIN:
+                self._reshape(raw[1:4])
+                return CommitReply(outcome)
+            if self.shape is not None and outcome is Outcome.STORED and raw[2]:
+                self._reshape([self.shape.epoch, *raw[2:4]])
+            if outcome is Outcome.STORED and commit.requests:
+                self._mostly_new = 2 * len(raw[4:]) < len(commit.requests)
+            return CommitReply(outcome, raw[1], raw[4:])
 
         shape = self.shape or _NO_BUCKETS
         return self.call(
             "commit",
             parse,
-            number=commit.number,
             epoch=shape.epoch,
             known=shape.buckets,
-            split=" ".join(buckets),
-            acks=acks,
-            bare_acks=bare,
-            scores=scores[0] if len(set(scores)) == 1 else " ".join(map(repr, scores)),
-            extra=commit.crawled - len(commit.finished),
-            payloads=payloads_in_one,
-            ends=ends,
-            plain=int(all(name[:1] not in MARKS for name in fingerprints)),
-            ids=[page.id for page in pages],
-            verdicts=verdicts[acks + bare :],
-            names=fingerprints,
-            pushes=items,
-            apart=payloads if self._mostly_new else (),
-            item_keys=item_keys,
-            buckets=bucket_keys,
+            **encode(commit, self.shape, apart=self._mostly_new),
         )
-
-    def _parse_commit(self, raw: list[Any]) -> CommitReply:
-        outcome = raw[0]
-        if outcome == RESHAPED:
-            self._reshape(raw[1:4])
-            return CommitReply(outcome, 0, [])
-        if self.shape is not None and outcome == APPLIED and raw[2]:
-            self._reshape([self.shape.epoch, *raw[2:4]])
-        return CommitReply(outcome, raw[1], raw[4:])
 
     def _reshape(self, raw: Sequence[Any]) -> None:
         """Take in epoch, buckets and fingerprints, as scripts reply them."""
@@ -607,23 +308,22 @@ class Frontier:
         found: dict[Any, Any] = await self.client.hgetall(key)
         return {k: v for k, v in found.items() if k.startswith(b"old:")}
 
-    def claim(
-        self, claims: Sequence[tuple[str, Sequence[str]]]
-    ) -> Call[list[bool] | None]:
-        """Filter requests that stay in this worker: (fingerprint, order ids of leases).
+    def claim(self, claims: Sequence[Claim]) -> Call[list[bool] | None]:
+        """Filter requests that stay in this worker.
 
         The reply tells of each whether to crawl it; None: ask again, for other buckets.
         """
         shape = self.shape
         buckets: list[str] = []
         args: list[str | int] = []
-        for fingerprint, leases in claims:
+        for claim in claims:
             number = 0
             if shape is not None:
-                if not fingerprint.startswith(START):  # these are in a set of their own
-                    number = shape.number(fingerprint)
+                if not claim.start:  # these are in a set of their own
+                    number = shape.number(claim.fingerprint)
                 buckets += shape.keys(number)
-            args += (fingerprint, number, len(leases), *leases)
+            name = marked(claim.fingerprint, claim.start)
+            args += (name, number, len(claim.leases), *claim.leases)
         shape = shape or _NO_BUCKETS
         return self.call(
             "claim",
@@ -640,39 +340,37 @@ class Frontier:
             return None
         return [bool(new) for new in raw]
 
-    def release(self, ids: Sequence[str]) -> Call[int]:
+    def release(self, ids: Sequence[LeaseId]) -> Call[int]:
         """Give leases (at most BATCH) back undone."""
         return self.call("release", int, ids=ids)
 
-    def reject(
-        self, rejects: Sequence[tuple[str, str, str]], *, max_size: int
-    ) -> Call[int]:
-        """Set leases aside as dead letters: (order id, 'seed' or 'request', reason)."""
-        args = [part for reject in rejects for part in reject]
+    def reject(self, rejects: Sequence[Reject], *, max_size: int) -> Call[int]:
+        """Set leases (at most BATCH) aside as dead letters."""
+        args = [part for r in rejects for part in (r.lease, r.kind, r.reason)]
         return self.call("reject", int, max_size=max_size, rejects=args)
 
     def readmit(self) -> Call[list[int]]:
         """Take up what has failed while S:failed was full: how many, how many still wait."""
         return self.call("readmit", list)
 
-    def reap(self) -> Call[list[int]]:
-        """Take some leases of a dead worker away: new suspects, failed, ended workers."""
-        return self.call("reap", list, most=BATCH)
+    def reap(self) -> Call[Deaths]:
+        """Take some leases of a dead worker away."""
+        return self.call("reap", lambda raw: Deaths(*raw), most=BATCH)
 
     def take_seeds(self, want: int) -> Call[SeedsReply]:
         """Lease at most *want* (<= BATCH) seeds, a fair share at most."""
         return self.call("seeds", _parse_seeds, want=min(want, BATCH))
 
-    def drained(self) -> Call[Drained]:
-        """Whether anything is left to do for anybody."""
+    def drained(self) -> Call[Counts]:
+        """What is left to do for anybody."""
         return self.call(
-            "drained", lambda raw: Drained(*[*raw[:4], raw[4] / 1000, *raw[5:]])
+            "drained", lambda raw: Counts(*[*raw[:4], raw[4] / 1000, *raw[5:]])
         )
 
     def leave(
         self, *, finished: bool | None, persist: bool = False, reason: str = "finished"
-    ) -> Call[tuple[int, int]]:
-        """Go: LEFT, DELETED or KEPT, and how many fingerprints are known.
+    ) -> Call[tuple[LeaveOutcome, int]]:
+        """Go; also how many fingerprints are known.
 
         *finished*: if nothing is left, the crawl has ended; false: it goes on all the
         same; None: as the others see it. *persist*: it is to be kept when it has ended.
@@ -680,7 +378,7 @@ class Frontier:
         """
         return self.call(
             "leave",
-            lambda raw: (raw[0], raw[1]),
+            lambda raw: (_LEFT[raw[0]], raw[1]),
             finished="" if finished is None else int(finished),
             persist=int(persist),
             reason=reason,
@@ -842,16 +540,6 @@ TYPES = {
 }
 
 
-def _in_one(payloads: Sequence[bytes]) -> tuple[bytes, bytes]:
-    """All *payloads*, and where each begins and the last one ends, as ``commit`` reads it."""
-    ends = accumulate(map(len, payloads))
-    return b"".join(payloads), pack(f">{len(payloads) + 1}I", 0, *ends)
-
-
-def _by_verdict(page: Page) -> int:
-    return _VERDICTS.get(page.verdict, len(_VERDICTS))
-
-
 def _parse_heartbeat(raw: list[Any]) -> Heartbeat:
     known, commit, held, alive, silent, paused, stop, met = raw
     return Heartbeat(
@@ -865,15 +553,28 @@ def _parse_meet(raw: list[Any]) -> tuple[int, list[tuple[str, str]]]:
 
 
 def _parse_leases(raw: list[Any]) -> LeaseReply:
-    leases = [
-        Lease(lease[:16].decode("latin-1"), n < raw[3], lease[16:], bool(raw[5]))
-        for n, lease in enumerate(raw[7:])
-    ]
+    suspects, alone, entries = raw[3], bool(raw[5]), raw[7:]
+    sizes = {}
     for word in raw[6].split():
         number, _, size = word.partition(b":")
-        n = int(number) - 1
-        leases[n] = replace(leases[n], too_large=int(size))
-    return LeaseReply(bool(raw[0]), raw[1], raw[2], leases, raw[4], bool(raw[5]))
+        sizes[int(number) - 1] = int(size)
+    leases = []
+    for n, entry in enumerate(entries):
+        is_seed = entry[16:17] == SEED
+        payload = entry[17:] if is_seed else entry[16:]
+        suspect = n < suspects
+        leases.append(
+            Lease(
+                entry[:16].decode("latin-1"),
+                payload,
+                suspect,
+                alone,
+                is_seed,
+                sizes.get(n, 0),
+            )
+        )
+    left = Left(raw[1], raw[2], raw[4], alone)
+    return LeaseReply(bool(raw[0]), leases, left)
 
 
 def _parse_seeds(raw: list[Any]) -> SeedsReply:
@@ -881,7 +582,7 @@ def _parse_seeds(raw: list[Any]) -> SeedsReply:
     for i in range(2, len(raw), 2):
         id_, seed = raw[i].decode("latin-1"), raw[i + 1]
         if type(seed) is int:
-            leases.append(Lease(id_, suspect=False, payload=SEED, too_large=seed))
+            leases.append(Lease(id_, b"", is_seed=True, too_large=seed))
         else:
-            leases.append(Lease(id_, suspect=False, payload=SEED + seed))
-    return SeedsReply(bool(raw[0]), raw[1], leases)
+            leases.append(Lease(id_, seed, is_seed=True))
+    return SeedsReply(bool(raw[0]), leases, raw[1])

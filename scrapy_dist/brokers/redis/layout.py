@@ -10,8 +10,8 @@ from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from scrapy_dist.brokers.redis.frontier import BATCH
 from scrapy_dist.codec.request import fields_of, quote
+from scrapy_dist.core.frontier import BATCH
 from scrapy_dist.exceptions import BadPayload
 
 if TYPE_CHECKING:

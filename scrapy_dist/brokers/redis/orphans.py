@@ -1,7 +1,7 @@
 """Put back what lies in Redis and belongs to nobody, while workers work.
 
 Somebody has deleted or renamed a key, or the end of an append-only file is lost. A
-worker that has nothing to do sees it (``Drained.orphans``, ``Drained.unknown``): what is
+worker that has nothing to do sees it (``Counts.orphans``, ``Counts.unknown``): what is
 leased, and no living or dead worker is known to hold, would never be crawled. It is mended
 as ``scrapy frontier check --repair`` does, by the same scripts.
 """
@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING
 
 from scrapy_dist.base.escaping import get_logger
 from scrapy_dist.brokers.redis.errors import asking
-from scrapy_dist.brokers.redis.frontier import BATCH, Drained, Frontier
 from scrapy_dist.brokers.redis.layout import LEASED, Entry, batches, parse
+from scrapy_dist.core.frontier import BATCH, Counts
 
 if TYPE_CHECKING:
     from scrapy import Spider
+
+    from scrapy_dist.brokers.redis.frontier import Frontier
 
 logger = get_logger(__name__)
 
@@ -53,7 +55,7 @@ class Orphans:
     def is_searching(self) -> bool:
         return self._cursor is not None
 
-    def told(self, state: Drained) -> None:
+    def told(self, state: Counts) -> None:
         """Begin a search if *state* asks for one."""
         now = time.monotonic()
         if not state.unknown:

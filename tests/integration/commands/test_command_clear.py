@@ -15,8 +15,8 @@ import pytest
 import redis.asyncio
 from scrapy.settings import Settings
 
-from scrapy_dist.brokers.redis.frontier import NewRequest
 from scrapy_dist.commands import clear
+from scrapy_dist.core.frontier import NewRequest
 from scrapy_dist.exceptions import ConfigurationError
 from scrapy_dist.redis_client.client import close_client
 from tests.support.frontiers import Worker
@@ -54,7 +54,7 @@ def keys(redis_server):
         client = redis.asyncio.Redis.from_url(redis_server.url, protocol=2)
         try:
             worker = await Worker(client).join()
-            await worker.commit([NewRequest(b"x", 0, f"!f{n}") for n in range(5)])
+            await worker.commit([NewRequest(b"x", 0, f"f{n}", 1) for n in range(5)])
             other = await Worker(client).join()
             await other.lease(1)
             await other.dies(worker)

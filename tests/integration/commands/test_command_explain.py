@@ -12,9 +12,9 @@ from scrapy import Request
 from scrapy.settings import Settings
 from scrapy.utils.request import fingerprint
 
-from scrapy_dist.brokers.redis.frontier import NewRequest
 from scrapy_dist.codec import compact
 from scrapy_dist.commands import explain, peek
+from scrapy_dist.core.frontier import NewRequest, Reject
 from scrapy_dist.exceptions import ConfigurationError
 from scrapy_dist.redis_client.client import close_client
 from tests.support.commands import run_frontier
@@ -74,7 +74,7 @@ def busy(redis_server):
         await worker.commit([page(n) for n in range(4)])
         _, second, third, fourth = await worker.lease(4)
         call = worker.frontier.reject(
-            [(third.id, "request", "ex\x1b[2Jploded")], max_size=999
+            [Reject(third.id, "request", "ex\x1b[2Jploded")], max_size=999
         )
         await worker.call(call)
         await worker.ack(fourth)
@@ -172,7 +172,7 @@ def test_explain_tells_what_there_is_to_tell(run, busy):
 
 def test_explain_finds_seeds_and_start_requests(run, redis_server):
     async def steps(client, worker):
-        await worker.commit([NewRequest(page(1).payload, 0, "!" + name_of(url(1)))])
+        await worker.commit([NewRequest(page(1).payload, 0, name_of(url(1)), 1)])
         seed = {"url": url(3), "method": "POST", "priority": 4, "callback": "found"}
         await client.rpush("s:start_urls", url(2), json.dumps(seed))
         await worker.seeds()

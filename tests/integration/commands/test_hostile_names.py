@@ -9,7 +9,7 @@ import pytest
 from prometheus_client import parser
 
 from scrapy_dist.commands.frontier import SUBCOMMANDS
-from scrapy_dist.worker import desk
+from scrapy_dist.worker import rejects
 from tests.support import fuzz
 from tests.support.commands import run_here
 
@@ -69,7 +69,7 @@ def test_suggestions_are_escaped(redis_server):
 
 def test_what_a_worker_logs_of_redis_is_escaped(caplog):
     with caplog.at_level(logging.WARNING):
-        desk.logger.warning("Set %s: %s", "a request aside", HOSTILE)
+        rejects.logger.warning("Set %s: %s", "a request aside", HOSTILE)
     fuzz.check_shown(caplog.records[0].getMessage())
 
 

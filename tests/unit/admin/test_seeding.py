@@ -193,7 +193,7 @@ async def test_seeds_are_taken_in_the_order_in_which_they_come(client):
     worker = await Worker(client).join()
     taken = []
     while leases := await worker.seeds():
-        taken += [lease.payload[1:].decode() for lease in leases]
+        taken += [lease.payload.decode() for lease in leases]
     assert taken == urls
 
 
@@ -235,7 +235,7 @@ async def test_sorted_set_is_in_the_order_of_priorities(client):
     seeds = [URL, {"url": URL, "priority": 9}, {"url": URL, "priority": -1}]
     await push_seeds(client, KEY, seeds, maker=maker, kind="zset")
     worker = await Worker(client).join()
-    taken = [json.loads(lease.payload[1:]) for lease in await worker.seeds()]
+    taken = [json.loads(lease.payload) for lease in await worker.seeds()]
     assert [seed["priority"] for seed in taken] == [9, 5, -1]
 
 

@@ -8,7 +8,7 @@ from collections import Counter
 import pytest
 
 from scrapy_dist.brokers.redis.buckets import LOAD, Shape, compact
-from scrapy_dist.brokers.redis.frontier import BATCH, RESHAPED, NewRequest
+from scrapy_dist.core.frontier import BATCH, Claim, NewRequest, Outcome
 from scrapy_dist.exceptions import ConfigurationError
 from tests.support.frontiers import (
     KEYS,
@@ -24,19 +24,27 @@ FINGERPRINTS = ["0", "-1", "999999999", "1000000000", str(2**63 - 1), str(-(2**6
 
 
 async def add(worker, fingerprints):
-    """Commit requests with these fingerprints; the fingerprints that were new."""
+    """Commit requests with these fingerprints; those that were new.
+
+    (fingerprint, n): the n-th such request of ``start()``.
+    """
     new = []
     for first in range(0, len(fingerprints), BATCH):
         batch = fingerprints[first : first + BATCH]
         reply = None
-        while reply is None or reply.outcome == RESHAPED:
+        while reply is None or reply.outcome is Outcome.AGAIN:
             grow = worker.frontier.grow()
             if grow is not None:
                 await worker.call(grow)
-            requests = [NewRequest(b"x", 0, fingerprint) for fingerprint in batch]
+            requests = [
+                NewRequest(b"x", 0, each)
+                if isinstance(each, str)
+                else NewRequest(b"x", 0, *each)
+                for each in batch
+            ]
             reply = await worker.commit(requests, number=worker.commits + 1)
         worker.commits += 1
-        filtered = set(reply.filtered)
+        filtered = set(reply.duplicates)
         new += [f for i, f in enumerate(batch) if i not in filtered]
     return new
 
@@ -147,7 +155,7 @@ async def test_worker_that_knows_more_buckets_than_there_are_is_told_so(client):
     await restore(client, snapshot)
     assert (await shape_of(client)).buckets < worker.frontier.shape.buckets
     worker.commits = int(await client.hget(KEYS.state, f"commit:{worker.number}"))
-    claims = [(fingerprint, []) for fingerprint in fingerprints[:100]]
+    claims = [Claim(fingerprint, []) for fingerprint in fingerprints[:100]]
     assert await worker.call(worker.frontier.claim(claims)) is None
     worker.frontier.shape = Shape(KEYS.dupefilter, worker.frontier.shape.epoch, 7)
     assert await add(worker, fingerprints) == []
@@ -177,10 +185,11 @@ async def test_split_of_other_buckets_than_are_there_does_nothing(client):
 
 async def test_start_request_is_remembered_for_links_too(client):
     worker = await join(client)
-    assert await add(worker, ["!5"]) == ["!5"]
-    assert await add(worker, ["!5", "5"]) == []
-    assert await add(worker, ["!!2 5", "7"]) == ["!!2 5", "7"]
-    assert await add(worker, ["!!2 5", "5", "!!3 5"]) == ["!!3 5"]
+    first, second, third = ("5", 1), ("5", 2), ("5", 3)
+    assert await add(worker, [first]) == [first]
+    assert await add(worker, [first, "5"]) == []
+    assert await add(worker, [second, "7"]) == [second, "7"]
+    assert await add(worker, [second, "5", third]) == [third]
     assert (await shape_of(client)).count == 2
 
 
@@ -189,7 +198,7 @@ async def test_claims_and_commits_share_the_fingerprints(client):
     worker = await join(client)
     fingerprints = some(5 * LOAD)
     await add(worker, fingerprints[1:])
-    claims = [(fingerprint, []) for fingerprint in fingerprints[:3]]
+    claims = [Claim(fingerprint, []) for fingerprint in fingerprints[:3]]
     assert await worker.call(worker.frontier.claim(claims)) == [True, False, False]
     assert await add(worker, fingerprints[:1]) == []
     assert (await shape_of(client)).count == len(fingerprints)
@@ -200,7 +209,7 @@ async def test_claim_for_other_buckets_is_to_be_asked_again(client):
     first, second = await join(client), await join(client)
     await add(first, some(5 * LOAD))
     before = await contents(client)
-    claims = [("5", []), ("!6", [])]
+    claims = [Claim("5", []), Claim("6", [], 1)]
     assert await second.call(second.frontier.claim(claims)) is None
     assert await contents(client) == before
     assert await second.call(second.frontier.claim(claims)) == [True, True]
@@ -209,8 +218,8 @@ async def test_claim_for_other_buckets_is_to_be_asked_again(client):
 @ON_REDIS_ONLY
 async def test_first_claim_of_a_crawl_is_asked_twice(client):
     worker = await join(client)
-    assert await worker.call(worker.frontier.claim([("5", [])])) is None
-    assert await worker.call(worker.frontier.claim([("5", [])])) == [True]
+    assert await worker.call(worker.frontier.claim([Claim("5", [])])) is None
+    assert await worker.call(worker.frontier.claim([Claim("5", [])])) == [True]
 
 
 @pytest.mark.parametrize("way", ["flush", "leave"])

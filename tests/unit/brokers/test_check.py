@@ -12,13 +12,7 @@ import redis.asyncio
 from scrapy import Spider
 from scrapy.settings import Settings
 
-from scrapy_dist.brokers.redis.frontier import (
-    SEED,
-    Commit,
-    Frontier,
-    NewRequest,
-    Page,
-)
+from scrapy_dist.brokers.redis.frontier import Frontier
 from scrapy_dist.brokers.redis.keys import Keys
 from scrapy_dist.brokers.redis.layout import (
     LEASED,
@@ -33,6 +27,7 @@ from scrapy_dist.brokers.redis.tools.check import check
 from scrapy_dist.codec import messagepack
 from scrapy_dist.codec.request import PayloadCodec
 from scrapy_dist.commands.check import _lines
+from scrapy_dist.core.frontier import Commit, NewRequest, Outcome, Settlement
 from scrapy_dist.core.settings import Options
 from scrapy_dist.exceptions import BadPayload, RedisUnavailable
 from scrapy_dist.redis_client.client import close_client
@@ -80,8 +75,8 @@ class Worker:
 
     async def commit(self, requests=(), pages=()):
         self.commits += 1
-        commit = Commit(self.commits, requests=requests, pages=pages)
-        assert (await self.call(self.frontier.commit(commit))).outcome == 1
+        commit = Commit(self.commits, requests=requests, settlements=pages)
+        assert (await self.call(self.frontier.commit(commit))).outcome is Outcome.STORED
 
     async def lease(self, want, *, suspect=False):
         return (await self.call(self.frontier.lease(want, suspects=8 * suspect))).leases
@@ -143,8 +138,8 @@ class World:
         for _ in range(50):
             leases = await honest.lease(100, suspect=True)
             found += [name_of(lease.payload) for lease in leases]
-            await honest.commit(pages=[Page(lease.id) for lease in leases])
-        assert await honest.call(honest.frontier.drained())
+            await honest.commit(pages=[Settlement(lease.id) for lease in leases])
+        assert (await honest.call(honest.frontier.drained())).is_drained
         assert await self.client.hlen(KEYS.leased) == 0
         return sorted(found)
 
@@ -437,8 +432,8 @@ async def test_a_seed_that_lost_its_lease_is_leased_again(world):
     await world.client.zrem(KEYS.leases, lease.id)
     report = await world.check(repair=True)
     assert report.findings["payload_without_lease"].mended == 1
-    payloads = [lease.payload for lease in await world.worker.lease(100)]
-    assert SEED + b"http://site/seed" in payloads
+    seeds = [x.payload for x in await world.worker.lease(100) if x.is_seed]
+    assert seeds == [b"http://site/seed"]
 
 
 async def test_what_is_set_aside_is_kept_whole(world):
@@ -648,7 +643,7 @@ async def test_workers_at_work_cause_no_findings(world):
             requests = [
                 NewRequest(payload(name), choose.randrange(3)) for name in names
             ]
-            await worker.commit(requests, [Page(lease.id) for lease in kept])
+            await worker.commit(requests, [Settlement(lease.id) for lease in kept])
             if back:
                 await worker.call(worker.frontier.release(back))
             if choose.random() < 0.1:

@@ -9,11 +9,11 @@ import pytest
 from scrapy import Request, Spider
 from scrapy.settings import Settings
 
-from scrapy_dist.brokers.redis.frontier import BATCH, Page
 from scrapy_dist.brokers.redis.tools import dead_letters
 from scrapy_dist.brokers.redis.tools.check import check
 from scrapy_dist.brokers.redis.tools.dead_letters import forget, list_failed, retry
 from scrapy_dist.codec.request import PayloadCodec
+from scrapy_dist.core.frontier import BATCH, Claim, End, Reject, Settlement
 from scrapy_dist.core.settings import Options
 from scrapy_dist.exceptions import BadPayload, ConfigurationError, RedisUnavailable
 from scrapy_dist.queue import FifoQueue, LifoQueue
@@ -206,7 +206,8 @@ async def test_seed_with_claims_becomes_a_suspect_that_keeps_them(client):
     assert suspect[16:] == b"0 " + claims.encode() + b" \0" + URL.encode()
     assert score == 0
     assert not await client.exists(*SEED_KEYS)
-    assert (await worker.lease_one()).payload == b"\0" + URL.encode()
+    lease = await worker.lease_one()
+    assert (lease.payload, lease.is_seed) == (URL.encode(), True)
 
 
 @ON_REDIS_ONLY
@@ -214,26 +215,26 @@ async def test_claims_of_a_lease_are_kept_in_its_letter(client):
     worker = await Worker(client).join()
     await worker.push("page")
     page = await worker.lease_one()
-    claim = worker.frontier.claim([("fp-target", [page.id])])
+    claim = worker.frontier.claim([Claim("fp-target", [page.id])])
     assert await worker.call(claim) == [True]
-    await worker.commit(pages=[Page(page.id, verdict="HTTP 503")])
+    await worker.commit(pages=[Settlement(page.id, end=End.FAILED, reason="HTTP 503")])
     [(_, letter)] = await client.xrange(KEYS.failed)
     assert len(letter[b"claims"]) == 17
     assert (await retry(worker.frontier)).requests == 0  # "page" is no request
     await client.xadd(KEYS.failed, letter | {b"payload": payload(1)})
     assert (await retry(worker.frontier)).requests == 1
     again = await worker.lease_one()
-    claim = worker.frontier.claim([("fp-target", [again.id])])
+    claim = worker.frontier.claim([Claim("fp-target", [again.id])])
     assert await worker.call(claim) == [True]
 
 
 async def unknown_to_the_code(worker, lease):
-    rejects = [(lease.id, "request", "no callback")]
+    rejects = [Reject(lease.id, "request", "no callback")]
     await worker.call(worker.frontier.reject(rejects, max_size=1 << 20))
 
 
 async def failed_for_good(worker, lease):
-    await worker.commit(pages=[Page(lease.id, verdict="HTTP 503")])
+    await worker.commit(pages=[Settlement(lease.id, end=End.FAILED, reason="HTTP 503")])
 
 
 async def died_too_often(worker, lease):
@@ -282,7 +283,7 @@ async def test_what_a_page_has_kept_may_be_followed_once_more(client, set_aside)
     doomed, worker = await Worker(client).join(), await Worker(client).join()
     await doomed.push(payload())
     page = await doomed.lease_one()
-    claim = doomed.frontier.claim([("fp-target", [page.id])])
+    claim = doomed.frontier.claim([Claim("fp-target", [page.id])])
     assert await doomed.call(claim) == [True]
     await doomed.dies(worker)
     # when it is set aside, and put back
@@ -293,7 +294,7 @@ async def test_what_a_page_has_kept_may_be_followed_once_more(client, set_aside)
     # then it may follow the target again
     found = await again.lease_one()
     assert found.payload == payload()
-    claim = again.frontier.claim([("fp-target", [found.id])])
+    claim = again.frontier.claim([Claim("fp-target", [found.id])])
     assert await again.call(claim) == [True]
 
 
@@ -303,7 +304,7 @@ async def test_script_gives_what_a_whole_life_of_a_request_needs(client):
     await worker.push(payload())
     lease = await worker.lease_one()
     await worker.call(
-        worker.frontier.reject([(lease.id, "request", "bad")], max_size=1 << 20)
+        worker.frontier.reject([Reject(lease.id, "request", "bad")], max_size=1 << 20)
     )
     # when it is put back, twice by two people
     [id_] = await left(client)
@@ -364,10 +365,10 @@ async def test_activity_is_noted_so_that_a_drained_crawl_goes_on(client):
     worker = await Worker(client).join()
     await client.hset(KEYS.state, mapping={"active": 1, "finished": "1"})
     await write(client, payload())
-    assert await worker.call(worker.frontier.drained())
+    assert (await worker.call(worker.frontier.drained())).is_drained
     await retry_all(client)
     drained = await worker.call(worker.frontier.drained())
-    assert not drained
+    assert not drained.is_drained
     assert drained.idle < 5
     assert await client.hget(KEYS.state, "finished") is None
 
@@ -425,9 +426,9 @@ async def test_seed_goes_back_to_the_seeds(client, kind):
     assert (await client.type(SEED_KEYS[0])).decode() == kind
     assert await left(client) == []
     leases = await worker.seeds()
-    assert sorted(lease.payload[1:] for lease in leases) == sorted(seeds)
+    assert sorted(lease.payload for lease in leases) == sorted(seeds)
     if kind == "zset":
-        assert leases[0].payload[1:] == seeds[1]
+        assert leases[0].payload == seeds[1]
 
 
 async def test_type_of_the_key_of_seeds_decides(client):

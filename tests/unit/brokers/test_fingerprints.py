@@ -10,11 +10,11 @@ from scrapy.settings import Settings
 
 from scrapy_dist import fingerprints
 from scrapy_dist.brokers.redis.buckets import LOAD, compact
-from scrapy_dist.brokers.redis.frontier import NewRequest
 from scrapy_dist.brokers.redis.tools.clear import recrawl
 from scrapy_dist.brokers.redis.tools.export import Exported, export_lines
 from scrapy_dist.brokers.redis.tools.import_ import Imported, import_lines
 from scrapy_dist.codec.dump_lines import dump
+from scrapy_dist.core.frontier import NewRequest
 from scrapy_dist.core.settings import Options
 from scrapy_dist.exceptions import ConfigurationError
 from tests.support.frontiers import KEYS, Worker
@@ -58,7 +58,7 @@ async def test_workers_filter_by_what_was_added(worker, is_compact):
     if is_compact:
         name = compact(name)
     reply = await worker.commit([NewRequest(b"x", 0, name)])
-    assert list(reply.filtered) == [0]
+    assert list(reply.duplicates) == [0]
 
 
 async def test_empty_frontier_has_seen_nothing(worker):
@@ -100,7 +100,7 @@ async def test_whole_fingerprints_become_compact_ones(client):
     worker = await Worker(client).join()
     names = some(300)
     new = [NewRequest(b"\x01\x80", 0, name) for name in names[:9]]
-    await worker.commit([*new, NewRequest(b"\x01\x80", 0, f"!{names[9]}")])
+    await worker.commit([*new, NewRequest(b"\x01\x80", 0, names[9], 1)])
     await fingerprints.add(worker.frontier, names)
     lines = await exported(worker.frontier)
     await client.flushdb()

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from scrapy import Spider
 
-from scrapy_dist.brokers.redis.frontier import Drained
 from scrapy_dist.brokers.redis.orphans import Orphans
+from scrapy_dist.core.frontier import Counts
 from tests.support.frontiers import (
     KEYS,
     SEED_KEYS,
@@ -123,7 +123,7 @@ async def test_what_has_no_form_is_set_aside_where_there_is_room(client, caplog)
     assert await client.hlen(KEYS.leased) == 1
     assert caplog.text.count("1 entries of s:leased cannot be read") == 1
     assert await search(orphans, worker) == 0  # not again and again
-    assert not await worker.call(worker.frontier.drained())
+    assert not (await worker.call(worker.frontier.drained())).is_drained
 
 
 async def test_leases_of_unknown_workers_are_handed_out_again_after_the_ttl(
@@ -144,8 +144,8 @@ async def test_leases_of_unknown_workers_are_handed_out_again_after_the_ttl(
     assert names(await worker.lease()) == ["a", "b"]
     assert "1 requests in s:leases were held by workers that are not in" in caplog.text
     # One that has registered again in the meantime keeps them.
-    orphans.told(Drained(0, 0, 1, 0, 0.0, unknown=1))
-    orphans.told(Drained(0, 0, 1, 0, 0.0))
+    orphans.told(Counts(0, 0, 1, 0, 0.0, unknown=1))
+    orphans.told(Counts(0, 0, 1, 0, 0.0))
     now += 100
-    orphans.told(Drained(0, 0, 1, 0, 0.0, unknown=1))
+    orphans.told(Counts(0, 0, 1, 0, 0.0, unknown=1))
     assert not orphans.is_searching

@@ -7,9 +7,9 @@ import json
 import pytest
 
 from scrapy_dist import fingerprints
-from scrapy_dist.brokers.redis.frontier import NewRequest
 from scrapy_dist.brokers.redis.views.status import MAX_WORKERS, read_status, url_of
 from scrapy_dist.codec import compact
+from scrapy_dist.core.frontier import NewRequest, Reject
 from scrapy_dist.exceptions import ConfigurationError
 from tests.support.frontiers import KEYS, SEED_KEYS, Worker, contents, pass_time
 
@@ -56,7 +56,7 @@ async def test_everything_is_counted_where_it_is(client):
     [done, failing] = await worker.lease(2, suspect=False)
     await worker.ack(done)
     await worker.call(
-        worker.frontier.reject([(failing.id, "request", "why")], max_size=100)
+        worker.frontier.reject([Reject(failing.id, "request", "why")], max_size=100)
     )
     await worker.lease(2, suspect=False)
     await client.rpush(SEED_KEYS[0], "a", "b")

@@ -9,11 +9,11 @@ import random
 import pytest
 import redis.asyncio
 
-from scrapy_dist.brokers.redis.frontier import NewRequest, Page
 from scrapy_dist.brokers.redis.tools.import_ import Imported, import_lines
 from scrapy_dist.brokers.redis.views import snapshot
 from scrapy_dist.codec import compact
 from scrapy_dist.codec.dump_lines import dump, load, payload_of, show_payload
+from scrapy_dist.core.frontier import NewRequest, Settlement
 from scrapy_dist.exceptions import BadPayload, ConfigurationError
 from scrapy_dist.redis_client.client import close_client
 from tests.support.frontiers import KEYS, Worker, contents
@@ -39,7 +39,7 @@ async def fill(client, worker):
     await client.sadd(KEYS.started, "!2 fpstart")  # of two equal start requests
     await worker.commit(
         [NewRequest(request(n), 1.5, f"fp{n}") for n in range(3)]
-        + [NewRequest(request("start"), -1, "!fpstart")]
+        + [NewRequest(request("start"), -1, "fpstart", 1)]
     )
     await other.lease(1)
     await other.dies(worker)
@@ -289,7 +289,7 @@ class Crawler:
             leases = await worker.lease(8)
             if not leases:
                 state = await worker.call(worker.frontier.drained())
-                if state:
+                if state.is_drained:
                     break
                 await asyncio.sleep(0.005)
             for lease in leases:
@@ -302,7 +302,7 @@ class Crawler:
                 children = [self.page(m, self.rng) for m in links]
                 # Before it is in Redis: the reply may be later than that of an export.
                 self.done.add(n)
-                await worker.commit(children, [Page(lease.id)])
+                await worker.commit(children, [Settlement(lease.id)])
 
 
 #: Leases in a page, and in one look at what was handed out since: as they are, and so few
@@ -431,7 +431,7 @@ async def test_seeds_taken_while_leases_are_read_are_in_the_copy(client, worker)
         if at == 1:  # Seeds have been read, and so has the first page of leases.
             await client.rpush("s:start_urls", "http://late/")
             [lease] = await worker.seeds(1)
-            assert lease.payload == b"\x00http://late/"
+            assert lease.payload == b"http://late/"
 
     lines = await export(Between(client, work).frontier)
     assert "http://late/" in [json.loads(line).get("seed") for line in lines]
@@ -502,7 +502,7 @@ async def test_a_front_that_has_caught_up_is_noticed_behind_new_requests(
             caught_up.extend(leases)
             # What they lead to goes to the front.
             new = [NewRequest(request(f"child-{lease.id}"), -1) for lease in leases]
-            pages = [Page(lease.id) for lease in leases]
+            pages = [Settlement(lease.id) for lease in leases]
             await worker.commit((), pages)
         await worker.commit(new)
 

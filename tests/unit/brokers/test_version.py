@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 from scrapy.settings import Settings
 
-from scrapy_dist.brokers.redis.frontier import MIXED_FORMATS, WRONG_FORMAT
 from scrapy_dist.brokers.redis.tools import dead_letters
 from scrapy_dist.brokers.redis.tools.check import check
 from scrapy_dist.brokers.redis.version import FORMAT, OLDEST, check_format
+from scrapy_dist.core.frontier import JoinOutcome
 from scrapy_dist.core.settings import Options
 from scrapy_dist.exceptions import ConfigurationError
 from tests.support.frontiers import KEYS, TTL, Worker, contents, names, pass_time
@@ -23,7 +23,7 @@ async def of_an_old_version(client, *workers):
 async def test_worker_notes_the_format(client):
     await Worker(client).join()
     assert int(await client.hget(KEYS.state, "format")) == FORMAT
-    assert (await Worker(client).register()).outcome == 0
+    assert (await Worker(client).register()).outcome is JoinOutcome.JOINED
 
 
 @pytest.mark.parametrize("found", [FORMAT + 1, FORMAT + 100, "none", -1, OLDEST - 1])
@@ -37,7 +37,7 @@ async def test_format_that_it_does_not_know_is_left_alone(client, found, flush):
     before = await contents(client)
     worker = Worker(client)
     joined = await worker.register(flush=flush)
-    assert joined.outcome == WRONG_FORMAT
+    assert joined.outcome is JoinOutcome.REFUSED
     assert KEYS.state in joined.refusal
     if type(found) is int:
         assert f"has format {found} " in joined.refusal
@@ -50,7 +50,7 @@ async def test_finished_crawl_of_another_format_is_left_alone(client):
     await worker.leave(finished=True, persist=True)
     await client.hset(KEYS.state, "format", FORMAT + 1)
     before = await contents(client)
-    assert (await Worker(client).register()).outcome == WRONG_FORMAT
+    assert (await Worker(client).register()).outcome is JoinOutcome.REFUSED
     assert await contents(client) == before
 
 
@@ -62,12 +62,12 @@ async def test_frontier_without_a_number_is_taken_over_when_nobody_works_on_it(c
     before = await contents(client)
     new = Worker(client)
     joined = await new.register("new:1")
-    assert joined.outcome == MIXED_FORMATS
+    assert joined.outcome is JoinOutcome.NOT_NOW
     assert "The worker old:1 is of a version" in joined.refusal
     assert await contents(client) == before
     # It was stopped, or killed: the new one goes on.
     await pass_time(client, TTL + 1)
-    assert (await new.register("new:1")).outcome == 0
+    assert (await new.register("new:1")).outcome is JoinOutcome.JOINED
     assert int(await client.hget(KEYS.state, "format")) == FORMAT
     await client.hdel(KEYS.state, "grace")
     await new.heartbeat()
@@ -78,9 +78,9 @@ async def test_frontier_without_a_number_is_taken_over_when_nobody_works_on_it(c
 async def test_old_worker_that_joins_later_keeps_new_ones_away(client):
     first, old = await Worker(client).join(), await Worker(client).join("old:1")
     await client.hdel(KEYS.state, f"format:{old.number}")
-    assert (await Worker(client).register()).outcome == MIXED_FORMATS
+    assert (await Worker(client).register()).outcome is JoinOutcome.NOT_NOW
     await old.leave()
-    assert (await Worker(client).register()).outcome == 0
+    assert (await Worker(client).register()).outcome is JoinOutcome.JOINED
     assert (await first.heartbeat()).known
 
 
@@ -94,7 +94,7 @@ async def test_requests_leased_in_an_older_form_are_left_alone(client):
     await of_an_old_version(client, old)
     before = await contents(client)
     joined = await Worker(client).register()
-    assert joined.outcome == WRONG_FORMAT
+    assert joined.outcome is JoinOutcome.REFUSED
     assert "has format 0 " in joined.refusal
     assert await contents(client) == before
 
@@ -105,7 +105,7 @@ async def test_workers_whose_state_was_deleted_by_hand_join_again(client):
     await client.delete(KEYS.state)
     await workers[0].lease()  # writes to it
     for worker in workers:
-        assert (await worker.register()).outcome == 0
+        assert (await worker.register()).outcome is JoinOutcome.JOINED
 
 
 async def test_traces_of_a_worker_do_not_stay(client):

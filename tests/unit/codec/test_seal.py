@@ -13,7 +13,6 @@ import pytest
 from scrapy import Request, Spider
 from scrapy.settings import Settings
 
-from scrapy_dist.brokers.redis.frontier import OTHER_SECRET, NewRequest
 from scrapy_dist.brokers.redis.tools import dead_letters
 from scrapy_dist.brokers.redis.tools.check import check
 from scrapy_dist.brokers.redis.tools.clear import recrawl
@@ -27,6 +26,7 @@ from scrapy_dist.codec.dump_lines import dump
 from scrapy_dist.codec.policy import POLICY
 from scrapy_dist.codec.request import PayloadCodec
 from scrapy_dist.codec.seal import NO_SEAL, Seal
+from scrapy_dist.core.frontier import JoinOutcome, NewRequest
 from scrapy_dist.core.settings import Options
 from scrapy_dist.exceptions import BadPayload, ConfigurationError
 from tests.support.frontiers import KEYS, Worker, contents
@@ -133,9 +133,9 @@ async def test_only_workers_with_one_secret_share_requests(
     joined = await Worker(client, seal=second).register()
 
     if first.check == second.check:
-        assert joined.outcome == 0
+        assert joined.outcome is JoinOutcome.JOINED
         return
-    assert joined.outcome == OTHER_SECRET
+    assert joined.outcome is JoinOutcome.REFUSED
     assert "FRONTIER_SECRET" in joined.refusal
     assert KEYS.state in joined.refusal
     assert "scrapy frontier clear" in joined.refusal
@@ -147,17 +147,17 @@ async def test_a_crawl_that_is_over_or_flushed_is_no_obstacle(client):
     await old.push("a")
     await old.leave()
     flushing = Worker(client, seal=SEAL)
-    assert (await flushing.register(flush=True)).outcome == 1
+    assert (await flushing.register(flush=True)).outcome is JoinOutcome.FLUSHED
     assert await client.hget(KEYS.state, "signed") == SEAL.check.encode()
     await flushing.leave(finished=True, persist=True)
 
-    assert (await Worker(client).register(persist=True)).outcome == 0
+    assert (await Worker(client).register(persist=True)).outcome is JoinOutcome.JOINED
     assert not await client.hexists(KEYS.state, "signed")
 
 
 async def test_what_was_planted_before_the_crawl_does_not_keep_workers_away(client):
     await client.zadd(KEYS.requests, {b"0" * 16 + PLAIN: 0})
-    assert (await Worker(client, seal=SEAL).register()).outcome == 0
+    assert (await Worker(client, seal=SEAL).register()).outcome is JoinOutcome.JOINED
 
 
 # Those who look from outside, and change things
@@ -195,7 +195,7 @@ async def test_an_export_is_signed_anew_where_it_is_imported(client, target):
     readable = [data for data in found if target.shown(data)[:1] == b"\x01"]
     assert len(readable) == (1 if target.is_on else 2)
     assert {codec.decode(data).url for data in readable} == {URL}
-    assert (await Worker(client, seal=target).register()).outcome == 0
+    assert (await Worker(client, seal=target).register()).outcome is JoinOutcome.JOINED
 
 
 async def test_letters_are_signed_again_when_their_retries_are_taken_off(client):

@@ -8,13 +8,14 @@ from unittest.mock import MagicMock
 import pytest
 from scrapy import Request
 
-from scrapy_dist.brokers.redis.frontier import (
-    ACK,
+from scrapy_dist.core.frontier import (
     BATCH,
     ChainLink,
+    Claim,
+    End,
     Lease,
     NewRequest,
-    Page,
+    Settlement,
 )
 from scrapy_dist.exceptions import Unserializable
 from scrapy_dist.worker import chain
@@ -24,7 +25,7 @@ URL = "http://a.invalid/"
 
 
 class Crawl:
-    """A desk, and Scrapy and Redis as far as it sees them."""
+    """The queues, and Scrapy and Redis as far as it sees them."""
 
     def __init__(self, local_fingerprints: int = 100) -> None:
         self.engine = FakeEngine()
@@ -44,10 +45,10 @@ class Crawl:
 
     def lease(self, *, suspect: bool = False) -> Request:
         """Redis hands out a page, and Scrapy begins with it."""
-        self.queues.leases.close(page.id for page in self.pages())
+        self.queues.leases.close(page.lease for page in self.pages())
         self.serial += 1
         name = f"{URL}leased-{self.serial}"
-        assert self.queues.accept([Lease(str(self.serial), suspect, name.encode())])
+        assert self.queues.accept([Lease(str(self.serial), name.encode(), suspect)])
         return self.begin()
 
     def begin(self) -> Request:
@@ -73,10 +74,12 @@ class Crawl:
         self.finish(page)
         return self.begin()
 
-    def pages(self) -> list[Page]:
+    def pages(self) -> list[Settlement]:
         """What went to the outbox."""
         self.queues.collect()
-        return [page for n in self.queues.outbox.take(100) for page in n.commit.pages]
+        return [
+            page for n in self.queues.outbox.take(100) for page in n.commit.settlements
+        ]
 
     def come_to_a_chain(self) -> Request:
         """The page of the lease that makes it one."""
@@ -105,13 +108,15 @@ def test_third_page_that_came_alone_is_followed_at_once(crawl, page):
     assert len(crawl.pages()) == 2  # its lease is in use
     crawl.finish(two)
     *_, done = crawl.pages()
-    assert done == Page("3", [], [], ACK, chain=[ChainLink("1"), ChainLink("2")])
+    assert done == Settlement(
+        "3", [], [], End.ACK, chain=[ChainLink("1"), ChainLink("2")]
+    )
     assert crawl.duplicates == []
 
 
 def test_chain_ends_where_pages_come_together(crawl, page):
     crawl.finish(page)
-    leases = [Lease(n, False, f"{URL}{n}".encode()) for n in ("a", "b")]
+    leases = [Lease(n, f"{URL}{n}".encode()) for n in ("a", "b")]
     assert crawl.queues.accept(leases)
     first = crawl.begin()
     assert not crawl.leads_to(first, "1")
@@ -137,7 +142,7 @@ def test_hops_of_another_lease_have_to_be_confirmed_first(crawl, page):
         page = crawl.link(page, str(n))
     crawl.finish(page)
     crawl.pages()
-    assert crawl.queues.accept([Lease("next", False, URL.encode())])
+    assert crawl.queues.accept([Lease("next", URL.encode())])
     following = crawl.begin()
     assert not crawl.leads_to(following, "too soon")
     crawl.queues.leases.close(["3"])
@@ -148,7 +153,7 @@ def test_page_before_that_has_not_ended_yet_is_no_hindrance(crawl, page):
     """The pipelines may take longer than the exchange with what the page leads to."""
     crawl.finish(page)
     crawl.pages()
-    assert crawl.queues.accept([Lease("next", False, URL.encode())])
+    assert crawl.queues.accept([Lease("next", URL.encode())])
     assert crawl.leads_to(crawl.begin(), "1")
 
 
@@ -260,7 +265,7 @@ def test_hop_that_fails_is_a_dead_letter_and_not_its_page(crawl, page):
     crawl.finish(one)
     *_, done = crawl.pages()
     link = ChainLink("1", "HTTP 404 is not handled", f"{URL}1".encode())
-    assert (done.verdict, done.chain) == (ACK, [link])
+    assert (done.end, done.chain) == (End.ACK, [link])
 
 
 def test_hop_that_cannot_be_stored_fails_with_its_page(crawl, page):
@@ -270,7 +275,7 @@ def test_hop_that_cannot_be_stored_fails_with_its_page(crawl, page):
     crawl.finish(one)
     *_, done = crawl.pages()
     # Whoever retries that letter finds the way again.
-    assert (done.verdict, done.chain) == ("it raised", [])
+    assert (done.reason, done.chain) == ("it raised", [])
     assert crawl.queues.recent.add("1")
 
 
@@ -296,7 +301,7 @@ def test_redirect_of_a_hop_to_what_is_seen_is_a_duplicate(crawl, page):
 
 def test_claimed_request_is_known_from_then_on(crawl, page):
     crawl.queues.pinned.keep(Request(f"{URL}moved"), crawl.origin(page), "moved")
-    assert crawl.queues.pinned.take_claims() == [("moved", ["3"])]
+    assert crawl.queues.pinned.take_claims() == [Claim("moved", ["3"])]
     crawl.queues.pinned.claimed([True])
     assert not crawl.queues.recent.add("moved")
 
@@ -330,7 +335,7 @@ def test_closing_in_the_middle_leaves_the_next_hop_to_others(crawl, page):
     crawl.finish(one)
     crawl.queues.give_back()
     *_, done = crawl.pages()
-    assert (done.id, done.chain) == ("3", [ChainLink("1")])
+    assert (done.lease, done.chain) == ("3", [ChainLink("1")])
     [new] = [new for n in crawl.queues.outbox.take(100) for new in n.commit.requests]
     assert new == NewRequest(f"{URL}2".encode(), 0.0, "2")
     assert crawl.queues.outbox.releases == []
@@ -387,7 +392,7 @@ def test_retry_of_what_stays_fails_as_itself(crawl, page):
     crawl.queues.fail(again, "why")
     crawl.finish(again)
     *_, done = crawl.pages()
-    assert done.verdict == ACK
+    assert done.end == End.ACK
     assert [(link.reason, link.payload) for link in done.chain] == [
         ("", b""),
         ("why", f"{URL}again".encode()),
@@ -419,11 +424,11 @@ def test_fingerprints_behind_a_hop_fit_in_one_commit(crawl, page):
 @pytest.mark.parametrize("is_chain", [False, True])
 def test_flush_waits_for_the_end_of_a_chain_only(crawl, is_chain):
     page = crawl.come_to_a_chain() if is_chain else crawl.lease()
-    desk = crawl.queues
-    assert desk.chain.may_have_finished(page) != is_chain
-    assert desk.chain.may_have_finished(None) != is_chain
+    queues = crawl.queues
+    assert queues.chain.may_have_finished(page) != is_chain
+    assert queues.chain.may_have_finished(None) != is_chain
     crawl.finish(page)
-    assert desk.chain.may_have_finished(None)
+    assert queues.chain.may_have_finished(None)
 
 
 def test_end_of_another_page_is_told_while_a_hop_is_under_way(crawl, page):

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from scrapy_dist.brokers.redis.frontier import Lease
+from scrapy_dist.core.frontier import Lease
 from scrapy_dist.exceptions import BadPayload
 from scrapy_dist.worker.doubts import Doubtful, Doubts, Verdict
 from scrapy_dist.worker.leases import Leases
@@ -17,7 +17,7 @@ REMEDY = "Give it back."
 def doubtful(
     n: int = 0, cause: str = "callback", reason: str = "gone", payload: bytes = b"x"
 ) -> Doubtful:
-    record = Leases().open(Lease(str(n), suspect=False, payload=payload))
+    record = Leases().open(Lease(str(n), payload))
     return Doubtful(record, payload, BadPayload(reason, cause=cause, remedy=REMEDY))
 
 

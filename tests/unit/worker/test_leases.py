@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from scrapy import Request
 
-from scrapy_dist.brokers.redis.frontier import ACK, BARE_ACK, PART, Lease, NewRequest
+from scrapy_dist.core.frontier import End, Lease, NewRequest
 from scrapy_dist.worker.leases import Leases
 from scrapy_dist.worker.provenance import Provenance
 
 
 def opened(ledger: Leases, name: str):
-    return ledger.open(Lease(name, suspect=False, payload=b""))
+    return ledger.open(Lease(name, b""))
 
 
 def test_lease_is_finished_when_its_last_holder_is():
@@ -29,29 +29,29 @@ def test_lease_is_finished_when_its_last_holder_is():
 def test_seed_is_a_page_as_soon_as_something_is_crawled_under_its_lease():
     ledger = Leases()
     seeds = [
-        ledger.open(Lease(name, suspect=False, payload=b"\0http://a.invalid"))
-        for name in "12"
+        ledger.open(Lease(name, b"http://a.invalid", is_seed=True)) for name in "12"
     ]
     ledger.hold(seeds[:1])
-    assert [record.take_page().counts for record in seeds] == [True, False]
+    assert [record.settle().counts for record in seeds] == [True, False]
 
 
-def test_verdict_of_a_page():
+def test_end_of_a_page():
     ledger = Leases()
-    assert opened(ledger, "1").take_page().verdict == BARE_ACK
+    assert opened(ledger, "1").settle().end == End.EMPTY
 
     with_item = opened(ledger, "2")
     with_item.add_item("k", b"x")
-    page = with_item.take_page()
-    assert (page.verdict, page.items) == (ACK, [("k", b"x")])
+    page = with_item.settle()
+    assert (page.end, page.items) == (End.ACK, [("k", b"x")])
 
     travelled = opened(ledger, "3")
     travelled.produced = True
-    assert travelled.take_page().verdict == ACK
+    assert travelled.settle().end == End.ACK
 
     failed = opened(ledger, "4")
     failed.failure = "it raised"
-    assert failed.take_page().verdict == "it raised"
+    settled = failed.settle()
+    assert (settled.end, settled.reason) == (End.FAILED, "it raised")
 
 
 def test_part_goes_ahead_with_or_without_the_items():
@@ -59,13 +59,13 @@ def test_part_goes_ahead_with_or_without_the_items():
     record.add_request(NewRequest(b"child", 0.0))
     record.add_item("k", b"item")
     part = record.take_part(items=False)
-    assert (part.verdict, len(part.requests), len(part.items)) == (PART, 1, 0)
+    assert (part.end, len(part.requests), len(part.items)) == (End.OPEN, 1, 0)
     assert (record.waiting, record.size) == (1, 4)
 
     part = record.take_part(items=True)
     assert (len(part.requests), len(part.items)) == (0, 1)
     assert (record.waiting, record.size) == (0, 0)
-    assert record.take_page().verdict == ACK  # not bare: a part was before it
+    assert record.settle().end == End.ACK  # not bare: a part was before it
 
 
 def test_tainted_page_has_nothing_to_store():

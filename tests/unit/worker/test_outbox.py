@@ -4,15 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from scrapy_dist.brokers.redis.frontier import (
-    ACK,
-    BARE_ACK,
-    BATCH,
-    PART,
-    ChainLink,
-    NewRequest,
-    Page,
-)
+from scrapy_dist.core.frontier import BATCH, ChainLink, End, NewRequest, Settlement
 from scrapy_dist.worker.outbox import (
     COMMIT_BYTES,
     OUTBOX_BYTES,
@@ -31,14 +23,14 @@ def add(outbox: Outbox, *names: str) -> None:
 
 
 def ids(numbered) -> list[str]:
-    return [page.id for page in numbered.commit.pages]
+    return [page.lease for page in numbered.commit.settlements]
 
 
 def test_what_a_page_yields_stands_before_its_ack():
     outbox = Outbox()
     for page in range(30):
         add(outbox, *(f"{page}-{child}" for child in range(9)))
-        outbox.add_page(Page(str(page)))
+        outbox.add_settlement(Settlement(str(page)))
     commits = outbox.take(100)
     assert [n.commit.number for n in commits] == list(range(1, len(commits) + 1))
 
@@ -54,12 +46,12 @@ def test_what_a_page_yields_stands_before_its_ack():
 def test_page_is_never_divided():
     outbox = Outbox()
     add(outbox, "a")
-    big = Page("1", [request(str(n)) for n in range(700)], [("k", b"i")] * 40)
-    outbox.add_page(big)
+    big = Settlement("1", [request(str(n)) for n in range(700)], [("k", b"i")] * 40)
+    outbox.add_settlement(big)
     add(outbox, "b")
     first, second, third = outbox.take(10)
-    assert first.commit.pages == []
-    assert second.commit.pages == [big]
+    assert first.commit.settlements == []
+    assert second.commit.settlements == [big]
     assert second.commit.requests == []
     assert third.requests == ["b"]
     assert len(outbox) == 1 + 741 + 1
@@ -102,20 +94,20 @@ def test_unconfirmed_commit_is_sent_again_as_it_was():
 def test_full_redis_takes_bare_acks_and_those_behind_move_up():
     outbox = Outbox()
     add(outbox, *map(str, range(BATCH)))
-    outbox.add_page(Page("free", verdict=BARE_ACK))
-    outbox.add_page(Page("parent"))
+    outbox.add_settlement(Settlement("free", end=End.EMPTY))
+    outbox.add_settlement(Settlement("parent"))
     add(outbox, "next commit")
-    outbox.add_page(Page("free 2", verdict=BARE_ACK))
-    outbox.add_page(Page("parent 2", verdict=ACK))
+    outbox.add_settlement(Settlement("free 2", end=End.EMPTY))
+    outbox.add_settlement(Settlement("parent 2", end=End.ACK))
     for n in range(BATCH):
         outbox.add_item("k", str(n).encode())
     add(outbox, *map(str, range(BATCH)))
-    outbox.add_page(Page("free 3", verdict=BARE_ACK))
+    outbox.add_settlement(Settlement("free 3", end=End.EMPTY))
     before = len(outbox)
     first, *_ = outbox.take(2)
 
-    assert outbox.only_bare_acks() == ["free"]
-    assert outbox.has_bare_acks
+    assert outbox.only_empty_ends() == ["free"]
+    assert outbox.has_empty_ends
     again, second = outbox.take(2)
     assert again.commit.number == first.commit.number
     assert again.commit.requests == first.commit.requests
@@ -123,8 +115,8 @@ def test_full_redis_takes_bare_acks_and_those_behind_move_up():
     assert ids(second) == ["parent 2"]
     assert len(outbox) == before - 1
 
-    assert sorted(outbox.only_bare_acks()) == ["free 2", "free 3"]
-    assert not outbox.has_bare_acks
+    assert sorted(outbox.only_empty_ends()) == ["free 2", "free 3"]
+    assert not outbox.has_empty_ends
     for numbered in outbox.take(1000):
         outbox.confirm(numbered)
     assert len(outbox) == 0
@@ -134,17 +126,17 @@ def test_full_redis_takes_bare_acks_and_those_behind_move_up():
 def test_rollback_drops_pages_and_keeps_what_travels_by_itself():
     outbox = Outbox()
     add(outbox, "a")
-    outbox.add_page(Page("1", [request("x")], [("k", b"i")]))
-    outbox.add_page(Page("2", [request("y")], verdict=PART))
+    outbox.add_settlement(Settlement("1", [request("x")], [("k", b"i")]))
+    outbox.add_settlement(Settlement("2", [request("y")], end=End.OPEN))
     [sent] = outbox.take(4)
     outbox.add_item("k", b"loose")
-    outbox.add_page(Page("3", verdict="it raised"))
+    outbox.add_settlement(Settlement("3", end=End.FAILED, reason="it raised"))
 
-    assert outbox.withdraw_pages() == ["1", "3"]
+    assert outbox.withdraw_settlements() == ["1", "3"]
     assert len(outbox) == 2
     [again] = outbox.take(4)
     assert again.commit.number == sent.commit.number + 1
-    assert again.commit.pages == []
+    assert again.commit.settlements == []
     assert [r.fingerprint for r in again.commit.requests] == ["a"]
     assert again.commit.items == [("k", b"loose")]
     outbox.confirm(again)
@@ -173,7 +165,7 @@ def test_requests_that_were_crawled_ahead_take_room_in_a_commit():
     outbox = Outbox()
     for n in range(3):
         chain = [ChainLink(f"{n}-{i}") for i in range(BATCH // 2)]
-        outbox.add_page(Page(str(n), chain=chain))
+        outbox.add_settlement(Settlement(str(n), chain=chain))
     assert [ids(numbered) for numbered in outbox.take(10)] == [["0", "1"], ["2"]]
 
 
@@ -184,7 +176,7 @@ def test_commits_after_a_rollback_go_on_with_the_next_number():
         add(outbox, str(n))
         outbox.take(n + 1)
     outbox.confirm(outbox.take(1)[0])
-    outbox.withdraw_pages()
+    outbox.withdraw_settlements()
     assert outbox.number == outbox.confirmed == 3
     [numbered] = outbox.take(10)
     assert numbered.commit.number == 4

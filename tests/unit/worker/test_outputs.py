@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from scrapy import Request
 
-from scrapy_dist.brokers.redis.frontier import ACK, BARE_ACK, PART, Lease, NewRequest
+from scrapy_dist.core.frontier import End, Lease, NewRequest
 from scrapy_dist.worker.leases import Leases
 from scrapy_dist.worker.outbox import Outbox
 from scrapy_dist.worker.outputs import Outputs
@@ -38,7 +38,7 @@ class Page:
             commit_chunk=commit_chunk,
             outbox_limit=1000,
         )
-        self.record = self.leases.open(Lease("1", suspect=False, payload=b"x"))
+        self.record = self.leases.open(Lease("1", b"x"))
         self.leases.handed[self.request] = (self.record,)
         self.outputs.handed_out((self.record,))
 
@@ -70,10 +70,10 @@ def test_outputs_wait_for_the_ack_of_their_page(page):
     page.add_item(b"item")
     page.outputs.send_overdue()
     assert page.sent() == []
-    ended = page.record.take_page()
+    ended = page.record.settle()
     assert [r.payload for r in ended.requests] == [b"child"]
     assert [data for _, data in ended.items] == [b"item"]
-    assert ended.verdict == ACK
+    assert ended.end == End.ACK
 
 
 def test_request_that_waits_too_long_goes_ahead_and_the_items_do_not(page):
@@ -83,16 +83,16 @@ def test_request_that_waits_too_long_goes_ahead_and_the_items_do_not(page):
     page.let_time_pass()
     page.outputs.send_overdue()
     [commit] = page.sent()
-    [part] = commit.pages
-    assert (len(part.requests), list(part.items), part.verdict) == (1, [], PART)
-    assert [data for _, data in page.record.take_page().items] == [b"item"]
+    [part] = commit.settlements
+    assert (len(part.requests), list(part.items), part.end) == (1, [], End.OPEN)
+    assert [data for _, data in page.record.settle().items] == [b"item"]
 
 
 def test_request_that_a_filter_knows_again_goes_ahead_at_once(page):
     page.add_request("fp")
     [commit] = page.sent()
     assert [request.fingerprint for request in commit.requests] == ["fp"]
-    assert page.record.take_page().verdict == ACK  # no bare one: it has produced
+    assert page.record.settle().end == End.ACK  # no bare one: it has produced
 
 
 def test_page_that_redis_took_away_sends_nothing_more(page):
@@ -117,12 +117,12 @@ def test_page_is_acknowledged_bare_only_if_nothing_of_it_is_under_way():
     page = Page(noting=False)
     assert page.record.produced  # as far as anybody can tell
     page.outputs.redis_is_full()
-    assert page.record.take_page().verdict == ACK
+    assert page.record.settle().end == End.ACK
 
     page.downloading.add(page.request)  # it has not come to the spider yet
     page.view.is_full = True
     page.outputs.redis_is_full()
-    assert page.record.take_page().verdict == BARE_ACK
+    assert page.record.settle().end == End.EMPTY
 
 
 def test_page_with_a_request_that_stays_here_is_not_acknowledged_bare_though_it_waits():
@@ -130,7 +130,7 @@ def test_page_with_a_request_that_stays_here_is_not_acknowledged_bare_though_it_
     page.downloading.add(page.request)
     page.leases.hold((page.record,))
     page.outputs.redis_is_full()
-    assert page.record.take_page().verdict == ACK
+    assert page.record.settle().end == End.ACK
 
 
 def test_output_of_unknown_origin_holds_back_all_pages_that_may_have_made_it():

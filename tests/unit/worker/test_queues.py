@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from dataclasses import astuple
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
@@ -11,8 +12,8 @@ import msgpack
 import pytest
 from scrapy import Request, Spider
 
-from scrapy_dist.brokers.redis.frontier import ACK, BARE_ACK, SEED, Lease, NewRequest
 from scrapy_dist.codec.request import PayloadCodec
+from scrapy_dist.core.frontier import End, Lease, NewRequest, Reject
 from scrapy_dist.exceptions import BadPayload
 from scrapy_dist.worker.intake import Intake
 from scrapy_dist.worker.seeds import SEED_MARK, SeedLease
@@ -61,7 +62,7 @@ def intake(queues: Queues) -> Intake:
 
 
 def leased(*names: str) -> list[Lease]:
-    return [Lease(n, suspect=False, payload=SEED + URL.encode()) for n in names]
+    return [Lease(n, URL.encode(), is_seed=True) for n in names]
 
 
 def sow(queues: Queues, *names: str) -> list[Request]:
@@ -91,9 +92,9 @@ def finish(queues: Queues, request: Request) -> None:
 
 
 def settled(queues: Queues) -> list[tuple[str, str, bool]]:
-    """Order id, verdict and counts of all pages in the outbox."""
-    pages = [page for n in queues.outbox.take(100) for page in n.commit.pages]
-    return [(page.id, page.verdict, page.counts) for page in pages]
+    """Order id, end and counts of all pages in the outbox."""
+    pages = [page for n in queues.outbox.take(100) for page in n.commit.settlements]
+    return [(page.lease, page.end, page.counts) for page in pages]
 
 
 def test_seed_is_acknowledged_as_a_page_when_its_only_request_is_finished(queues):
@@ -105,7 +106,7 @@ def test_seed_is_acknowledged_as_a_page_when_its_only_request_is_finished(queues
     assert queues.held() == {"1"}
 
     finish(queues, request)
-    assert settled(queues) == [("1", ACK, True)]
+    assert settled(queues) == [("1", End.ACK, True)]
 
 
 def test_requests_of_seeds_are_handed_out_by_priority_and_else_in_their_order(queues):
@@ -128,9 +129,9 @@ def test_seed_of_several_requests_is_acknowledged_with_them_and_is_no_page(queue
         queues.outputs.add_request(NewRequest(b"x", 0.0), Request(f"{URL}{n}"), origin)
     assert settled(queues) == []
     queues.seeds.done(record)
-    assert settled(queues) == [("1", ACK, False)]
+    assert settled(queues) == [("1", End.ACK, False)]
     [numbered] = queues.outbox.take(100)
-    assert len(numbered.commit.pages[0].requests) == 2
+    assert len(numbered.commit.settlements[0].requests) == 2
 
 
 @pytest.mark.parametrize("single", [False, True])
@@ -140,7 +141,7 @@ def test_seed_whose_requests_never_come_ends_when_they_are_all_made(queues, sing
     record.single = single
     assert settled(queues) == []
     queues.seeds.done(record)
-    assert settled(queues) == [("1", BARE_ACK, False)]
+    assert settled(queues) == [("1", End.EMPTY, False)]
     # One that comes later goes its own way, and belongs to nothing.
     assert not queues.keep_only(Request(URL), "1")
     assert queues.seeds.origin("1") == ()
@@ -158,7 +159,7 @@ def test_two_copies_of_the_only_request_are_both_waited_for(queues):
     finish(queues, requests[0])
     assert settled(queues) == []
     finish(queues, requests[1])
-    assert settled(queues) == [("1", ACK, True)]
+    assert settled(queues) == [("1", End.ACK, True)]
 
 
 def test_closing_worker_gives_back_what_was_not_started(queues):
@@ -174,7 +175,7 @@ def test_closing_worker_gives_back_what_was_not_started(queues):
     queues.give_back()
     queues.seeds.done(record)
     assert sorted(queues.outbox.releases) == ["2", "3", "4"]
-    assert settled(queues) == [("1", ACK, True)]
+    assert settled(queues) == [("1", End.ACK, True)]
     [numbered] = queues.outbox.take(100)
     assert numbered.requests == []
 
@@ -185,7 +186,7 @@ def test_seed_whose_lease_is_gone_is_not_crawled_here(queues):
     assert len(queues) == 1
     assert hand_out(queues) is second
     finish(queues, second)
-    assert settled(queues) == [("2", ACK, True)]
+    assert settled(queues) == [("2", End.ACK, True)]
     assert queues.outbox.releases == []
 
 
@@ -277,9 +278,7 @@ def unreadable(queues: Queues, *names: str) -> None:
         return Request(URL + payload.decode())
 
     queues._codec.decode = decode
-    assert queues.accept(
-        [Lease(name, suspect=False, payload=name.encode()) for name in names]
-    )
+    assert queues.accept([Lease(name, name.encode()) for name in names])
 
 
 def test_unreadable_request_is_set_aside_when_nothing_else_comes(queues):
@@ -292,7 +291,7 @@ def test_unreadable_request_is_set_aside_when_nothing_else_comes(queues):
     assert queues.outbox.rejects == []  # the page at work may lead to more
     finish(queues, request)
     queues.nothing_came()
-    assert [each[0] for each in queues.outbox.rejects] == ["bad1", "bad2"]
+    assert [each.lease for each in queues.outbox.rejects] == ["bad1", "bad2"]
     assert queues.is_empty()
 
 
@@ -324,7 +323,7 @@ def test_seed_among_the_requests_of_a_spider_that_reads_none_cannot_be_read(queu
     assert queues.accept(leased("1"))
     assert queues.next() is None
     queues.nothing_came()
-    assert [each[0] for each in queues.outbox.rejects] == ["1"]
+    assert [each.lease for each in queues.outbox.rejects] == ["1"]
 
 
 def test_unreadable_request_whose_lease_is_gone_is_forgotten(queues):
@@ -332,7 +331,7 @@ def test_unreadable_request_whose_lease_is_gone_is_forgotten(queues):
     assert queues.next() is None
     queues.lost(["bad1"])
     queues.nothing_came()
-    assert [each[0] for each in queues.outbox.rejects] == ["bad2"]
+    assert [each.lease for each in queues.outbox.rejects] == ["bad2"]
 
 
 def test_what_is_set_aside_does_not_flood_the_log(queues, caplog):
@@ -404,7 +403,7 @@ def test_retry_of_a_seed_stays_under_its_lease(queues, in_callback):
 @pytest.mark.parametrize("again", ["on the way back", "in the callback", "no retry"])
 def test_page_that_is_tried_again_under_another_lease_does_not_count(queues, again):
     queues._codec.decode = lambda payload: Request(URL, meta={"retry_times": 1})
-    queues.accept([Lease("a", False, b"a")])
+    queues.accept([Lease("a", b"a")])
     request, _ = queues.next()
     queues._engine.requests = {request}
     in_callback = {request} if again == "in the callback" else set()
@@ -421,7 +420,7 @@ def test_page_that_is_tried_again_under_another_lease_does_not_count(queues, aga
 
 def test_retry_that_stays_counts_as_the_page_of_its_lease(queues):
     queues._codec.decode = lambda payload: Request(URL)
-    queues.accept([Lease("a", False, b"a")])
+    queues.accept([Lease("a", b"a")])
     request, _ = queues.next()
     queues._engine.requests = {request}
     queues._engine.scraping = set()
@@ -461,7 +460,7 @@ def test_login_comes_first_but_one_without_an_end_starves_nobody(
 
 
 def suspects(queues: Queues, *names: str, alone: bool = False) -> None:
-    leases = [Lease(name, True, name.encode(), alone) for name in names]
+    leases = [Lease(name, name.encode(), True, alone) for name in names]
     queues._codec.decode = lambda payload: Request(URL + payload.decode())
     assert queues.accept(leases)
 
@@ -494,7 +493,7 @@ def test_no_seed_is_taken_while_the_hand_is_emptied(queues):
 
 def test_suspect_that_cannot_be_read_is_no_danger(queues):
     unreadable(queues, "good")
-    assert queues.accept([Lease("bad", True, b"bad", True)])
+    assert queues.accept([Lease("bad", b"bad", True, True)])
     assert queues.wanted() == 0
     assert queues.next()
     assert queues.next() is None
@@ -508,7 +507,7 @@ def planted(queues: Queues, urls: list[str], **fields: object) -> list[Request]:
     """The requests that are handed out of what somebody wrote to Redis."""
     read_with(queues, PayloadCodec(Spider("s")))
     payloads = [b"\x01" + msgpack.packb({"url": url, **fields}) for url in urls]
-    leases = [Lease(f"{n:016x}", False, data) for n, data in enumerate(payloads)]
+    leases = [Lease(f"{n:016x}", data) for n, data in enumerate(payloads)]
     queues.accept(leases)
     found = []
     while handed := queues.next():
@@ -539,28 +538,32 @@ def test_one_file_among_pages_is_set_aside(queues):
 
     assert [request.url for request in found] == urls[1:]
     assert queues._engine.asked_to_close == []
-    ((id_, kind, reason),) = queues.outbox.rejects
+    [(id_, kind, reason)] = map(astuple, queues.outbox.rejects)
     assert (id_, kind) == (f"{0:016x}", "request")
     assert "its scheme 'file' is not allowed" in reason
 
 
 def test_what_is_too_large_is_set_aside_by_its_length(queues):
-    large = Lease("a", suspect=False, payload=SEED, too_large=900)
+    large = Lease("a", b"", is_seed=True, too_large=900)
     assert queues.accept([large], seeds=True)
-    assert queues.accept([Lease("b", suspect=True, payload=SEED, too_large=901)])
+    assert queues.accept([Lease("b", b"", suspect=True, is_seed=True, too_large=901)])
     assert queues.outbox.rejects == [
-        ("a", "seed", "the seed has 900 bytes; FRONTIER_SEED_MAX_SIZE allows 500"),
-        ("b", "seed", "the seed has 901 bytes; FRONTIER_SEED_MAX_SIZE allows 500"),
+        Reject(
+            "a", "seed", "the seed has 900 bytes; FRONTIER_SEED_MAX_SIZE allows 500"
+        ),
+        Reject(
+            "b", "seed", "the seed has 901 bytes; FRONTIER_SEED_MAX_SIZE allows 500"
+        ),
     ]
     assert not queues.seeds
 
 
 def test_a_request_that_is_too_large_is_held_until_the_reason_is_clear(queues):
     read_with(queues, PayloadCodec(Spider("s"), max_size=100))
-    assert queues.accept([Lease("a", suspect=False, payload=b"\x01", too_large=900)])
+    assert queues.accept([Lease("a", b"\x01", too_large=900)])
     assert queues.outbox.rejects == []
     queues.nothing_came()
-    [(id_, kind, reason)] = queues.outbox.rejects
+    [(id_, kind, reason)] = map(astuple, queues.outbox.rejects)
     assert (id_, kind) == ("a", "request")
     assert reason == "the payload has 900 bytes; FRONTIER_MAX_PAYLOAD allows 100"
 
@@ -570,7 +573,7 @@ def test_what_waits_here_is_bounded_in_bytes(queues):
     payload = b"\x01" + b"x" * (1 << 20)
     for n in range(8):
         assert queues.wanted() > 0
-        queues.accept([Lease(str(n), suspect=False, payload=payload)])
+        queues.accept([Lease(str(n), payload)])
     assert queues.wanted() == 0
     queues.inbox.waiting.popleft()
     assert queues.wanted() > 0
@@ -584,7 +587,7 @@ def test_large_requests_are_under_way_some_at_a_time(queues):
     payload = queues._codec.encode(Request(URL, method="POST", body=body))
     small = queues._codec.encode(Request(URL))
     for n, each in enumerate([payload] * 3 + [small]):
-        queues.accept([Lease(str(n), suspect=False, payload=each)])
+        queues.accept([Lease(str(n), each)])
     first, second = queues.next()[0], queues.next()[0]
     assert queues.next() is None
     assert len(queues) == 2  # there is something, so that Scrapy asks again
@@ -600,6 +603,6 @@ def test_the_reason_of_a_dead_letter_can_be_shown(queues):
     queues.accept([lease], seeds=True)
     [seed] = begin(queues)
     seed.reject("it raised: \x1b[2J\n" + "x" * 9000)
-    [(_, _, reason)] = queues.outbox.rejects
+    [(_, _, reason)] = map(astuple, queues.outbox.rejects)
     assert reason.startswith("it raised: \\x1b[2J\\nxxx")
     assert len(reason) == 2000

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from scrapy_dist.brokers.redis.frontier import SUSPECTS, LeaseReply
+from scrapy_dist.brokers.redis.frontier import LeaseReply
+from scrapy_dist.core.frontier import SUSPECTS, Left
 from tests.support.frontiers import KEYS, Worker, dead_letters, names, places
 
 if TYPE_CHECKING:
-    from scrapy_dist.brokers.redis.frontier import Lease
+    from scrapy_dist.core.frontier import Lease
 
 
 async def take(worker: Worker, want: int = 100, suspects: int = SUSPECTS) -> LeaseReply:
@@ -31,7 +32,7 @@ async def test_those_that_died_once_go_out_in_groups(client):
     reply = await take(worker)
     assert [lease.suspect for lease in reply.leases] == [True] * 8 + [False] * 2
     assert names(reply.leases) == [*"12345678", "x", "y"]
-    assert (reply.suspects, reply.alone) == (4, False)
+    assert (reply.left.suspects, reply.left.alone) == (4, False)
     assert not any(lease.alone for lease in reply.leases)
     assert names((await take(worker, 3, suspects=2)).leases) == ["9", "10"]
 
@@ -45,7 +46,7 @@ async def test_one_that_must_prove_itself_is_handed_out_alone(client, deaths, li
     [lease] = reply.leases
     assert lease.suspect
     assert lease.alone
-    assert reply.alone
+    assert reply.left.alone
     await worker.ack(lease)
     assert names((await take(worker)).leases) == ["2"]
 
@@ -55,9 +56,9 @@ async def test_busy_worker_is_emptied_for_it_and_the_others_go_on(client):
     await first.push(*(f"{n}" for n in range(20)))
     mine, theirs = await first.lease(2), await second.lease(2)
     await plant(client, "21", first=1000)
-    assert (await take(first)) == LeaseReply(True, 16, 2, [], 0, True)
+    assert (await take(first)) == LeaseReply(True, [], Left(16, 2, 0, True))
     reply = await take(second, 3)
-    assert not reply.alone
+    assert not reply.left.alone
     assert names(reply.leases)[0] == "1001"  # the one that died once
     theirs = [*theirs, *reply.leases]
     await first.ack(mine[0])
@@ -65,7 +66,7 @@ async def test_busy_worker_is_emptied_for_it_and_the_others_go_on(client):
     assert (await take(first, suspects=0)).leases == []
     await first.ack(mine[1])
     reply = await take(first)
-    assert (names(reply.leases), reply.alone) == (["1000"], True)
+    assert (names(reply.leases), reply.left.alone) == (["1000"], True)
     await first.ack(*reply.leases)
     assert len((await take(first, 4)).leases) == 4
     assert len((await take(second, 4)).leases) == 4
@@ -76,9 +77,9 @@ async def test_idle_workers_do_not_wait_for_the_one_that_is_emptied(client):
     await busy.push("page")
     [page] = await busy.lease()
     await plant(client, "22", first=1000)
-    assert (await take(busy)).alone
+    assert (await take(busy)).left.alone
     reply = await take(idle)
-    assert (names(reply.leases), reply.alone) == (["1000"], True)
+    assert (names(reply.leases), reply.left.alone) == (["1000"], True)
     await busy.ack(page)
     assert names((await take(busy)).leases) == ["1001"]
 
@@ -88,11 +89,11 @@ async def test_another_worker_is_emptied_where_the_first_has_gone(client):
     await gone.push(*"abcdef")
     [mine], _ = await gone.lease(1), await other.lease(1)
     await plant(client, "2", first=1000)
-    assert (await take(gone)).alone
-    assert not (await take(other, 1)).alone
+    assert (await take(gone)).left.alone
+    assert not (await take(other, 1)).left.alone
     await gone.ack(mine)
     await gone.leave()
-    assert (await take(other, 1)).alone
+    assert (await take(other, 1)).left.alone
 
 
 async def test_nobody_is_emptied_for_nothing(client):
@@ -101,8 +102,8 @@ async def test_nobody_is_emptied_for_nothing(client):
     await busy.push(*"abcdef")
     await busy.lease(1)
     await plant(client, "21111", first=1000)
-    assert (await take(busy)).alone
-    assert (await take(idle)).alone
+    assert (await take(busy)).left.alone
+    assert (await take(idle)).left.alone
     assert len((await take(busy, 4)).leases) == 4
     assert not await client.hexists(KEYS.state, "alone")
 
@@ -113,7 +114,7 @@ async def test_worker_that_cannot_be_emptied_goes_on_after_a_minute(client):
     await worker.push(*"abcdef")
     await worker.lease(1)
     await plant(client, "2", first=1000)
-    assert (await take(worker)).alone
+    assert (await take(worker)).left.alone
 
     async def after(seconds: int) -> LeaseReply:
         now, _ = await client.time()
@@ -121,12 +122,12 @@ async def test_worker_that_cannot_be_emptied_goes_on_after_a_minute(client):
         await client.hset(KEYS.state, "alone", since)
         return await take(worker, 1)
 
-    assert (await after(50)).alone
+    assert (await after(50)).left.alone
     assert names((await after(70)).leases) == ["b"]
     assert names((await after(110)).leases) == ["c"]
-    assert (await after(130)).alone
+    assert (await after(130)).left.alone
     await client.hset(KEYS.state, "alone", "what no worker writes")
-    assert (await take(worker, 1)).alone
+    assert (await take(worker, 1)).left.alone
 
 
 async def test_group_waits_behind_many_that_must_be_alone(client):
@@ -135,7 +136,7 @@ async def test_group_waits_behind_many_that_must_be_alone(client):
     await plant(client, "2" * 20 + "1" * 3)
     seen = []
     while (reply := await take(worker)).leases:
-        assert len(reply.leases) == 1 or not reply.alone
+        assert len(reply.leases) == 1 or not reply.left.alone
         seen += names(reply.leases)
         await worker.ack(*reply.leases)
     assert sorted(seen, key=int) == [f"{n}" for n in range(1, 24)]
@@ -145,7 +146,7 @@ async def test_paused_workers_take_no_suspects(client):
     worker = await Worker(client).join()
     await plant(client, "12")
     await worker.call(worker.frontier.pause(True))
-    assert await take(worker) == LeaseReply(True, 0, 2, [], 0, False)
+    assert await take(worker) == LeaseReply(True, [], Left(0, 2))
 
 
 class Simulated:

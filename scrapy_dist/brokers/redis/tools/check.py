@@ -13,8 +13,9 @@ from collections.abc import Callable, Sequence
 from hashlib import sha1
 from typing import TYPE_CHECKING, Any
 
+from scrapy_dist.brokers.redis.commit import SEED
 from scrapy_dist.brokers.redis.errors import asking
-from scrapy_dist.brokers.redis.frontier import SEED, TYPES
+from scrapy_dist.brokers.redis.frontier import TYPES
 from scrapy_dist.brokers.redis.keys import SETTINGS
 from scrapy_dist.brokers.redis.layout import (
     LEASED,

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 
 from scrapy_dist import fingerprints
 from scrapy_dist.brokers.redis.errors import asking
-from scrapy_dist.brokers.redis.frontier import BATCH
 from scrapy_dist.brokers.redis.version import check_seal
+from scrapy_dist.core.frontier import BATCH
 
 if TYPE_CHECKING:
-    from scrapy_dist.brokers.redis.frontier import Frontier, NewRequest
+    from scrapy_dist.brokers.redis.frontier import Frontier
+    from scrapy_dist.core.frontier import NewRequest
     from scrapy_dist.core.settings import Options
 
 __all__ = ["FRONTIER", "PARTS", "Cleared", "clear", "recrawl"]

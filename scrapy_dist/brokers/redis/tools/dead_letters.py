@@ -13,11 +13,11 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from scrapy_dist.brokers.redis.errors import asking
-from scrapy_dist.brokers.redis.frontier import BATCH
 from scrapy_dist.brokers.redis.version import check_format, check_seal
 from scrapy_dist.codec import compact
 from scrapy_dist.codec.request import MAX_PRIORITY, fields_of, quote
 from scrapy_dist.codec.seal import NO_SEAL, Seal
+from scrapy_dist.core.frontier import BATCH
 from scrapy_dist.exceptions import BadPayload, ConfigurationError
 from scrapy_dist.queue import PriorityQueue
 

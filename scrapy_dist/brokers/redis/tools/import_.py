@@ -13,9 +13,9 @@ from scrapy_dist import fingerprints
 from scrapy_dist.base.escaping import quote
 from scrapy_dist.brokers.redis.buckets import Shape
 from scrapy_dist.brokers.redis.errors import asking
-from scrapy_dist.brokers.redis.frontier import BATCH
 from scrapy_dist.brokers.redis.version import check_seal
 from scrapy_dist.codec import dump_lines
+from scrapy_dist.core.frontier import BATCH
 from scrapy_dist.exceptions import BadPayload, ConfigurationError
 
 if TYPE_CHECKING:

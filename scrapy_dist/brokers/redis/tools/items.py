@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from redis.exceptions import ResponseError
 
 from scrapy_dist.brokers.redis.errors import is_wrong_type
-from scrapy_dist.brokers.redis.frontier import BATCH
+from scrapy_dist.core.frontier import BATCH
 from scrapy_dist.exceptions import ConfigurationError, RedisUnavailable
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ class ItemReader:
             drained = self._frontier.drained()
             items = await self._exchange([drained], self._want)
             # No item comes after the end: it is stored no later than its page's ack.
-            if items or not follow or _reply(drained):
+            if items or not follow or _reply(drained).is_drained:
                 break
             if deadline is not None:
                 pause = min(pause, deadline - time.monotonic())

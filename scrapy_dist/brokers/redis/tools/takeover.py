@@ -14,9 +14,9 @@ from scrapy.utils.request import request_from_dict
 
 from scrapy_dist import fingerprints
 from scrapy_dist.brokers.redis.errors import asking
-from scrapy_dist.brokers.redis.frontier import BATCH
 from scrapy_dist.brokers.redis.version import check_seal
 from scrapy_dist.codec.request import quote
+from scrapy_dist.core.frontier import BATCH
 from scrapy_dist.exceptions import ConfigurationError
 
 if TYPE_CHECKING:

@@ -15,14 +15,15 @@ from urllib.parse import unquote_to_bytes
 from scrapy.http import Request
 
 from scrapy_dist import fingerprints
+from scrapy_dist.brokers.redis.commit import SEED
 from scrapy_dist.brokers.redis.errors import asking
-from scrapy_dist.brokers.redis.frontier import BATCH, SEED, SUSPECTS
 from scrapy_dist.brokers.redis.layout import scan_hash
 from scrapy_dist.brokers.redis.tools.dead_letters import list_failed
 from scrapy_dist.brokers.redis.views.snapshot import leased, pending, suspect
 from scrapy_dist.codec import dump_lines
 from scrapy_dist.codec.messagepack import from_jsonable
 from scrapy_dist.codec.seal import SIGNED
+from scrapy_dist.core.frontier import BATCH, SUSPECTS
 
 if TYPE_CHECKING:
     from scrapy_dist.brokers.redis.frontier import Frontier

@@ -48,8 +48,8 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from scrapy_dist.brokers.redis.frontier import BATCH
 from scrapy_dist.brokers.redis.layout import IdsSeen, is_id
+from scrapy_dist.core.frontier import BATCH
 
 if TYPE_CHECKING:
     from scrapy_dist.brokers.redis.frontier import Frontier

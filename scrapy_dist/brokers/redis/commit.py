@@ -1,0 +1,142 @@
+"""A commit as ``lua/commit.lua`` reads it: the only place that writes its marks."""
+
+from __future__ import annotations
+
+from hashlib import sha1
+from itertools import accumulate
+from struct import pack
+from typing import TYPE_CHECKING, Any
+
+from scrapy_dist.core.frontier import End, Outcome
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from scrapy_dist.brokers.redis.buckets import Shape
+    from scrapy_dist.core.frontier import Commit, Settlement
+
+__all__ = ["OUTCOMES", "SEED", "clear", "encode", "marked"]
+
+#: In front of a payload: it is a seed as it was pushed.
+SEED = b"\x00"
+#: In front of the fingerprint of a request of ``start()`` that is to be taken once.
+_START = "!"
+#: In front of the number of the lease, within its commit, that a request is part of.
+_PART_OF = "#"
+#: In front of a link of a chain: the number of its lease, the length of its fingerprint.
+_LINK_OF = "@"
+#: What no fingerprint may begin with.
+_MARKS = ("", _START, _PART_OF, _LINK_OF)
+
+#: How the script tells what has become of a commit.
+OUTCOMES = {
+    1: Outcome.STORED,
+    2: Outcome.REPEATED,
+    3: Outcome.FULL,
+    4: Outcome.AGAIN,
+    0: Outcome.UNKNOWN_WORKER,
+    -1: Outcome.GAP,
+}
+#: The order of the ends within a commit.
+_ORDER = {End.ACK: 0, End.EMPTY: 1, End.OPEN: 2, End.FAILED: 2}
+_OPEN = "-"
+
+
+def clear(fingerprint: str) -> str:
+    """*fingerprint* as S:dupefilter holds it; not '', and clear of marks."""
+    if fingerprint[:1] in _MARKS:
+        return sha1(fingerprint.encode(), usedforsecurity=False).hexdigest()
+    return fingerprint
+
+
+def marked(fingerprint: str, start: int) -> str:
+    """*fingerprint* as scripts read it; *start*: see ``NewRequest``."""
+    if not start:
+        return fingerprint
+    if start == 1:
+        return f"{_START}{fingerprint}"
+    return f"{_START}{_START}{start} {fingerprint}"
+
+
+def encode(commit: Commit, shape: Shape | None, *, apart: bool) -> dict[str, Any]:
+    """The values of the script, but those of the buckets' *shape*.
+
+    *apart*: payloads are arguments of their own, not one together.
+    """
+    settlements = sorted(commit.settlements, key=_order)
+    numbers = {settled.lease: n for n, settled in enumerate(settlements, 1)}
+    requests = [*commit.requests]
+    names = [marked(request.fingerprint, request.start) for request in requests]
+    plain = all(name[:1] not in _MARKS for name in names)
+    looked_up = [request.fingerprint for request in requests if request.start < 2]
+    for settled in commit.settlements:  # requests in the order in which they came
+        requests += settled.requests
+        names += [f"{_PART_OF}{numbers[settled.lease]}"] * len(settled.requests)
+    payloads = [request.payload for request in requests]
+    scores = [request.score for request in requests]
+    for settled in commit.settlements:  # behind all that have scores
+        for link in settled.chain:
+            size = len(link.fingerprint.encode())
+            head = f"{_LINK_OF}{numbers[settled.lease]} {size} "
+            names.append(f"{head}{link.fingerprint}{link.reason}")
+            payloads.append(link.payload)
+            looked_up.append(link.fingerprint)
+    ends = [settled.end for settled in settlements]
+    acks, bare = ends.count(End.ACK), ends.count(End.EMPTY)
+    in_one, places = ("", "") if apart else _in_one(payloads)
+    return {
+        "number": commit.number,
+        "acks": acks,
+        "bare_acks": bare,
+        "scores": scores[0] if len(set(scores)) == 1 else " ".join(map(repr, scores)),
+        "extra": commit.crawled - len(commit.ended),
+        "payloads": in_one,
+        "ends": places,
+        "plain": int(plain and len(names) == len(commit.requests)),
+        "ids": [settled.lease for settled in settlements],
+        "verdicts": [
+            _OPEN if settled.end is End.OPEN else settled.reason
+            for settled in settlements[acks + bare :]
+        ],
+        "names": names,
+        "apart": payloads if apart else (),
+        **_buckets(looked_up, shape),
+        **_items(commit, numbers),
+    }
+
+
+def _items(commit: Commit, numbers: dict[str, int]) -> dict[str, Any]:
+    keys: dict[str, int] = {}
+    pushes: list[str | bytes | int] = []
+    groups = [(0, commit.items)]
+    groups += [(numbers[s.lease], s.items) for s in commit.settlements]
+    for number, items in groups:
+        for key, data in items:
+            pushes += (keys.setdefault(key, 1 + len(keys)), number, data)
+    return {"pushes": pushes, "item_keys": keys}
+
+
+def _buckets(fingerprints: Iterable[str], shape: Shape | None) -> dict[str, Any]:
+    """The buckets in which *fingerprints* are looked up; '' is in none."""
+    if shape is None:
+        return {"split": "", "buckets": ()}
+    split: list[str] = []
+    keys: list[str] = []
+    for number in [shape.number(each) for each in fingerprints if each]:
+        if number < shape.buckets:
+            split.append("-")
+            keys.append(shape.name(number))
+        else:
+            split.append(str(number))
+            keys.extend(shape.keys(number))
+    return {"split": " ".join(split), "buckets": keys}
+
+
+def _in_one(payloads: Sequence[bytes]) -> tuple[bytes, bytes]:
+    """All *payloads*, and where each begins and the last one ends: see ``payload_of``."""
+    ends = accumulate(map(len, payloads))
+    return b"".join(payloads), pack(f">{len(payloads) + 1}I", 0, *ends)
+
+
+def _order(settled: Settlement) -> int:
+    return _ORDER[settled.end]
