@@ -603,3 +603,19 @@ async def test_fingerprints_are_known_after_any_cut_of_a_growth(torn):
         now = Shape(key, "7", buckets, 99)
         for member in members:
             assert await client.sismember(now.place(member), member), (cut, member)
+
+
+async def test_lines_of_a_file_that_are_said_again_come_in_once(torn):
+    """Its reply was lost, or the same file is brought in twice at once."""
+    frontier, client = torn.me.frontier, torn.client
+    before = await client.zcard(KEYS.requests)
+
+    async def bring_in(name, first, last):
+        entries = ["requests", "request", 2, 0, payload(name)]
+        values = {"file": "file", "before": first, "after": last, "entries": entries}
+        return await torn.me.call(frontier.call("import", int, space=0, **values))
+
+    assert [await bring_in("f1", 0, 1) for _ in range(2)] == [1, 0]
+    assert [await bring_in("f2", 1, "end") for _ in range(2)] == [1, 0]
+    assert await bring_in("f1", 0, 1) == 0
+    assert await client.zcard(KEYS.requests) == before + 2
