@@ -253,13 +253,13 @@ class TornWorld:
     """A frontier with something everywhere, on a Redis that notes every write.
 
     *m1* is leased by *me* and leads to *c1* (filtered), *c2* (not filtered) and an item.
-    *l1* and *l2* are dead letters, *w1* waits for room among them, *o1* and *o2* are still
+    *l1* and *l2* are dead letters, *w1* and *w2*, which has failed, wait for room among them, *o1* and *o2* are still
     with scrapy-redis, and *f1* in a file.
     """
 
     EVERYWHERE = (
         *("p1", "p2", "p3", "p4", "p5", "p6", "s1", "m2", "d1", "d2", "x1"),
-        *("l1", "l2", "w1", "o1", "o2"),
+        *("l1", "l2", "w1", "w2", "o1", "o2"),
     )
     OLD, OLD_LIST = "s:old", "s:old_list"
 
@@ -293,7 +293,10 @@ class TornWorld:
             ),
         ]
         waits = f"{9:016x}1 - ".encode() + payload("w1")
-        await client.zadd(KEYS.suspects, {waits: "+inf"})
+        failed = f"{10:016x}3 - ".encode() + payload("w2")
+        await client.zadd(KEYS.suspects, {waits: "+inf", failed: "+inf"})
+        #: What only the script at hand knows of.
+        self.more = set()
         await client.zadd(self.OLD, {payload("o1"): 0})
         await client.rpush(self.OLD_LIST, payload("o2"))
         self.full = Worker(client, failed_limit=0).frontier
@@ -313,7 +316,8 @@ class TornWorld:
             await client.zadd(KEYS.requests, {member: 0})
         elif script == "check_twice":
             [self.kept] = await client.zrange(KEYS.requests, 0, 0)
-            self.twin = self.kept[:16] + payload("c2")
+            self.twin = self.kept[:16] + payload("t1")
+            self.more = {"t1"}
             await client.zadd(KEYS.requests, {self.twin: 0})
         elif script == "check_order":
             await client.hset(KEYS.state, "order", 1)
@@ -451,13 +455,22 @@ class TornWorld:
         old = await client.zrange(self.OLD, 0, -1)
         old += await client.lrange(self.OLD_LIST, 0, -1)
         found |= {json.loads(data)["url"] for data in old}
-        assert {*self.EVERYWHERE, "x2", "x3"} <= found
+        assert {*self.EVERYWHERE, *self.more, "x2", "x3"} <= found
         if await client.sismember(KEYS.dupefilter, "fp-c1"):
             assert "c1" in found
         assert follows in ({True}, {True, False}, set()), "its redirect is lost"
         done = {"c1", "c2"} <= found and await client.llen(KEYS.items)
         assert "m1" in found or done
-        assert found <= {*self.EVERYWHERE, "x2", "x3", "m1", "c1", "c2", "f1"}
+        assert found <= {
+            *self.EVERYWHERE,
+            *self.more,
+            "x2",
+            "x3",
+            "m1",
+            "c1",
+            "c2",
+            "f1",
+        }
 
 
 async def client_has(torn, name):
