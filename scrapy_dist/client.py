@@ -1,4 +1,5 @@
-"""``Client``: feed a crawl, ask how it stands and take its items, from any program.
+"""``Client``: feed a crawl, steer it, ask how it stands and take its items, from any
+program.
 
 No crawl and no reactor runs here. What this package does with Redis is asynchronous; a
 client runs it in one thread of its own, so that it works the same in a script, in a
@@ -15,27 +16,14 @@ from collections.abc import Callable, Coroutine, Iterable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from redis.exceptions import RedisError, ResponseError
 from scrapy.settings import BaseSettings, Settings
 
-from scrapy_dist import connection, defaults
-from scrapy_dist.admin.seeding import BATCH, SeedMaker, kind_of_new_key, push_seeds
+from scrapy_dist import connection
+from scrapy_dist.admin.crawl import Crawl
+from scrapy_dist.admin.items import Items
+from scrapy_dist.admin.seeding import BATCH
 from scrapy_dist.base.blocking import LoopThread
 from scrapy_dist.base.escaping import get_logger
-from scrapy_dist.brokers.redis.frontier import Frontier
-from scrapy_dist.brokers.redis.keys import (
-    Keys,
-    fill_template,
-    job_from_settings,
-    tagged,
-)
-from scrapy_dist.brokers.redis.tools import dead_letters
-from scrapy_dist.brokers.redis.tools.items import ItemReader, Items
-from scrapy_dist.brokers.redis.version import check_format
-from scrapy_dist.brokers.redis.views.history import read_history
-from scrapy_dist.brokers.redis.views.status import read_status
-from scrapy_dist.codec.seal import Seal
-from scrapy_dist.core.settings import Options
 from scrapy_dist.exceptions import ConfigurationError, FrontierError, RedisUnavailable
 from scrapy_dist.redis_client.masking import shown_value
 
@@ -44,22 +32,20 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-    from scrapy_dist.brokers.redis.tools.dead_letters import (
-        DeadLetter,
-        Forgotten,
-        Retried,
-    )
-    from scrapy_dist.brokers.redis.views.history import Finished
-    from scrapy_dist.brokers.redis.views.status import Status
+    from scrapy_dist.admin.arguments import Ids, Workers
+    from scrapy_dist.core.crawl import Cleared, Paused
+    from scrapy_dist.core.dead_letters import DeadLetter, Forgotten, Retried
+    from scrapy_dist.core.inspection import Explained, Recrawled, Shown
+    from scrapy_dist.core.ports import ItemReader
+    from scrapy_dist.core.status import Finished, Status
 
 __all__ = ["Client", "Items"]
 
 logger = get_logger(__name__)
 
 T = TypeVar("T")
+Seeds = Iterable["str | bytes | Mapping[str, Any]"]
 
-#: Seconds between two looks whether the crawl is drained, at first and at the most.
-_SHORTEST, _LONGEST = 0.05, 1.0
 #: Seconds that a Redis which does not answer can hold up the closing of a client.
 _CLOSE_TIMEOUT = 5.0
 #: Seconds after which it is asked again whether this version may push seeds.
@@ -79,8 +65,10 @@ class Client:
     REDIS_START_URLS_KEY. *url* None: they say where Redis is.
 
     Connects at once. All methods may be called from any thread, and wait for Redis; they
-    raise RedisUnavailable when it does not answer, ConfigurationError for a setting or a
-    key that cannot be used, RuntimeError after `close`.
+    raise RedisUnavailable when it does not answer, ConfigurationError for a setting, an
+    argument or a key that cannot be used, RuntimeError after `close`. The project is not
+    known here: callbacks are not checked, and `explain` and `recrawl` name requests by
+    REQUEST_FINGERPRINTER_CLASS and DUPEFILTER_CLASS of *settings*.
     """
 
     def __init__(
@@ -106,37 +94,21 @@ class Client:
             own.set("REDIS_URL", url, priority="cmdline")
         if job is not None:
             own.set("FRONTIER_JOB", job, priority="cmdline")
+        self._crawl = Crawl(own, spider)
         self.spider = spider
-        self.job = job_from_settings(own) or None
-        self._settings = own
-        self._options = Options.from_settings(own)
-        self._keys = Keys.from_settings(own, spider)
-        self._seed_keys = _seed_keys(own, spider)
+        self.job = self._crawl.job
         #: Where Redis is, without user name and password.
         self.redis = connection.describe(own)
         self._readers: dict[str, Items] = {}
         self._check_at = 0.0
         self._thread = LoopThread()
+        self._thread.at_end = self._crawl.close
         self._finalizer = weakref.finalize(self, self._thread.stop)
         try:
-            self._frontier = self._thread.run(self._open)
+            self._thread.run(self._crawl.open)
         except BaseException:
             self._finalizer()
             raise
-
-    async def _open(self) -> Frontier:
-        client = await connection.open_client(self._settings, self._keys.requests)
-        self._thread.at_end = partial(connection.close_client, client)
-        return Frontier(
-            client,
-            self._keys,
-            ttl=self._options.worker_ttl,
-            max_deliveries=self._options.max_deliveries,
-            failed_limit=self._options.failed_limit,
-            newest_first=self._options.discipline.newest_first,
-            seed_keys=self._seed_keys,
-            seal=Seal.from_settings(self._settings, self._keys.requests),
-        )
 
     # Seeds
 
@@ -158,7 +130,7 @@ class Client:
 
     def seed_many(
         self,
-        seeds: Iterable[str | bytes | Mapping[str, Any]],
+        seeds: Seeds,
         *,
         meta: Mapping[str, Any] | None = None,
         priority: int | None = None,
@@ -173,24 +145,17 @@ class Client:
         return self._seed(seeds, meta, priority)
 
     def _seed(
-        self,
-        seeds: Iterable[str | bytes | Mapping[str, Any]],
-        meta: Mapping[str, Any] | None,
-        priority: int | None,
+        self, seeds: Seeds, meta: Mapping[str, Any] | None, priority: int | None
     ) -> int:
-        maker = SeedMaker.from_settings(self._settings, meta=meta, priority=priority)
-        key, kind = self._seed_keys[0], kind_of_new_key(self._settings)
+        sower = self._crawl.sower(self._crawl.seed_maker(meta, priority))
         if time.monotonic() > self._check_at:
-            check = partial(check_format, self._frontier.client, self._keys.state)
-            self._run(check)
+            self._run(self._crawl.check_format)
             self._check_at = time.monotonic() + _CHECK_AGAIN
         # The caller's iterable is read in the caller's thread.
         rest = iter(seeds)
-        pushed = 0
         while batch := list(itertools.islice(rest, BATCH)):
-            push = partial(push_seeds, self._frontier.client, key, batch)
-            pushed += self._run(partial(push, maker=maker, kind=kind))
-        return pushed
+            self._run(partial(sower.push_all, batch))
+        return sower.pushed
 
     # How it stands
 
@@ -200,7 +165,7 @@ class Client:
         status = client.status()
         print(status.pending, status.leased, status.pages_per_second)
         """
-        return self._run(lambda: read_status(self._frontier, self.spider, self.job))
+        return self._run(self._crawl.status)
 
     def history(self) -> list[Finished]:
         """The crawls that have finished within a day, the newest first.
@@ -208,7 +173,7 @@ class Client:
         for crawl in client.history():
             print(crawl.end, crawl.pages, crawl.reason)
         """
-        return self._run(lambda: read_history(self._frontier))
+        return self._run(self._crawl.history)
 
     def wait_drained(self, timeout: float | None = None) -> bool:
         """Wait until nothing is left to do for anybody; false after *timeout* seconds.
@@ -220,22 +185,103 @@ class Client:
         Drained: nothing pending, suspect or leased, and no seed waits. So is a crawl
         that has not begun. One whose workers are all gone may never be.
         """
-        return self._run(lambda: self._wait_drained(timeout))
+        return self._run(partial(self._crawl.wait_drained, timeout))
 
-    async def _wait_drained(self, timeout: float | None) -> bool:
-        deadline = None if timeout is None else time.monotonic() + timeout
-        pause = _SHORTEST
-        while True:
-            call = self._frontier.drained()
-            await self._frontier.exchange([call])
-            if call.reply().is_drained:
-                return True
-            if deadline is not None:
-                pause = min(pause, deadline - time.monotonic())
-                if pause <= 0:
-                    return False
-            await asyncio.sleep(pause)
-            pause = min(pause * 1.5, _LONGEST)
+    # Control
+
+    def pause(self) -> Paused:
+        """Let the workers take no more requests and no seeds, within a second.
+
+            print(client.pause().alive, "workers finish what they hold")
+
+        Nothing is lost, and workers that start meanwhile wait, too. In the result
+        *before* tells whether it was paused already, *alive* how many workers there are.
+        Raises ConfigurationError if Redis has nothing of such a crawl.
+        """
+        return self._run(self._crawl.pause)
+
+    def resume(self) -> Paused:
+        """Let the workers go on after `pause`; result and errors are as there."""
+        return self._run(partial(self._crawl.pause, False))
+
+    def stop(self, workers: Workers) -> int:
+        """Ask workers to close, and return at once; how many were there to be asked.
+
+            client.stop("all")
+            client.stop(["web1:4711", "web2:4712"])
+
+        *workers*: a name (``host:pid``), a number, or a worker of `status`; several of
+        these; or "all". They finish what they have begun and give the rest back; the
+        crawl goes on with the others. Raises ConfigurationError for one that is not there.
+        """
+        return self._run(partial(self._crawl.stop, workers)).asked
+
+    def clear(self, *parts: str, force: bool = False) -> Cleared:
+        """Delete the frontier, or only *parts* of the crawl, in one moment, for good.
+
+            client.clear()
+            client.clear("dupefilter", "requests")
+
+        Without *parts*: requests, fingerprints, stats and what is known of workers, so
+        that the next worker begins a new crawl. Parts: requests (pending, leased and
+        suspect), dupefilter (fingerprints), failed (dead letters), items, stats, seeds,
+        history (records of finished crawls). In the result *deleted* tells how much there
+        was, by name. Raises ConfigurationError while workers are alive: stop them, or say
+        *force*; then they go on with what they hold, and with its links.
+        """
+        return self._run(partial(self._crawl.clear, *parts, force=force))
+
+    # Requests
+
+    def peek(self, limit: int = 10) -> list[Shown]:
+        """The next *limit* requests, in the order in which they will be handed out.
+
+            for request in client.peek(20):
+                print(request.url, request.fields)
+
+        It only reads, and loads no pickle.
+        """
+        return self._run(lambda: self._peek(limit))
+
+    async def _peek(self, limit: int) -> list[Shown]:
+        return [shown async for some in self._crawl.peek(limit) for shown in some]
+
+    def explain(self, url: str) -> Explained:
+        """What the frontier knows of *url*: whether it was seen, where it is, why it failed.
+
+            print(client.explain("https://example.org/page/7").place)
+
+        The place is pending, suspect, leased, failed, done or unknown. It is found by
+        looking through the requests, about a second for 80,000 pending ones.
+        """
+        return self._run(partial(self._crawl.explain, url))
+
+    def recrawl(
+        self,
+        urls: str | Iterable[str],
+        *,
+        callback: str | None = None,
+        priority: int = 0,
+        force: bool = False,
+    ) -> list[Recrawled]:
+        """Crawl *urls*, one or several, once more, though they were seen.
+
+            client.recrawl("https://example.org/page/7", priority=10)
+
+        Each is pending at once. *callback* is the name of a method of the spider, which is
+        not checked here; None: parse. One that is pending, suspect or leased is left alone
+        (in the result *queued* is false), unless *force*. Raises ConfigurationError for
+        what is no URL, and if Redis has nothing of such a crawl.
+        """
+        return self._run(
+            partial(
+                self._crawl.recrawl,
+                urls,
+                callback=callback,
+                priority=priority,
+                force=force,
+            )
+        )
 
     # Dead letters
 
@@ -247,42 +293,23 @@ class Client:
         for letter in client.failed(reason="timeout"):
             print(letter.url, letter.reason)
         """
-        return self._run(lambda: self._list_failed(limit, reason or ""))
+        return self._run(lambda: self._crawl.newest_failed(limit, reason or ""))
 
-    async def _list_failed(self, limit: int | None, reason: str) -> list[DeadLetter]:
-        found: list[DeadLetter] = []
-        if limit is not None and limit <= 0:
-            return found
-        async for letter in dead_letters.list_failed(self._frontier, reason=reason):
-            found.append(letter)
-            if len(found) == limit:
-                break
-        return found
-
-    def retry(self, ids: str | DeadLetter | Iterable[str | DeadLetter]) -> Retried:
+    def retry(self, ids: Ids) -> Retried:
         """Put dead letters back, to be crawled again; *ids*, or letters themselves.
 
             client.retry(client.failed(reason="timeout"))
 
         What cannot be read stays, and is counted in the result.
         """
-        chosen = _ids(ids)
-        return self._run(
-            lambda: dead_letters.retry(
-                self._frontier,
-                ids=chosen,
-                discipline=self._options.discipline,
-                seeds_as=kind_of_new_key(self._settings),
-            )
-        )
+        return self._run(partial(self._crawl.retry, ids))
 
-    def forget(self, ids: str | DeadLetter | Iterable[str | DeadLetter]) -> Forgotten:
+    def forget(self, ids: Ids) -> Forgotten:
         """Delete dead letters for good; *ids*, or letters themselves.
 
         client.forget(client.failed(reason="404"))
         """
-        chosen = _ids(ids)
-        return self._run(lambda: dead_letters.forget(self._frontier, ids=chosen))
+        return self._run(partial(self._crawl.forget, ids))
 
     # Items
 
@@ -311,9 +338,12 @@ class Client:
         *consumer* is the name of this reader: of two with one name that run at the same
         time, the later gets the items, and the earlier a ConfigurationError.
         """
-        reader = ItemReader(self._frontier, consumer)
         items = Items(
-            self._run, reader, follow=follow, timeout=timeout, acknowledge=acknowledge
+            self._run,
+            self._crawl.items(consumer),
+            follow=follow,
+            timeout=timeout,
+            acknowledge=acknowledge,
         )
         self._readers[consumer] = items
         return items
@@ -356,17 +386,6 @@ class Client:
             if self.redis in str(e):
                 raise
             raise RedisUnavailable(f"Redis at {self.redis}: {e}") from e
-        except ResponseError as e:
-            if "WRONGTYPE" not in str(e):
-                raise RedisUnavailable(f"Redis at {self.redis} refuses: {e}") from e
-            raise ConfigurationError(
-                f"A key of {self.spider!r} holds something else: scrapy frontier check"
-                f" {self.spider} tells which."
-            ) from e
-        except (RedisError, OSError) as e:
-            raise RedisUnavailable(
-                f"Redis at {self.redis} does not answer: {type(e).__name__}: {e}"
-            ) from e
 
 
 async def _leave(readers: Iterable[ItemReader]) -> None:
@@ -379,17 +398,3 @@ async def _leave(readers: Iterable[ItemReader]) -> None:
     except (FrontierError, asyncio.TimeoutError) as e:
         # They stay in the readers' lists, for the next ones of those names.
         logger.debug("Items were not given back: %s", e or "Redis does not answer")
-
-
-def _ids(ids: str | DeadLetter | Iterable[str | DeadLetter]) -> list[str]:
-    if isinstance(ids, (str, dead_letters.DeadLetter)):
-        ids = [ids]
-    return [each if isinstance(each, str) else each.id for each in ids]
-
-
-def _seed_keys(settings: BaseSettings, spider: str) -> tuple[str, ...]:
-    setting = "REDIS_START_URLS_KEY"
-    key = settings.get(setting) or defaults.REDIS_START_URLS_KEY
-    templates = key if isinstance(key, (list, tuple)) else [key]
-    name = tagged(settings, spider)
-    return tuple(fill_template(template, setting, name) for template in templates)

@@ -22,10 +22,12 @@ from scrapy_dist.brokers.redis.buckets import Shape, compact
 from scrapy_dist.brokers.redis.commit import clear
 from scrapy_dist.core.frontier import BATCH, Claim
 from scrapy_dist.dupefilter import CompactDupeFilter, RFPDupeFilter
+from scrapy_dist.exceptions import ConfigurationError
 
 if TYPE_CHECKING:
     from scrapy import Request
     from scrapy.crawler import Crawler
+    from scrapy.settings import BaseSettings
     from typing_extensions import Self
 
     from scrapy_dist.brokers.redis.frontier import Frontier
@@ -36,6 +38,7 @@ __all__ = [
     "HEX",
     "ScrapyRedisFingerprinter",
     "add",
+    "are_compact",
     "count",
     "default",
     "is_plain",
@@ -107,6 +110,23 @@ def is_plain(path: str | type) -> bool:
     cls = load_object(path)
     plain = (RFPDupeFilter.request_fingerprint, ScrapyDupeFilter.request_fingerprint)
     return getattr(cls, "request_fingerprint", None) in plain
+
+
+def are_compact(settings: BaseSettings) -> bool:
+    """Whether workers keep compact fingerprints; where there are some, those tell.
+
+    Raises ConfigurationError.
+    """
+    path = settings["DUPEFILTER_CLASS"]
+    try:
+        filter_class = load_object(path)
+    except (ImportError, NameError, TypeError, ValueError) as e:
+        raise ConfigurationError(
+            f"DUPEFILTER_CLASS = {path!r} cannot be imported: {e}."
+        ) from None
+    return isinstance(filter_class, type) and issubclass(
+        filter_class, CompactDupeFilter
+    )
 
 
 async def shape_of(frontier: Frontier) -> Shape | None:

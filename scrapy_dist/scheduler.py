@@ -31,14 +31,15 @@ from scrapy_dist.brokers.redis.frontier import Frontier
 from scrapy_dist.brokers.redis.keys import (
     Keys,
     fill_template,
-    job_from_settings,
     tagged,
 )
 from scrapy_dist.brokers.redis.version import check_format
+from scrapy_dist.brokers.redis.views.status import read_status
 from scrapy_dist.codec.request import PayloadCodec
 from scrapy_dist.codec.seal import Seal
 from scrapy_dist.codec.seed import check_limits
 from scrapy_dist.compat import extension_points
+from scrapy_dist.core.crawl import job_from_settings
 from scrapy_dist.core.frontier import (
     BATCH,
     Counts,
@@ -408,11 +409,12 @@ class Scheduler(BaseScheduler):
         self._sweeping = asyncio.create_task(self._sweep())
         self._opened_at = time.monotonic()
         self.reporter = Reporter(
-            self.frontier,
+            partial(read_status, self.frontier, spider.name),
             self.queues.progress,
             spider,
             interval=options.report_interval,
             job=job_from_settings(settings),
+            failed_key=keys.failed,
         )
         self.reporter.start()
         self._start_error = engine.watch_start(self.crawler)

@@ -16,16 +16,15 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from scrapy_dist.base.escaping import escape
-from scrapy_dist.brokers.redis.views.status import read_status
 from scrapy_dist.exceptions import ConfigurationError, RedisUnavailable
 
 if TYPE_CHECKING:
     from prometheus_client import Metric
 
-    from scrapy_dist.brokers.redis.frontier import Frontier
-    from scrapy_dist.brokers.redis.views.status import Status
+    from scrapy_dist.admin.crawl import Crawl
+    from scrapy_dist.core.status import Status
 
-__all__ = ["Crawl", "CrawlsCollector", "Reading", "Watch"]
+__all__ = ["CrawlsCollector", "Reading", "Watch"]
 
 #: Seconds for which a reading, and a list of crawls, is good.
 _READING_AGE, _LIST_AGE = 1.0, 30.0
@@ -39,15 +38,6 @@ _AT_ONCE = 10
 _LABELS = ("spider", "frontier_job")
 #: Characters of the longest value of a label.
 _LABEL = 200
-
-
-@dataclass(frozen=True)
-class Crawl:
-    """A crawl to watch; *job* is '' for none."""
-
-    spider: str
-    job: str
-    frontier: Frontier
 
 
 @dataclass(frozen=True)
@@ -132,9 +122,9 @@ class Watch:
         async def read(crawl: Crawl) -> Status | tuple[str, str, str]:
             async with limit:
                 try:
-                    return await read_status(crawl.frontier, crawl.spider, crawl.job)
+                    return await crawl.status()
                 except ConfigurationError as e:
-                    return (crawl.spider, crawl.job, str(e))
+                    return (crawl.spider, crawl.job or "", str(e))
 
         found = await asyncio.gather(*map(read, self._crawls))
         return Reading(

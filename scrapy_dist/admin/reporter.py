@@ -6,14 +6,14 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from scrapy_dist.base.escaping import get_logger
-from scrapy_dist.brokers.redis.views.status import read_status
 from scrapy_dist.exceptions import FrontierError
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from scrapy import Spider
 
-    from scrapy_dist.brokers.redis.frontier import Frontier
-    from scrapy_dist.brokers.redis.views.status import Status
+    from scrapy_dist.core.status import Status
     from scrapy_dist.worker.progress import Progress
 
 logger = get_logger(__name__)
@@ -22,19 +22,22 @@ logger = get_logger(__name__)
 class Reporter:
     """Logs one line on all workers every *interval* seconds (LOGSTATS_INTERVAL).
 
-    0: never. Where Redis does not answer it says nothing: the exchange does.
+    0: never. *read* tells how the crawl stands; where Redis does not answer it says
+    nothing: the exchange does. *failed_key*: where people find the dead letters.
     """
 
     def __init__(
         self,
-        frontier: Frontier,
+        read: Callable[[], Awaitable[Status]],
         progress: Progress,
         spider: Spider,
         *,
         interval: float,
         job: str = "",
+        failed_key: str = "",
     ) -> None:
-        self._frontier = frontier
+        self._read = read
+        self._failed_key = failed_key
         self._progress = progress
         self._spider = spider
         self._interval = interval
@@ -90,13 +93,13 @@ class Reporter:
                 progress.failed,
                 status.failed,
                 self._command_name,
-                self._frontier.keys.failed,
+                self._failed_key,
                 extra={"spider": self._spider},
             )
 
     async def _status(self) -> Status | None:
         try:
-            return await read_status(self._frontier, self._spider.name)
+            return await self._read()
         except FrontierError as e:
             logger.debug("No status of the crawl: %s", e)
         except Exception:

@@ -1,7 +1,7 @@
 """Pushing seeds: check them as the workers will, and store them in batches.
 
 ``SeedMaker`` turns what people write into a seed or says what is wrong with it; ``Sower``
-collects seeds and pushes some hundred with one command, in the order in which they come.
+collects seeds and pushes some hundred with one command.
 """
 
 from __future__ import annotations
@@ -11,26 +11,23 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from redis.exceptions import RedisError, ResponseError
 from scrapy import Spider
 
 from scrapy_dist.codec.request import MAX_PRIORITY, quote
 from scrapy_dist.codec.seed import SeedRules, parse_seed
 from scrapy_dist.core.settings import flag
-from scrapy_dist.exceptions import BadSeed, ConfigurationError, RedisUnavailable
+from scrapy_dist.exceptions import BadSeed
 from scrapy_dist.spiders import RedisMixin
 
 if TYPE_CHECKING:
     from scrapy.settings import BaseSettings
 
-    from scrapy_dist.redis_client.typed import Redis
+    from scrapy_dist.core.ports import SeedPusher
 
-__all__ = ["Seed", "SeedMaker", "Sower", "kind_of_new_key", "push_seeds"]
+__all__ = ["Seed", "SeedMaker", "Sower", "kind_of_new_key"]
 
 #: Seeds pushed with one command, and bytes of them, at the most.
 BATCH, BATCH_BYTES = 500, 1 << 20
-#: Types of keys that workers take seeds from.
-_KINDS = ("list", "set", "zset")
 
 
 @dataclass(frozen=True)
@@ -183,22 +180,12 @@ _NOBODY: Spider = object.__new__(Spider)
 
 
 class Sower:
-    """Pushes seeds to *key* of *client*, in batches.
+    """Pushes seeds by *pusher*, in batches, in the order in which they come."""
 
-    The type of the key decides how: at the right end of a list, whose left end workers
-    take from; into a set; into a sorted set with their priority. *kind*: the type of a
-    key that does not exist yet.
-    """
-
-    def __init__(
-        self, client: Redis, key: str, maker: SeedMaker, *, kind: str = "list"
-    ) -> None:
-        self._client = client
-        self._key = key
+    def __init__(self, pusher: SeedPusher, maker: SeedMaker) -> None:
+        self._pusher = pusher
         self._maker = maker
-        self._kind_if_new = kind
-        self._kind = ""
-        self._batch: list[Seed] = []
+        self._batch: list[tuple[bytes, int]] = []
         self._bytes = 0
         #: Seeds that Redis has taken; those that a set did not have before.
         self.pushed = 0
@@ -217,7 +204,7 @@ class Sower:
     def take(self, value: str | bytes | Mapping[str, Any]) -> None:
         """Add a seed to the batch. Raises BadSeed."""
         seed = self._maker.make(value)
-        self._batch.append(seed)
+        self._batch.append((seed.data, seed.priority))
         self._bytes += len(seed.data)
 
     async def push(self) -> None:
@@ -226,77 +213,28 @@ class Sower:
         Raises RedisUnavailable: then the batch may have been stored, unless Redis
         refused it; and ConfigurationError for a key of another type.
         """
-        if not self._batch:
-            return
-        try:
-            self.new += await self._push()
-        except (RedisError, OSError) as e:
-            raise RedisUnavailable(f"{type(e).__name__}: {e}") from e
-        self.pushed += len(self._batch)
-        self._batch = []
-        self._bytes = 0
+        if self._batch:
+            self.new += await self._pusher.push(self._batch)
+            self.pushed += len(self._batch)
+            self._batch, self._bytes = [], 0
 
-    async def _push(self) -> int:
-        if not self._kind:
-            self._kind = await self._find_kind()
-        try:
-            return await self._store()
-        except ResponseError as e:
-            if "WRONGTYPE" not in str(e):
+    async def push_all(self, seeds: Iterable[str | bytes | Mapping[str, Any]]) -> int:
+        """Push *seeds*: URLs, JSON texts or objects; how many there were.
+
+        Raises BadSeed for the first that is no good: those before it are pushed, those
+        after it are not. Otherwise as `push`.
+        """
+        before = self.pushed
+        for value in seeds:
+            try:
+                self.take(value)
+            except BadSeed:
+                await self.push()
                 raise
-        # The key was deleted and made again by somebody else; nothing was stored.
-        self._kind = await self._find_kind()
-        return await self._store()
-
-    async def _store(self) -> int:
-        client = self._client
-        data = [seed.data for seed in self._batch]
-        if self._kind == "zset":
-            scores = {seed.data: seed.priority for seed in self._batch}
-            return await client.zadd(self._key, scores)
-        if self._kind == "set":
-            return await client.sadd(self._key, *data)
-        await client.rpush(self._key, *data)
-        return len(data)
-
-    async def _find_kind(self) -> str:
-        kind = await self._client.type(self._key)
-        found: str = kind.decode()
-        if found == "none":
-            return self._kind_if_new
-        if found not in _KINDS:
-            raise ConfigurationError(
-                f"The key {self._key!r} in Redis is a {found}; seeds are read from a"
-                " list, a set or a sorted set. Delete or rename the key, or name"
-                " another one in redis_key or REDIS_START_URLS_KEY."
-            )
-        return found
-
-
-async def push_seeds(
-    client: Redis,
-    key: str,
-    seeds: Iterable[str | bytes | Mapping[str, Any]],
-    *,
-    maker: SeedMaker,
-    kind: str = "list",
-) -> int:
-    """Push *seeds*: URLs, JSON texts or objects; how many there were.
-
-    Raises BadSeed for the first that is no good: those before it are pushed, those after
-    it are not. Otherwise as Sower.
-    """
-    sower = Sower(client, key, maker, kind=kind)
-    for value in seeds:
-        try:
-            sower.take(value)
-        except BadSeed:
-            await sower.push()
-            raise
-        if sower.is_full:
-            await sower.push()
-    await sower.push()
-    return sower.pushed
+            if self.is_full:
+                await self.push()
+        await self.push()
+        return self.pushed - before
 
 
 def kind_of_new_key(settings: BaseSettings) -> str:

@@ -6,11 +6,13 @@ begin a line of its own in a log, turn the direction of text, or be invisible.
 
 from __future__ import annotations
 
+import difflib
 import logging
 import re
 import traceback
+from collections.abc import Iterable
 
-__all__ = ["escape", "get_logger", "quote"]
+__all__ = ["escape", "get_logger", "nearest", "quote"]
 
 #: Marks that take no room, though Python counts them among the printable characters.
 _INVISIBLE = re.compile(
@@ -60,6 +62,18 @@ def quote(value: object, limit: int = 80) -> str:
     text = _without_logins(_head(text))
     text = text if len(text) <= limit else text[: limit - 1] + "…"
     return escape(repr(text) if isinstance(value, str) else text)
+
+
+def nearest(name: str, names: Iterable[str]) -> str:
+    """A sentence, with a space in front, that suggests one of *names*; else ''."""
+    known = sorted(names)
+    close = difflib.get_close_matches(name, known, n=1)
+    if close:
+        return f" Did you mean {quote(close[0], 200)}?"
+    if not known:
+        return ""
+    more = ", …" if len(known) > 10 else ""
+    return f" There are: {', '.join(escape(n, 200) for n in known[:10])}{more}."
 
 
 def _head(text: str) -> str:

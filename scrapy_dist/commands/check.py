@@ -5,10 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from scrapy_dist import connection
-from scrapy_dist.brokers.redis.layout import check_form
-from scrapy_dist.brokers.redis.tools import check
-from scrapy_dist.commands import base
+from scrapy_dist.commands import base, project
 from scrapy_dist.commands.terminal.text import count
 from scrapy_dist.core.findings import KINDS
 
@@ -17,6 +14,7 @@ if TYPE_CHECKING:
 
     from scrapy.settings import Settings
 
+    from scrapy_dist.admin.crawl import Crawl
     from scrapy_dist.core.findings import Finding, Report
 
 #: Fields of Counts, in the order of the output.
@@ -40,28 +38,17 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 async def run(settings: Settings, opts: argparse.Namespace) -> int:
-    target = base.find_target(settings, opts)
-    async with base.open_frontier(target, changes=True) as frontier:
-        where = connection.describe(frontier.client)
-
-        def form(payload: bytes) -> None:
-            check_form(frontier.seal.open(payload))
-
-        report = await check.check(
-            frontier,
-            target.options,
-            repair=opts.repair,
-            decode=target.codec.decode if target.codec else form,
-            seed_keys=target.seed_keys,
-            spider=target.spider,
-        )
-        if target.codec is None and not report.exists and report.ok:
+    crawl = project.find_crawl(settings, opts)
+    async with project.opened(crawl, changes=True):
+        where = crawl.where
+        report = await crawl.check(repair=opts.repair)
+        if crawl.project is None and not report.exists and report.ok:
             # No project says whether there is such a spider.
-            raise await base.unknown_frontier(frontier, target)
+            raise await crawl.unknown()
     if opts.json:
-        base.write_json(_as_json(target.spider, where, report, repaired=opts.repair))
+        base.write_json(_as_json(crawl.spider, where, report, repaired=opts.repair))
     else:
-        base.write(*_lines(target, where, report, repaired=opts.repair))
+        base.write(*_lines(crawl, where, report, repaired=opts.repair))
     return base.OK if report.ok else base.TROUBLE
 
 
@@ -86,19 +73,17 @@ def _as_json(
     }
 
 
-def _lines(
-    target: base.Target, where: str, report: Report, *, repaired: bool
-) -> list[str]:
+def _lines(crawl: Crawl, where: str, report: Report, *, repaired: bool) -> list[str]:
     lines = []
     counts = report.counts
     if not report.exists:
         lines.append(
-            f"There is no frontier of {target.spider} at {where}: nothing to check."
+            f"There is no frontier of {crawl.spider} at {where}: nothing to check."
         )
     elif counts:
         sizes = ", ".join(f"{getattr(counts, name)} {name}" for name in _COUNTS)
         lines.append(
-            f"{target.spider} at {where}: {sizes};"
+            f"{crawl.spider} at {where}: {sizes};"
             f" workers: {counts.alive} alive, {counts.silent} silent"
         )
     for finding in report.findings.values():
@@ -111,7 +96,7 @@ def _lines(
         lines.append("OK: all is mended")
     elif not repaired and report.can_be_mended:
         lines.append(
-            f"Not OK. To mend it: scrapy frontier check {target.spider} --repair"
+            f"Not OK. To mend it: scrapy frontier check {crawl.spider} --repair"
         )
     else:
         lines.append("Not OK")

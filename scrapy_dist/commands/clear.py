@@ -5,25 +5,16 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from redis.exceptions import RedisError
-
-from scrapy_dist import connection
 from scrapy_dist.base.escaping import escape
-from scrapy_dist.brokers.redis.tools import clear
-from scrapy_dist.brokers.redis.views import history
-from scrapy_dist.commands import base
-from scrapy_dist.commands.status import read_known
+from scrapy_dist.commands import base, project
 from scrapy_dist.commands.terminal import text
 from scrapy_dist.commands.terminal.text import clean
-from scrapy_dist.exceptions import ConfigurationError, RedisUnavailable
+from scrapy_dist.exceptions import ConfigurationError
 
 if TYPE_CHECKING:
     import argparse
 
     from scrapy.settings import Settings
-
-    from scrapy_dist.brokers.redis.frontier import Frontier
-    from scrapy_dist.brokers.redis.views.status import Status
 
 _HELP = {
     "requests": "pending, leased and suspect requests",
@@ -74,66 +65,34 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 async def run(settings: Settings, opts: argparse.Namespace) -> int:
-    target = base.find_target(settings, opts)
-    parts = opts.parts or [clear.FRONTIER]
-    async with base.open_frontier(target, changes=True) as frontier:
-        status = await read_known(frontier, target)
-        counts = await _counts(frontier, status, parts)
-        where = connection.describe(frontier.client)
+    crawl = project.find_crawl(settings, opts)
+    parts = opts.parts or ()
+    async with project.opened(crawl, changes=True):
+        status = await crawl.known_status()
+        counts = await crawl.counts(status, parts)
+        where = crawl.where
         if status.alive and not opts.force:
-            raise _alive(target, len(status.alive))
+            raise crawl.in_use(len(status.alive), "--force")
         sure = opts.yes or not any(counts.values())
-        if not (sure or _confirm(target.name, where, counts)):
+        if not (sure or _confirm(crawl.name, where, counts)):
             base.warn("clear", "Nothing was deleted.")
             return base.TROUBLE
-        cleared = await clear.clear(frontier, target.options, parts, force=opts.force)
-    if not cleared.done:
-        raise _alive(target, cleared.alive)
+        cleared = await crawl.clear(*parts, force=opts.force)
     if opts.json:
         base.write_json(
             {
-                "spider": target.spider,
-                "job": target.job,
+                "spider": crawl.spider,
+                "job": crawl.job,
                 "redis": where,
                 "deleted": counts,
                 "workers_alive": cleared.alive,
             }
         )
     elif any(counts.values()):
-        base.write(f"Deleted of {clean(target.name)}: {_list(counts)}.")
+        base.write(f"Deleted of {clean(crawl.name)}: {_list(counts)}.")
     else:
-        base.write(f"There was nothing of {clean(target.name)} to delete.")
+        base.write(f"There was nothing of {clean(crawl.name)} to delete.")
     return base.OK
-
-
-async def _counts(
-    frontier: Frontier, status: Status, parts: list[str]
-) -> dict[str, int]:
-    requests = {
-        "pending": status.pending,
-        "leased": status.leased,
-        "suspect": status.suspect,
-    }
-    of_part = {
-        clear.FRONTIER: {**requests, "seen": status.seen},
-        "requests": requests,
-        "dupefilter": {"seen": status.seen},
-        "failed": {"failed": status.failed},
-        "items": {"items": status.items},
-        "seeds": {"seeds": status.seeds},
-        "stats": {"stats": await _count_stats(frontier)},
-        "history": {"history": await history.count(frontier)},
-    }
-    of_part[clear.FRONTIER] |= of_part["stats"] | {"workers": len(status.workers)}
-    return {name: n for part in parts for name, n in of_part[part].items()}
-
-
-async def _count_stats(frontier: Frontier) -> int:
-    client = frontier.client
-    try:
-        return await client.hlen(frontier.keys.stats)
-    except (RedisError, OSError) as e:
-        raise RedisUnavailable(f"{type(e).__name__}: {e}") from e
 
 
 def _list(counts: dict[str, int]) -> str:
@@ -152,14 +111,6 @@ def _confirm(name: str, where: str, counts: dict[str, int]) -> bool:
     sys.stderr.write(f"{escape(question)} [y/N] ")
     sys.stderr.flush()
     return sys.stdin.readline().strip().lower() in ("y", "yes")
-
-
-def _alive(target: base.Target, count: int) -> ConfigurationError:
-    return ConfigurationError(
-        f"{text.count(count, 'worker is', 'workers are')} alive, so nothing of"
-        f" {clean(target.name)} was deleted. Stop them"
-        f" (scrapy frontier workers {clean(target.words)} --stop all), or say --force."
-    )
 
 
 SUBCOMMAND = base.Subcommand(

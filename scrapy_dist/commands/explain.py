@@ -3,21 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict
+from typing import TYPE_CHECKING
 
-from scrapy.http import Request
-
+from scrapy_dist.admin.arguments import checked_url
 from scrapy_dist.base import times
-from scrapy_dist.brokers.redis.tools import clear
-from scrapy_dist.brokers.redis.views.browse import Matcher, explain, find
-from scrapy_dist.codec import compact
-from scrapy_dist.codec.policy import Policy
-from scrapy_dist.codec.seal import Seal
-from scrapy_dist.commands import arguments, base
-from scrapy_dist.commands.project import Counter, load_project
-from scrapy_dist.commands.status import read_known
+from scrapy_dist.commands import arguments, base, project
+from scrapy_dist.commands.terminal.bar import Counter
 from scrapy_dist.commands.terminal.text import age, clean, count
-from scrapy_dist.core.frontier import NewRequest
 from scrapy_dist.exceptions import ConfigurationError
 
 if TYPE_CHECKING:
@@ -25,8 +18,7 @@ if TYPE_CHECKING:
 
     from scrapy.settings import Settings
 
-    from scrapy_dist.brokers.redis.views.browse import Explained, Found
-    from scrapy_dist.commands.project import Project
+    from scrapy_dist.core.inspection import Explained
 
 _EXPLAIN = """\
 Tell what the frontier of SPIDER knows of URL: its fingerprint, whether it was seen, whether
@@ -78,39 +70,20 @@ def _add_recrawl_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _url(text: str) -> str:
-    try:
-        Request(text)
-    except ValueError as e:
-        raise ConfigurationError(
-            f"{clean(text)!r} is no URL ({e}). Write it in full, with its scheme, for"
-            " example https://example.org/."
-        ) from None
-    return text
-
-
 async def run_explain(settings: Settings, opts: argparse.Namespace) -> int:
-    target = base.find_target(settings, opts)
-    project = load_project(target)
-    url = _url(opts.url)
-    matcher = Matcher([url], project.fingerprint, exact=project.exact)
+    crawl = project.find_crawl(settings, opts)
+    url = checked_url(opts.url)
     counter = Counter("requests looked at")
-    async with base.open_frontier(target) as frontier:
-        await read_known(frontier, target)
+    async with project.opened(crawl):
+        await crawl.known_status()
         try:
-            [found] = await explain(frontier, matcher, counter.update)
+            found = await crawl.explain(url, counter.update)
         finally:
             counter.close()
     if opts.json:
-        base.write_json(
-            {
-                "spider": target.spider,
-                "job": target.job,
-                **found.as_json(),
-            }
-        )
+        base.write_json({"spider": crawl.spider, "job": crawl.job, **found.as_json()})
     else:
-        base.write(*_lines(found, filters=project.filters))
+        base.write(*_lines(found, filters=crawl.naming.filters))
     return base.TROUBLE if found.place == "unknown" else base.OK
 
 
@@ -163,91 +136,37 @@ def _place(found: Explained) -> str:
 
 
 async def run_recrawl(settings: Settings, opts: argparse.Namespace) -> int:
-    target = base.find_target(settings, opts)
+    crawl = project.find_crawl(settings, opts)
     if not opts.urls:
         raise ConfigurationError(
             "Which URL? For example: scrapy frontier recrawl myspider"
             " https://example.org/"
         )
-    urls = list(dict.fromkeys(map(_url, opts.urls)))
-    project = load_project(target)
-    matcher = Matcher(urls, project.fingerprint, exact=project.exact)
-    requests = {url: _new_request(url, target, project, matcher, opts) for url in urls}
+    urls = [checked_url(url) for url in opts.urls]
     counter = Counter("requests looked at")
-    async with base.open_frontier(target, changes=True) as frontier:
-        await read_known(frontier, target)
-        there: dict[str, Found] = {}
-        if not opts.force:
-            try:
-                there = {
-                    f.url: f async for f in find(frontier, matcher, counter.update)
-                }
-            finally:
-                counter.close()
-        new = [request for url, request in requests.items() if url not in there]
-        await clear.recrawl(frontier, target.options, new)
-    for url in urls:
-        _report(url, there.get(url), opts)
-    busy = any(found.request.kind == "leased" for found in there.values())
-    return base.TROUBLE if busy else base.OK
-
-
-def _report(url: str, found: Found | None, opts: argparse.Namespace) -> None:
-    place = found.request.kind if found else "pending"
-    if opts.json:
-        base.write_json(
-            {
-                "spider": opts.spider,
-                "url": url,
-                "queued": found is None,
-                "place": place,
-                "before": found.rank if found else None,
-            }
-        )
-    elif found is None:
-        base.write(f"{clean(url, 2000)}: queued")
-    else:
-        hint = "is being crawled now" if place == "leased" else f"is {place} already"
-        base.write(f"{clean(url, 2000)}: {hint}, and was left alone (see --force)")
-
-
-def _new_request(
-    url: str,
-    target: base.Target,
-    project: Project,
-    matcher: Matcher,
-    opts: argparse.Namespace,
-) -> NewRequest:
-    name = matcher.names[url] if project.filters else ""
-    # Not filtered: what it is redirected to was seen as well.
-    request = Request(url, priority=opts.priority, dont_filter=True)
-    score = target.options.discipline.score(request)
-    if not Policy.from_settings(target.settings).allows(request.url):
-        raise ConfigurationError(
-            f"{clean(url)}: workers read no requests of this scheme from Redis. If they"
-            " are to, add it to FRONTIER_SCHEMES."
-        )
-    if project.codec is None:
-        fields: dict[str, Any] = {"url": request.url, "priority": opts.priority}
-        fields["dont_filter"] = True
-        if opts.callback:
-            fields["callback"] = opts.callback
-        seal = Seal.from_settings(target.settings, target.keys.requests)
-        payload = seal.sign(b"\x01" + compact.dumps(fields))
-        return NewRequest(payload, score, name)
-    if opts.callback:
-        method = getattr(project.spider, opts.callback, None)
-        request = request.replace(callback=method)
-        if method is None:
-            names = [n for n in dir(type(project.spider)) if n.startswith("parse")]
-            raise ConfigurationError(
-                f"The spider {target.spider!r} has no method {opts.callback!r}."
-                f"{base.nearest(opts.callback, names)}"
+    async with project.opened(crawl, changes=True):
+        try:
+            done = await crawl.recrawl(
+                urls,
+                callback=opts.callback,
+                priority=opts.priority,
+                force=opts.force,
+                progress=counter.update,
             )
-    try:
-        return NewRequest(project.codec.encode(request), score, name)
-    except ValueError as e:
-        raise ConfigurationError(f"{clean(url)}: {e}") from None
+        finally:
+            counter.close()
+    for each in done:
+        if opts.json:
+            base.write_json({"spider": crawl.spider, **asdict(each)})
+            continue
+        told = "queued"
+        if not each.queued:
+            told = f"is {each.place} already, and was left alone (see --force)"
+            if each.place == "leased":
+                told = "is being crawled now, and was left alone (see --force)"
+        base.write(f"{clean(each.url, 2000)}: {told}")
+    busy = any(each.place == "leased" for each in done)
+    return base.TROUBLE if busy else base.OK
 
 
 EXPLAIN = base.Subcommand(

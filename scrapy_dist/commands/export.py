@@ -9,12 +9,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from scrapy_dist.brokers.redis.tools.export import Exported, export_lines
 from scrapy_dist.codec import dump_lines
-from scrapy_dist.commands import base, files
-from scrapy_dist.commands.project import Counter
-from scrapy_dist.commands.status import read_known
+from scrapy_dist.commands import base, files, project
+from scrapy_dist.commands.terminal.bar import Counter
 from scrapy_dist.commands.terminal.text import clean, count
+from scrapy_dist.core.crawl import Exported
 from scrapy_dist.exceptions import ConfigurationError
 
 if TYPE_CHECKING:
@@ -22,6 +21,8 @@ if TYPE_CHECKING:
     from collections import Counter as Counts
 
     from scrapy.settings import Settings
+
+    from scrapy_dist.admin.crawl import Crawl
 
 __all__ = ["STANDARD", "SUBCOMMAND", "tell"]
 
@@ -59,13 +60,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 async def run(settings: Settings, opts: argparse.Namespace) -> int:
-    target = base.find_target(settings, opts)
+    crawl = project.find_crawl(settings, opts)
     if opts.file != STANDARD:
         files.check_name(Path(opts.file), overwrite=opts.overwrite)
     exported = Exported()
     counter = Counter("lines written")
-    async with base.open_frontier(target) as frontier:
-        status = await read_known(frontier, target)
+    async with project.opened(crawl):
+        status = await crawl.known_status()
         if status.alive and not status.paused:
             base.warn(
                 "export",
@@ -75,9 +76,7 @@ async def run(settings: Settings, opts: argparse.Namespace) -> int:
             )
         try:
             with _written(opts.file, overwrite=opts.overwrite) as file:
-                async for lines in export_lines(
-                    frontier, exported, spider=target.name, items=opts.items
-                ):
+                async for lines in crawl.export(exported, items=opts.items):
                     file.write(
                         "".join(f"{dump_lines.dump(x)}\n" for x in lines).encode()
                     )
@@ -94,27 +93,27 @@ async def run(settings: Settings, opts: argparse.Namespace) -> int:
             " missing. Pause the crawl (scrapy frontier pause) and export it again.",
         )
     if opts.file != STANDARD:
-        tell("written", target, opts, exported.counts)
+        tell("written", crawl, opts, exported.counts)
     return base.OK if exported.is_whole else base.TROUBLE
 
 
 def tell(
     word: str,
-    target: base.Target,
+    crawl: Crawl,
     opts: argparse.Namespace,
     counts: Counts[str],
     **more: object,
 ) -> None:
     if opts.json:
         numbers = {name: counts[name] for name in dump_lines.TYPES}
-        base.write_json({"spider": target.spider, "job": target.job, **numbers, **more})
+        base.write_json({"spider": crawl.spider, "job": crawl.job, **numbers, **more})
         return
     numbers_ = [
         count(counts[n], *_COUNTED.get(n, (n, n)))
         for n in dump_lines.TYPES
         if counts[n]
     ]
-    base.write(f"{clean(target.name)}: {', '.join(numbers_) or 'nothing'} {word}.")
+    base.write(f"{clean(crawl.name)}: {', '.join(numbers_) or 'nothing'} {word}.")
 
 
 @contextmanager

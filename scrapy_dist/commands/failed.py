@@ -6,11 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from scrapy.utils.project import inside_project
 
-from scrapy_dist import connection
-from scrapy_dist.admin.seeding import kind_of_new_key
 from scrapy_dist.base import times
-from scrapy_dist.brokers.redis.tools import dead_letters
-from scrapy_dist.commands import arguments, base
+from scrapy_dist.commands import arguments, base, project
 from scrapy_dist.commands.terminal.text import UNKNOWN, clean, number, table
 from scrapy_dist.exceptions import ConfigurationError
 
@@ -19,8 +16,8 @@ if TYPE_CHECKING:
 
     from scrapy.settings import Settings
 
-    from scrapy_dist.brokers.redis.frontier import Frontier
-    from scrapy_dist.brokers.redis.tools.dead_letters import DeadLetter
+    from scrapy_dist.admin.crawl import Crawl
+    from scrapy_dist.core.dead_letters import DeadLetter
 
 #: Letters that a listing for people shows.
 _SHOWN = 20
@@ -90,14 +87,14 @@ def _add_choosing_options(parser: argparse.ArgumentParser) -> None:
 
 
 async def run_failed(settings: Settings, opts: argparse.Namespace) -> int:
-    target = base.find_target(settings, opts)
+    crawl = project.find_crawl(settings, opts)
     most = opts.count
     if most is None:
         most = 0 if opts.json else _SHOWN
-    async with base.open_frontier(target) as frontier:
+    async with project.opened(crawl):
         shown, more = 0, False
         rows: list[tuple[str, ...]] = []
-        async for letter in dead_letters.list_failed(frontier, reason=opts.reason):
+        async for letter in crawl.failed(opts.reason):
             more = bool(most) and shown == most
             if more:
                 break
@@ -114,23 +111,21 @@ async def run_failed(settings: Settings, opts: argparse.Namespace) -> int:
         if opts.json:
             return base.OK
         if not shown:
-            await _explain_none(frontier, target, opts.reason)
+            await _explain_none(crawl, opts.reason)
         elif more:
-            count = await dead_letters.count_failed(frontier)
+            count = await crawl.count_failed()
             left = "more" if opts.reason else f"{number(count - shown)} more"
             base.write(f"… and {left}; -n 0 shows all")
     return base.OK
 
 
-async def _explain_none(frontier: Frontier, target: base.Target, reason: str) -> None:
+async def _explain_none(crawl: Crawl, reason: str) -> None:
     """Raises ConfigurationError if it is the spider's name that is wrong."""
-    keys = (frontier.keys.failed, frontier.keys.state)
-    if target.codec is None and not await frontier.client.exists(*keys):
-        known = await base.spiders_in_redis(frontier.client, target.settings)
-        if (known or inside_project()) and target.spider not in known:
-            raise await base.unknown_frontier(frontier, target)
+    is_blank = crawl.project is None and (await crawl.status()).is_blank
+    if is_blank and (inside_project() or await crawl.names()):
+        raise await crawl.unknown()
     of_reason = f" with {clean(reason)!r} in its reason" if reason else ""
-    base.write(f"There is no dead letter of {target.spider}{of_reason}.")
+    base.write(f"There is no dead letter of {crawl.spider}{of_reason}.")
 
 
 def _as_json(letter: DeadLetter) -> dict[str, Any]:
@@ -165,23 +160,16 @@ def _write_table(rows: list[tuple[str, ...]], *, first: bool) -> None:
 
 async def run_retry(settings: Settings, opts: argparse.Namespace) -> int:
     ids = _chosen(opts, "retry")
-    target = base.find_target(settings, opts)
-    async with base.open_frontier(target, changes=True) as frontier:
+    crawl = project.find_crawl(settings, opts)
+    async with project.opened(crawl, changes=True):
         if inside_project():
-            await base.require_known(frontier, target)
-        done = await dead_letters.retry(
-            frontier,
-            ids=ids,
-            reason=opts.reason,
-            decode=target.codec.decode if target.codec else None,
-            discipline=target.options.discipline,
-            seeds_as=kind_of_new_key(target.settings),
-        )
-        where = connection.describe(frontier.client)
+            await crawl.require_known()
+        done = await crawl.retry(ids, opts.reason)
+        where, seed_keys = crawl.where, crawl.seed_keys
     if opts.json:
         base.write_json(
             {
-                "spider": target.spider,
+                "spider": crawl.spider,
                 "redis": where,
                 "requests": done.requests,
                 "seeds": done.seeds,
@@ -192,7 +180,7 @@ async def run_retry(settings: Settings, opts: argparse.Namespace) -> int:
         return base.TROUBLE if done.unreadable or done.missing else base.OK
     back = f"{number(done.requests)} put back"
     if done.seeds:
-        back += f", and {number(done.seeds)} to the seeds ({frontier.seed_keys[0]})"
+        back += f", and {number(done.seeds)} to the seeds ({seed_keys[0]})"
     lines = [back]
     if done.unreadable:
         lines.append(f"{number(done.unreadable)} cannot be put back, and stay:")
@@ -205,16 +193,16 @@ async def run_retry(settings: Settings, opts: argparse.Namespace) -> int:
 
 async def run_forget(settings: Settings, opts: argparse.Namespace) -> int:
     ids = _chosen(opts, "forget")
-    target = base.find_target(settings, opts)
-    async with base.open_frontier(target, changes=True) as frontier:
+    crawl = project.find_crawl(settings, opts)
+    async with project.opened(crawl, changes=True):
         if inside_project():
-            await base.require_known(frontier, target)
-        done = await dead_letters.forget(frontier, ids=ids, reason=opts.reason)
-        where = connection.describe(frontier.client)
+            await crawl.require_known()
+        done = await crawl.forget(ids, opts.reason)
+        where = crawl.where
     if opts.json:
         base.write_json(
             {
-                "spider": target.spider,
+                "spider": crawl.spider,
                 "redis": where,
                 "deleted": done.deleted,
                 "missing": done.missing,

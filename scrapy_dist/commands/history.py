@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from scrapy_dist import connection
 from scrapy_dist.base import times
-from scrapy_dist.brokers.redis.views.history import read_history
-from scrapy_dist.commands import arguments, base
-from scrapy_dist.commands.status import read_known
+from scrapy_dist.commands import arguments, base, project
 from scrapy_dist.commands.terminal import text
 
 if TYPE_CHECKING:
@@ -16,7 +13,8 @@ if TYPE_CHECKING:
 
     from scrapy.settings import Settings
 
-    from scrapy_dist.brokers.redis.views.history import Finished
+    from scrapy_dist.admin.crawl import Crawl
+    from scrapy_dist.core.status import Finished
 
 _DESCRIPTION = """\
 Show the crawls of SPIDER that have finished within a day, the newest first and a hundred
@@ -41,28 +39,21 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 async def run(settings: Settings, opts: argparse.Namespace) -> int:
-    found: list[tuple[base.Target, Finished]] = []
+    found: list[tuple[Crawl, Finished]] = []
     if opts.spider is not None:
-        target = base.find_target(settings, opts)
-        async with base.open_frontier(target) as frontier:
-            found += [(target, each) for each in await read_history(frontier)]
+        async with project.opened(project.find_crawl(settings, opts)) as crawl:
+            found += [(crawl, each) for each in await crawl.history()]
             if not found:
-                await read_known(frontier, target)
-            where = connection.describe(frontier.client)
+                await crawl.known_status()
+            where = crawl.where
     else:
-        base.apply_options(settings, opts)
-        base.refuse_cluster(settings)
-        client = await connection.open_client(settings)
-        try:
-            for target in await base.all_targets(client, settings, finished=True):
-                records = await read_history(base.frontier_of(target, client))
-                found += [(target, each) for each in records]
-            where = connection.describe(client)
-        finally:
-            await connection.close_client(client)
+        async with project.all_crawls(settings, opts) as crawls:
+            for crawl in await crawls.find(finished=True):
+                found += [(crawl, each) for each in await crawl.history()]
+            where = crawls.where
     if opts.json:
-        for target, record in found:
-            names = {"spider": target.spider, "job": target.job}
+        for crawl, record in found:
+            names = {"spider": crawl.spider, "job": crawl.job}
             if not base.write_json({**names, **record.as_json()}):
                 break
     elif found:
@@ -73,11 +64,11 @@ async def run(settings: Settings, opts: argparse.Namespace) -> int:
     return base.OK
 
 
-def _table(found: list[tuple[base.Target, Finished]]) -> list[str]:
+def _table(found: list[tuple[Crawl, Finished]]) -> list[str]:
     rows = [
         (
-            text.clean(target.spider),
-            text.clean(target.job or text.UNKNOWN),
+            text.clean(crawl.spider),
+            text.clean(crawl.job or text.UNKNOWN),
             times.shown(record.start),
             times.shown(record.end),
             text.age(record.seconds),
@@ -87,7 +78,7 @@ def _table(found: list[tuple[base.Target, Finished]]) -> list[str]:
             str(record.workers),
             text.clean(record.reason),
         )
-        for target, record in found
+        for crawl, record in found
     ]
     return text.table(_COLUMNS, rows, left=_LEFT)
 

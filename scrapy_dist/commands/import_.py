@@ -14,13 +14,11 @@ from typing import IO, TYPE_CHECKING, cast
 from scrapy.utils.misc import load_object
 from scrapy.utils.project import inside_project
 
-from scrapy_dist.brokers.redis.tools.import_ import Imported, import_lines
-from scrapy_dist.brokers.redis.tools.takeover import Converter, TakenOver, take_over
-from scrapy_dist.brokers.redis.views.status import read_status
-from scrapy_dist.commands import arguments, base
+from scrapy_dist.commands import arguments, base, project
 from scrapy_dist.commands.export import STANDARD, tell
-from scrapy_dist.commands.project import Counter, load_project
+from scrapy_dist.commands.terminal.bar import Counter
 from scrapy_dist.commands.terminal.text import clean, count, number
+from scrapy_dist.core.crawl import Imported, TakenOver
 from scrapy_dist.exceptions import BadPayload, ConfigurationError
 from scrapy_dist.fingerprints import ScrapyRedisFingerprinter
 
@@ -29,7 +27,7 @@ if TYPE_CHECKING:
 
     from scrapy.settings import Settings
 
-    from scrapy_dist.brokers.redis.frontier import Frontier
+    from scrapy_dist.admin.crawl import Crawl
 
 #: Bytes of a line for each byte of a request, and for all that is beside it: what takes
 #: one byte in Redis takes up to seven in JSON.
@@ -82,42 +80,38 @@ async def run(settings: Settings, opts: argparse.Namespace) -> int:
             "Import what? Name one file of scrapy frontier export, or"
             " --from-scrapy-redis with the prefix of its keys."
         )
-    target = base.find_target(settings, opts)
-    async with base.open_frontier(target, changes=True) as frontier:
+    crawl = project.find_crawl(settings, opts)
+    async with project.opened(crawl, changes=True):
         if inside_project():
-            await base.require_known(frontier, target)
-        status = await read_status(frontier, target.spider, target.job)
+            await crawl.require_known()
+        status = await crawl.status()
         if status.alive and not opts.force:
             raise ConfigurationError(
-                f"{count(len(status.alive), 'worker')} of {target.name}"
+                f"{count(len(status.alive), 'worker')} of {crawl.name}"
                 f" {'is' if len(status.alive) == 1 else 'are'} alive. Stop them"
-                f" (scrapy frontier workers {target.words} --stop all) and start them"
+                f" (scrapy frontier workers {crawl.words} --stop all) and start them"
                 " when all is in, or say --force."
             )
         if opts.prefix is not None:
-            return await _take_over(frontier, target, opts)
-        return await _import_file(frontier, target, opts)
+            return await _take_over(crawl, opts)
+        return await _import_file(crawl, opts)
 
 
-async def _import_file(
-    frontier: Frontier, target: base.Target, opts: argparse.Namespace
-) -> int:
+async def _import_file(crawl: Crawl, opts: argparse.Namespace) -> int:
     imported = Imported()
     counter = Counter("lines read")
-    limit = _PER_BYTE * target.options.max_payload + _BESIDE
+    limit = _PER_BYTE * crawl.options.max_payload + _BESIDE
     with _lines_of(opts.files[0], limit) as lines:
         try:
-            async for done in import_lines(
-                frontier, lines, imported, target.options, merge=opts.merge
-            ):
+            async for done in crawl.import_lines(lines, imported, merge=opts.merge):
                 counter.update(done)
         finally:
             counter.close()
-    if imported.spider.partition(":")[0] != target.spider:
+    if imported.spider.partition(":")[0] != crawl.spider:
         base.warn(
             "import",
             f"The file is of {clean(imported.spider)!r}, and is now of"
-            f" {clean(target.name)!r}: callbacks that it does not have will fail.",
+            f" {clean(crawl.name)!r}: callbacks that it does not have will fail.",
         )
     if not imported.is_complete:
         base.warn(
@@ -133,7 +127,7 @@ async def _import_file(
             f"{count(imported.homeless, 'seed was', 'seeds were')} left out: this spider"
             " reads none.",
         )
-    tell("imported", target, opts, imported.counts, complete=imported.is_complete)
+    tell("imported", crawl, opts, imported.counts, complete=imported.is_complete)
     good = imported.is_complete and imported.is_whole and not imported.homeless
     return base.OK if good else base.TROUBLE
 
@@ -181,38 +175,23 @@ def _bounded(file: IO[bytes], limit: int) -> Iterator[bytes]:
         yield line
 
 
-async def _take_over(
-    frontier: Frontier, target: base.Target, opts: argparse.Namespace
-) -> int:
+async def _take_over(crawl: Crawl, opts: argparse.Namespace) -> int:
     if not opts.allow_pickle:
         raise ConfigurationError(
             f"The requests below {opts.prefix!r} are pickles, and reading a pickle runs"
             " code of whoever could write to that Redis. If you trust all of them, say"
             " --allow-pickle."
         )
-    project = load_project(target)
-    if project.spider is None or project.codec is None:
-        raise ConfigurationError(
-            "Requests of scrapy-redis can only be read inside the project of their"
-            " spider. Go there and say it again."
-        )
-    converter = Converter(
-        project.spider,
-        project.codec,
-        project.fingerprint if project.filters else None,
-    )
     taken = TakenOver()
     counter = Counter("requests taken over")
     try:
-        async for done in take_over(
-            frontier, opts.prefix, converter, target.options, taken
-        ):
+        async for done in crawl.take_over(opts.prefix, taken):
             counter.update(done)
     finally:
         counter.close()
     for reason in taken.reasons:
         base.warn("import", reason)
-    fingerprinter = load_object(target.settings["REQUEST_FINGERPRINTER_CLASS"])
+    fingerprinter = load_object(crawl.settings["REQUEST_FINGERPRINTER_CLASS"])
     if taken.has_fingerprints and fingerprinter is not ScrapyRedisFingerprinter:
         base.warn(
             "import",
@@ -221,10 +200,10 @@ async def _take_over(
             " crawled before are crawled again where something links to them.",
         )
     if opts.json:
-        base.write_json({"spider": target.spider, "job": target.job, **asdict(taken)})
+        base.write_json({"spider": crawl.spider, "job": crawl.job, **asdict(taken)})
     else:
         base.write(
-            f"{clean(target.name)}: {count(taken.requests, 'request')},"
+            f"{clean(crawl.name)}: {count(taken.requests, 'request')},"
             f" {count(taken.fingerprints, 'fingerprint')} and"
             f" {count(taken.seeds, 'seed')} taken over, {number(taken.left)} left."
         )

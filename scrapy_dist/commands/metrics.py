@@ -10,11 +10,10 @@ from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
-from redis.exceptions import RedisError
 from scrapy.utils.project import inside_project
 
 from scrapy_dist import connection
-from scrapy_dist.commands import base
+from scrapy_dist.commands import base, project
 from scrapy_dist.commands.serving import is_local, serve
 from scrapy_dist.exceptions import ConfigurationError, RedisUnavailable
 
@@ -22,9 +21,8 @@ if TYPE_CHECKING:
     from scrapy.settings import Settings
     from typing_extensions import Self
 
-    from scrapy_dist.admin.metrics import Crawl, Reading, Watch
-    from scrapy_dist.commands.base import Target
-    from scrapy_dist.redis_client.typed import Redis
+    from scrapy_dist.admin.crawl import Crawl
+    from scrapy_dist.admin.metrics import Reading, Watch
 
 _HOST, _PORT = "127.0.0.1", 9410
 #: Seconds that an answer to Prometheus may take; a reading takes less.
@@ -88,12 +86,12 @@ async def run(settings: Settings, opts: argparse.Namespace) -> int:
             "The metrics need the package prometheus-client, which is not installed:"
             ' pip install "scrapy-dist[metrics]"'
         ) from e
-    base.apply_options(settings, opts)
     async with _Crawls(settings, opts) as crawls:
         # What is wrong with the settings ends it; it is for Redis to come and go.
         with suppress(RedisUnavailable):
-            await crawls.find()
-            await crawls.check_names()
+            for crawl in await crawls.find():
+                if inside_project() and opts.spiders:
+                    await crawl.require_known()
         watch = metrics.Watch(crawls.find, partial(base.warn, "metrics"))
         if opts.once:
             return await _print(watch)
@@ -102,78 +100,33 @@ async def run(settings: Settings, opts: argparse.Namespace) -> int:
 
 
 class _Crawls:
-    """Finds the crawls that the options name, or all; holds the connections."""
+    """Finds the crawls that the options name, or all, and connects to them."""
 
     def __init__(self, settings: Settings, opts: argparse.Namespace) -> None:
-        self._settings = settings
-        self._targets = [
-            base.find_target(
+        self._all = None if opts.spiders else project.all_crawls(settings, opts)
+        self._named = [
+            project.find_crawl(
                 settings.copy(), argparse.Namespace(**{**vars(opts), "spider": name})
             )
             for name in dict.fromkeys(opts.spiders)
         ]
-        self._known = base.names_in_project(settings)
-        #: By any key of what is asked there: a cluster has several servers.
-        self._clients: dict[str, Redis] = {}
-
-    async def check_names(self) -> None:
-        """Raise ConfigurationError for a name that project and Redis do not know."""
-        for target in self._targets if inside_project() else ():
-            client = await self._client(target.settings, target.keys.requests)
-            await base.require_known(base.frontier_of(target, client), target)
 
     async def find(self) -> Sequence[Crawl]:
-        from scrapy_dist.admin.metrics import Crawl  # noqa: PLC0415
-
-        targets = self._targets
-        if not targets:
-            base.refuse_cluster(self._settings)
-            client = await self._client(self._settings, "")
-            targets = await _begun(
-                client, await base.all_targets(client, self._settings)
-            )
-        crawls = []
-        for target in targets:
-            key = target.keys.requests if self._targets else ""
-            client = await self._client(target.settings, key)
-            frontier = base.frontier_of(target, client)
-            crawls.append(Crawl(target.spider, target.job or "", frontier))
-        # Those of the project first: whoever writes into Redis can make up any number.
-        return sorted(crawls, key=lambda crawl: crawl.spider not in self._known)
-
-    async def _client(self, settings: Settings, key: str) -> Redis:
-        if key not in self._clients:
-            self._clients[key] = await connection.open_client(settings, key)
-        return self._clients[key]
+        if self._all is not None:
+            crawls = await self._all.find(begun=True)
+            # Those of the project first: whoever writes into Redis can make up others.
+            return sorted(crawls, key=lambda crawl: crawl.project is None)
+        for crawl in self._named:
+            await crawl.open()
+        return self._named
 
     async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *args: object) -> None:
-        for client in self._clients.values():
-            await connection.close_client(client)
-
-
-async def _begun(client: Redis, targets: Sequence[Target]) -> list[Target]:
-    """Those of *targets* that are crawls: others may call a key ``…:state`` too.
-
-    One that has only seeds or dead letters has no such key.
-    """
-    try:
-        async with client.pipeline(transaction=False) as pipeline:
-            for target in targets:
-                pipeline.hexists(target.keys.state, "active")
-                pipeline.exists(target.keys.state)
-            replies = await pipeline.execute(raise_on_error=False)
-    except (RedisError, OSError) as e:
-        raise RedisUnavailable(f"{type(e).__name__}: {e}") from e
-    return [
-        target
-        for target, active, exists in zip(
-            targets, replies[::2], replies[1::2], strict=True
-        )
-        if active == 1 or exists == 0
-    ]
+        for each in (self._all, *self._named):
+            if each is not None:
+                await each.close()
 
 
 async def _print(watch: Watch) -> int:

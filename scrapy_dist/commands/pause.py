@@ -5,9 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from scrapy_dist import connection
-from scrapy_dist.commands import base
-from scrapy_dist.commands.status import read_known
+from scrapy_dist.commands import base, project
 from scrapy_dist.commands.terminal import text
 
 if TYPE_CHECKING:
@@ -29,25 +27,23 @@ Exit code: 0 done, 2 not."""
 
 
 async def _run(settings: Settings, opts: argparse.Namespace, *, pause: bool) -> int:
-    target = base.find_target(settings, opts)
-    async with base.open_frontier(target, changes=True) as frontier:
-        # A name that nobody knows must leave no key behind.
-        await read_known(frontier, target)
-        before, alive = await base.ask(frontier, frontier.pause(pause))
-        where = connection.describe(frontier.client)
+    crawl = project.find_crawl(settings, opts)
+    async with project.opened(crawl, changes=True):
+        done = await crawl.pause(pause)
+        where = crawl.where
     if opts.json:
         base.write_json(
             {
-                "spider": target.spider,
-                "job": target.job,
+                "spider": crawl.spider,
+                "job": crawl.job,
                 "redis": where,
                 "paused": pause,
-                "paused_before": before,
-                "workers_alive": alive,
+                "paused_before": done.before,
+                "workers_alive": done.alive,
             }
         )
-        return base.OK
-    base.write(_sentence(target.name, alive, pause=pause, before=before))
+    else:
+        base.write(_sentence(crawl.name, done.alive, pause=pause, before=done.before))
     return base.OK
 
 

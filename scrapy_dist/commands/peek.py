@@ -5,10 +5,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from scrapy_dist.brokers.redis.views.browse import next_requests
 from scrapy_dist.codec.messagepack import from_jsonable
-from scrapy_dist.commands import arguments, base
-from scrapy_dist.commands.status import read_known
+from scrapy_dist.commands import arguments, base, project
 from scrapy_dist.commands.terminal.text import UNKNOWN, clean, count
 from scrapy_dist.exceptions import BadPayload
 
@@ -17,7 +15,7 @@ if TYPE_CHECKING:
 
     from scrapy.settings import Settings
 
-    from scrapy_dist.brokers.redis.views.browse import Shown
+    from scrapy_dist.core.inspection import Shown
 
 #: Requests shown by default.
 _SHOWN = 10
@@ -53,16 +51,16 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 async def run(settings: Settings, opts: argparse.Namespace) -> int:
-    target = base.find_target(settings, opts)
-    async with base.open_frontier(target) as frontier:
-        status = await read_known(frontier, target)
+    crawl = project.find_crawl(settings, opts)
+    async with project.opened(crawl):
+        status = await crawl.known_status()
         if not opts.count:
             if not opts.json:
                 suspect = f", {status.suspect} suspect" if status.suspect else ""
                 base.write(f"{status.pending} pending{suspect}; -n 0 shows none.")
             return base.OK
         shown = 0
-        async for some in next_requests(frontier, opts.count):
+        async for some in crawl.peek(opts.count):
             for request in some:
                 if not (shown or opts.json):
                     base.write(_FORM.format(*_HEADER))
@@ -75,7 +73,7 @@ async def run(settings: Settings, opts: argparse.Namespace) -> int:
                     return base.OK
     if not (shown or opts.json):
         base.write(
-            f"Nothing of {clean(target.name)} is pending: {status.leased} leased,"
+            f"Nothing of {clean(crawl.name)} is pending: {status.leased} leased,"
             f" {count(status.seeds, 'seed waits', 'seeds wait')}."
         )
     return base.OK

@@ -1,93 +1,171 @@
-"""What a command needs of the spider's project to read and make its requests."""
+"""The crawls that commands are about, as a project and the environment name them."""
 
 from __future__ import annotations
 
+import os
 import sys
-import time
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import cache, partial
+from typing import TYPE_CHECKING, cast
 
 from scrapy.crawler import Crawler
-from scrapy.utils.misc import build_from_crawler, load_object
-from scrapy.utils.request import RequestFingerprinter
+from scrapy.utils.misc import load_object
+from scrapy.utils.project import inside_project
 
-from scrapy_dist import fingerprints
-from scrapy_dist.codec.request import PayloadCodec
-from scrapy_dist.commands.terminal.text import number
+from scrapy_dist import connection
+from scrapy_dist.admin.crawl import Crawl
+from scrapy_dist.admin.crawls import Crawls
+from scrapy_dist.admin.project import Project
+from scrapy_dist.base.escaping import escape
+from scrapy_dist.exceptions import ConfigurationError
+from scrapy_dist.redis_client.embedded.settings import directory_from_settings
+from scrapy_dist.spiders import RedisMixin
 
 if TYPE_CHECKING:
-    from scrapy import Request, Spider
+    import argparse
 
-    from scrapy_dist.commands.base import Target
+    from scrapy.settings import Settings
+    from scrapy.spiderloader import SpiderLoaderProtocol
 
-__all__ = ["Counter", "Project", "load_project"]
+__all__ = ["all_crawls", "find_crawl", "opened"]
 
-#: Seconds until a counter is shown, and between two looks.
-_PATIENCE, _STEP = 1.0, 0.5
-#: Goes to the beginning of the line and clears it.
-_CLEAR = "\r\x1b[K"
+#: Priority of what the environment says: less than that of all settings of a project.
+_ENVIRONMENT = 5
 
 
-@dataclass(frozen=True)
-class Project:
-    """*spider* is not initialized; it, and *codec*, are None outside a project.
+def find_crawl(settings: Settings, opts: argparse.Namespace) -> Crawl:
+    """The crawl that the options of ``add_common_options`` name; not opened.
 
-    *fingerprint* names a request as the workers do. *exact*: it is Scrapy's own.
-    *filters*: the frontier filters by it; else DUPEFILTER_CLASS filters by itself, and
-    only start requests are known by it.
+    Inside a project its settings, and those of the spider, count. The spider may be one
+    that only Redis knows: `Crawl.require_known` tells. Raises ConfigurationError.
     """
-
-    spider: Spider | None
-    codec: PayloadCodec | None
-    fingerprint: Callable[[Request], str]
-    exact: bool = True
-    filters: bool = True
+    _apply_options(settings, opts)
+    crawl = _make_crawl(_spider_loader(settings), settings, opts.spider)
+    _tell_environment(crawl.settings)
+    return crawl
 
 
-def load_project(target: Target) -> Project:
-    """The project of *target*; outside one, what Scrapy does by default."""
-    if target.codec is None:
-        return Project(None, None, fingerprints.default)
-    settings = target.settings
-    loader: Any = load_object(settings["SPIDER_LOADER_CLASS"])
-    spider_class = loader.from_settings(settings.frozencopy()).load(target.spider)
-    crawler = Crawler(spider_class, settings)
-    crawler.spider = spider_class.__new__(spider_class)
-    fingerprinter_class = load_object(settings["REQUEST_FINGERPRINTER_CLASS"])
-    crawler.request_fingerprinter = build_from_crawler(fingerprinter_class, crawler)
-    fingerprint, filters = fingerprints.of_crawler(crawler)
-    return Project(
-        crawler.spider,
-        PayloadCodec.from_crawler(crawler),
-        fingerprint,
-        exact=fingerprinter_class is RequestFingerprinter
-        and fingerprints.is_plain(settings["DUPEFILTER_CLASS"]),
-        filters=filters,
+def all_crawls(settings: Settings, opts: argparse.Namespace) -> Crawls:
+    """Those in the Redis that options and settings name. Raises ConfigurationError."""
+    _apply_options(settings, opts)
+    _tell_environment(settings)
+    loader = _spider_loader(settings)
+    return Crawls(
+        settings, partial(_make_crawl, loader), loader.list() if loader else ()
     )
 
 
-class Counter:
-    """Says on stderr, if it is a terminal, how far a long command has come."""
+@asynccontextmanager
+async def opened(
+    crawl: Crawl, *, changes: bool = False, timeout: float | None = None
+) -> AsyncIterator[Crawl]:
+    """*crawl*, opened; says if it may be shown wrong, as another version has it.
 
-    def __init__(self, what: str) -> None:
-        self._what = what
-        self._is_shown = sys.stderr is not None and sys.stderr.isatty()
-        self._next = time.monotonic() + _PATIENCE
-        self._written = False
+    *changes*: raise ConfigurationError then. *timeout*: seconds that connecting may take.
+    """
+    try:
+        await crawl.open(timeout=timeout)
+        if changes:
+            await crawl.check_format()
+        elif reason := await crawl.reason_against():
+            sys.stderr.write(
+                f"scrapy frontier: what is shown may be wrong. {escape(reason)}\n"
+            )
+        yield crawl
+    finally:
+        await crawl.close()
 
-    def update(self, done: int, total: int = 0) -> None:
-        """Cheap."""
-        now = time.monotonic()
-        if not self._is_shown or now < self._next:
-            return
-        self._next, self._written = now + _STEP, True
-        of = f" of {number(total)}" if total else ""
-        sys.stderr.write(f"{_CLEAR}{number(done)}{of} {self._what}")
-        sys.stderr.flush()
 
-    def close(self) -> None:
-        """Remove what was shown."""
-        if self._written:
-            sys.stderr.write(_CLEAR)
-            sys.stderr.flush()
+def _make_crawl(
+    loader: SpiderLoaderProtocol | None, settings: Settings, name: str
+) -> Crawl:
+    spiders = loader.list() if loader else None
+    if loader is None or name not in loader.list():
+        return Crawl(settings, name, spiders=spiders)
+    spider_class = loader.load(name)
+    crawler = Crawler(spider_class, settings)
+    crawler.addons.load_settings(crawler.settings)
+    _forget_environment(crawler.settings)
+    redis_key: object = ()
+    if issubclass(spider_class, RedisMixin):
+        redis_key = spider_class.redis_key or None
+    return Crawl(
+        crawler.settings,
+        name,
+        project=Project(crawler),
+        spiders=spiders,
+        redis_key=redis_key,
+    )
+
+
+def _spider_loader(settings: Settings) -> SpiderLoaderProtocol | None:
+    """What knows the project's spiders; None outside a project."""
+    if not inside_project():
+        return None
+    loader_class = load_object(settings["SPIDER_LOADER_CLASS"])
+    return cast(
+        "SpiderLoaderProtocol", loader_class.from_settings(settings.frozencopy())
+    )
+
+
+def _apply_options(settings: Settings, opts: argparse.Namespace) -> None:
+    if opts.redis:
+        settings.set("REDIS_URL", opts.redis, priority="cmdline")
+    if opts.job is not None:
+        settings.set("FRONTIER_JOB", opts.job, priority="cmdline")
+    _read_environment(settings)
+    if not inside_project():
+        if not settings.get("FRONTIER_SECRET") and os.environ.get("FRONTIER_SECRET"):
+            # Everybody on this machine sees what is on a command line.
+            secret = os.environ["FRONTIER_SECRET"]
+            settings.set("FRONTIER_SECRET", secret, priority="cmdline")
+        _require_redis(settings)
+
+
+def _read_environment(settings: Settings) -> None:
+    """Take REDIS_URL of the environment where no setting says where Redis is.
+
+    Unlike --redis it is not seen by all who list the processes of the machine.
+    """
+    url = os.environ.get("REDIS_URL")
+    # An empty text is how a command line switches a setting off.
+    if not url or settings.get("REDIS_URL") is not None:
+        return
+    if not connection.is_embedded(settings):
+        return
+    settings.set("REDIS_URL", url, priority=_ENVIRONMENT)
+
+
+def _forget_environment(settings: Settings) -> None:
+    """Let what a spider says of Redis by itself win over the environment."""
+    if settings.getpriority("REDIS_URL") == _ENVIRONMENT:
+        without = settings.copy()
+        without.set("REDIS_URL", None, priority="cmdline")
+        if not connection.is_embedded(without):
+            settings.set("REDIS_URL", None, priority="cmdline")
+
+
+def _tell_environment(settings: Settings) -> None:
+    """Say where the workers of a project are if the commands look elsewhere."""
+    if inside_project() and settings.getpriority("REDIS_URL") == _ENVIRONMENT:
+        _tell_once(
+            "scrapy frontier: REDIS_URL of the environment says where Redis is. The"
+            " settings do not, and workers read no environment: they use the embedded"
+            f" Redis in {directory_from_settings(settings)}.\n"
+        )
+
+
+@cache
+def _tell_once(text: str) -> None:
+    sys.stderr.write(text)
+
+
+def _require_redis(settings: Settings) -> None:
+    if connection.describe(settings).startswith("embedded"):
+        folder = directory_from_settings(settings)
+        if not folder.exists():
+            raise ConfigurationError(
+                "Which Redis? Outside a Scrapy project give --redis URL, for example"
+                " --redis redis://localhost:6379/0, or set REDIS_URL in the environment."
+            )

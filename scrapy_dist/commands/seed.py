@@ -9,23 +9,19 @@ import sys
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
-from scrapy.utils.misc import load_object
-
-from scrapy_dist import connection
 from scrapy_dist.admin.seed_files import Lines, Tally, read_file, read_sitemap
-from scrapy_dist.admin.seeding import SeedMaker, Sower, kind_of_new_key
-from scrapy_dist.brokers.redis.version import check_format
-from scrapy_dist.commands import arguments, base
+from scrapy_dist.commands import arguments, base, project
 from scrapy_dist.commands.terminal.bar import Bar
 from scrapy_dist.commands.terminal.text import number
 from scrapy_dist.exceptions import BadSeed, ConfigurationError, RedisUnavailable
 
 if TYPE_CHECKING:
-    from scrapy import Spider
     from scrapy.settings import Settings
-    from scrapy.spiderloader import SpiderLoaderProtocol
+
+    from scrapy_dist.admin.crawl import Crawl
+    from scrapy_dist.admin.seeding import SeedMaker, Sower
 
 #: Stands for standard input.
 _STDIN = "-"
@@ -117,72 +113,49 @@ def _key_and_value(text: str) -> tuple[str, str]:
 
 
 async def run(settings: Settings, opts: argparse.Namespace) -> int:
-    target = base.find_target(settings, opts)
-    key = _key(target, opts)
+    crawl = project.find_crawl(settings, opts)
     files, tally = _files(opts)
-    maker = SeedMaker.from_settings(
-        target.settings,
-        spider=_spider(target),
-        meta=dict(opts.meta),
-        priority=opts.priority,
-    )
-    lines = _all_lines(opts, files, tally, maker, target.settings["USER_AGENT"])
-    if target.codec is None and not opts.new:
-        await _require_known(target)
-    client = await connection.open_client(target.settings, key)
-    try:
-        await check_format(client, target.keys.state)
-        kind = kind_of_new_key(target.settings)
-        pushing = _Pushing(Sower(client, key, maker, kind=kind), opts, Bar(tally))
+    maker = crawl.seed_maker(dict(opts.meta), opts.priority)
+    user_agent = crawl.settings["USER_AGENT"]
+    async with (
+        aclosing(_all_lines(opts, files, tally, maker, user_agent)) as lines,
+        project.opened(crawl, changes=True),
+    ):
+        if not opts.new:
+            await _require_known(crawl)
+        key, where = _key(crawl, opts), crawl.where
+        pushing = _Pushing(crawl.sower(maker, key), opts, Bar(tally))
         if maker.own_form:
             pushing.bar.note(
-                f"Note: the spider {target.spider} reads seeds in its own way"
+                f"Note: the spider {crawl.spider} reads seeds in its own way"
                 " (make_request_from_data), so only their size is checked."
             )
-        async with aclosing(lines):
-            await pushing.run(lines)
-    finally:
-        await connection.close_client(client)
+        await pushing.run(lines)
     if opts.json:
-        where = connection.describe(client)
-        base.write_json(pushing.as_json(target.spider, where, key))
+        base.write_json(pushing.as_json(crawl.spider, where, key))
     else:
         base.write(pushing.summary(key))
     return base.OK if pushing.is_complete else base.TROUBLE
 
 
-async def _require_known(target: base.Target) -> None:
-    async with base.open_frontier(target) as frontier:
-        try:
-            await base.require_known(frontier, target)
-        except ConfigurationError as e:
-            raise ConfigurationError(
-                f"{e} --new pushes seeds of a spider that nobody knows yet."
-            ) from None
+async def _require_known(crawl: Crawl) -> None:
+    try:
+        await crawl.require_known()
+    except ConfigurationError as e:
+        raise ConfigurationError(
+            f"{e} --new pushes seeds of a spider that nobody knows yet."
+        ) from None
 
 
-def _spider(target: base.Target) -> Spider | None:
-    """An object of the spider's class, which runs nothing of it; None: unknown here."""
-    if target.codec is None:
-        return None
-    loader_class = load_object(target.settings["SPIDER_LOADER_CLASS"])
-    loader = cast(
-        "SpiderLoaderProtocol",
-        loader_class.from_settings(target.settings.frozencopy()),
-    )
-    spider_class = loader.load(target.spider)
-    return spider_class.__new__(spider_class)
-
-
-def _key(target: base.Target, opts: argparse.Namespace) -> str:
+def _key(crawl: Crawl, opts: argparse.Namespace) -> str:
     if opts.key:
         return str(opts.key)
-    if not target.seed_keys:
+    if not crawl.seed_keys:
         raise ConfigurationError(
-            f"The spider {target.spider!r} reads no seeds: it is no RedisSpider. Make it"
+            f"The spider {crawl.spider!r} reads no seeds: it is no RedisSpider. Make it"
             " one (scrapy_dist.spiders.RedisSpider), or name a key with --key."
         )
-    return target.seed_keys[0]
+    return crawl.seed_keys[0]
 
 
 def _files(opts: argparse.Namespace) -> tuple[list[tuple[int | Path, str]], Tally]:

@@ -7,19 +7,16 @@ import asyncio
 import math
 from typing import TYPE_CHECKING
 
-from scrapy.settings import SETTINGS_PRIORITIES
-
 from scrapy_dist import connection
-from scrapy_dist.brokers.redis.views.status import read_status
-from scrapy_dist.commands import base
+from scrapy_dist.commands import base, project
 from scrapy_dist.commands.terminal import text
 from scrapy_dist.exceptions import ConfigurationError, RedisUnavailable
 
 if TYPE_CHECKING:
     from scrapy.settings import Settings
 
-    from scrapy_dist.brokers.redis.frontier import Frontier
-    from scrapy_dist.brokers.redis.views.status import Status
+    from scrapy_dist.admin.crawl import Crawl
+    from scrapy_dist.core.status import Status
 
 #: Crawls that are asked at the same time.
 _AT_ONCE = 10
@@ -83,9 +80,8 @@ async def run(settings: Settings, opts: argparse.Namespace) -> int:
 async def _run(settings: Settings, opts: argparse.Namespace) -> int:
     if opts.spider is None:
         return await _show_all(settings, opts)
-    target = base.find_target(settings, opts)
-    async with base.open_frontier(target) as frontier:
-        status = await read_known(frontier, target)
+    async with project.opened(project.find_crawl(settings, opts)) as crawl:
+        status = await crawl.known_status()
     if opts.json:
         base.write_json(status.as_json())
     else:
@@ -93,43 +89,19 @@ async def _run(settings: Settings, opts: argparse.Namespace) -> int:
     return base.OK
 
 
-async def read_known(
-    frontier: Frontier, target: base.Target, *, holds: int = 0
-) -> Status:
-    """The status of *target*; raises ConfigurationError for a name nobody knows.
-
-    A spider of the project is known, also when nothing of it is in Redis; a job that
-    was typed is not.
-    """
-    status = await read_status(frontier, target.spider, target.job, holds=holds)
-    if status.is_blank:
-        priority = target.settings.getpriority("FRONTIER_JOB")
-        is_typed = priority == SETTINGS_PRIORITIES["cmdline"]
-        if target.codec is None or (target.job and is_typed):
-            raise await base.unknown_frontier(frontier, target)
-    return status
-
-
 async def _show_all(settings: Settings, opts: argparse.Namespace) -> int:
-    base.apply_options(settings, opts)
-    base.refuse_cluster(settings)
-    client = await connection.open_client(settings)
-    try:
-        targets = await base.all_targets(client, settings)
+    async with project.all_crawls(settings, opts) as crawls:
         limit = asyncio.Semaphore(_AT_ONCE)
 
-        async def read(target: base.Target) -> Status | ConfigurationError:
+        async def read(crawl: Crawl) -> Status | ConfigurationError:
             async with limit:
-                frontier = base.frontier_of(target, client)
                 try:
-                    return await read_status(frontier, target.spider, target.job)
+                    return await crawl.status()
                 except ConfigurationError as e:
                     return e
 
-        found = await asyncio.gather(*map(read, targets))
-        where = connection.describe(client)
-    finally:
-        await connection.close_client(client)
+        found = await asyncio.gather(*map(read, await crawls.find()))
+        where = crawls.where
     statuses = [each for each in found if not isinstance(each, ConfigurationError)]
     errors = [each for each in found if isinstance(each, ConfigurationError)]
     if opts.json:

@@ -11,27 +11,24 @@ import sys
 import termios
 import time
 import tty
-from contextlib import aclosing, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from scrapy_dist.base import times
-from scrapy_dist.brokers.redis.tools.dead_letters import list_failed
-from scrapy_dist.brokers.redis.views.status import read_status
-from scrapy_dist.commands import base, files
-from scrapy_dist.commands.status import read_known
+from scrapy_dist.commands import base, files, project
 from scrapy_dist.commands.terminal import text
 from scrapy_dist.exceptions import ConfigurationError, RedisUnavailable
-from scrapy_dist.redis_client.client import drop_connections
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator, Sequence
 
     from scrapy.settings import Settings
 
-    from scrapy_dist.brokers.redis.frontier import Frontier
-    from scrapy_dist.brokers.redis.tools.dead_letters import DeadLetter
-    from scrapy_dist.brokers.redis.views.status import Status
+    from scrapy_dist.admin.crawl import Crawl
+    from scrapy_dist.commands.terminal.screen import Screen
+    from scrapy_dist.core.dead_letters import DeadLetter
+    from scrapy_dist.core.status import Status
 
 T = TypeVar("T")
 
@@ -98,16 +95,16 @@ async def run(settings: Settings, opts: argparse.Namespace) -> int:
     live = in_terminal and not opts.json
     if live or opts.svg:
         _require_rich()
-    target = base.find_target(settings, opts)
-    async with base.open_frontier(target, timeout=_TIMEOUT) as frontier:
-        status = await read_known(frontier, target)
+    crawl = project.find_crawl(settings, opts)
+    async with project.opened(crawl, timeout=_TIMEOUT):
+        status = await crawl.known_status()
         screen: Screen = Lines(as_json=opts.json)
         if live or opts.svg:
             from scrapy_dist.commands.terminal.picture import Picture  # noqa: PLC0415
 
             screen = Picture(status, None if live else screen)
         watching = asyncio.ensure_future(
-            _watch(frontier, target, screen, opts.interval, opts.count)
+            _watch(crawl, screen, opts.interval, opts.count)
         )
         with _keys(watching.cancel, wanted=live), screen, _signals(watching.cancel):
             try:
@@ -137,22 +134,6 @@ def _save(path: Path, picture: str) -> None:
             file.write(picture.encode())
     except OSError as e:
         raise ConfigurationError(f"--svg {path}: {e.strerror}. Name a file.") from None
-
-
-class Screen(Protocol):
-    """Shows each look; false if nobody watches any more."""
-
-    def __enter__(self) -> object: ...
-
-    def __exit__(self, *exc: object) -> None: ...
-
-    def show(self, status: Status, failures: Sequence[DeadLetter]) -> bool: ...
-
-    def late(self, seconds: float) -> bool: ...
-
-    def fail(self, reason: str) -> bool: ...
-
-    def as_svg(self) -> str: ...
 
 
 class Lines:
@@ -197,8 +178,7 @@ def _line(status: Status) -> str:
 
 
 async def _watch(
-    frontier: Frontier,
-    target: base.Target,
+    crawl: Crawl,
     screen: Screen,
     interval: float,
     count: int | None,
@@ -207,11 +187,11 @@ async def _watch(
     looks = 0
     while True:
         try:
-            looking = _marking_what_is_old(_look(frontier, target), screen)
+            looking = _marking_what_is_old(_look(crawl), screen)
             look = await asyncio.wait_for(looking, _TIMEOUT)
         except (RedisUnavailable, asyncio.TimeoutError) as e:
             # A reply that comes late must not be taken for that of the next question.
-            await drop_connections(frontier.client)
+            await crawl.reconnect()
             reason = str(e) or f"no answer for {_TIMEOUT:g} s"
             watched = screen.fail(f"Redis is away ({text.clean(reason)}).")
         else:
@@ -235,18 +215,9 @@ async def _marking_what_is_old(look: Coroutine[Any, Any, T], screen: Screen) -> 
     return looking.result()
 
 
-async def _look(
-    frontier: Frontier, target: base.Target
-) -> tuple[Status, list[DeadLetter]]:
-    status = await read_status(frontier, target.spider, target.job)
-    failures: list[DeadLetter] = []
-    if status.failed:
-        async with aclosing(list_failed(frontier)) as letters:  # type: ignore[type-var]
-            async for letter in letters:
-                failures.append(letter)
-                if len(failures) == _FAILURES:
-                    break
-    return status, failures
+async def _look(crawl: Crawl) -> tuple[Status, list[DeadLetter]]:
+    status = await crawl.status()
+    return status, await crawl.newest_failed(_FAILURES) if status.failed else []
 
 
 @contextmanager

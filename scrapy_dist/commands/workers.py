@@ -5,19 +5,14 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from scrapy_dist.commands import base
-from scrapy_dist.commands.status import read_known
+from scrapy_dist.commands import base, project
 from scrapy_dist.commands.terminal import text
-from scrapy_dist.core.frontier import BATCH
-from scrapy_dist.exceptions import ConfigurationError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from scrapy.settings import Settings
 
-    from scrapy_dist.brokers.redis.frontier import Frontier
-    from scrapy_dist.brokers.redis.views.status import Status, WorkerStatus
+    from scrapy_dist.core.crawl import Stopped
+    from scrapy_dist.core.status import Status, WorkerStatus
 
 #: URLs of one worker that can be asked for.
 _MAX_URLS = 100
@@ -69,15 +64,12 @@ def _count(value: str) -> int:
 
 
 async def run(settings: Settings, opts: argparse.Namespace) -> int:
-    target = base.find_target(settings, opts)
-    async with base.open_frontier(target, changes=bool(opts.stop)) as frontier:
-        holds = 0 if opts.stop else opts.urls
-        status = await read_known(frontier, target, holds=holds)
-        if opts.stop:
-            chosen = _choose(status, opts.stop)
-            asked = await _ask_to_stop(frontier, chosen)
-    if opts.stop:
-        _tell_stopped(status, chosen, asked, as_json=opts.json)
+    crawl = project.find_crawl(settings, opts)
+    async with project.opened(crawl, changes=bool(opts.stop)):
+        status = await crawl.known_status(holds=0 if opts.stop else opts.urls)
+        stopped = await crawl.stop(opts.stop) if opts.stop else None
+    if stopped is not None:
+        _tell_stopped(status, stopped, as_json=opts.json)
     elif opts.json:
         told = status.as_json()
         names = ("spider", "job", "redis", "time", "workers")
@@ -87,33 +79,8 @@ async def run(settings: Settings, opts: argparse.Namespace) -> int:
     return base.OK
 
 
-def _choose(status: Status, names: Sequence[str]) -> list[WorkerStatus]:
-    """The workers that *names* mean: ``host:pid``, a number, or all."""
-    if "all" in names:
-        return list(status.workers)
-    known = {worker.worker for worker in status.workers}
-    known |= {worker.number for worker in status.workers}
-    for name in names:
-        if name not in known:
-            who = [worker.worker for worker in status.workers]
-            raise ConfigurationError(
-                f"No worker {name!r} works on {status.spider}.{base.nearest(name, who)}"
-            )
-    return [w for w in status.workers if w.worker in names or w.number in names]
-
-
-async def _ask_to_stop(frontier: Frontier, workers: Sequence[WorkerStatus]) -> int:
-    """How many were asked: those that were still there."""
-    asked = 0
-    for i in range(0, len(workers), BATCH):
-        numbers = [worker.number for worker in workers[i : i + BATCH]]
-        asked += await base.ask(frontier, frontier.stop(numbers))
-    return asked
-
-
-def _tell_stopped(
-    status: Status, chosen: Sequence[WorkerStatus], asked: int, *, as_json: bool
-) -> None:
+def _tell_stopped(status: Status, stopped: Stopped, *, as_json: bool) -> None:
+    asked, chosen = stopped.asked, stopped.workers
     if as_json:
         told = status.as_json()
         told = {name: told[name] for name in ("spider", "job", "redis")}

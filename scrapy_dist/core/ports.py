@@ -1,15 +1,59 @@
-"""The ports: what a worker needs of a broker, whichever it is."""
+"""The ports: what is needed of a broker, whichever it is, by a worker and from outside."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import (
+        AsyncIterator,
+        Callable,
+        Iterable,
+        Sequence,
+    )
 
-    from scrapy_dist.core.frontier import Answer, Ask, Joined, LeaseId, LeaveOutcome
+    from scrapy import Request, Spider
+    from scrapy.settings import BaseSettings
 
-__all__ = ["Frontier"]
+    from scrapy_dist.codec.request import PayloadCodec
+    from scrapy_dist.codec.seal import Seal
+    from scrapy_dist.core.crawl import (
+        Cleared,
+        Exported,
+        Imported,
+        Paused,
+        TakenOver,
+    )
+    from scrapy_dist.core.dead_letters import DeadLetter, Forgotten, Retried
+    from scrapy_dist.core.findings import Report
+    from scrapy_dist.core.frontier import (
+        Answer,
+        Ask,
+        Joined,
+        LeaseId,
+        LeaveOutcome,
+        NewRequest,
+    )
+    from scrapy_dist.core.inspection import Explained, Found, Shown
+    from scrapy_dist.core.status import Finished, Status
+
+    Fingerprint = Callable[[Request], str]
+    #: Is told how many requests were looked at, and of how many.
+    Progress = Callable[[int, int], None]
+
+__all__ = [
+    "Broker",
+    "Control",
+    "Crawl",
+    "CrawlReader",
+    "DeadLetters",
+    "Frontier",
+    "ItemQueue",
+    "ItemReader",
+    "Maintenance",
+    "SeedPusher",
+    "SeedQueue",
+]
 
 
 class Frontier(Protocol):
@@ -52,3 +96,201 @@ class Frontier(Protocol):
 
     async def close(self) -> None:
         """End the session: its connections, and what watches."""
+
+
+class Broker(Protocol):
+    """A connection to the place where crawls are."""
+
+    #: For people, without user name and password.
+    where: str
+
+    def crawl(
+        self,
+        settings: BaseSettings,
+        spider: str,
+        redis_key: object = None,
+        *,
+        compact: bool = False,
+    ) -> Crawl:
+        """The crawl that *settings* and *spider* name; `open_broker` was told of it.
+
+        *redis_key*: see `admin.crawl.Crawl`. *compact*: whether its workers keep compact
+        fingerprints, if there are none yet. Raises ConfigurationError.
+        """
+
+    async def names(
+        self, settings: BaseSettings, *, finished: bool = False, begun: bool = False
+    ) -> list[str]:
+        """Names of the crawls of which there is something, sorted; looks at every key.
+
+        *settings*: a FRONTIER_JOB there is a part of each. *finished*: only those with
+        records of finished crawls. *begun*: none that is something of others only.
+        """
+
+    async def drop(self) -> None:
+        """Give the connections up; what is asked next makes new ones."""
+
+    async def close(self) -> None:
+        """Close the connections. Nothing may be asked afterwards."""
+
+
+class CrawlReader(Protocol):
+    """Reads that change nothing; all raise RedisUnavailable and ConfigurationError."""
+
+    async def status(self, *, holds: int = 0) -> Status:
+        """How it stands; with *holds* URLs of so many leases of each worker."""
+
+    async def is_drained(self) -> bool:
+        """Whether nothing is left to do for anybody."""
+
+    async def history(self) -> list[Finished]:
+        """The crawls that have finished within a day, the newest first."""
+
+    async def sizes(self) -> dict[str, int]:
+        """How many ``stats`` and records of ``history`` there are."""
+
+    def peek(self, count: int) -> AsyncIterator[list[Shown]]:
+        """The next *count* requests in the order of their leases, some at a time."""
+
+    def find(
+        self,
+        urls: Iterable[str],
+        fingerprint: Fingerprint,
+        *,
+        exact: bool,
+        progress: Progress,
+    ) -> AsyncIterator[Found]:
+        """Where the requests of *urls* are; looks through all if need be.
+
+        *fingerprint* names a request as the workers do. *exact*: it is Scrapy's own.
+        """
+
+    async def explain(
+        self,
+        urls: Iterable[str],
+        fingerprint: Fingerprint,
+        *,
+        exact: bool,
+        progress: Progress,
+    ) -> list[Explained]:
+        """All that is known of *urls*; arguments as in `find`."""
+
+    async def reason_against(self) -> str:
+        """Why this version must not change it; '' if it may."""
+
+
+class Control(Protocol):
+    """Changes of a whole crawl. They raise as the reads do."""
+
+    async def pause(self, paused: bool) -> Paused:
+        """Let no worker lease anything, or let them again."""
+
+    async def stop(self, workers: Sequence[str]) -> int:
+        """Ask workers, by their numbers, to close; how many were there."""
+
+    async def clear(self, parts: Sequence[str], *, force: bool = False) -> Cleared:
+        """Delete *parts* in one moment; without *force* only if no worker is alive."""
+
+    async def recrawl(self, requests: Sequence[NewRequest]) -> None:
+        """Queue *requests* whether they were seen or not; from then on they are."""
+
+
+class DeadLetters(Protocol):
+    def failed(self, reason: str = "") -> AsyncIterator[DeadLetter]:
+        """Those whose reason contains *reason*, in any case; the newest first."""
+
+    async def count_failed(self) -> int:
+        """How many there are."""
+
+    async def retry(
+        self,
+        ids: Iterable[str] | None,
+        reason: str = "",
+        *,
+        decode: Callable[[bytes], Request] | None,
+        seeds_as: str,
+    ) -> Retried:
+        """Put them back: those of *ids*, or all; of these only the ones with *reason*.
+
+        *decode* raises BadPayload for what a worker could not read. *seeds_as*: the kind
+        of a key of seeds that is not there yet.
+        """
+
+    async def forget(self, ids: Iterable[str] | None, reason: str = "") -> Forgotten:
+        """Delete them for good, chosen as in `retry`."""
+
+
+class SeedPusher(Protocol):
+    async def push(self, seeds: Sequence[tuple[bytes, int]]) -> int:
+        """Push *seeds*, each with its priority; how many were not there before."""
+
+
+class SeedQueue(Protocol):
+    #: Where the workers look for seeds; none: the spider reads none.
+    seed_keys: tuple[str, ...]
+
+    def seed_pusher(self, key: str, kind: str) -> SeedPusher:
+        """What pushes to *key*; *kind*: what that becomes if it is not there yet."""
+
+
+class ItemReader(Protocol):
+    """One reader of items. Count in *done* what is not needed any more, the oldest first."""
+
+    done: int
+
+    async def take(
+        self, *, follow: bool = False, timeout: float | None = None
+    ) -> list[bytes]:
+        """Some more items; [] if there are none. *follow*: wait for them, see there."""
+
+    async def acknowledge(self) -> None:
+        """Remove what is *done*."""
+
+    async def leave(self) -> None:
+        """Remove what is *done*, and give the rest back, for any reader."""
+
+
+class ItemQueue(Protocol):
+    def items(self, consumer: str) -> ItemReader:
+        """A reader of that name. Raises ConfigurationError for what is no name."""
+
+
+class Maintenance(Protocol):
+    async def check(
+        self, *, repair: bool, decode: Callable[[bytes], object] | None
+    ) -> Report:
+        """Whether the frontier is whole; *repair*: make it so.
+
+        *decode* raises BadPayload for what a worker could not read; None: its form is
+        looked at only.
+        """
+
+    def export(
+        self, exported: Exported, *, items: bool
+    ) -> AsyncIterator[list[dict[str, object]]]:
+        """All of it as lines of JSON, some at a time; *exported* keeps account."""
+
+    def import_lines(
+        self, lines: Iterable[bytes], imported: Imported, *, merge: bool
+    ) -> AsyncIterator[int]:
+        """Bring exported *lines* in; yields the lines done, now and then."""
+
+    def take_over(
+        self,
+        prefix: str,
+        taken: TakenOver,
+        *,
+        spider: Spider,
+        codec: PayloadCodec,
+        fingerprint: Fingerprint | None,
+    ) -> AsyncIterator[int]:
+        """Move in what scrapy-redis keeps below *prefix*; yields the requests moved."""
+
+
+class Crawl(
+    CrawlReader, Control, DeadLetters, SeedQueue, ItemQueue, Maintenance, Protocol
+):
+    """One crawl, from outside."""
+
+    #: What its requests are signed with.
+    seal: Seal

@@ -18,8 +18,9 @@ from scrapy.settings import Settings
 
 from scrapy_dist.brokers.redis.frontier import Frontier
 from scrapy_dist.brokers.redis.tools.check import check
-from scrapy_dist.brokers.redis.tools.clear import FRONTIER, clear
-from scrapy_dist.brokers.redis.tools.export import Exported, export_lines
+from scrapy_dist.brokers.redis.tools.clear import clear
+from scrapy_dist.brokers.redis.tools.export import export_lines
+from scrapy_dist.core.crawl import FRONTIER, Exported
 from scrapy_dist.core.frontier import BATCH, JoinOutcome
 from scrapy_dist.core.settings import Options
 from scrapy_dist.redis_client.client import close_client

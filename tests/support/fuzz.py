@@ -51,12 +51,13 @@ from scrapy_dist.admin import seed_files
 from scrapy_dist.brokers.redis.frontier import Frontier
 from scrapy_dist.brokers.redis.keys import Keys
 from scrapy_dist.brokers.redis.layout import check_form
-from scrapy_dist.brokers.redis.tools.dead_letters import DeadLetter
-from scrapy_dist.brokers.redis.tools.export import Exported, export_lines
-from scrapy_dist.brokers.redis.tools.import_ import Imported, import_lines
+from scrapy_dist.brokers.redis.tools.export import export_lines
+from scrapy_dist.brokers.redis.tools.import_ import import_lines
 from scrapy_dist.codec import compact, dump_lines, messagepack
 from scrapy_dist.codec import request as request_codec
 from scrapy_dist.codec import seed as seed_codec
+from scrapy_dist.core.crawl import Exported, Imported
+from scrapy_dist.core.dead_letters import DeadLetter
 from scrapy_dist.core.settings import Options
 from scrapy_dist.exceptions import (
     BadPayload,

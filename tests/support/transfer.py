@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from scrapy.settings import Settings
 
-from scrapy_dist.brokers.redis.tools.export import Exported, export_lines
-from scrapy_dist.brokers.redis.tools.import_ import Imported, import_lines
+from scrapy_dist.brokers.redis.tools.export import export_lines
+from scrapy_dist.brokers.redis.tools.import_ import import_lines
 from scrapy_dist.codec import compact
 from scrapy_dist.codec.dump_lines import dump
+from scrapy_dist.core.crawl import Exported, Imported
 from scrapy_dist.core.settings import Options
 
 if TYPE_CHECKING:

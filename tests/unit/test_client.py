@@ -217,7 +217,7 @@ def test_items_come_as_dicts_and_are_gone_afterwards(connect, server):
 
 
 def test_item_is_acknowledged_by_going_on(connect, server, monkeypatch):
-    monkeypatch.setattr("scrapy_dist.brokers.redis.tools.items._ACKNOWLEDGE_AFTER", 0)
+    monkeypatch.setattr("scrapy_dist.admin.items._ACKNOWLEDGE_AFTER", 0)
     put(server, 1, 2, 3)
     client = connect()
     items = client.items()

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from scrapy_dist import defaults
+from scrapy_dist.core.crawl import crawl_name, job_from_settings
 from scrapy_dist.exceptions import ConfigurationError
 from scrapy_dist.redis_client.topology import check_slots, uses_cluster
 
@@ -14,9 +14,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from scrapy.settings import BaseSettings
-
-
-_JOB = re.compile(r"[\w.-]{1,200}")
 
 
 @dataclass(frozen=True)
@@ -89,11 +86,6 @@ def tagged(settings: BaseSettings, spider: str) -> str:
     return f"{{{name}}}" if uses_cluster(settings) else name
 
 
-def crawl_name(spider: str, job: str) -> str:
-    """What people and keys call the crawl *job* of *spider*; *job* may be ''."""
-    return f"{spider}:{job}" if job else spider
-
-
 def _check_job(name: str, keys: Sequence[tuple[str, str]]) -> None:
     for key, setting in keys:
         if name not in key:
@@ -101,19 +93,6 @@ def _check_job(name: str, keys: Sequence[tuple[str, str]]) -> None:
                 f"{setting} names the key {key!r} for all crawls of the spider, and with"
                 f" FRONTIER_JOB {name!r} needs its own. Write %(spider)s in its place."
             )
-
-
-def job_from_settings(settings: BaseSettings) -> str:
-    """FRONTIER_JOB, or ''."""
-    job = settings.get("FRONTIER_JOB")
-    if job is None or job == "":
-        return ""
-    if not _JOB.fullmatch(str(job)):
-        raise ConfigurationError(
-            f"FRONTIER_JOB = {job!r} is not a name of a crawl. Use letters, digits, '.',"
-            " '_' and '-', for example 'nightly'."
-        )
-    return str(job)
 
 
 def fill(settings: BaseSettings, setting: str, spider: str) -> str:
@@ -137,3 +116,15 @@ def fill_template(template: object, source: str, spider: str) -> str:
     if not key.strip():
         raise ConfigurationError(f"{source} = {template!r} is empty. Name a key.")
     return key
+
+
+def seed_keys(
+    settings: BaseSettings, spider: str, redis_key: object = None
+) -> tuple[str, ...]:
+    """The keys of seeds: *redis_key*, one or several; None: as REDIS_START_URLS_KEY says."""
+    source = "REDIS_START_URLS_KEY" if redis_key is None else "redis_key"
+    if redis_key is None:
+        redis_key = settings.get(source) or defaults.REDIS_START_URLS_KEY
+    templates = redis_key if isinstance(redis_key, (list, tuple)) else [redis_key]
+    name = tagged(settings, spider)
+    return tuple(fill_template(template, source, name) for template in templates)

@@ -6,7 +6,7 @@ import shutil
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
-from scrapy_dist.base.escaping import quote
+from scrapy_dist.base.escaping import nearest, quote
 from scrapy_dist.commands import base
 from scrapy_dist.commands.terminal.markdown import render
 from scrapy_dist.exceptions import ConfigurationError
@@ -52,7 +52,7 @@ def subcommand(others: Sequence[base.Subcommand]) -> base.Subcommand:
         if topic is None:
             raise ConfigurationError(
                 f"There is no topic {quote(opts.topic)}."
-                f"{base.nearest(opts.topic, sorted({*known, *topic_of}))}"
+                f"{nearest(opts.topic, sorted({*known, *topic_of}))}"
                 " scrapy frontier help lists them."
             )
         columns = min(shutil.get_terminal_size().columns, _WIDEST)

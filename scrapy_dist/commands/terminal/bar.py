@@ -1,4 +1,4 @@
-"""How far a long push has come, on a terminal."""
+"""How far a long command has come, on a terminal."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from scrapy_dist.base.escaping import escape
-from scrapy_dist.commands.terminal.text import count
+from scrapy_dist.commands.terminal.text import count, number
 
 if TYPE_CHECKING:
     from scrapy_dist.admin.seed_files import Tally
 
-__all__ = ["Bar"]
+__all__ = ["Bar", "Counter"]
 
 #: Seconds until anything is shown, and between two looks: of a counter, of a bar.
-_PATIENCE, _STEP, _BAR_STEP = 1.0, 1.0, 0.1
+_PATIENCE, _STEP, _BAR_STEP = 1.0, 0.5, 0.1
 #: Goes to the beginning of the line and clears it.
 _CLEAR = "\r\x1b[K"
 
@@ -86,3 +86,29 @@ def _make_rich_bar() -> Any:
     bar.add_task("", total=None, pushed=0)
     bar.start()
     return bar
+
+
+class Counter:
+    """Says on stderr, if it is a terminal, how far a long command has come."""
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+        self._is_shown = sys.stderr is not None and sys.stderr.isatty()
+        self._next = time.monotonic() + _PATIENCE
+        self._written = False
+
+    def update(self, done: int, total: int = 0) -> None:
+        """Cheap."""
+        now = time.monotonic()
+        if not self._is_shown or now < self._next:
+            return
+        self._next, self._written = now + _STEP, True
+        of = f" of {number(total)}" if total else ""
+        sys.stderr.write(f"{_CLEAR}{number(done)}{of} {self._what}")
+        sys.stderr.flush()
+
+    def close(self) -> None:
+        """Remove what was shown."""
+        if self._written:
+            sys.stderr.write(_CLEAR)
+            sys.stderr.flush()

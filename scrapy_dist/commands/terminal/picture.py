@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
-    from scrapy_dist.brokers.redis.tools.dead_letters import DeadLetter
-    from scrapy_dist.brokers.redis.views.status import Status
-    from scrapy_dist.commands.top import Screen
+    from scrapy_dist.commands.terminal.screen import Screen
+    from scrapy_dist.core.dead_letters import DeadLetter
+    from scrapy_dist.core.status import Status
 
 __all__ = ["History", "Picture"]
 

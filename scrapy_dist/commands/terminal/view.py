@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
     from rich.console import RenderableType
 
-    from scrapy_dist.brokers.redis.tools.dead_letters import DeadLetter
-    from scrapy_dist.brokers.redis.views.status import Status, WorkerStatus
+    from scrapy_dist.core.dead_letters import DeadLetter
+    from scrapy_dist.core.status import Status, WorkerStatus
 
 __all__ = ["View", "as_svg", "draw"]
 

@@ -23,11 +23,11 @@ import pytest
 from rich.console import Console
 from scrapy.settings import Settings
 
-from scrapy_dist.brokers.redis.tools.dead_letters import DeadLetter
-from scrapy_dist.brokers.redis.views.status import Status, WorkerStatus
-from scrapy_dist.commands import base, top
+from scrapy_dist.commands import project, top
 from scrapy_dist.commands.terminal.picture import History
 from scrapy_dist.commands.terminal.view import View, as_svg, draw
+from scrapy_dist.core.dead_letters import DeadLetter
+from scrapy_dist.core.status import Status, WorkerStatus
 from scrapy_dist.exceptions import ConfigurationError
 from tests.support.wait import wait_until
 
@@ -280,9 +280,8 @@ async def watch(url, screen):
     parser = argparse.ArgumentParser()
     top.add_options(parser)
     opts = parser.parse_args(["shop", "--redis", url])
-    target = base.find_target(Settings(), opts)
-    async with base.open_frontier(target) as frontier:
-        await top._watch(frontier, target, screen, 0.05, None)
+    async with project.opened(project.find_crawl(Settings(), opts)) as crawl:
+        await top._watch(crawl, screen, 0.05, None)
     return screen.seen
 
 

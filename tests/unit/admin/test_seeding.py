@@ -18,8 +18,8 @@ from scrapy_dist.admin.seeding import (
     SeedMaker,
     Sower,
     kind_of_new_key,
-    push_seeds,
 )
+from scrapy_dist.brokers.redis.tools.seeds import SeedPusher
 from scrapy_dist.codec.seed import SeedRules, parse_seed
 from scrapy_dist.exceptions import BadSeed, ConfigurationError, RedisUnavailable
 from scrapy_dist.spiders import RedisSpider
@@ -186,10 +186,14 @@ def test_whatever_is_made_a_worker_reads(value):
 # Pushing
 
 
+def sower(client, maker=MAKER, kind="list"):
+    return Sower(SeedPusher(client, KEY, kind), maker)
+
+
 async def test_seeds_are_taken_in_the_order_in_which_they_come(client):
     total = 2 * BATCH + 7
     urls = [f"{URL}{i}" for i in range(total)]
-    assert await push_seeds(client, KEY, urls, maker=MAKER) == total
+    assert await sower(client).push_all(urls) == total
     worker = await Worker(client).join()
     taken = []
     while leases := await worker.seeds():
@@ -198,15 +202,15 @@ async def test_seeds_are_taken_in_the_order_in_which_they_come(client):
 
 
 async def test_batch_is_one_command(client):
-    await push_seeds(client, KEY, ["https://first/"], maker=MAKER)
-    sower = Sower(client, KEY, MAKER)
+    await sower(client).push_all(["https://first/"])
+    pushing = sower(client)
     for i in range(BATCH):
-        assert not sower.is_full
-        sower.take(f"{URL}{i}")
-    assert sower.is_full
+        assert not pushing.is_full
+        pushing.take(f"{URL}{i}")
+    assert pushing.is_full
     assert await client.llen(KEY) == 1
-    await sower.push()
-    assert (await client.llen(KEY), sower.waiting, sower.pushed) == (
+    await pushing.push()
+    assert (await client.llen(KEY), pushing.waiting, pushing.pushed) == (
         BATCH + 1,
         0,
         BATCH,
@@ -214,26 +218,26 @@ async def test_batch_is_one_command(client):
 
 
 async def test_large_seeds_are_pushed_in_small_batches(client):
-    sower = Sower(client, KEY, SeedMaker(SeedRules()))
-    while not sower.is_full:
-        sower.take({"url": URL, "body": "x" * 250_000})
-    assert sower.waiting <= 5
+    pushing = sower(client, SeedMaker(SeedRules()))
+    while not pushing.is_full:
+        pushing.take({"url": URL, "body": "x" * 250_000})
+    assert pushing.waiting <= 5
 
 
 async def test_set_counts_what_is_new(client):
     await client.sadd(KEY, f"{URL}1")
-    sower = Sower(client, KEY, MAKER)
+    pushing = sower(client)
     for i in range(3):
-        sower.take(f"{URL}{i}")
-    await sower.push()
-    assert (sower.pushed, sower.new) == (3, 2)
+        pushing.take(f"{URL}{i}")
+    await pushing.push()
+    assert (pushing.pushed, pushing.new) == (3, 2)
     assert await client.scard(KEY) == 3
 
 
 async def test_sorted_set_is_in_the_order_of_priorities(client):
     maker = SeedMaker(RULES, priority=5)
     seeds = [URL, {"url": URL, "priority": 9}, {"url": URL, "priority": -1}]
-    await push_seeds(client, KEY, seeds, maker=maker, kind="zset")
+    await sower(client, maker, "zset").push_all(seeds)
     worker = await Worker(client).join()
     taken = [json.loads(lease.payload) for lease in await worker.seeds()]
     assert [seed["priority"] for seed in taken] == [9, 5, -1]
@@ -241,46 +245,46 @@ async def test_sorted_set_is_in_the_order_of_priorities(client):
 
 async def test_type_of_the_key_decides(client):
     await client.sadd(KEY, "x")
-    await push_seeds(client, KEY, [URL], maker=MAKER, kind="zset")
+    await sower(client, kind="zset").push_all([URL])
     assert await client.scard(KEY) == 2
 
 
 async def test_key_may_change_its_type_under_a_push(client):
-    sower = Sower(client, KEY, MAKER)
-    sower.take(URL)
-    await sower.push()
+    pushing = sower(client)
+    pushing.take(URL)
+    await pushing.push()
     await client.delete(KEY)
     await client.sadd(KEY, "x")
-    sower.take(URL)
-    await sower.push()
+    pushing.take(URL)
+    await pushing.push()
     assert await client.scard(KEY) == 2
-    assert sower.pushed == 2
+    assert pushing.pushed == 2
 
 
 async def test_key_of_another_type_is_named(client):
     await client.hset(KEY, "x", "y")
     with pytest.raises(ConfigurationError, match="s:start_urls' in Redis is a hash"):
-        await push_seeds(client, KEY, [URL], maker=MAKER)
+        await sower(client).push_all([URL])
 
 
 async def test_seeds_before_a_bad_one_are_pushed_and_none_behind_it(client):
     with pytest.raises(BadSeed):
-        await push_seeds(client, KEY, [URL, "nonsense", f"{URL}2"], maker=MAKER)
+        await sower(client).push_all([URL, "nonsense", f"{URL}2"])
     assert await client.lrange(KEY, 0, -1) == [URL.encode()]
 
 
 @ON_REDIS_ONLY
 async def test_seeds_that_redis_refuses_still_wait(client):
-    sower = Sower(client, KEY, MAKER)
-    sower.take(URL)
+    pushing = sower(client)
+    pushing.take(URL)
     await client.config_set("maxmemory", 1)
     try:
         with pytest.raises(RedisUnavailable):
-            await sower.push()
+            await pushing.push()
     finally:
         await client.config_set("maxmemory", 0)
-    assert (sower.waiting, sower.pushed) == (1, 0)
-    await sower.push()
+    assert (pushing.waiting, pushing.pushed) == (1, 0)
+    await pushing.push()
     assert await client.lrange(KEY, 0, -1) == [URL.encode()]
 
 

@@ -11,7 +11,8 @@ from scrapy.settings import Settings
 
 from scrapy_dist.brokers.redis.tools import dead_letters
 from scrapy_dist.brokers.redis.tools.check import check
-from scrapy_dist.brokers.redis.tools.dead_letters import forget, list_failed, retry
+from scrapy_dist.brokers.redis.tools.dead_letters import forget, retry
+from scrapy_dist.brokers.redis.views.dead_letters import list_failed
 from scrapy_dist.codec.request import PayloadCodec
 from scrapy_dist.core.frontier import BATCH, Claim, End, Reject, Settlement
 from scrapy_dist.core.settings import Options

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from scrapy import Request, Spider
 
-from scrapy_dist.brokers.redis.tools.dead_letters import forget, list_failed, retry
+from scrapy_dist.brokers.redis.tools.dead_letters import forget, retry
+from scrapy_dist.brokers.redis.views.dead_letters import list_failed
 from scrapy_dist.codec import compact
 from scrapy_dist.codec.request import PayloadCodec
 from tests.support.frontiers import KEYS, Worker

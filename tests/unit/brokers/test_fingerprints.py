@@ -11,9 +11,10 @@ from scrapy.settings import Settings
 from scrapy_dist import fingerprints
 from scrapy_dist.brokers.redis.buckets import LOAD, compact
 from scrapy_dist.brokers.redis.tools.clear import recrawl
-from scrapy_dist.brokers.redis.tools.export import Exported, export_lines
-from scrapy_dist.brokers.redis.tools.import_ import Imported, import_lines
+from scrapy_dist.brokers.redis.tools.export import export_lines
+from scrapy_dist.brokers.redis.tools.import_ import import_lines
 from scrapy_dist.codec.dump_lines import dump
+from scrapy_dist.core.crawl import Exported, Imported
 from scrapy_dist.core.frontier import NewRequest
 from scrapy_dist.core.settings import Options
 from scrapy_dist.exceptions import ConfigurationError

@@ -7,8 +7,9 @@ import asyncio
 import pytest
 import redis.asyncio
 
+from scrapy_dist.admin.items import decode
 from scrapy_dist.brokers.redis.tools import items as items_module
-from scrapy_dist.brokers.redis.tools.items import ItemReader, decode, taken_key
+from scrapy_dist.brokers.redis.tools.items import ItemReader, taken_key
 from scrapy_dist.exceptions import ConfigurationError, RedisUnavailable
 from scrapy_dist.redis_client.client import close_client
 from tests.support.frontiers import (

@@ -9,8 +9,9 @@ from scrapy import Request, Spider
 from scrapy.settings import Settings
 
 from scrapy_dist import fingerprints
-from scrapy_dist.brokers.redis.tools.takeover import Converter, TakenOver, take_over
+from scrapy_dist.brokers.redis.tools.takeover import Converter, take_over
 from scrapy_dist.codec.request import PayloadCodec
+from scrapy_dist.core.crawl import TakenOver
 from scrapy_dist.core.settings import Options
 from scrapy_dist.exceptions import ConfigurationError
 from scrapy_dist.fingerprints import ScrapyRedisFingerprinter

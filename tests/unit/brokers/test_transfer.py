@@ -9,10 +9,11 @@ import random
 import pytest
 import redis.asyncio
 
-from scrapy_dist.brokers.redis.tools.import_ import Imported, import_lines
+from scrapy_dist.brokers.redis.tools.import_ import import_lines
 from scrapy_dist.brokers.redis.views import snapshot
 from scrapy_dist.codec import compact
 from scrapy_dist.codec.dump_lines import dump, load, payload_of, show_payload
+from scrapy_dist.core.crawl import Imported
 from scrapy_dist.core.frontier import NewRequest, Settlement
 from scrapy_dist.exceptions import BadPayload, ConfigurationError
 from scrapy_dist.redis_client.client import close_client

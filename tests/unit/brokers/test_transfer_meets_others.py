@@ -7,10 +7,11 @@ import json
 import pytest
 from redis.exceptions import ResponseError
 
-from scrapy_dist.brokers.redis.tools.export import Exported, export_lines
-from scrapy_dist.brokers.redis.tools.import_ import Imported, import_lines
+from scrapy_dist.brokers.redis.tools.export import export_lines
+from scrapy_dist.brokers.redis.tools.import_ import import_lines
 from scrapy_dist.brokers.redis.views.snapshot import Snapshot
 from scrapy_dist.codec.dump_lines import dump
+from scrapy_dist.core.crawl import Exported, Imported
 from scrapy_dist.core.frontier import NewRequest
 from scrapy_dist.exceptions import BadPayload, ConfigurationError, RedisUnavailable
 from tests.support.frontiers import KEYS, Worker, contents, dead_letters

@@ -16,16 +16,18 @@ from scrapy.settings import Settings
 from scrapy_dist.brokers.redis.tools import dead_letters
 from scrapy_dist.brokers.redis.tools.check import check
 from scrapy_dist.brokers.redis.tools.clear import recrawl
-from scrapy_dist.brokers.redis.tools.export import Exported, export_lines
-from scrapy_dist.brokers.redis.tools.import_ import Imported, import_lines
-from scrapy_dist.brokers.redis.tools.takeover import Converter, TakenOver, take_over
+from scrapy_dist.brokers.redis.tools.export import export_lines
+from scrapy_dist.brokers.redis.tools.import_ import import_lines
+from scrapy_dist.brokers.redis.tools.takeover import Converter, take_over
 from scrapy_dist.brokers.redis.views.browse import next_requests
+from scrapy_dist.brokers.redis.views.dead_letters import list_failed
 from scrapy_dist.codec import compact, messagepack
 from scrapy_dist.codec import request as request_codec
 from scrapy_dist.codec.dump_lines import dump
 from scrapy_dist.codec.policy import POLICY
 from scrapy_dist.codec.request import PayloadCodec
 from scrapy_dist.codec.seal import NO_SEAL, Seal
+from scrapy_dist.core.crawl import Exported, Imported, TakenOver
 from scrapy_dist.core.frontier import JoinOutcome, NewRequest
 from scrapy_dist.core.settings import Options
 from scrapy_dist.exceptions import BadPayload, ConfigurationError
@@ -205,7 +207,7 @@ async def test_letters_are_signed_again_when_their_retries_are_taken_off(client)
     for data in (failed, failed[17:]):
         await client.xadd(KEYS.failed, {"payload": data, "kind": "request"})
 
-    found = [letter async for letter in dead_letters.list_failed(worker.frontier)]
+    found = [letter async for letter in list_failed(worker.frontier)]
     assert [letter.url for letter in found] == ["", URL]
     done = await dead_letters.retry(worker.frontier, decode=codec.decode)
 

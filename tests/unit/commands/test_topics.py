@@ -12,9 +12,9 @@ import pytest
 from scrapy.settings import Settings
 
 from scrapy_dist.brokers.redis.keys import Keys
-from scrapy_dist.brokers.redis.views.status import Status, WorkerStatus
 from scrapy_dist.commands import failed, status, workers
 from scrapy_dist.core.findings import KINDS
+from scrapy_dist.core.status import Status, WorkerStatus
 from tests.support.documents import ROOT, blocks, documents, spans
 
 DOCUMENTS = documents()

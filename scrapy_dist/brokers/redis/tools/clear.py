@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from scrapy_dist import fingerprints
 from scrapy_dist.brokers.redis.errors import asking
 from scrapy_dist.brokers.redis.version import check_seal
+from scrapy_dist.core.crawl import FRONTIER, Cleared
 from scrapy_dist.core.frontier import BATCH
 
 if TYPE_CHECKING:
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from scrapy_dist.core.frontier import NewRequest
     from scrapy_dist.core.settings import Options
 
-__all__ = ["FRONTIER", "PARTS", "Cleared", "clear", "recrawl"]
+__all__ = ["clear", "recrawl"]
 
 #: Parts of a frontier that can be cleared, and the keys (fields of ``Keys``) of each;
 #: the fingerprints and the seeds go with ``dupefilter`` and ``seeds``.
-PARTS: dict[str, tuple[str, ...]] = {
+_KEYS: dict[str, tuple[str, ...]] = {
     "requests": ("requests", "suspects", "leases", "leased"),
     "dupefilter": ("started",),
     "failed": ("failed",),
@@ -29,29 +29,20 @@ PARTS: dict[str, tuple[str, ...]] = {
     "seeds": (),
     "history": ("history",),
 }
-#: What a worker with SCHEDULER_FLUSH_ON_START deletes.
-FRONTIER = "frontier"
-_FRONTIER_KEYS = (*PARTS["requests"], "workers", "state", "stats", "started", "control")
-
-
-@dataclass(frozen=True)
-class Cleared:
-    """*alive* workers; *done* is false if nothing was deleted because of them."""
-
-    alive: int
-    done: bool
+#: Of what a worker with SCHEDULER_FLUSH_ON_START deletes.
+_FRONTIER_KEYS = (*_KEYS["requests"], "workers", "state", "stats", "started", "control")
 
 
 async def clear(
     frontier: Frontier, options: Options, parts: Sequence[str], *, force: bool = False
 ) -> Cleared:
-    """Delete *parts* (FRONTIER, or of PARTS) in one moment, unless workers live.
+    """Delete *parts* (FRONTIER, or of core.crawl.PARTS) in one moment, unless workers live.
 
     *force*: also then; those workers go on with what they hold, and with the links of
     these pages. Redis frees the memory in the background. Raises RedisUnavailable.
     """
     k = frontier.keys
-    names = [n for part in parts for n in PARTS.get(part, _FRONTIER_KEYS)]
+    names = [n for part in parts for n in _KEYS.get(part, _FRONTIER_KEYS)]
     keys = [getattr(k, name) for name in dict.fromkeys(names)]
     if "seeds" in parts:
         keys += frontier.seed_keys
@@ -67,8 +58,8 @@ async def clear(
     await frontier.exchange([call])
     with asking():
         cleared = call.reply()
-    if cleared.done and seen:
-        await frontier.sweep()
+        if cleared.done and seen:
+            await frontier.sweep()
     return cleared
 
 
@@ -82,7 +73,8 @@ async def recrawl(
     """
     await check_seal(frontier.client, frontier.keys.state, frontier.seal, writes=True)
     k = frontier.keys
-    compacted = await fingerprints.shape_of(frontier) is not None
+    with asking():
+        compacted = await fingerprints.shape_of(frontier) is not None
     for at in range(0, len(requests), BATCH):
         args: list[str | bytes | float] = []
         some = requests[at : at + BATCH]
@@ -100,6 +92,6 @@ async def recrawl(
         await frontier.exchange([call])
         with asking():
             call.reply()
-        if compacted:
-            names = [request.fingerprint for request in some if request.fingerprint]
-            await fingerprints.add(frontier, names)
+            if compacted:
+                names = [request.fingerprint for request in some if request.fingerprint]
+                await fingerprints.add(frontier, names)

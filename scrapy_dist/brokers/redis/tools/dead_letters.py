@@ -1,23 +1,25 @@
-"""Dead letters: what was set aside in ``S:failed``, to list, put back or delete.
-
-A letter never changes, and its id never comes again; so what was decided about a letter
-that was read holds when it is moved or deleted, by its id.
-"""
+"""Dead letters, put back to be crawled again or deleted."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from collections.abc import AsyncIterator, Callable, Iterable
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from scrapy_dist.brokers.redis.errors import asking
 from scrapy_dist.brokers.redis.version import check_format, check_seal
+from scrapy_dist.brokers.redis.views.dead_letters import (
+    batches,
+    matches,
+    steps,
+    steps_of_ids,
+    text,
+)
 from scrapy_dist.codec import compact
-from scrapy_dist.codec.request import MAX_PRIORITY, fields_of, quote
-from scrapy_dist.codec.seal import NO_SEAL, Seal
-from scrapy_dist.core.frontier import BATCH
+from scrapy_dist.codec.request import fields_of, quote
+from scrapy_dist.core.dead_letters import DeadLetter, Forgotten, Retried
 from scrapy_dist.exceptions import BadPayload, ConfigurationError
 from scrapy_dist.queue import PriorityQueue
 
@@ -29,20 +31,8 @@ if TYPE_CHECKING:
     from scrapy_dist.brokers.redis.frontier import Frontier
     from scrapy_dist.queue import Base
 
-__all__ = [
-    "DeadLetter",
-    "Forgotten",
-    "Retried",
-    "count_failed",
-    "forget",
-    "list_failed",
-    "retry",
-]
+__all__ = ["forget", "retry"]
 
-#: Letters asked for at first; then as many as STEP_BYTES hold, from 1 to BATCH.
-_FIRST_STEP = 10
-#: Bytes of payloads that one step reads, about.
-_STEP_BYTES = 1 << 20
 #: Letters that a trim without an exact end may look at.
 _TRIM = 1000
 #: Examples kept of the letters that cannot be put back.
@@ -53,99 +43,6 @@ _ID = re.compile(r"[0-9]{1,20}-[0-9]{1,20}")
 _RETRY_PRIORITY_ADJUST = -1
 
 _PICKLE, _OTHER = b"\x80", b"\x02"
-
-
-@dataclass(frozen=True)
-class DeadLetter:
-    """A request or seed that was set aside. All of it is input from strangers."""
-
-    id: str
-    #: ``request`` or ``seed``.
-    kind: str
-    #: When, in ms of Redis' clock; 0: unknown.
-    time_ms: int
-    #: How often it had been handed out.
-    deliveries: int
-    #: ``host:pid`` of who set it aside.
-    worker: str
-    reason: str
-    payload: bytes
-    #: What requests of its frontier are signed with.
-    seal: Seal = field(default=NO_SEAL, repr=False, compare=False)
-
-    @property
-    def opened(self) -> bytes:
-        """The payload without signature, or what nobody can decode."""
-        return self.payload if self.kind == "seed" else self.seal.shown(self.payload)
-
-    @property
-    def url(self) -> str:
-        """Its URL; '' if only a project's own serializer, or a pickle, could tell."""
-        found = self._read().get("url")
-        if type(found) is str:
-            return found.strip()
-        if self.kind == "seed" and self.payload.lstrip()[:1] not in (b"{", b"["):
-            return self.payload.decode("utf-8", "replace").strip()
-        return ""
-
-    @property
-    def priority(self) -> int:
-        """Its priority as far as `url` can be read, else 0."""
-        found = self._read().get("priority")
-        if type(found) is int and abs(found) <= MAX_PRIORITY:
-            return found
-        return 0
-
-    def _read(self) -> dict[Any, Any]:
-        is_seed = self.kind == "seed"
-        try:
-            return fields_of(self.payload.lstrip() if is_seed else self.opened)
-        except BadPayload:
-            return {}
-
-
-@dataclass
-class Retried:
-    """What `retry` did."""
-
-    #: Put back to the pending requests, and to the seeds.
-    requests: int = 0
-    seeds: int = 0
-    #: Letters that cannot be put back, and stay.
-    unreadable: int = 0
-    #: Ids of which there is no letter, or not any more.
-    missing: int = 0
-    #: Some of the unreadable: id and why.
-    examples: list[tuple[str, str]] = field(default_factory=list)
-
-
-@dataclass
-class Forgotten:
-    """What `forget` did."""
-
-    deleted: int = 0
-    #: Ids of which there is no letter, or not any more.
-    missing: int = 0
-
-
-async def count_failed(frontier: Frontier) -> int:
-    """How many dead letters there are. Raises RedisUnavailable, ConfigurationError."""
-    with asking(key=frontier.keys.failed):
-        return await frontier.client.xlen(frontier.keys.failed)
-
-
-async def list_failed(
-    frontier: Frontier, *, reason: str = "", newest_first: bool = True
-) -> AsyncIterator[DeadLetter]:
-    """The dead letters whose reason contains *reason*, in any case.
-
-    Some are read at a time, about a megabyte; those that come meanwhile are left out.
-    Raises RedisUnavailable, and ConfigurationError for a key of another type.
-    """
-    async for letters in _steps(frontier, newest_first=newest_first):
-        for letter in letters:
-            if _matches(letter, reason):
-                yield letter
 
 
 async def retry(
@@ -204,7 +101,7 @@ async def forget(
     if ids is None and not reason:
         await _trim(frontier, done)
     elif ids is not None and not reason:
-        for some in _batches(_checked(ids)):
+        for some in batches(_checked(ids)):
             await _delete(frontier, some, done)
     else:
         async for letters in _chosen(frontier, ids, reason, done):
@@ -223,17 +120,13 @@ async def _chosen(
 ) -> AsyncIterator[list[DeadLetter]]:
     """Some letters at a time, the oldest first; ids without one are counted in *done*."""
     if ids is None:
-        steps = _steps(frontier, newest_first=False)
+        found = steps(frontier, newest_first=False)
     else:
-        steps = _steps_of_ids(frontier, _checked(ids), done)
-    async for letters in steps:
-        matching = [letter for letter in letters if _matches(letter, reason)]
+        found = steps_of_ids(frontier, _checked(ids), done)
+    async for letters in found:
+        matching = [letter for letter in letters if matches(letter, reason)]
         if matching:
             yield matching
-
-
-def _matches(letter: DeadLetter, reason: str) -> bool:
-    return reason.casefold() in letter.reason.casefold()
 
 
 def _checked(ids: Iterable[str]) -> list[str]:
@@ -246,77 +139,6 @@ def _checked(ids: Iterable[str]) -> list[str]:
                 " `scrapy frontier failed` shows the IDs."
             )
     return unique
-
-
-async def _steps(
-    frontier: Frontier, *, newest_first: bool
-) -> AsyncIterator[list[DeadLetter]]:
-    """All letters that are there now, some at a time."""
-    client, key = frontier.client, frontier.keys.failed
-    with asking(key=frontier.keys.failed):
-        newest = await client.xrevrange(key, count=1)
-    if not newest:
-        return
-    # Workers may set aside again what is put back: up to here and no further.
-    end = _text(newest[0][0])
-    after, count = "", _FIRST_STEP
-    while True:
-        with asking(key=frontier.keys.failed):
-            if newest_first:
-                highest = f"({after}" if after else end
-                found = await client.xrevrange(key, highest, "-", count)
-            else:
-                lowest = f"({after}" if after else "-"
-                found = await client.xrange(key, lowest, end, count)
-        if not found:
-            return
-        letters = [_parse(id_, fields, frontier.seal) for id_, fields in found]
-        yield letters
-        after = letters[-1].id
-        size = sum(len(letter.payload) for letter in letters) // len(letters)
-        count = max(1, min(BATCH, _STEP_BYTES // (size + 1)))
-
-
-async def _steps_of_ids(
-    frontier: Frontier, ids: Sequence[str], done: Retried | Forgotten
-) -> AsyncIterator[list[DeadLetter]]:
-    for some in _batches(ids, _FIRST_STEP):
-        with asking(key=frontier.keys.failed):
-            async with frontier.client.pipeline(transaction=False) as pipeline:
-                for id_ in some:
-                    pipeline.xrange(frontier.keys.failed, id_, id_)
-                replies = await pipeline.execute()
-        done.missing += sum(not found for found in replies)
-        yield [
-            _parse(id_, fields, frontier.seal)
-            for found in replies
-            for id_, fields in found
-        ]
-
-
-def _parse(id_: bytes | str, fields: dict[bytes, bytes], seal: Seal) -> DeadLetter:
-    def number(name: bytes) -> int:
-        value = fields.get(name, b"")
-        return int(value) if re.fullmatch(rb"[0-9]{1,15}", value) else 0
-
-    return DeadLetter(
-        id=_text(id_),
-        kind="seed" if fields.get(b"kind") == b"seed" else "request",
-        time_ms=number(b"time"),
-        deliveries=number(b"deliveries"),
-        worker=_text(fields.get(b"worker", b"")),
-        reason=_text(fields.get(b"reason", b"")),
-        payload=fields.get(b"payload", b""),
-        seal=seal,
-    )
-
-
-def _text(value: bytes | str) -> str:
-    return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
-
-
-def _batches(ids: Sequence[str], size: int = BATCH) -> Iterator[Sequence[str]]:
-    return (ids[i : i + size] for i in range(0, len(ids), size))
 
 
 # Moving and deleting
@@ -417,7 +239,7 @@ async def _trim(frontier: Frontier, done: Forgotten) -> None:
         newest = await client.xrevrange(key, count=1)
         if not newest:
             return
-        ms, sequence = map(int, _text(newest[0][0]).split("-"))
+        ms, sequence = map(int, text(newest[0][0]).split("-"))
         minid = f"{ms}-{sequence + 1}"
         while True:
             # Whole nodes of the stream at first, some at a time; then the rest.

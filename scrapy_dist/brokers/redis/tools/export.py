@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import math
 import secrets
-from collections import Counter
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
@@ -25,22 +23,15 @@ if TYPE_CHECKING:
     from scrapy_dist.brokers.redis.frontier import Frontier
     from scrapy_dist.brokers.redis.views.snapshot import Stored
     from scrapy_dist.codec.seal import Seal
+    from scrapy_dist.core.crawl import Exported
     from scrapy_dist.redis_client.typed import Redis
 
-__all__ = ["Exported", "export_lines"]
+__all__ = ["export_lines"]
 
 Line = dict[str, Any]
 
 #: Elements of a list by which the place in it is found again.
 _KNOWN = 20
-
-
-@dataclass
-class Exported:
-    """*counts* of lines by type. *is_whole*: the crawl can go on elsewhere from these."""
-
-    counts: Counter[str] = field(default_factory=Counter)
-    is_whole: bool = True
 
 
 async def export_lines(

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Sequence
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from scrapy_dist import fingerprints
@@ -21,9 +19,10 @@ from scrapy_dist.exceptions import BadPayload, ConfigurationError
 if TYPE_CHECKING:
     from scrapy_dist.brokers.redis.frontier import Frontier
     from scrapy_dist.brokers.redis.scripts import Call
+    from scrapy_dist.core.crawl import Imported
     from scrapy_dist.core.settings import Options
 
-__all__ = ["Imported", "import_lines"]
+__all__ = ["import_lines"]
 
 Line = dict[str, Any]
 
@@ -38,22 +37,6 @@ _MOST_REQUESTS, _MOST_DEATHS, _MOST_NAME = 10**12, 10**6, 1000
 _MARK = re.compile(rb"([0-9A-Za-z-]{1,40}) ([0-9]{1,15}) \S+")
 #: Calls in one round trip.
 _CALLS = 10
-
-
-@dataclass
-class Imported:
-    """*counts* of lines by type; *skipped* lines had come in before.
-
-    *homeless* seeds found no key, because this spider reads none. *is_complete*: the
-    file had its end. *is_whole*: so says the file of the export.
-    """
-
-    counts: Counter[str] = field(default_factory=Counter)
-    spider: str = ""
-    skipped: int = 0
-    homeless: int = 0
-    is_complete: bool = False
-    is_whole: bool = True
 
 
 async def import_lines(

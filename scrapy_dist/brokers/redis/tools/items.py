@@ -9,30 +9,25 @@ the list, and the earlier one is told so.
 from __future__ import annotations
 
 import asyncio
-import json
 import re
 import secrets
 import time
-from collections import deque
-from collections.abc import Callable, Coroutine, Iterator
 from typing import TYPE_CHECKING, Any
 
 from redis.exceptions import ResponseError
 
+from scrapy_dist.base.escaping import quote
 from scrapy_dist.brokers.redis.errors import is_wrong_type
 from scrapy_dist.core.frontier import BATCH
 from scrapy_dist.exceptions import ConfigurationError, RedisUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from types import TracebackType
-
-    from typing_extensions import Self
 
     from scrapy_dist.brokers.redis.frontier import Frontier
     from scrapy_dist.brokers.redis.scripts import Call
 
-__all__ = ["ItemReader", "Items", "decode", "taken_key"]
+__all__ = ["ItemReader", "taken_key"]
 
 #: Bytes of items after which one call takes no more.
 _STEP_BYTES = 1 << 20
@@ -41,8 +36,6 @@ _SHORTEST, _LONGEST = 0.01, 0.5
 #: How long it should take to work on what one call takes, in seconds: less, and the next
 #: call takes more; longer, and it takes less, so that other readers get their share.
 _QUICK, _SLOW = 0.1, 1.0
-#: Seconds after which an item that is done with is acknowledged, at the next item.
-_ACKNOWLEDGE_AFTER = 0.1
 
 _NAME = re.compile(r"[\w.-]{1,200}")
 
@@ -50,25 +43,14 @@ _NAME = re.compile(r"[\w.-]{1,200}")
 def taken_key(items: str, consumer: str) -> str:
     """The list of what the reader *consumer* has taken from the list *items*.
 
-    Raises ValueError for a *consumer* that is no name.
+    Raises ConfigurationError for a *consumer* that is no name.
     """
-    if not _NAME.fullmatch(consumer):
-        raise ValueError(
-            f"consumer = {consumer!r} is not a name of a reader. Use letters, digits,"
+    if not isinstance(consumer, str) or not _NAME.fullmatch(consumer):
+        raise ConfigurationError(
+            f"consumer = {quote(consumer)} is not a name of a reader. Use letters, digits,"
             " '.', '_' and '-', for example 'importer'."
         )
     return f"{items}:taken:{consumer}"
-
-
-def decode(data: bytes) -> dict[str, Any] | bytes:
-    """An item as it was before it became a JSON object; else *data* as it is."""
-    if data[:1] != b"{":
-        return data
-    try:
-        item = json.loads(data)
-    except (ValueError, RecursionError):
-        return data
-    return item if isinstance(item, dict) else data
 
 
 class ItemReader:
@@ -175,99 +157,6 @@ class ItemReader:
         self._known = known - remove + len(items)
         self._doubtful -= known - remove
         return list(items)
-
-
-class Items(Iterator["dict[str, Any] | bytes"]):
-    """Items of a crawl, as `Client.items` gives them. For one thread.
-
-    with client.items(acknowledge=False) as items:
-        for batch in iter(lambda: list(itertools.islice(items, 1000)), []):
-            database.insert(batch)
-            items.ack()
-    """
-
-    def __init__(
-        self,
-        run: Callable[[Callable[[], Coroutine[Any, Any, Any]]], Any],
-        reader: ItemReader,
-        *,
-        follow: bool,
-        timeout: float | None,
-        acknowledge: bool,
-    ) -> None:
-        self.reader = reader
-        self._run = run
-        self._follow = follow
-        self._timeout = timeout
-        self._acknowledge = acknowledge
-        self._waiting: deque[bytes] = deque()
-        self._given = 0
-        self._told_at = time.monotonic()
-        self._ended = self._closed = False
-
-    def __next__(self) -> dict[str, Any] | bytes:
-        if self._ended:
-            raise StopIteration
-        if self._acknowledge:
-            self._count_given()
-        if not self._waiting:
-            self._fetch()
-        elif self.reader.done and time.monotonic() > self._told_at + _ACKNOWLEDGE_AFTER:
-            self._tell()
-        if not self._waiting:
-            self._ended = True
-            if not self._given:
-                self.close()
-            raise StopIteration
-        self._given += 1
-        return decode(self._waiting.popleft())
-
-    def ack(self) -> None:
-        """Remove all items from Redis that have come so far."""
-        self._count_given()
-        if self.reader.done:
-            self._tell()
-        if self._ended:
-            self.close()
-
-    def close(self) -> None:
-        """Take no more; what is not acknowledged goes back to the front of the items."""
-        if self._closed:
-            return
-        self._ended = self._closed = True
-        self._waiting.clear()
-        self._run(self.reader.leave)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    def detach(self) -> ItemReader:
-        """Its reader; it has none from now on, and its client sees to that one."""
-        self._closed = True
-        self._waiting.clear()
-        return self.reader
-
-    def _count_given(self) -> None:
-        self.reader.done += self._given
-        self._given = 0
-
-    def _fetch(self) -> None:
-        reader, follow, timeout = self.reader, self._follow, self._timeout
-        found = self._run(lambda: reader.take(follow=follow, timeout=timeout))
-        self._waiting.extend(found)
-        self._told_at = time.monotonic()
-
-    def _tell(self) -> None:
-        self._run(self.reader.acknowledge)
-        self._told_at = time.monotonic()
 
 
 def _reply(call: Call[Any]) -> Any:

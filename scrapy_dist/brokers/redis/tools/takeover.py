@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from scrapy.utils.request import request_from_dict
@@ -24,34 +24,15 @@ if TYPE_CHECKING:
 
     from scrapy_dist.brokers.redis.frontier import Frontier
     from scrapy_dist.codec.request import PayloadCodec
+    from scrapy_dist.core.crawl import TakenOver
     from scrapy_dist.core.settings import Options
 
-__all__ = ["Converter", "TakenOver", "take_over"]
+__all__ = ["Converter", "take_over"]
 
-#: Reasons that are told.
-_REASONS = 5
 #: What a list that had the name of our requests is called while it is taken over.
 _ASIDE = ":scrapy_redis"
 #: Bytes of converted requests after which a call is full.
 _CALL_BYTES = 500_000
-
-
-@dataclass
-class TakenOver:
-    """What was moved; *left* requests stay where they were, *reasons* say why."""
-
-    requests: int = 0
-    fingerprints: int = 0
-    seeds: int = 0
-    left: int = 0
-    #: Whether there are fingerprints of scrapy-redis.
-    has_fingerprints: bool = False
-    reasons: list[str] = field(default_factory=list)
-
-    def leave(self, reason: str) -> None:
-        self.left += 1
-        if len(self.reasons) < _REASONS and reason not in self.reasons:
-            self.reasons.append(reason)
 
 
 @dataclass(frozen=True)

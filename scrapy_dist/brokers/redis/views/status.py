@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ from scrapy_dist.brokers.redis import layout
 from scrapy_dist.brokers.redis.errors import asking, is_wrong_type
 from scrapy_dist.codec.request import fields_of, quote
 from scrapy_dist.codec.seal import SIGNED
+from scrapy_dist.core.status import Status, WorkerStatus
 from scrapy_dist.exceptions import BadPayload, ConfigurationError, RedisUnavailable
 from scrapy_dist.redis_client.client import describe
 
@@ -29,8 +30,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "MAX_WORKERS",
-    "Status",
-    "WorkerStatus",
     "read_status",
     "url_of",
 ]
@@ -48,132 +47,6 @@ _MAX_NUMBER = 1e18
 _SPARE = 10
 #: Largest request that is decoded for its URL, in bytes.
 _MAX_SHOWN = 65536
-
-
-@dataclass(frozen=True)
-class WorkerStatus:
-    """One worker, as its last beat told.
-
-    *worker* is its ``host:pid``, *number* what Redis knows it by. *since* is when it
-    joined, *silent_for* the seconds since its last beat. *pages*, *failed* and
-    *pages_per_second* (over the last minute) are its own, *memory* is in bytes or None
-    if it has not told. *leased* requests are in its hands; *holds* are the URLs of some
-    of them, if they were asked for. *stopping*: it was asked to close.
-    """
-
-    worker: str
-    number: str
-    alive: bool
-    since: datetime | None
-    silent_for: float
-    pages: int
-    pages_per_second: float
-    failed: int
-    leased: int
-    memory: int | None
-    stopping: bool
-    holds: tuple[str, ...] = ()
-
-    def as_json(self) -> dict[str, Any]:
-        """All of it as JSON has it; times in ISO 8601."""
-        return {**vars(self), "since": times.iso(self.since), "holds": list(self.holds)}
-
-
-@dataclass(frozen=True)
-class Status:
-    """A frontier at one moment.
-
-    *pages* were acknowledged by all workers of this crawl, *pages_per_second* is the sum
-    of what the living workers did in the last minute. *exists* is false when no worker
-    has been here since the frontier was last cleared.
-    """
-
-    spider: str
-    job: str | None
-    redis: str
-    time: datetime
-    pending: int
-    leased: int
-    suspect: int
-    failed: int
-    seen: int
-    seeds: int
-    items: int
-    pages: int
-    pages_per_second: float
-    paused: bool
-    workers: tuple[WorkerStatus, ...]
-    exists: bool = True
-
-    @property
-    def left(self) -> int:
-        """Requests and seeds that are known and not done."""
-        return self.pending + self.leased + self.suspect + self.seeds
-
-    @property
-    def drained(self) -> bool:
-        """Whether nothing is left to do for anybody."""
-        return not self.left
-
-    @property
-    def seconds_left(self) -> float | None:
-        """Time to do what is left at the rate of the last minute; None: unknown.
-
-        What the pages will turn up is not counted, because nobody knows it.
-        """
-        if not self.left:
-            return 0.0
-        if self.paused or self.pages_per_second <= 0:
-            return None
-        return self.left / self.pages_per_second
-
-    @property
-    def is_blank(self) -> bool:
-        """Whether Redis holds nothing at all of this crawl."""
-        return not (self.exists or self.left or self.failed or self.seen or self.items)
-
-    @property
-    def phase(self) -> str:
-        """One word for people: none, done, paused, running, idle or stopped.
-
-        *idle*: workers wait for seeds or for each other. *stopped*: something is left
-        and nobody is there to do it.
-        """
-        if self.paused:
-            return "paused"
-        if self.alive:
-            return "running" if self.left else "idle"
-        if self.left:
-            return "stopped"
-        return "done" if self.exists else "none"
-
-    @property
-    def alive(self) -> list[WorkerStatus]:
-        """The living workers."""
-        return [worker for worker in self.workers if worker.alive]
-
-    def as_json(self) -> dict[str, Any]:
-        """All of it as JSON has it; times in ISO 8601."""
-        seconds_left = self.seconds_left
-        return {
-            "spider": self.spider,
-            "job": self.job,
-            "redis": self.redis,
-            "time": times.iso(self.time),
-            "state": self.phase,
-            "pending": self.pending,
-            "leased": self.leased,
-            "suspect": self.suspect,
-            "failed": self.failed,
-            "seen": self.seen,
-            "seeds": self.seeds,
-            "items": self.items,
-            "pages": self.pages,
-            "pages_per_second": round(self.pages_per_second, 2),
-            "seconds_left": None if seconds_left is None else round(seconds_left, 1),
-            "paused": self.paused,
-            "workers": [worker.as_json() for worker in self.workers],
-        }
 
 
 async def read_status(

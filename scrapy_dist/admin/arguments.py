@@ -1,0 +1,109 @@
+"""What callers of `Crawl` may say, checked: each is refused by one ConfigurationError."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from scrapy.http import Request
+
+from scrapy_dist.base.escaping import nearest, quote
+from scrapy_dist.codec.request import MAX_PRIORITY
+from scrapy_dist.core.crawl import PARTS
+from scrapy_dist.core.dead_letters import DeadLetter
+from scrapy_dist.core.status import Status, WorkerStatus
+from scrapy_dist.exceptions import ConfigurationError
+
+__all__ = [
+    "Ids",
+    "Workers",
+    "checked_limit",
+    "checked_parts",
+    "checked_priority",
+    "checked_url",
+    "checked_urls",
+    "chosen_workers",
+    "ids_of",
+]
+
+Ids = str | DeadLetter | Iterable[str | DeadLetter]
+Workers = str | int | WorkerStatus | Iterable[str | int | WorkerStatus]
+
+
+def checked_limit(limit: int) -> int:
+    """*limit*, from 0. Raises ConfigurationError."""
+    if type(limit) is not int or limit < 0:
+        raise ConfigurationError(f"limit = {quote(limit)} is no whole number from 0.")
+    return limit
+
+
+def checked_url(url: str) -> str:
+    """*url*, if it is one. Raises ConfigurationError."""
+    try:
+        Request(url)
+    except (TypeError, ValueError) as e:
+        raise ConfigurationError(
+            f"{quote(url, 200)} is no URL ({e}). Write it in full, with its scheme, for"
+            " example https://example.org/."
+        ) from None
+    return url
+
+
+def checked_urls(urls: str | Iterable[str]) -> list[str]:
+    """*urls*, one or several, each once."""
+    return list(dict.fromkeys(map(checked_url, _listed(urls, "urls"))))
+
+
+def checked_priority(priority: int) -> int:
+    """*priority*, if a request can have it. Raises ConfigurationError."""
+    if type(priority) is not int or abs(priority) > MAX_PRIORITY:
+        raise ConfigurationError(
+            f"priority = {quote(priority)} is no whole number up to {MAX_PRIORITY}."
+        )
+    return priority
+
+
+def checked_parts(parts: Iterable[str]) -> list[str]:
+    """*parts*, if they are of PARTS. Raises ConfigurationError."""
+    for part in parts:
+        if part not in PARTS:
+            raise ConfigurationError(
+                f"{quote(part)} is no part of a crawl that can be deleted. There are:"
+                f" {', '.join(PARTS)}."
+            )
+    return list(parts)
+
+
+def _listed(values: Any, name: str, *single: type) -> list[Any]:
+    """*values*, one of *single* or many. Raises ConfigurationError for anything else."""
+    if isinstance(values, (str, *single)):
+        return [values]
+    try:
+        return list(values)
+    except TypeError:
+        raise ConfigurationError(f"{name} = {quote(values)} is no list.") from None
+
+
+def ids_of(ids: Ids) -> list[str]:
+    chosen = _listed(ids, "ids", DeadLetter)
+    return [each.id if isinstance(each, DeadLetter) else str(each) for each in chosen]
+
+
+def chosen_workers(status: Status, workers: Workers) -> list[WorkerStatus]:
+    """The workers that *workers* mean: ``host:pid``, a number, or all."""
+    names = [
+        each.number if isinstance(each, WorkerStatus) else str(each)
+        for each in _listed(workers, "workers", int, WorkerStatus)
+    ]
+    if "all" in names:
+        return list(status.workers)
+    known = {
+        name for worker in status.workers for name in (worker.worker, worker.number)
+    }
+    for name in names:
+        if name not in known:
+            who = [worker.worker for worker in status.workers]
+            raise ConfigurationError(
+                f"No worker {quote(name, 200)} works on {status.spider}.{nearest(name, who)}"
+            )
+    return [w for w in status.workers if w.worker in names or w.number in names]

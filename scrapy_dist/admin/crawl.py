@@ -1,0 +1,483 @@
+"""Everything that people and programs do with a crawl from outside."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Collection, Iterable
+from contextlib import aclosing
+from dataclasses import replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from scrapy.settings import SETTINGS_PRIORITIES, Settings
+
+from scrapy_dist import fingerprints
+from scrapy_dist.admin.arguments import (
+    checked_limit,
+    checked_parts,
+    checked_priority,
+    checked_url,
+    checked_urls,
+    chosen_workers,
+    ids_of,
+)
+from scrapy_dist.admin.project import Naming, Project
+from scrapy_dist.admin.requests import RequestMaker
+from scrapy_dist.admin.seeding import SeedMaker, Sower, kind_of_new_key
+from scrapy_dist.base.escaping import nearest, quote
+from scrapy_dist.brokers.opening import open_broker
+from scrapy_dist.core.crawl import (
+    FRONTIER,
+    Cleared,
+    Paused,
+    Stopped,
+    crawl_name,
+    job_from_settings,
+)
+from scrapy_dist.core.inspection import Explained, Found, Recrawled
+from scrapy_dist.core.settings import Options
+from scrapy_dist.exceptions import ConfigurationError, FrontierError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from typing_extensions import Self
+
+    from scrapy_dist.admin.arguments import Ids, Workers
+    from scrapy_dist.core import ports
+    from scrapy_dist.core.crawl import Exported, Imported, TakenOver
+    from scrapy_dist.core.dead_letters import DeadLetter, Forgotten, Retried
+    from scrapy_dist.core.findings import Report
+    from scrapy_dist.core.inspection import Shown
+    from scrapy_dist.core.status import Finished, Status
+
+__all__ = ["Crawl"]
+
+#: Seconds between two looks whether the crawl is drained, at first and at the most.
+_SHORTEST, _LONGEST = 0.05, 1.0
+#: Seconds to look for names of crawls in a Redis that may hold many other keys.
+_SUGGEST_TIMEOUT = 3.0
+#: Workers that are asked to close at once.
+_STOP_STEP = 100
+
+
+def _no_progress(done: int, total: int) -> None:
+    pass
+
+
+class Crawl:
+    """One crawl, which others work on.
+
+        async with Crawl(settings, "myspider") as crawl:
+            print((await crawl.status()).pending)
+
+    *project* is the spider's, None if it is not known here: then any callback may be
+    named, only the form of requests is checked, and they are named by
+    REQUEST_FINGERPRINTER_CLASS and DUPEFILTER_CLASS of *settings*. *spiders*: the names
+    of all that the project has; None outside a project. *redis_key*: that of the spider,
+    () if it reads no seeds, None: as REDIS_START_URLS_KEY says.
+
+    Methods raise RedisUnavailable when Redis does not answer or refuses, and
+    ConfigurationError for an argument, a setting or a key that cannot be used. Those
+    that change something do so for a frontier that another version has to change.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        spider: str,
+        *,
+        project: Project | None = None,
+        spiders: Collection[str] | None = None,
+        redis_key: object = None,
+    ) -> None:
+        self.settings = settings
+        self.spider = spider
+        self.project = project
+        self.options = Options.from_settings(settings)
+        self.job = job_from_settings(settings) or None
+        self._spiders = spiders
+        self._redis_key = redis_key
+        self._broker: ports.Broker | None = None
+        self._is_shared = False
+
+    @property
+    def name(self) -> str:
+        """What people call it: the spider's name, with a job ``spider:job``."""
+        return crawl_name(self.spider, self.job or "")
+
+    @property
+    def words(self) -> str:
+        """What names it on a command line."""
+        return f"{self.spider} --job {self.job}" if self.job else self.spider
+
+    # Opening
+
+    async def open(
+        self, broker: ports.Broker | None = None, *, timeout: float | None = None
+    ) -> None:
+        """Connect, within *timeout* seconds; or use *broker*, which stays open then."""
+        if self._broker is None:
+            found = broker
+            if found is None:
+                found = await open_broker(self.settings, self.spider, timeout=timeout)
+            self._broker, self._is_shared = found, broker is not None
+            try:
+                self._port = found.crawl(
+                    self.settings,
+                    self.spider,
+                    self._redis_key,
+                    compact=fingerprints.are_compact(self.settings),
+                )
+            except BaseException:
+                await self.close()
+                raise
+
+    async def close(self) -> None:
+        broker, self._broker = self._broker, None
+        if broker is not None and not self._is_shared:
+            await broker.close()
+
+    async def __aenter__(self) -> Self:
+        await self.open()
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self.close()
+
+    async def reconnect(self) -> None:
+        """Give up what waits for an answer; the next question makes a new connection."""
+        await self._connected.drop()
+
+    @property
+    def _connected(self) -> ports.Broker:
+        assert self._broker is not None, "open() comes first"
+        return self._broker
+
+    @property
+    def where(self) -> str:
+        """Where Redis is, without user name and password."""
+        return self._connected.where
+
+    async def reason_against(self) -> str:
+        """Why this version must not change it, and may misread it; '' if it may."""
+        return await self._port.reason_against()
+
+    async def check_format(self) -> None:
+        """Raise ConfigurationError if this version must not change it."""
+        if reason := await self._port.reason_against():
+            raise ConfigurationError(reason)
+
+    # How it stands
+
+    async def status(self, *, holds: int = 0) -> Status:
+        """How it stands; with *holds* URLs of so many leases of each worker."""
+        return await self._port.status(holds=holds)
+
+    async def known_status(self, *, holds: int = 0) -> Status:
+        """As `status`; raises ConfigurationError for a name that nobody knows.
+
+        A spider of the project is known, also when nothing of it is in Redis; a job that
+        was typed is not.
+        """
+        status = await self.status(holds=holds)
+        if status.is_blank:
+            priority = self.settings.getpriority("FRONTIER_JOB")
+            is_typed = priority == SETTINGS_PRIORITIES["cmdline"]
+            if self.project is None or (self.job and is_typed):
+                raise await self.unknown()
+        return status
+
+    async def require_known(self) -> None:
+        """Raise ConfigurationError if neither the project nor Redis knows it."""
+        if self.project is None and (await self.status()).is_blank:
+            raise await self.unknown()
+
+    async def names(self) -> list[str]:
+        """The crawls of all spiders, see `ports.Broker.names`."""
+        return await self._connected.names(self.settings)
+
+    async def unknown(self) -> ConfigurationError:
+        """The error for a crawl that is not there; suggests the nearest name."""
+        settings = Settings(self.settings)
+        settings.set("FRONTIER_JOB", "", priority="cmdline")
+        try:
+            looking = self._connected.names(settings)
+            names = await asyncio.wait_for(looking, _SUGGEST_TIMEOUT)
+        except (asyncio.TimeoutError, FrontierError):
+            names = []
+        text = f"There is no frontier of a spider {quote(self.name)} at {self.where}."
+        if self._spiders is not None and self.project is None:
+            names = [*names, *self._spiders]
+            text = (
+                f"There is no spider {quote(self.spider)} in this project, and no"
+                f" frontier of {quote(self.name)} at {self.where}."
+            )
+        return ConfigurationError(text + nearest(self.name, {*names}))
+
+    async def is_drained(self) -> bool:
+        """Whether nothing is left to do for anybody."""
+        return await self._port.is_drained()
+
+    async def wait_drained(self, timeout: float | None = None) -> bool:
+        """Wait until nothing is left to do for anybody; false after *timeout* seconds."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        pause = _SHORTEST
+        while not await self.is_drained():
+            if deadline is not None:
+                pause = min(pause, deadline - time.monotonic())
+                if pause <= 0:
+                    return False
+            await asyncio.sleep(pause)
+            pause = min(pause * 1.5, _LONGEST)
+        return True
+
+    async def history(self) -> list[Finished]:
+        """The crawls that have finished within a day, the newest first."""
+        return await self._port.history()
+
+    # Control
+
+    async def pause(self, paused: bool = True) -> Paused:
+        """Let no worker take more, or with *paused* false let them go on.
+
+        Raises ConfigurationError where nobody knows the crawl: no key is left behind.
+        """
+        await self.check_format()
+        await self.known_status()
+        return await self._port.pause(paused)
+
+    async def stop(self, workers: Workers) -> Stopped:
+        """Ask *workers* to close: names (``host:pid``), numbers, or "all" of them.
+
+        Raises ConfigurationError for a name that is not there.
+        """
+        await self.check_format()
+        status = await self.known_status()
+        chosen = chosen_workers(status, workers)
+        asked = 0
+        for at in range(0, len(chosen), _STOP_STEP):
+            some = [worker.number for worker in chosen[at : at + _STOP_STEP]]
+            asked += await self._port.stop(some)
+        return Stopped(asked, tuple(chosen))
+
+    async def counts(self, status: Status, parts: Iterable[str] = ()) -> dict[str, int]:
+        """How much there is of *parts* of PARTS, by its name; none: of the frontier."""
+        requests = {
+            "pending": status.pending,
+            "leased": status.leased,
+            "suspect": status.suspect,
+        }
+        sizes = await self._port.sizes()
+        stats, seen = {"stats": sizes["stats"]}, {"seen": status.seen}
+        workers = {"workers": len(status.workers)}
+        of_part = {
+            FRONTIER: {**requests, **seen, **stats, **workers},
+            "requests": requests,
+            "dupefilter": seen,
+            "failed": {"failed": status.failed},
+            "items": {"items": status.items},
+            "stats": stats,
+            "seeds": {"seeds": status.seeds},
+            "history": {"history": sizes["history"]},
+        }
+        chosen = [*parts] or [FRONTIER]
+        return {name: n for part in chosen for name, n in of_part[part].items()}
+
+    async def clear(self, *parts: str, force: bool = False) -> Cleared:
+        """Delete *parts* of PARTS in one moment; none: what the next worker begins anew.
+
+        What is not named stays. *force*: also while workers are alive; they go on with
+        what they hold. Raises ConfigurationError for these.
+        """
+        chosen = checked_parts(parts) or [FRONTIER]
+        await self.check_format()
+        counts = await self.counts(await self.status(), parts)
+        cleared = await self._port.clear(chosen, force=force)
+        if not cleared.done:
+            raise self.in_use(cleared.alive, "force=True")
+        return replace(cleared, deleted=counts)
+
+    def in_use(self, alive: int, force: str) -> ConfigurationError:
+        """Why nothing is deleted while *alive* workers live; *force* is the way to."""
+        are = "worker is" if alive == 1 else "workers are"
+        return ConfigurationError(
+            f"{alive:,} {are} alive, so nothing of {quote(self.name, 200)[1:-1]} was"
+            f" deleted. Stop them (scrapy frontier workers {quote(self.words, 200)[1:-1]}"
+            f" --stop all), or say {force}."
+        )
+
+    # Requests
+
+    async def peek(self, limit: int) -> AsyncIterator[list[Shown]]:
+        """The next *limit* requests in the order of their leases, some at a time."""
+        async for some in self._port.peek(checked_limit(limit)):
+            yield some
+
+    @cached_property
+    def naming(self) -> Naming:
+        """How the workers name requests."""
+        if self.project is not None:
+            return self.project.naming()
+        return Naming.from_settings(self.settings)
+
+    async def explain(
+        self, url: str, progress: ports.Progress = _no_progress
+    ) -> Explained:
+        """What is known of *url*; looks through all requests, some 80,000 a second."""
+        naming = self.naming
+        [explained] = await self._port.explain(
+            [checked_url(url)],
+            naming.fingerprint,
+            exact=naming.exact,
+            progress=progress,
+        )
+        return explained
+
+    async def recrawl(
+        self,
+        urls: Iterable[str],
+        *,
+        callback: str | None = None,
+        priority: int = 0,
+        force: bool = False,
+        progress: ports.Progress = _no_progress,
+    ) -> list[Recrawled]:
+        """Queue each of *urls* once more, though it was seen; what became of each.
+
+        One that is pending, suspect or leased is left alone, unless *force*: then they
+        are not looked for. *callback*: a method of the spider; None: parse.
+        """
+        chosen = checked_urls(urls)
+        checked_priority(priority)
+        naming = self.naming
+        maker = RequestMaker(
+            self.settings,
+            self.options.discipline,
+            self.project,
+            naming,
+            self._port.seal,
+        )
+        requests = {url: maker.make(url, callback, priority) for url in chosen}
+        await self.check_format()
+        await self.known_status()
+        there: dict[str, Found] = {}
+        if not force:
+            finding = self._port.find(
+                chosen, naming.fingerprint, exact=naming.exact, progress=progress
+            )
+            there = {found.url: found async for found in finding}
+        await self._port.recrawl([r for url, r in requests.items() if url not in there])
+        return [
+            Recrawled(url, False, there[url].request.kind, there[url].rank)
+            if url in there
+            else Recrawled(url, True, "pending", None)
+            for url in chosen
+        ]
+
+    # Dead letters
+
+    async def failed(self, reason: str = "") -> AsyncIterator[DeadLetter]:
+        """The dead letters whose reason contains *reason*, in any case, newest first."""
+        if not isinstance(reason, str):
+            raise ConfigurationError(f"reason = {quote(reason)} is no text.")
+        async for letter in self._port.failed(reason):
+            yield letter
+
+    async def newest_failed(
+        self, limit: int | None, reason: str = ""
+    ) -> list[DeadLetter]:
+        """At most *limit* of `failed`; None: all."""
+        most = None if limit is None else checked_limit(limit)
+        found: list[DeadLetter] = []
+        if most == 0:
+            return found
+        async with aclosing(self.failed(reason)) as letters:  # type: ignore[type-var]
+            async for letter in letters:
+                found.append(letter)
+                if len(found) == most:
+                    break
+        return found
+
+    async def count_failed(self) -> int:
+        """How many dead letters there are."""
+        return await self._port.count_failed()
+
+    async def retry(self, ids: Ids | None, reason: str = "") -> Retried:
+        """Put dead letters back, to be crawled again: *ids*, or all; and with *reason*.
+
+        What cannot be read stays, and is counted.
+        """
+        return await self._port.retry(
+            None if ids is None else ids_of(ids),
+            reason,
+            decode=self.project.codec.decode if self.project else None,
+            seeds_as=kind_of_new_key(self.settings),
+        )
+
+    async def forget(self, ids: Ids | None, reason: str = "") -> Forgotten:
+        """Delete dead letters for good, chosen as in `retry`."""
+        return await self._port.forget(None if ids is None else ids_of(ids), reason)
+
+    # Seeds and items
+
+    @property
+    def seed_keys(self) -> tuple[str, ...]:
+        """The keys that the workers read seeds from; none: the spider reads none."""
+        return self._port.seed_keys
+
+    def seed_maker(
+        self, meta: Mapping[str, Any] | None = None, priority: int | None = None
+    ) -> SeedMaker:
+        """What makes seeds by the rules of the workers, see `SeedMaker`."""
+        spider = self.project.spider if self.project else None
+        return SeedMaker.from_settings(
+            self.settings, spider=spider, meta=meta, priority=priority
+        )
+
+    def sower(self, maker: SeedMaker, key: str | None = None) -> Sower:
+        """What pushes seeds to *key*, or to the first that the workers read."""
+        kind = kind_of_new_key(self.settings)
+        return Sower(self._port.seed_pusher(key or self.seed_keys[0], kind), maker)
+
+    def items(self, consumer: str) -> ports.ItemReader:
+        """A reader of the crawl's items. Raises ConfigurationError for what is no name."""
+        return self._port.items(consumer)
+
+    # The whole
+
+    async def check(self, *, repair: bool = False) -> Report:
+        """Whether the frontier is whole; with *repair*: make it so."""
+        decode = self.project.codec.decode if self.project else None
+        return await self._port.check(repair=repair, decode=decode)
+
+    def export(
+        self, exported: Exported, *, items: bool = False
+    ) -> AsyncIterator[list[dict[str, object]]]:
+        """All of it as lines of JSON, some at a time; *exported* keeps account."""
+        return self._port.export(exported, items=items)
+
+    def import_lines(
+        self, lines: Iterable[bytes], imported: Imported, *, merge: bool = False
+    ) -> AsyncIterator[int]:
+        """Bring exported *lines* in; yields the lines done, now and then."""
+        return self._port.import_lines(lines, imported, merge=merge)
+
+    def take_over(self, prefix: str, taken: TakenOver) -> AsyncIterator[int]:
+        """Move in what scrapy-redis keeps below *prefix*; yields the requests moved.
+
+        Unpickles! Raises ConfigurationError where the project is not known.
+        """
+        if self.project is None:
+            raise ConfigurationError(
+                "Requests of scrapy-redis can only be read inside the project of their"
+                " spider. Go there and say it again."
+            )
+        return self._port.take_over(
+            prefix,
+            taken,
+            spider=self.project.spider,
+            codec=self.project.codec,
+            fingerprint=self.naming.fingerprint if self.naming.filters else None,
+        )

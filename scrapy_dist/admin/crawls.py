@@ -1,0 +1,101 @@
+"""All crawls that there are in one place."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from scrapy_dist.base.escaping import nearest
+from scrapy_dist.brokers.opening import open_broker
+from scrapy_dist.core.crawl import job_from_settings
+from scrapy_dist.exceptions import ConfigurationError, RedisUnavailable
+from scrapy_dist.redis_client.topology import uses_cluster
+
+if TYPE_CHECKING:
+    from scrapy.settings import Settings
+    from typing_extensions import Self
+
+    from scrapy_dist.admin.crawl import Crawl
+    from scrapy_dist.core.ports import Broker
+
+__all__ = ["Crawls"]
+
+
+class Crawls:
+    """The crawls in the Redis of *settings*; with FRONTIER_JOB only those of it.
+
+    *make* gives the crawl of a spider, by settings that name its job. *spiders* are those
+    of the project. Raises ConfigurationError where nobody knows all crawls.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        make: Callable[[Settings, str], Crawl],
+        spiders: Sequence[str] = (),
+    ) -> None:
+        if uses_cluster(settings):
+            raise ConfigurationError(
+                "In a Redis Cluster each crawl is on one of several servers, so they"
+                " cannot all be listed. Name the spider, for example: scrapy frontier"
+                f" status {spiders[0] if spiders else 'myspider'}.{nearest('', spiders)}"
+            )
+        self._settings = settings
+        self._make = make
+        self._spiders = spiders
+        self._broker: Broker | None = None
+
+    async def open(self) -> Broker:
+        """Connect, once."""
+        if self._broker is None:
+            self._broker = await open_broker(self._settings)
+        return self._broker
+
+    async def close(self) -> None:
+        if self._broker is not None:
+            await self._broker.close()
+
+    async def __aenter__(self) -> Self:
+        await self.open()
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self.close()
+
+    @property
+    def where(self) -> str:
+        """Where Redis is, without user name and password."""
+        assert self._broker is not None, "open() comes first"
+        return self._broker.where
+
+    async def find(self, *, finished: bool = False, begun: bool = False) -> list[Crawl]:
+        """The crawls, opened, by their names; looks at every key of the Redis.
+
+        *finished*: those of which there are records of finished crawls. *begun*: without
+        what is only called like one.
+        """
+        broker = await self.open()
+        try:
+            names = await broker.names(self._settings, finished=finished, begun=begun)
+        except RedisUnavailable as e:
+            raise RedisUnavailable(
+                f"Redis does not let us look for frontiers ({e}). Name the spider."
+            ) from e
+        given = job_from_settings(self._settings)
+        crawls = []
+        for name in names:
+            spider, job = name, given
+            if not job and name not in self._spiders:
+                spider, job = _split_crawl_name(name)
+            own = self._settings.copy()
+            own.set("FRONTIER_JOB", job, priority="cmdline")
+            crawls.append(self._make(own, spider))
+            await crawls[-1].open(broker)
+        return crawls
+
+
+def _split_crawl_name(name: str) -> tuple[str, str]:
+    """Spider and job of a name that `crawl_name` gave; a job holds no colon."""
+    spider, _, job = name.rpartition(":")
+    return (spider, job) if spider and re.fullmatch(r"[\w.-]+", job) else (name, "")

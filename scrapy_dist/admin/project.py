@@ -1,0 +1,68 @@
+"""What is needed of a spider's project to read, make and name its requests."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from scrapy import Spider
+from scrapy.crawler import Crawler
+from scrapy.utils.misc import build_from_crawler, load_object
+from scrapy.utils.request import RequestFingerprinter
+
+from scrapy_dist import fingerprints
+from scrapy_dist.codec.request import PayloadCodec
+
+if TYPE_CHECKING:
+    from scrapy import Request
+    from scrapy.settings import Settings
+
+__all__ = ["Naming", "Project"]
+
+
+@dataclass(frozen=True)
+class Naming:
+    """*fingerprint* names a request as the workers do. *exact*: it is Scrapy's own.
+
+    *filters*: the frontier filters by it; else DUPEFILTER_CLASS filters by itself, and
+    only start requests are known by it.
+    """
+
+    fingerprint: Callable[[Request], str]
+    exact: bool
+    filters: bool
+
+    @classmethod
+    def of_crawler(cls, crawler: Crawler) -> Naming:
+        """As REQUEST_FINGERPRINTER_CLASS and DUPEFILTER_CLASS have it."""
+        settings = crawler.settings
+        fingerprinter_class = load_object(settings["REQUEST_FINGERPRINTER_CLASS"])
+        crawler.request_fingerprinter = build_from_crawler(fingerprinter_class, crawler)
+        fingerprint, filters = fingerprints.of_crawler(crawler)
+        exact = fingerprinter_class is RequestFingerprinter and fingerprints.is_plain(
+            settings["DUPEFILTER_CLASS"]
+        )
+        return cls(fingerprint, exact, filters)
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> Naming:
+        """That of a spider of which no more is known."""
+        crawler = Crawler(Spider, settings)
+        crawler.spider = Spider.__new__(Spider)
+        return cls.of_crawler(crawler)
+
+
+class Project:
+    """*crawler* of the spider's class, whose add-ons have had their say.
+
+    Nothing of the spider is run; its class says what its requests may call.
+    """
+
+    def __init__(self, crawler: Crawler) -> None:
+        self.spider = crawler.spider = crawler.spidercls.__new__(crawler.spidercls)
+        self.codec = PayloadCodec.from_crawler(crawler)
+        self._crawler = crawler
+
+    def naming(self) -> Naming:
+        return Naming.of_crawler(self._crawler)

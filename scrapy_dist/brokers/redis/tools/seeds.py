@@ -1,0 +1,71 @@
+"""Seeds into the keys from which workers take them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from redis.exceptions import ResponseError
+
+from scrapy_dist.brokers.redis.errors import asking
+from scrapy_dist.exceptions import ConfigurationError
+
+if TYPE_CHECKING:
+    from scrapy_dist.redis_client.typed import Redis
+
+__all__ = ["SeedPusher"]
+
+#: Types of keys that workers take seeds from.
+_KINDS = ("list", "set", "zset")
+
+
+class SeedPusher:
+    """Pushes seeds as the type of *key* has it: at the right end of a list, whose left end
+    workers take from; into a set; into a sorted set with their priority.
+
+    *kind*: the type of a key that does not exist yet.
+    """
+
+    def __init__(self, client: Redis, key: str, kind: str) -> None:
+        self._client: Any = client
+        self._key = key
+        self._kind_if_new = kind
+        self._kind = ""
+
+    async def push(self, seeds: Sequence[tuple[bytes, int]]) -> int:
+        """Push *seeds*, each with its priority; how many were not there before.
+
+        Raises RedisUnavailable: then they may have been stored, unless Redis refused;
+        and ConfigurationError for a key of another type.
+        """
+        with asking():
+            if self._kind:
+                try:
+                    return await self._push(seeds)
+                except ResponseError as e:
+                    if "WRONGTYPE" not in str(e):
+                        raise
+            # Or it was deleted and made again by somebody else; nothing was stored.
+            self._kind = await self._find_kind()
+            return await self._push(seeds)
+
+    async def _push(self, seeds: Sequence[tuple[bytes, int]]) -> int:
+        if self._kind == "zset":
+            return int(await self._client.zadd(self._key, dict(seeds)))
+        data = [seed for seed, _ in seeds]
+        if self._kind == "set":
+            return int(await self._client.sadd(self._key, *data))
+        await self._client.rpush(self._key, *data)
+        return len(data)
+
+    async def _find_kind(self) -> str:
+        found: str = (await self._client.type(self._key)).decode()
+        if found == "none":
+            return self._kind_if_new
+        if found not in _KINDS:
+            raise ConfigurationError(
+                f"The key {self._key!r} in Redis is a {found}; seeds are read from a"
+                " list, a set or a sorted set. Delete or rename the key, or name"
+                " another one in redis_key or REDIS_START_URLS_KEY."
+            )
+        return found

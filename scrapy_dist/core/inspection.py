@@ -1,0 +1,130 @@
+"""Requests as people read them, and what a frontier knows of a URL."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from scrapy_dist.core.dead_letters import DeadLetter
+
+__all__ = ["Explained", "Found", "Holder", "Recrawled", "Shown"]
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A request as people read it. *kind*: pending, suspect or leased.
+
+    *fields* are those of ``Request.to_dict()`` that differ from their defaults, JSON-safe;
+    of a seed what it says of them, and itself as ``seed``; of what cannot be read only
+    ``url``.
+    """
+
+    kind: str
+    score: float
+    fields: dict[str, Any]
+    deaths: int = 0
+
+    @property
+    def depth(self) -> int | None:
+        meta = self.fields.get("meta")
+        depth = meta.get("depth") if isinstance(meta, dict) else None
+        return depth if isinstance(depth, int) else None
+
+    def as_json(self) -> dict[str, Any]:
+        fields = self.fields
+        return {
+            "place": self.kind,
+            # JSON knows no infinity: of a suspect that has failed, see lib/dead_letters.lua.
+            "score": self.score if math.isfinite(self.score) else None,
+            "priority": fields.get("priority", 0),
+            "method": fields.get("method", "GET"),
+            "url": fields.get("url"),
+            "callback": fields.get("callback"),
+            "depth": self.depth,
+            "deaths": self.deaths,
+            "request": fields,
+        }
+
+
+@dataclass(frozen=True)
+class Found:
+    """*url* as it was looked for, and where its request is; *rank*: how many before it."""
+
+    url: str
+    request: Shown
+    id: str
+    rank: int | None = None
+
+
+@dataclass(frozen=True)
+class Holder:
+    """Who leases a request; *silent_for*: seconds since its last beat, None: unknown."""
+
+    worker: str
+    number: str
+    silent_for: float | None
+
+
+@dataclass(frozen=True)
+class Explained:
+    """All that the frontier knows of *url*; *found* is None if it is nowhere now.
+
+    *seen*: its fingerprint is known. *start*: it is a start request of this crawl.
+    """
+
+    url: str
+    fingerprint: str
+    seen: bool
+    start: bool
+    found: Found | None
+    holder: Holder | None
+    failed: tuple[DeadLetter, ...]
+
+    @property
+    def place(self) -> str:
+        """pending, suspect or leased; else failed, done (seen, and nowhere) or unknown."""
+        if self.found is not None:
+            return self.found.request.kind
+        if self.failed:
+            return "failed"
+        return "done" if self.seen else "unknown"
+
+    def as_json(self) -> dict[str, Any]:
+        found, holder = self.found, self.holder
+        return {
+            "url": self.url,
+            "fingerprint": self.fingerprint,
+            "place": self.place,
+            "seen": self.seen,
+            "start": self.start,
+            "before": found.rank if found else None,
+            "request": found.request.as_json() if found else None,
+            "worker": asdict(holder) if holder else None,
+            "failed": [
+                {
+                    "id": letter.id,
+                    "time": letter.time_ms,
+                    "kind": letter.kind,
+                    "deliveries": letter.deliveries,
+                    "worker": letter.worker,
+                    "reason": letter.reason,
+                }
+                for letter in self.failed
+            ],
+        }
+
+
+@dataclass(frozen=True)
+class Recrawled:
+    """What `Crawl.recrawl` did with *url*: it is queued once more, or was left alone.
+
+    *place*: where its request is now: pending, suspect or leased. *before*: how many
+    requests are before one that was pending already; None: it is not known.
+    """
+
+    url: str
+    queued: bool
+    place: str
+    before: int | None
