@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from scrapy.settings import BaseSettings, Settings
 
 from scrapy_dist import connection
+from scrapy_dist.admin.arguments import ids_of
 from scrapy_dist.admin.crawl import Crawl
 from scrapy_dist.admin.items import Items
 from scrapy_dist.admin.seeding import BATCH
@@ -302,14 +303,14 @@ class Client:
 
         What cannot be read stays, and is counted in the result.
         """
-        return self._run(partial(self._crawl.retry, ids))
+        return self._run(partial(self._crawl.retry, ids_of(ids)))
 
     def forget(self, ids: Ids) -> Forgotten:
         """Delete dead letters for good; *ids*, or letters themselves.
 
         client.forget(client.failed(reason="404"))
         """
-        return self._run(partial(self._crawl.forget, ids))
+        return self._run(partial(self._crawl.forget, ids_of(ids)))
 
     # Items
 

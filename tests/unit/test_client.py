@@ -204,6 +204,64 @@ def test_dead_letters_are_listed_put_back_and_deleted(connect, server):
         client.retry("x")
 
 
+# Control and requests
+
+
+def test_crawl_is_steered_from_a_program(connect, server):
+    client = connect()
+    client.seed(URL)
+    assert (client.pause().before, client.pause().before) == (False, True)
+    assert client.status().paused
+    assert client.resume().before
+    assert client.stop("all") == 0
+    [queued] = client.recrawl(f"{URL}page", priority=3)
+    assert (queued.queued, queued.place) == (True, "pending")
+    [left_alone] = client.recrawl([f"{URL}page"])
+    assert (left_alone.queued, left_alone.before) == (False, 0)
+    [shown] = client.peek()
+    assert (shown.fields["url"], shown.fields["priority"]) == (f"{URL}page", 3)
+    assert client.explain(f"{URL}page").place == "pending"
+    assert client.explain(f"{URL}other").place == "unknown"
+    assert client.peek(0) == []
+    assert client.clear("requests").deleted == {"pending": 1, "leased": 0, "suspect": 0}
+    assert client.explain(f"{URL}page").place == "done"
+    assert client.clear("dupefilter", "seeds").deleted == {"seen": 1, "seeds": 1}
+    assert client.clear().done
+    assert server.keys("*") == []
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda client: client.clear("everything"),
+        lambda client: client.explain("example.org"),
+        lambda client: client.failed(-1),
+        lambda client: client.failed(reason=5),
+        lambda client: client.forget(5),
+        lambda client: client.items(consumer=7),
+        lambda client: client.peek("3"),
+        lambda client: client.recrawl([URL], priority="high"),
+        lambda client: client.retry(None),
+        lambda client: client.stop("web9:1"),
+        lambda client: client.stop(None),
+    ],
+)
+def test_wrong_argument_is_one_error(connect, call):
+    client = connect()
+    client.seed(URL)
+    with pytest.raises(ConfigurationError) as caught:
+        call(client)
+    assert "\n" not in str(caught.value)
+
+
+def test_nobody_steers_a_crawl_that_is_not_there(connect, server):
+    client = connect("misspelt")
+    for call in (client.pause, client.resume, lambda: client.stop("all")):
+        with pytest.raises(ConfigurationError, match="no frontier of a spider"):
+            call()
+    assert server.keys("*") == []
+
+
 # Items
 
 
