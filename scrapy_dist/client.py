@@ -8,7 +8,6 @@ notebook and inside another event loop.
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 import time
 import weakref
@@ -21,11 +20,10 @@ from scrapy.settings import BaseSettings, Settings
 from scrapy_dist import connection
 from scrapy_dist.admin.arguments import ids_of
 from scrapy_dist.admin.crawl import Crawl
-from scrapy_dist.admin.items import Items
+from scrapy_dist.admin.items import Items, leave_all
 from scrapy_dist.admin.seeding import BATCH
 from scrapy_dist.base.blocking import LoopThread
-from scrapy_dist.base.escaping import get_logger
-from scrapy_dist.exceptions import ConfigurationError, FrontierError, RedisUnavailable
+from scrapy_dist.exceptions import ConfigurationError, RedisUnavailable
 from scrapy_dist.redis_client.masking import shown_value
 
 if TYPE_CHECKING:
@@ -37,18 +35,13 @@ if TYPE_CHECKING:
     from scrapy_dist.core.crawl import Cleared, Paused
     from scrapy_dist.core.dead_letters import DeadLetter, Forgotten, Retried
     from scrapy_dist.core.inspection import Explained, Recrawled, Shown
-    from scrapy_dist.core.ports import ItemReader
     from scrapy_dist.core.status import Finished, Status
 
 __all__ = ["Client", "Items"]
 
-logger = get_logger(__name__)
-
 T = TypeVar("T")
 Seeds = Iterable["str | bytes | Mapping[str, Any]"]
 
-#: Seconds that a Redis which does not answer can hold up the closing of a client.
-_CLOSE_TIMEOUT = 5.0
 #: Seconds after which it is asked again whether this version may push seeds.
 _CHECK_AGAIN = 5.0
 
@@ -360,7 +353,7 @@ class Client:
             return
         readers = [items.detach() for items in self._readers.values()]
         try:
-            self._thread.run(lambda: _leave(readers), last=True)
+            self._thread.run(partial(leave_all, readers), last=True)
         finally:
             self._finalizer()
 
@@ -387,15 +380,3 @@ class Client:
             if self.redis in str(e):
                 raise
             raise RedisUnavailable(f"Redis at {self.redis}: {e}") from e
-
-
-async def _leave(readers: Iterable[ItemReader]) -> None:
-    async def leave() -> None:
-        for reader in readers:
-            await reader.leave()
-
-    try:
-        await asyncio.wait_for(leave(), _CLOSE_TIMEOUT)
-    except (FrontierError, asyncio.TimeoutError) as e:
-        # They stay in the readers' lists, for the next ones of those names.
-        logger.debug("Items were not given back: %s", e or "Redis does not answer")

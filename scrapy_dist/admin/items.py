@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from collections import deque
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
+
+from scrapy_dist.base.escaping import get_logger
+from scrapy_dist.exceptions import FrontierError
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -15,10 +19,14 @@ if TYPE_CHECKING:
 
     from scrapy_dist.core.ports import ItemReader
 
-__all__ = ["Items", "decode"]
+__all__ = ["Items", "decode", "leave_all"]
+
+logger = get_logger(__name__)
 
 #: Seconds after which an item that is done with is acknowledged, at the next item.
 _ACKNOWLEDGE_AFTER = 0.1
+#: Seconds that a Redis which does not answer can hold up the end of readers.
+_CLOSE_TIMEOUT = 5.0
 
 
 def decode(data: bytes) -> dict[str, Any] | bytes:
@@ -123,3 +131,17 @@ class Items(Iterator["dict[str, Any] | bytes"]):
     def _tell(self) -> None:
         self._run(self.reader.acknowledge)
         self._told_at = time.monotonic()
+
+
+async def leave_all(readers: Iterable[ItemReader]) -> None:
+    """Let *readers* leave, if Redis answers in time."""
+
+    async def leave() -> None:
+        for reader in readers:
+            await reader.leave()
+
+    try:
+        await asyncio.wait_for(leave(), _CLOSE_TIMEOUT)
+    except (FrontierError, asyncio.TimeoutError) as e:
+        # They stay in the readers' lists, for the next ones of those names.
+        logger.debug("Items were not given back: %s", e or "Redis does not answer")

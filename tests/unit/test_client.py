@@ -525,7 +525,7 @@ def test_key_of_another_type_is_explained(connect, server):
     server.set("s:requests", "x")
     client = connect()
     for call in (client.status, client.wait_drained):
-        with pytest.raises(ConfigurationError, match="scrapy frontier check s"):
+        with pytest.raises(ConfigurationError, match="scrapy frontier check"):
             call()
 
 
