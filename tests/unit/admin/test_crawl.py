@@ -10,9 +10,9 @@ from scrapy.utils.request import fingerprint
 from scrapy_dist.admin.crawl import Crawl
 from scrapy_dist.brokers.opening import open_broker
 from scrapy_dist.brokers.redis.broker import RedisBroker
-from scrapy_dist.brokers.redis.frontier import NewRequest
 from scrapy_dist.codec import compact
 from scrapy_dist.core.crawl import PARTS
+from scrapy_dist.core.frontier import NewRequest
 from scrapy_dist.exceptions import ConfigurationError
 from tests.support.frontiers import KEYS, Worker, contents
 
