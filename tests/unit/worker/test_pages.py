@@ -352,13 +352,15 @@ async def test_equal_start_requests_of_two_workers_are_crawled_once(start):
 
 
 async def test_link_with_the_meta_of_a_start_request_is_a_link(start):
-    """Else another worker, which finds it without, would crawl it, too."""
-    one = await start()
-    [page] = await lease(one, "page")
-    one.yields(page, request("link", meta=dict(page.meta)))
-    link = await one.next()
-    assert link.url == f"{URL}link"
-    other = await start()
-    [mine] = await lease(other, "mine")
-    other.yields(mine, request("link"))
-    await until(lambda: other.dropped, "the duplicate")
+    """Each start request is crawled once for all workers; a link without filter is not."""
+    one, other = await start(), await start()
+    for worker, name in ((one, "page"), (other, "mine")):
+        worker.starts_with(request(name))
+        page = await until(lambda: one.take() or other.take(), "a page")
+        worker.yields(page, unfiltered("link", meta=dict(page.meta)))
+        for each in (one, other):
+            each.end(page, ask=False)
+        page = await until(lambda: one.take() or other.take(), "its link")
+        assert page.url == f"{URL}link"
+        for each in (one, other):
+            each.end(page, ask=False)

@@ -174,12 +174,17 @@ async def test_worker_leases_nothing_while_what_it_has_for_a_full_redis_is_too_m
 ):
     url, redis = full_redis
     worker = await start(redis_url=url, CONCURRENT_REQUESTS=4, FRONTIER_OUTBOX_LIMIT=20)
-    worker.starts_with(*requests(*range(15)))
-    page = await worker.next()
-    await until(lambda: redis.zcard("s:leases") >= 4, "leases")
-    redis.config_set("maxmemory", 1)
+    worker.starts_with(*requests(*range(8)))
+    page, *others = await worker.all(8)
+    worker.proxy.freeze()
     worker.yields(page, *requests(*(f"new-{n}" for n in range(30))))
-    worker.end(page, ask=False)
+    for each in (page, *others):
+        worker.end(each, ask=False)
+    other = await start(redis_url=url, CONCURRENT_REQUESTS=1)
+    other.starts_with(*requests(*(f"other-{n}" for n in range(20))))
+    await until(lambda: redis.zcard("s:requests") > 10, "more to crawl")
+    redis.config_set("maxmemory", 1)
+    worker.proxy.thaw()
     await until(lambda: FULL in log.text, "the warning")
     before = worker.sent("lease")
     for _ in range(3):
@@ -187,6 +192,5 @@ async def test_worker_leases_nothing_while_what_it_has_for_a_full_redis_is_too_m
     assert worker.sent("lease") == before
     assert worker.take() is None
     redis.config_set("maxmemory", 0)
-    for _ in range(44):
+    for _ in range(37):
         worker.end(await worker.next(), ask=False)
-    await until(lambda: worker.is_finished, "the end")
