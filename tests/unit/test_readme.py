@@ -237,6 +237,8 @@ def test_methods_of_the_client_are_there():
         described |= re.findall(r"`(\w+)\((.*?)\)`", row)
     methods = {name for name in vars(Client) if not name.startswith("_")} - {"close"}
     assert set(described) == methods
+    [also] = re.findall(r"what the commands do: (.*?)\.", " ".join(README.split()))
+    assert set(re.findall(r"`(\w+)`", also)) < methods
     for name, parameters in described.items():
         known = inspect.signature(getattr(Client, name)).parameters
         named = re.findall(r"\*?(\w+)(?:=[^,]*)?(?:, |$)", parameters)
