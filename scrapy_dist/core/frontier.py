@@ -330,6 +330,9 @@ class Ask:
 class Answer:
     """What came of an `Ask`, field by field; None or empty: it was not asked for.
 
+    *refused*: why the broker has refused a part of it, but a commit; what was asked for
+    and is None was not done then.
+
     *claims*: of each whether it is new; None: ask again. *met*: see `Heartbeat`, and
     number and process of the others on this machine. *seeds_left*: those that wait.
     """
@@ -346,3 +349,6 @@ class Answer:
     leases: list[Lease] = field(default_factory=list)
     left: Left | None = None
     counts: Counts | None = None
+    refused: str = ""
+    #: The broker is in the middle of something that goes on when it is asked again.
+    goes_on: bool = False

@@ -37,7 +37,7 @@ class Orphans:
     """
 
     def __init__(
-        self, frontier: Frontier, spider: Spider, *, ttl: float, max_payload: int
+        self, frontier: Frontier, spider: Spider | None, *, ttl: float, max_payload: int
     ) -> None:
         self._frontier = frontier
         self._spider = spider

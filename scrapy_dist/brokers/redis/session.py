@@ -1,0 +1,220 @@
+"""One worker's session with a frontier in Redis: the port over the calls of scripts."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from redis.exceptions import ResponseError
+
+from scrapy_dist.base.escaping import get_logger
+from scrapy_dist.brokers.redis.orphans import Orphans
+from scrapy_dist.brokers.redis.wakeup import Wakeup
+from scrapy_dist.core.frontier import BATCH, Answer, CommitReply, Outcome
+from scrapy_dist.exceptions import RedisUnavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from scrapy import Spider
+
+    from scrapy_dist.brokers.redis.frontier import Frontier, LeaseReply, SeedsReply
+    from scrapy_dist.brokers.redis.scripts import Call
+    from scrapy_dist.core.frontier import Ask, Joined, LeaseId, LeaveOutcome
+
+__all__ = ["RedisFrontier"]
+
+logger = get_logger(__name__)
+
+T = TypeVar("T")
+
+
+class RedisFrontier:
+    """See `ports.Frontier`. *ttl* in seconds, *max_payload* in bytes.
+
+    *process*: machine and process of this worker, if its neighbours are to see it.
+    """
+
+    def __init__(
+        self,
+        frontier: Frontier,
+        spider: Spider | None,
+        *,
+        ttl: float,
+        max_payload: int,
+        process: tuple[str, str] | None = None,
+    ) -> None:
+        self.worker = frontier.worker
+        self._frontier = frontier
+        self._spider = spider
+        self._max_payload = max_payload
+        self._machine, self._process = process or ("", "")
+        self._changed: Callable[[], None] = lambda: None
+        keys = frontier.keys
+        watched = (keys.requests, keys.suspects, keys.leases, keys.control)
+        self._wakeup = Wakeup(
+            frontier.client, (*watched, *frontier.seed_keys), self._tell
+        )
+        self._orphans = Orphans(frontier, spider, ttl=ttl, max_payload=max_payload)
+        self._was_away = False
+
+    def _tell(self) -> None:
+        self._changed()
+
+    async def _call(self, call: Call[T]) -> T:
+        await self._frontier.exchange([call])
+        try:
+            return call.reply()
+        except ResponseError as e:
+            raise RedisUnavailable(f"{type(e).__name__}: {e}") from e
+
+    async def join(
+        self, info: str, *, commit: int, flush: bool, persist: bool, age: float
+    ) -> Joined:
+        return await self._call(
+            self._frontier.register(
+                info, commit=commit, flush=flush, persist=persist, age=age
+            )
+        )
+
+    async def leave(
+        self, *, finished: bool | None, persist: bool, reason: str
+    ) -> tuple[LeaveOutcome, int]:
+        return await self._call(
+            self._frontier.leave(finished=finished, persist=persist, reason=reason)
+        )
+
+    async def held(self) -> frozenset[LeaseId]:
+        return frozenset(await self._frontier.leases_held())
+
+    async def watch(self, changed: Callable[[], None]) -> bool:
+        self._changed = changed
+        try:
+            return await self._wakeup.arm()
+        except Exception:
+            logger.exception(
+                "Cannot watch for changes in Redis: polling instead",
+                extra={"spider": self._spider},
+            )
+            self._wakeup.available = False
+            return False
+
+    async def close(self) -> None:
+        await self._wakeup.close()
+
+    async def exchange(self, ask: Ask) -> Answer:
+        if self._orphans.is_searching and ask.leases:
+            await self._orphans.step()
+        round_ = _Round(self._frontier)
+        round_.store(ask, self._max_payload)
+        round_.report(ask, self._machine, self._process)
+        round_.take(ask)
+        try:
+            await self._frontier.exchange(round_.calls)
+        except RedisUnavailable:
+            self._was_away = True
+            raise
+        if self._was_away:
+            self._was_away = False
+            self._wakeup.retry_now()
+        answer = round_.read()
+        if answer.counts is not None:
+            self._orphans.told(answer.counts)
+        answer.goes_on = self._orphans.is_searching
+        return answer
+
+
+class _Round:
+    """The calls of one round trip in their order, and the answer that comes of them."""
+
+    def __init__(self, frontier: Frontier) -> None:
+        self.calls: list[Call[Any]] = []
+        self._frontier = frontier
+        self._answer = Answer()
+        self._commits: list[Call[CommitReply]] = []
+        self._reads: list[tuple[Call[Any], Callable[[Any], None]]] = []
+        grow = frontier.grow()
+        if grow is not None:
+            self._add(grow)
+
+    def _add(self, call: Call[T], read: Callable[[T], None] = lambda _: None) -> None:
+        self.calls.append(call)
+        self._reads.append((call, read))
+
+    def _sets(self, name: str) -> Callable[[Any], None]:
+        return lambda reply: setattr(self._answer, name, reply)
+
+    def store(self, ask: Ask, max_payload: int) -> None:
+        """What ends here: commits, leases, claims."""
+        frontier = self._frontier
+        self._commits = [frontier.commit(commit) for commit in ask.commits]
+        self.calls += self._commits
+        for ids in _batches(ask.releases):
+            self._add(frontier.release(ids))
+        for rejects in _batches(ask.rejects):
+            self._add(frontier.reject(rejects, max_size=max_payload))
+        if ask.claims:
+            self._add(frontier.claim(ask.claims), self._sets("claims"))
+
+    def report(self, ask: Ask, machine: str, process: str) -> None:
+        """Who is here, and who is not any more."""
+        frontier = self._frontier
+        for gone in _batches(ask.gone):
+            self._add(frontier.gone(machine, gone))
+        if ask.reap:
+            self._add(frontier.reap(), self._sets("deaths"))
+        if ask.meet:
+            self._add(frontier.meet(machine, process), self._sets("met"))
+        if ask.heartbeat:
+            beat = frontier.heartbeat(ask.info, busy=ask.busy)
+            self._add(beat, self._sets("heartbeat"))
+
+    def take(self, ask: Ask) -> None:
+        """Leases, and what is left."""
+        frontier = self._frontier
+        if ask.readmit:
+            self._add(frontier.readmit(), self._readmitted)
+        # Seeds first, and suspects last: one that is to be alone comes only if nothing did.
+        for first in range(0, ask.seeds, BATCH):
+            self._add(frontier.take_seeds(ask.seeds - first), self._seeds)
+        for first in range(0, ask.leases, BATCH):
+            last = first + BATCH >= ask.leases
+            suspects = ask.suspects if last else 0
+            self._add(
+                frontier.lease(ask.leases - first, suspects=suspects), self._leases
+            )
+        if ask.count:
+            self._add(frontier.drained(), self._sets("counts"))
+        if ask.stats:
+            self.calls.append(frontier.count(ask.stats))  # whatever becomes of them
+
+    def _readmitted(self, reply: list[int]) -> None:
+        self._answer.readmitted = reply[1]
+
+    def _seeds(self, reply: SeedsReply) -> None:
+        self._answer.seeds += reply.leases
+        self._answer.seeds_left = reply.left
+
+    def _leases(self, reply: LeaseReply) -> None:
+        self._answer.leases += reply.leases
+        self._answer.left = reply.left
+
+    def read(self) -> Answer:
+        """The answer, after the round trip."""
+        answer = self._answer
+        for commit in self._commits:
+            try:
+                reply = commit.reply()
+            except ResponseError as e:
+                reply = CommitReply(Outcome.REFUSED, reason=str(e))
+            answer.commits.append(reply)
+        for call, read in self._reads:
+            try:
+                read(call.reply())
+            except ResponseError as e:
+                answer.refused = answer.refused or str(e)
+        return answer
+
+
+def _batches(values: Sequence[T]) -> Iterator[Sequence[T]]:
+    for first in range(0, len(values), BATCH):
+        yield values[first : first + BATCH]

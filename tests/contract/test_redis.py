@@ -1,0 +1,82 @@
+"""The session with Redis holds to the contract."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from scrapy_dist.brokers.redis.frontier import Frontier
+from scrapy_dist.brokers.redis.session import RedisFrontier
+from tests.contract.frontier_contract import ITEMS, SEEDS, FrontierContract, Worker
+from tests.support.frontiers import KEYS, ON_REDIS_ONLY, dead_letters
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
+
+
+class RedisBroker:
+    def __init__(self, client: Redis) -> None:
+        self._client = client
+        self._outside = Frontier(
+            client, KEYS, ttl=60, max_deliveries=3, failed_limit=100
+        )
+
+    def session(
+        self, *, process: tuple[str, str] | None = None, **options: Any
+    ) -> RedisFrontier:
+        given: dict[str, Any] = {
+            "ttl": 60,
+            "max_deliveries": 3,
+            "failed_limit": 100,
+            "max_payload": 1 << 20,
+            "max_seed": 1 << 20,
+        }
+        given |= options
+        frontier = Frontier(self._client, KEYS, **given)
+        return RedisFrontier(
+            frontier,
+            None,
+            ttl=given["ttl"],
+            max_payload=given["max_payload"],
+            process=process,
+        )
+
+    async def push_seeds(self, *seeds: bytes) -> None:
+        await self._client.rpush(SEEDS, *seeds)  # type: ignore[misc]
+
+    async def items(self) -> list[bytes]:
+        return await self._client.lrange(ITEMS, 0, -1)  # type: ignore[misc]
+
+    async def letters(self) -> list[tuple[bytes, str, int]]:
+        return [
+            (x["payload"], x["reason"].decode(), int(x["deliveries"]))
+            for x in await dead_letters(self._client)
+        ]
+
+    async def delete_letters(self) -> None:
+        await self._client.delete(KEYS.failed)
+
+    async def _call(self, call: Any) -> None:
+        await self._outside.exchange([call])
+        call.reply()
+
+    async def pause(self, paused: bool) -> None:
+        await self._call(self._outside.pause(paused))
+
+    async def stop(self, worker: Worker) -> None:
+        await self._call(self._outside.stop([worker.session.worker]))  # type: ignore[attr-defined]
+
+    async def roll_back(self) -> None:
+        await self._client.delete(KEYS.workers)
+
+    async def stats(self) -> dict[str, str]:
+        found = await self._client.hgetall(KEYS.stats)  # type: ignore[misc]
+        return {name.decode(): value.decode() for name, value in found.items()}
+
+
+@ON_REDIS_ONLY
+class TestRedis(FrontierContract):
+    @pytest.fixture
+    def broker(self, client: Redis) -> RedisBroker:
+        return RedisBroker(client)
