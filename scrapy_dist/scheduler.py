@@ -362,8 +362,8 @@ class Scheduler(BaseScheduler):
     async def _connect(self, spider: Spider) -> None:
         settings, options = self.crawler.settings, self.options
         self._check_given()
-        codec = PayloadCodec.from_crawler(self.crawler)
         keys = Keys.from_settings(settings, spider.name)
+        codec = PayloadCodec.from_crawler(self.crawler, keys.requests)
         self._make_dupefilter(spider)
         # What a subclass has set since.
         options = self.options = replace(

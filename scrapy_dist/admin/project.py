@@ -12,6 +12,7 @@ from scrapy.utils.misc import build_from_crawler, load_object
 from scrapy.utils.request import RequestFingerprinter
 
 from scrapy_dist import fingerprints
+from scrapy_dist.brokers.redis.keys import Keys
 from scrapy_dist.codec.request import PayloadCodec
 
 if TYPE_CHECKING:
@@ -61,7 +62,8 @@ class Project:
 
     def __init__(self, crawler: Crawler) -> None:
         self.spider = crawler.spider = crawler.spidercls.__new__(crawler.spidercls)
-        self.codec = PayloadCodec.from_crawler(crawler)
+        keys = Keys.from_settings(crawler.settings, self.spider.name)
+        self.codec = PayloadCodec.from_crawler(crawler, keys.requests)
         self._crawler = crawler
 
     def naming(self) -> Naming:

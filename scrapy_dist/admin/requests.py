@@ -9,6 +9,7 @@ from scrapy.http import Request
 
 from scrapy_dist.base.escaping import nearest, quote
 from scrapy_dist.codec import compact
+from scrapy_dist.codec.envelope import MSGPACK
 from scrapy_dist.codec.policy import Policy
 from scrapy_dist.core.frontier import NewRequest
 from scrapy_dist.exceptions import ConfigurationError
@@ -55,7 +56,7 @@ class RequestMaker:
             fields["dont_filter"] = True
             if callback:
                 fields["callback"] = callback
-            payload = self.seal.sign(b"\x01" + compact.dumps(fields))
+            payload = self.seal.sign(MSGPACK + compact.dumps(fields))
             return NewRequest(payload, score, name)
         spider = self.project.spider
         if callback:

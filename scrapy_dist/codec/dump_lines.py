@@ -13,6 +13,7 @@ import json
 from typing import Any
 
 from scrapy_dist.codec import compact, messagepack
+from scrapy_dist.codec.envelope import JSON, MSGPACK, SEED
 from scrapy_dist.codec.request import fields_of, quote
 from scrapy_dist.codec.seal import NO_SEAL, Seal
 from scrapy_dist.exceptions import BadPayload
@@ -83,10 +84,10 @@ def show_payload(payload: bytes, seal: Seal = NO_SEAL) -> dict[str, Any]:
         return {"payload": base64.b64encode(payload).decode("ascii"), "foreign": True}
     head = payload[:1]
     try:
-        if head == b"\x00":
+        if head == SEED:
             return {"seed": payload[1:].decode("utf-8")}
         fields = fields_of(payload)
-        if head == b"{":
+        if head == JSON:
             return {"request": fields, "format": "json"}
         return {"request": messagepack.to_jsonable(fields)}
     except (ValueError, RecursionError):  # also BadPayload and Unserializable
@@ -97,14 +98,14 @@ def show_payload(payload: bytes, seal: Seal = NO_SEAL) -> dict[str, Any]:
 def payload_of(line: dict[str, Any], seal: Seal = NO_SEAL) -> bytes:
     """What ``show_payload`` made fields of, signed by *seal*. Raises BadPayload."""
     payload = _unsigned(line)
-    if payload[:1] == b"\x00" or line.get("foreign"):
+    if payload[:1] == SEED or line.get("foreign"):
         return payload
     return seal.sign(payload)
 
 
 def _unsigned(line: dict[str, Any]) -> bytes:
     if type(line.get("seed")) is str:
-        return b"\x00" + bytes_of(line, "seed")
+        return SEED + bytes_of(line, "seed")
     if "payload" in line:
         return _from_base64(line["payload"], "payload")
     request = line.get("request")
@@ -113,7 +114,7 @@ def _unsigned(line: dict[str, Any]) -> bytes:
     if line.get("format") == "json":
         return json.dumps(request).encode("ascii")
     try:
-        return b"\x01" + compact.dumps(messagepack.from_jsonable(request))
+        return MSGPACK + compact.dumps(messagepack.from_jsonable(request))
     except Exception as e:  # noqa: BLE001 - whatever the types raise
         raise BadPayload(f"its request cannot be read: {quote(str(e), 200)}") from None
 

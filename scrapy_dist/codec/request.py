@@ -1,9 +1,7 @@
 """Requests as bytes, and back, as careful in both directions.
 
-The first byte says what a payload is: 0x01 MessagePack (``shorthand``), ``{`` JSON,
-0x80 a pickle, 0x02 what any other serializer wrote, 0x00 a raw seed (never made or read
-here), 0x03 one of the others with a signature in front (``seal``). What follows is the dict of ``Request.to_dict()``; a plain Request's fields that
-have their default are left out. ``_state`` beside them are all attributes of a subclass'
+The first byte says what a payload is (``envelope``). What follows is the dict of
+``Request.to_dict()``; a plain Request's fields that have their default are left out. ``_state`` beside them are all attributes of a subclass'
 object that Request does not have: such a request is put together without the
 constructor of its class, so that none of them is reset.
 """
@@ -21,10 +19,10 @@ from scrapy.utils.trackref import object_ref
 
 from scrapy_dist import defaults
 from scrapy_dist.base.escaping import get_logger, quote
-from scrapy_dist.brokers.redis.keys import Keys
 from scrapy_dist.codec import compact
 from scrapy_dist.codec import messagepack as msgpack_serializer
 from scrapy_dist.codec.compact import Shorthand
+from scrapy_dist.codec.envelope import JSON, KINDS, MSGPACK, OTHER, PICKLE
 from scrapy_dist.codec.messagepack import Coder
 from scrapy_dist.codec.objects import (
     Attributes,
@@ -58,24 +56,16 @@ logger = get_logger(__name__)
 #: Largest priority that a Redis score, a double, holds exactly.
 MAX_PRIORITY = 1 << 53
 
-_MSGPACK, _OTHER, _JSON, _PICKLE = b"\x01", b"\x02", b"{", b"\x80"
-_FORMATS = {
-    b"\x00": "a raw seed",
-    _MSGPACK: "MessagePack",
-    _OTHER: "the work of another serializer",
-    _JSON: "JSON",
-    _PICKLE: "a pickle",
-}
 #: What to do about requests that are nothing that this worker knows.
 _WRITER_REMEDY = (
     "Crawl them with the version of scrapy-dist, and of the project, that made them."
 )
 #: What to do about requests of another format than SCHEDULER_SERIALIZER's.
 _FORMAT_REMEDIES = {
-    _MSGPACK: "They are of scrapy-dist's own serializer: leave SCHEDULER_SERIALIZER out.",
-    _OTHER: "Set SCHEDULER_SERIALIZER to the module that made them.",
-    _JSON: "Set SCHEDULER_SERIALIZER to the module that made them, such as 'json'.",
-    _PICKLE: "Set SCHEDULER_SERIALIZER to the module that made them, such as"
+    MSGPACK: "They are of scrapy-dist's own serializer: leave SCHEDULER_SERIALIZER out.",
+    OTHER: "Set SCHEDULER_SERIALIZER to the module that made them.",
+    JSON: "Set SCHEDULER_SERIALIZER to the module that made them, such as 'json'.",
+    PICKLE: "Set SCHEDULER_SERIALIZER to the module that made them, such as"
     " 'scrapy_dist.picklecompat'.",
 }
 _SCRAPY_CLASSES: tuple[type[Request], ...] = (
@@ -297,7 +287,7 @@ class PayloadCodec:
             )
             for request_class in _SCRAPY_CLASSES
         }
-        if self._format == _PICKLE and not seal.is_on:
+        if self._format == PICKLE and not seal.is_on:
             logger.warning(
                 "SCHEDULER_SERIALIZER is a pickle (%s): who can write to Redis can run"
                 " code on this worker. Leave the setting out to use MessagePack: then they"
@@ -308,9 +298,10 @@ class PayloadCodec:
             )
 
     @classmethod
-    def from_crawler(cls, crawler: Crawler) -> PayloadCodec:
+    def from_crawler(cls, crawler: Crawler, key: str) -> PayloadCodec:
         """Read the settings that say what may be stored, and how.
 
+        *key* is that of the pending requests, which signatures are made for.
         ``crawler.spider`` must be set. Raises ConfigurationError.
         """
         if crawler.spider is None:
@@ -336,9 +327,7 @@ class PayloadCodec:
                 )
             ),
             policy=Policy.from_settings(settings),
-            seal=Seal.from_settings(
-                settings, Keys.from_settings(settings, crawler.spider.name).requests
-            ),
+            seal=Seal.from_settings(settings, key),
         )
 
     def encode(self, request: Request) -> bytes:
@@ -475,38 +464,38 @@ class PayloadCodec:
             ) from None
 
     def _dump(self, fields: dict[str, Any]) -> bytes:
-        if self._format == _MSGPACK:
-            return _MSGPACK + _to_bytes(self._serializer.dumps(fields))
-        if self._format == _PICKLE:
+        if self._format == MSGPACK:
+            return MSGPACK + _to_bytes(self._serializer.dumps(fields))
+        if self._format == PICKLE:
             return _to_bytes(self._serializer.dumps(fields))
         data = _to_bytes(
             self._serializer.dumps(self._coder.to_jsonable(_with_text_headers(fields)))
         )
-        return data if self._format == _JSON else _OTHER + data
+        return data if self._format == JSON else OTHER + data
 
     def _load(self, data: bytes) -> dict[str, Any]:
         found = data[:1]
         if found != self._format:
             raise BadPayload(
-                f"it looks like {_FORMATS.get(found, 'no payload of any kind')},"
-                f" but SCHEDULER_SERIALIZER says {_FORMATS[self._format]}:"
+                f"it looks like {KINDS.get(found, 'no payload of any kind')},"
+                f" but SCHEDULER_SERIALIZER says {KINDS[self._format]}:"
                 f" {quote(data[:40])}",
-                cause=f"format {_FORMATS.get(found, '')}",
+                cause=f"format {KINDS.get(found, '')}",
                 remedy=_FORMAT_REMEDIES.get(found, _WRITER_REMEDY),
             )
-        if found in (_MSGPACK, _OTHER):
+        if found in (MSGPACK, OTHER):
             data = data[1:]
         try:
             fields = self._serializer.loads(data)
-            if found in (_JSON, _OTHER):
+            if found in (JSON, OTHER):
                 fields = self._coder.from_jsonable(fields)
         except Exception as e:
             if isinstance(e, BadPayload) and e.cause == "class":
                 raise
             raise BadPayload(
-                f"not readable as {_FORMATS[found]}: {quote(str(e) or repr(e), 200)}",
+                f"not readable as {KINDS[found]}: {quote(str(e) or repr(e), 200)}",
                 cause="content",
-                remedy=_FORMAT_REMEDIES[_OTHER] if found == _OTHER else _WRITER_REMEDY,
+                remedy=_FORMAT_REMEDIES[OTHER] if found == OTHER else _WRITER_REMEDY,
             ) from e
         if type(fields) is not dict:
             raise BadPayload(f"it holds a {type(fields).__name__}, no request")
@@ -554,7 +543,7 @@ class PayloadCodec:
         for where, value in _parts(fields):
             before = len(learner.missing)
             try:
-                if self._format != _PICKLE:
+                if self._format != PICKLE:
                     coder.dumps(value)
                 if len(learner.missing) == before:
                     self._dump({"value": value})
@@ -581,7 +570,7 @@ class PayloadCodec:
 
     def _with_hint(self, error: Unserializable, request: Request) -> Unserializable:
         """*error*, about the class of *request*, and what else is to be allowed."""
-        if not error.missing or self._format == _PICKLE:
+        if not error.missing or self._format == PICKLE:
             return error
         learner = Learner(self._shared)
         values: dict[str, Any] = {"meta": request.meta, "cb_kwargs": request.cb_kwargs}
@@ -613,10 +602,10 @@ def fields_of(payload: bytes) -> dict[str, Any]:
     Nothing is known of them but that they are a dict. Raises BadPayload.
     """
     found = payload[:1]
-    if found not in (_MSGPACK, _JSON):
+    if found not in (MSGPACK, JSON):
         raise BadPayload(f"no payload of any kind: {quote(payload[:40])}")
     try:
-        fields = json.loads(payload) if found == _JSON else compact.loads(payload[1:])
+        fields = json.loads(payload) if found == JSON else compact.loads(payload[1:])
     except BadPayload:
         raise
     except (ValueError, RecursionError) as e:
@@ -725,7 +714,7 @@ def _to_bytes(data: bytes | str) -> bytes:
 def _format_of(serializer: Serializer) -> bytes:
     """The first byte of what *serializer* writes, found out by trying."""
     if isinstance(serializer, Shorthand):
-        return _MSGPACK
+        return MSGPACK
     try:
         sample = _to_bytes(serializer.dumps({"url": ""}))
     except Exception as e:
@@ -733,15 +722,15 @@ def _format_of(serializer: Serializer) -> bytes:
             f"SCHEDULER_SERIALIZER = {serializer!r} cannot dump a dict: {e!r}."
             " Name a module whose dumps() turns a dict into bytes or text."
         ) from e
-    if sample[:1] == _PICKLE:
-        return _PICKLE
-    return _JSON if _is_json(sample) else _OTHER
+    if sample[:1] == PICKLE:
+        return PICKLE
+    return JSON if _is_json(sample) else OTHER
 
 
 def _is_json(data: bytes) -> bool:
     # The brace alone does not tell: marshal's dicts begin with one too.
     try:
-        return data.startswith(_JSON) and isinstance(json.loads(data), dict)
+        return data.startswith(JSON) and isinstance(json.loads(data), dict)
     except ValueError:
         return False
 

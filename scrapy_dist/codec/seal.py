@@ -14,16 +14,15 @@ import hmac
 from typing import TYPE_CHECKING, Any
 
 from scrapy_dist import defaults
+from scrapy_dist.codec.envelope import SEED, SIGNED
 from scrapy_dist.codec.policy import POLICY
 from scrapy_dist.exceptions import BadPayload, ConfigurationError
 
 if TYPE_CHECKING:
     from scrapy.settings import BaseSettings
 
-__all__ = ["ADDED", "FIELD", "NO_SEAL", "SIGNED", "Seal", "differ"]
+__all__ = ["ADDED", "FIELD", "NO_SEAL", "Seal", "differ"]
 
-#: First byte of a payload that is signed.
-SIGNED = b"\x03"
 #: Field of S:state: what frontiers with the same secret have in common, see `Seal.check`.
 FIELD = "signed"
 #: Bytes of a signature.
@@ -33,7 +32,6 @@ _HEAD = len(SIGNED) + _SIZE
 ADDED = _HEAD
 #: Characters of the shortest secret: its check value is there to be guessed at.
 _LEAST = 16
-_SEED = b"\x00"
 _BLOCK = hashlib.sha256().block_size
 
 
@@ -74,7 +72,7 @@ class Seal:
         """*payload* as it is stored; with a secret 17 bytes longer, after about 1 us."""
         if not self.is_on:
             return payload
-        return b"%c%b%b" % (3, self._mac(payload), payload)
+        return b"%b%b%b" % (SIGNED, self._mac(payload), payload)
 
     def open(self, payload: bytes) -> bytes:
         """What ``sign`` made *payload* of. Raises BadPayload for what somebody else made.
@@ -86,7 +84,7 @@ class Seal:
                 payload[1:_HEAD], self._mac(payload[_HEAD:])
             ):
                 return payload[_HEAD:]
-            if payload[:1] == _SEED:
+            if payload[:1] == SEED:
                 return payload
             raise BadPayload(
                 "it is not signed with this frontier's FRONTIER_SECRET: somebody else has"

@@ -7,6 +7,7 @@ from hashlib import sha1
 from typing import TYPE_CHECKING
 
 from scrapy_dist.base.escaping import get_logger
+from scrapy_dist.codec.envelope import PICKLE
 from scrapy_dist.codec.policy import POLICY
 from scrapy_dist.exceptions import BadPayload
 from scrapy_dist.worker.doubts import Doubtful, Doubts, Verdict
@@ -106,7 +107,7 @@ class Inbox:
     def _doubt(self, record: HeldLease, payload: bytes, error: BadPayload) -> None:
         # Without an order id, it was not the frontier that stored it: see lease.lua.
         made_up = sha1(payload, usedforsecurity=False).hexdigest()[:16]
-        if payload[:1] == b"\x80" and record.id == made_up:
+        if payload[:1] == PICKLE and record.id == made_up:
             name = getattr(self._engine.spider, "name", "SPIDER")
             error.remedy = (
                 "They are of scrapy-redis. Stop the workers and import them: scrapy"

@@ -6,8 +6,8 @@ import os
 
 import pytest
 
-from scrapy_dist.brokers.redis.commit import SEED
 from scrapy_dist.brokers.redis.frontier import LeaseReply, SeedsReply
+from scrapy_dist.codec.envelope import SEED
 from scrapy_dist.core.frontier import BATCH, Claim, Left, NewRequest, Reject, Settlement
 from tests.support.frontiers import (
     KEYS,

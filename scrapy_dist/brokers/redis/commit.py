@@ -15,10 +15,8 @@ if TYPE_CHECKING:
     from scrapy_dist.brokers.redis.buckets import Shape
     from scrapy_dist.core.frontier import Commit, Settlement
 
-__all__ = ["OUTCOMES", "SEED", "clear", "encode", "marked"]
+__all__ = ["OUTCOMES", "clear", "encode", "marked"]
 
-#: In front of a payload: it is a seed as it was pushed.
-SEED = b"\x00"
 #: In front of the fingerprint of a request of ``start()`` that is to be taken once.
 _START = "!"
 #: In front of the number of the lease, within its commit, that a request is part of.

@@ -19,10 +19,11 @@ from scrapy_dist import defaults
 from scrapy_dist.base.waits import within
 from scrapy_dist.brokers.redis import scripts
 from scrapy_dist.brokers.redis.buckets import SPLITS, Shape
-from scrapy_dist.brokers.redis.commit import OUTCOMES, SEED, encode, marked
+from scrapy_dist.brokers.redis.commit import OUTCOMES, encode, marked
 from scrapy_dist.brokers.redis.errors import asking, is_elsewhere, is_temporary
 from scrapy_dist.brokers.redis.keys import SETTINGS, Keys
 from scrapy_dist.brokers.redis.version import FORMAT, OLDEST, mixed, refusal
+from scrapy_dist.codec.envelope import SEED
 from scrapy_dist.codec.seal import NO_SEAL, Seal, differ
 from scrapy_dist.core.frontier import (
     BATCH,

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from scrapy_dist.codec.envelope import OTHER, PICKLE
 from scrapy_dist.codec.request import fields_of, quote
 from scrapy_dist.core.frontier import BATCH
 from scrapy_dist.exceptions import BadPayload
@@ -138,7 +139,7 @@ def check_form(payload: bytes) -> None:
 
     What can be told without the spider; loads no pickle.
     """
-    if payload[:1] in (b"\x80", b"\x02"):
+    if payload[:1] in (PICKLE, OTHER):
         return  # only SCHEDULER_SERIALIZER knows
     if type(fields_of(payload).get("url")) is not str:
         raise BadPayload("it holds no request")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from scrapy_dist.brokers.redis.commit import SEED
+from scrapy_dist.codec.envelope import SEED
 from tests.support.commands import run_frontier
 from tests.support.frontiers import leased_as
 from tests.support.project import Project, assert_finished

@@ -188,7 +188,7 @@ def test_sizes_in_settings_are_above_zero(name):
             SeedRules.from_settings(settings)
         if name != "FRONTIER_SEED_MAX_SIZE":
             crawler: Any = SimpleNamespace(spider=SPIDER, settings=settings)
-            PayloadCodec.from_crawler(crawler)
+            PayloadCodec.from_crawler(crawler, "s:requests")
 
     for value in (1, "1", 2**40):
         read(value)
@@ -218,7 +218,7 @@ def test_a_serializer_needs_both_of_its_functions(value, problem):
     settings = Settings({"SCHEDULER_SERIALIZER": value})
     crawler: Any = SimpleNamespace(spider=SPIDER, settings=settings)
     with pytest.raises(ConfigurationError, match=problem):
-        PayloadCodec.from_crawler(crawler)
+        PayloadCodec.from_crawler(crawler, "s:requests")
 
 
 # Subclasses of Request with a state of their own

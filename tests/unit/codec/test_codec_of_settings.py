@@ -31,7 +31,7 @@ def codec_of(spider: Spider | None = None, **settings: Any) -> PayloadCodec:
     crawler: Any = SimpleNamespace(
         spider=spider or Spider("s"), settings=Settings(settings)
     )
-    return PayloadCodec.from_crawler(crawler)
+    return PayloadCodec.from_crawler(crawler, "s:requests")
 
 
 def test_shared_classes_are_a_setting():

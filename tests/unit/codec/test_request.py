@@ -700,7 +700,7 @@ def crawler(spider: Spider | None, **settings: Any) -> Any:
 
 
 def test_without_settings_it_is_messagepack(spider):
-    data = PayloadCodec.from_crawler(crawler(spider)).encode(Request(URL))
+    data = PayloadCodec.from_crawler(crawler(spider), "s:requests").encode(Request(URL))
 
     assert data == b"\x01" + compact.dumps({"url": URL})
 
@@ -719,7 +719,9 @@ def test_without_settings_it_is_messagepack(spider):
     ],
 )
 def test_the_serializer_is_a_setting(spider, value, first):
-    codec = PayloadCodec.from_crawler(crawler(spider, SCHEDULER_SERIALIZER=value))
+    codec = PayloadCodec.from_crawler(
+        crawler(spider, SCHEDULER_SERIALIZER=value), "s:requests"
+    )
 
     data = codec.encode(Request(URL, body=b"\xff"))
 
@@ -751,7 +753,7 @@ def test_a_wrong_setting_is_named_with_a_remedy(spider, settings):
     ((name, value),) = settings.items()
 
     with pytest.raises(ConfigurationError) as caught:
-        PayloadCodec.from_crawler(crawler(spider, **settings))
+        PayloadCodec.from_crawler(crawler(spider, **settings), "s:requests")
 
     message = str(caught.value)
     assert message.startswith(name)
@@ -763,7 +765,7 @@ def test_request_classes_are_a_setting(spider):
     path = "scrapy.http.request.json_request.JsonRequest"
     for value in ([SpecialRequest], f"{path}, {path}", []):
         codec = PayloadCodec.from_crawler(
-            crawler(spider, FRONTIER_REQUEST_CLASSES=value)
+            crawler(spider, FRONTIER_REQUEST_CLASSES=value), "s:requests"
         )
         if value == [SpecialRequest]:
             decoded = codec.decode(codec.encode(SpecialRequest(URL)))
@@ -775,13 +777,15 @@ def test_request_classes_are_a_setting(spider):
 
 def test_a_crawler_without_spider_is_refused():
     with pytest.raises(ConfigurationError, match="no spider"):
-        PayloadCodec.from_crawler(crawler(None))
+        PayloadCodec.from_crawler(crawler(None), "s:requests")
 
 
 @pytest.mark.parametrize("value", ["pickle", "scrapy_dist.picklecompat"])
 def test_a_pickle_serializer_is_warned_about_once(spider, value, caplog):
     with caplog.at_level(logging.WARNING, "scrapy_dist"):
-        codec = PayloadCodec.from_crawler(crawler(spider, SCHEDULER_SERIALIZER=value))
+        codec = PayloadCodec.from_crawler(
+            crawler(spider, SCHEDULER_SERIALIZER=value), "s:requests"
+        )
         codec.decode(codec.encode(Request(URL)))
 
     (record,) = caplog.records

@@ -92,7 +92,10 @@ def test_other_encodings_are_shared():
 def test_the_limit_of_urls_is_a_setting():
     settings = Settings({"FRONTIER_URL_LENGTH": "300"})
     crawler = SimpleNamespace(spider=SPIDER, settings=settings)
-    codec, rules = PayloadCodec.from_crawler(crawler), SeedRules.from_settings(settings)
+    codec, rules = (
+        PayloadCodec.from_crawler(crawler, "s:requests"),
+        SeedRules.from_settings(settings),
+    )
     url = "http://host/".ljust(300, "b")
     assert codec.decode(codec.encode(Request(url))).url == url
     assert parse_seed(url, rules, SPIDER).url == url

@@ -13,7 +13,6 @@ from collections.abc import Callable, Sequence
 from hashlib import sha1
 from typing import TYPE_CHECKING, Any
 
-from scrapy_dist.brokers.redis.commit import SEED
 from scrapy_dist.brokers.redis.errors import asking
 from scrapy_dist.brokers.redis.frontier import TYPES
 from scrapy_dist.brokers.redis.keys import SETTINGS
@@ -34,6 +33,7 @@ from scrapy_dist.brokers.redis.layout import (
     scan_zset,
 )
 from scrapy_dist.brokers.redis.version import check_format, check_seal
+from scrapy_dist.codec.envelope import PICKLE, SEED
 from scrapy_dist.codec.policy import POLICY
 from scrapy_dist.codec.request import quote
 from scrapy_dist.core.findings import KINDS, Counts, Finding, Report
@@ -51,7 +51,6 @@ _PROOFS = 10
 _UNREADABLE = ("unreadable_member", "unreadable_payload")
 #: Requests unreadable for one reason from which on it may be the code that is wrong.
 _LEAST = 10
-_PICKLE = b"\x80"
 #: The worker that dead letters of a check name.
 _WHO = "scrapy frontier check"
 #: Fields of S:state, in front of ``:`` and the number of a worker.
@@ -227,7 +226,7 @@ class _Check:
 
     def _count_cause(self, entry: Entry, error: BadPayload) -> None:
         cause, remedy = error.cause, error.remedy
-        if entry.flaw and entry.place == REQUESTS and entry.whole[:1] == _PICKLE:
+        if entry.flaw and entry.place == REQUESTS and entry.whole[:1] == PICKLE:
             cause = "scrapy-redis"
             remedy = (
                 "They are of scrapy-redis. Stop the workers and import them:"

@@ -18,6 +18,7 @@ from scrapy_dist.brokers.redis.views.dead_letters import (
     text,
 )
 from scrapy_dist.codec import compact
+from scrapy_dist.codec.envelope import JSON, MSGPACK, OTHER, PICKLE
 from scrapy_dist.codec.request import fields_of, quote
 from scrapy_dist.core.dead_letters import DeadLetter, Forgotten, Retried
 from scrapy_dist.exceptions import BadPayload, ConfigurationError
@@ -41,8 +42,6 @@ _EXAMPLES = 3
 _ID = re.compile(r"[0-9]{1,20}-[0-9]{1,20}")
 #: Scrapy's default of the setting RETRY_PRIORITY_ADJUST.
 _RETRY_PRIORITY_ADJUST = -1
-
-_PICKLE, _OTHER = b"\x80", b"\x02"
 
 
 async def retry(
@@ -161,10 +160,10 @@ def _without_retries(letter: DeadLetter) -> DeadLetter:
     if type(priority) is int:
         adjust = adjust if type(adjust) is int else _RETRY_PRIORITY_ADJUST
         fields["priority"] = priority - times * adjust
-    if opened[:1] == b"{":
+    if opened[:1] == JSON:
         payload = json.dumps(fields).encode()
     else:
-        payload = b"\x01" + compact.dumps(fields)
+        payload = MSGPACK + compact.dumps(fields)
     return replace(letter, payload=letter.seal.sign(payload))
 
 
@@ -182,11 +181,11 @@ def _score(
     if letter.kind == "seed":
         return letter.priority
     head = letter.seal.open(letter.payload)[:1]
-    if head == _PICKLE:
+    if head == PICKLE:
         return 0.0  # nothing is unpickled only to know a priority
     if decode is not None:
         return discipline.score(decode(letter.payload))
-    if head == _OTHER:
+    if head == OTHER:
         return 0.0
     if not letter.url:
         raise BadPayload(f"it holds no request: {quote(letter.payload[:40])}")

@@ -17,6 +17,7 @@ from scrapy_dist.brokers.redis.errors import asking
 from scrapy_dist.brokers.redis.layout import scan_hash
 from scrapy_dist.brokers.redis.views.snapshot import Snapshot
 from scrapy_dist.codec import dump_lines
+from scrapy_dist.codec.envelope import SEED
 from scrapy_dist.core.frontier import BATCH
 
 if TYPE_CHECKING:
@@ -217,7 +218,7 @@ def _letter_line(fields: dict[bytes, bytes], seal: Seal) -> Line:
         line |= dump_lines.show_bytes("claims", claims)
     payload = fields.get(b"payload", b"")
     if line.get("kind") == "seed":
-        payload = b"\x00" + payload
+        payload = SEED + payload
     return line | dump_lines.show_payload(payload, seal)
 
 

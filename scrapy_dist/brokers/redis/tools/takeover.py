@@ -15,6 +15,7 @@ from scrapy.utils.request import request_from_dict
 from scrapy_dist import fingerprints
 from scrapy_dist.brokers.redis.errors import asking
 from scrapy_dist.brokers.redis.version import check_seal
+from scrapy_dist.codec.envelope import PICKLE
 from scrapy_dist.codec.request import quote
 from scrapy_dist.core.frontier import BATCH
 from scrapy_dist.exceptions import ConfigurationError
@@ -130,7 +131,7 @@ class _Move:
         while True:
             cursor, found = await self._client.zscan(key, cursor, count=BATCH)
             ours = key == self._frontier.keys.requests
-            await self._move(key, [m for m, _ in found if m[:1] == b"\x80" or not ours])
+            await self._move(key, [m for m, _ in found if m[:1] == PICKLE or not ours])
             yield
             if not int(cursor):
                 return

@@ -14,14 +14,13 @@ from urllib.parse import unquote_to_bytes
 from scrapy.http import Request
 
 from scrapy_dist import fingerprints
-from scrapy_dist.brokers.redis.commit import SEED
 from scrapy_dist.brokers.redis.errors import asking
 from scrapy_dist.brokers.redis.layout import scan_hash
 from scrapy_dist.brokers.redis.views.dead_letters import list_failed
 from scrapy_dist.brokers.redis.views.snapshot import leased, pending, suspect
 from scrapy_dist.codec import dump_lines
+from scrapy_dist.codec.envelope import MSGPACK, PICKLE, SEED, SIGNED
 from scrapy_dist.codec.messagepack import from_jsonable
-from scrapy_dist.codec.seal import SIGNED
 from scrapy_dist.core.frontier import BATCH, SUSPECTS
 from scrapy_dist.core.inspection import Explained, Found, Holder, Shown
 
@@ -55,7 +54,7 @@ def read_fields(payload: bytes) -> dict[str, Any]:
         return {**_seed_fields(shown["seed"]), "seed": shown["seed"]}
     if payload[:1] == SIGNED:
         return {"url": "(not signed with the FRONTIER_SECRET that is set here)"}
-    kind = "a pickle" if payload[:1] == b"\x80" else "not readable"
+    kind = "a pickle" if payload[:1] == PICKLE else "not readable"
     return {"url": f"({kind}, {len(payload)} bytes)"}
 
 
@@ -148,7 +147,7 @@ class Matcher:
         # The path is there in plain text, unless some of it is escaped.
         return (
             self._paths is not None
-            and payload[:1] == b"\x01"
+            and payload[:1] == MSGPACK
             and b"%" not in payload
             and not any(path in payload for path in self._paths)
         )

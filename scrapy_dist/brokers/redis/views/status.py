@@ -16,8 +16,8 @@ from redis.exceptions import ResponseError
 from scrapy_dist.base import times
 from scrapy_dist.brokers.redis import layout
 from scrapy_dist.brokers.redis.errors import asking, is_wrong_type
+from scrapy_dist.codec.envelope import JSON, KINDS, OTHER, PICKLE, SEED, SIGNED
 from scrapy_dist.codec.request import fields_of, quote
-from scrapy_dist.codec.seal import SIGNED
 from scrapy_dist.core.status import Status, WorkerStatus
 from scrapy_dist.exceptions import BadPayload, ConfigurationError, RedisUnavailable
 from scrapy_dist.redis_client.client import describe
@@ -190,14 +190,12 @@ def url_of(payload: bytes) -> str:
     Runs nothing of what it reads: a pickle stays closed.
     """
     head = payload[:1]
-    if head == b"\x80":
-        return "(a pickle)"
-    if head == b"\x02":
-        return "(the work of another serializer)"
+    if head in (OTHER, PICKLE):
+        return f"({KINDS[head]})"
     if head == SIGNED:
         return "(signed, and not with the FRONTIER_SECRET that is set here)"
-    seed = payload[1:].lstrip() if head == b"\x00" else b""
-    if head == b"\x00" and seed[:1] != b"{":
+    seed = payload[1:].lstrip() if head == SEED else b""
+    if head == SEED and seed[:1] != JSON:
         return payload[1:].decode("utf-8", "replace")
     try:
         url = fields_of(seed or payload).get("url")

@@ -1,0 +1,19 @@
+"""The first byte of all that a frontier keeps: it says what the rest is."""
+
+from __future__ import annotations
+
+__all__ = ["JSON", "KINDS", "MSGPACK", "OTHER", "PICKLE", "SEED", "SIGNED"]
+
+#: A seed as it was pushed; a request in MessagePack (``compact``); what another
+#: serializer wrote; a signature and one of the others (``seal``).
+SEED, MSGPACK, OTHER, SIGNED = b"\x00", b"\x01", b"\x02", b"\x03"
+#: A request in JSON or in a pickle, which begin so by themselves.
+JSON, PICKLE = b"{", b"\x80"
+#: What they are, for people.
+KINDS = {
+    SEED: "a raw seed",
+    MSGPACK: "MessagePack",
+    OTHER: "the work of another serializer",
+    JSON: "JSON",
+    PICKLE: "a pickle",
+}
