@@ -21,7 +21,8 @@ from twisted.internet.error import DNSLookupError
 
 from scrapy_dist.base.escaping import escape, quote
 from scrapy_dist.codec.reach import flaw_of_address, host_of, resolve
-from scrapy_dist.codec.seed import FROM_SEED, SeedRules
+from scrapy_dist.codec.seed import FROM_SEED
+from scrapy_dist.codec.seed_rules import SeedRules
 from scrapy_dist.worker import engine
 
 if TYPE_CHECKING:

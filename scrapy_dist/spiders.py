@@ -17,7 +17,8 @@ from scrapy_dist import connection, defaults
 from scrapy_dist.base.escaping import get_logger, quote
 from scrapy_dist.brokers.redis.keys import fill_template, tagged
 from scrapy_dist.codec.policy import Policy
-from scrapy_dist.codec.seed import SeedRules, check_made, parse_seed
+from scrapy_dist.codec.seed import check_made, parse_seed
+from scrapy_dist.codec.seed_rules import SeedRules
 from scrapy_dist.compat.overrides import names_used
 from scrapy_dist.core.crawl import job_from_settings
 from scrapy_dist.core.frontier import BATCH

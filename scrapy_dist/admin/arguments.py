@@ -8,7 +8,7 @@ from typing import Any
 from scrapy.http import Request
 
 from scrapy_dist.base.escaping import nearest, quote
-from scrapy_dist.codec.request import MAX_PRIORITY
+from scrapy_dist.codec.request_fields import MAX_PRIORITY
 from scrapy_dist.core.crawl import PARTS
 from scrapy_dist.core.dead_letters import DeadLetter
 from scrapy_dist.core.status import Status, WorkerStatus

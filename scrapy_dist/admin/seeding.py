@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 from scrapy import Spider
 
-from scrapy_dist.codec.request import MAX_PRIORITY, quote
-from scrapy_dist.codec.seed import SeedRules, parse_seed
+from scrapy_dist.codec.request import quote
+from scrapy_dist.codec.request_fields import MAX_PRIORITY
+from scrapy_dist.codec.seed import parse_seed
+from scrapy_dist.codec.seed_rules import SeedRules
 from scrapy_dist.core.settings import flag
 from scrapy_dist.exceptions import BadSeed
 from scrapy_dist.spiders import RedisMixin

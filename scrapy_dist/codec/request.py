@@ -9,37 +9,43 @@ constructor of its class, so that none of them is reset.
 from __future__ import annotations
 
 import json
-from operator import index
-from types import FunctionType, MethodType, NoneType
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from scrapy.http import FormRequest, JsonRequest, Request, XmlRpcRequest
-from scrapy.http.request import NO_CALLBACK
 from scrapy.utils.trackref import object_ref
 
 from scrapy_dist import defaults
 from scrapy_dist.base.escaping import get_logger, quote
 from scrapy_dist.codec import compact
 from scrapy_dist.codec import messagepack as msgpack_serializer
+from scrapy_dist.codec.attributes import Attributes
+from scrapy_dist.codec.callbacks import SpiderMethods
 from scrapy_dist.codec.compact import Shorthand
 from scrapy_dist.codec.envelope import JSON, KINDS, MSGPACK, OTHER, PICKLE
 from scrapy_dist.codec.messagepack import Coder
-from scrapy_dist.codec.objects import (
-    Attributes,
-    Learner,
-    SharedClasses,
-    form_of,
-    path_of,
-    resolve,
-)
+from scrapy_dist.codec.objects import Learner, SharedClasses, path_of, resolve
 from scrapy_dist.codec.policy import Policy
-from scrapy_dist.codec.seal import ADDED, NO_SEAL, Seal
-from scrapy_dist.codec.sizes import (
-    MAX_HOST,
-    flaw_of_encoding,
-    flaw_of_method,
-    flaw_of_url,
+from scrapy_dist.codec.request_fields import (
+    CONVERT,
+    FIELD_TYPES,
+    STATE,
+    add_changed,
+    check_fields,
+    with_text_headers,
 )
+from scrapy_dist.codec.request_settings import (
+    load_request_classes,
+    load_shared_classes,
+    load_size,
+)
+from scrapy_dist.codec.seal import ADDED, NO_SEAL, Seal
+from scrapy_dist.codec.serializers import (
+    Serializer,
+    format_of,
+    load_serializer,
+    to_bytes,
+)
+from scrapy_dist.codec.sizes import MAX_HOST, flaw_of_url
 from scrapy_dist.exceptions import BadPayload, ConfigurationError, Unserializable
 
 if TYPE_CHECKING:
@@ -47,14 +53,10 @@ if TYPE_CHECKING:
 
     from scrapy import Spider
     from scrapy.crawler import Crawler
-    from scrapy.settings import BaseSettings
 
-__all__ = ["PayloadCodec", "Serializer", "SpiderMethods", "fields_of", "quote"]
+__all__ = ["PayloadCodec", "fields_of", "quote"]
 
 logger = get_logger(__name__)
-
-#: Largest priority that a Redis score, a double, holds exactly.
-MAX_PRIORITY = 1 << 53
 
 #: What to do about requests that are nothing that this worker knows.
 _WRITER_REMEDY = (
@@ -81,160 +83,6 @@ _BASE_NAMES = frozenset(
 )
 #: How many there are in the ``__dict__`` of a plain Request; None: it has none.
 _DICT_SIZE = len(vars(_SAMPLE)) if hasattr(_SAMPLE, "__dict__") else None
-#: The field with the attributes that Request does not have.
-_STATE = "_state"
-_FIELD_TYPES: dict[str, tuple[type, ...]] = {
-    "url": (str,),
-    "callback": (str, NoneType),
-    "errback": (str, NoneType),
-    "method": (str,),
-    "headers": (dict,),
-    "body": (bytes,),
-    "cookies": (dict, list),
-    "meta": (dict,),
-    "encoding": (str,),
-    "priority": (int,),
-    "dont_filter": (bool,),
-    "flags": (list,),
-    "cb_kwargs": (dict,),
-    "_class": (str,),
-    _STATE: (dict,),
-}
-#: Makes exactly these types of what Scrapy lets spiders set.
-_CONVERT: dict[str, Callable[[Any], Any]] = {
-    "headers": dict,
-    "priority": index,
-    "dont_filter": bool,
-    "flags": list,
-}
-
-
-class Serializer(Protocol):
-    """What SCHEDULER_SERIALIZER names: usually a module."""
-
-    def dumps(self, obj: Any, /) -> bytes | str: ...
-
-    def loads(self, data: bytes, /) -> Any: ...
-
-
-class SpiderMethods:
-    """The methods of a spider that may be callbacks, by name and by function.
-
-    They are plain functions of the spider's class, except dunders and what Scrapy and
-    this package define for other purposes, such as ``from_crawler`` and ``start``.
-    """
-
-    #: Prefixes, after underscores, of the methods of Scrapy's spider classes that are
-    #: callbacks: _parse, _callback, _errback, _parse_sitemap, parse_start_url, …
-    CALLBACKS = ("parse", "callback", "errback")
-
-    #: Packages whose other spider methods are no callbacks.
-    PACKAGES = frozenset({"builtins", "scrapy", "scrapy_dist", "scrapy_redis"})
-
-    #: Hooks that are no callbacks either, whichever class defines them.
-    HOOKS = frozenset(
-        {
-            "_set_crawler",
-            "close",
-            "closed",
-            "from_crawler",
-            "handles_request",
-            "log",
-            "make_request_from_data",
-            "next_requests",
-            "schedule_next_requests",
-            "set_crawler",
-            "setup_redis",
-            "spider_idle",
-            "start",
-            "start_requests",
-            "update_settings",
-        }
-    )
-
-    def __init__(self, spider: Spider) -> None:
-        self._spider = spider
-        self._denied = self._find_denied(type(spider))
-        self._names: dict[object, str] = {}
-        self._methods: dict[str, Callable[..., Any]] = {}
-
-    @classmethod
-    def _find_denied(cls, spider_class: type[Spider]) -> frozenset[str]:
-        names = set(cls.HOOKS)
-        for base in spider_class.__mro__:
-            if base.__module__.partition(".")[0] in cls.PACKAGES:
-                names.update(
-                    name
-                    for name in vars(base)
-                    if not name.lstrip("_").startswith(cls.CALLBACKS)
-                )
-        return frozenset(names)
-
-    def name(self, func: Any) -> str:
-        """The name under which ``method`` finds *func*. Raises ValueError with a reason.
-
-        Constant time from the second call with the same method on.
-        """
-        if type(func) is MethodType and func.__self__ is self._spider:
-            found = self._names.get(func.__func__)
-            if found is not None:
-                return found
-            return self._search(func)
-        raise ValueError(self._why_foreign(func))
-
-    def method(self, name: str) -> Callable[..., Any]:
-        """The spider's method *name*. Raises ValueError with a reason.
-
-        Only the class counts: what somebody has set on the spider itself is not run.
-        """
-        found = self._methods.get(name)
-        if found is None:
-            found = MethodType(self._function(name), self._spider)
-            self._methods[name] = found
-        return found
-
-    def _search(self, func: MethodType) -> str:
-        function = func.__func__
-        # The name in the class differs from __name__ for aliases, __private methods
-        # and decorators without functools.wraps.
-        names = {getattr(function, "__name__", ""): None}
-        for base in type(self._spider).__mro__:
-            names.update(
-                (name, None) for name, value in vars(base).items() if value is function
-            )
-        reasons = []
-        for name in names:
-            try:
-                if self._function(name) is function:
-                    self._names[function] = name
-                    return name
-            except ValueError as e:
-                reasons.append(str(e))
-        raise ValueError(
-            reasons[0] if reasons else f"{quote(func)} is overridden in the spider"
-        )
-
-    def _function(self, name: str) -> FunctionType:
-        spider_class = type(self._spider)
-        if name in self._denied or (name.startswith("__") and name.endswith("__")):
-            raise ValueError(f"{quote(name)} is no callback")
-        for base in spider_class.__mro__:
-            # Not getattr, which would run properties and other descriptors.
-            value = vars(base).get(name)
-            if isinstance(value, FunctionType):
-                return value
-            if name in vars(base):
-                raise ValueError(
-                    f"{quote(name)} of {spider_class.__name__} is no plain method"
-                )
-        raise ValueError(f"{spider_class.__name__} has no method {quote(name)}")
-
-    def _why_foreign(self, func: Any) -> str:
-        if func is NO_CALLBACK:
-            return "NO_CALLBACK: the request belongs to a component of this process"
-        if getattr(func, "__name__", "") == "<lambda>":
-            return "it is a lambda, no method of the spider"
-        return f"{quote(func)} is no method of the spider"
 
 
 class PayloadCodec:
@@ -269,7 +117,7 @@ class PayloadCodec:
         if serializer in (None, msgpack_serializer):
             serializer = Shorthand(self._coder)
         self._serializer = cast("Serializer", serializer)
-        self._format = _format_of(self._serializer)
+        self._format = format_of(self._serializer)
         self._paths: dict[type[Request], str] = {}
         self._classes: dict[str, type[Request]] = {}
         for request_class in (*_SCRAPY_CLASSES, *request_classes):
@@ -311,17 +159,17 @@ class PayloadCodec:
         settings = crawler.settings
         return cls(
             crawler.spider,
-            serializer=_load_serializer(
+            serializer=load_serializer(
                 settings.get("SCHEDULER_SERIALIZER", defaults.SCHEDULER_SERIALIZER)
             ),
-            max_size=_load_size(settings, "FRONTIER_MAX_PAYLOAD", "bytes"),
-            max_url=_load_size(settings, "FRONTIER_URL_LENGTH", "characters"),
-            request_classes=_load_request_classes(
+            max_size=load_size(settings, "FRONTIER_MAX_PAYLOAD", "bytes"),
+            max_url=load_size(settings, "FRONTIER_URL_LENGTH", "characters"),
+            request_classes=load_request_classes(
                 settings.get(
                     "FRONTIER_REQUEST_CLASSES", defaults.FRONTIER_REQUEST_CLASSES
                 )
             ),
-            shared_classes=_load_shared_classes(
+            shared_classes=load_shared_classes(
                 settings.get(
                     "FRONTIER_SHARED_CLASSES", defaults.FRONTIER_SHARED_CLASSES
                 )
@@ -335,7 +183,7 @@ class PayloadCodec:
         self._policy.check_own(request)
         try:
             fields = self._to_fields(request)
-            _check_fields(fields)
+            check_fields(fields)
             if len(request.url) > MAX_HOST:
                 self._check_url(request.url)
         except Unserializable as e:
@@ -367,7 +215,7 @@ class PayloadCodec:
             raise self.too_large(len(data))
         fields = self._load(data)
         try:
-            _check_fields(fields)
+            check_fields(fields)
             # First, as taking apart a long one costs much; and what it has become.
             if len(fields["url"]) > MAX_HOST:
                 self._check_url(fields["url"])
@@ -410,9 +258,9 @@ class PayloadCodec:
         if type(request) is not Request:
             self._add_of_subclass(request, fields)
         else:
-            _add_changed(request, fields)
+            add_changed(request, fields)
             if _DICT_SIZE is not None and len(request.__dict__) != _DICT_SIZE:
-                fields[_STATE] = self._attributes[Request].take(request)
+                fields[STATE] = self._attributes[Request].take(request)
         return fields
 
     def _add_of_subclass(self, request: Request, fields: dict[str, Any]) -> None:
@@ -428,8 +276,8 @@ class PayloadCodec:
         if cls in self._own_names and state.keys() <= self._own_names[cls]:
             self._add_all(request, fields)
         else:
-            _add_changed(request, fields)
-            fields[_STATE] = state
+            add_changed(request, fields)
+            fields[STATE] = state
         fields["_class"] = path
 
     def _add_all(self, request: Request, fields: dict[str, Any]) -> None:
@@ -439,10 +287,10 @@ class PayloadCodec:
             if name in ("url", "callback", "errback"):
                 continue
             value = getattr(request, name)
-            if name in _FIELD_TYPES:
+            if name in FIELD_TYPES:
                 if value is None:
                     continue
-                value = _CONVERT[name](value) if name in _CONVERT else value
+                value = CONVERT[name](value) if name in CONVERT else value
             fields[name] = value
 
     def _name(self, field: str, func: Any) -> str:
@@ -465,11 +313,11 @@ class PayloadCodec:
 
     def _dump(self, fields: dict[str, Any]) -> bytes:
         if self._format == MSGPACK:
-            return MSGPACK + _to_bytes(self._serializer.dumps(fields))
+            return MSGPACK + to_bytes(self._serializer.dumps(fields))
         if self._format == PICKLE:
-            return _to_bytes(self._serializer.dumps(fields))
-        data = _to_bytes(
-            self._serializer.dumps(self._coder.to_jsonable(_with_text_headers(fields)))
+            return to_bytes(self._serializer.dumps(fields))
+        data = to_bytes(
+            self._serializer.dumps(self._coder.to_jsonable(with_text_headers(fields)))
         )
         return data if self._format == JSON else OTHER + data
 
@@ -513,7 +361,7 @@ class PayloadCodec:
                     remedy=f"Add {quote(path)} to FRONTIER_REQUEST_CLASSES again.",
                 )
             cls = self._classes[path]
-        state = fields.pop(_STATE, None)
+        state = fields.pop(STATE, None)
         known = cls.attributes if state is None else Request.attributes
         unknown = fields.keys() - set(known)
         if unknown:
@@ -615,87 +463,9 @@ def fields_of(payload: bytes) -> dict[str, Any]:
     return fields
 
 
-def _add_changed(request: Request, fields: dict[str, Any]) -> None:
-    """Add the fields of a plain Request that differ from their defaults."""
-    if request.method != "GET":
-        fields["method"] = request.method
-    if request.headers:
-        fields["headers"] = dict(request.headers)
-    if request.body:
-        fields["body"] = request.body
-    if request.cookies:
-        fields["cookies"] = request.cookies
-    if request.meta:
-        fields["meta"] = request.meta
-    if request.encoding != "utf-8":
-        fields["encoding"] = request.encoding
-    if request.priority:
-        fields["priority"] = index(request.priority)
-    if request.dont_filter:
-        fields["dont_filter"] = True
-    if request.flags:
-        fields["flags"] = list(request.flags)
-    if request.cb_kwargs:
-        fields["cb_kwargs"] = request.cb_kwargs
-
-
-def _check_fields(fields: dict[str, Any]) -> None:
-    """Raise ValueError unless all fields of Request have their types."""
-    for name, value in fields.items():
-        types = _FIELD_TYPES.get(name)
-        if types is not None and type(value) not in types:
-            raise ValueError(f"its {name} is a {type(value).__name__}: {quote(value)}")
-    if "url" not in fields:
-        raise ValueError("it has no url")
-    if "method" in fields and (flaw := flaw_of_method(fields["method"])):
-        raise ValueError(f"its method {flaw}: {quote(fields['method'])}")
-    if "encoding" in fields and (flaw := flaw_of_encoding(fields["encoding"])):
-        raise ValueError(f"its encoding {flaw}: {quote(fields['encoding'])}")
-    if "headers" in fields:
-        _check_headers(fields["headers"])
-    if "priority" in fields and abs(fields["priority"]) > MAX_PRIORITY:
-        raise ValueError(f"its priority is beyond 2**53: {quote(fields['priority'])}")
-    if "flags" in fields and not all(isinstance(flag, str) for flag in fields["flags"]):
-        raise ValueError(f"its flags are not all text: {quote(fields['flags'])}")
-    cookies = fields.get("cookies")
-    if type(cookies) is list and not all(type(cookie) is dict for cookie in cookies):
-        raise ValueError("its cookies are not all dicts")
-    if "cb_kwargs" in fields and not all(
-        isinstance(k, str) for k in fields["cb_kwargs"]
-    ):
-        raise ValueError("the keys of its cb_kwargs are not all text")
-
-
-def _check_headers(headers: dict[Any, Any]) -> None:
-    for name, values in headers.items():
-        if type(name) not in (bytes, str):
-            raise ValueError(f"a header's name is a {type(name).__name__}")
-        if type(values) is not list:
-            raise ValueError(f"the header {quote(name)} is no list of values")
-        for value in values:
-            if type(value) not in (bytes, str):
-                raise ValueError(
-                    f"the header {quote(name)} has values that are no text"
-                )
-
-
-def _with_text_headers(fields: dict[str, Any]) -> dict[str, Any]:
-    """Make JSON readable: headers, which are bytes, as text if they are ASCII."""
-    if "headers" not in fields or fields.get("encoding", "utf-8") != "utf-8":
-        return fields
-    try:
-        headers = {
-            name.decode("ascii"): [value.decode("ascii") for value in values]
-            for name, values in fields["headers"].items()
-        }
-    except (AttributeError, UnicodeDecodeError):
-        return fields
-    return {**fields, "headers": headers}
-
-
 def _parts(fields: dict[str, Any]) -> Iterable[tuple[str, Any]]:
     for field, value in fields.items():
-        if field == _STATE:
+        if field == STATE:
             yield from ((f"its attribute {key}", part) for key, part in value.items())
         elif field in ("meta", "cb_kwargs"):
             for key, part in value.items():
@@ -705,106 +475,3 @@ def _parts(fields: dict[str, Any]) -> Iterable[tuple[str, Any]]:
                 )
         else:
             yield f"its {field}", value
-
-
-def _to_bytes(data: bytes | str) -> bytes:
-    return data.encode() if isinstance(data, str) else bytes(data)
-
-
-def _format_of(serializer: Serializer) -> bytes:
-    """The first byte of what *serializer* writes, found out by trying."""
-    if isinstance(serializer, Shorthand):
-        return MSGPACK
-    try:
-        sample = _to_bytes(serializer.dumps({"url": ""}))
-    except Exception as e:
-        raise ConfigurationError(
-            f"SCHEDULER_SERIALIZER = {serializer!r} cannot dump a dict: {e!r}."
-            " Name a module whose dumps() turns a dict into bytes or text."
-        ) from e
-    if sample[:1] == PICKLE:
-        return PICKLE
-    return JSON if _is_json(sample) else OTHER
-
-
-def _is_json(data: bytes) -> bool:
-    # The brace alone does not tell: marshal's dicts begin with one too.
-    try:
-        return data.startswith(JSON) and isinstance(json.loads(data), dict)
-    except ValueError:
-        return False
-
-
-def _load_serializer(value: Any) -> Serializer | None:
-    if value is None:
-        return None
-    serializer = resolve(value) if isinstance(value, str) else value
-    if serializer is None or not all(
-        callable(getattr(serializer, name, None)) for name in ("dumps", "loads")
-    ):
-        problem = (
-            "cannot be imported" if serializer is None else "has no dumps and loads"
-        )
-        raise ConfigurationError(
-            f"SCHEDULER_SERIALIZER = {value!r} {problem}. Name a module with both, such"
-            " as 'json' or 'scrapy_dist.picklecompat', or leave the setting out to use"
-            " MessagePack."
-        )
-    return cast("Serializer", serializer)
-
-
-def _load_size(settings: BaseSettings, name: str, unit: str) -> int:
-    value = settings.get(name, getattr(defaults, name))
-    try:
-        size = int(value)
-    except (OverflowError, TypeError, ValueError):
-        size = 0
-    if size <= 0:
-        raise ConfigurationError(
-            f"{name} = {value!r} is no number of {unit} above 0."
-            f" Write e.g. {getattr(defaults, name)}."
-        )
-    return size
-
-
-def _load_request_classes(value: Any) -> list[type[Request]]:
-    classes = []
-    for path, cls in _load_classes("FRONTIER_REQUEST_CLASSES", value):
-        if not (isinstance(cls, type) and issubclass(cls, Request)):
-            raise ConfigurationError(
-                f"FRONTIER_REQUEST_CLASSES: {path!r} is no subclass of scrapy.Request"
-                " that can be imported. Correct the path or remove it."
-            )
-        classes.append(cls)
-    return classes
-
-
-def _load_shared_classes(value: Any) -> list[type]:
-    classes = []
-    for path, cls in _load_classes("FRONTIER_SHARED_CLASSES", value):
-        if cls is None:
-            raise ConfigurationError(
-                f"FRONTIER_SHARED_CLASSES: {path!r} cannot be imported. Correct the path"
-                " or remove it."
-            )
-        try:
-            form_of(cls)
-        except ValueError as e:
-            raise ConfigurationError(
-                f"FRONTIER_SHARED_CLASSES: {path!r} cannot be stored: {e}. Remove it."
-            ) from None
-        classes.append(cls)
-    return classes
-
-
-def _load_classes(name: str, value: Any) -> Iterable[tuple[Any, Any]]:
-    """Each path, or class, in the setting *name*, and what is there."""
-    if isinstance(value, str):
-        value = [path.strip() for path in value.split(",") if path.strip()]
-    if not isinstance(value, (list, tuple, set, frozenset)):
-        raise ConfigurationError(
-            f"{name} = {value!r} is no list. Write a list of paths, such as"
-            " ['myproject.module.MyClass']."
-        )
-    for path in value:
-        yield path, resolve(path) if isinstance(path, str) else path

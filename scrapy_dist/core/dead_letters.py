@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from scrapy_dist.codec.request import MAX_PRIORITY, fields_of
+from scrapy_dist.codec.request import fields_of
+from scrapy_dist.codec.request_fields import MAX_PRIORITY
 from scrapy_dist.codec.seal import NO_SEAL, Seal
 from scrapy_dist.exceptions import BadPayload
 

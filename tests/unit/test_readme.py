@@ -15,8 +15,9 @@ import pytest
 from scrapy.settings import Settings, default_settings
 
 from scrapy_dist import Client, defaults
-from scrapy_dist.codec.seed import _FIELDS as SEED_FIELDS
-from scrapy_dist.codec.seed import SeedRules, parse_seed
+from scrapy_dist.codec.seed import parse_seed
+from scrapy_dist.codec.seed_fields import FIELDS as SEED_FIELDS
+from scrapy_dist.codec.seed_rules import SeedRules
 from scrapy_dist.commands.frontier import SUBCOMMANDS, Command
 from scrapy_dist.spiders import RedisSpider
 from tests.support import picture, settings_table

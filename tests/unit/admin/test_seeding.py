@@ -20,7 +20,8 @@ from scrapy_dist.admin.seeding import (
     kind_of_new_key,
 )
 from scrapy_dist.brokers.redis.tools.seeds import SeedPusher
-from scrapy_dist.codec.seed import SeedRules, parse_seed
+from scrapy_dist.codec.seed import parse_seed
+from scrapy_dist.codec.seed_rules import SeedRules
 from scrapy_dist.exceptions import BadSeed, ConfigurationError, RedisUnavailable
 from scrapy_dist.spiders import RedisSpider
 from tests.support.frontiers import ON_REDIS_ONLY, SEED_KEYS, Worker

@@ -13,7 +13,8 @@ from scrapy.settings import Settings
 
 from scrapy_dist.codec import messagepack
 from scrapy_dist.codec.request import PayloadCodec
-from scrapy_dist.codec.seed import STEERING_PREFIXES, SeedRules, parse_seed
+from scrapy_dist.codec.seed import parse_seed
+from scrapy_dist.codec.seed_rules import STEERING_PREFIXES, SeedRules
 from scrapy_dist.exceptions import (
     BadPayload,
     BadSeed,

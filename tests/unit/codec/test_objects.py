@@ -23,8 +23,9 @@ from scrapy.http.headers import Headers
 from scrapy.link import Link
 
 from scrapy_dist.codec.dump_lines import payload_of, show_payload
+from scrapy_dist.codec.forms import form_of
 from scrapy_dist.codec.messagepack import Coder, Foreign, to_jsonable
-from scrapy_dist.codec.objects import SharedClasses, form_of, path_of, resolve
+from scrapy_dist.codec.objects import SharedClasses, path_of, resolve
 from scrapy_dist.codec.request import PayloadCodec, fields_of
 from scrapy_dist.exceptions import BadPayload, Unserializable
 

@@ -10,7 +10,8 @@ from scrapy.settings import Settings
 
 from scrapy_dist.codec.policy import POLICY, Policy
 from scrapy_dist.codec.request import PayloadCodec
-from scrapy_dist.codec.seed import SeedRules, check_made
+from scrapy_dist.codec.seed import check_made
+from scrapy_dist.codec.seed_rules import SeedRules
 from scrapy_dist.exceptions import (
     BadPayload,
     BadSeed,

@@ -26,11 +26,11 @@ from scrapy_dist.codec.reach import flaw_of_address, flaw_of_host, host_of, reso
 from scrapy_dist.codec.seed import (
     FROM_SEED,
     GUARD,
-    SeedRules,
     check_limits,
     check_made,
     parse_seed,
 )
+from scrapy_dist.codec.seed_rules import SeedRules
 from scrapy_dist.exceptions import BadSeed, ConfigurationError
 from scrapy_dist.middleware import FrontierDownloaderMiddleware
 

@@ -19,7 +19,8 @@ from scrapy.settings import Settings
 from scrapy.spiders import SitemapSpider
 
 from scrapy_dist.codec.request import PayloadCodec
-from scrapy_dist.codec.seed import _PLAIN, STEERING_META, SeedRules, parse_seed
+from scrapy_dist.codec.seed import _PLAIN, parse_seed
+from scrapy_dist.codec.seed_rules import STEERING_META, SeedRules
 from scrapy_dist.exceptions import BadSeed, ConfigurationError
 
 URL = "https://example.com/page?a=1"

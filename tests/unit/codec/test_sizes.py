@@ -12,7 +12,8 @@ from scrapy.settings import Settings
 
 from scrapy_dist.codec import messagepack
 from scrapy_dist.codec.request import PayloadCodec
-from scrapy_dist.codec.seed import SeedRules, parse_seed
+from scrapy_dist.codec.seed import parse_seed
+from scrapy_dist.codec.seed_rules import SeedRules
 from scrapy_dist.codec.sizes import flaw_of_url
 from scrapy_dist.exceptions import (
     BadPayload,

@@ -1,0 +1,314 @@
+"""The types that MessagePack and JSON lack, and the plain form of each.
+
+The number and the tag of a kind never change.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import pathlib
+import re
+import sys
+from collections import Counter, OrderedDict, defaultdict, deque
+from dataclasses import dataclass
+from datetime import date, datetime, time, timedelta, timezone
+from decimal import Decimal
+from fractions import Fraction
+from functools import partial
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+from zoneinfo import ZoneInfo
+
+from scrapy_dist.codec.odd_keys import check_keys
+from scrapy_dist.exceptions import BadPayload, Unserializable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+#: Bits of both parts of a fraction, which is reduced in more than linear time.
+_MAX_FRACTION = 8192
+#: What a defaultdict may call, by name.
+_FACTORIES: dict[str, type] = {
+    cls.__name__: cls
+    for cls in (
+        *(bool, bytes, complex, dict, float, frozenset, int, list, set, str, tuple),
+        *(Counter, OrderedDict, deque),
+    )
+}
+_PATHS: dict[str, type] = {
+    cls.__name__: cls
+    for cls in (
+        pathlib.PurePosixPath,
+        pathlib.PureWindowsPath,
+        pathlib.PosixPath,
+        pathlib.WindowsPath,
+    )
+}
+#: What stands for a path of a system that this one is not.
+_PURE = {"PosixPath": pathlib.PurePosixPath, "WindowsPath": pathlib.PureWindowsPath}
+_ADDRESSES: dict[str, type] = {
+    cls.__name__: cls
+    for cls in (
+        *(ipaddress.IPv4Address, ipaddress.IPv4Network, ipaddress.IPv4Interface),
+        *(ipaddress.IPv6Address, ipaddress.IPv6Network, ipaddress.IPv6Interface),
+    )
+}
+_ZONE = re.compile(r"[A-Za-z0-9_+\-]{1,64}(/[A-Za-z0-9_+\-]{1,64}){0,3}")
+_NUMBERS = (int, float, bool, Decimal, Fraction, complex)
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """A type that MessagePack and JSON lack, and its plain form."""
+
+    code: int
+    tag: str
+    #: The types that it is for, more than one where the plain form tells which.
+    python: tuple[type, ...]
+    plain: tuple[type, ...]
+    to_plain: Callable[[Any], Any]
+    from_plain: Callable[[Any], Any]
+
+    def restore(self, value: Any) -> Any:
+        if type(value) not in self.plain:
+            names = " or ".join(plain.__name__ for plain in self.plain)
+            raise BadPayload(f"{self.tag} needs a {names}")
+        return self.from_plain(value)
+
+
+def to_dict(pairs: list[Any]) -> dict[Any, Any]:
+    check_keys([key for key, _ in pairs])
+    return dict(pairs)
+
+
+def _to_set(values: list[Any]) -> set[Any]:
+    check_keys(values)
+    return set(values)
+
+
+def _to_timedelta(parts: list[Any]) -> timedelta:
+    days, seconds, microseconds = parts
+    return timedelta(days, seconds, microseconds)
+
+
+def _need_no_attributes(obj: Any) -> None:
+    if vars(obj):
+        raise Unserializable(
+            f"{type(obj).__name__} with the attribute {min(map(str, vars(obj)))!r}"
+        )
+
+
+def _from_ordered(obj: Any) -> Any:
+    _need_no_attributes(obj)
+    return [[key, value] for key, value in obj.items()]
+
+
+def _to_ordered(pairs: list[Any]) -> Any:
+    check_keys([key for key, _ in pairs])
+    return OrderedDict(pairs)
+
+
+def _from_default(obj: Any) -> Any:
+    factory = obj.default_factory
+    if factory is None:
+        return [None, dict(obj)]
+    name = getattr(factory, "__name__", "")
+    if _FACTORIES.get(name) is not factory:
+        raise Unserializable(
+            f"defaultdict with the factory {name or factory!r}, none of"
+            f" {', '.join(sorted(_FACTORIES))}"
+        )
+    return [name, dict(obj)]
+
+
+def _to_default(parts: list[Any]) -> Any:
+    name, values = parts
+    if not (name is None or (type(name) is str and name in _FACTORIES)):
+        raise BadPayload("a defaultdict with a factory that is not allowed")
+    if type(values) is not dict:
+        raise BadPayload("a defaultdict without a dict")
+    return defaultdict(None if name is None else _FACTORIES[name], values)
+
+
+def _from_counter(obj: Any) -> Any:
+    _need_no_attributes(obj)
+    odd = [value for value in obj.values() if type(value) not in _NUMBERS]
+    if odd:
+        raise Unserializable(f"Counter with a {type(odd[0]).__name__} as count")
+    return dict(obj)
+
+
+def _to_counter(counts: dict[Any, Any]) -> Any:
+    if not all(type(value) in _NUMBERS for value in counts.values()):
+        raise BadPayload("a Counter with counts that are no numbers")
+    return Counter(counts)
+
+
+def _to_deque(parts: list[Any]) -> Any:
+    limit, values = parts
+    if type(values) is not list or not (
+        limit is None or (type(limit) is int and len(values) <= limit <= sys.maxsize)
+    ):
+        raise BadPayload("a deque with a wrong length")
+    return deque(values, limit)
+
+
+def _named(names: dict[str, type]) -> Callable[[Any], Any]:
+    """The name of an object's class, which is one of *names*, and its text."""
+    return lambda obj: [type(obj).__name__, str(obj)]
+
+
+def _two_texts(parts: list[Any], names: dict[str, type]) -> tuple[str, str]:
+    name, text = parts
+    if type(name) is not str or type(text) is not str or name not in names:
+        raise BadPayload(f"none of {', '.join(names)}")
+    return name, text
+
+
+def _to_path(parts: list[Any]) -> Any:
+    name, text = _two_texts(parts, _PATHS)
+    if name in _PURE and name != type(pathlib.Path()).__name__:
+        return _PURE[name](text)
+    return _PATHS[name](text)
+
+
+def _to_address(parts: list[Any]) -> Any:
+    name, text = _two_texts(parts, _ADDRESSES)
+    return _ADDRESSES[name](text)
+
+
+def _from_moment(obj: Any) -> Any:
+    """ISO 8601; with a zone of tzdata a list: without zone, the zone, fold."""
+    zone = obj.tzinfo
+    if type(zone) is ZoneInfo:
+        return [obj.replace(tzinfo=None).isoformat(), _from_zone(zone), obj.fold]
+    if type(obj) is time and zone is not None and obj.utcoffset() is None:
+        raise Unserializable(f"time with a {type(zone).__module__} zone")
+    return obj.isoformat()
+
+
+def _to_moment(parse: Callable[[str], Any], value: Any) -> Any:
+    if type(value) is str:
+        return parse(value)
+    text, zone, fold = value
+    return parse(text).replace(tzinfo=_to_zone(zone), fold=fold)
+
+
+def _from_zone(zone: Any) -> str:
+    if type(zone.key) is not str or not _ZONE.fullmatch(zone.key):
+        raise Unserializable("ZoneInfo without a key")
+    return str(zone.key)
+
+
+def _to_zone(key: Any) -> ZoneInfo:
+    # It names a file, and a package where tzdata is one.
+    if type(key) is not str or not _ZONE.fullmatch(key):
+        raise BadPayload("a time zone with a wrong name")
+    return ZoneInfo(key)
+
+
+def _from_timezone(zone: Any) -> Any:
+    offset, *name = zone.__getinitargs__()
+    return [offset, *name]
+
+
+def _to_timezone(parts: list[Any]) -> timezone:
+    return timezone(*parts)
+
+
+def _from_fraction(obj: Any) -> Any:
+    parts = [obj.numerator, obj.denominator]
+    if max(part.bit_length() for part in parts) > _MAX_FRACTION:
+        raise Unserializable(f"Fraction of more than {_MAX_FRACTION} bits")
+    return parts
+
+
+def _to_fraction(parts: list[Any]) -> Fraction:
+    if len(parts) != 2 or not all(
+        type(part) is int and part.bit_length() <= _MAX_FRACTION for part in parts
+    ):
+        raise BadPayload("a fraction that is none, or too large")
+    return Fraction(*parts)
+
+
+def _to_complex(parts: list[Any]) -> complex:
+    real, imaginary = parts
+    if type(real) is not float or type(imaginary) is not float:
+        raise BadPayload("a complex number that is none")
+    return complex(real, imaginary)
+
+
+def _to_range(parts: list[Any]) -> range:
+    if len(parts) != 3 or not all(type(part) is int for part in parts):
+        raise BadPayload("a range that is none")
+    return range(*parts)
+
+
+def _to_namespace(values: dict[Any, Any]) -> SimpleNamespace:
+    if not all(type(k) is str and not k.startswith("__") for k in values):
+        raise BadPayload("a namespace with names that are none")
+    return SimpleNamespace(**values)
+
+
+_KINDS = (
+    _Kind(1, "$tuple", (tuple,), (list,), list, tuple),
+    _Kind(2, "$set", (set,), (list,), list, _to_set),
+    _Kind(
+        3,
+        "$frozenset",
+        (frozenset,),
+        (list,),
+        list,
+        lambda v: frozenset(_to_set(v)),
+    ),
+    _Kind(
+        4,
+        "$datetime",
+        (datetime,),
+        (str, list),
+        _from_moment,
+        partial(_to_moment, datetime.fromisoformat),
+    ),
+    _Kind(5, "$date", (date,), (str,), date.isoformat, date.fromisoformat),
+    _Kind(
+        6,
+        "$timedelta",
+        (timedelta,),
+        (list,),
+        lambda v: [v.days, v.seconds, v.microseconds],
+        _to_timedelta,
+    ),
+    _Kind(7, "$decimal", (Decimal,), (str,), str, Decimal),
+    _Kind(8, "$uuid", (UUID,), (str,), str, UUID),
+    # Only integers beyond 64 bits get here. Hexadecimal has no limit of digits.
+    _Kind(9, "$int", (int,), (str,), hex, lambda v: int(v, 16)),
+    _Kind(10, "$ordered", (OrderedDict,), (list,), _from_ordered, _to_ordered),
+    _Kind(11, "$default", (defaultdict,), (list,), _from_default, _to_default),
+    _Kind(12, "$counter", (Counter,), (dict,), _from_counter, _to_counter),
+    _Kind(13, "$deque", (deque,), (list,), lambda v: [v.maxlen, list(v)], _to_deque),
+    _Kind(14, "$path", tuple(_PATHS.values()), (list,), _named(_PATHS), _to_path),
+    _Kind(
+        15,
+        "$time",
+        (time,),
+        (str, list),
+        _from_moment,
+        partial(_to_moment, time.fromisoformat),
+    ),
+    _Kind(16, "$timezone", (timezone,), (list,), _from_timezone, _to_timezone),
+    _Kind(17, "$zone", (ZoneInfo,), (str,), _from_zone, _to_zone),
+    _Kind(18, "$fraction", (Fraction,), (list,), _from_fraction, _to_fraction),
+    _Kind(19, "$complex", (complex,), (list,), lambda v: [v.real, v.imag], _to_complex),
+    _Kind(
+        20, "$range", (range,), (list,), lambda v: [v.start, v.stop, v.step], _to_range
+    ),
+    _Kind(
+        21, "$ip", tuple(_ADDRESSES.values()), (list,), _named(_ADDRESSES), _to_address
+    ),
+    # 22 is $object.
+    _Kind(23, "$namespace", (SimpleNamespace,), (dict,), vars, _to_namespace),
+)
+BY_TYPE = {python: kind for kind in _KINDS for python in kind.python}
+BY_CODE = {kind.code: kind for kind in _KINDS}
+BY_TAG = {kind.tag: kind for kind in _KINDS}

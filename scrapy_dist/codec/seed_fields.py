@@ -1,0 +1,186 @@
+"""The fields of a seed that is a JSON object, each read and checked."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+from scrapy_dist.base.escaping import quote
+from scrapy_dist.codec.request_fields import MAX_PRIORITY
+from scrapy_dist.codec.seed_rules import is_encoding
+from scrapy_dist.codec.sizes import flaw_of_method
+from scrapy_dist.exceptions import BadSeed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+FIELDS = (
+    "url",
+    "method",
+    "meta",
+    "cb_kwargs",
+    "headers",
+    "cookies",
+    "body",
+    "formdata",
+    "priority",
+    "dont_filter",
+    "callback",
+    "errback",
+    "encoding",
+    "flags",
+)
+#: JSON's name of each Python type that it can give.
+JSON_TYPES = {
+    dict: "object",
+    list: "list",
+    str: "string",
+    int: "number",
+    float: "number",
+    bool: "true or false",
+    type(None): "null",
+}
+#: A header's name (RFC 9110, 5.6.2).
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_LINE_BREAK = re.compile(r"[\x00\r\n]")
+
+
+def wrong(name: str, value: Any, wanted: str) -> BadSeed:
+    return BadSeed(
+        f"{name} is a JSON {JSON_TYPES[type(value)]}, not {wanted}: {quote(value)}"
+    )
+
+
+def _text(name: str, value: Any) -> str:
+    if type(value) is not str:
+        raise wrong(name, value, "a string")
+    return value
+
+
+def _url(name: str, value: Any) -> str:
+    return _text(name, value).strip()
+
+
+def _line(name: str, value: Any) -> str:
+    if _LINE_BREAK.search(_text(name, value)):
+        raise BadSeed(f"{name} has a line break: {quote(value)}")
+    return str(value)
+
+
+def _method(name: str, value: Any) -> str:
+    if flaw := flaw_of_method(_text(name, value)):
+        raise BadSeed(f"{name} {flaw}: {quote(value)}")
+    return str(value)
+
+
+def _token(name: str, value: Any) -> str:
+    if not _TOKEN.fullmatch(_text(name, value)):
+        raise BadSeed(f"{name} is not valid in HTTP: {quote(value)}")
+    return str(value)
+
+
+def _object(name: str, value: Any) -> dict[str, Any]:
+    if type(value) is not dict:
+        raise wrong(name, value, "an object")
+    return value
+
+
+def _flag(name: str, value: Any) -> bool:
+    if type(value) is not bool:
+        raise wrong(name, value, "true or false")
+    return value
+
+
+def _priority(name: str, value: Any) -> int:
+    if type(value) is not int:
+        raise wrong(name, value, "a whole number")
+    if abs(value) > MAX_PRIORITY:
+        raise BadSeed(f"{name} is beyond 2**53")
+    return value
+
+
+def _texts(name: str, value: Any) -> list[str]:
+    if type(value) is not list:
+        raise wrong(name, value, "a list of strings")
+    return [_text(f"an element of {name}", element) for element in value]
+
+
+def _encoding(name: str, value: Any) -> str:
+    if not is_encoding(_text(name, value)):
+        raise BadSeed(f"{name} is no text encoding that contains ASCII: {quote(value)}")
+    return str(value)
+
+
+def _headers(name: str, value: Any) -> dict[str, list[str]]:
+    headers = {}
+    for key, values in _object(name, value).items():
+        where = f"the header {quote(_token('a name in headers', key))}"
+        listed = values if type(values) is list else [values]
+        headers[key] = [_line(where, element) for element in listed]
+    return headers
+
+
+def _cookies(name: str, value: Any) -> dict[str, Any] | list[dict[str, Any]]:
+    if type(value) is dict:
+        for key, part in value.items():
+            _scalar(f"the cookie {quote(_line('the name of a cookie', key))}", part)
+        return value
+    if type(value) is not list:
+        raise wrong(name, value, "an object or a list of objects")
+    for cookie in value:
+        _object(f"an element of {name}", cookie)
+        if "name" not in cookie or "value" not in cookie:
+            raise BadSeed(f"a cookie has no name or no value: {quote(cookie)}")
+        for key, part in cookie.items():
+            _scalar(f"{quote(key)} of a cookie", part)
+    return value
+
+
+def _scalar(name: str, value: Any) -> str:
+    if type(value) in (int, float, bool):
+        return str(value)
+    if type(value) is not str:
+        raise wrong(name, value, "a string or a number")
+    return _line(name, value)
+
+
+def read_form(formdata: Any, more: dict[str, Any]) -> list[tuple[str, str]]:
+    if type(formdata) is dict:
+        items = list(formdata.items())
+    elif type(formdata) is list:
+        items = [_pair(element) for element in formdata]
+    else:
+        raise wrong("formdata", formdata, "an object or a list of pairs")
+    return [
+        (key, _form_value(key, value))
+        for key, values in (*items, *more.items())
+        for value in (values if type(values) is list else [values])
+    ]
+
+
+def _pair(element: Any) -> tuple[str, Any]:
+    if type(element) is not list or len(element) != 2:
+        raise BadSeed(f"formdata has an element that is no pair: {quote(element)}")
+    return _text("a name in formdata", element[0]), element[1]
+
+
+def _form_value(key: str, value: Any) -> str:
+    if type(value) in (int, float):
+        return str(value)
+    return _text(f"the form field {quote(key)}", value)
+
+
+READERS: dict[str, Callable[[str, Any], Any]] = {
+    "url": _url,
+    "method": _method,
+    "meta": _object,
+    "cb_kwargs": _object,
+    "headers": _headers,
+    "cookies": _cookies,
+    "body": _text,
+    "priority": _priority,
+    "dont_filter": _flag,
+    "encoding": _encoding,
+    "flags": _texts,
+}

@@ -1,0 +1,266 @@
+"""What seeds may ask for, by the settings and the spider."""
+
+from __future__ import annotations
+
+import codecs
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from scrapy_dist import defaults
+from scrapy_dist.base.escaping import quote
+from scrapy_dist.codec.reach import flaw_of_host, host_of, is_within
+from scrapy_dist.exceptions import ConfigurationError
+
+if TYPE_CHECKING:
+    from scrapy.settings import BaseSettings
+
+#: ``meta`` keys by which a seed would steer Scrapy itself: where the connection goes
+#: and who it claims to be, politeness and limits, files, trust in the response, and
+#: Scrapy's own bookkeeping. STEERING_PREFIXES are those of others. Left free
+#: are cookiejar, dont_cache, dont_merge_cookies, dont_redirect, dont_retry and
+#: priority_adjust, which concern the seed's own request only.
+STEERING_META = frozenset(
+    {
+        "allow_offsite",
+        "autothrottle_dont_adjust_delay",
+        "bindaddress",
+        "cache_timestamp",
+        "cached_response",
+        "depth",
+        "depth_reset",
+        "dont_obey_robotstxt",
+        "download_fail_on_dataloss",
+        "download_latency",
+        "download_maxsize",
+        "download_slot",
+        "download_timeout",
+        "download_warnsize",
+        "frontier_local",
+        "ftp_local_filename",
+        "ftp_passive",
+        "ftp_password",
+        "ftp_user",
+        "handle_httpstatus_all",
+        "handle_httpstatus_list",
+        "http_auth_domain",
+        "http_pass",
+        "http_user",
+        "is_secure",
+        "is_start_request",
+        "max_retry_times",
+        "proxy",
+        "redirect_reasons",
+        "redirect_times",
+        "redirect_ttl",
+        "redirect_urls",
+        "referrer_policy",
+        "retry_times",
+        "rule",
+        "verbatim_url",
+        "verify",
+    }
+)
+
+#: What the names of ``meta`` keys of plugins begin with: they have pages rendered by other
+#: programs, run scripts there, or choose who a connection claims to be. And of our own.
+STEERING_PREFIXES = (
+    "_",
+    "browserless",
+    "camoufox",
+    "crawlera",
+    "curl",
+    "flaresolverr",
+    "frontier_",
+    "impersonate",
+    "nodriver",
+    "playwright",
+    "puppeteer",
+    "pyppeteer",
+    "scrapingbee",
+    "scrapeops",
+    "scrapfly",
+    "selenium",
+    "splash",
+    "undetected",
+    "zyte_api",
+)
+#: What stands for a spider's domains in FRONTIER_SEED_DOMAINS.
+SPIDERS = "allowed_domains"
+#: All of ASCII; and what encodings are called in which its bytes may be something else,
+#: behind a shift or a backslash.
+_ASCII = "".join(map(chr, range(128)))
+_SHIFTING = ("hz", "iso2022", "raw_unicode_escape", "utf_7")
+_SCHEME = re.compile(r"[a-z][a-z0-9+.-]*", re.IGNORECASE)
+#: A host as ``host_of`` gives it.
+_HOST = re.compile(r"[a-z0-9_.-]+|[0-9a-f:.]+")
+_NO_DOMAIN = re.compile(r"[/@?#\\\s]|^[^\[]*:")
+
+
+@dataclass(frozen=True)
+class SeedRules:
+    """What a seed may be; the settings FRONTIER_SEED_… and REDIS_ENCODING."""
+
+    #: URL schemes, in lower case.
+    schemes: frozenset[str] = frozenset(defaults.FRONTIER_SEED_SCHEMES)
+    #: Bytes of the largest seed.
+    max_size: int = defaults.FRONTIER_SEED_MAX_SIZE
+    #: Characters of the longest URL.
+    max_url: int = defaults.FRONTIER_URL_LENGTH
+    #: Keys of STEERING_META that seeds may set all the same.
+    meta: frozenset[str] = frozenset(defaults.FRONTIER_SEED_META)
+    #: Whether unknown keys are form fields.
+    form_fields: bool = defaults.FRONTIER_SEED_FORM_FIELDS
+    #: Encoding of the seeds.
+    encoding: str = defaults.REDIS_ENCODING
+    #: Domains that seeds may name, in the form of ``host_of``; none: any.
+    domains: frozenset[str] = frozenset()
+    #: Whether the spider's ``allowed_domains`` are domains, too.
+    spiders_domains: bool = False
+    #: Whether private addresses may be reached.
+    private: bool = defaults.FRONTIER_SEED_PRIVATE
+
+    @classmethod
+    def from_settings(
+        cls, settings: BaseSettings, encoding: str | None = None
+    ) -> SeedRules:
+        """Read the settings; *encoding* is the spider's ``redis_encoding``, if any.
+
+        Raises ConfigurationError.
+        """
+        schemes = _read_list(settings, "FRONTIER_SEED_SCHEMES")
+        for scheme in schemes:
+            if not _SCHEME.fullmatch(scheme):
+                raise ConfigurationError(
+                    f"FRONTIER_SEED_SCHEMES: {scheme!r} is no URL scheme."
+                    " Write names such as 'https', without '://'."
+                )
+        return cls(
+            schemes=frozenset(scheme.lower() for scheme in schemes),
+            max_size=_read_size(settings, "FRONTIER_SEED_MAX_SIZE"),
+            max_url=_read_size(settings, "FRONTIER_URL_LENGTH", "characters"),
+            meta=frozenset(_read_list(settings, "FRONTIER_SEED_META")),
+            form_fields=_read_bool(settings, "FRONTIER_SEED_FORM_FIELDS"),
+            encoding=_read_encoding(settings, encoding),
+            domains=frozenset(_read_domains(settings)) - {SPIDERS},
+            spiders_domains=SPIDERS in _read_domains(settings),
+            private=_read_bool(settings, "FRONTIER_SEED_PRIVATE"),
+        )
+
+    @property
+    def is_limited(self) -> bool:
+        """Whether hosts are looked at."""
+        return bool(self.domains) or self.spiders_domains or not self.private
+
+    def domains_of(self, spider: object) -> frozenset[str]:
+        """The domains that seeds of *spider* may name; none: any, or not known here."""
+        if not self.spiders_domains:
+            return self.domains
+        own = own_domains(spider)
+        return self.domains | own if own else own
+
+    def flaw_of(self, url: str, spider: object) -> str:
+        """Why a seed may not lead to *url*, as far as that can be told unresolved; or ''."""
+        if not self.is_limited:
+            return ""
+        host = host_of(url)
+        if host and not _HOST.fullmatch(host):
+            # Another reader of the URL may find a host in front of the strange sign.
+            return f"the host {quote(host)} is no name of one"
+        domains = self.domains_of(spider)
+        if domains and not is_within(host, domains):
+            return (
+                f"the host {quote(host)} is not allowed; FRONTIER_SEED_DOMAINS allows"
+                f" {', '.join(sorted(domains)[:10])}"
+            )
+        if not self.private and (flaw := flaw_of_host(host)):
+            return f"the host {quote(host)} {flaw}; FRONTIER_SEED_PRIVATE is False"
+        return ""
+
+
+def own_domains(spider: object) -> frozenset[str]:
+    own = getattr(spider, "allowed_domains", None) or ()
+    return plain_domains(tuple(own) if not isinstance(own, str) else (own,))
+
+
+@lru_cache(10)
+def plain_domains(domains: tuple[str, ...]) -> frozenset[str]:
+    return frozenset(host_of(f"//{domain}") for domain in domains if domain)
+
+
+@lru_cache(100)
+def is_encoding(name: str) -> bool:
+    try:
+        codec = codecs.lookup(name)
+        "".encode(name)  # refuses codecs such as base64
+    except (LookupError, ValueError):
+        return False
+    if codec.name.replace("-", "_").startswith(_SHIFTING):
+        return False
+    try:
+        # What is checked as text is what the bytes are; others are slow, too.
+        return _ASCII.encode(name) == _ASCII.encode("ascii")
+    except UnicodeError:
+        return False
+
+
+def _read_encoding(settings: BaseSettings, own: str | None) -> str:
+    setting = "redis_encoding" if own else "REDIS_ENCODING"
+    value = own or settings.get("REDIS_ENCODING", defaults.REDIS_ENCODING)
+    if not isinstance(value, str) or not is_encoding(value):
+        raise ConfigurationError(
+            f"{setting} = {value!r} is no text encoding that contains ASCII. Write e.g."
+            " 'utf-8'."
+        )
+    return value
+
+
+def _read_list(settings: BaseSettings, name: str) -> list[str]:
+    value = settings.get(name, getattr(defaults, name))
+    if isinstance(value, str):
+        value = [part.strip() for part in value.split(",") if part.strip()]
+    if not isinstance(value, (list, tuple, set, frozenset)) or not all(
+        isinstance(part, str) for part in value
+    ):
+        raise ConfigurationError(
+            f"{name} = {value!r} is no list of strings. Write e.g. ['a', 'b'] or 'a,b'."
+        )
+    return list(value)
+
+
+def _read_domains(settings: BaseSettings) -> list[str]:
+    domains = []
+    for value in _read_list(settings, "FRONTIER_SEED_DOMAINS"):
+        host = value if value == SPIDERS else host_of(f"//{value.lstrip('.')}")
+        if not _HOST.fullmatch(host) or _NO_DOMAIN.search(value):
+            raise ConfigurationError(
+                f"FRONTIER_SEED_DOMAINS: {value!r} is no domain. Write names such as"
+                " 'example.org', without scheme, port and path, or 'allowed_domains'."
+            )
+        domains.append(host)
+    return domains
+
+
+def _read_size(settings: BaseSettings, name: str, unit: str = "bytes") -> int:
+    value = settings.get(name, getattr(defaults, name))
+    try:
+        size = int(value)
+    except (TypeError, ValueError, OverflowError):
+        size = 0
+    if size <= 0:
+        raise ConfigurationError(
+            f"{name} = {value!r} is no number of {unit} above 0."
+            f" Write e.g. {getattr(defaults, name)}."
+        )
+    return size
+
+
+def _read_bool(settings: BaseSettings, name: str) -> bool:
+    try:
+        return settings.getbool(name, getattr(defaults, name))
+    except (TypeError, ValueError):
+        raise ConfigurationError(
+            f"{name} = {settings.get(name)!r} is neither true nor false."
+            " Write True or False."
+        ) from None
