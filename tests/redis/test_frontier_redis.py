@@ -253,8 +253,8 @@ class TornWorld:
     """A frontier with something everywhere, on a Redis that notes every write.
 
     *m1* is leased by *me* and leads to *c1* (filtered), *c2* (not filtered) and an item.
-    *l1* and *l2* are dead letters, *w1* and *w2*, which has failed, wait for room among them, *o1* and *o2* are still
-    with scrapy-redis, and *f1* in a file.
+    *l1* and *l2* are dead letters; *w1*, and *w2*, which has failed, wait for room among
+    them; *o1* and *o2* are still with scrapy-redis, and *f1* in a file.
     """
 
     EVERYWHERE = (
@@ -348,7 +348,7 @@ class TornWorld:
             "lease": lambda: frontier.lease(3, suspects=8),
             "release": lambda: frontier.release([self.m1.id, self.m2.id]),
             "reject": lambda: frontier.reject(
-                [(self.m2.id, "request", "x")], max_size=99
+                [Reject(self.m2.id, "request", "x")], max_size=99
             ),
             "seeds": lambda: frontier.take_seeds(9),
             "reap": frontier.reap,
@@ -363,7 +363,7 @@ class TornWorld:
             "register": lambda: frontier.register("host:1", commit=self.me.commits),
             "readmit": frontier.readmit,
             "reject, full": lambda: self.full.reject(
-                [(self.m2.id, "request", "x")], max_size=99
+                [Reject(self.m2.id, "request", "x")], max_size=99
             ),
             "reap, full": self.full.reap,
             "commit a failure, full": lambda: self.full.commit(
