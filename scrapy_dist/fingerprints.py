@@ -1,14 +1,9 @@
-"""The fingerprints in Redis, for those who look from outside and bring new ones.
-
-The only module beside ``frontier`` that knows how ``S:dupefilter`` is laid out. Workers do
-not use it. Calls raise redis-py's errors.
-"""
+"""Fingerprints as the workers of a crawl name requests, and those of scrapy-redis."""
 
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Callable
 from hashlib import sha1
 from typing import TYPE_CHECKING, Any
 
@@ -18,9 +13,8 @@ from scrapy.utils.python import to_unicode
 from scrapy.utils.request import fingerprint
 from w3lib.url import canonicalize_url
 
-from scrapy_dist.brokers.redis.buckets import Shape, compact
+from scrapy_dist.brokers.redis.buckets import compact
 from scrapy_dist.brokers.redis.commit import clear
-from scrapy_dist.core.frontier import BATCH, Claim
 from scrapy_dist.dupefilter import CompactDupeFilter, RFPDupeFilter
 from scrapy_dist.exceptions import ConfigurationError
 
@@ -30,36 +24,13 @@ if TYPE_CHECKING:
     from scrapy.settings import BaseSettings
     from typing_extensions import Self
 
-    from scrapy_dist.brokers.redis.frontier import Frontier
-    from scrapy_dist.redis_client.typed import Redis
-
 __all__ = [
-    "COMPACT",
-    "HEX",
     "ScrapyRedisFingerprinter",
-    "add",
     "are_compact",
-    "count",
     "default",
     "is_plain",
-    "is_seen",
-    "is_start",
-    "kind_of",
     "of_crawler",
-    "scan",
-    "scan_started",
-    "shape_of",
-    "started_as",
-    "stored_as",
 ]
-
-#: How an exported file calls fingerprints: the whole in hex, or CompactDupeFilter's.
-HEX, COMPACT = "hex", "compact"
-
-#: Compact fingerprints that are added in one exchange.
-_GROUP = 10 * BATCH
-#: The form of a compact fingerprint; one in hex has 40 characters.
-_COMPACT = re.compile(r"-?\d{1,19}")
 
 
 def default(request: Request) -> str:
@@ -127,144 +98,6 @@ def are_compact(settings: BaseSettings) -> bool:
     return isinstance(filter_class, type) and issubclass(
         filter_class, CompactDupeFilter
     )
-
-
-async def shape_of(frontier: Frontier) -> Shape | None:
-    """The buckets of the fingerprints, or None: they are in one set.
-
-    Where there are none yet, *frontier* was made for the one or the other.
-    """
-    client = frontier.client
-    key = frontier.keys.dupefilter
-    kind = (await client.type(key)).decode()
-    if kind != "hash":
-        return frontier.shape if kind == "none" else None
-    epoch, buckets, counted = await client.hmget(key, "epoch", "buckets", "count")
-    if epoch is None:
-        return Shape(key)
-    return Shape(key, epoch.decode(), int(buckets or 1), int(counted or 0))
-
-
-async def _is_set(frontier: Frontier) -> bool:
-    """Whether there are fingerprints: a filter of the project's may keep anything there."""
-    client = frontier.client
-    return bool((await client.type(frontier.keys.dupefilter)).decode() == "set")
-
-
-async def kind_of(frontier: Frontier) -> str:
-    """How an exported file calls its fingerprints: HEX or COMPACT."""
-    return HEX if await shape_of(frontier) is None else COMPACT
-
-
-def stored_as(fingerprint: str, *, compacted: bool) -> str:
-    """*fingerprint*, in hex or compact already, as the frontier stores it."""
-    if not compacted or _COMPACT.fullmatch(fingerprint):
-        return fingerprint
-    return compact(fingerprint)
-
-
-def started_as(name: str, *, compacted: bool) -> str:
-    """As ``stored_as``, of a start request: it may have a number in front."""
-    number, space, fingerprint = name.rpartition(" ")
-    return number + space + stored_as(fingerprint, compacted=compacted)
-
-
-async def is_seen(frontier: Frontier, fingerprint: str) -> bool:
-    """Whether the frontier filters requests with this fingerprint."""
-    client = frontier.client
-    key, shape = frontier.keys.dupefilter, await shape_of(frontier)
-    if shape is not None:
-        fingerprint = stored_as(fingerprint, compacted=True)
-        key = shape.place(fingerprint)
-    elif not await _is_set(frontier):
-        return False
-    return bool(await client.sismember(key, fingerprint))
-
-
-async def is_start(frontier: Frontier, fingerprint: str) -> bool:
-    """Whether it is one of a start request that this crawl has taken."""
-    client = frontier.client
-    compacted = await shape_of(frontier) is not None
-    name = stored_as(fingerprint, compacted=compacted)
-    return bool(await client.sismember(frontier.keys.started, name))
-
-
-async def count(frontier: Frontier) -> int:
-    """How many there are."""
-    client = frontier.client
-    shape = await shape_of(frontier)
-    if shape is not None:
-        return shape.count
-    shared = frontier.keys.dupefilter
-    return await client.scard(shared) if await _is_set(frontier) else 0
-
-
-async def add(frontier: Frontier, fingerprints: Sequence[str]) -> None:
-    """Let the frontier filter requests with these fingerprints.
-
-    Raises RedisUnavailable, too.
-    """
-    client = frontier.client
-    shape = await shape_of(frontier)
-    if shape is None:
-        async with client.pipeline(transaction=False) as pipeline:
-            for at in range(0, len(fingerprints), BATCH):
-                some = fingerprints[at : at + BATCH]
-                pipeline.sadd(frontier.keys.dupefilter, *some)
-            await pipeline.execute()
-        return
-    names = [stored_as(fingerprint, compacted=True) for fingerprint in fingerprints]
-    for at in range(0, len(names), _GROUP):
-        await _add_compact(frontier, names[at : at + _GROUP])
-
-
-async def _add_compact(frontier: Frontier, names: Sequence[str]) -> None:
-    left = [names[at : at + BATCH] for at in range(0, len(names), BATCH)]
-    while left:
-        frontier.shape = await shape_of(frontier)
-        grow = frontier.grow()
-        claims = [frontier.claim([Claim(name, ()) for name in some]) for some in left]
-        await frontier.exchange(claims if grow is None else [grow, *claims])
-        # For other buckets than are there: once more.
-        left = [
-            some
-            for some, claim in zip(left, claims, strict=True)
-            if claim.reply() is None
-        ]
-
-
-async def scan(frontier: Frontier) -> AsyncIterator[list[str]]:
-    """All fingerprints, some hundred at a time; one may come twice."""
-    if await shape_of(frontier) is None:
-        if not await _is_set(frontier):
-            return
-        async for names in _scan_set(frontier.client, frontier.keys.dupefilter):
-            yield names
-        return
-    number = 0
-    while True:
-        # A bucket that is split while we read gives to one that comes later.
-        shape = await shape_of(frontier)
-        if shape is None or number >= shape.buckets or shape.epoch == "-":
-            return
-        client = frontier.client
-        members = await client.smembers(shape.name(number))
-        yield [member.decode() for member in members]
-        number += 1
-
-
-def scan_started(frontier: Frontier) -> AsyncIterator[list[str]]:
-    """Those of this crawl's start requests, about BATCH at a time; one may come twice."""
-    return _scan_set(frontier.client, frontier.keys.started)
-
-
-async def _scan_set(client: Redis, key: str) -> AsyncIterator[list[str]]:
-    cursor = 0
-    while True:
-        cursor, found = await client.sscan(key, cursor, count=BATCH)
-        yield [name.decode("latin-1") for name in found]
-        if not int(cursor):
-            return
 
 
 class ScrapyRedisFingerprinter:

@@ -398,7 +398,7 @@ async def test_only_the_owner_rejects_and_only_once(client):
     worker, other = await Worker(client).join(), await Worker(client).join()
     await worker.push("a", "b")
     mine, theirs = await worker.lease_one(), await other.lease_one()
-    rejects = [(i, "request", "x") for i in (theirs.id, "00000000000000ff", "")]
+    rejects = [Reject(i, "request", "x") for i in (theirs.id, "00000000000000ff", "")]
     assert await worker.call(worker.frontier.reject(rejects, max_size=9)) == 0
     assert await worker.call(worker.frontier.reject([], max_size=9)) == 0
     assert await dead_letters(client) == []

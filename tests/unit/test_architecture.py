@@ -39,11 +39,6 @@ FLOORS = (
 #: Imports that go up or to the side.
 UP: dict[str, str] = {
     "admin.seeding -> spiders": "reads a spider's redis_key",
-    "brokers.redis.tools.clear -> fingerprints": "its readers of S:dupefilter",
-    "brokers.redis.tools.export -> fingerprints": "its readers of S:dupefilter",
-    "brokers.redis.tools.import_ -> fingerprints": "its readers of S:dupefilter",
-    "brokers.redis.tools.takeover -> fingerprints": "its readers of S:dupefilter",
-    "brokers.redis.views.browse -> fingerprints": "its readers of S:dupefilter",
     "worker.exchange -> brokers.redis.frontier": "the words of the protocol",
     "worker.exchange -> brokers.redis.orphans": "to be behind a port",
     "worker.exchange -> brokers.redis.scripts": "the type of a call, to be behind a port",

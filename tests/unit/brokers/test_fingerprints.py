@@ -8,7 +8,7 @@ from hashlib import sha1
 import pytest
 from scrapy.settings import Settings
 
-from scrapy_dist import fingerprints
+from scrapy_dist.brokers.redis import fingerprints
 from scrapy_dist.brokers.redis.buckets import LOAD, compact
 from scrapy_dist.brokers.redis.tools.clear import recrawl
 from scrapy_dist.brokers.redis.tools.export import export_lines

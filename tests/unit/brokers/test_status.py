@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from scrapy_dist import fingerprints
+from scrapy_dist.brokers.redis import fingerprints
 from scrapy_dist.brokers.redis.views.status import MAX_WORKERS, read_status, url_of
 from scrapy_dist.codec import compact
 from scrapy_dist.core.frontier import NewRequest, Reject

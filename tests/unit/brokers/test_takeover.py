@@ -8,13 +8,12 @@ import pytest
 from scrapy import Request, Spider
 from scrapy.settings import Settings
 
-from scrapy_dist import fingerprints
 from scrapy_dist.brokers.redis.tools.takeover import Converter, take_over
 from scrapy_dist.codec.request import PayloadCodec
 from scrapy_dist.core.crawl import TakenOver
 from scrapy_dist.core.settings import Options
 from scrapy_dist.exceptions import ConfigurationError
-from scrapy_dist.fingerprints import ScrapyRedisFingerprinter
+from scrapy_dist.fingerprints import ScrapyRedisFingerprinter, default
 from tests.support.frontiers import KEYS, Worker, contents
 
 LIFO = Settings({"SCHEDULER_QUEUE_CLASS": "scrapy_dist.queue.LifoQueue"})
@@ -29,7 +28,7 @@ class Shop(Spider):
 
 SPIDER = Shop()
 CODEC = PayloadCodec(SPIDER)
-CONVERTER = Converter(SPIDER, CODEC, fingerprints.default)
+CONVERTER = Converter(SPIDER, CODEC, default)
 
 
 def url(n):
@@ -69,7 +68,7 @@ async def test_a_priority_queue_is_taken_over(client, prefix):
     assert await pending(client) == list(range(249, -1, -1))
     assert await client.zscore(KEYS.requests, await first_member(client)) == -249
     # Links to what is pending are duplicates.
-    names = {fingerprints.default(Request(url(n))) for n in range(250)}
+    names = {default(Request(url(n))) for n in range(250)}
     assert {n.decode() for n in await client.smembers(KEYS.dupefilter)} == names
     assert prefix == "s" or not await client.exists("old:requests")
 

@@ -285,7 +285,7 @@ async def test_what_comes_before_all_workers_makes_the_secret_that_of_the_crawl(
         with pytest.raises(ConfigurationError, match="FRONTIER_SECRET"):
             await crawl_again(Worker(client, seal=seal).frontier)
     assert await contents(client) == before
-    assert (await Worker(client, seal=SEAL).register()).outcome == 0
+    assert (await Worker(client, seal=SEAL).register()).outcome is JoinOutcome.JOINED
 
 
 @pytest.mark.parametrize("work", [bring_in, move_over])

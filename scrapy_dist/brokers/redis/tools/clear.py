@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from scrapy_dist import fingerprints
+from scrapy_dist.brokers.redis import fingerprints
 from scrapy_dist.brokers.redis.errors import asking
 from scrapy_dist.brokers.redis.version import check_seal
 from scrapy_dist.core.crawl import FRONTIER, Cleared

@@ -11,8 +11,8 @@ from collections.abc import AsyncIterator
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
-from scrapy_dist import fingerprints
 from scrapy_dist.base import times
+from scrapy_dist.brokers.redis import fingerprints
 from scrapy_dist.brokers.redis.errors import asking
 from scrapy_dist.brokers.redis.layout import scan_hash
 from scrapy_dist.brokers.redis.views.snapshot import Snapshot

@@ -7,8 +7,8 @@ import re
 from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from scrapy_dist import fingerprints
 from scrapy_dist.base.escaping import quote
+from scrapy_dist.brokers.redis import fingerprints
 from scrapy_dist.brokers.redis.buckets import Shape
 from scrapy_dist.brokers.redis.errors import asking
 from scrapy_dist.brokers.redis.version import check_seal

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from scrapy.utils.request import request_from_dict
 
-from scrapy_dist import fingerprints
+from scrapy_dist.brokers.redis import fingerprints
 from scrapy_dist.brokers.redis.errors import asking
 from scrapy_dist.brokers.redis.version import check_seal
 from scrapy_dist.codec.envelope import PICKLE

@@ -13,7 +13,7 @@ from urllib.parse import unquote_to_bytes
 
 from scrapy.http import Request
 
-from scrapy_dist import fingerprints
+from scrapy_dist.brokers.redis import fingerprints
 from scrapy_dist.brokers.redis.errors import asking
 from scrapy_dist.brokers.redis.layout import scan_hash
 from scrapy_dist.brokers.redis.views.dead_letters import list_failed
