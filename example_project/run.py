@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import fcntl
+import json
 import os
 import shutil
 import signal
@@ -23,11 +24,11 @@ from typing import TYPE_CHECKING
 from bookshop.catalogue import CATEGORIES, Catalogue
 from scrapy.utils.project import get_project_settings
 from show.display import Progress, WorkerProgress, choose_display
-from show.frontier import Frontier
 from show.outcome import judge
 from show.plan import SPIDERS, make_plan
 from show.processes import Site, Worker
 
+from scrapy_dist import Client
 from scrapy_dist.exceptions import FrontierError
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ class Show:
         self.started = time.monotonic()
         settings = get_project_settings()
         settings.set("FRONTIER_EMBEDDED_LINGER", LINGER, priority="cmdline")
-        self.frontier = Frontier(settings, self.spider)
+        self.crawl = Client(None, self.spider, settings=settings)
         self.site = Site(*size)
         self.workers: list[Worker] = []
         self.count = options.workers
@@ -82,14 +83,19 @@ class Show:
         """Crawl; returns whether everything is there, and nothing twice."""
         shutil.rmtree(self.results, ignore_errors=True)
         self.results.mkdir(parents=True)
-        self.frontier.forget()
+        self._forget()
         self.display.say(f"Bookshop: {len(self.shop.books)} books on {self.site.url}")
-        self.display.say(f"Redis:    {self.frontier.redis_cli(START)}")
+        self.display.say(f"Redis:    {self.crawl.redis}")
         self._push_seeds()
         self._start_workers()
         with self.display:
             self._crawl()
         return self._summary()
+
+    def _forget(self) -> None:
+        """Delete what an interrupted show left: its site had another address."""
+        self.crawl.clear(force=True)
+        self.crawl.clear("failed", "items", "seeds", "history", force=True)
 
     def stop(self) -> None:
         """End everything that was started, gently as long as that works."""
@@ -103,7 +109,7 @@ class Show:
                 self.display.say(f"{worker.name} has not ended yet: killing it.")
                 worker.kill()
         self.site.stop()
-        self.frontier.close()
+        self.crawl.close()
 
     def _start_workers(self) -> None:
         self.display.say(f"Workers:  {self.count} times `scrapy crawl {self.spider}`")
@@ -131,9 +137,9 @@ class Show:
         if not self.seeds:
             return
         urls = [self.site.url + path for path in self.seeds.popleft()]
-        self.frontier.push_seeds(urls)
-        key = self.frontier.key("start_urls")
-        self.display.say(f"Seeds:    {len(urls)}, as by: lpush {key} {urls[0]} …")
+        self.crawl.seed(*urls)
+        command = f"scrapy frontier seed {self.spider} {urls[0]} …"
+        self.display.say(f"Seeds:    {len(urls)}, as by: {command}")
 
     def _crawl(self) -> None:
         done, changed = -1, time.monotonic()
@@ -168,6 +174,7 @@ class Show:
         while now - self.history[0][0] > RATE_WINDOW:
             self.history.popleft()
         then, before = self.history[0]
+        status = self.crawl.status()
         workers = [
             WorkerProgress(
                 name=worker.name,
@@ -184,12 +191,18 @@ class Show:
             total=len(self.plan.pages),
             wanted=len(self.plan.scraped),
             workers=workers,
-            **self.frontier.counts(),
+            pending=status.pending + status.suspect,
+            leased=status.leased,
+            seeds=status.seeds,
+            items=status.items,
+            failed=status.failed,
         )
 
     def _summary(self) -> bool:
         seconds = time.monotonic() - self.started
-        items = self.frontier.take_items(self.results / "items.jsonl")
+        items = list(self.crawl.items())
+        with (self.results / "items.jsonl").open("w") as file:
+            file.writelines(f"{json.dumps(item)}\n" for item in items)
         visits = self.site.visits()
         outcome = judge(
             self.plan,

@@ -5,7 +5,7 @@ from scrapy_dist.spiders import RedisSpider
 class SeededSpider(RedisSpider):
     """Waits for addresses of shelves and books that anybody pushes to Redis.
 
-    ``redis-cli lpush seeded:start_urls http://127.0.0.1:8000/category/poetry/``
+    ``scrapy frontier seed seeded http://127.0.0.1:8000/category/poetry/``
     """
 
     name = "seeded"

@@ -5,11 +5,12 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from redis.exceptions import ResponseError
 from redis.exceptions import TimeoutError as RedisTimeout
 
 from scrapy_dist.base.waits import within
 from scrapy_dist.brokers.redis import version
-from scrapy_dist.brokers.redis.errors import asking
+from scrapy_dist.brokers.redis.errors import asking, is_wrong_type
 from scrapy_dist.brokers.redis.frontier import Frontier
 from scrapy_dist.brokers.redis.keys import Keys, seed_keys
 from scrapy_dist.brokers.redis.layout import check_form
@@ -134,7 +135,12 @@ class RedisCrawl:
         """The reply to *call*, sent by itself. Raises RedisUnavailable, also if refused."""
         await self._frontier.exchange([call])
         with asking(key=f"A key of {self._spider!r}"):
-            return call.reply()
+            try:
+                return call.reply()
+            except ResponseError as e:
+                if is_wrong_type(e):
+                    raise
+                raise RedisUnavailable(f"Redis refuses: {e}") from e
 
     # Reading
 
