@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from scrapy.settings import BaseSettings, Settings
 
-from scrapy_dist import connection
 from scrapy_dist.admin.arguments import ids_of
 from scrapy_dist.admin.crawl import Crawl
 from scrapy_dist.admin.items import Items, leave_all
 from scrapy_dist.admin.seeding import BATCH
 from scrapy_dist.base.blocking import LoopThread
 from scrapy_dist.exceptions import ConfigurationError, RedisUnavailable
+from scrapy_dist.redis_client.client import describe
 from scrapy_dist.redis_client.masking import shown_value
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ class Client:
         self.spider = spider
         self.job = self._crawl.job
         #: Where Redis is, without user name and password.
-        self.redis = connection.describe(own)
+        self.redis = describe(own)
         self._readers: dict[str, Items] = {}
         self._check_at = 0.0
         self._thread = LoopThread()

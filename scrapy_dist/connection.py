@@ -15,7 +15,7 @@ from redis.asyncio.connection import parse_url
 from scrapy.utils.misc import load_object
 
 from scrapy_dist import defaults
-from scrapy_dist.redis_client.client import close_client, describe, open_client
+from scrapy_dist.redis_client.client import describe
 from scrapy_dist.redis_client.connections import discreet
 from scrapy_dist.redis_client.embedded.settings import (
     directory_from_settings,
@@ -25,7 +25,6 @@ from scrapy_dist.redis_client.parameters import (
     SETTINGS_PARAMS_MAP,
     Parameters,
     check_names,
-    is_embedded,
     read_parameters,
 )
 
@@ -34,16 +33,12 @@ if TYPE_CHECKING:
 
 __all__ = [
     "SETTINGS_PARAMS_MAP",
-    "close_client",
     "defaults",
-    "describe",
     "from_settings",
     "get_redis",
     "get_redis_from_settings",
-    "is_embedded",
     "is_from_settings",
     "load_object",
-    "open_client",
 ]
 
 

@@ -60,6 +60,7 @@ from scrapy_dist.exceptions import (
     FrontierError,
     RedisUnavailable,
 )
+from scrapy_dist.redis_client.client import close_client, describe, open_client
 from scrapy_dist.worker import engine, gc_freeze, in_memory
 from scrapy_dist.worker.exchange import Exchange
 from scrapy_dist.worker.filtering import Filter
@@ -292,7 +293,7 @@ class Scheduler(BaseScheduler):
         ):
             raise ConfigurationError(
                 f"{extension_points.described(type(self))} has a server of its own, and"
-                f" the frontier is at {connection.describe(settings)}. Say where Redis"
+                f" the frontier is at {describe(settings)}. Say where Redis"
                 " is in REDIS_URL, or in REDIS_HOST and REDIS_PORT."
             )
         if "request_seen" in (
@@ -379,7 +380,7 @@ class Scheduler(BaseScheduler):
         opened = self.df.open() if hasattr(self.df, "open") else None
         if opened is not None:
             await opened.asFuture(asyncio.get_running_loop())
-        self.client: Redis = await connection.open_client(settings, keys.requests)
+        self.client: Redis = await open_client(settings, keys.requests)
         try:
             self.frontier = Frontier(
                 self.client,
@@ -399,7 +400,7 @@ class Scheduler(BaseScheduler):
             self._make_loop()
             await self._join()
         except BaseException:
-            await connection.close_client(self.client)
+            await close_client(self.client)
             raise
         take_changes = getattr(self.stats, "take_changes", None)
         if take_changes is not None:
@@ -523,7 +524,7 @@ class Scheduler(BaseScheduler):
             )
         logger.info(
             "Frontier at %s, key %s: %d pending, %d other worker(s)",
-            connection.describe(self.client),
+            describe(self.client),
             self.frontier.keys.requests,
             joined.pending,
             joined.others,
@@ -847,7 +848,7 @@ class Scheduler(BaseScheduler):
         except RedisUnavailable as e:
             logger.warning("The last stats did not reach Redis: %s", e)
         finally:
-            await connection.close_client(self.client)
+            await close_client(self.client)
 
     # Taking requests
 

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 
 from scrapy.utils.project import inside_project
 
-from scrapy_dist import connection
 from scrapy_dist.commands import base, project
 from scrapy_dist.commands.serving import is_local, serve
 from scrapy_dist.exceptions import ConfigurationError, RedisUnavailable
+from scrapy_dist.redis_client.client import describe
 
 if TYPE_CHECKING:
     from scrapy.settings import Settings
@@ -95,7 +95,7 @@ async def run(settings: Settings, opts: argparse.Namespace) -> int:
         watch = metrics.Watch(crawls.find, partial(base.warn, "metrics"))
         if opts.once:
             return await _print(watch)
-        await _serve(watch, opts.host, opts.port, connection.describe(settings))
+        await _serve(watch, opts.host, opts.port, describe(settings))
     return base.OK
 
 

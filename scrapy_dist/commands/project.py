@@ -13,13 +13,14 @@ from scrapy.crawler import Crawler
 from scrapy.utils.misc import load_object
 from scrapy.utils.project import inside_project
 
-from scrapy_dist import connection
 from scrapy_dist.admin.crawl import Crawl
 from scrapy_dist.admin.crawls import Crawls
 from scrapy_dist.admin.project import Project
 from scrapy_dist.base.escaping import escape
 from scrapy_dist.exceptions import ConfigurationError
+from scrapy_dist.redis_client.client import describe
 from scrapy_dist.redis_client.embedded.settings import directory_from_settings
+from scrapy_dist.redis_client.parameters import is_embedded
 from scrapy_dist.spiders import RedisMixin
 
 if TYPE_CHECKING:
@@ -132,7 +133,7 @@ def _read_environment(settings: Settings) -> None:
     # An empty text is how a command line switches a setting off.
     if not url or settings.get("REDIS_URL") is not None:
         return
-    if not connection.is_embedded(settings):
+    if not is_embedded(settings):
         return
     settings.set("REDIS_URL", url, priority=_ENVIRONMENT)
 
@@ -142,7 +143,7 @@ def _forget_environment(settings: Settings) -> None:
     if settings.getpriority("REDIS_URL") == _ENVIRONMENT:
         without = settings.copy()
         without.set("REDIS_URL", None, priority="cmdline")
-        if not connection.is_embedded(without):
+        if not is_embedded(without):
             settings.set("REDIS_URL", None, priority="cmdline")
 
 
@@ -162,7 +163,7 @@ def _tell_once(text: str) -> None:
 
 
 def _require_redis(settings: Settings) -> None:
-    if connection.describe(settings).startswith("embedded"):
+    if describe(settings).startswith("embedded"):
         folder = directory_from_settings(settings)
         if not folder.exists():
             raise ConfigurationError(

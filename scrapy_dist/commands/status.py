@@ -7,10 +7,10 @@ import asyncio
 import math
 from typing import TYPE_CHECKING
 
-from scrapy_dist import connection
 from scrapy_dist.commands import base, project
 from scrapy_dist.commands.terminal import text
 from scrapy_dist.exceptions import ConfigurationError, RedisUnavailable
+from scrapy_dist.redis_client.client import describe
 
 if TYPE_CHECKING:
     from scrapy.settings import Settings
@@ -72,7 +72,7 @@ async def run(settings: Settings, opts: argparse.Namespace) -> int:
     except asyncio.TimeoutError:
         raise RedisUnavailable(
             f"Redis has not answered for {opts.timeout:g} s"
-            f" ({connection.describe(settings)}). Is it frozen, or cut off? --timeout"
+            f" ({describe(settings)}). Is it frozen, or cut off? --timeout"
             " gives it more time."
         ) from None
 

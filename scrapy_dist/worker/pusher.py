@@ -9,7 +9,6 @@ from weakref import WeakKeyDictionary
 from redis.exceptions import ResponseError
 from scrapy import signals
 
-from scrapy_dist import connection
 from scrapy_dist.base.escaping import get_logger
 from scrapy_dist.base.waits import first_try
 from scrapy_dist.brokers.redis.frontier import Frontier
@@ -17,6 +16,7 @@ from scrapy_dist.brokers.redis.keys import Keys
 from scrapy_dist.core.frontier import BATCH
 from scrapy_dist.core.settings import Options
 from scrapy_dist.exceptions import RedisUnavailable
+from scrapy_dist.redis_client.client import close_client, open_client
 from scrapy_dist.worker import engine
 from scrapy_dist.worker.outputs import WAIT
 
@@ -94,7 +94,7 @@ class Pusher:
         return object
 
     async def open(self) -> None:
-        """Connect, once. Raises as ``connection.open_client`` does."""
+        """Connect, once. Raises as ``open_client`` does."""
         if self._opening is None:
             self._opening = asyncio.ensure_future(self._open())
         await asyncio.shield(self._opening)
@@ -104,7 +104,7 @@ class Pusher:
         spider = self._crawler.spider
         assert spider is not None
         keys = Keys.from_settings(settings, spider.name)
-        self._client = await connection.open_client(settings, keys.requests)
+        self._client = await open_client(settings, keys.requests)
         self._frontier = Frontier(
             self._client,
             keys,
@@ -169,4 +169,4 @@ class Pusher:
                 break
             if self._warned:
                 await asyncio.sleep(self.options.flush_interval)
-        await connection.close_client(self._client)
+        await close_client(self._client)

@@ -45,7 +45,6 @@ UP: dict[str, str] = {
     "worker.exchange -> brokers.redis.wakeup": "to be behind a port",
     "worker.pusher -> brokers.redis.frontier": "to be behind a port",
     "worker.pusher -> brokers.redis.keys": "to be behind a port",
-    "worker.pusher -> connection": "to be behind a port",
 }
 
 #: Modules of the worker that reach a Redis.

@@ -45,7 +45,8 @@ def asking(
             raise RedisUnavailable(
                 f"Redis does not answer, or refuses, and {undone}: {e}{remedy}"
             ) from e
-        raise RedisUnavailable(f"{type(e).__name__}: {e}") from e
+        kind = "Redis refuses" if type(e) is ResponseError else type(e).__name__
+        raise RedisUnavailable(f"{kind}: {e}") from e
 
 
 def is_wrong_type(error: Exception) -> bool:
