@@ -23,7 +23,6 @@ from scrapy_dist.admin.items import Items, leave_all
 from scrapy_dist.admin.seeding import BATCH
 from scrapy_dist.base.blocking import LoopThread
 from scrapy_dist.exceptions import ConfigurationError, RedisUnavailable
-from scrapy_dist.redis_client.client import describe
 from scrapy_dist.redis_client.masking import shown_value
 
 if TYPE_CHECKING:
@@ -91,8 +90,6 @@ class Client:
         self._crawl = Crawl(own, spider)
         self.spider = spider
         self.job = self._crawl.job
-        #: Where Redis is, without user name and password.
-        self.redis = describe(own)
         self._readers: dict[str, Items] = {}
         self._check_at = 0.0
         self._thread = LoopThread()
@@ -103,6 +100,8 @@ class Client:
         except BaseException:
             self._finalizer()
             raise
+        #: Where Redis is, without user name and password.
+        self.redis = self._crawl.where
 
     # Seeds
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from scrapy_dist.brokers.memory.broker import MemoryBroker, is_in_memory
 from scrapy_dist.brokers.redis.broker import RedisBroker
-from scrapy_dist.exceptions import ConfigurationError
 
 if TYPE_CHECKING:
     from scrapy.settings import BaseSettings
@@ -23,11 +23,6 @@ async def open_broker(
     *timeout*: seconds that connecting may take. Raises ConfigurationError,
     EmbeddedRedisError and RedisUnavailable.
     """
-    url = str(settings.get("REDIS_URL") or "")
-    if url.startswith("memory:"):
-        raise ConfigurationError(
-            f"REDIS_URL = {url!r} is a frontier inside the process of its worker: nobody"
-            " else sees or changes it. Name a Redis, for example"
-            " redis://localhost:6379/0."
-        )
+    if is_in_memory(settings):
+        return MemoryBroker(str(settings.get("REDIS_URL")))
     return await RedisBroker.open(settings, spider, timeout)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,26 @@ from scrapy_dist.base import times
 if TYPE_CHECKING:
     from datetime import datetime
 
-__all__ = ["Finished", "Status", "WorkerStatus"]
+__all__ = ["Finished", "Status", "WorkerStatus", "told_number"]
+
+#: Bytes of the longest text in which a worker tells of itself.
+_MAX_INFO = 4096
+#: Above all numbers that a worker tells of itself.
+_MAX_NUMBER = 1e18
+
+
+def told_number(info: bytes | None, name: str) -> float | None:
+    """The number *name* in what a worker told of itself; None if it is none."""
+    if not info or len(info) > _MAX_INFO:
+        return None
+    try:
+        told = json.loads(info)
+    except (ValueError, RecursionError):
+        return None
+    value: Any = told.get(name) if isinstance(told, dict) else None
+    if type(value) not in (int, float) or not 0 <= value < _MAX_NUMBER:
+        return None
+    return float(value)
 
 
 @dataclass(frozen=True)

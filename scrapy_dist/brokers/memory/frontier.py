@@ -7,6 +7,7 @@ import secrets
 from typing import TYPE_CHECKING
 
 from scrapy_dist.brokers.memory.lending import Lending
+from scrapy_dist.brokers.memory.presence import Presence
 from scrapy_dist.brokers.memory.state import Entry, Present, State
 from scrapy_dist.core.frontier import (
     Answer,
@@ -14,9 +15,7 @@ from scrapy_dist.core.frontier import (
     Claim,
     Commit,
     CommitReply,
-    Deaths,
     End,
-    Heartbeat,
     Joined,
     JoinOutcome,
     LeaseId,
@@ -30,9 +29,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
 __all__ = ["MemoryFrontier"]
-
-#: Leases of a dead worker that are taken away in one round trip at the most.
-_REAP = 100
 
 
 class MemoryFrontier:
@@ -54,7 +50,6 @@ class MemoryFrontier:
         self.worker = str(1 + secrets.randbits(52) % (2**52 - 1))
         self._state = state
         self._ttl = int(ttl * 1000)
-        self._max_deliveries = max_deliveries
         self._failed_limit = failed_limit
         self._newest_first = newest_first
         self._lending = Lending(
@@ -67,7 +62,14 @@ class MemoryFrontier:
             max_seed=max_seed,
             seed_keys=seed_keys,
         )
-        self._process = process
+        self._presence = Presence(
+            state,
+            self.worker,
+            ttl=self._ttl,
+            max_deliveries=max_deliveries,
+            failed_limit=failed_limit,
+            process=process,
+        )
         self._name = ""
         #: The crawl that this worker has joined.
         self._crawl = ""
@@ -76,6 +78,12 @@ class MemoryFrontier:
 
     async def join(
         self, info: str, *, commit: int, flush: bool, persist: bool, age: float
+    ) -> Joined:
+        with self._state.lock:
+            return self._join(info, commit, flush=flush, persist=persist, age=age)
+
+    def _join(
+        self, info: str, commit: int, *, flush: bool, persist: bool, age: float
     ) -> Joined:
         state, now = self._state, self._state.now()
         self._name = info
@@ -121,6 +129,12 @@ class MemoryFrontier:
     async def leave(
         self, *, finished: bool | None, persist: bool, reason: str
     ) -> tuple[LeaveOutcome, int]:
+        with self._state.lock:
+            return self._leave(finished=finished, persist=persist, reason=reason)
+
+    def _leave(
+        self, *, finished: bool | None, persist: bool, reason: str
+    ) -> tuple[LeaveOutcome, int]:
         state, now = self._state, self._state.now()
         seen = len(state.seen)
         me = state.workers.get(self.worker)
@@ -162,6 +176,10 @@ class MemoryFrontier:
 
     async def exchange(self, ask: Ask) -> Answer:
         await asyncio.sleep(0)
+        with self._state.lock:
+            return self._answer(ask)
+
+    def _answer(self, ask: Ask) -> Answer:
         state, answer = self._state, Answer()
         before = (len(state.pending), len(state.suspects), len(state.leases))
         answer.commits = [self._commit(commit) for commit in ask.commits]
@@ -171,13 +189,13 @@ class MemoryFrontier:
         if ask.claims:
             answer.claims = [self._claim(claim) for claim in ask.claims]
         for number, process in ask.gone:
-            self._end(number, process)
+            self._presence.end(number, process)
         if ask.reap:
-            answer.deaths = self._reap()
+            answer.deaths = self._presence.reap()
         if ask.meet:
-            answer.met = self._meet()
+            answer.met = self._presence.meet()
         if ask.heartbeat:
-            answer.heartbeat = self._beat(ask)
+            answer.heartbeat = self._presence.beat(ask)
         if ask.readmit:
             answer.readmitted = self._lending.readmit()
         if ask.seeds:
@@ -253,9 +271,7 @@ class MemoryFrontier:
             return False
         if name and request.start <= 1:
             state.seen.add(name)
-        order = state.next_order()
-        order = 2**53 - 1 - order if self._newest_first else order
-        state.put(Entry(order, request.score, request.payload))
+        state.add(request.payload, request.score, newest_first=self._newest_first)
         return True
 
     def _push(self, items: Iterable[tuple[str, bytes]]) -> None:
@@ -310,82 +326,3 @@ class MemoryFrontier:
             entry = self._take(lease)
             if entry is not None:
                 self._state.put(entry)
-
-    # Workers
-
-    def _beat(self, ask: Ask) -> Heartbeat:
-        state, now = self._state, self._state.now()
-        me = state.workers.get(self.worker)
-        if me is None:
-            return Heartbeat(False, 0, 0, 0, 0)
-        if now - max(worker.beat for worker in state.workers.values()) > self._ttl:
-            state.grace = now + self._ttl  # this process was away, not the others
-        me.beat = now
-        me.info = ask.info or me.info
-        if ask.busy is not None and me.is_busy != ask.busy:
-            me.is_busy = ask.busy
-            state.changed()
-        alive = state.alive(self._ttl)
-        return Heartbeat(
-            known=True,
-            commit=me.commit,
-            held=len(state.held(self.worker)),
-            alive=alive,
-            silent=len(self._dead()),
-            paused=state.is_paused,
-            stop=me.is_stopped,
-            met=state.met,
-        )
-
-    def _dead(self) -> list[str]:
-        state, now = self._state, self._state.now()
-        since = 0 if now < state.grace else now - self._ttl
-        return [
-            n for n, worker in state.workers.items() if worker.beat <= max(0, since)
-        ]
-
-    def _reap(self) -> Deaths:
-        state = self._state
-        dead = self._dead()
-        if not dead:
-            return Deaths()
-        suspects = failed = 0
-        held = state.held(dead[0])[:_REAP]
-        for lease in held:
-            _, entry = state.leases.pop(lease)
-            entry.deaths += 1
-            if entry.deaths < self._max_deliveries:
-                state.put(entry)
-            else:
-                reason = f"{entry.deaths} workers died while they worked on it"
-                name = state.workers[dead[0]].name
-                failed += state.bury(
-                    entry, reason, name, self._failed_limit, deliveries=entry.deaths
-                )
-            suspects += 1
-        state.active = state.now()
-        if len(held) == _REAP:
-            return Deaths(suspects - failed, failed)
-        del state.workers[dead[0]]
-        return Deaths(suspects - failed, failed, 1)
-
-    def _end(self, number: str, process: str) -> None:
-        worker = self._state.workers.get(number)
-        known = None if worker is None else worker.process
-        if worker is not None and known is not None and known[1] == process:
-            worker.beat = 0
-
-    def _meet(self) -> tuple[int, list[tuple[str, str]]]:
-        state, me = self._state, self._state.workers.get(self.worker)
-        if me is not None and me.process is None and self._process is not None:
-            me.process = self._process
-            state.met += 1
-        others = [
-            (number, worker.process[1])
-            for number, worker in state.workers.items()
-            if number != self.worker
-            and worker.process is not None
-            and self._process is not None
-            and worker.process[0] == self._process[0]
-        ]
-        return state.met, others

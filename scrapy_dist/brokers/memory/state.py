@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import heapq
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -123,13 +125,21 @@ class State:
     grace: int = 0
     #: The worker that is to be alone with a suspect, and since when.
     alone: tuple[str, int] | None = None
-    _watchers: list[Callable[[], None]] = field(default_factory=list)
+    #: Held while anything is read or changed: a `Client` runs in a thread of its own.
+    lock: threading.RLock = field(default_factory=threading.RLock)
+    _watchers: list[Callable[[], object]] = field(default_factory=list)
 
     # Requests
 
     def next_order(self) -> int:
         self.order = max(self.order + 1, self.now() * 1024)
         return self.order
+
+    def add(self, payload: bytes, score: float, *, newest_first: bool) -> None:
+        """A new request is pending."""
+        order = self.next_order()
+        order = 2**53 - 1 - order if newest_first else order
+        heapq.heappush(self.pending, Entry(order, score, payload))
 
     def put(self, entry: Entry) -> None:
         """*entry* is pending, or a suspect if something has happened to it."""
@@ -236,7 +246,9 @@ class State:
     # Watching
 
     def watch(self, changed: Callable[[], None]) -> None:
-        self._watchers.append(changed)
+        """Call *changed* in the running event loop at the next change."""
+        loop = asyncio.get_running_loop()
+        self._watchers.append(lambda: loop.call_soon_threadsafe(changed))
 
     def changed(self) -> None:
         """Tell all that watch, once, that there may be something new."""

@@ -8,7 +8,6 @@ from scrapy.settings import Settings
 from scrapy.utils.request import fingerprint
 
 from scrapy_dist.admin.crawl import Crawl
-from scrapy_dist.brokers.opening import open_broker
 from scrapy_dist.brokers.redis.broker import RedisBroker
 from scrapy_dist.codec import compact
 from scrapy_dist.core.crawl import PARTS
@@ -204,11 +203,6 @@ async def test_frontier_of_another_version_is_not_changed(crawl, worker, client)
         with pytest.raises(ConfigurationError, match="format 99"):
             await change
     assert await contents(client) == before
-
-
-async def test_memory_broker_is_refused_by_name():
-    with pytest.raises(ConfigurationError, match=r"REDIS_URL = 'memory://'.*process"):
-        await open_broker(Settings({"REDIS_URL": "memory://"}), "s")
 
 
 async def test_fingerprinter_of_the_settings_names_requests(client, worker):

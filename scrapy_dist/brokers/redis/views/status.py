@@ -5,7 +5,6 @@ Only reads. All times are those of Redis' clock.
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import replace
 from datetime import datetime, timezone
@@ -18,7 +17,7 @@ from scrapy_dist.brokers.redis import layout
 from scrapy_dist.brokers.redis.errors import asking, is_wrong_type
 from scrapy_dist.codec.envelope import JSON, KINDS, OTHER, PICKLE, SEED, SIGNED
 from scrapy_dist.codec.request import fields_of, quote
-from scrapy_dist.core.status import Status, WorkerStatus
+from scrapy_dist.core.status import Status, WorkerStatus, told_number
 from scrapy_dist.exceptions import BadPayload, ConfigurationError, RedisUnavailable
 from scrapy_dist.redis_client.client import describe
 
@@ -39,10 +38,6 @@ MAX_WORKERS = 1000
 
 #: Fields of the reply of ``status.lua`` in front of the workers, and of each worker.
 _HEAD, _EACH = 11, 8
-#: Largest facts of a worker that are read, in bytes.
-_MAX_FACTS = 4096
-#: Above all numbers that a worker tells of itself.
-_MAX_NUMBER = 1e18
 #: Leases read beside those that are shown: the oldest may be done a moment later.
 _SPARE = 10
 #: Largest request that is decoded for its URL, in bytes.
@@ -101,38 +96,19 @@ async def read_status(
 def _worker(raw: Sequence[Any]) -> WorkerStatus:
     number, silent, alive, held, stopping, name, since, info = raw
     number = number.decode("utf-8", "replace")
-    told = _facts(info)
     return WorkerStatus(
         worker=name.decode("utf-8", "replace") if name else number,
         number=number,
         alive=bool(alive),
         since=_time(since),
         silent_for=silent / 1000,
-        pages=int(_number(told, "pages") or 0),
-        pages_per_second=_number(told, "pages_per_second") or 0.0,
-        failed=int(_number(told, "failed") or 0),
+        pages=int(told_number(info, "pages") or 0),
+        pages_per_second=told_number(info, "pages_per_second") or 0.0,
+        failed=int(told_number(info, "failed") or 0),
         leased=held,
-        memory=None if (size := _number(told, "memory")) is None else int(size),
+        memory=None if (size := told_number(info, "memory")) is None else int(size),
         stopping=bool(stopping),
     )
-
-
-def _facts(info: bytes | None) -> dict[str, Any]:
-    """What a worker told of itself; {} if it is not what workers tell."""
-    if not info or len(info) > _MAX_FACTS:
-        return {}
-    try:
-        told = json.loads(info)
-    except (ValueError, RecursionError):
-        return {}
-    return told if isinstance(told, dict) else {}
-
-
-def _number(told: dict[str, Any], name: str) -> float | None:
-    value: Any = told.get(name)
-    if type(value) not in (int, float) or not 0 <= value < _MAX_NUMBER:
-        return None
-    return float(value)
 
 
 def _by_name(worker: WorkerStatus) -> tuple[str, int, str]:

@@ -1,0 +1,147 @@
+"""``Client`` with a frontier in memory: what it can do, and what it says of the rest."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+
+import pytest
+
+from scrapy_dist import Client
+from scrapy_dist.brokers.memory.broker import state_of
+from scrapy_dist.brokers.memory.frontier import MemoryFrontier
+from scrapy_dist.core.frontier import (
+    Ask,
+    Commit,
+    End,
+    LeaveOutcome,
+    NewRequest,
+    Settlement,
+)
+from scrapy_dist.exceptions import ConfigurationError
+
+URL = "http://site.example/"
+
+numbers = itertools.count()
+
+
+@pytest.fixture
+def url():
+    return f"memory://{next(numbers)}"
+
+
+@pytest.fixture
+def client(url):
+    with Client(url, "s") as client:
+        yield client
+
+
+@pytest.fixture
+async def worker(client, url):
+    worker = MemoryFrontier(
+        state_of(client._crawl.settings, "s"),
+        ttl=60,
+        max_deliveries=3,
+        failed_limit=100,
+        max_payload=1 << 20,
+        max_seed=1 << 20,
+        seed_keys=["s:start_urls"],
+    )
+    await worker.join("host:1", commit=0, flush=False, persist=False, age=0)
+    return worker
+
+
+async def test_seeds_reach_the_workers(client, worker):
+    assert client.seed(URL, meta={"shop": 7}) == 1
+    assert client.status().seeds == 1
+    [seed] = (await worker.exchange(Ask(seeds=5))).seeds
+    assert b'"shop"' in seed.payload
+
+
+async def test_worker_that_watches_is_told_of_seeds(client, worker):
+    told = threading.Event()
+    assert await worker.watch(told.set)
+    client.seed(URL)
+    await worker.exchange(Ask(heartbeat=True))
+    assert told.is_set()
+
+
+async def test_status_tells_what_workers_do(client, worker):
+    await worker.exchange(
+        Ask(
+            commits=[Commit(1, [NewRequest(b"a", 0, "a"), NewRequest(b"b", 0, "b")])],
+            heartbeat=True,
+            info='{"pages": 3, "pages_per_second": 1.5}',
+            leases=1,
+        )
+    )
+    status = client.status()
+    assert (status.pending, status.leased, status.seen) == (1, 1, 2)
+    assert (status.phase, status.redis) == ("running", client.redis)
+    [one] = status.workers
+    assert (one.worker, one.pages, one.leased) == ("host:1", 3, 1)
+
+
+async def test_items_come_once_and_go_back_if_they_were_not_needed(client, worker):
+    items = [("s:items", b'{"n": %d}' % n) for n in range(3)]
+    await worker.exchange(Ask(commits=[Commit(1, items=items)]))
+    with client.items(acknowledge=False) as found:
+        assert next(found) == {"n": 0}
+    assert [item["n"] for item in client.items()] == [0, 1, 2]
+    assert list(client.items()) == []
+
+
+async def test_dead_letters_are_listed_retried_and_forgotten(client, worker):
+    names = ("a", "b")
+    new = [NewRequest(name.encode(), 0, name) for name in names]
+    leases = (await worker.exchange(Ask(commits=[Commit(1, new)], leases=5))).leases
+    ends = [
+        Settlement(x.id, end=End.FAILED, reason=f"why {x.payload!r}") for x in leases
+    ]
+    await worker.exchange(Ask(commits=[Commit(2, settlements=ends)]))
+    newest, oldest = client.failed()
+    assert (oldest.payload, newest.payload) == (b"a", b"b")
+    assert client.retry(oldest).requests == 1
+    assert client.retry("1-1").missing == 1
+    assert client.forget(newest).deleted == 1
+    assert not client.failed()
+    assert client.status().pending == 1
+
+
+async def test_crawl_is_paused_stopped_and_cleared(client, worker):
+    client.pause()
+    answer = await worker.exchange(
+        Ask(commits=[Commit(1, [NewRequest(b"a", 0, "a")])], heartbeat=True, leases=1)
+    )
+    assert answer.heartbeat.paused
+    assert not answer.leases
+    client.resume()
+    assert client.stop("all") == 1
+    answer = await worker.exchange(Ask(heartbeat=True))
+    assert (answer.heartbeat.paused, answer.heartbeat.stop) == (False, True)
+    with pytest.raises(Exception, match="1 worker"):
+        client.clear()
+    await worker.leave(finished=False, persist=False, reason="stopped")
+    assert client.clear().deleted["pending"] == 1
+    assert client.status().is_blank
+
+
+async def test_finished_crawl_is_remembered(client, worker):
+    outcome, _ = await worker.leave(finished=True, persist=False, reason="finished")
+    assert outcome is LeaveOutcome.DELETED
+    [record] = client.history()
+    assert (record.reason, record.workers) == ("finished", 1)
+
+
+def test_names_keep_crawls_apart(client, url):
+    client.seed(URL)
+    with Client(f"{url}-other", "s") as other, Client(url, "t") as another:
+        assert other.status().seeds == another.status().seeds == 0
+    with Client(url, "s") as same:
+        assert same.status().seeds == 1
+
+
+def test_what_cannot_be_done_in_memory_is_refused_by_name(client, url):
+    for ask in (client.peek, lambda: client.explain(URL)):
+        with pytest.raises(ConfigurationError, match=f"REDIS_URL = '{url}'"):
+            ask()
