@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from scrapy_dist import defaults
 from scrapy_dist.base.escaping import quote
 from scrapy_dist.codec.reach import flaw_of_host, host_of, is_within
+from scrapy_dist.codec.request_settings import load_size
 from scrapy_dist.exceptions import ConfigurationError
 
 if TYPE_CHECKING:
@@ -138,8 +139,8 @@ class SeedRules:
                 )
         return cls(
             schemes=frozenset(scheme.lower() for scheme in schemes),
-            max_size=_read_size(settings, "FRONTIER_SEED_MAX_SIZE"),
-            max_url=_read_size(settings, "FRONTIER_URL_LENGTH", "characters"),
+            max_size=load_size(settings, "FRONTIER_SEED_MAX_SIZE", "bytes"),
+            max_url=load_size(settings, "FRONTIER_URL_LENGTH", "characters"),
             meta=frozenset(_read_list(settings, "FRONTIER_SEED_META")),
             form_fields=_read_bool(settings, "FRONTIER_SEED_FORM_FIELDS"),
             encoding=_read_encoding(settings, encoding),
@@ -240,20 +241,6 @@ def _read_domains(settings: BaseSettings) -> list[str]:
             )
         domains.append(host)
     return domains
-
-
-def _read_size(settings: BaseSettings, name: str, unit: str = "bytes") -> int:
-    value = settings.get(name, getattr(defaults, name))
-    try:
-        size = int(value)
-    except (TypeError, ValueError, OverflowError):
-        size = 0
-    if size <= 0:
-        raise ConfigurationError(
-            f"{name} = {value!r} is no number of {unit} above 0."
-            f" Write e.g. {getattr(defaults, name)}."
-        )
-    return size
 
 
 def _read_bool(settings: BaseSettings, name: str) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from redis.exceptions import ResponseError
 
@@ -27,7 +27,7 @@ class SeedPusher:
     """
 
     def __init__(self, client: Redis, key: str, kind: str) -> None:
-        self._client: Any = client
+        self._client = client
         self._key = key
         self._kind_if_new = kind
         self._kind = ""
