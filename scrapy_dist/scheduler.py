@@ -33,6 +33,7 @@ from scrapy_dist.brokers.redis.keys import (
     fill_template,
     tagged,
 )
+from scrapy_dist.brokers.redis.session import RedisFrontier
 from scrapy_dist.brokers.redis.version import check_format
 from scrapy_dist.brokers.redis.views.status import read_status
 from scrapy_dist.codec.request import PayloadCodec
@@ -218,6 +219,7 @@ class Scheduler(BaseScheduler):
         self.options = options
         self.stats = crawler.stats
         self._engine = engine.ScrapyEngine(crawler)
+        self._name = f"{socket.gethostname()}:{os.getpid()}"
         self._score: Any = options.discipline.score
         self._seen: Any = None
         #: Requests that ``df.request_seen`` was asked about.
@@ -457,14 +459,22 @@ class Scheduler(BaseScheduler):
 
     def _make_loop(self) -> None:
         options = self.options
+        found = find_self()
         self.exchange = Exchange(
-            self.frontier,
+            RedisFrontier(
+                self.frontier,
+                self.spider,
+                ttl=options.worker_ttl,
+                max_payload=options.max_payload,
+                process=found,
+            ),
             self.queues,
             self.spider,
+            name=self._name,
+            failed_key=self.frontier.keys.failed,
             concurrency=options.concurrency,
             flush=options.flush_interval,
             ttl=options.worker_ttl,
-            max_payload=options.max_payload,
             patience=options.redis_patience,
             persist=options.persist,
         )
@@ -476,7 +486,6 @@ class Scheduler(BaseScheduler):
         self.exchange.stop_asked = partial(self._engine.close, "stopped")
         self.exchange.missed_end = self._missed_end
         self.exchange.info = self.queues.progress.info
-        found = find_self()
         if found is not None:
             near = self.exchange.neighbours = Neighbours(*found)
             near.on_gone = self.exchange.request
@@ -496,7 +505,7 @@ class Scheduler(BaseScheduler):
             await check_format(self.client, self.frontier.keys.state)
             await self._meet(near)
         call = self.frontier.register(
-            f"{socket.gethostname()}:{os.getpid()}",
+            self._name,
             commit=0,
             flush=self.options.flush_on_start,
             persist=self.options.persist,

@@ -64,6 +64,9 @@ class Frontier(Protocol):
     heartbeat tells what else has become of it. Each wait ends by its own clock.
     """
 
+    #: Seconds that a call may take; None: as many as the broker allows.
+    limit: float | None
+
     async def join(
         self, info: str, *, commit: int, flush: bool, persist: bool, age: float
     ) -> Joined:
@@ -95,7 +98,7 @@ class Frontier(Protocol):
         """
 
     async def close(self) -> None:
-        """End the session: its connections, and what watches."""
+        """Watch no more. What is asked for after that is still answered."""
 
 
 class Broker(Protocol):

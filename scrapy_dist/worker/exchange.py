@@ -12,18 +12,15 @@ import math
 import random
 import time
 import traceback
-from typing import TYPE_CHECKING, Any, TypeVar
-
-from redis.exceptions import RedisError, ResponseError
+from typing import TYPE_CHECKING
 
 from scrapy_dist.base.escaping import get_logger
-from scrapy_dist.base.waits import first_try, within
-from scrapy_dist.brokers.redis.orphans import Orphans
-from scrapy_dist.brokers.redis.wakeup import Wakeup
+from scrapy_dist.base.waits import first_try
 from scrapy_dist.core.frontier import (
     BATCH,
+    Answer,
+    Ask,
     CommitReply,
-    Counts,
     Heartbeat,
     JoinOutcome,
     Outcome,
@@ -35,15 +32,12 @@ if TYPE_CHECKING:
 
     from scrapy import Spider
 
-    from scrapy_dist.brokers.redis.frontier import Frontier, LeaseReply, SeedsReply
-    from scrapy_dist.brokers.redis.scripts import Call
+    from scrapy_dist.core.ports import Frontier
     from scrapy_dist.worker.neighbours import Neighbours
     from scrapy_dist.worker.outbox import Numbered
     from scrapy_dist.worker.queues import Queues
 
 logger = get_logger(__name__)
-
-T = TypeVar("T")
 
 #: Pending requests, for each place of a downloader, that are enough for everybody, and
 #: how many times longer this worker waits for its next exchange then.
@@ -77,6 +71,10 @@ _STATS = 1.0
 _INFO = 1.0
 
 
+class _Refused(RedisUnavailable):
+    """Redis refuses what this worker produced; the log says so."""
+
+
 class Exchange:
     """Runs exchanges for one worker.
 
@@ -90,10 +88,11 @@ class Exchange:
         queues: Queues,
         spider: Spider,
         *,
+        name: str,
+        failed_key: str,
         concurrency: int,
         flush: float,
         ttl: float,
-        max_payload: int,
         patience: float = 0.0,
         persist: bool = False,
     ) -> None:
@@ -117,7 +116,7 @@ class Exchange:
         self.info: Callable[[], str] = str
         #: The other workers on this machine; None where their processes cannot be seen.
         self.neighbours: Neighbours | None = None
-        self._failed_key = frontier.keys.failed
+        self._failed_key = failed_key
         self.exchanges = 0
 
         self._frontier = frontier
@@ -125,25 +124,13 @@ class Exchange:
         self._spider = spider
         self._flush = flush
         self._plenty = _PLENTY * concurrency
-        self._max_payload = max_payload
+        self._name = name
         self._patience = patience
         self._persist = persist
         self._beat_every = min(_BEAT, ttl / 4)
         self._beat_busy = min(_BEAT_BUSY, self._beat_every)
         # Not longer than the others may wait for a beat when Redis is back.
         self._retry_longest = min(_RETRY_LONGEST, ttl / 4)
-        self._wakeup = Wakeup(
-            frontier.client,
-            (
-                frontier.keys.requests,
-                frontier.keys.suspects,
-                frontier.keys.leases,
-                frontier.keys.control,
-                *frontier.seed_keys,
-            ),
-            self._woken,
-        )
-        self._orphans = Orphans(frontier, spider, ttl=ttl, max_payload=max_payload)
         self._event = asyncio.Event()
         self._due = math.inf
         #: Whether what waits is sent soon enough.
@@ -243,10 +230,10 @@ class Exchange:
                 self._nothing_due()
             try:
                 await self.run_once()
+            except _Refused:
+                self._failed(None)
             except RedisUnavailable as e:
                 self._failed(e)
-            except ResponseError as e:
-                self._failed(None if self._refused else e)
             except Exception as e:  # noqa: BLE001  logged there
                 # A defect must not end the task in silence: the crawl would hang.
                 self._count_defect(e)
@@ -320,7 +307,6 @@ class Exchange:
         self._retry = 0.0
         self._not_before = 0.0
         if failed_before:
-            self._wakeup.retry_now()
             self.request()  # leases, see run_once
         self._answered_at = time.monotonic()
 
@@ -329,8 +315,8 @@ class Exchange:
     async def run_once(self, *, take: bool = True) -> None:
         """One exchange. *take* false: bring no new work (the worker is closing).
 
-        Raises RedisUnavailable or ResponseError; nothing is lost then, and the next
-        exchange repeats what is not confirmed.
+        Raises RedisUnavailable; nothing is lost then, and the next exchange repeats what
+        is not confirmed.
         """
         if self._rejoin and not self.view.is_over:
             await self._join_again()
@@ -338,14 +324,48 @@ class Exchange:
             return
         if self._reconcile:
             await self._compare_leases()
-        if take and self._orphans.is_searching:
-            await self._orphans.step()
-        queues = self._queues
-        queues.collect()
-        most = 1 if self.view.is_full else _COMMITS
-        commits = [(n, self._frontier.commit(n.commit)) for n in self.outbox.take(most)]
-        releases = self.outbox.releases[:BATCH]
-        rejects = self.outbox.rejects[:BATCH]
+        self._queues.collect()
+        commits = self.outbox.take(1 if self.view.is_full else _COMMITS)
+        ask = self._ask(commits, take=take)
+        if self._arm_timer is not None:
+            self._arm_timer.cancel()
+            self._arm_timer = None
+            self._armed = False
+        started = time.monotonic()
+        # It may hear of it without a reply.
+        self._busy = bool(ask.busy) or self._busy
+        try:
+            answer = await self._frontier.exchange(ask)
+        except BaseException:  # it may have been cancelled, too
+            self._queues.pinned.claimed([])
+            raise
+        self._last = time.monotonic()
+        self._took(self._last - started)
+        self.exchanges += 1
+        del self._stats_sent[: len(ask.stats)]
+        if ask.heartbeat:
+            self._beat_at = started
+            self._busy = bool(ask.busy)
+        if ask.info:
+            self._info_at = started
+        self._hear(ask, answer)
+        if not self._apply_commits(commits, answer.commits):
+            # Leases of this exchange are found again by comparing accounts.
+            self._reconcile = True
+            return
+        if answer.heartbeat is not None and not self._apply_beat(answer.heartbeat):
+            return
+        if answer.readmitted is not None:
+            self.view.waiting = answer.readmitted
+        news = self._apply_leases(ask, answer)
+        self._tell_of_waiting()
+        self._plan(answer, news=news)
+        if answer.refused:
+            raise RedisUnavailable(answer.refused)
+
+    def _ask(self, commits: Sequence[Numbered], *, take: bool) -> Ask:
+        """What to ask for now; *take* false: no new work."""
+        queues, now = self._queues, time.monotonic()
         claims = queues.pinned.take_claims()
         # No lease while Redis refuses commits: what it hands out could not be stored. One
         # that is only full takes acknowledgements, and those free its memory. Nor right
@@ -354,108 +374,57 @@ class Exchange:
         again = self._retry > 0
         hungry = take and self._refused is None and not again
         want = queues.wanted() if hungry else 0
-        seeds = queues.seeds_wanted() if hungry else 0
-        grow = self._frontier.grow()
-        calls: list[Call[Any]] = [] if grow is None else [grow]
-        calls += [call for _, call in commits]
-
-        def add(call: Call[T]) -> Call[T]:
-            calls.append(call)
-            return call
-
-        release = add(self._frontier.release(releases)) if releases else None
-        reject = (
-            add(self._frontier.reject(rejects, max_size=self._max_payload))
-            if rejects
-            else None
-        )
-        claim = add(self._frontier.claim(claims)) if claims else None
         near = self.neighbours if take else None
         gone = [] if near is None else list(near.gone)[:BATCH]
-        told = add(self._frontier.gone(near.machine, gone)) if near and gone else None
-        reap = add(self._frontier.reap()) if (self._silent or gone) and take else None
-        meet = None
-        if near is not None and near.ask_in() == 0.0:
-            meet = add(self._frontier.meet(near.machine, near.process))
-        beat, info, now = None, "", time.monotonic()
         # Until what such a request led to is stored: the others might see nothing left.
         busy = queues.pinned.is_busy or (self._busy and len(self.outbox) > 0)
         # Commits find out, too, whether Redis still knows this worker.
         beat_due = now - self._beat_at >= self._beat_busy or busy != self._busy
-        if not (commits and take) or beat_due or again:
-            if now - self._info_at >= _INFO:
-                info = self.info()
-            tell = busy if busy or self._busy else None
-            beat = add(self._frontier.heartbeat(info, busy=tell))
-            self._busy = busy or self._busy  # Redis may hear of it without a reply
-        readmit = add(self._frontier.readmit()) if self.view.waiting and want else None
-        # Seeds first, and suspects last: one that is to be alone comes only if nothing did.
-        taken = add(self._frontier.take_seeds(seeds)) if seeds else None
-        leases = []
-        for first in range(0, want, BATCH):
-            last = first + BATCH >= want
-            suspects = queues.suspects_wanted() if last else 0
-            leases.append(add(self._frontier.lease(want - first, suspects=suspects)))
-        drained = add(self._frontier.drained()) if take and queues.is_empty() else None
-        stats = self._stats_due(force=not take)
-        if stats:
-            add(self._frontier.count(stats))
+        beats = not (commits and take) or beat_due or again
+        return Ask(
+            commits=[numbered.commit for numbered in commits],
+            releases=self.outbox.releases[:BATCH],
+            rejects=self.outbox.rejects[:BATCH],
+            claims=claims,
+            gone=gone,
+            reap=bool(self._silent or gone) and take,
+            meet=near is not None and near.ask_in() == 0.0,
+            heartbeat=beats,
+            info=self.info() if beats and now - self._info_at >= _INFO else "",
+            busy=busy if beats and (busy or self._busy) else None,
+            readmit=bool(self.view.waiting and want),
+            seeds=queues.seeds_wanted() if hungry else 0,
+            leases=want,
+            suspects=queues.suspects_wanted() if want else 0,
+            count=take and queues.is_empty(),
+            stats=self._stats_due(force=not take),
+        )
 
-        if self._arm_timer is not None:
-            self._arm_timer.cancel()
-            self._arm_timer = None
-            self._armed = False
-        started = time.monotonic()
-        try:
-            await self._frontier.exchange(calls)
-            verdicts = [] if claim is None else claim.reply()
-            if grow is not None:
-                grow.reply()
-        except BaseException:  # it may have been cancelled, too
+    def _hear(self, ask: Ask, answer: Answer) -> None:
+        """Take in what has become of leases and claims that end, and who is here."""
+        queues, near = self._queues, self.neighbours
+        if answer.claims is not None:
+            queues.pinned.claimed(answer.claims)
+        elif ask.claims and answer.refused:
             queues.pinned.claimed([])
-            raise
-        self._last = time.monotonic()
-        self._took(self._last - started)
-        self.exchanges += 1
-        del self._stats_sent[: len(stats)]
-        if beat is not None:
-            self._beat_at = started
-            self._busy = busy
-        if info:
-            self._info_at = started
-
-        if verdicts is None:
+        elif ask.claims:
             queues.pinned.claim_again()
             self.flush_soon()
-        else:
-            queues.pinned.claimed(verdicts)
-        if near is not None and told is not None:
-            told.reply()
-            near.told(gone)
-        if near is not None and meet is not None:
-            near.see(*meet.reply())
-        if reap is not None:
-            deaths = reap.reply()
+        if near is not None and answer.met is not None:
+            near.see(*answer.met)
+        if answer.deaths is not None:
+            deaths = answer.deaths
             self._tell_of_dead(deaths.suspects, deaths.failed, deaths.ended)
-        if release is not None:
-            release.reply()
-            del self.outbox.releases[: len(releases)]
-            queues.leases.close(releases)
-        if reject is not None:
-            reject.reply()
-            del self.outbox.rejects[: len(rejects)]
-            queues.leases.close([reject.lease for reject in rejects])
-        if not self._apply_commits(commits):
-            # Leases of this exchange are found again by comparing accounts.
-            self._reconcile = True
-            return
-        if beat is not None and not self._apply_beat(beat.reply()):
-            return
-        if readmit is not None:
-            self.view.waiting = readmit.reply()[1]
-        news = self._apply_leases(leases, taken)
-        self._tell_of_waiting()
-        self._plan(news=news, drained=drained)
+        if answer.refused:
+            return  # nobody knows of the rest: it is told again, which does no harm
+        if near is not None and ask.gone:
+            near.told(ask.gone)
+        if ask.releases:
+            del self.outbox.releases[: len(ask.releases)]
+            queues.leases.close(ask.releases)
+        if ask.rejects:
+            del self.outbox.rejects[: len(ask.rejects)]
+            queues.leases.close([reject.lease for reject in ask.rejects])
 
     def _took(self, seconds: float) -> None:
         """Smooth the round trip; a stall of Redis is none, however long it was."""
@@ -466,17 +435,15 @@ class Exchange:
             self.view.round_trip += 0.2 * (min(seconds, most) - self.view.round_trip)
 
     def _apply_commits(
-        self, commits: Sequence[tuple[Numbered, Call[CommitReply]]]
+        self, commits: Sequence[Numbered], replies: Sequence[CommitReply]
     ) -> bool:
         """Take the replies in; false if the rest of the exchange is not to be trusted."""
         not_owned = 0
-        for numbered, call in commits:
-            try:
-                reply = call.reply()
-            except ResponseError as e:
-                self._refuse(e)
+        for numbered, reply in zip(commits, replies, strict=True):
+            if reply.outcome is Outcome.REFUSED:
+                self._refuse(reply.reason)
                 self._reconcile = True
-                raise
+                raise _Refused(reply.reason)
             if reply.outcome is Outcome.FULL:
                 self._wait_for_memory()
                 break  # the commits behind it found it missing
@@ -599,39 +566,35 @@ class Exchange:
             )
             self.stop_asked()
 
-    def _apply_leases(
-        self, leases: Sequence[Call[LeaseReply]], taken: Call[SeedsReply] | None
-    ) -> bool:
+    def _apply_leases(self, ask: Ask, answer: Answer) -> bool:
         """Hand what was leased to the scheduler; false if there was nothing."""
-        news, unknown = False, True
-        if leases or taken is not None:
-            self._queues.answered()
-        for call in leases:
-            reply = call.reply()
-            left = reply.left
-            self.view.pending = left.pending + left.suspects
-            self.view.suspects = left.suspects
-            self.view.waiting = left.waiting
-            self.view.to_be_alone = left.alone
-            if reply.leases:
-                news = True
-                unknown = self._queues.accept(reply.leases) and unknown
-        if leases and not news:
-            self._queues.nothing_came()
-        if taken is not None:
-            seeds = taken.reply()
-            self.view.seeds_left = seeds.left
-            if seeds.leases:
-                news = True
-                unknown = self._queues.accept(seeds.leases, seeds=True) and unknown
-        if not unknown:
+        queues, view = self._queues, self.view
+        known = False
+        if ask.leases or ask.seeds:
+            queues.answered()
+        if answer.left is not None:
+            left = answer.left
+            view.pending = left.pending + left.suspects
+            view.suspects = left.suspects
+            view.waiting = left.waiting
+            view.to_be_alone = left.alone
+            if answer.leases:
+                known = not queues.accept(answer.leases)
+            else:
+                queues.nothing_came()
+        if answer.seeds_left is not None:
+            view.seeds_left = answer.seeds_left
+            if answer.seeds:
+                known = not queues.accept(answer.seeds, seeds=True) or known
+        news = bool(answer.leases or answer.seeds)
+        if known:
             # A part of that page may have come while the lease was not ours.
             self._rollback(
                 "Redis hands out what this worker holds: it went back to an earlier state"
             )
         return news
 
-    def _plan(self, *, news: bool, drained: Call[Counts] | None) -> None:
+    def _plan(self, answer: Answer, *, news: bool) -> None:
         """Say when the next exchange is due."""
         # Nobody waits for what this worker has while there is enough for all.
         everybody_busy = (
@@ -653,13 +616,10 @@ class Exchange:
         ask_in = None if self.neighbours is None else self.neighbours.ask_in()
         if ask_in is not None:
             self.request(ask_in)
-        if drained is not None:
-            self._orphans.told(drained.reply())
-        if self._orphans.is_searching:
+        if answer.goes_on:
             self.request()
-        look_again = (
-            None if drained is None else self._queues.on_drained(drained.reply())
-        )
+        counts = answer.counts
+        look_again = None if counts is None else self._queues.on_drained(counts)
         if look_again is not None:
             self.request(look_again)
         if news:
@@ -687,14 +647,7 @@ class Exchange:
 
     async def _arm(self) -> None:
         """Watch the keys, then look once more: something may have come before."""
-        try:
-            watched = await self._wakeup.arm()
-        except Exception:
-            logger.exception(
-                "Cannot watch for changes in Redis: polling instead",
-                extra={"spider": self._spider},
-            )
-            self._wakeup.available = watched = False
+        watched = await self._frontier.watch(self._woken)
         if watched:
             if self._armed:
                 self.request()
@@ -709,8 +662,7 @@ class Exchange:
             self._stats_sent += self.changes()
         return self._stats_sent[: 10 * BATCH]
 
-    def _refuse(self, error: ResponseError) -> None:
-        reason = str(error)
+    def _refuse(self, reason: str) -> None:
         if reason != self._refused:
             self._refused = reason
             logger.warning(
@@ -736,12 +688,13 @@ class Exchange:
         self.request()
 
     async def _join_again(self) -> None:
-        frontier = self._frontier
-        call = frontier.register(
-            frontier.name, commit=self.outbox.number, persist=self._persist
+        joined = await self._frontier.join(
+            self._name,
+            commit=self.outbox.number,
+            flush=False,
+            persist=self._persist,
+            age=0.0,
         )
-        await frontier.exchange([call])
-        joined = call.reply()
         final = joined.outcome is JoinOutcome.REFUSED
         if final and not self._refusal_said:
             # Its crawl was cleared, and another version, or one with another secret, has
@@ -778,7 +731,7 @@ class Exchange:
 
     async def _compare_leases(self) -> None:
         """Release what Redis holds for us and we do not know; forget the opposite."""
-        in_redis = set(await self._frontier.leases_held())
+        in_redis = await self._frontier.held()
         here = self._queues.held()
         self.outbox.releases += sorted(in_redis - here - set(self.outbox.releases))
         self._queues.lost(sorted(here - in_redis))
@@ -799,7 +752,7 @@ class Exchange:
                 timer.cancel()
         if self._arming is not None:
             self._arming.cancel()
-        await self._wakeup.close()
+        await self._frontier.close()
         if self._task is not None:
             await asyncio.wait([self._task], timeout=first_try(timeout))
             self._task.cancel()
@@ -826,7 +779,7 @@ class Exchange:
             self._frontier.limit = limit if tries < 3 else max(limit, left)
             try:
                 await self.run_once(take=False)
-            except (RedisUnavailable, ResponseError) as e:
+            except RedisUnavailable as e:
                 reason = e
             else:
                 tries = 0
@@ -857,8 +810,8 @@ class Exchange:
         self._stopping = True
         self._frontier.limit = _GOODBYE
         try:
-            given_back = await within(_GOODBYE, self._give_up())
-        except (RedisUnavailable, RedisError, OSError) as e:
+            given_back = await asyncio.wait_for(self._give_up(), _GOODBYE)
+        except (RedisUnavailable, OSError, asyncio.TimeoutError) as e:
             logger.warning(
                 "This worker ends without a goodbye (%s): what it holds is crawled by the"
                 " others after FRONTIER_WORKER_TTL.",
@@ -876,27 +829,34 @@ class Exchange:
                 extra={"spider": self._spider},
             )
         finally:
-            await self._wakeup.close()
+            await self._frontier.close()
 
     async def _commit_last(self) -> None:
         whole = True
         while whole and (commits := self.outbox.take(_COMMITS)):
-            calls = [self._frontier.commit(numbered.commit) for numbered in commits]
-            await self._frontier.exchange(calls)
-            for numbered, call in zip(commits, calls, strict=True):
-                whole = whole and call.reply().outcome in (
-                    Outcome.STORED,
-                    Outcome.REPEATED,
-                )
+            ask = Ask(commits=[numbered.commit for numbered in commits])
+            answer = await self._frontier.exchange(ask)
+            for numbered, reply in zip(commits, answer.commits, strict=True):
+                if reply.outcome is Outcome.REFUSED:
+                    raise _Refused(reply.reason)
+                stored = reply.outcome in (Outcome.STORED, Outcome.REPEATED)
+                whole = whole and stored
                 if whole:
                     self.outbox.confirm(numbered)
 
     async def _give_up(self) -> int:
-        frontier = self._frontier
         if self.view.is_over:
             return 0
         try:
             await self._commit_last()
+        except _Refused as e:
+            if not self._defects:
+                logger.error(
+                    "The last results of this worker are not stored (%s): their pages"
+                    " will be crawled again.",
+                    e,
+                    extra={"spider": self._spider},
+                )
         except (RedisUnavailable, OSError):
             raise
         except Exception:
@@ -906,10 +866,9 @@ class Exchange:
                     " crawled again.",
                     extra={"spider": self._spider},
                 )
-        held = await frontier.leases_held()
-        parts = range(0, len(held), BATCH)
-        releases = [frontier.release(held[at : at + BATCH]) for at in parts]
-        leave = frontier.leave(finished=None, persist=self._persist)
-        await frontier.exchange([*releases, leave])
-        leave.reply()
-        return sum(release.reply() for release in releases)
+        held = sorted(await self._frontier.held())
+        await self._frontier.exchange(Ask(releases=held))
+        await self._frontier.leave(
+            finished=None, persist=self._persist, reason="finished"
+        )
+        return len(held)

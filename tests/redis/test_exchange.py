@@ -10,6 +10,7 @@ from scrapy.settings import Settings
 
 from scrapy_dist.brokers.redis.frontier import Frontier
 from scrapy_dist.brokers.redis.keys import Keys
+from scrapy_dist.brokers.redis.session import RedisFrontier
 from scrapy_dist.core.frontier import Deaths, End, LeaveOutcome, NewRequest, Settlement
 from scrapy_dist.redis_client.client import close_client
 from scrapy_dist.worker.exchange import Exchange
@@ -37,13 +38,14 @@ async def exchange(frontier):
     queues.suspects_wanted.return_value = 8
     await call(frontier, frontier.register("host:1", commit=0))
     return Exchange(
-        frontier,
+        RedisFrontier(frontier, None, ttl=60, max_payload=1000),
         queues,
         MagicMock(),
+        name="host:1",
+        failed_key=frontier.keys.failed,
         concurrency=16,
         flush=0.03,
         ttl=60,
-        max_payload=1000,
     )
 
 

@@ -16,6 +16,7 @@ from scrapy.settings import Settings
 
 from scrapy_dist.brokers.redis.frontier import Frontier
 from scrapy_dist.brokers.redis.keys import Keys
+from scrapy_dist.brokers.redis.session import RedisFrontier
 from scrapy_dist.codec.request import PayloadCodec
 from scrapy_dist.core.frontier import BATCH, SUSPECTS, NewRequest
 from scrapy_dist.exceptions import RedisUnavailable
@@ -47,13 +48,14 @@ class Crawl:
             FRONTIER_OUTBOX_LIMIT=outbox_limit,
         )
         self.exchange = Exchange(
-            self.frontier,
+            RedisFrontier(self.frontier, None, ttl=60, max_payload=1000),
             self.queues,
             self.spider,
+            name="host:1",
+            failed_key=KEYS.failed,
             concurrency=16,
             flush=0.01,
             ttl=60,
-            max_payload=1000,
             patience=patience,
         )
 
@@ -222,7 +224,7 @@ async def test_worker_leases_nothing_while_redis_refuses_results_and_again_after
     crawl.exchange.outbox.add_item("wrong", b"item")
     await push(other, *(f"later-{n}" for n in range(8)))
     for _ in range(3):
-        with pytest.raises(redis.exceptions.ResponseError):
+        with pytest.raises(RedisUnavailable):
             await crawl.exchange.run_once()
     assert len(crawl.queues.held()) == 1
     assert await client.zcard(KEYS.leases) == 1

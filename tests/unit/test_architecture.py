@@ -39,10 +39,6 @@ FLOORS = (
 #: Imports that go up or to the side.
 UP: dict[str, str] = {
     "admin.seeding -> spiders": "reads a spider's redis_key",
-    "worker.exchange -> brokers.redis.frontier": "the words of the protocol",
-    "worker.exchange -> brokers.redis.orphans": "to be behind a port",
-    "worker.exchange -> brokers.redis.scripts": "the type of a call, to be behind a port",
-    "worker.exchange -> brokers.redis.wakeup": "to be behind a port",
     "worker.pusher -> brokers.redis.frontier": "to be behind a port",
     "worker.pusher -> brokers.redis.keys": "to be behind a port",
 }
@@ -64,7 +60,6 @@ REDIS_PY: dict[str, str] = {
     "scheduler": "the attribute server",
     "stats": "the attribute server",
     "worker.asking": "its errors",
-    "worker.exchange": "its errors",
     "worker.pusher": "its errors",
 }
 
@@ -85,7 +80,6 @@ LONG_FUNCTIONS: dict[str, str] = {
     "commands.seed.add_options": "one line an option",
     "scheduler.Scheduler._connect": "to be split",
     "worker.exchange.Exchange.__init__": "to be split by role",
-    "worker.exchange.Exchange.run_once": "to be split by role",
     "worker.seed_feed.SeedFeed.__init__": "to be split",
 }
 

@@ -47,6 +47,7 @@ class MemoryFrontier:
         seed_keys: Sequence[str] = (),
         process: tuple[str, str] | None = None,
     ) -> None:
+        self.limit: float | None = None
         self.worker = str(1 + secrets.randbits(52) % (2**52 - 1))
         self._state = state
         self._ttl = int(ttl * 1000)

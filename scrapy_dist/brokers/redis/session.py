@@ -57,6 +57,14 @@ class RedisFrontier:
         self._orphans = Orphans(frontier, spider, ttl=ttl, max_payload=max_payload)
         self._was_away = False
 
+    @property
+    def limit(self) -> float | None:
+        return self._frontier.limit
+
+    @limit.setter
+    def limit(self, seconds: float | None) -> None:
+        self._frontier.limit = seconds
+
     def _tell(self) -> None:
         self._changed()
 
@@ -119,7 +127,7 @@ class RedisFrontier:
         answer = round_.read()
         if answer.counts is not None:
             self._orphans.told(answer.counts)
-        answer.goes_on = self._orphans.is_searching
+        answer.goes_on = self._orphans.is_searching and ask.leases > 0
         return answer
 
 
