@@ -430,7 +430,7 @@ def test_schedule_next_requests_past_the_spider_middlewares(
         max_idle_time = 1
 
         async def start(self):
-            while await self._scheduler.wait_for_seeds():
+            while await self._seed_feed.wait():
                 self.schedule_next_requests()
             return
             yield
