@@ -1,6 +1,7 @@
 """Fixtures of all tests: a real Redis, a loopback site, a throw-away Scrapy project.
 
 * ``redis_server``: `RedisServer`, shared by all tests and empty at the start of each.
+* ``client``: a client of ``redis_server``.
 * ``own_redis``: `RedisServer` of this test alone, to kill, freeze or roll back.
 * ``make_redis``: like ``own_redis`` with options, e.g. ``make_redis(appendonly="yes")``.
 * ``no_leaked_keys``: fails the test when keys other than dead letters and items are
@@ -29,6 +30,8 @@ from tests.support.site import Site
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    import redis
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # So a shell starts its background jobs, and the processes of the tests inherit it.
@@ -78,6 +81,13 @@ def redis_server(shared_redis: RedisServer) -> RedisServer:
     with shared_redis.client() as client:
         client.flushall()
     return shared_redis
+
+
+@pytest.fixture
+def client(redis_server: RedisServer) -> Iterator[redis.Redis]:
+    """A client of ``redis_server``; where brokers are tested, that of fake_redis.py."""
+    with redis_server.client() as client:
+        yield client
 
 
 @pytest.fixture

@@ -76,12 +76,6 @@ READERS = {
 }
 
 
-@pytest.fixture
-def client(redis_server):
-    with redis_server.client() as client:
-        yield client
-
-
 @pytest.mark.parametrize("reader", READERS)
 def test_next_requests_of_ones_own(project, site, client, reader):
     project.spider(OWN + READERS[reader])

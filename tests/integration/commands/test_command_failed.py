@@ -53,12 +53,6 @@ def command(redis_server, capsys, tmp_path, monkeypatch):
     return run
 
 
-@pytest.fixture
-def client(redis_server):
-    with redis_server.client() as client:
-        yield client
-
-
 def write(
     client, number=1, *, reason="HTTP 500 is not handled", kind="request", **more
 ):

@@ -68,12 +68,6 @@ def seed(redis_server, capsys, tmp_path, monkeypatch):
     return run
 
 
-@pytest.fixture
-def client(redis_server):
-    with redis_server.client() as client:
-        yield client
-
-
 def pushed(client):
     return [data.decode() for data in client.lrange(KEY, 0, -1)]
 

@@ -25,12 +25,6 @@ if TYPE_CHECKING:
 KEY = "seeded:start_urls"
 
 
-@pytest.fixture
-def client(redis_server):
-    with redis_server.client() as client:
-        yield client
-
-
 def stop(worker) -> None:
     """End a worker that would wait for seeds for ever."""
     worker.interrupt()
