@@ -54,7 +54,7 @@ class _Component:
     @property
     def _queues(self) -> Queues | None:
         if self._known is None and engine.shares(self.crawler):
-            self._known = engine.scheduler(self.crawler).queues
+            self._known = engine.scheduler(self.crawler).worker.queues
         return self._known
 
     def _fail(self, request: Request | None, reason: str) -> None:

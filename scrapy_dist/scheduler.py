@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import logging
 import os
 import socket
 import time
@@ -13,7 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import RedisError
 from scrapy import signals
 from scrapy.core.scheduler import BaseScheduler
 from scrapy.dupefilters import BaseDupeFilter
@@ -41,12 +40,6 @@ from scrapy_dist.codec.seal import Seal
 from scrapy_dist.codec.seed import check_limits
 from scrapy_dist.compat import extension_points
 from scrapy_dist.core.crawl import job_from_settings
-from scrapy_dist.core.frontier import (
-    BATCH,
-    Counts,
-    JoinOutcome,
-    LeaveOutcome,
-)
 from scrapy_dist.core.settings import Options, flag, number
 from scrapy_dist.dupefilter import (
     CompactDupeFilter,
@@ -59,16 +52,15 @@ from scrapy_dist.dupefilter import (
 from scrapy_dist.exceptions import (
     ConfigurationError,
     FrontierError,
-    RedisUnavailable,
 )
 from scrapy_dist.redis_client.client import close_client, describe, open_client
 from scrapy_dist.worker import engine, gc_freeze, in_memory
-from scrapy_dist.worker.exchange import Exchange
 from scrapy_dist.worker.filtering import Filter
 from scrapy_dist.worker.intake import Intake
-from scrapy_dist.worker.neighbours import Neighbours, find_self, process_age
+from scrapy_dist.worker.neighbours import find_self
 from scrapy_dist.worker.queues import Queues
-from scrapy_dist.worker.seed_feed import SeedFeed
+from scrapy_dist.worker.session import LAST_WORDS, Session
+from scrapy_dist.worker.worker import Worker
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -83,8 +75,6 @@ if TYPE_CHECKING:
 
 logger = get_logger(__name__)
 
-#: Seconds that each last word to Redis may take, after the results are delivered.
-_LAST_WORDS = 5.0
 #: Arguments of the scheduler that are settings, too.
 _GIVEN = {
     "queue_key": "SCHEDULER_QUEUE_KEY",
@@ -95,8 +85,6 @@ _GIVEN = {
 }
 #: Why a worker closes that people, or a system, have told to close.
 _FROM_OUTSIDE = ("shutdown", "stopped")
-#: Keys of the frontiers that this process has joined.
-_begun: set[str] = set()
 
 
 def deferred(coroutine: Coroutine[Any, Any, None]) -> Deferred[None]:
@@ -144,8 +132,7 @@ class Scheduler(BaseScheduler):
     shares_frontier = True
     _opened: Deferred[None] | None = None
     _left: Deferred[None] | None = None
-    #: When the frontier was joined (`time.monotonic`); 0: not yet.
-    _opened_at = 0.0
+    _has_joined = False
     _closed = False
 
     def __init__(
@@ -219,15 +206,11 @@ class Scheduler(BaseScheduler):
         self.options = options
         self.stats = crawler.stats
         self._engine = engine.ScrapyEngine(crawler)
-        self._name = f"{socket.gethostname()}:{os.getpid()}"
         self._score: Any = options.discipline.score
         self._seen: Any = None
         #: Requests that ``df.request_seen`` was asked about.
         self._asked_about: WeakSet[Request] = WeakSet()
-        self._idle_limit: float | None = options.idle_before_close
-        self._closed = self._is_stuck = False
-        #: For a spider that reads seeds.
-        self.feed: SeedFeed | None = None
+        self._closed = False
         self._frozen = False
         #: What has ended ``Spider.start()`` before its time.
         self._start_error: Callable[[], Exception | None] = lambda: None
@@ -375,7 +358,6 @@ class Scheduler(BaseScheduler):
             flush_on_start=bool(self.flush_on_start),
             idle_before_close=float(self.idle_before_close),
         )
-        self._idle_limit = options.idle_before_close
         if self._seen is not None:
             # Its own key may be the setting's, and anything but a set.
             keys = replace(keys, dupefilter=keys.started)
@@ -384,256 +366,142 @@ class Scheduler(BaseScheduler):
             await opened.asFuture(asyncio.get_running_loop())
         self.client: Redis = await open_client(settings, keys.requests)
         try:
-            self.frontier = Frontier(
-                self.client,
-                keys,
-                ttl=options.worker_ttl,
-                max_deliveries=options.max_deliveries,
-                failed_limit=options.failed_limit,
-                newest_first=options.discipline.newest_first,
-                seed_keys=getattr(spider, "seed_keys", ()),
-                compact=self._compact,
-                seal=Seal.from_settings(settings, keys.requests),
-                max_payload=options.max_payload,
-                max_seed=options.max_seed,
-            )
+            self.frontier = self._make_frontier(keys)
             await self.frontier.check_types()
-            self._make_worker(codec)
-            self._make_loop()
+            self.worker = self._make_worker(codec)
             await self._join()
         except BaseException:
             await close_client(self.client)
             raise
+        self._begin()
+
+    def _begin(self) -> None:
+        """The frontier is joined."""
         take_changes = getattr(self.stats, "take_changes", None)
         if take_changes is not None:
-            self.exchange.changes = take_changes
+            self.worker.loop.changes = take_changes
         self.crawler.signals.connect(self._say_goodbye, signal=signals.spider_closed)
         # What a worker that cleared an earlier crawl did not come to.
         self._sweeping = asyncio.create_task(self._sweep())
-        self._opened_at = time.monotonic()
+        self.worker.joined_at = time.monotonic()
+        self._has_joined = True
         self.reporter = Reporter(
-            partial(read_status, self.frontier, spider.name),
-            self.queues.progress,
-            spider,
-            interval=options.report_interval,
-            job=job_from_settings(settings),
-            failed_key=keys.failed,
+            partial(read_status, self.frontier, self.spider.name),
+            self.worker.queues.progress,
+            self.spider,
+            interval=self.options.report_interval,
+            job=job_from_settings(self.crawler.settings),
+            failed_key=self.frontier.keys.failed,
         )
         self.reporter.start()
         self._start_error = engine.watch_start(self.crawler)
-        self.exchange.start()
+        self.worker.loop.start()
         self._no_forced_end = engine.before_forced_end(self._end_early)
-        if options.gc_freeze:
+        if self.options.gc_freeze:
             gc_freeze.freeze()
             self._frozen = True
 
-    def _make_worker(self, codec: PayloadCodec) -> None:
+    def _make_frontier(self, keys: Keys) -> Frontier:
         options = self.options
-        self.queues = Queues(
+        return Frontier(
+            self.client,
+            keys,
+            ttl=options.worker_ttl,
+            max_deliveries=options.max_deliveries,
+            failed_limit=options.failed_limit,
+            newest_first=options.discipline.newest_first,
+            seed_keys=getattr(self.spider, "seed_keys", ()),
+            compact=self._compact,
+            seal=Seal.from_settings(self.crawler.settings, keys.requests),
+            max_payload=options.max_payload,
+            max_seed=options.max_seed,
+        )
+
+    def _make_worker(self, codec: PayloadCodec) -> Worker:
+        queues = Queues(
             self._engine,
             codec,
-            options,
+            self.options,
             score=self._score,
             report_duplicate=self._report_duplicate,
             failed_key=self.frontier.keys.failed,
         )
-        self.queues.on_drained = self._look
         filter_ = Filter(
             self.df,
-            self.queues,
+            queues,
             fingerprint_of=fingerprint_of(self.df, self._plain_fingerprint),
             plain=self._plain_fingerprint,
             stored=compact if self._compact else clear,
             worker=self.frontier.worker,
             log=self._report_duplicate,
         )
-        self._intake = Intake(
+        intake = Intake(
             self._engine,
             codec,
-            self.queues,
+            queues,
             filter_,
             score=self._score,
             seen=self._seen,
             name=extension_points.described(type(self.df)),
         )
-
-    def _make_loop(self) -> None:
-        options = self.options
-        found = find_self()
-        self.exchange = Exchange(
-            RedisFrontier(
-                self.frontier,
-                self.spider,
-                ttl=options.worker_ttl,
-                max_payload=options.max_payload,
-                process=found,
-            ),
-            self.queues,
+        process = find_self()
+        session = RedisFrontier(
+            self.frontier,
             self.spider,
-            name=self._name,
+            ttl=self.options.worker_ttl,
+            max_payload=self.options.max_payload,
+            process=process,
+        )
+        return Worker(
+            self._engine,
+            session,
+            queues,
+            intake,
+            self.options,
+            name=f"{socket.gethostname()}:{os.getpid()}",
             failed_key=self.frontier.keys.failed,
-            concurrency=options.concurrency,
-            flush=options.flush_interval,
-            ttl=options.worker_ttl,
-            patience=options.redis_patience,
-            persist=options.persist,
+            process=process,
         )
-        self.exchange.give_up = partial(
-            self._engine.end_with_error, "redis_unavailable"
-        )
-        self.exchange.broken = partial(self._engine.end_with_error, "frontier_defect")
-        self.exchange.refused = partial(self._engine.end_with_error, "frontier_format")
-        self.exchange.stop_asked = partial(self._engine.close, "stopped")
-        self.exchange.missed_end = self._missed_end
-        self.exchange.info = self.queues.progress.info
-        if found is not None:
-            near = self.exchange.neighbours = Neighbours(*found)
-            near.on_gone = self.exchange.request
-        if hasattr(self.spider, "seed_idle_limit"):
-            self._idle_limit = self.spider.seed_idle_limit
-            self.feed = SeedFeed(
-                self._engine,
-                self.spider,
-                self.queues,
-                limit=self._idle_limit,
-                is_idle=lambda: not self.has_pending_requests(),
-            )
 
     async def _join(self) -> None:
-        near = self.exchange.neighbours
-        if near is not None:
+        if self.worker.loop.neighbours is not None:
             await check_format(self.client, self.frontier.keys.state)
-            await self._meet(near)
-        call = self.frontier.register(
-            self._name,
-            commit=0,
-            flush=self.options.flush_on_start,
-            persist=self.options.persist,
-            age=self._age(),
+        spider, job = self.spider, job_from_settings(self.crawler.settings)
+        self._session = Session(
+            self.worker,
+            place=describe(self.client),
+            key=self.frontier.keys.requests,
+            command=f"{spider.name} --job {job}" if job else spider.name,
+            clear=self._frontier_deleted,
         )
-        await self.frontier.exchange([call])
-        joined = call.reply()
-        if joined.refusal:
-            raise ConfigurationError(joined.refusal)
-        if joined.outcome is JoinOutcome.LATE:
-            self._come_late()
-            return
-        if near is not None:
-            await self._meet(near)
-        self.queues.view.alone = joined.blank and not joined.others
-        if joined.outcome is JoinOutcome.FLUSHED:
-            await self._clear_dupefilter()
-        extra = {"spider": self.spider}
-        if joined.outcome is JoinOutcome.NOT_FLUSHED:
-            logger.warning(
-                "SCHEDULER_FLUSH_ON_START deletes nothing: %d other worker(s) use the"
-                " frontier. Only the first worker of a crawl flushes.",
-                joined.others,
-                extra=extra,
-            )
-        logger.info(
-            "Frontier at %s, key %s: %d pending, %d other worker(s)",
-            describe(self.client),
-            self.frontier.keys.requests,
-            joined.pending,
-            joined.others,
-            extra=extra,
-        )
-
-    def _age(self) -> float:
-        """Seconds since this worker was started, for it may come too late for its crawl.
-
-        Workers that are started together are of one crawl, however quick the first of
-        them is. 0: it begins a new crawl whenever the last one ended, as a program may
-        crawl once more, and a spider that reads seeds waits for new ones.
-        """
-        key = self.frontier.keys.requests
-        is_first = key not in _begun
-        _begun.add(key)
-        may_begin = self.feed is not None or self.options.flush_on_start
-        if may_begin or not is_first or not engine.runs_by_command():
-            return 0.0
-        return process_age()
-
-    def _come_late(self) -> None:
-        self.queues.view.is_over = self.queues.is_drained = True
-        self.crawler.signals.connect(self._missed_end, signal=signals.spider_opened)
-        logger.info(
-            "This crawl has finished while this worker was starting, and nothing is left"
-            " for it: see scrapy frontier history. Start it once more for a new crawl.",
-            extra={"spider": self.spider},
-        )
-
-    async def _meet(self, near: Neighbours) -> None:
-        """See who is on this machine, and which of them were killed: they keep nothing.
-
-        Before it has registered, this worker only looks; it tells of itself later.
-        """
-        meet = self.frontier.meet(near.machine, near.process)
-        await self.frontier.exchange([meet])
-        near.see(*meet.reply())
-        gone = list(near.gone)[:BATCH]
-        if gone:
-            call = self.frontier.gone(near.machine, gone)
-            await self.frontier.exchange([call])
-            call.reply()
-            near.told(gone)
+        if not await self._session.join():
+            missed = self.worker.miss_end
+            self.crawler.signals.connect(missed, signal=signals.spider_opened)
 
     # Scrapy's interface
 
     def enqueue_request(self, request: Request) -> bool:
         """Take *request*; false if it is known to be a duplicate."""
-        return self._intake.take(request)
+        return self.worker.intake.take(request)
 
     def next_request(self) -> Request | None:
         """The next request for this worker, or None for now."""
-        if self.queues.view.is_over:
-            return None
-        if self.queues.outbox.is_full(self.options.outbox_limit):
-            return None
-        if self.queues.waits_for(self.options.outbox_limit):
-            return None
-        found = self.queues.next()
-        request, shared = found or (None, False)
-        if (
-            self.queues.view.pending or self.queues.view.seeds_left
-        ) and self.queues.is_low:
-            self.exchange.request()
-        elif self.queues.chain.may_have_finished(request):
-            # The engine asks whenever something has.
-            self.queues.outbox.something_waits()
-        if request is None:
-            if self.feed is not None:
-                self.feed.hungry()
-            return None
-        self.queues.is_drained = False
-        self.stats.inc_value("scheduler/dequeued")
-        self.stats.inc_value(
-            "scheduler/dequeued/redis" if shared else "scheduler/dequeued/memory"
-        )
-        return request
+        return self.worker.next_request()
 
     def has_pending_requests(self) -> bool:
         """Whether anybody may still have work for this worker."""
-        if self.feed is None:
-            return not self.queues.is_drained
-        return (
-            not self.queues.is_drained
-            or len(self.queues) > 0
-            or len(self.queues.seeds) > 0
-        )
+        return self.worker.has_pending_requests()
 
     def __len__(self) -> int:
         """Pending requests: in this worker, and in Redis as last seen."""
-        if not self._opened_at:
-            return 0  # nobody has looked yet
-        return len(self.queues) + self.queues.view.pending
+        # Before it is opened nobody has looked.
+        return len(self.worker) if self._has_joined else 0
 
     def close(self, reason: str) -> Deferred[None]:
         """Deliver what is left, give back what was not started, leave."""
         self._closed = True
-        if self.feed is not None:
-            self.feed.close()
+        if self.worker.feed is not None:
+            self.worker.feed.close()
         self._closing = asyncio.ensure_future(self._close(reason))
         self._left = Deferred.fromFuture(self._closing)
         return self._left
@@ -643,7 +511,7 @@ class Scheduler(BaseScheduler):
 
         At the end a finished crawl is deleted by itself, unless it is to persist.
         """
-        if not self._opened_at:
+        if not self._has_joined:
             self.flush_on_start = True
         elif not self._closed:
             raise FrontierError(
@@ -682,7 +550,7 @@ class Scheduler(BaseScheduler):
             await self._deliver(reason)
         except asyncio.CancelledError:
             # The process is about to end, without waiting for this.
-            await self.exchange.say_goodbye()
+            await self.worker.loop.say_goodbye()
             raise
         except Exception:
             logger.exception(
@@ -690,10 +558,10 @@ class Scheduler(BaseScheduler):
                 extra={"spider": self.spider},
             )
             engine.exit_with_error(self.crawler)
-            await self.exchange.say_goodbye()
+            await self.worker.loop.say_goodbye()
         finally:
             self._no_forced_end()
-        self.stats.set_value("frontier/exchanges", self.exchange.exchanges)
+        self.stats.set_value("frontier/exchanges", self.worker.loop.exchanges)
         closing = None
         close = getattr(self.df, "close", None)
         if close is not None and self._seen is not None:
@@ -716,60 +584,31 @@ class Scheduler(BaseScheduler):
                 extra={"spider": self.spider},
             )
 
-    async def _wait_for_threads(self) -> None:
-        """Wait for what threads do, for FRONTIER_CLOSE_TIMEOUT seconds at the most."""
-        limit = self.options.close_timeout
-        if self._intake.asking is not None:
-            await self._intake.asking.finish(limit)
-        if not self.queues.outputs.outside:
-            return
-        _, running = await asyncio.wait(self.queues.outputs.outside, timeout=limit)
-        if running:
-            logger.warning(
-                "%d items are with pipelines that have not ended in %g seconds"
-                " (FRONTIER_CLOSE_TIMEOUT). Their pages will be crawled again.",
-                len(running),
-                limit,
-                extra={"spider": self.spider},
-            )
-
     async def _deliver(self, reason: str) -> None:
-        timeout = self.options.close_timeout
-        deadline = time.monotonic() + timeout
-        await self._wait_for_threads()
-        if self.feed is not None and self.feed.thread is not None:
-            await self.feed.thread.finish()
-        await self.exchange.stop(timeout)
-        dropped = self.queues.give_back()
-        delivered = await self.exchange.finish(max(0.0, deadline - time.monotonic()))
-        if delivered and not self.queues.view.is_over:
-            self.frontier.limit = _LAST_WORDS
+        all_done = await self._session.deliver()
+        if all_done is not None:
             await self.reporter.sum_up()
-            await self._leave(reason, finished=not dropped and self._may_be_end(reason))
-        self.frontier.limit = _LAST_WORDS
-        await asyncio.wait([self._sweeping], timeout=_LAST_WORDS)
+            finished = all_done and self._may_be_end(reason)
+            await self._session.leave(reason, finished=finished)
+        await asyncio.wait([self._sweeping], timeout=LAST_WORDS)
         self._sweeping.cancel()  # the next worker goes on with it
 
     async def _end_early(self) -> None:
         """The process ends now, although nobody has closed this worker."""
         if self._closing is None:
-            await self.exchange.end_early()
+            await self.worker.loop.end_early()
         elif not self._closing.done():
             self._closing.cancel()
             await asyncio.wait([self._closing])
-
-    def _missed_end(self) -> None:
-        if not self._engine.closing():
-            self._engine.close("finished")
 
     def _start_broke_off(self) -> bool:
         """Whether an error has ended ``start()``, with requests that did not come.
 
         One that has come to its seeds has no others, and those are still read.
         """
-        if self._intake.is_start_lost:
+        if self.worker.intake.is_start_lost:
             return True
-        waited = self.feed is not None and self.feed.has_waited
+        waited = self.worker.has_waited_for_seeds
         return self._start_error() is not None and not waited
 
     def _may_be_end(self, reason: str) -> bool:
@@ -781,55 +620,19 @@ class Scheduler(BaseScheduler):
             return False  # what it did not come to is still to be crawled
         if reason == "finished":
             return True
-        if self.feed is None:
+        if self.worker.feed is None:
             return self._engine.start_ended()
         from_outside = reason in _FROM_OUTSIDE or engine.ends_with_error(self.crawler)
-        waits = self.feed.has_waited or self._engine.start_ended()
+        waits = self.worker.has_waited_for_seeds or self._engine.start_ended()
         return waits and not from_outside
 
-    async def _leave(self, reason: str, *, finished: bool) -> None:
-        call = self.frontier.leave(
-            finished=finished, persist=self.options.persist, reason=reason
-        )
-        try:
-            await self.frontier.exchange([call])
-            outcome, seen = call.reply()
-            if outcome is LeaveOutcome.DELETED:
-                await self._clear_dupefilter()
-                await self._sweep()
-            elif outcome is LeaveOutcome.KEPT and seen:
-                self._say_kept(reason, seen)
-        except (RedisUnavailable, ResponseError) as e:
-            # Nothing is lost: it holds no lease, and will count as dead.
-            logger.warning(
-                "Redis does not know that this worker has left: %s",
-                e,
-                extra={"spider": self.spider},
-            )
-
-    async def _clear_dupefilter(self) -> None:
-        """The frontier was deleted: so is what a filter of the project's keeps."""
-        clear = getattr(self.df, "clear", None)
-        if self._seen is None or clear is None:
-            return
-        await self._have_filter_do("clear", clear)
-
-    def _say_kept(self, reason: str, seen: int) -> None:
-        waits = self.feed is not None and self.feed.has_waited
-        job = job_from_settings(self.crawler.settings)
-        logger.log(
-            logging.INFO if waits else logging.WARNING,
-            "Nothing is left to crawl, and the %d fingerprint(s) of this crawl are kept"
-            " (%s): the next start does not crawl these requests again. To begin afresh:"
-            " scrapy frontier clear %s%s.",
-            seen,
-            f"closed as {reason}, and it reads seeds"
-            if waits
-            else f"closed as {reason} before start() had come to its end",
-            self.spider.name,
-            f" --job {job}" if job else "",
-            extra={"spider": self.spider},
-        )
+    async def _frontier_deleted(self) -> None:
+        """So is what a filter of the project's keeps; and buckets, as far as we come."""
+        forget = getattr(self.df, "clear", None)
+        if self._seen is not None and forget is not None:
+            await self._have_filter_do("clear", forget)
+        if self._has_joined:
+            await self._sweep()
 
     async def _sweep(self) -> None:
         """Delete the buckets of cleared crawls (CompactDupeFilter)."""
@@ -846,16 +649,8 @@ class Scheduler(BaseScheduler):
             )
 
     async def _say_goodbye(self) -> None:
-        """Deliver the last stats, unless they were deleted with the frontier."""
-        # Other handlers of spider_closed set them first.
-        await asyncio.sleep(0)
-        changes = self.exchange.changes()
         try:
-            if changes and not self.queues.view.is_over:
-                last = self.frontier.count(changes, left=True)
-                await self.frontier.exchange([last])
-        except RedisUnavailable as e:
-            logger.warning("The last stats did not reach Redis: %s", e)
+            await self._session.say_goodbye()
         finally:
             await close_client(self.client)
 
@@ -867,48 +662,3 @@ class Scheduler(BaseScheduler):
     def _report_duplicate(self, request: Request) -> None:
         if self._logs_duplicates:
             self.df.log(request, self.spider)
-
-    # Idle and the end
-
-    def _look(self, state: Counts) -> float | None:
-        """What is left for anybody; says after how many seconds to look again."""
-        was_drained, self.queues.is_drained = self.queues.is_drained, False
-        if self.feed is not None and not state.is_drained:
-            self.feed.busy(state.seeds)
-        if not (state.is_drained or state.is_stuck):
-            return None
-        if len(self.queues.outbox) or not self.queues.is_empty():
-            return None  # something came while the reply was on its way
-        # A worker that has just come counts from then.
-        idle = min(state.idle, time.monotonic() - self._opened_at)
-        if self.feed is not None and state.is_drained:
-            self.queues.is_drained = True
-            return self.feed.nothing_left(idle, was_idle=was_drained)
-        limit = self._idle_limit
-        if limit is None:
-            return None
-        if idle < limit:
-            return limit - idle
-        if state.is_stuck:
-            self._stuck(state.waiting)
-            return None
-        self.queues.is_drained = True
-        self._engine.wake()
-        return None
-
-    def _stuck(self, waiting: int) -> None:
-        """Close: nothing is left but what fails, and there is no room for it."""
-        if self._is_stuck:
-            return
-        self._is_stuck = True
-        logger.error(
-            "Closing: nothing is left to do but %d requests that have failed, and %s is"
-            " full (FRONTIER_FAILED_LIMIT = %d). They stay in Redis. Put dead letters"
-            " back or delete them (scrapy frontier retry, forget), or raise the limit,"
-            " and start a worker: it goes on with them.",
-            waiting,
-            self.frontier.keys.failed,
-            self.options.failed_limit,
-            extra={"spider": self.spider},
-        )
-        self._engine.end_with_error("failed_limit")

@@ -97,6 +97,9 @@ class Frontier(Protocol):
         *reason*: why this worker closes.
         """
 
+    async def tell_last(self, stats: Sequence[tuple[str, str, str]]) -> None:
+        """Tell the last stats, having left; not if the crawl has been deleted since."""
+
     async def close(self) -> None:
         """Watch no more. What is asked for after that is still answered."""
 

@@ -73,6 +73,15 @@ class SeedFeed:
         self.thread: SeedThread | None = None
         #: For a ``spider_idle()`` that reads Redis by itself.
         self.idle_thread: SeedThread | None = None
+        self._make_threads()
+        seeds = queues.seeds
+        seeds.most = 0 if self._own else spider.most_seeds
+        seeds.are_read = True
+        seeds.on_arrival = self._arrived
+        seeds.awaited = self.awaited
+
+    def _make_threads(self) -> None:
+        spider, engine = self._spider, self._engine
         if spider.seeds_in_thread or spider.schedules_in_thread:
             alone = spider.schedules_in_thread
             self.thread = SeedThread(
@@ -94,11 +103,6 @@ class SeedFeed:
             )
         if spider.schedules_in_thread or spider.idles_in_thread:
             engine.crawl_from_threads(self._crawl_from_thread)
-        seeds = queues.seeds
-        seeds.most = 0 if self._own else spider.most_seeds
-        seeds.are_read = True
-        seeds.on_arrival = self._arrived
-        seeds.awaited = self.awaited
 
     def _crawl_from_thread(self, request: Request) -> None:
         for thread in (self.thread, self.idle_thread):

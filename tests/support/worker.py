@@ -370,7 +370,7 @@ class Worker:
     @property
     def workers_seen(self) -> int:
         """Workers of this crawl as this one knows, itself too."""
-        alive: int = self.scheduler.queues.view.alive
+        alive: int = self.scheduler.worker.queues.view.alive
         return alive
 
     @property
@@ -381,7 +381,7 @@ class Worker:
     @property
     def is_paused(self) -> bool:
         """Whether it knows that the crawl is paused."""
-        paused: bool = self.scheduler.queues.view.paused
+        paused: bool = self.scheduler.worker.queues.view.paused
         return paused
 
     @property
@@ -465,7 +465,7 @@ class Worker:
             self.proxy.refuse()
             # What runs in this process ends, without a word that reaches Redis.
             options = replace(self.scheduler.options, close_timeout=0.0)
-            self.scheduler.options = options
+            self.scheduler.options = self.scheduler.worker.options = options
             await self.close("shutdown")
         self.proxy.close()
 

@@ -78,9 +78,7 @@ LONG_FILES: dict[str, str] = {
 #: Functions of more lines than 50.
 LONG_FUNCTIONS: dict[str, str] = {
     "commands.seed.add_options": "one line an option",
-    "scheduler.Scheduler._connect": "to be split",
     "worker.exchange.Exchange.__init__": "to be split by role",
-    "worker.seed_feed.SeedFeed.__init__": "to be split",
 }
 
 #: Objects of Scrapy, by the names that we give them.

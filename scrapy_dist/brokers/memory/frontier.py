@@ -163,6 +163,11 @@ class MemoryFrontier:
         state.forget(all_=True)
         return LeaveOutcome.DELETED, seen
 
+    async def tell_last(self, stats: Sequence[tuple[str, str, str]]) -> None:
+        with self._state.lock:
+            for change in stats if self._state.crawl else ():
+                self._state.change_stat(*change)
+
     async def close(self) -> None:
         """End the session; nothing is open."""
 

@@ -106,6 +106,9 @@ class RedisFrontier:
             self._wakeup.available = False
             return False
 
+    async def tell_last(self, stats: Sequence[tuple[str, str, str]]) -> None:
+        await self._call(self._frontier.count(stats, left=True))
+
     async def close(self) -> None:
         await self._wakeup.close()
 

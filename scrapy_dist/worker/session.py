@@ -1,0 +1,222 @@
+"""How a worker joins a crawl, and how it leaves it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from typing import TYPE_CHECKING
+
+from scrapy_dist.base.escaping import get_logger
+from scrapy_dist.core.frontier import BATCH, Ask, JoinOutcome, LeaveOutcome
+from scrapy_dist.exceptions import ConfigurationError, RedisUnavailable
+from scrapy_dist.worker.engine import runs_by_command
+from scrapy_dist.worker.neighbours import Neighbours, process_age
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from scrapy_dist.core.frontier import Answer, Joined
+    from scrapy_dist.worker.worker import Worker
+
+logger = get_logger(__name__)
+
+#: Seconds that each last word to Redis may take, after the results are delivered.
+LAST_WORDS = 5.0
+#: Keys of the frontiers that this process has joined.
+_begun: set[str] = set()
+
+
+class Session:
+    """The time of *worker* with its frontier, which is at *place* under *key*.
+
+    *clear* is called when the frontier was deleted. *command* is what its spider is
+    called in commands.
+    """
+
+    def __init__(
+        self,
+        worker: Worker,
+        *,
+        place: str,
+        key: str,
+        command: str,
+        clear: Callable[[], Awaitable[None]],
+    ) -> None:
+        self._worker = worker
+        self._frontier = worker.frontier
+        self._place = place
+        self._key = key
+        self._command = command
+        self._clear = clear
+        self._extra = {"spider": worker.spider}
+
+    async def join(self) -> bool:
+        """False: the crawl has finished while this worker was starting.
+
+        Raises ConfigurationError or RedisUnavailable.
+        """
+        near = self._worker.loop.neighbours
+        if near is not None:
+            await self._meet(near)
+        joined = await self._frontier.join(
+            self._worker.name,
+            commit=0,
+            flush=self._worker.options.flush_on_start,
+            persist=self._worker.options.persist,
+            age=self._age(),
+        )
+        if joined.refusal:
+            raise ConfigurationError(joined.refusal)
+        queues = self._worker.queues
+        if joined.outcome is JoinOutcome.LATE:
+            queues.view.is_over = queues.is_drained = True
+            logger.info(
+                "This crawl has finished while this worker was starting, and nothing is"
+                " left for it: see scrapy frontier history. Start it once more for a new"
+                " crawl.",
+                extra=self._extra,
+            )
+            return False
+        if near is not None:
+            await self._meet(near)
+        queues.view.alone = joined.blank and not joined.others
+        if joined.outcome is JoinOutcome.FLUSHED:
+            await self._clear()
+        self._tell(joined)
+        return True
+
+    def _tell(self, joined: Joined) -> None:
+        if joined.outcome is JoinOutcome.NOT_FLUSHED:
+            logger.warning(
+                "SCHEDULER_FLUSH_ON_START deletes nothing: %d other worker(s) use the"
+                " frontier. Only the first worker of a crawl flushes.",
+                joined.others,
+                extra=self._extra,
+            )
+        logger.info(
+            "Frontier at %s, key %s: %d pending, %d other worker(s)",
+            self._place,
+            self._key,
+            joined.pending,
+            joined.others,
+            extra=self._extra,
+        )
+
+    def _age(self) -> float:
+        """Seconds since this worker was started, for it may come too late for its crawl.
+
+        Workers that are started together are of one crawl, however quick the first of
+        them is. 0: it begins a new crawl whenever the last one ended, as a program may
+        crawl once more, and a spider that reads seeds waits for new ones.
+        """
+        key = self._key
+        is_first = key not in _begun
+        _begun.add(key)
+        may_begin = self._worker.feed is not None or self._worker.options.flush_on_start
+        if may_begin or not is_first or not runs_by_command():
+            return 0.0
+        return process_age()
+
+    async def _meet(self, near: Neighbours) -> None:
+        """See who is on this machine, and which of them were killed: they keep nothing.
+
+        Before it has registered, this worker only looks; it tells of itself later.
+        """
+        met = (await self._ask(Ask(meet=True))).met
+        assert met is not None
+        near.see(*met)
+        gone = list(near.gone)[:BATCH]
+        if gone:
+            await self._ask(Ask(gone=gone))
+            near.told(gone)
+
+    async def _ask(self, ask: Ask) -> Answer:
+        answer = await self._frontier.exchange(ask)
+        if answer.refused:
+            raise RedisUnavailable(answer.refused)
+        return answer
+
+    # The end
+
+    async def deliver(self) -> bool | None:
+        """Send what is left, and give back what was not started.
+
+        Returns whether all that this worker had is done, or is others' now; None: what
+        is left was not delivered, or the crawl is over.
+        """
+        timeout = self._worker.options.close_timeout
+        deadline = time.monotonic() + timeout
+        worker = self._worker
+        await self._wait_for_threads()
+        if worker.feed is not None and worker.feed.thread is not None:
+            await worker.feed.thread.finish()
+        await worker.loop.stop(timeout)
+        dropped = worker.queues.give_back()
+        delivered = await worker.loop.finish(max(0.0, deadline - time.monotonic()))
+        self._frontier.limit = LAST_WORDS
+        if not delivered or worker.queues.view.is_over:
+            return None
+        return not dropped
+
+    async def _wait_for_threads(self) -> None:
+        """Wait for what threads do, for FRONTIER_CLOSE_TIMEOUT seconds at the most."""
+        limit = self._worker.options.close_timeout
+        if self._worker.intake.asking is not None:
+            await self._worker.intake.asking.finish(limit)
+        outside = self._worker.queues.outputs.outside
+        if not outside:
+            return
+        _, running = await asyncio.wait(outside, timeout=limit)
+        if running:
+            logger.warning(
+                "%d items are with pipelines that have not ended in %g seconds"
+                " (FRONTIER_CLOSE_TIMEOUT). Their pages will be crawled again.",
+                len(running),
+                limit,
+                extra=self._extra,
+            )
+
+    async def leave(self, reason: str, *, finished: bool) -> None:
+        """Leave because of *reason*. *finished*: the crawl is over if nothing is left."""
+        try:
+            outcome, seen = await self._frontier.leave(
+                finished=finished, persist=self._worker.options.persist, reason=reason
+            )
+            if outcome is LeaveOutcome.DELETED:
+                await self._clear()
+            elif outcome is LeaveOutcome.KEPT and seen:
+                self._say_kept(reason, seen)
+        except RedisUnavailable as e:
+            # Nothing is lost: it holds no lease, and will count as dead.
+            logger.warning(
+                "Redis does not know that this worker has left: %s",
+                e,
+                extra=self._extra,
+            )
+
+    def _say_kept(self, reason: str, seen: int) -> None:
+        waits = self._worker.has_waited_for_seeds
+        logger.log(
+            logging.INFO if waits else logging.WARNING,
+            "Nothing is left to crawl, and the %d fingerprint(s) of this crawl are kept"
+            " (%s): the next start does not crawl these requests again. To begin afresh:"
+            " scrapy frontier clear %s.",
+            seen,
+            f"closed as {reason}, and it reads seeds"
+            if waits
+            else f"closed as {reason} before start() had come to its end",
+            self._command,
+            extra=self._extra,
+        )
+
+    async def say_goodbye(self) -> None:
+        """Deliver the last stats, unless they were deleted with the frontier."""
+        # Other handlers of spider_closed set them first.
+        await asyncio.sleep(0)
+        changes = self._worker.loop.changes()
+        try:
+            if changes and not self._worker.queues.view.is_over:
+                await self._frontier.tell_last(changes)
+        except RedisUnavailable as e:
+            logger.warning("The last stats did not reach Redis: %s", e)

@@ -1,0 +1,185 @@
+"""One worker, as Scrapy's scheduler talks to it."""
+
+from __future__ import annotations
+
+import time
+from functools import partial
+from typing import TYPE_CHECKING
+
+from scrapy_dist.base.escaping import get_logger
+from scrapy_dist.worker.exchange import Exchange
+from scrapy_dist.worker.neighbours import Neighbours
+from scrapy_dist.worker.seed_feed import SeedFeed
+
+if TYPE_CHECKING:
+    from scrapy import Request
+
+    from scrapy_dist.core.frontier import Counts
+    from scrapy_dist.core.ports import Frontier
+    from scrapy_dist.core.settings import Options
+    from scrapy_dist.worker.intake import Intake
+    from scrapy_dist.worker.queues import Queues
+    from scrapy_dist.worker.view import EngineView
+
+logger = get_logger(__name__)
+
+
+class Worker:
+    """*intake*, *queues* and the loop that fills and empties them by *frontier*.
+
+    *feed* is that of a spider that reads seeds. *name* tells people who this worker is;
+    *process*: its machine and process there, None if the system does not tell.
+    """
+
+    def __init__(
+        self,
+        engine: EngineView,
+        frontier: Frontier,
+        queues: Queues,
+        intake: Intake,
+        options: Options,
+        *,
+        name: str,
+        failed_key: str,
+        process: tuple[str, str] | None,
+    ) -> None:
+        self.frontier = frontier
+        self.name = name
+        self.queues = queues
+        self.intake = intake
+        self.options = options
+        self.feed: SeedFeed | None = None
+        #: When the frontier was joined (`time.monotonic`); 0: not yet.
+        self.joined_at = 0.0
+        self._engine = engine
+        self._failed_key = failed_key
+        self._idle_limit: float | None = options.idle_before_close
+        self._is_stuck = False
+        self._make_loop(process)
+        queues.on_drained = self._look
+        spider = self.spider = engine.spider
+        if hasattr(spider, "seed_idle_limit"):
+            self._idle_limit = spider.seed_idle_limit
+            self.feed = SeedFeed(
+                engine,
+                spider,
+                queues,
+                limit=self._idle_limit,
+                is_idle=lambda: not self.has_pending_requests(),
+            )
+
+    def _make_loop(self, process: tuple[str, str] | None) -> None:
+        engine, options = self._engine, self.options
+        loop = self.loop = Exchange(
+            self.frontier,
+            self.queues,
+            engine.spider,
+            name=self.name,
+            failed_key=self._failed_key,
+            concurrency=options.concurrency,
+            flush=options.flush_interval,
+            ttl=options.worker_ttl,
+            patience=options.redis_patience,
+            persist=options.persist,
+        )
+        loop.give_up = partial(engine.end_with_error, "redis_unavailable")
+        loop.broken = partial(engine.end_with_error, "frontier_defect")
+        loop.refused = partial(engine.end_with_error, "frontier_format")
+        loop.stop_asked = partial(engine.close, "stopped")
+        loop.missed_end = self.miss_end
+        loop.info = self.queues.progress.info
+        if process is not None:
+            near = loop.neighbours = Neighbours(*process)
+            near.on_gone = loop.request
+
+    def miss_end(self) -> None:
+        """The crawl has finished without this worker."""
+        if not self._engine.closing():
+            self._engine.close("finished")
+
+    def next_request(self) -> Request | None:
+        """The next request for this worker, or None for now."""
+        queues = self.queues
+        view = queues.view
+        if view.is_over or queues.outbox.is_full(self.options.outbox_limit):
+            return None
+        if queues.waits_for(self.options.outbox_limit):
+            return None
+        found = queues.next()
+        request, shared = found or (None, False)
+        if (view.pending or view.seeds_left) and queues.is_low:
+            view.request(0.0)
+        elif queues.chain.may_have_finished(request):
+            # The engine asks whenever something has.
+            queues.outbox.something_waits()
+        if request is None:
+            if self.feed is not None:
+                self.feed.hungry()
+            return None
+        queues.is_drained = False
+        stats = self._engine.stats
+        stats.inc_value("scheduler/dequeued")
+        stats.inc_value(
+            "scheduler/dequeued/redis" if shared else "scheduler/dequeued/memory"
+        )
+        return request
+
+    def has_pending_requests(self) -> bool:
+        """Whether anybody may still have work for this worker."""
+        queues = self.queues
+        waits = self.feed is not None and (len(queues) > 0 or len(queues.seeds) > 0)
+        return waits or not queues.is_drained
+
+    def __len__(self) -> int:
+        """Pending requests: in this worker, and in Redis as last seen."""
+        return len(self.queues) + self.queues.view.pending
+
+    @property
+    def has_waited_for_seeds(self) -> bool:
+        return self.feed is not None and self.feed.has_waited
+
+    # Idle
+
+    def _look(self, state: Counts) -> float | None:
+        """What is left for anybody; says after how many seconds to look again."""
+        queues = self.queues
+        was_drained, queues.is_drained = queues.is_drained, False
+        if self.feed is not None and not state.is_drained:
+            self.feed.busy(state.seeds)
+        if not (state.is_drained or state.is_stuck):
+            return None
+        if len(queues.outbox) or not queues.is_empty():
+            return None  # something came while the reply was on its way
+        # A worker that has just come counts from then.
+        idle = min(state.idle, time.monotonic() - self.joined_at)
+        if self.feed is not None and state.is_drained:
+            queues.is_drained = True
+            return self.feed.nothing_left(idle, was_idle=was_drained)
+        limit = self._idle_limit
+        if limit is None:
+            return None
+        if idle < limit:
+            return limit - idle
+        if state.is_stuck:
+            self._stuck(state.waiting)
+            return None
+        queues.is_drained = True
+        self._engine.wake()
+        return None
+
+    def _stuck(self, waiting: int) -> None:
+        """Close: nothing is left but what fails, and there is no room for it."""
+        if self._is_stuck:
+            return
+        self._is_stuck = True
+        logger.error(
+            "Closing: nothing is left to do but %d requests that have failed, and %s is"
+            " full (FRONTIER_FAILED_LIMIT = %d). They stay in Redis. Put dead letters"
+            " back or delete them (scrapy frontier retry, forget), or raise the limit,"
+            " and start a worker: it goes on with them.",
+            waiting,
+            self._failed_key,
+            self.options.failed_limit,
+            extra={"spider": self._engine.spider},
+        )
+        self._engine.end_with_error("failed_limit")
