@@ -230,6 +230,7 @@ async def test_leases_that_were_taken_away_are_others(start, redis, frontier, cl
     await worker.beats(clock)
     worker.starts_with(request("more"))
     await until(lambda: worker.leases_compared() > compared, "the comparison")
+    await worker.beats(clock)  # by then its answer has been heard
     found = await worker.next()
     assert names(found) == ["more"]
     worker.yields(page, {"n": 1})
