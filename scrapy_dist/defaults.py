@@ -11,7 +11,8 @@ from typing import Any
 # --- Connection ------------------------------------------------------------------
 
 #: URL of Redis: ``redis://:password@host:6379/0``, ``rediss://…`` for TLS,
-#: ``unix:///path/redis.sock``, and those of REDIS_SENTINELS and REDIS_CLUSTER.
+#: ``unix:///path/redis.sock``, and those of REDIS_SENTINELS and REDIS_CLUSTER. For tests
+#: ``memory://``: a frontier in this process.
 REDIS_URL: str | None = None
 #: Host of Redis. Without it and REDIS_URL an embedded Redis is used.
 REDIS_HOST: str | None = None

@@ -12,7 +12,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
-from redis.exceptions import RedisError
 from scrapy import signals
 from scrapy.core.scheduler import BaseScheduler
 from scrapy.dupefilters import BaseDupeFilter
@@ -24,19 +23,16 @@ from scrapy_dist import connection, defaults
 from scrapy_dist.admin.reporter import Reporter
 from scrapy_dist.base.escaping import get_logger
 from scrapy_dist.base.waits import in_thread, within
+from scrapy_dist.brokers.memory.broker import is_in_memory
+from scrapy_dist.brokers.opening import open_session
 from scrapy_dist.brokers.redis.buckets import compact
 from scrapy_dist.brokers.redis.commit import clear
-from scrapy_dist.brokers.redis.frontier import Frontier
 from scrapy_dist.brokers.redis.keys import (
     Keys,
     fill_template,
     tagged,
 )
-from scrapy_dist.brokers.redis.session import RedisFrontier
-from scrapy_dist.brokers.redis.version import check_format
-from scrapy_dist.brokers.redis.views.status import read_status
 from scrapy_dist.codec.request import PayloadCodec
-from scrapy_dist.codec.seal import Seal
 from scrapy_dist.codec.seed import check_limits
 from scrapy_dist.compat import extension_points
 from scrapy_dist.core.crawl import job_from_settings
@@ -52,8 +48,9 @@ from scrapy_dist.dupefilter import (
 from scrapy_dist.exceptions import (
     ConfigurationError,
     FrontierError,
+    RedisUnavailable,
 )
-from scrapy_dist.redis_client.client import close_client, describe, open_client
+from scrapy_dist.redis_client.client import describe
 from scrapy_dist.worker import engine, gc_freeze, in_memory
 from scrapy_dist.worker.filtering import Filter
 from scrapy_dist.worker.intake import Intake
@@ -71,7 +68,6 @@ if TYPE_CHECKING:
     from scrapy.settings import BaseSettings
     from typing_extensions import Self
 
-    from scrapy_dist.redis_client.typed import Redis
 
 logger = get_logger(__name__)
 
@@ -358,20 +354,22 @@ class Scheduler(BaseScheduler):
             flush_on_start=bool(self.flush_on_start),
             idle_before_close=float(self.idle_before_close),
         )
-        if self._seen is not None:
-            # Its own key may be the setting's, and anything but a set.
-            keys = replace(keys, dupefilter=keys.started)
         opened = self.df.open() if hasattr(self.df, "open") else None
         if opened is not None:
             await opened.asFuture(asyncio.get_running_loop())
-        self.client: Redis = await open_client(settings, keys.requests)
+        process = None if is_in_memory(settings) else find_self()
+        self.frontier = await open_session(
+            spider,
+            options,
+            compact=self._compact,
+            filters_itself=self._seen is not None,
+            process=process,
+        )
         try:
-            self.frontier = self._make_frontier(keys)
-            await self.frontier.check_types()
-            self.worker = self._make_worker(codec)
+            self.worker = self._make_worker(codec, process)
             await self._join()
         except BaseException:
-            await close_client(self.client)
+            await self.frontier.disconnect()
             raise
         self._begin()
 
@@ -386,12 +384,12 @@ class Scheduler(BaseScheduler):
         self.worker.joined_at = time.monotonic()
         self._has_joined = True
         self.reporter = Reporter(
-            partial(read_status, self.frontier, self.spider.name),
+            self.frontier.status,
             self.worker.queues.progress,
             self.spider,
             interval=self.options.report_interval,
             job=job_from_settings(self.crawler.settings),
-            failed_key=self.frontier.keys.failed,
+            failed_key=self.frontier.failed_key,
         )
         self.reporter.start()
         self._start_error = engine.watch_start(self.crawler)
@@ -401,30 +399,16 @@ class Scheduler(BaseScheduler):
             gc_freeze.freeze()
             self._frozen = True
 
-    def _make_frontier(self, keys: Keys) -> Frontier:
-        options = self.options
-        return Frontier(
-            self.client,
-            keys,
-            ttl=options.worker_ttl,
-            max_deliveries=options.max_deliveries,
-            failed_limit=options.failed_limit,
-            newest_first=options.discipline.newest_first,
-            seed_keys=getattr(self.spider, "seed_keys", ()),
-            compact=self._compact,
-            seal=Seal.from_settings(self.crawler.settings, keys.requests),
-            max_payload=options.max_payload,
-            max_seed=options.max_seed,
-        )
-
-    def _make_worker(self, codec: PayloadCodec) -> Worker:
+    def _make_worker(
+        self, codec: PayloadCodec, process: tuple[str, str] | None
+    ) -> Worker:
         queues = Queues(
             self._engine,
             codec,
             self.options,
             score=self._score,
             report_duplicate=self._report_duplicate,
-            failed_key=self.frontier.keys.failed,
+            failed_key=self.frontier.failed_key,
         )
         filter_ = Filter(
             self.df,
@@ -444,33 +428,21 @@ class Scheduler(BaseScheduler):
             seen=self._seen,
             name=extension_points.described(type(self.df)),
         )
-        process = find_self()
-        session = RedisFrontier(
-            self.frontier,
-            self.spider,
-            ttl=self.options.worker_ttl,
-            max_payload=self.options.max_payload,
-            process=process,
-        )
         return Worker(
             self._engine,
-            session,
+            self.frontier,
             queues,
             intake,
             self.options,
             name=f"{socket.gethostname()}:{os.getpid()}",
-            failed_key=self.frontier.keys.failed,
+            failed_key=self.frontier.failed_key,
             process=process,
         )
 
     async def _join(self) -> None:
-        if self.worker.loop.neighbours is not None:
-            await check_format(self.client, self.frontier.keys.state)
         spider, job = self.spider, job_from_settings(self.crawler.settings)
         self._session = Session(
             self.worker,
-            place=describe(self.client),
-            key=self.frontier.keys.requests,
             command=f"{spider.name} --job {job}" if job else spider.name,
             clear=self._frontier_deleted,
         )
@@ -640,7 +612,7 @@ class Scheduler(BaseScheduler):
             return
         try:
             await self.frontier.sweep()
-        except (RedisError, OSError, ValueError) as e:
+        except RedisUnavailable as e:
             logger.info(
                 "Fingerprints of a cleared crawl are left in Redis (%s); the next worker"
                 " deletes them.",
@@ -652,7 +624,7 @@ class Scheduler(BaseScheduler):
         try:
             await self._session.say_goodbye()
         finally:
-            await close_client(self.client)
+            await self.frontier.disconnect()
 
     # Taking requests
 

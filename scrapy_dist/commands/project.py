@@ -16,7 +16,8 @@ from scrapy.utils.project import inside_project
 from scrapy_dist.admin.crawl import Crawl
 from scrapy_dist.admin.crawls import Crawls
 from scrapy_dist.admin.project import Project
-from scrapy_dist.base.escaping import escape
+from scrapy_dist.base.escaping import escape, quote
+from scrapy_dist.brokers.memory.broker import is_in_memory
 from scrapy_dist.exceptions import ConfigurationError
 from scrapy_dist.redis_client.client import describe
 from scrapy_dist.redis_client.embedded.settings import directory_from_settings
@@ -44,6 +45,7 @@ def find_crawl(settings: Settings, opts: argparse.Namespace) -> Crawl:
     _apply_options(settings, opts)
     crawl = _make_crawl(_spider_loader(settings), settings, opts.spider)
     _tell_environment(crawl.settings)
+    _refuse_memory(crawl.settings)
     return crawl
 
 
@@ -51,10 +53,20 @@ def all_crawls(settings: Settings, opts: argparse.Namespace) -> Crawls:
     """Those in the Redis that options and settings name. Raises ConfigurationError."""
     _apply_options(settings, opts)
     _tell_environment(settings)
+    _refuse_memory(settings)
     loader = _spider_loader(settings)
     return Crawls(
         settings, partial(_make_crawl, loader), loader.list() if loader else ()
     )
+
+
+def _refuse_memory(settings: Settings) -> None:
+    if is_in_memory(settings):
+        raise ConfigurationError(
+            f"REDIS_URL = {quote(settings['REDIS_URL'])} is a frontier inside the process"
+            " of its worker: no command sees it. Name the Redis of the crawl, for example"
+            " --redis redis://localhost:6379/0."
+        )
 
 
 @asynccontextmanager

@@ -66,6 +66,12 @@ class Frontier(Protocol):
 
     #: Seconds that a call may take; None: as many as the broker allows.
     limit: float | None
+    #: Number of this worker.
+    worker: str
+    #: For people: where it is, without password; what it and its dead letters are called.
+    where: str
+    key: str
+    failed_key: str
 
     async def join(
         self, info: str, *, commit: int, flush: bool, persist: bool, age: float
@@ -100,8 +106,17 @@ class Frontier(Protocol):
     async def tell_last(self, stats: Sequence[tuple[str, str, str]]) -> None:
         """Tell the last stats, having left; not if the crawl has been deleted since."""
 
+    async def status(self) -> Status:
+        """How the crawl stands."""
+
+    async def sweep(self) -> None:
+        """Delete what cleared crawls have left behind, if that takes long."""
+
     async def close(self) -> None:
         """Watch no more. What is asked for after that is still answered."""
+
+    async def disconnect(self) -> None:
+        """Close the connections."""
 
 
 class Broker(Protocol):

@@ -116,7 +116,7 @@ _CHECKS: dict[str, tuple[Callable[[Any], Any], str]] = {
         (
             "Write redis://user:password@host:6379/0, rediss://... for TLS or"
             " unix:///path/redis.sock; percent-encode special characters in the"
-            " password."
+            " password. (memory:// is no Redis: only our Scheduler and Client know it.)"
         ),
     ),
     "host": (_host, "Write a host name or address; the port goes into REDIS_PORT."),

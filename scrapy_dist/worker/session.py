@@ -28,7 +28,7 @@ _begun: set[str] = set()
 
 
 class Session:
-    """The time of *worker* with its frontier, which is at *place* under *key*.
+    """The time of *worker* with its frontier.
 
     *clear* is called when the frontier was deleted. *command* is what its spider is
     called in commands.
@@ -38,15 +38,11 @@ class Session:
         self,
         worker: Worker,
         *,
-        place: str,
-        key: str,
         command: str,
         clear: Callable[[], Awaitable[None]],
     ) -> None:
         self._worker = worker
         self._frontier = worker.frontier
-        self._place = place
-        self._key = key
         self._command = command
         self._clear = clear
         self._extra = {"spider": worker.spider}
@@ -96,8 +92,8 @@ class Session:
             )
         logger.info(
             "Frontier at %s, key %s: %d pending, %d other worker(s)",
-            self._place,
-            self._key,
+            self._frontier.where,
+            self._frontier.key,
             joined.pending,
             joined.others,
             extra=self._extra,
@@ -110,7 +106,7 @@ class Session:
         them is. 0: it begins a new crawl whenever the last one ended, as a program may
         crawl once more, and a spider that reads seeds waits for new ones.
         """
-        key = self._key
+        key = self._frontier.key
         is_first = key not in _begun
         _begun.add(key)
         may_begin = self._worker.feed is not None or self._worker.options.flush_on_start

@@ -28,6 +28,9 @@ from scrapy_dist.core.frontier import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
+    from scrapy_dist.brokers.memory.crawl import MemoryCrawl
+    from scrapy_dist.core.status import Status
+
 __all__ = ["MemoryFrontier"]
 
 
@@ -46,6 +49,8 @@ class MemoryFrontier:
         newest_first: bool = False,
         seed_keys: Sequence[str] = (),
         process: tuple[str, str] | None = None,
+        where: str = "memory",
+        crawl: MemoryCrawl | None = None,
     ) -> None:
         self.limit: float | None = None
         self.worker = str(1 + secrets.randbits(52) % (2**52 - 1))
@@ -72,6 +77,8 @@ class MemoryFrontier:
             process=process,
         )
         self._name = ""
+        self._seen_from_outside = crawl
+        self.where, self.key, self.failed_key = where, "requests", "failed"
         #: The crawl that this worker has joined.
         self._crawl = ""
 
@@ -168,8 +175,18 @@ class MemoryFrontier:
             for change in stats if self._state.crawl else ():
                 self._state.change_stat(*change)
 
+    async def status(self) -> Status:
+        assert self._seen_from_outside is not None
+        return await self._seen_from_outside.status()
+
+    async def sweep(self) -> None:
+        """Delete nothing: all is deleted at once."""
+
     async def close(self) -> None:
-        """End the session; nothing is open."""
+        """Watch no more; whoever watches is told once at the most."""
+
+    async def disconnect(self) -> None:
+        """Close nothing: there is no connection."""
 
     async def held(self) -> frozenset[LeaseId]:
         return frozenset(self._state.held(self.worker))

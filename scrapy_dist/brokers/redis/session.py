@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from redis.exceptions import ResponseError
+from redis.exceptions import RedisError, ResponseError
 
 from scrapy_dist.base.escaping import get_logger
 from scrapy_dist.brokers.redis.orphans import Orphans
+from scrapy_dist.brokers.redis.views.status import read_status
 from scrapy_dist.brokers.redis.wakeup import Wakeup
 from scrapy_dist.core.frontier import BATCH, Answer, CommitReply, Outcome
 from scrapy_dist.exceptions import RedisUnavailable
+from scrapy_dist.redis_client.client import close_client, describe
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from scrapy_dist.brokers.redis.frontier import Frontier, LeaseReply, SeedsReply
     from scrapy_dist.brokers.redis.scripts import Call
     from scrapy_dist.core.frontier import Ask, Joined, LeaseId, LeaveOutcome
+    from scrapy_dist.core.status import Status
 
 __all__ = ["RedisFrontier"]
 
@@ -50,6 +53,8 @@ class RedisFrontier:
         self._machine, self._process = process or ("", "")
         self._changed: Callable[[], None] = lambda: None
         keys = frontier.keys
+        self.where = describe(frontier.client)
+        self.key, self.failed_key = keys.requests, keys.failed
         watched = (keys.requests, keys.suspects, keys.leases, keys.control)
         self._wakeup = Wakeup(
             frontier.client, (*watched, *frontier.seed_keys), self._tell
@@ -109,8 +114,21 @@ class RedisFrontier:
     async def tell_last(self, stats: Sequence[tuple[str, str, str]]) -> None:
         await self._call(self._frontier.count(stats, left=True))
 
+    async def status(self) -> Status:
+        name = self._spider.name if self._spider is not None else ""
+        return await read_status(self._frontier, name)
+
+    async def sweep(self) -> None:
+        try:
+            await self._frontier.sweep()
+        except (RedisError, OSError, ValueError) as e:
+            raise RedisUnavailable(str(e)) from e
+
     async def close(self) -> None:
         await self._wakeup.close()
+
+    async def disconnect(self) -> None:
+        await close_client(self._frontier.client)
 
     async def exchange(self, ask: Ask) -> Answer:
         if self._orphans.is_searching and ask.leases:
