@@ -168,8 +168,7 @@ def _reap(server: RedisServer) -> None:
         while True:
             beat, reap = client.frontier.heartbeat(), client.frontier.reap()
             client.exchange([beat, reap])
-            _, _, ended = reap.reply()
-            if ended:
+            if reap.reply().ended:
                 break
         assert not client.connection.command("ZCARD", KEYS.leases)
 

@@ -155,7 +155,7 @@ class Player:
             if reply.outcome is Outcome.AGAIN:
                 break
             assert reply.outcome is Outcome.STORED, reply
-            self.pages += len(self._commits[done].pages)
+            self.pages += len(self._commits[done].settlements)
             done += 1
         del self._commits[:done]
         self._held = [lease.id for lease in self._lease.reply().leases]
