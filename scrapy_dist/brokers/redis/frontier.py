@@ -1,9 +1,9 @@
 """The frontier protocol: one typed method for each script in ``lua/``.
 
 A method does not talk to Redis; it describes a call. ``Frontier.exchange`` sends any
-number of calls in one round trip, in order, and each call then holds its reply. This is
-the only module that runs Lua, and it knows nothing of Scrapy's engine: another broker
-would come in behind these methods.
+number of calls in one round trip, in order, and each call then holds its reply. The
+tools beside it make their calls by ``Frontier.call``, too. What a worker asks for at once
+is in ``session.py``.
 """
 
 from __future__ import annotations
