@@ -15,6 +15,7 @@
 from __future__ import annotations
 
 import fnmatch
+import logging
 import os
 import signal
 import tempfile
@@ -23,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 import hypothesis
 import pytest
+import scrapy.utils.log
 
 from tests.support.project import Project
 from tests.support.redis_server import RedisServer
@@ -47,6 +49,22 @@ hypothesis.settings.register_profile(
     suppress_health_check=[hypothesis.HealthCheck.too_slow],
 )
 hypothesis.settings.load_profile("slow machine")
+
+
+@pytest.fixture(autouse=True)
+def _own_logging() -> Iterator[None]:
+    """What Scrapy has set up for a process of its own goes with the test that ran it.
+
+    Its handler writes to what was stderr then, and each new crawler renews it.
+    """
+    level = logging.root.level
+    yield
+    handler = scrapy.utils.log.get_scrapy_root_handler()
+    if handler is not None:
+        logging.root.removeHandler(handler)
+        logging.root.setLevel(level)
+        scrapy.utils.log._scrapy_root_handler = None
+
 
 #: Keys that outlive a crawl on purpose.
 KEPT_KEYS = ("*:failed", "*:items", "*:history")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import io
-import logging
 import os
 import subprocess
 import sys
@@ -56,7 +55,7 @@ def run_here(*args: str) -> tuple[int, str, str]:
     command = Command()
     command.settings = Settings(command.default_settings)
     parser = argparse.ArgumentParser(prog="scrapy frontier", conflict_handler="resolve")
-    code, level, handlers = 0, logging.root.level, list(logging.root.handlers)
+    code = 0
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         try:
             command.add_options(parser)
@@ -69,10 +68,6 @@ def run_here(*args: str) -> tuple[int, str, str]:
         except UsageError as e:
             print(e, file=err)
             code = 2
-        finally:
-            # A command sets logging up for a process of its own.
-            logging.root.handlers[:] = handlers
-            logging.root.setLevel(level)
     told = []
     for stream in (out, err):
         stream.flush()

@@ -48,13 +48,13 @@ def test_killed_worker_and_older_data(make_redis, make_project, site):
         assert client.info()["server_name"] == "valkey"
     project = make_project(server.url)
     project.spider(FOLLOW)
-    site.delay(40)
+    site.delay(150)
     workers = start_together(
         project,
         site,
         3,
         "follow",
-        args={"url": f"{site.url}/tree/300/3/0"},
+        args={"url": f"{site.url}/tree/600/3/0"},
         settings=SETTINGS,
         frontier="addon",
     )
@@ -64,11 +64,11 @@ def test_killed_worker_and_older_data(make_redis, make_project, site):
     workers[0].kill()
     time.sleep(0.3)
     server.restore(snapshot)
-    assert site.hits().total() < 300
+    assert site.hits().total() < 600
     assert_finished(workers[1:])
 
     with server.client() as client:
-        assert items(client) == tree_pages(300, 3)
+        assert items(client) == tree_pages(600, 3)
         assert client.exists("follow:failed", "follow:requests", "follow:state") == 0
 
 
