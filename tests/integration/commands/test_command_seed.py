@@ -447,7 +447,7 @@ def test_lines_are_piped_in_and_ctrl_c_says_how_far_it_came(
 def test_redis_that_goes_away_midway_is_said_with_the_line_to_go_on_from(
     seed, client, redis_server, tmp_path
 ):
-    lines = [f"{URL}{i}" for i in range(20_000)]
+    lines = [f"{URL}{i}" for i in range(200_000)]
     (tmp_path / "f").write_text("\n".join(lines))
     with Proxy(redis_server.port) as proxy:
         cutter = threading.Thread(
