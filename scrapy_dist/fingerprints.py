@@ -15,7 +15,7 @@ from w3lib.url import canonicalize_url
 
 from scrapy_dist.brokers.redis.buckets import compact
 from scrapy_dist.brokers.redis.commit import clear
-from scrapy_dist.dupefilter import CompactDupeFilter, RFPDupeFilter
+from scrapy_dist.dupefilter import CompactDupeFilter, RFPDupeFilter, fingerprint_of
 from scrapy_dist.exceptions import ConfigurationError
 
 if TYPE_CHECKING:
@@ -53,27 +53,11 @@ def of_crawler(crawler: Crawler) -> tuple[Callable[[Request], str], bool]:
         found: bytes = fingerprinter.fingerprint(request)
         return found.hex()
 
-    cls = type(df)
-    if isinstance(df, CompactDupeFilter):
-        names = df.request_fingerprint
-        return (lambda request: compact(names(request))), True
-    if isinstance(df, RFPDupeFilter):
-        return _stored(df.request_fingerprint), True
-    if getattr(cls, "request_seen", None) is not ScrapyDupeFilter.request_seen:
+    found = fingerprint_of(df, by_fingerprinter)
+    if found is None:
         return by_fingerprinter, False
-    if cls.request_fingerprint is not ScrapyDupeFilter.request_fingerprint:
-        return _stored(df.request_fingerprint), True
-    return _stored(by_fingerprinter), True
-
-
-def _stored(name: Callable[[Request], str]) -> Callable[[Request], str]:
-    """Names clear of the marks of ``frontier.Commit``."""
-
-    def stored(request: Request) -> str:
-        found = name(request)
-        return clear(found)
-
-    return stored
+    names, stored = found, compact if isinstance(df, CompactDupeFilter) else clear
+    return (lambda request: stored(names(request))), True
 
 
 def is_plain(path: str | type) -> bool:

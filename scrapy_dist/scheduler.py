@@ -22,8 +22,7 @@ from twisted.internet.defer import Deferred
 from scrapy_dist import connection, defaults
 from scrapy_dist.admin.reporter import Reporter
 from scrapy_dist.base.escaping import get_logger
-from scrapy_dist.base.waits import in_thread, within
-from scrapy_dist.brokers.memory.broker import is_in_memory
+from scrapy_dist.base.waits import in_thread
 from scrapy_dist.brokers.opening import open_session
 from scrapy_dist.brokers.redis.buckets import compact
 from scrapy_dist.brokers.redis.commit import clear
@@ -357,16 +356,15 @@ class Scheduler(BaseScheduler):
         opened = self.df.open() if hasattr(self.df, "open") else None
         if opened is not None:
             await opened.asFuture(asyncio.get_running_loop())
-        process = None if is_in_memory(settings) else find_self()
         self.frontier = await open_session(
             spider,
             options,
             compact=self._compact,
             filters_itself=self._seen is not None,
-            process=process,
+            process=find_self(),
         )
         try:
-            self.worker = self._make_worker(codec, process)
+            self.worker = self._make_worker(codec)
             await self._join()
         except BaseException:
             await self.frontier.disconnect()
@@ -399,9 +397,7 @@ class Scheduler(BaseScheduler):
             gc_freeze.freeze()
             self._frozen = True
 
-    def _make_worker(
-        self, codec: PayloadCodec, process: tuple[str, str] | None
-    ) -> Worker:
+    def _make_worker(self, codec: PayloadCodec) -> Worker:
         queues = Queues(
             self._engine,
             codec,
@@ -435,8 +431,6 @@ class Scheduler(BaseScheduler):
             intake,
             self.options,
             name=f"{socket.gethostname()}:{os.getpid()}",
-            failed_key=self.frontier.failed_key,
-            process=process,
         )
 
     async def _join(self) -> None:
@@ -547,7 +541,7 @@ class Scheduler(BaseScheduler):
         """A method of the project's filter, which may wait for its store."""
         try:
             done = asyncio.wrap_future(in_thread(work))
-            await within(self.options.close_timeout, done)
+            await asyncio.wait_for(done, self.options.close_timeout)
         except Exception:  # of any code
             logger.exception(
                 "%s.%s() has failed: what it keeps may still be there.",

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 from scrapy import signals
 from scrapy.statscollectors import MemoryStatsCollector, StatsCollector
 
+from scrapy_dist.admin import pusher
 from scrapy_dist.brokers.redis.keys import fill_template, tagged
 from scrapy_dist.connection import from_settings as redis_from_settings
 from scrapy_dist.defaults import SCHEDULER_PERSIST, STATS_KEY
 from scrapy_dist.utils import convert_bytes_to_str
-from scrapy_dist.worker import pusher
 
 if TYPE_CHECKING:
     import redis

@@ -1,8 +1,4 @@
-"""Waits for Redis that end by our own clock.
-
-Any connection may be gone without a word: then nothing comes on it, for ever, or the
-kernel ends it with an error that redis-py takes for a time-out of its own.
-"""
+"""Threads for work that blocks, and the time that tries may take."""
 
 from __future__ import annotations
 
@@ -12,12 +8,10 @@ import queue
 import threading
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import redis
-
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Callable
 
-__all__ = ["Threads", "first_try", "in_thread", "within"]
+__all__ = ["Threads", "first_try", "in_thread"]
 
 T = TypeVar("T")
 
@@ -25,23 +19,6 @@ T = TypeVar("T")
 #: them finds a Redis which is well behind a connection that is dead; and the shortest and
 #: longest of these tries, in seconds.
 _PARTS, _SHORTEST, _LONGEST = 4, 1.0, 5.0
-
-
-async def within(seconds: float | None, work: Awaitable[T]) -> T:
-    """The result of *work*, which is cancelled after *seconds*; None: no limit.
-
-    Raises redis.TimeoutError then, also where the kernel has ended the connection.
-    """
-    if seconds is not None:
-        task = asyncio.ensure_future(work)
-        # If both are cancelled at once, nobody asks what has become of it.
-        task.add_done_callback(lambda done: done.cancelled() or done.exception())
-        work = asyncio.wait_for(task, seconds)
-    try:
-        return await work
-    except (TimeoutError, asyncio.TimeoutError) as e:
-        text = f"no answer for {seconds:g} s" if seconds is not None else "no answer"
-        raise redis.TimeoutError(str(e) or text) from e
 
 
 def in_thread(work: Callable[[], T]) -> concurrent.futures.Future[T]:

@@ -50,7 +50,8 @@ async def open_session(
 
     *compact*: fingerprints are compact ones. *filters_itself*: the project's filter keeps
     what it has seen, maybe under the key of the fingerprints. *process*: machine and
-    process of this worker. Raises as `open_broker`.
+    process of this worker, which a frontier in memory has no use for. Raises as
+    `open_broker`.
     """
     settings = spider.settings
     limits: dict[str, Any] = {
@@ -62,12 +63,9 @@ async def open_session(
         "max_payload": options.max_payload,
         "max_seed": options.max_seed,
     }
-    if is_in_memory(settings):
-        where = str(settings.get("REDIS_URL"))
-        crawl = MemoryBroker(where).crawl(settings, spider.name, limits["seed_keys"])
-        state = state_of(settings, spider.name)
-        return MemoryFrontier(state, where=where, crawl=crawl, **limits)
     keys = Keys.from_settings(settings, spider.name)
+    if is_in_memory(settings):
+        return _in_memory(spider, keys, **limits)
     if filters_itself:
         # Its own key may be the setting's, and anything but a set.
         keys = replace(keys, dupefilter=keys.started)
@@ -85,6 +83,19 @@ async def open_session(
         ttl=options.worker_ttl,
         max_payload=options.max_payload,
         process=process,
+    )
+
+
+def _in_memory(spider: Spider, keys: Keys, **limits: Any) -> MemoryFrontier:
+    where = str(spider.settings.get("REDIS_URL"))
+    crawl = MemoryBroker(where).crawl(spider.settings, spider.name, limits["seed_keys"])
+    return MemoryFrontier(
+        state_of(spider.settings, spider.name),
+        where=where,
+        key=keys.requests,
+        failed_key=keys.failed,
+        crawl=crawl,
+        **limits,
     )
 
 

@@ -72,6 +72,8 @@ class Frontier(Protocol):
     where: str
     key: str
     failed_key: str
+    #: Machine and process of this worker; None: its neighbours cannot be seen.
+    process: tuple[str, str] | None
 
     async def join(
         self, info: str, *, commit: int, flush: bool, persist: bool, age: float

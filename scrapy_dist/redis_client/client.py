@@ -17,7 +17,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError, ResponseError
 from scrapy.settings import BaseSettings
 
-from scrapy_dist.base.waits import in_thread, within
+from scrapy_dist.base.waits import in_thread
 from scrapy_dist.redis_client.arguments import LONGEST_WAIT
 from scrapy_dist.redis_client.connections import EmbeddedConnection, prompt
 from scrapy_dist.redis_client.embedded.settings import (
@@ -33,6 +33,7 @@ from scrapy_dist.redis_client.parameters import (
     read_parameters,
 )
 from scrapy_dist.redis_client.topology import connection_class
+from scrapy_dist.redis_client.waits import within
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -61,8 +61,8 @@ class Outputs:
     def __init__(
         self,
         engine: EngineView,
-        ledger: Leases,
-        origins: Provenance,
+        leases: Leases,
+        provenance: Provenance,
         outbox: Outbox,
         view: View,
         progress: Progress,
@@ -71,8 +71,8 @@ class Outputs:
         outbox_limit: int,
     ) -> None:
         self._engine = engine
-        self._leases = ledger
-        self._provenance = origins
+        self._leases = leases
+        self._provenance = provenance
         self._outbox = outbox
         self._view = view
         self._progress = progress

@@ -27,8 +27,7 @@ logger = get_logger(__name__)
 class Worker:
     """*intake*, *queues* and the loop that fills and empties them by *frontier*.
 
-    *feed* is that of a spider that reads seeds. *name* tells people who this worker is;
-    *process*: its machine and process there, None if the system does not tell.
+    *feed* is that of a spider that reads seeds. *name* tells people who this worker is.
     """
 
     def __init__(
@@ -40,8 +39,6 @@ class Worker:
         options: Options,
         *,
         name: str,
-        failed_key: str,
-        process: tuple[str, str] | None,
     ) -> None:
         self.frontier = frontier
         self.name = name
@@ -52,10 +49,10 @@ class Worker:
         #: When the frontier was joined (`time.monotonic`); 0: not yet.
         self.joined_at = 0.0
         self._engine = engine
-        self._failed_key = failed_key
+        self._failed_key = frontier.failed_key
         self._idle_limit: float | None = options.idle_before_close
         self._is_stuck = False
-        self._make_loop(process)
+        self._make_loop()
         queues.on_drained = self._look
         spider = self.spider = engine.spider
         if hasattr(spider, "seed_idle_limit"):
@@ -68,7 +65,7 @@ class Worker:
                 is_idle=lambda: not self.has_pending_requests(),
             )
 
-    def _make_loop(self, process: tuple[str, str] | None) -> None:
+    def _make_loop(self) -> None:
         engine, options = self._engine, self.options
         loop = self.loop = Exchange(
             self.frontier,
@@ -88,8 +85,8 @@ class Worker:
         loop.stop_asked = partial(engine.close, "stopped")
         loop.missed_end = self.miss_end
         loop.info = self.queues.progress.info
-        if process is not None:
-            near = loop.neighbours = Neighbours(*process)
+        if self.frontier.process is not None:
+            near = loop.neighbours = Neighbours(*self.frontier.process)
             near.on_gone = loop.request
 
     def miss_end(self) -> None:

@@ -39,19 +39,16 @@ FLOORS = (
 #: Imports that go up or to the side.
 UP: dict[str, str] = {
     "admin.seeding -> spiders": "reads a spider's redis_key",
-    "worker.pusher -> brokers.redis.frontier": "to be behind a port",
-    "worker.pusher -> brokers.redis.keys": "to be behind a port",
 }
 
 #: Modules of the worker that reach a Redis.
-REACH: dict[str, str] = {"worker.pusher": "to be behind a port"}
+REACH: dict[str, str] = {}
 
 #: Modules that import each other in a circle.
 CIRCLES: dict[frozenset[str], str] = {}
 
 #: Who knows redis-py beside brokers/redis and redis_client.
 REDIS_PY: dict[str, str] = {
-    "base.waits": "its TimeoutError",
     "connection": "gives users their client",
     "defaults": "the default of REDIS_CLS",
     "dupefilter": "the attribute server",
@@ -59,8 +56,7 @@ REDIS_PY: dict[str, str] = {
     "queue": "the attribute server",
     "scheduler": "the attribute server",
     "stats": "the attribute server",
-    "worker.asking": "its errors",
-    "worker.pusher": "its errors",
+    "worker.asking": "what a filter of the project's raises",
 }
 
 #: Files of more lines than 400.

@@ -49,7 +49,9 @@ class MemoryFrontier:
         newest_first: bool = False,
         seed_keys: Sequence[str] = (),
         process: tuple[str, str] | None = None,
-        where: str = "memory",
+        where: str = "memory:",
+        key: str = "",
+        failed_key: str = "",
         crawl: MemoryCrawl | None = None,
     ) -> None:
         self.limit: float | None = None
@@ -77,8 +79,9 @@ class MemoryFrontier:
             process=process,
         )
         self._name = ""
-        self._seen_from_outside = crawl
-        self.where, self.key, self.failed_key = where, "requests", "failed"
+        self._crawl_outside = crawl
+        self.where, self.key, self.failed_key = where, key, failed_key
+        self.process = process
         #: The crawl that this worker has joined.
         self._crawl = ""
 
@@ -176,8 +179,8 @@ class MemoryFrontier:
                 self._state.change_stat(*change)
 
     async def status(self) -> Status:
-        assert self._seen_from_outside is not None
-        return await self._seen_from_outside.status()
+        assert self._crawl_outside is not None
+        return await self._crawl_outside.status()
 
     async def sweep(self) -> None:
         """Delete nothing: all is deleted at once."""

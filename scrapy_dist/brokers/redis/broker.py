@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 from redis.exceptions import ResponseError
 from redis.exceptions import TimeoutError as RedisTimeout
 
-from scrapy_dist.base.waits import within
 from scrapy_dist.brokers.redis import version
 from scrapy_dist.brokers.redis.errors import asking, is_wrong_type
 from scrapy_dist.brokers.redis.frontier import Frontier
@@ -33,6 +32,7 @@ from scrapy_dist.redis_client.client import (
     drop_connections,
     open_client,
 )
+from scrapy_dist.redis_client.waits import within
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Sequence

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from redis.exceptions import NoScriptError, RedisError, ResponseError
 
 from scrapy_dist import defaults
-from scrapy_dist.base.waits import within
 from scrapy_dist.brokers.redis import scripts
 from scrapy_dist.brokers.redis.buckets import SPLITS, Shape
 from scrapy_dist.brokers.redis.commit import OUTCOMES, encode, marked
@@ -40,6 +39,7 @@ from scrapy_dist.core.frontier import (
 )
 from scrapy_dist.exceptions import ConfigurationError, RedisUnavailable
 from scrapy_dist.redis_client.client import drop_connections
+from scrapy_dist.redis_client.waits import within
 
 if TYPE_CHECKING:
     from scrapy_dist.brokers.redis.scripts import Call

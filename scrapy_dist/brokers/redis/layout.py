@@ -6,9 +6,9 @@ The layout is that of the scripts in ``lua/``; workers never read it in Python.
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from scrapy_dist.codec.envelope import OTHER, PICKLE
 from scrapy_dist.codec.request import fields_of, quote
@@ -18,6 +18,8 @@ from scrapy_dist.exceptions import BadPayload
 if TYPE_CHECKING:
     from scrapy_dist.brokers.redis.keys import Keys
     from scrapy_dist.redis_client.typed import Redis
+
+T = TypeVar("T")
 
 __all__ = [
     "LEASED",
@@ -31,6 +33,7 @@ __all__ = [
     "check_form",
     "is_id",
     "order_of",
+    "pages",
     "parse",
     "scan",
     "scan_hash",
@@ -159,26 +162,30 @@ async def scan(client: Redis, keys: Keys, place: int) -> AsyncIterator[list[Entr
             yield [parse(place, member) for member in members]
 
 
-async def scan_zset(client: Redis, key: str) -> AsyncIterator[list[bytes]]:
+async def pages(
+    command: Callable[..., Awaitable[tuple[int, T]]], key: str
+) -> AsyncIterator[T]:
+    """All of *key* by *command*, ``zscan``, ``hscan`` or ``sscan``, page by page."""
     cursor = 0
     while True:
-        cursor, found = await client.zscan(key, cursor, count=BATCH)
-        for members in batches([member for member, _ in found]):
-            yield members
+        cursor, found = await command(key, cursor, count=BATCH)
+        yield found
         if not int(cursor):
             return
+
+
+async def scan_zset(client: Redis, key: str) -> AsyncIterator[list[bytes]]:
+    async for found in pages(client.zscan, key):
+        for members in batches([member for member, _ in found]):
+            yield members
 
 
 async def scan_hash(
     client: Redis, key: str
 ) -> AsyncIterator[list[tuple[bytes, bytes]]]:
-    cursor = 0
-    while True:
-        cursor, found = await client.hscan(key, cursor, count=BATCH)
+    async for found in pages(client.hscan, key):
         for values in batches(list(found.items())):
             yield values
-        if not int(cursor):
-            return
 
 
 def batches(found: list[Any]) -> Iterable[list[Any]]:

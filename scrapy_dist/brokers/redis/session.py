@@ -50,7 +50,7 @@ class RedisFrontier:
         self._frontier = frontier
         self._spider = spider
         self._max_payload = max_payload
-        self._machine, self._process = process or ("", "")
+        self.process = process
         self._changed: Callable[[], None] = lambda: None
         keys = frontier.keys
         self.where = describe(frontier.client)
@@ -135,7 +135,7 @@ class RedisFrontier:
             await self._orphans.step()
         round_ = _Round(self._frontier)
         round_.store(ask, self._max_payload)
-        round_.report(ask, self._machine, self._process)
+        round_.report(ask, *(self.process or ("", "")))
         round_.take(ask)
         try:
             await self._frontier.exchange(round_.calls)

@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any
 from redis.exceptions import NoPermissionError, RedisError, ResponseError
 
 from scrapy_dist.base.escaping import get_logger
-from scrapy_dist.base.waits import within
 from scrapy_dist.brokers.redis.errors import is_temporary
+from scrapy_dist.redis_client.waits import within
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

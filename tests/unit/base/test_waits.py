@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import pytest
 import redis
 
-from scrapy_dist.base.waits import Threads, in_thread, within
+from scrapy_dist.base.waits import Threads, in_thread
+from scrapy_dist.redis_client.waits import within
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -93,7 +93,7 @@ async def test_closing_process_tries_until_redis_is_back(begin, redis, caplog):
         def emit(self, record: logging.LogRecord) -> None:
             redis.delete("s:items")
 
-    logger = logging.getLogger("scrapy_dist.worker.pusher")
+    logger = logging.getLogger("scrapy_dist.admin.pusher")
     handler = Back()
     logger.addHandler(handler)
     try:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from scrapy_dist.base import times
 from scrapy_dist.brokers.redis import fingerprints
 from scrapy_dist.brokers.redis.errors import asking
-from scrapy_dist.brokers.redis.layout import scan_hash
+from scrapy_dist.brokers.redis.layout import pages, scan_hash
 from scrapy_dist.brokers.redis.views.snapshot import Snapshot
 from scrapy_dist.codec import dump_lines
 from scrapy_dist.codec.envelope import SEED
@@ -111,9 +111,10 @@ async def _seeds(frontier: Frontier) -> AsyncIterator[list[Line]]:
         kind = (await client.type(key)).decode()
         found: AsyncIterator[list[tuple[bytes, float]]]
         if kind == "zset":
-            found = _scan_scores(client, key)
+            found = pages(client.zscan, key)
         elif kind == "set":
-            found = _scan_members(client, key)
+            members = pages(client.sscan, key)
+            found = ([(member, 0.0) for member in page] async for page in members)
         elif kind == "list":
             found = _read_list(client, key)
         else:
@@ -175,28 +176,6 @@ def _find(last: list[bytes], some: list[bytes], at: int, *, grown: int) -> int |
         if end in found:
             return end
     return min(found, key=lambda end: abs(end - at), default=None)
-
-
-async def _scan_scores(
-    client: Redis, key: str
-) -> AsyncIterator[list[tuple[bytes, float]]]:
-    cursor = 0
-    while True:
-        cursor, found = await client.zscan(key, cursor, count=BATCH)
-        yield [(data, float(score)) for data, score in found]
-        if not int(cursor):
-            return
-
-
-async def _scan_members(
-    client: Redis, key: str
-) -> AsyncIterator[list[tuple[bytes, float]]]:
-    cursor = 0
-    while True:
-        cursor, found = await client.sscan(key, cursor, count=BATCH)
-        yield [(data, 0) for data in found]
-        if not int(cursor):
-            return
 
 
 async def _failed(frontier: Frontier) -> AsyncIterator[list[Line]]:

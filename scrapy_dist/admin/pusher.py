@@ -6,16 +6,16 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
-from redis.exceptions import ResponseError
 from scrapy import signals
 
 from scrapy_dist.base.escaping import get_logger
 from scrapy_dist.base.waits import first_try
+from scrapy_dist.brokers.redis.errors import asking
 from scrapy_dist.brokers.redis.frontier import Frontier
 from scrapy_dist.brokers.redis.keys import Keys
 from scrapy_dist.core.frontier import BATCH
 from scrapy_dist.core.settings import Options
-from scrapy_dist.exceptions import RedisUnavailable
+from scrapy_dist.exceptions import FrontierError
 from scrapy_dist.redis_client.client import close_client, open_client
 from scrapy_dist.worker import engine
 from scrapy_dist.worker.outputs import WAIT
@@ -137,9 +137,10 @@ class Pusher:
             return True
         try:
             await self._frontier.exchange(calls)
-            for call in calls:
-                call.reply()
-        except (RedisUnavailable, ResponseError) as e:
+            with asking():
+                for call in calls:
+                    call.reply()
+        except FrontierError as e:
             if not self._warned:
                 logger.warning("Items and stats wait for Redis: %s", e)
             self._warned = True

@@ -1,0 +1,36 @@
+"""Waits for Redis that end by our own clock.
+
+Any connection may be gone without a word: then nothing comes on it, for ever, or the
+kernel ends it with an error that redis-py takes for a time-out of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, TypeVar
+
+import redis
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
+__all__ = ["within"]
+
+T = TypeVar("T")
+
+
+async def within(seconds: float | None, work: Awaitable[T]) -> T:
+    """The result of *work*, which is cancelled after *seconds*; None: no limit.
+
+    Raises redis.TimeoutError then, also where the kernel has ended the connection.
+    """
+    if seconds is not None:
+        task = asyncio.ensure_future(work)
+        # If both are cancelled at once, nobody asks what has become of it.
+        task.add_done_callback(lambda done: done.cancelled() or done.exception())
+        work = asyncio.wait_for(task, seconds)
+    try:
+        return await work
+    except (TimeoutError, asyncio.TimeoutError) as e:
+        text = f"no answer for {seconds:g} s" if seconds is not None else "no answer"
+        raise redis.TimeoutError(str(e) or text) from e
