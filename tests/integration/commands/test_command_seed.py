@@ -453,7 +453,7 @@ def test_redis_that_goes_away_midway_is_said_with_the_line_to_go_on_from(
         cutter = threading.Thread(
             target=lambda: (
                 wait_until(lambda: client.llen(KEY) >= 1000, "1000 seeds"),
-                proxy.cut(),
+                proxy.refuse(),  # an idle connection that is cut is opened again
             )
         )
         cutter.start()
