@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from scrapy import Request, Spider
+from scrapy.crawler import Crawler
 from scrapy.settings import Settings
 from scrapy.statscollectors import MemoryStatsCollector
 from scrapy.utils.test import get_crawler
@@ -79,6 +80,14 @@ class FakeEngine:
 
     def end_with_error(self, reason: str) -> None:
         self.asked_to_close.append(f"error: {reason}")
+
+
+def make_crawler(spider: Spider | None = None, **settings: object) -> Crawler:
+    """Scrapy's own crawler of *spider*, with *settings* as of the spider; no engine."""
+    crawler = Crawler(type(spider) if spider else Spider)
+    crawler.settings.setdict(settings, priority="spider")
+    crawler.spider = spider
+    return crawler
 
 
 def make_queues(

@@ -21,6 +21,7 @@ from scrapy_dist.exceptions import (
     ConfigurationError,
     Unserializable,
 )
+from tests.support.engine import make_crawler
 
 URL = "http://example.com/"
 SPIDER = Spider("s")
@@ -184,12 +185,11 @@ def test_what_is_no_list_in_settings_is_refused(value):
 )
 def test_sizes_in_settings_are_above_zero(name):
     def read(value: Any) -> None:
-        settings = Settings({name: value})
+        settings = {name: value}
         if name != "FRONTIER_MAX_PAYLOAD":
-            SeedRules.from_settings(settings)
+            SeedRules.from_settings(Settings(settings))
         if name != "FRONTIER_SEED_MAX_SIZE":
-            crawler: Any = SimpleNamespace(spider=SPIDER, settings=settings)
-            PayloadCodec.from_crawler(crawler, "s:requests")
+            PayloadCodec.from_crawler(make_crawler(SPIDER, **settings), "s:requests")
 
     for value in (1, "1", 2**40):
         read(value)
@@ -216,8 +216,7 @@ def without(missing: str) -> SimpleNamespace:
     ],
 )
 def test_a_serializer_needs_both_of_its_functions(value, problem):
-    settings = Settings({"SCHEDULER_SERIALIZER": value})
-    crawler: Any = SimpleNamespace(spider=SPIDER, settings=settings)
+    crawler = make_crawler(SPIDER, SCHEDULER_SERIALIZER=value)
     with pytest.raises(ConfigurationError, match=problem):
         PayloadCodec.from_crawler(crawler, "s:requests")
 

@@ -6,18 +6,17 @@ import json
 import logging
 import pickle
 from dataclasses import dataclass
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from scrapy import Request, Spider
 from scrapy.http.request import NO_CALLBACK
-from scrapy.settings import Settings
 
 from scrapy_dist.codec import messagepack
 from scrapy_dist.codec.request import PayloadCodec
 from scrapy_dist.codec.seal import Seal
 from scrapy_dist.exceptions import BadPayload, Unserializable
+from tests.support.engine import make_crawler
 
 URL = "http://example.com/"
 
@@ -28,9 +27,7 @@ class Plan:
 
 
 def codec_of(spider: Spider | None = None, **settings: Any) -> PayloadCodec:
-    crawler: Any = SimpleNamespace(
-        spider=spider or Spider("s"), settings=Settings(settings)
-    )
+    crawler = make_crawler(spider or Spider("s"), **settings)
     return PayloadCodec.from_crawler(crawler, "s:requests")
 
 

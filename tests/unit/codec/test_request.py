@@ -17,7 +17,6 @@ from scrapy import Request, Spider
 from scrapy.http import FormRequest, JsonRequest, XmlRpcRequest
 from scrapy.http.request import NO_CALLBACK
 from scrapy.link import Link
-from scrapy.settings import Settings
 from scrapy.spiders import CrawlSpider, CSVFeedSpider, SitemapSpider, XMLFeedSpider
 
 from scrapy_dist import picklecompat
@@ -25,6 +24,7 @@ from scrapy_dist.codec import compact, messagepack
 from scrapy_dist.codec.policy import Policy
 from scrapy_dist.codec.request import PayloadCodec, fields_of, quote
 from scrapy_dist.exceptions import BadPayload, ConfigurationError, Unserializable
+from tests.support.engine import make_crawler
 
 URL = "https://example.com/page?a=1&b=%C3%A9#top"
 EXECUTED: list[str] = []
@@ -695,12 +695,10 @@ def test_no_reason_shows_a_password():
 # Settings
 
 
-def crawler(spider: Spider | None, **settings: Any) -> Any:
-    return SimpleNamespace(spider=spider, settings=Settings(settings))
-
-
 def test_without_settings_it_is_messagepack(spider):
-    data = PayloadCodec.from_crawler(crawler(spider), "s:requests").encode(Request(URL))
+    data = PayloadCodec.from_crawler(make_crawler(spider), "s:requests").encode(
+        Request(URL)
+    )
 
     assert data == b"\x01" + compact.dumps({"url": URL})
 
@@ -720,7 +718,7 @@ def test_without_settings_it_is_messagepack(spider):
 )
 def test_the_serializer_is_a_setting(spider, value, first):
     codec = PayloadCodec.from_crawler(
-        crawler(spider, SCHEDULER_SERIALIZER=value), "s:requests"
+        make_crawler(spider, SCHEDULER_SERIALIZER=value), "s:requests"
     )
 
     data = codec.encode(Request(URL, body=b"\xff"))
@@ -753,7 +751,7 @@ def test_a_wrong_setting_is_named_with_a_remedy(spider, settings):
     ((name, value),) = settings.items()
 
     with pytest.raises(ConfigurationError) as caught:
-        PayloadCodec.from_crawler(crawler(spider, **settings), "s:requests")
+        PayloadCodec.from_crawler(make_crawler(spider, **settings), "s:requests")
 
     message = str(caught.value)
     assert message.startswith(name)
@@ -765,7 +763,7 @@ def test_request_classes_are_a_setting(spider):
     path = "scrapy.http.request.json_request.JsonRequest"
     for value in ([SpecialRequest], f"{path}, {path}", []):
         codec = PayloadCodec.from_crawler(
-            crawler(spider, FRONTIER_REQUEST_CLASSES=value), "s:requests"
+            make_crawler(spider, FRONTIER_REQUEST_CLASSES=value), "s:requests"
         )
         if value == [SpecialRequest]:
             decoded = codec.decode(codec.encode(SpecialRequest(URL)))
@@ -777,14 +775,14 @@ def test_request_classes_are_a_setting(spider):
 
 def test_a_crawler_without_spider_is_refused():
     with pytest.raises(ConfigurationError, match="no spider"):
-        PayloadCodec.from_crawler(crawler(None), "s:requests")
+        PayloadCodec.from_crawler(make_crawler(None), "s:requests")
 
 
 @pytest.mark.parametrize("value", ["pickle", "scrapy_dist.picklecompat"])
 def test_a_pickle_serializer_is_warned_about_once(spider, value, caplog):
     with caplog.at_level(logging.WARNING, "scrapy_dist"):
         codec = PayloadCodec.from_crawler(
-            crawler(spider, SCHEDULER_SERIALIZER=value), "s:requests"
+            make_crawler(spider, SCHEDULER_SERIALIZER=value), "s:requests"
         )
         codec.decode(codec.encode(Request(URL)))
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import tracemalloc
-from types import SimpleNamespace
 
 import pytest
 from scrapy import Request, Spider
@@ -21,6 +20,7 @@ from scrapy_dist.exceptions import (
     ConfigurationError,
     Unserializable,
 )
+from tests.support.engine import make_crawler
 
 SPIDER = Spider("s")
 RULES = SeedRules()
@@ -91,12 +91,9 @@ def test_other_encodings_are_shared():
 
 
 def test_the_limit_of_urls_is_a_setting():
-    settings = Settings({"FRONTIER_URL_LENGTH": "300"})
-    crawler = SimpleNamespace(spider=SPIDER, settings=settings)
-    codec, rules = (
-        PayloadCodec.from_crawler(crawler, "s:requests"),
-        SeedRules.from_settings(settings),
-    )
+    crawler = make_crawler(SPIDER, FRONTIER_URL_LENGTH="300")
+    codec = PayloadCodec.from_crawler(crawler, "s:requests")
+    rules = SeedRules.from_settings(crawler.settings)
     url = "http://host/".ljust(300, "b")
     assert codec.decode(codec.encode(Request(url))).url == url
     assert parse_seed(url, rules, SPIDER).url == url

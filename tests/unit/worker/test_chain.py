@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
-from unittest.mock import MagicMock
 
 import pytest
 from scrapy import Request
@@ -22,6 +21,10 @@ from scrapy_dist.worker import chain
 from tests.support.engine import FakeEngine, make_queues
 
 URL = "http://a.invalid/"
+
+
+def refuse(request: Request) -> bytes:
+    raise Unserializable("a lambda")
 
 
 class Crawl:
@@ -270,7 +273,7 @@ def test_hop_that_fails_is_a_dead_letter_and_not_its_page(crawl, page):
 
 def test_hop_that_cannot_be_stored_fails_with_its_page(crawl, page):
     one = crawl.link(page, "1")
-    crawl.codec.encode = MagicMock(side_effect=Unserializable("a lambda"))
+    crawl.codec.encode = refuse
     crawl.queues.fail(one, "it raised")
     crawl.finish(one)
     *_, done = crawl.pages()
@@ -343,7 +346,7 @@ def test_closing_in_the_middle_leaves_the_next_hop_to_others(crawl, page):
 
 def test_closing_behind_a_hop_that_cannot_be_stored_gives_the_page_back(crawl, page):
     assert crawl.leads_to(page, "1")
-    crawl.codec.encode = MagicMock(side_effect=Unserializable("a lambda"))
+    crawl.codec.encode = refuse
     crawl.queues.give_back()
     crawl.finish(page)
     assert len(crawl.pages()) == 2
