@@ -29,8 +29,10 @@ import redis.asyncio
 from scrapy.settings import Settings
 
 from scrapy_dist.brokers.redis.keys import Keys
+from scrapy_dist.core.frontier import Ask
 from scrapy_dist.exceptions import RedisUnavailable
 from scrapy_dist.redis_client.client import close_client
+from tests.support.frontiers import session
 from tests.support.light_worker import LightWorker, Yield
 from tests.support.redis_server import RedisServer
 
@@ -90,14 +92,13 @@ class Crew:
     async def _work(self, number: int) -> bool:
         """The life of one worker; false if it died."""
         client = redis.asyncio.Redis.from_url(self._url, protocol=2)
-        worker = LightWorker(
-            client, KEYS, self.site, ttl=TTL, max_deliveries=10_000, failed_limit=100
-        )
+        own = session(client, KEYS, ttl=TTL, max_deliveries=10_000)
+        worker = LightWorker(own, self.site, items=KEYS.items)
         now = time.monotonic
         dies = now() + self._random.expovariate(1 / LIFE)
         freezes = now() + self._random.expovariate(1 / AWAKE)
         try:
-            await worker.register(f"light:{os.getpid()}-{number}")
+            await worker.join(f"light:{os.getpid()}-{number}")
             worker.start("root")
             while True:
                 if now() > dies and time.time() < self._ends:
@@ -108,7 +109,7 @@ class Crew:
                     await asyncio.sleep(2 * TTL)
                 try:
                     if await self._turn(worker):
-                        await worker.leave(finished=False)
+                        await own.leave(finished=False, persist=False, reason="")
                         return True
                 except RedisUnavailable:
                     await asyncio.sleep(0.1)
@@ -127,13 +128,13 @@ class Crew:
             worker.finish(task)
         if not worker.is_idle:
             return False
-        drained = worker.frontier.drained()
-        await worker.frontier.exchange([drained])
+        left = (await worker.session.exchange(Ask(count=True))).counts
+        assert left is not None
         if time.time() > self._ends + PATIENCE:
-            raise AssertionError(f"not drained: {drained.reply()}")
-        if not drained.reply().is_drained:
+            raise AssertionError(f"not drained: {left}")
+        if not left.is_drained:
             await asyncio.sleep(THINK)
-        return drained.reply().is_drained
+        return left.is_drained
 
 
 def _crew(url: str, workers: int, chains: int, ends: float, seed: int) -> Tally:

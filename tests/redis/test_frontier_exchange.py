@@ -13,13 +13,13 @@ from scrapy_dist.exceptions import RedisUnavailable
 from scrapy_dist.redis_client.client import close_client
 from tests.support.frontiers import (
     KEYS,
-    TTL,
     Worker,
     contents,
     dump,
     names,
     places,
     restore,
+    session,
 )
 from tests.support.light_worker import LightWorker, Yield
 from tests.support.redis_server import free_port
@@ -191,9 +191,8 @@ async def begin_a_page_of_parts(client, crawled):
         crawled.append(name)
         return Yield(unfiltered=("child",), in_parts=True) if name == "p" else Yield()
 
-    options = {"ttl": TTL, "max_deliveries": 3, "failed_limit": 9}
-    worker = LightWorker(client, KEYS, site, **options)
-    await worker.register("host:1")
+    worker = LightWorker(session(client), site, items=KEYS.items)
+    await worker.join("host:1")
     worker.start("p")
     await worker.exchange()
     return worker

@@ -1,20 +1,17 @@
-"""A random play of workers, deaths, cut connections and rollbacks against the frontier.
+"""A random play of workers, deaths and cut connections against a broker, through its port.
 
-The machine knows, from what Redis held before each call, what the call may do. After
-every step it looks whether the invariants I1 to I3 hold, and at the end whether an
-honest worker finds everything that is left, each page's items are there once, and whoever
-comes back later learns that the crawl is over.
+The machine knows, from what the broker held before each part of an exchange, what that
+part may do. After every step it looks whether the invariants I1 to I3 hold, and at the end
+whether an honest worker finds everything that is left, each page's items are there once,
+and whoever comes back later learns that the crawl is over.
 """
 
 from __future__ import annotations
 
 import asyncio
-import copy
-import hashlib
 import math
-import re
-import time
 from collections import Counter
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -27,24 +24,23 @@ from hypothesis.stateful import (
     rule,
 )
 
-from scrapy_dist.brokers.redis.buckets import Shape, compact
-from scrapy_dist.core.frontier import JoinOutcome, Outcome
-from scrapy_dist.exceptions import RedisUnavailable
-from scrapy_dist.redis_client.client import close_client
-from tests.support.frontiers import (
-    KEYS,
-    SEED_KEYS,
-    dump,
-    leased_as,
-    pass_time,
-    restore,
+from scrapy_dist.core.frontier import (
+    Answer,
+    Ask,
+    ChainLink,
+    Counts,
+    End,
+    JoinOutcome,
+    LeaveOutcome,
+    Outcome,
 )
-from tests.support.light_worker import LightWorker, Yield, score
+from scrapy_dist.exceptions import RedisUnavailable
+from tests.support.light_worker import LightWorker, Yield, plain, score
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from scrapy_dist.brokers.redis.scripts import Call
+    from scrapy_dist.core.ports import Frontier
 
 #: What the tests play. Plays that fail are not made smaller: that takes minutes, and the
 #: seed that is printed repeats them (with Phase.shrink added, if need be).
@@ -58,7 +54,6 @@ PLAYS = settings(
 )
 DEPTH = 3
 WORKERS = 3
-SNAPSHOTS = 3
 MAX_DELIVERIES = 4
 #: Deaths after which a request is handed out alone.
 LAST = min(2, MAX_DELIVERIES - 1)
@@ -66,6 +61,15 @@ LAST = min(2, MAX_DELIVERIES - 1)
 FAILED_LIMIT = 2
 TTL = 60.0
 START = "home"
+#: Why a page is set aside that the worker cannot read.
+UNREADABLE = "it cannot be read"
+#: What an exchange may have parts of.
+PARTS = (
+    *("commits", "releases", "rejects", "claims", "reap", "heartbeat"),
+    *("readmit", "seeds", "leases"),
+)
+#: What every session is made with.
+OPTIONS = {"ttl": TTL, "max_deliveries": MAX_DELIVERIES}
 
 #: Which worker: the first, the second …
 ANY = st.integers(0, WORKERS - 1)
@@ -79,22 +83,10 @@ ACTIONS = (
     "finish",
     "cut 1",
     "cut 3",
+    "reject",
 )
-#: What may happen around them: "time" is in seconds, "back" the number of a snapshot.
-EVENTS = (
-    "join",
-    "seed",
-    "time 26",
-    "time 41",
-    "scripts",
-    "save",
-    "save",
-    "back 1",
-    "back 2",
-    "leases lost",
-    "leases lost",
-    "mend",
-)
+#: What may happen around them: "time" is in seconds.
+EVENTS = ("join", "seed", "seed", "time 26", "time 41", "pause", "go on")
 
 
 def programs() -> st.SearchStrategy[list[str]]:
@@ -111,7 +103,7 @@ def site(name: str, *, kept: bool = True) -> Yield:
     """What the page *name* yields, known in advance so that a lost one shows.
 
     A filtered request, one that is not filtered, one that stays in the worker, one that
-    is crawled ahead of Redis where that is possible, and one that all pages of a level
+    is crawled ahead of the broker where that is possible, and one that all pages of a level
     share, so that it is a duplicate most of the time. The last letter of a name says what
     kind of page it is.
     """
@@ -143,188 +135,186 @@ def comes_again(name: str) -> bool:
 
 @dataclass
 class World:
-    """What is true at a moment; it goes back with Redis."""
+    """What is true at a moment."""
 
     acked: set[str] = field(default_factory=set)
     failed: set[str] = field(default_factory=set)
     killed: set[str] = field(default_factory=set)
+    #: What a worker has set aside, or tried to while there was no room for it.
+    rejected: set[str] = field(default_factory=set)
+    turned_away: set[str] = field(default_factory=set)
     deaths: Counter[str] = field(default_factory=Counter)
     seeds: set[str] = field(default_factory=set)
-    #: How often a page has failed while S:failed had no room: it is crawled again.
+    #: How often a page has failed while there was no room for it: it is crawled again.
     refused: Counter[str] = field(default_factory=Counter)
     #: What somebody has deleted the leases of.
-    orphans: set[bytes] = field(default_factory=set)
+    orphans: set[str] = field(default_factory=set)
+    is_paused: bool = False
+
+    @property
+    def done(self) -> set[str]:
+        """Pages that are stored with what they have yielded."""
+        return self.acked | self.failed
+
+    @property
+    def buried(self) -> set[str]:
+        return self.failed | self.killed | self.rejected
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A request in one place in Redis."""
+    """A request in one place: "pending", "suspect" or "leased"."""
 
-    id: bytes
+    id: str
     place: str
     name: str
     score: float
-    deaths: int
-    claims: bytes
+    deaths: int = 0
+    #: Fingerprints, as `FrontierMachine.claim` calls them.
+    claims: Collection[str] = ()
 
 
-def fingerprints(client: Any) -> list[str]:
-    """What is seen, from the set or from its buckets."""
-    key = KEYS.dupefilter
-    if client.type(key) != b"hash":
-        return [each.decode() for each in client.smembers(key)]
-    info = client.hgetall(key)
-    if b"epoch" not in info:
-        return []
-    shape = Shape(key, info[b"epoch"].decode(), int(info[b"buckets"]))
-    names = [shape.name(number) for number in range(shape.buckets)]
-    pipeline = client.pipeline(transaction=False)
-    for name in names:
-        pipeline.smembers(name)
-    found = []
-    for name, raw in zip(names, pipeline.execute(), strict=True):
-        members = [each.decode() for each in raw]
-        assert all(shape.place(each) == name for each in members)
-        found += members
-    assert len(found) == int(info[b"count"])
-    return found
-
-
+@dataclass
 class Look:
-    """All of the frontier at one moment."""
+    """All that a broker holds at one moment."""
 
-    def __init__(self, client: Any) -> None:
-        pipeline = client.pipeline(transaction=False)
-        pipeline.zrange(KEYS.requests, 0, -1, withscores=True)
-        pipeline.zrange(KEYS.suspects, 0, -1, withscores=True)
-        pipeline.hgetall(KEYS.leased)
-        pipeline.zrange(KEYS.leases, 0, -1, withscores=True)
-        pipeline.lrange(KEYS.items, 0, -1)
-        pipeline.xrange(KEYS.failed)
-        pipeline.lrange(SEED_KEYS[0], 0, -1)
-        pipeline.zrange(KEYS.workers, 0, -1)
-        pipeline.hgetall(KEYS.state)
-        (
-            pending,
-            suspects,
-            leased,
-            leases,
-            items,
-            failed,
-            seeds,
-            workers,
-            state,
-        ) = pipeline.execute()
-        self.order = [member[:16] for member, _ in pending]
-        self.suspects = [member[:16] for member, _ in suspects]
-        self.owners = {id_: int(owner) for id_, owner in leases}
-        self.seen = set(fingerprints(client))
-        self.items = Counter(items)
-        #: How many items were ever stored, as the frontier counts them.
-        self.pushed = int(state.get(b"items", 0))
-        self.letters = [
-            (fields[b"payload"].decode(), fields[b"reason"], int(fields[b"deliveries"]))
-            for _, fields in failed
-        ]
-        self.waiting = {seed.decode() for seed in seeds}
-        self.entries = [
-            Entry(member[:16], "pending", name_of(member[16:]), at, 0, b"-")
-            for member, at in pending
-        ]
-        for member, at in suspects:
-            deaths, claims, payload = member[16:].split(b" ", 2)
-            name = name_of(payload)
-            self.entries.append(
-                Entry(member[:16], "suspect", name, at, int(deaths), claims)
-            )
-        for id_, entry in leased.items():
-            at, deaths, claims, member = leased_as(entry)
-            assert member.startswith(id_)
-            self.entries.append(
-                Entry(
-                    id_, "leased", name_of(member[16:]), float(at), int(deaths), claims
-                )
-            )
-        #: Of each worker the number of its last commit.
-        self.commits = {
-            worker.decode(): int(state.get(b"commit:" + worker, -1))
-            for worker in workers
-        }
+    entries: list[Entry]
+    #: Order ids of the pending ones and of the suspects, the first to be leased first.
+    order: list[str]
+    suspects: list[str]
+    #: Of each lease the worker.
+    owners: dict[str, str]
+    #: Fingerprints.
+    seen: set[str]
+    items: Counter[bytes]
+    #: How many items were ever stored, as the broker counts them.
+    pushed: int
+    #: Name, reason and deliveries of the dead letters.
+    letters: list[tuple[str, str, int]]
+    #: Seeds that nobody has taken yet.
+    waiting: list[str]
+    #: Of each worker when it was heard of, in ms; up to 1: it is known to be dead.
+    beats: dict[str, int]
+    now: int = field(compare=False)
+    #: Of each worker the number of its last commit.
+    commits: dict[str, int]
+
+    def __post_init__(self) -> None:
         self.by_id = {entry.id: entry for entry in self.entries}
 
-    def leased_by(self, worker: LightWorker) -> set[bytes]:
-        number = int(worker.frontier.worker)
+    def leased_by(self, worker: LightWorker) -> set[str]:
+        number = worker.session.worker
         return {id_ for id_, owner in self.owners.items() if owner == number}
 
-
-def name_of(payload: bytes) -> str:
-    return payload.removeprefix(b"\0").decode()
+    @property
+    def known(self) -> set[str]:
+        return {entry.name for entry in self.entries}
 
 
 class FrontierMachine(RuleBasedStateMachine):
-    """Subclasses say which Redis; its database is emptied."""
+    """Subclasses say which broker."""
 
-    #: Whether Redis can do claims: fakeredis has no ``redis.sha1hex``.
+    #: Whether the broker can do claims: fakeredis has no ``redis.sha1hex``.
     has_claims = True
-    #: Whether fingerprints are in buckets of integers.
-    is_compact = False
+    #: Where items go.
+    items = "s:items"
+    #: What fingerprint pages have.
+    fingerprint = staticmethod(plain)
+    #: Whether it may ask for a commit or a claim once more.
+    may_say_again = False
     #: Of the workers that join.
     failed_limit = FAILED_LIMIT
 
     def __init__(self) -> None:
         super().__init__()
-        self.snapshots: list[tuple[dict[bytes, bytes], World]] = []
         self.loop = asyncio.new_event_loop()
-        self.client, self.redis = self.make_clients()
-        self.redis.flushdb()
+        self.open_broker()
         self.workers: list[LightWorker] = []
         self.world = World()
-        #: What Redis holds, where nothing has happened since somebody looked.
+        #: What the broker holds, where nothing has happened since somebody looked.
         self.seen: Look | None = None
         self.pushed = self.joined = 0
-        #: Pages by their fingerprints of 64 bits.
+        #: A session of nobody who works on it.
+        self.outside: Frontier | None = None
+        #: Pages by their fingerprints.
         self.names: dict[str, str] = {}
 
-    def make_clients(self) -> tuple[Any, Any]:
-        """A client for the workers and a blocking one to look with, of one Redis."""
+    # What a subclass says
+
+    def open_broker(self) -> None:
+        """Connect to a broker that holds nothing."""
         raise NotImplementedError
+
+    def session(self, number: int, **options: Any) -> Frontier:
+        """Of one more worker, the *number*-th of this play, on the machine "m"."""
+        raise NotImplementedError
+
+    def read(self) -> Look:
+        raise NotImplementedError
+
+    def push_seed(self, name: str) -> None:
+        raise NotImplementedError
+
+    def pause(self, paused: bool) -> None:
+        raise NotImplementedError
+
+    def let_time_pass(self, seconds: int) -> None:
+        raise NotImplementedError
+
+    def last_beat(self, worker: str) -> None:
+        """The last beat of *worker* is long ago, if it is known at all."""
+        raise NotImplementedError
+
+    def end_of_grace(self) -> None:
+        """The dead may be reaped at once, though nobody was alive for long."""
+        raise NotImplementedError
+
+    def is_gone(self) -> tuple[int, int]:
+        """Assert that nothing of the crawl is left; items and failed pages on record."""
+        raise NotImplementedError
+
+    def claim(self, fingerprint: str) -> str:
+        """What `Entry.claims` says of *fingerprint*."""
+        return fingerprint
+
+    def close_broker(self) -> None:
+        """Disconnect."""
+
+    # How it plays
 
     def run(self, coroutine: Any) -> Any:
         return self.loop.run_until_complete(coroutine)
 
     def look(self) -> Look:
         if self.seen is None:
-            self.seen = Look(self.redis)
+            self.seen = self.read()
         return self.seen
 
     def site(self, name: str) -> Yield:
         result = site(name, kept=self.has_claims)
         for each in (START, name, *result.filtered, *result.kept, *result.chain):
-            self.names[compact(f"fp-{each}")] = f"fp-{each}"
+            self.names[self.fingerprint(each)] = each
         return result
+
+    def name_of(self, fingerprint: str) -> str:
+        return self.names.get(fingerprint, fingerprint)
 
     def pick(self, at: int) -> LightWorker:
         return self.workers[at % len(self.workers)]
 
     def join(self) -> LightWorker:
+        self.joined += 1
+        session = self.session(self.joined, failed_limit=self.failed_limit)
         worker = LightWorker(
-            self.client,
-            KEYS,
+            session,
             self.site,
-            seed_keys=SEED_KEYS,
+            items=self.items,
+            fingerprint=self.fingerprint,
             watch=self.watch,
             may_go_ahead=self.may_go_ahead,
-            ttl=TTL,
-            max_deliveries=MAX_DELIVERIES,
-            failed_limit=self.failed_limit,
-            compact=self.is_compact,
         )
-        # Not at random, so that a play can be repeated.
-        self.joined += 1
-        worker.frontier.worker = str(self.joined)
-        self.run(worker.register("host:1"))
-        process = f"{self.joined} 1"
-        self.run(worker.frontier.exchange([worker.frontier.meet("m", process)]))
+        assert self.run(worker.join("host:1")).outcome is JoinOutcome.JOINED
+        assert self.run(session.exchange(Ask(meet=True))).met
         self.seen = None
         worker.start(START)
         self.workers.append(worker)
@@ -343,14 +333,16 @@ class FrontierMachine(RuleBasedStateMachine):
                 return False
             if any(f"{name}.".startswith(f"{each}.") for each in other.in_hand):
                 return False
-        return worker.fingerprint(name) not in fingerprints(self.redis)
+        return self.fingerprint(name) not in self.look().seen
 
     def exchange(self, worker: LightWorker, **wants: int) -> None:
+        self.seen = None  # it may join first
         try:
             self.run(worker.exchange(**wants))
         except RedisUnavailable as e:
             if "cut" not in str(e):
                 raise
+        self.seen = None
 
     def act(self, worker: LightWorker, actions: list[str]) -> None:
         """Let *worker* do some of ACTIONS."""
@@ -364,6 +356,9 @@ class FrontierMachine(RuleBasedStateMachine):
                 worker.cut_after(int(argument))
                 self.exchange(worker, want=2)
                 worker.cut_after(math.inf)
+            elif what == "reject":
+                if worker.inbox and not comes_again(worker.inbox[0].name):
+                    worker.reject(UNREADABLE)
             elif what == "yield":
                 task = worker.take()
                 if task is not None:
@@ -395,22 +390,26 @@ class FrontierMachine(RuleBasedStateMachine):
             self.act(other, ["exchange", "lease 1", "finish", *actions])
             self.act(zombie, then)
 
-    @rule(at=ANY, end=st.sampled_from(["dies", "is gone", "leaves"]))
-    def ends(self, at: int, end: str) -> None:
+    @rule(
+        at=ANY,
+        end=st.sampled_from(["dies", "is gone", "leaves"]),
+        finished=st.sampled_from([False, None, True]),
+    )
+    def ends(self, at: int, end: str, finished: bool | None) -> None:
         """And another one takes its place."""
         worker = self.pick(at)
         if end == "dies":
             self.fall_silent(worker)
         elif end == "is gone" and len(self.workers) > 1:
             # Its process, and another worker on its machine sees it.
-            gone = [(worker.frontier.worker, f"{worker.frontier.worker} 1")]
-            frontier = self.pick(at + 1).frontier
-            self.run(frontier.exchange([frontier.gone("m", gone)]))
+            number = worker.session.worker
+            gone = Ask(gone=[(number, worker.session.process[1])])
+            self.run(self.pick(at + 1).session.exchange(gone))
             self.seen = None
-            if self.redis.zscore(KEYS.workers, worker.frontier.worker) != 1:
-                self.fall_silent(worker)  # Redis has forgotten which process it is
+            if self.look().beats.get(number, 1) > 1:
+                self.fall_silent(worker)  # the broker has forgotten which process it is
         else:
-            self.leave(worker)
+            self.leave(worker, finished)
         self.workers.remove(worker)
         if len(self.workers) < WORKERS:
             self.join()
@@ -427,18 +426,6 @@ class FrontierMachine(RuleBasedStateMachine):
             self.exchange(worker)  # it finds the dead one, and then takes over
             self.exchange(worker)
 
-    @rule(at=ANY, lost=plays(), then=plays())
-    def redis_goes_back_while_workers_work(
-        self, at: int, lost: list[tuple[int, str]], then: list[tuple[int, str]]
-    ) -> None:
-        """What two of them do is lost, and they go on as if it were not."""
-        self.save()
-        for who, action in lost:
-            self.act(self.pick(at + who), [action])
-        self.come_back(1)
-        for who, action in [*then, (0, "finish"), (0, "exchange")]:
-            self.act(self.pick(at + who), [action])
-
     @rule(what=st.sampled_from(EVENTS))
     def something_happens(self, what: str) -> None:
         kind, _, argument = what.partition(" ")
@@ -448,174 +435,206 @@ class FrontierMachine(RuleBasedStateMachine):
         elif kind == "seed":
             self.pushed += 1
             name = f"seed-{self.pushed}"
-            self.redis.rpush(SEED_KEYS[0], name)
+            self.push_seed(name)
             self.world.seeds.add(name)
         elif kind == "time":
-            self.run(pass_time(self.client, int(argument)))
-        elif kind == "scripts":
-            self.redis.script_flush()
-        elif kind == "save":
-            self.save()
-        elif kind == "back" and self.snapshots:
-            self.come_back(int(argument))
-        elif kind == "leases":
-            self.redis.delete(KEYS.leases)
-            self.world.orphans = set(self.redis.hkeys(KEYS.leased))
-        elif kind == "mend":
-            self.mend(self.workers[0])
+            self.let_time_pass(int(argument))
+        elif kind in ("pause", "go"):
+            self.world.is_paused = kind == "pause"
+            self.pause(self.world.is_paused)
 
-    def save(self) -> None:
-        self.snapshots.append((self.run(dump(self.client)), copy.deepcopy(self.world)))
-        del self.snapshots[:-SNAPSHOTS]
-
-    def come_back(self, snapshot: int) -> None:
-        """Redis loses what it has, and has the last, or last but one, … *snapshot*."""
-        data, world = self.snapshots[-min(snapshot, len(self.snapshots))]
-        self.world = copy.deepcopy(world)
-        self.seen = None
-        self.run(restore(self.client, data))
-        # No restart of Redis takes less; order ids are made of the ms.
-        time.sleep(0.002)
-
-    def mend(self, worker: LightWorker) -> None:
-        """What has no lease is put back, as workers do that have nothing else to do."""
-        k = KEYS
-        ids = sorted(self.redis.hkeys(k.leased))
-        call = worker.frontier.call("check_leased", list, mend=1, ids=ids)
-        self.run(worker.frontier.exchange([call]))
-        self.seen = None
-        assert {ids[at] for at in call.reply()} == self.world.orphans
-        self.world.orphans = set()
-
-    def leave(self, worker: LightWorker) -> None:
+    def leave(self, worker: LightWorker, finished: bool | None) -> None:
         worker.give_back()
         for _ in range(9):
             if worker.is_idle:
                 break
             self.exchange(worker)
         assert worker.is_idle
-        assert not self.run(worker.leave(finished=False))
+        look = self.look()
+        if not (look.entries or look.waiting):
+            finished = False  # the others go on all the same
+        leaving = worker.session.leave(finished=finished, persist=False, reason="x")
+        outcome, seen = self.run(leaving)
+        self.seen = None
+        assert outcome is not LeaveOutcome.DELETED, "it ends too early"
+        assert seen == len(look.seen)
 
     def fall_silent(self, worker: LightWorker) -> None:
         """Its last beat is long ago."""
         self.seen = None
-        self.redis.zadd(KEYS.workers, {worker.frontier.worker: 1}, xx=True)
+        self.last_beat(worker.session.worker)
 
-    # What a call may do, seen from what Redis held before it
+    # What a part of an exchange may do, seen from what the broker held before it
 
-    def watch(self, worker: LightWorker, call: Call[Any]) -> Callable[[], None] | None:
-        check = getattr(self, f"after_{call.script.name}", None)
-        before = self.look() if check is not None else None
-        self.seen = None  # the call may change everything
-        if check is None:
-            return None
-        return lambda: check(worker, call, before, self.look())
+    def watch(self, worker: LightWorker, ask: Ask) -> Callable[[Answer], None]:
+        [what, *_] = [name for name in PARTS if getattr(ask, name)]
+        before, check = self.look(), getattr(self, f"after_{what}")
 
-    def after_commit(
-        self, worker: LightWorker, call: Call[Any], before: Look, after: Look
+        def look(answer: Answer) -> None:
+            self.seen = None
+            after = self.look()
+            check(worker, ask, answer, before, after)
+            if what not in ("leases", "seeds", "releases", "reap"):
+                new = after.leased_by(worker) - before.leased_by(worker)
+                assert not new, "nobody has asked for these leases"
+
+        return look
+
+    def after_commits(
+        self, worker: LightWorker, ask: Ask, answer: Answer, before: Look, after: Look
     ) -> None:
-        reply = call.reply()
-        number, stored = (
-            call.values["number"],
-            before.commits.get(worker.frontier.worker),
-        )
+        [commit], [reply] = ask.commits, answer.commits
+        stored = before.commits.get(worker.session.worker)
         if reply.outcome is Outcome.AGAIN:
-            assert worker.frontier.shape is not None
+            assert self.may_say_again
         elif stored is None:
             assert reply.outcome is Outcome.UNKNOWN_WORKER
-        elif number <= stored:
+        elif commit.number <= stored:
             assert reply.outcome is Outcome.REPEATED
-        elif number > stored + 1:
+        elif commit.number > stored + 1:
             assert reply.outcome is Outcome.GAP
         else:
             assert reply.outcome is Outcome.STORED
         if reply.outcome is not Outcome.STORED:
-            assert vars(before) == vars(after)
+            assert before == after
             return
-        ids = call.values["ids"]
-        verdicts = ["+"] * call.values["acks"] + ["="] * call.values["bare_acks"]
-        verdicts += call.values["verdicts"]
-        mine = before.leased_by(worker)
-        ours = [str(id_).encode() in mine for id_ in ids]
+        seen, duplicates = set(before.seen), []
+        for at, request in enumerate(commit.requests):
+            if request.fingerprint in seen and not request.start:
+                duplicates.append(at)
+            seen.add(request.fingerprint)
+        found = [at for at in reply.duplicates if not commit.requests[at].start]
+        assert found == duplicates
+        ours = before.leased_by(worker)
+        owned = [s for s in commit.settlements if s.lease in ours]
+        assert reply.not_owned == len(commit.settlements) - len(owned)
+        ended = {s.lease for s in owned if s.end is not End.OPEN}
+        assert before.owners.keys() - after.owners.keys() == ended
+        done = [
+            (before.by_id[s.lease].name, s.chain)
+            for s in owned
+            if s.end is not End.OPEN
+        ]
         failures = []
-        for name, page, has_failed in self.hops_of(call):
-            if not ours[page - 1]:
-                continue
-            if has_failed:
-                failures.append(name)
-            else:
-                self.world.acked.add(name)
-        for id_, is_ours, verdict in zip(ids, ours, verdicts, strict=True):
-            if not is_ours or verdict == "-":
-                continue
-            name = before.by_id[str(id_).encode()].name
-            if self.site(name).failure:
-                failures.append(name)
-            else:
-                self.world.acked.add(name)
-        self.fail(failures, call.values["failed_limit"], before)
-        assert reply.not_owned == ours.count(False)
+        for page, chain in done:
+            for name, has_failed in [
+                (page, bool(self.site(page).failure)),
+                *self.pages_of(chain),
+            ]:
+                if has_failed:
+                    failures.append(name)
+                else:
+                    self.world.acked.add(name)
+        buried, refused = self.buried(failures, before, after)
+        self.world.failed.update(buried)
+        self.world.refused.update(refused)
 
-    def fail(self, names: list[str], limit: int, before: Look) -> None:
-        """The first ones become dead letters, as many as there is room for."""
-        room = max(0, limit - len(before.letters))
-        self.world.failed.update(names[:room])
-        self.world.refused.update(names[room:])
+    def pages_of(self, chain: list[ChainLink]) -> list[tuple[str, bool]]:
+        """Of each page crawled ahead its name, and if it has failed."""
+        names = [(self.name_of(link.fingerprint), bool(link.reason)) for link in chain]
+        return [(name, failed) for name, failed in names if not name.endswith(".k")]
 
-    def hops_of(self, call: Call[Any]) -> list[tuple[str, int, bool]]:
-        """Of each its name, the number of the page it comes with, and if it has failed."""
-        chain = []
-        for each in call.values["names"]:
-            found = re.match(r"@(\d+) (\d+) ", each)
-            if found:
-                end = found.end() + int(found[2])
-                fingerprint, reason = each[found.end() : end], each[end:]
-                name = self.names.get(fingerprint, fingerprint).removeprefix("fp-")
-                if not name.endswith(".k"):
-                    chain.append((name, int(found[1]), bool(reason)))
-        return chain
+    def buried(
+        self, names: list[str], before: Look, after: Look
+    ) -> tuple[list[str], list[str]]:
+        """Those of *names* that have become dead letters, and those without room."""
+        new = Counter(name for name, _, _ in after.letters)
+        new.subtract(name for name, _, _ in before.letters)
+        buried, refused = [], []
+        for name in names:
+            (buried if new[name] > 0 else refused).append(name)
+            new[name] -= new[name] > 0
+        assert not new.total(), "somebody else was buried"
+        room = max(0, self.failed_limit - len(before.letters))
+        assert len(buried) == min(room, len(names)), "there was room"
+        return buried, refused
+
+    def after_rejects(
+        self, worker: LightWorker, ask: Ask, answer: Answer, before: Look, after: Look
+    ) -> None:
+        ids = {reject.lease for reject in ask.rejects} & before.leased_by(worker)
+        assert before.owners.keys() - after.owners.keys() == ids
+        names = [before.by_id[id_].name for id_ in sorted(ids)]
+        buried, refused = self.buried(names, before, after)
+        self.world.rejected.update(buried)
+        self.world.turned_away.update(refused)
+
+    def after_claims(
+        self, worker: LightWorker, ask: Ask, answer: Answer, before: Look, after: Look
+    ) -> None:
+        if answer.claims is None:
+            assert self.may_say_again
+            return
+        seen, ours = set(before.seen), before.leased_by(worker)
+        for claim, is_new in zip(ask.claims, answer.claims, strict=True):
+            [lease] = claim.leases
+            name = claim.fingerprint
+            if lease not in ours:
+                assert is_new
+                continue
+            claimed = self.claim(name) in before.by_id[lease].claims
+            assert is_new == (name not in seen or claimed)
+            seen.add(name)
+        assert after.seen == seen
 
     def after_reap(
-        self, worker: LightWorker, call: Call[Any], before: Look, after: Look
+        self, worker: LightWorker, ask: Ask, answer: Answer, before: Look, after: Look
     ) -> None:
-        room = max(0, call.values["failed_limit"] - len(before.letters))
+        dying = []
         for id_ in sorted(before.owners.keys() - after.owners.keys()):
+            beat = before.beats[before.owners[id_]]
+            assert beat <= 1 or after.now - beat >= TTL * 1000, "it is alive"
             name = before.by_id[id_].name
             # What comes twice has several ids, and each dies its own deaths.
-            key = id_.decode() if comes_again(name) else name
+            key = id_ if comes_again(name) else name
             self.world.deaths[key] += 1
-            if self.world.deaths[key] >= MAX_DELIVERIES and room:
-                self.world.killed.add(name)
-                room -= 1
+            if self.world.deaths[key] >= MAX_DELIVERIES:
+                dying.append(name)
+        self.world.killed.update(self.buried(dying, before, after)[0])
+        gone = before.beats.keys() - after.beats.keys()
+        assert answer.deaths.ended == len(gone)
+        assert not gone & set(after.owners.values())
 
     def after_readmit(
-        self, worker: LightWorker, call: Call[Any], before: Look, after: Look
+        self, worker: LightWorker, ask: Ask, answer: Answer, before: Look, after: Look
     ) -> None:
         """Those that waited for room become dead letters, or are tried again."""
-        waiting = sorted(e.id for e in before.entries if math.isinf(e.score))
-        room = max(0, call.values["failed_limit"] - len(before.letters))
-        room = min(room, len(waiting))
-        assert call.reply() == [room, len(waiting) - room]
-        for id_ in waiting[:room]:
-            entry = before.by_id[id_]
-            if entry.deaths >= MAX_DELIVERIES:
-                self.world.killed.add(entry.name)
+        waited = {e.id: e for e in before.entries if math.isinf(e.score)}
+        wait = {e.id for e in after.entries if math.isinf(e.score)}
+        assert answer.readmitted == len(wait)
+        room = max(0, self.failed_limit - len(before.letters))
+        taken = [waited[id_] for id_ in sorted(waited.keys() - wait)]
+        assert len(taken) == min(room, len(waited))
+        dead = [entry.name for entry in taken if entry.deaths >= MAX_DELIVERIES]
+        self.world.killed.update(self.buried(dead, before, after)[0])
 
-    def after_lease(
-        self, worker: LightWorker, call: Call[Any], before: Look, after: Look
+    def after_seeds(
+        self, worker: LightWorker, ask: Ask, answer: Answer, before: Look, after: Look
+    ) -> None:
+        taken = [lease.payload.decode() for lease in answer.seeds]
+        assert len(taken) <= ask.seeds
+        assert taken == before.waiting[: len(taken)]
+        assert after.waiting == before.waiting[len(taken) :]
+        new = after.leased_by(worker) - before.leased_by(worker)
+        assert new == {lease.id for lease in answer.seeds}
+        assert all(lease.is_seed for lease in answer.seeds)
+        assert not (taken and self.world.is_paused)
+
+    def after_leases(
+        self, worker: LightWorker, ask: Ask, answer: Answer, before: Look, after: Look
     ) -> None:
         """The best ones, and suspects: those that have a death to spare, or one alone."""
-        want, most = call.values["want"], call.values["most_suspects"]
-        leases = call.reply().leases
-        suspects = [lease.id.encode() for lease in leases if lease.suspect]
-        others = [lease.id.encode() for lease in leases if not lease.suspect]
-        assert len(leases) <= want
-        alone = call.reply().left.alone
-        near = [before.by_id[id_] for id_ in before.suspects[:16]]
-        near = [entry for entry in near if not math.isinf(entry.score)]
+        leases, most = answer.leases, ask.suspects
+        there = [id_ for id_ in before.suspects if before.by_id[id_].score < math.inf]
+        suspects = [lease.id for lease in leases if lease.id in there]
+        others = [lease.id for lease in leases if lease.id not in there]
+        assert len(leases) <= ask.leases
+        assert not before.owners.keys() & {lease.id for lease in leases}, "leased twice"
+        alone = answer.left.alone
+        near = [before.by_id[id_] for id_ in there[:16]]
         lone = [entry.id for entry in near if entry.deaths >= LAST]
         group = [entry.id for entry in near if entry.deaths < LAST]
-        if not call.reply().known:
+        if worker.session.worker not in before.beats or self.world.is_paused:
             assert not leases
         elif lone and most and not before.leased_by(worker):
             assert alone
@@ -623,71 +642,102 @@ class FrontierMachine(RuleBasedStateMachine):
         elif alone:
             assert not suspects
         else:
-            assert suspects == group[: min(want, most)]
+            assert suspects == group[: min(ask.leases, most)]
         assert not (alone and others)
         assert others == before.order[: len(others)]
+        for lease in leases:
+            entry = before.by_id[lease.id]
+            assert lease.payload.decode() == entry.name
+            assert lease.alone == (lease.id in lone)
+            assert lease.suspect or not entry.deaths
 
-    def after_release(
-        self, worker: LightWorker, call: Call[Any], before: Look, after: Look
+    def after_releases(
+        self, worker: LightWorker, ask: Ask, answer: Answer, before: Look, after: Look
     ) -> None:
-        ids = {str(id_).encode() for id_ in call.values["ids"]} & before.leased_by(
-            worker
-        )
-        assert call.reply() == len(ids)
+        ids = set(ask.releases) & before.leased_by(worker)
         assert before.owners.keys() - after.owners.keys() == ids
+
+    def after_heartbeat(
+        self, worker: LightWorker, ask: Ask, answer: Answer, before: Look, after: Look
+    ) -> None:
+        number, beat = worker.session.worker, answer.heartbeat
+        assert beat.known == (number in before.beats)
+        if not beat.known:
+            return
+        assert beat.commit == before.commits[number]
+        assert beat.held == len(before.leased_by(worker))
+        assert beat.paused == self.world.is_paused
+        alive = [n for n, at in after.beats.items() if after.now - at < TTL * 1000]
+        assert number in alive
+        assert beat.alive == len(alive)
+        assert beat.silent <= len(after.beats) - len(alive)
+        assert beat.silent >= sum(at <= 1 for at in after.beats.values())
 
     # What must hold
 
     @invariant()
     def the_frontier_is_whole(self) -> None:
-        look = self.look()
-        world = self.world
-        done = world.acked | world.failed
+        look, world = self.look(), self.world
         leased = {e.id for e in look.entries if e.place == "leased"}
-        assert leased - look.owners.keys() == world.orphans
         assert look.owners.keys() == leased - world.orphans
-        self.everything_is_in_one_place(look, done)
+        self.the_broker_counts_what_it_holds(look)
+        self.everything_is_in_one_place(look)
         for entry in look.entries:
+            was_refused = world.refused[entry.name] or entry.name in world.turned_away
             if math.isinf(entry.score):
                 assert entry.place == "suspect", entry
-                assert world.refused[entry.name] or entry.deaths >= MAX_DELIVERIES
+                assert was_refused or entry.deaths >= MAX_DELIVERIES
             elif entry.score != score(entry.name):
                 assert entry.score == 0, entry
-                assert world.refused[entry.name], entry
-            key = entry.id.decode() if comes_again(entry.name) else entry.name
+                assert was_refused or entry.name in world.seeds, entry
+            key = entry.id if comes_again(entry.name) else entry.name
             assert entry.deaths == world.deaths[key], entry
-        self.what_was_acknowledged_is_stored(look, done)
-        self.what_was_seen_can_be_found(look, done)
+        self.what_was_acknowledged_is_stored(look)
+        self.what_was_seen_can_be_found(look)
 
-    def everything_is_in_one_place(self, look: Look, done: set[str]) -> None:
+    def the_broker_counts_what_it_holds(self, look: Look) -> None:
+        """Else a crawl ends too early, or never."""
+        if self.outside is None:
+            self.outside = self.session(0, failed_limit=self.failed_limit)
+        counts = self.run(self.outside.exchange(Ask(count=True))).counts
+        places = Counter(entry.place for entry in look.entries)
+        assert isinstance(counts, Counts)
+        assert counts.pending == places["pending"]
+        assert counts.suspects == places["suspect"]
+        assert counts.leased == len(look.owners)
+        assert counts.orphans == len(self.world.orphans)
+        assert counts.seeds == len(look.waiting)
+        assert counts.is_drained == (not look.entries and not look.waiting)
+
+    def everything_is_in_one_place(self, look: Look) -> None:
         """I3."""
+        world = self.world
         places = Counter(entry.name for entry in look.entries)
-        places.update(done)
-        places.update(self.world.killed)
-        assert len(look.letters) <= self.failed_limit
+        places.update(world.done)
+        places.update(world.killed)
+        places.update(world.rejected)
         twice = {n for n, count in places.items() if count > 1 and not comes_again(n)}
         assert not twice
+        assert len(look.letters) <= self.failed_limit
         letters = Counter(name for name, _, _ in look.letters)
-        assert letters == Counter({*self.world.failed, *self.world.killed})
+        assert letters == Counter(world.buried)
         for name, reason, deliveries in look.letters:
-            killed = name in self.world.killed
-            assert reason == (
-                f"{MAX_DELIVERIES} workers died while they worked on it".encode()
-                if killed
-                else b"it raised"
-            )
-            assert deliveries == (
-                MAX_DELIVERIES if killed else self.world.deaths[name] + 1
-            )
-        known = places.keys() | look.waiting
-        assert self.world.seeds <= known, "a seed is lost"
+            died = f"{MAX_DELIVERIES} workers died while they worked on it"
+            if name in world.killed:
+                assert (reason, deliveries) == (died, MAX_DELIVERIES)
+            else:
+                assert reason == UNREADABLE if name in world.rejected else "it raised"
+                assert deliveries == world.deaths[name] + 1
+        known = places.keys() | set(look.waiting)
+        assert world.seeds <= known, "a seed is lost"
 
-    def what_was_acknowledged_is_stored(self, look: Look, done: set[str]) -> None:
+    def what_was_acknowledged_is_stored(self, look: Look) -> None:
         """I1, and items only and exactly with the acknowledgement of their page."""
-        known = {entry.name for entry in look.entries} | done | self.world.killed
+        world = self.world
+        known = look.known | world.acked | world.buried
         items: Counter[bytes] = Counter()
         parts: set[bytes] = set()
-        pages = sorted(done)
+        pages = sorted(world.done)
         while pages:
             page = pages.pop()
             result = self.site(page)
@@ -698,7 +748,7 @@ class FrontierMachine(RuleBasedStateMachine):
             else:
                 assert all(look.items[item] for item in result.items)
             pages += result.kept
-        for page, times in self.world.refused.items():
+        for page, times in world.refused.items():
             items.update(dict.fromkeys(self.site(page).items, times))
         assert look.pushed == look.items.total()
         for item, count in look.items.items():
@@ -709,19 +759,19 @@ class FrontierMachine(RuleBasedStateMachine):
                 assert count == items[item], (item, count)
         assert look.items.keys() == items.keys() | parts
 
-    def what_was_seen_can_be_found(self, look: Look, done: set[str]) -> None:
+    def what_was_seen_can_be_found(self, look: Look) -> None:
         """A fingerprint without its request would be a page that nobody crawls."""
-        known = {entry.name for entry in look.entries} | done | self.world.killed
+        world = self.world
+        known = look.known | world.acked | world.buried
         for fingerprint in look.seen:
-            name = self.names.get(fingerprint, fingerprint).removeprefix("fp-")
+            name = self.name_of(fingerprint)
             if not name.endswith(".k"):
                 assert name in known, name
                 continue
             page = name.removesuffix(".k")
-            claim = hashlib.sha1(fingerprint.encode()).hexdigest()[:16].encode()
-            if page not in done | self.world.killed:
+            if page not in world.acked | world.buried:
                 claims = [e.claims for e in look.entries if e.name == page]
-                assert any(claim in each for each in claims), (page, claims)
+                assert any(self.claim(fingerprint) in each for each in claims), page
 
     # The end
 
@@ -730,50 +780,44 @@ class FrontierMachine(RuleBasedStateMachine):
             if self.workers:
                 self.the_rest_is_crawled()
         finally:
-            self.run(close_client(self.client))
-            self.redis.close()
+            self.close_broker()
             self.loop.close()
+
+    def make_whole(self, honest: LightWorker) -> None:
+        """Before the *honest* worker begins; nothing is broken here."""
 
     def the_rest_is_crawled(self) -> None:
         """All workers vanish; an honest one finishes the crawl."""
-        self.failed_limit = 10_000
-        for worker in self.redis.zrange(KEYS.workers, 0, -1):
-            self.redis.zadd(KEYS.workers, {worker: 1})
+        self.failed_limit, self.outside = 10_000, None
+        self.something_happens("go on")
+        for worker in self.look().beats:
+            self.last_beat(worker)
+        self.seen = None
         honest = self.join()
-        self.mend(honest)
+        self.make_whole(honest)
         for _ in range(200):
-            self.seen = None
-            self.redis.hdel(KEYS.state, "grace")
+            self.end_of_grace()
             self.exchange(honest, want=50, seeds=50)
             while task := honest.take():
                 honest.finish(task)
-            [left] = self.run(self.ask_what_is_left(honest))
-            if (
-                left.is_drained
-                and honest.is_idle
-                and self.redis.zcard(KEYS.workers) == 1
-            ):
+            self.seen = None
+            look = self.look()
+            left = look.entries or look.waiting or len(look.beats) > 1
+            if honest.is_idle and not left:
                 break
         self.the_frontier_is_whole()
-        assert left.is_drained
+        assert not left
         assert honest.is_idle
         self.everything_was_crawled()
-        look = self.look()
-        assert self.run(honest.leave(finished=True))
-        self.run(honest.frontier.sweep())
-        [(_, record)] = self.redis.xrange(KEYS.history)
-        assert int(record[b"items"]) == look.pushed
-        assert int(record[b"failed"]) == len(look.letters)
+        look, session = self.look(), honest.session
+        leaving = session.leave(finished=True, persist=False, reason="finished")
+        assert self.run(leaving) == (LeaveOutcome.DELETED, len(look.seen))
+        self.run(session.sweep())
+        assert self.is_gone() == (look.pushed, len(look.letters))
         self.workers.remove(honest)
         for late in self.workers:
-            assert self.run(late.register("late")).outcome is JoinOutcome.MISSED
-        kept = {each.encode() for each in (KEYS.items, KEYS.failed, KEYS.history)}
-        assert set(self.redis.keys("*")) <= kept
-
-    async def ask_what_is_left(self, worker: LightWorker) -> list[Any]:
-        call = worker.frontier.drained()
-        await worker.frontier.exchange([call])
-        return [call.reply()]
+            assert self.run(late.join("late")).outcome is JoinOutcome.MISSED
+        self.is_gone()
 
     def everything_was_crawled(self) -> None:
         world = self.world
@@ -783,7 +827,7 @@ class FrontierMachine(RuleBasedStateMachine):
             if name in known:
                 continue
             known.add(name)
-            if name in world.killed:
+            if name in world.killed | world.rejected:
                 continue
             result = self.site(name)
             assert (name in world.failed) == bool(result.failure), name

@@ -10,6 +10,7 @@ from scrapy.settings import Settings
 
 from scrapy_dist.brokers.redis.frontier import Frontier
 from scrapy_dist.brokers.redis.keys import Keys
+from scrapy_dist.brokers.redis.session import RedisFrontier
 from scrapy_dist.core.frontier import (
     SUSPECTS,
     Commit,
@@ -49,6 +50,13 @@ CLEARED = (
     KEYS.started,
     KEYS.control,
 )
+
+
+def session(client: Redis, keys: Keys = KEYS, **options: Any) -> RedisFrontier:
+    """A worker's session of the port; *options* are those of `Frontier`."""
+    limits = {"ttl": TTL, "max_deliveries": 3, "failed_limit": 100} | options
+    frontier = Frontier(client, keys, **limits)
+    return RedisFrontier(frontier, None, ttl=limits["ttl"], max_payload=1 << 20)
 
 
 class Worker:

@@ -1,47 +1,51 @@
-"""A worker without Scrapy: what Desk and Exchange do, as far as Redis can see it.
+"""A worker without Scrapy: the steps of a crawl, one at a time, over a session of the port.
 
-Pages are names; a *site* says what each of them yields. Used by the random plays against
-the frontier and by the load test.
+The real worker's loop decides by its own clock what it does when. Here whoever plays
+decides it, so that a play can be repeated, and the load test has hundreds of workers in
+a process. What a worker knows is kept by the real `Leases` and `Outbox`. Pages are names;
+a *site* says what each of them yields.
 """
 
 from __future__ import annotations
 
 import math
 from collections import deque
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING
 
-from scrapy_dist.brokers.redis.buckets import compact
-from scrapy_dist.brokers.redis.frontier import Frontier
 from scrapy_dist.core.frontier import (
     BATCH,
     SUSPECTS,
+    Answer,
+    Ask,
     ChainLink,
     Claim,
-    LeaveOutcome,
     NewRequest,
     Outcome,
+    Reject,
 )
 from scrapy_dist.exceptions import RedisUnavailable
 from scrapy_dist.worker.leases import HeldLease, Leases
-from scrapy_dist.worker.outbox import Numbered, Outbox, RecentFingerprints
+from scrapy_dist.worker.outbox import Outbox, RecentFingerprints
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
-    from redis.asyncio import Redis
-
-    from scrapy_dist.brokers.redis.keys import Keys
-    from scrapy_dist.brokers.redis.scripts import Call
     from scrapy_dist.core.frontier import CommitReply, Joined, Lease
+    from scrapy_dist.core.ports import Frontier
+    from scrapy_dist.worker.outbox import Numbered
+
+    #: Is called with each part before the broker has it; what it returns gets the answer.
+    Watch = Callable[["LightWorker", Ask], Callable[[Answer], None] | None]
 
 
 @dataclass(frozen=True)
 class Yield:
     """What a page yields. Of requests the names; *kept* ones stay in their worker.
 
-    *hops* are filtered requests that no other page yields, so that they can be crawled
-    ahead of Redis. *failure*: why it is a dead letter. *in_parts*: what it yields goes ahead of its ack.
+    *chain* are filtered requests that no other page yields, so that they can be crawled
+    ahead of the broker. *failure*: why it is a dead letter. *in_parts*: what it yields goes
+    ahead of its ack.
     """
 
     filtered: Sequence[str] = ()
@@ -58,6 +62,24 @@ def score(name: str) -> float:
     return float(name.count("."))
 
 
+def plain(name: str) -> str:
+    """The fingerprint of the page *name*."""
+    return f"fp-{name}"
+
+
+def parts_of(ask: Ask) -> Iterator[Ask]:
+    """*ask*, a part after the other, in the order in which it is carried out."""
+    for commit in ask.commits:
+        yield Ask(commits=[commit])
+    for name in ("releases", "rejects", "claims", "reap", "heartbeat", "readmit"):
+        if value := getattr(ask, name):
+            yield Ask(**{name: value})
+    if ask.seeds:
+        yield Ask(seeds=ask.seeds)
+    if ask.leases:
+        yield Ask(leases=ask.leases, suspects=ask.suspects)
+
+
 @dataclass(eq=False)
 class Task:
     """A page in hand, under the lease that *record* is about."""
@@ -72,37 +94,32 @@ class Task:
 class LightWorker:
     """Follows the protocol; whoever plays decides when it does what.
 
-    *item_key* is where items go. After `cut_after`, Redis carries out so many calls of
-    what is sent next, and then the connection is lost, before any reply. *watch* is
-    called with each call before Redis has it, and what it returns is called afterwards.
-    *may_go_ahead*: whether this worker knows of the page *name*, without asking Redis,
-    that it is new and that nobody else will yield it.
+    *items* is the key that items go to. After `cut_after`, the broker carries out so many
+    parts of what is asked next, and then the connection is lost, before any answer.
+    *may_go_ahead*: whether this worker knows of the page *name*, without asking, that it is
+    new and that nobody else will yield it.
     """
 
     def __init__(
         self,
-        client: Redis,
-        keys: Keys,
+        session: Frontier,
         site: Callable[[str], Yield],
         *,
-        seed_keys: Sequence[str] = (),
-        watch: Callable[[LightWorker, Call[Any]], Callable[[], None] | None]
-        | None = None,
+        items: str,
+        fingerprint: Callable[[str], str] = plain,
+        watch: Watch | None = None,
         may_go_ahead: Callable[[LightWorker, str], bool] = lambda worker, name: False,
-        **options: Any,
     ) -> None:
-        self.frontier = Frontier(client, keys, seed_keys=seed_keys, **options)
+        self.session = session
         self.outbox = Outbox()
         self.leases = Leases()
         self.recent = RecentFingerprints(1000)
         self.inbox: deque[Task] = deque()
         self.open: list[Task] = []
         self.unclaimed: list[Task] = []
-        self.releases: list[str] = []
         #: Pages that it has yielded, ever.
         self.sent: set[str] = set()
         self.silent = 0
-        self.pending = 0
         self.waiting = 0
         self.to_be_alone = False
         self.was_cut = False
@@ -111,17 +128,19 @@ class LightWorker:
         self.is_full = False
         self.finished_pages = 0
         self.rollbacks = 0
+        self._name = ""
         self._site = site
+        self._fingerprint = fingerprint
         self._watch = watch
         self._may_go_ahead = may_go_ahead
-        self._item_key = keys.items
+        self._items = items
         self._budget = math.inf
 
     # Pages
 
     def start(self, name: str) -> None:
         """Yield the start request *name*; every worker does."""
-        self._send(name, self.fingerprint(name), start=1)
+        self._send(name, self._fingerprint(name), start=1)
 
     def take(self) -> Task | None:
         """Begin with the next page."""
@@ -138,13 +157,13 @@ class LightWorker:
         result = self._site(task.name)
         for name in result.filtered:
             record.produced = True
-            self._send(name, self.fingerprint(name))
+            self._send(name, self._fingerprint(name))
         for name in result.unfiltered:
             record.add_request(NewRequest(name.encode(), score(name)))
         for item in result.items:
-            record.add_item(self._item_key, item)
+            record.add_item(self._items, item)
         for name in result.chain:
-            fingerprint = self.fingerprint(name)
+            fingerprint = self._fingerprint(name)
             stays = not (record.suspect or record.invalidated)
             if not (stays and self._may_go_ahead(self, name)):
                 record.produced = True
@@ -152,7 +171,7 @@ class LightWorker:
             elif self.recent.add(fingerprint):
                 self._go_ahead(Task(name, record, True, ChainLink(fingerprint)))
         for name in result.kept:
-            fingerprint = self.fingerprint(name)
+            fingerprint = self._fingerprint(name)
             if not record.chain:
                 self.leases.hold((record,))
                 self.unclaimed.append(Task(name, record, is_kept=True))
@@ -182,8 +201,16 @@ class LightWorker:
         self.finished_pages += 1
         self._let_go(task.record)
 
-    def fingerprint(self, name: str) -> str:
-        return f"fp-{name}" if self.frontier.shape is None else compact(f"fp-{name}")
+    def reject(self, reason: str) -> None:
+        """The next page cannot be read; not if another one is crawled under its lease."""
+        if not self.inbox:
+            return
+        task = self.inbox[0]
+        if task.is_kept or task.record.settled or task.record.invalidated:
+            return
+        self.inbox.popleft()
+        task.record.settled = True
+        self.outbox.rejects.append(Reject(task.record.id, "request", reason))
 
     def _send(self, name: str, fingerprint: str, start: int = 0) -> None:
         self.sent.add(name)
@@ -197,7 +224,7 @@ class LightWorker:
                 continue
             if done.invalidated:
                 done.drop_outputs()
-                self.releases.append(done.id)
+                self.outbox.releases.append(done.id)
             else:
                 self.outbox.add_settlement(done.settle())
 
@@ -209,7 +236,8 @@ class LightWorker:
             or self.inbox
             or self.open
             or self.unclaimed
-            or self.releases
+            or self.outbox.releases
+            or self.outbox.rejects
             or self.has_doubts
             or self.is_new_here
         )
@@ -221,91 +249,67 @@ class LightWorker:
 
     # Exchanges
 
-    def cut_after(self, calls: float) -> None:
-        """Lose the connection when Redis has carried out so many *calls*."""
-        self._budget = calls
+    def cut_after(self, parts: float) -> None:
+        """Lose the connection when the broker has carried out so many *parts*."""
+        self._budget = parts
 
     async def exchange(self, *, want: int = 0, seeds: int = 0) -> None:
         """One exchange. Raises RedisUnavailable, and nothing is lost then."""
         if self.is_new_here:
-            await self._register()
+            await self.join(self._name)
+            self.has_doubts = True
         if self.has_doubts:
             await self._compare()
         numbered = self.outbox.take(1 if self.is_full else 4)
-        commits = [(each, self.frontier.commit(each.commit)) for each in numbered]
-        releases = self.releases[:BATCH]
-        claiming, self.unclaimed = self.unclaimed, []
-        grow = self.frontier.grow()
-        calls: list[Call[Any]] = [*[grow] * (grow is not None)]
-        calls += [call for _, call in commits]
-        release = claim = None
-        if releases:
-            release = self.frontier.release(releases)
-            calls.append(release)
-        if claiming:
-            claims = [
-                Claim(self.fingerprint(task.name), [task.record.id])
-                for task in claiming
-            ]
-            claim = self.frontier.claim(claims)
-            calls.append(claim)
-        if self.silent:
-            calls.append(self.frontier.reap())
-        beat = self.frontier.heartbeat()
-        if self.leases.is_alone or self.to_be_alone or self.was_cut:
-            seeds = 0
+        claiming = list(self.unclaimed)
         if self.leases.is_alone or self.was_cut:
-            want = 0
-        readmit = self.frontier.readmit() if self.waiting and want else None
-        suspects = max(0, SUSPECTS - self.leases.suspects)
-        lease = self.frontier.lease(want, suspects=suspects)
-        taken = self.frontier.take_seeds(seeds)
-        calls += [beat, *[readmit] * (readmit is not None)]
-        calls += [*[taken] * bool(seeds), *[lease] * bool(want)]
-        try:
-            await self._carry_out(calls)
-        except RedisUnavailable:
-            self.unclaimed = claiming + self.unclaimed
-            self.was_cut = True
-            raise
+            want = seeds = 0
+        ask = Ask(
+            commits=[each.commit for each in numbered],
+            releases=self.outbox.releases[:BATCH],
+            rejects=self.outbox.rejects[:BATCH],
+            claims=[
+                Claim(self._fingerprint(task.name), [task.record.id])
+                for task in claiming
+            ],
+            reap=self.silent > 0,
+            heartbeat=True,
+            readmit=self.waiting > 0 and want > 0,
+            seeds=0 if self.to_be_alone else seeds,
+            leases=want,
+            suspects=max(0, SUSPECTS - self.leases.suspects),
+        )
+        self.was_cut = True
+        answer = await self._ask(ask)
         self.was_cut = False
-        if grow is not None:
-            grow.reply()
-        if claim is not None:
-            self._claimed(claiming, claim.reply())
-        if release is not None:
-            release.reply()
-            del self.releases[: len(releases)]
-            self.leases.close(releases)
-        if not self._committed(commits):
+        assert not answer.refused, answer.refused
+        if answer.claims is not None:
+            self._claimed(claiming, answer.claims)
+        self._ended(ask)
+        if not self._committed(numbered, answer.commits):
             self.has_doubts = True
             return
-        reply = beat.reply()
-        if not reply.known or reply.commit < self.outbox.confirmed:
+        beat = answer.heartbeat
+        if not beat.known or beat.commit < self.outbox.confirmed:
             self._rollback()
             return
-        self.silent = reply.silent
-        self.has_doubts = reply.held != len(self.leases.records)
-        if want:
-            found = lease.reply()
-            self.pending = found.left.pending + found.left.suspects
-            self.waiting = found.left.waiting
-            self.to_be_alone = found.left.alone
-            self._accept(found.leases)
-        if seeds:
-            self._accept(taken.reply().leases)
+        self.silent = beat.silent
+        self.has_doubts = beat.held != len(self.leases.records)
+        if answer.left is not None:
+            self.waiting = answer.left.waiting
+            self.to_be_alone = answer.left.alone
+        self._accept([*answer.leases, *answer.seeds])
 
-    async def register(self, info: str) -> Joined:
-        """Join, for the first time; raises RedisUnavailable."""
-        call = self.frontier.register(info, commit=self.outbox.number)
-        await self._carry_out([call])
+    async def join(self, info: str) -> Joined:
+        """Join, or join again; raises RedisUnavailable."""
+        self._name = info
+        self._spend()
+        joined = await self.session.join(
+            info, commit=self.outbox.number, flush=False, persist=False, age=0
+        )
+        self._lose_if_spent()
         self.is_new_here = False
-        return call.reply()
-
-    async def leave(self, *, finished: bool) -> bool:
-        call = self.frontier.leave(finished=finished)
-        await self._carry_out([call])
-        return call.reply()[0] is LeaveOutcome.DELETED
+        return joined
 
     def give_back(self) -> None:
         """Before it leaves: what is in hand will not be finished here."""
@@ -317,36 +321,55 @@ class LightWorker:
             task.record.invalidated = True
             self._let_go(task.record)
 
-    async def _carry_out(self, calls: list[Call[Any]]) -> None:
-        if self._watch is None and self._budget == math.inf:
-            await self.frontier.exchange(calls)
-            return
-        for call in calls:
-            if self._budget < 1:
-                break
-            self._budget -= 1
-            seen = self._watch(self, call) if self._watch is not None else None
-            await self.frontier.exchange([call])
-            if seen is not None:
-                seen()
+    def _spend(self) -> None:
+        self._budget -= 1
+
+    def _lose_if_spent(self) -> None:
         if self._budget < 1:
             self._budget = math.inf
             raise RedisUnavailable("the connection was cut")
 
-    def _claimed(self, tasks: list[Task], verdicts: list[bool] | None) -> None:
-        if verdicts is None:
-            self.unclaimed = tasks + self.unclaimed
-            return
-        for task, new in zip(tasks, verdicts, strict=True):
+    async def _ask(self, ask: Ask) -> Answer:
+        if self._watch is None and self._budget == math.inf:
+            return await self.session.exchange(ask)
+        whole = Answer()
+        for part in parts_of(ask):
+            if self._budget < 1:
+                break
+            self._spend()
+            look = self._watch(self, part) if self._watch is not None else None
+            answer = await self.session.exchange(part)
+            if look is not None:
+                look(answer)
+            for each in fields(answer):
+                value = getattr(answer, each.name)
+                if each.name == "commits":
+                    whole.commits += value
+                elif value:
+                    setattr(whole, each.name, value)
+        self._lose_if_spent()
+        return whole
+
+    def _claimed(self, tasks: list[Task], are_new: list[bool]) -> None:
+        del self.unclaimed[: len(tasks)]
+        for task, new in zip(tasks, are_new, strict=True):
             if new:
                 self.inbox.append(task)
             else:
                 self._let_go(task.record)
 
-    def _committed(self, commits: Sequence[tuple[Numbered, Call[CommitReply]]]) -> bool:
+    def _ended(self, ask: Ask) -> None:
+        del self.outbox.releases[: len(ask.releases)]
+        del self.outbox.rejects[: len(ask.rejects)]
+        self.leases.close(ask.releases)
+        self.leases.close([reject.lease for reject in ask.rejects])
+
+    def _committed(
+        self, commits: Sequence[Numbered], replies: Sequence[CommitReply]
+    ) -> bool:
         not_owned = 0
-        for numbered, call in commits:
-            outcome = call.reply().outcome
+        for numbered, reply in zip(commits, replies, strict=True):
+            outcome = reply.outcome
             if outcome is Outcome.FULL:
                 self.is_full = True
                 self.leases.close(self.outbox.only_empty_ends())
@@ -360,7 +383,7 @@ class LightWorker:
             self.leases.close(numbered.commit.ended)
             if numbered.outputs:
                 self.is_full = False
-            not_owned += call.reply().not_owned
+            not_owned += reply.not_owned
         if not_owned:
             self._rollback()
         return not not_owned
@@ -368,23 +391,21 @@ class LightWorker:
     def _accept(self, leases: Sequence[Lease]) -> None:
         known = [lease for lease in leases if lease.id in self.leases.records]
         for lease in leases:
-            if lease in known:
-                continue
-            record = self.leases.open(lease)
-            name = lease.payload.decode()
-            self.inbox.append(Task(name, record))
+            if lease not in known:
+                name = lease.payload.decode()
+                self.inbox.append(Task(name, self.leases.open(lease)))
         if known:
-            # They were leased before Redis went back, and are in hand; a part of them may
-            # have come while they were not ours.
+            # They were leased before the broker went back, and are in hand; a part of them
+            # may have come while they were not ours.
             self._rollback()
 
     def _rollback(self) -> None:
         self.rollbacks += 1
         self.is_new_here = True
-        self.releases += self.outbox.withdraw_settlements()
+        self.outbox.releases += self.outbox.withdraw_settlements()
         self.recent.forget()
         self.leases.invalidate()
-        self.releases += self._drop_unstarted(set(self.leases.records))
+        self.outbox.releases += self._drop_unstarted(set(self.leases.records))
 
     def _drop_unstarted(self, ids: set[str]) -> list[str]:
         dropped = [t for t in self.inbox if t.record.id in ids and not t.is_kept]
@@ -393,18 +414,12 @@ class LightWorker:
             task.record.settled = True
         return [task.record.id for task in dropped]
 
-    async def _register(self) -> None:
-        await self.register(self.frontier.name)
-        self.has_doubts = True
-
     async def _compare(self) -> None:
-        if self._budget < 1:
-            self._budget = math.inf
-            raise RedisUnavailable("the connection was cut")
-        in_redis = set(await self.frontier.leases_held())
+        self._lose_if_spent()
+        held = await self.session.held()
         here = set(self.leases.records)
-        self.releases += sorted(in_redis - here - set(self.releases))
-        gone = here - in_redis
+        self.outbox.releases += sorted(held - here - set(self.outbox.releases))
+        gone = here - held
         self._drop_unstarted(gone)
         for id_ in gone:
             record = self.leases.remove(id_)

@@ -1,0 +1,263 @@
+"""The random play against Redis: what is in its keys, and what can only happen to it."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import time
+from collections import Counter
+from typing import Any
+
+from hypothesis import strategies as st
+from hypothesis.stateful import rule
+
+from scrapy_dist.brokers.redis import buckets
+from scrapy_dist.brokers.redis.frontier import Frontier
+from scrapy_dist.brokers.redis.session import RedisFrontier
+from scrapy_dist.defaults import FRONTIER_MAX_PAYLOAD
+from scrapy_dist.redis_client.client import close_client
+from tests.support.frontier_machine import (
+    ANY,
+    OPTIONS,
+    TTL,
+    Entry,
+    FrontierMachine,
+    Look,
+    World,
+    plays,
+)
+from tests.support.frontiers import (
+    KEYS,
+    SEED_KEYS,
+    dump,
+    leased_as,
+    pass_time,
+    restore,
+)
+from tests.support.light_worker import LightWorker, plain
+
+SNAPSHOTS = 3
+
+
+class RedisMachine(FrontierMachine):
+    """Subclasses say which Redis; its database is emptied."""
+
+    items = KEYS.items
+    #: Whether fingerprints are in buckets of integers.
+    is_compact = False
+
+    def make_clients(self) -> tuple[Any, Any]:
+        """A client for the workers and a blocking one to look with, of one Redis."""
+        raise NotImplementedError
+
+    def open_broker(self) -> None:
+        self.snapshots: list[tuple[dict[bytes, bytes], World]] = []
+        self.client, self.redis = self.make_clients()
+        self.redis.flushdb()
+        self.may_say_again = self.is_compact
+
+    def fingerprint(self, name: str) -> str:
+        return buckets.compact(plain(name)) if self.is_compact else plain(name)
+
+    def session(self, number: int, **options: Any) -> RedisFrontier:
+        options |= {"seed_keys": SEED_KEYS, "compact": self.is_compact}
+        frontier = Frontier(self.client, KEYS, **OPTIONS, **options)
+        # Not at random, so that a play can be repeated.
+        frontier.worker = str(number)
+        return RedisFrontier(
+            frontier,
+            None,
+            ttl=TTL,
+            max_payload=FRONTIER_MAX_PAYLOAD,
+            process=("m", f"{number} 1"),
+        )
+
+    def read(self) -> Look:
+        pipeline = self.redis.pipeline(transaction=False)
+        pipeline.zrange(KEYS.requests, 0, -1, withscores=True)
+        pipeline.zrange(KEYS.suspects, 0, -1, withscores=True)
+        pipeline.hgetall(KEYS.leased)
+        pipeline.zrange(KEYS.leases, 0, -1, withscores=True)
+        pipeline.lrange(KEYS.items, 0, -1)
+        pipeline.xrange(KEYS.failed)
+        pipeline.lrange(SEED_KEYS[0], 0, -1)
+        pipeline.zrange(KEYS.workers, 0, -1, withscores=True)
+        pipeline.hgetall(KEYS.state)
+        pipeline.time()
+        found = pipeline.execute()
+        pending, suspects, leased, leases, items, failed, seeds, workers, state = found[
+            :-1
+        ]
+        seconds, microseconds = found[-1]
+        entries = [
+            Entry(id_of(member), "pending", name_of(member[16:]), at)
+            for member, at in pending
+        ]
+        for member, at in suspects:
+            deaths, claims, payload = member[16:].split(b" ", 2)
+            entries.append(
+                Entry(
+                    id_of(member),
+                    "suspect",
+                    name_of(payload),
+                    at,
+                    int(deaths),
+                    claims.decode(),
+                )
+            )
+        for id_, entry in leased.items():
+            at, deaths, claims, member = leased_as(entry)
+            assert member.startswith(id_)
+            entries.append(
+                Entry(
+                    id_of(member),
+                    "leased",
+                    name_of(member[16:]),
+                    float(at),
+                    int(deaths),
+                    claims.decode(),
+                )
+            )
+        letters = [
+            (
+                fields[b"payload"].decode(),
+                fields[b"reason"].decode(),
+                int(fields[b"deliveries"]),
+            )
+            for _, fields in failed
+        ]
+        return Look(
+            entries=entries,
+            order=[id_of(member) for member, _ in pending],
+            suspects=[id_of(member) for member, _ in suspects],
+            owners={id_.decode(): str(int(owner)) for id_, owner in leases},
+            seen=set(fingerprints(self.redis)),
+            items=Counter(items),
+            pushed=int(state.get(b"items", 0)),
+            letters=letters,
+            waiting=[seed.decode() for seed in seeds],
+            beats={worker.decode(): int(at) for worker, at in workers},
+            now=seconds * 1000 + microseconds // 1000,
+            commits={
+                worker.decode(): int(state.get(b"commit:" + worker, -1))
+                for worker, _ in workers
+            },
+        )
+
+    def claim(self, fingerprint: str) -> str:
+        return hashlib.sha1(fingerprint.encode()).hexdigest()[:16]
+
+    def push_seed(self, name: str) -> None:
+        self.redis.rpush(SEED_KEYS[0], name)
+
+    def pause(self, paused: bool) -> None:
+        if paused:
+            self.redis.hset(KEYS.control, "paused", 1)
+        else:
+            self.redis.hdel(KEYS.control, "paused")
+
+    def let_time_pass(self, seconds: int) -> None:
+        self.run(pass_time(self.client, seconds))
+
+    def last_beat(self, worker: str) -> None:
+        self.redis.zadd(KEYS.workers, {worker: 1}, xx=True)
+
+    def end_of_grace(self) -> None:
+        self.redis.hdel(KEYS.state, "grace")
+
+    def is_gone(self) -> tuple[int, int]:
+        kept = {each.encode() for each in (KEYS.items, KEYS.failed, KEYS.history)}
+        assert set(self.redis.keys("*")) <= kept
+        [(_, record)] = self.redis.xrange(KEYS.history)
+        return int(record[b"items"]), int(record[b"failed"])
+
+    def close_broker(self) -> None:
+        self.run(close_client(self.client))
+        self.redis.close()
+
+    # What can happen to a Redis only
+
+    @rule(at=ANY, lost=plays(), then=plays())
+    def redis_goes_back_while_workers_work(
+        self, at: int, lost: list[tuple[int, str]], then: list[tuple[int, str]]
+    ) -> None:
+        """What two of them do is lost, and they go on as if it were not."""
+        self.saves()
+        for who, action in lost:
+            self.act(self.pick(at + who), [action])
+        self.come_back(1)
+        for who, action in [*then, (0, "finish"), (0, "exchange")]:
+            self.act(self.pick(at + who), [action])
+
+    @rule()
+    def saves(self) -> None:
+        self.snapshots.append((self.run(dump(self.client)), copy.deepcopy(self.world)))
+        del self.snapshots[:-SNAPSHOTS]
+
+    @rule(snapshot=st.integers(1, 2))
+    def comes_back(self, snapshot: int) -> None:
+        if self.snapshots:
+            self.come_back(snapshot)
+
+    @rule()
+    def loses_its_scripts(self) -> None:
+        self.redis.script_flush()
+
+    @rule()
+    def loses_its_leases(self) -> None:
+        self.seen = None
+        self.redis.delete(KEYS.leases)
+        self.world.orphans = {id_.decode() for id_ in self.redis.hkeys(KEYS.leased)}
+
+    @rule(at=ANY)
+    def is_mended(self, at: int) -> None:
+        self.make_whole(self.pick(at))
+
+    def come_back(self, snapshot: int) -> None:
+        """Redis loses what it has, and has the last, or last but one, … *snapshot*."""
+        data, world = self.snapshots[-min(snapshot, len(self.snapshots))]
+        self.world = copy.deepcopy(world)
+        self.seen = None
+        self.run(restore(self.client, data))
+        # No restart of Redis takes less; order ids are made of the ms.
+        time.sleep(0.002)
+
+    def make_whole(self, honest: LightWorker) -> None:
+        """What has no lease is put back, as workers do that have nothing else to do."""
+        ids = sorted(self.redis.hkeys(KEYS.leased))
+        frontier = Frontier(self.client, KEYS, **OPTIONS, failed_limit=9)
+        call = frontier.call("check_leased", list, mend=1, ids=ids)
+        self.run(frontier.exchange([call]))
+        self.seen = None
+        assert {ids[at].decode() for at in call.reply()} == self.world.orphans
+        self.world.orphans = set()
+
+
+def id_of(member: bytes) -> str:
+    return member[:16].decode("latin-1")
+
+
+def name_of(payload: bytes) -> str:
+    return payload.removeprefix(b"\0").decode()
+
+
+def fingerprints(client: Any) -> list[str]:
+    """What is seen, from the set or from its buckets."""
+    key = KEYS.dupefilter
+    if client.type(key) != b"hash":
+        return [each.decode() for each in client.smembers(key)]
+    info = client.hgetall(key)
+    if b"epoch" not in info:
+        return []
+    shape = buckets.Shape(key, info[b"epoch"].decode(), int(info[b"buckets"]))
+    names = [shape.name(number) for number in range(shape.buckets)]
+    pipeline = client.pipeline(transaction=False)
+    for name in names:
+        pipeline.smembers(name)
+    found = []
+    for name, raw in zip(names, pipeline.execute(), strict=True):
+        members = [each.decode() for each in raw]
+        assert all(shape.place(each) == name for each in members)
+        found += members
+    assert len(found) == int(info[b"count"])
+    return found
