@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from scrapy_dist.core import ports
     from scrapy_dist.core.settings import Options
 
-__all__ = ["open_broker", "open_session"]
-
 
 async def open_broker(
     settings: BaseSettings, spider: str = "", *, timeout: float | None = None

@@ -15,19 +15,6 @@ if TYPE_CHECKING:
 
     from scrapy_dist.core.status import WorkerStatus
 
-__all__ = [
-    "FRONTIER",
-    "PARTS",
-    "Cleared",
-    "Exported",
-    "Imported",
-    "Paused",
-    "Stopped",
-    "TakenOver",
-    "crawl_name",
-    "job_from_settings",
-]
-
 _JOB = re.compile(r"[\w.-]{1,200}")
 
 #: Parts of a crawl that can be deleted; and what is deleted if none of them is named:

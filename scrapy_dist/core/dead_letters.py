@@ -10,8 +10,6 @@ from scrapy_dist.codec.request_fields import MAX_PRIORITY
 from scrapy_dist.codec.seal import NO_SEAL, Seal
 from scrapy_dist.exceptions import BadPayload
 
-__all__ = ["DeadLetter", "Forgotten", "Retried"]
-
 
 @dataclass(frozen=True)
 class DeadLetter:

@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-__all__ = ["EXAMPLES", "KINDS", "Counts", "Finding", "Kind", "Report"]
-
 
 class Kind(NamedTuple):
     """What is wrong, of one and of many, and how it is mended."""

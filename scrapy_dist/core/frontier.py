@@ -10,30 +10,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
-__all__ = [
-    "BATCH",
-    "SUSPECTS",
-    "Answer",
-    "Ask",
-    "ChainLink",
-    "Claim",
-    "Commit",
-    "CommitReply",
-    "Counts",
-    "Deaths",
-    "End",
-    "Heartbeat",
-    "JoinOutcome",
-    "Joined",
-    "Lease",
-    "LeaveOutcome",
-    "Left",
-    "NewRequest",
-    "Outcome",
-    "Reject",
-    "Settlement",
-]
-
 LeaseId = str
 
 #: Requests, items, ends or leases in one commit or call at the most: about that long others

@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from scrapy_dist.core.dead_letters import DeadLetter
 
-__all__ = ["Explained", "Found", "Holder", "Recrawled", "Shown"]
-
 
 @dataclass(frozen=True)
 class Shown:

@@ -5,25 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import (
-        AsyncIterator,
-        Callable,
-        Iterable,
-        Sequence,
-    )
+    from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 
     from scrapy import Request, Spider
     from scrapy.settings import BaseSettings
 
     from scrapy_dist.codec.request import PayloadCodec
     from scrapy_dist.codec.seal import Seal
-    from scrapy_dist.core.crawl import (
-        Cleared,
-        Exported,
-        Imported,
-        Paused,
-        TakenOver,
-    )
+    from scrapy_dist.core.crawl import Cleared, Exported, Imported, Paused, TakenOver
     from scrapy_dist.core.dead_letters import DeadLetter, Forgotten, Retried
     from scrapy_dist.core.findings import Report
     from scrapy_dist.core.frontier import (
@@ -40,20 +29,6 @@ if TYPE_CHECKING:
     Fingerprint = Callable[[Request], str]
     #: Is told how many requests were looked at, and of how many.
     Progress = Callable[[int, int], None]
-
-__all__ = [
-    "Broker",
-    "Control",
-    "Crawl",
-    "CrawlReader",
-    "DeadLetters",
-    "Frontier",
-    "ItemQueue",
-    "ItemReader",
-    "Maintenance",
-    "SeedPusher",
-    "SeedQueue",
-]
 
 
 class Frontier(Protocol):

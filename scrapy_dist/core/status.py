@@ -11,8 +11,6 @@ from scrapy_dist.base import times
 if TYPE_CHECKING:
     from datetime import datetime
 
-__all__ = ["Finished", "Status", "WorkerStatus", "told_number"]
-
 #: Bytes of the longest text in which a worker tells of itself.
 _MAX_INFO = 4096
 #: Above all numbers that a worker tells of itself.

@@ -7,16 +7,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-__all__ = [
-    "hide",
-    "hide_in_error",
-    "mask_at",
-    "mask_url",
-    "secrets_in",
-    "shown_nodes",
-    "shown_value",
-]
-
 _HIDDEN = "***"
 #: Arguments of redis-py whose values are no secrets.
 _HARMLESS = frozenset(

@@ -11,8 +11,6 @@ from typing import Any
 
 from scrapy_dist.exceptions import ConfigurationError
 
-__all__ = ["CERT_REQS", "checked_names", "sentinel_arguments"]
-
 #: redis-py's words for what a certificate must be.
 CERT_REQS = {
     ssl.CERT_NONE: "none",

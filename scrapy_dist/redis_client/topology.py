@@ -50,16 +50,6 @@ from scrapy_dist.redis_client.tls import sentinel_arguments
 if TYPE_CHECKING:
     from scrapy.settings import BaseSettings
 
-__all__ = [
-    "Topology",
-    "check_slots",
-    "connection_class",
-    "require_arguments",
-    "split_url",
-    "topology_from_settings",
-    "uses_cluster",
-]
-
 _SENTINEL, _CLUSTER = "sentinel", "cluster"
 _PORTS = {_SENTINEL: 26379, _CLUSTER: 6379}
 #: Arguments of redis-py that discovery needs too.

@@ -13,8 +13,6 @@ if TYPE_CHECKING:
     from redis.asyncio import ConnectionPool
     from redis.asyncio.client import Pipeline
 
-__all__ = ["Redis"]
-
 Scored = list[tuple[bytes, float]]
 Letters = list[tuple[bytes, dict[bytes, bytes]]]
 

@@ -14,8 +14,6 @@ import redis
 if TYPE_CHECKING:
     from collections.abc import Awaitable
 
-__all__ = ["within"]
-
 T = TypeVar("T")
 
 

@@ -13,8 +13,6 @@ from scrapy_dist.core.crawl import crawl_name, job_from_settings
 if TYPE_CHECKING:
     from scrapy.settings import BaseSettings
 
-__all__ = ["SCHEME", "MemoryBroker", "is_in_memory", "state_of"]
-
 #: What REDIS_URL begins with for a frontier in memory. What follows names it: crawls with
 #: another name do not see it.
 SCHEME = "memory:"

@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from scrapy_dist.brokers.memory.state import Letter, Present, State
     from scrapy_dist.core.frontier import NewRequest
 
-__all__ = ["MemoryCrawl"]
-
 #: Seconds between two looks for new items.
 _LOOK = 0.02
 #: Most items that a reader takes at once.

@@ -31,8 +31,6 @@ if TYPE_CHECKING:
     from scrapy_dist.brokers.memory.crawl import MemoryCrawl
     from scrapy_dist.core.status import Status
 
-__all__ = ["MemoryFrontier"]
-
 
 class MemoryFrontier:
     """See `ports.Frontier`. *ttl* in seconds, *max_payload* and *max_seed* in bytes."""

@@ -12,8 +12,6 @@ from scrapy_dist.core.frontier import Lease, Left
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["Lending"]
-
 #: Bytes of requests or seeds in one answer, after which no more are handed out.
 _ANSWER_BYTES = 4 << 20
 #: Milliseconds that a worker waits to be alone with a suspect, and then nobody does.

@@ -9,8 +9,6 @@ from scrapy_dist.core.frontier import Ask, Deaths, Heartbeat
 if TYPE_CHECKING:
     from scrapy_dist.brokers.memory.state import State
 
-__all__ = ["Presence"]
-
 #: Leases of a dead worker that are taken away in one round trip at the most.
 _MOST = 100
 

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from scrapy_dist.core.frontier import LeaseId
 
 
-__all__ = ["Entry", "Letter", "Present", "Record", "State", "wall_clock"]
-
 #: Records of finished crawls that are kept.
 _RECORDS = 100
 

@@ -52,8 +52,6 @@ if TYPE_CHECKING:
     from scrapy_dist.core.status import Finished, Status
     from scrapy_dist.redis_client.typed import Redis
 
-__all__ = ["RedisBroker", "RedisCrawl"]
-
 
 class RedisBroker:
     """`core.ports.Broker`."""

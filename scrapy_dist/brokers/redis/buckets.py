@@ -21,8 +21,6 @@ from typing import TYPE_CHECKING, ClassVar
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["AHEAD", "LOAD", "SPLITS", "Shape", "compact"]
-
 #: Fingerprints that a bucket holds on average. One that is next to be split holds twice
 #: as many, and must stay below the 512 of an integer set: 420 is 4.5 standard deviations
 #: below.

@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from scrapy_dist.brokers.redis.buckets import Shape
     from scrapy_dist.core.frontier import Commit, Settlement
 
-__all__ = ["OUTCOMES", "clear", "encode", "marked"]
-
 #: In front of the fingerprint of a request of ``start()`` that is to be taken once.
 _START = "!"
 #: In front of the number of the lease, within its commit, that a request is part of.

@@ -13,8 +13,6 @@ from scrapy_dist.exceptions import ConfigurationError, RedisUnavailable
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["asking", "is_elsewhere", "is_temporary", "is_wrong_type"]
-
 #: Errors of a Redis that cannot work now, whatever is asked of it; they may come
 #: wrapped in the error of a script.
 _NOT_NOW = re.compile(

@@ -46,8 +46,6 @@ if TYPE_CHECKING:
     from scrapy_dist.core.frontier import Claim, Commit, LeaseId, Reject
     from scrapy_dist.redis_client.typed import Redis
 
-__all__ = ["Frontier", "LeaseReply", "SeedsReply"]
-
 T = TypeVar("T")
 
 #: Bytes of requests or seeds in one reply, after which no more are handed out.

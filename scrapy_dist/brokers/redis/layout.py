@@ -21,25 +21,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-__all__ = [
-    "LEASED",
-    "LEASES",
-    "PLACES",
-    "REQUESTS",
-    "SUSPECTS",
-    "Entry",
-    "IdsSeen",
-    "batches",
-    "check_form",
-    "is_id",
-    "order_of",
-    "pages",
-    "parse",
-    "scan",
-    "scan_hash",
-    "scan_zset",
-]
-
 #: Places of a request, numbered as in KEYS of the scripts that take more than one.
 REQUESTS, SUSPECTS, LEASES, LEASED = 1, 2, 3, 4
 #: Their names, as fields of Keys.

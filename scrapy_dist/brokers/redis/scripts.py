@@ -26,8 +26,6 @@ from importlib import resources
 from itertools import chain
 from typing import Any, Generic, TypeVar
 
-__all__ = ["LUA", "READERS", "Call", "Script", "call", "load", "names"]
-
 T = TypeVar("T")
 
 LUA = resources.files("scrapy_dist.brokers.redis") / "lua"

@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from scrapy_dist.core.frontier import Ask, Joined, LeaseId, LeaveOutcome
     from scrapy_dist.core.status import Status
 
-__all__ = ["RedisFrontier"]
-
 logger = get_logger(__name__)
 
 T = TypeVar("T")

@@ -16,17 +16,6 @@ if TYPE_CHECKING:
     from scrapy_dist.codec.seal import Seal
     from scrapy_dist.redis_client.typed import Redis
 
-__all__ = [
-    "FORMAT",
-    "OLDEST",
-    "check_format",
-    "check_seal",
-    "mixed",
-    "read_format",
-    "reason_against",
-    "refusal",
-]
-
 #: What this version writes, and the oldest that it reads. Versions that wrote no number
 #: left 1; still older ones, which it cannot read, count as 0.
 FORMAT, OLDEST = 3, 1

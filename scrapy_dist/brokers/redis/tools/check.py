@@ -43,8 +43,6 @@ if TYPE_CHECKING:
     from scrapy_dist.brokers.redis.frontier import Frontier
     from scrapy_dist.core.settings import Options
 
-__all__ = ["check"]
-
 #: Members that prove an order id to be in use, in one script call.
 _PROOFS = 10
 #: Kinds of what cannot be read.

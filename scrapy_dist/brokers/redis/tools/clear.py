@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from scrapy_dist.core.frontier import NewRequest
     from scrapy_dist.core.settings import Options
 
-__all__ = ["clear", "recrawl"]
-
 #: Parts of a frontier that can be cleared, and the keys (fields of ``Keys``) of each;
 #: the fingerprints and the seeds go with ``dupefilter`` and ``seeds``.
 _KEYS: dict[str, tuple[str, ...]] = {

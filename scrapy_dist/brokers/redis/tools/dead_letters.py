@@ -32,8 +32,6 @@ if TYPE_CHECKING:
     from scrapy_dist.brokers.redis.frontier import Frontier
     from scrapy_dist.queue import Base
 
-__all__ = ["forget", "retry"]
-
 #: Letters that a trim without an exact end may look at.
 _TRIM = 1000
 #: Examples kept of the letters that cannot be put back.

@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from scrapy_dist.core.crawl import Exported
     from scrapy_dist.redis_client.typed import Redis
 
-__all__ = ["export_lines"]
-
 Line = dict[str, Any]
 
 #: Elements of a list by which the place in it is found again.

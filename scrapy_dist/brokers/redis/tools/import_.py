@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from scrapy_dist.core.crawl import Imported
     from scrapy_dist.core.settings import Options
 
-__all__ = ["import_lines"]
-
 Line = dict[str, Any]
 
 #: Bytes of entries after which a call is full.

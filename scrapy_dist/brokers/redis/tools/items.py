@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from scrapy_dist.brokers.redis.frontier import Frontier
     from scrapy_dist.brokers.redis.scripts import Call
 
-__all__ = ["ItemReader", "taken_key"]
-
 #: Bytes of items after which one call takes no more.
 _STEP_BYTES = 1 << 20
 #: Seconds between two looks for new items, at first and at the most.

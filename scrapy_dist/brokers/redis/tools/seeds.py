@@ -13,8 +13,6 @@ from scrapy_dist.exceptions import ConfigurationError
 if TYPE_CHECKING:
     from scrapy_dist.redis_client.typed import Redis
 
-__all__ = ["SeedPusher"]
-
 #: Types of keys that workers take seeds from.
 _KINDS = ("list", "set", "zset")
 

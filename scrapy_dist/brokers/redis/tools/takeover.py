@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     from scrapy_dist.core.crawl import TakenOver
     from scrapy_dist.core.settings import Options
 
-__all__ = ["Converter", "take_over"]
-
 #: What a list that had the name of our requests is called while it is taken over.
 _ASIDE = ":scrapy_redis"
 #: Bytes of converted requests after which a call is full.

@@ -30,14 +30,6 @@ if TYPE_CHECKING:
     from scrapy_dist.codec.seal import Seal
     from scrapy_dist.core.dead_letters import DeadLetter
 
-__all__ = [
-    "Matcher",
-    "explain",
-    "find",
-    "next_requests",
-    "read_fields",
-]
-
 #: What a seed may say of its request that is a name, or close to one.
 _SEED_FIELDS = ("url", "method", "callback")
 #: Dead letters of one URL that are told, the newest.

@@ -19,17 +19,6 @@ if TYPE_CHECKING:
     from scrapy_dist.codec.seal import Seal
     from scrapy_dist.core.dead_letters import Forgotten, Retried
 
-__all__ = [
-    "batches",
-    "count_failed",
-    "list_failed",
-    "matches",
-    "steps",
-    "steps_of_ids",
-    "text",
-]
-
-
 #: Letters asked for at first; then as many as STEP_BYTES hold, from 1 to BATCH.
 _FIRST_STEP = 10
 

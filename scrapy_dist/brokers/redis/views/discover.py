@@ -13,8 +13,6 @@ if TYPE_CHECKING:
 
     from scrapy_dist.redis_client.typed import Redis
 
-__all__ = ["crawl_names"]
-
 #: Keys that ``spiders_in_redis`` looks at in one step.
 _SCAN_STEP = 1000
 #: Stands for the spider's name while its place in a key is looked for.

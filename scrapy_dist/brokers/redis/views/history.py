@@ -11,8 +11,6 @@ from scrapy_dist.core.status import Finished
 if TYPE_CHECKING:
     from scrapy_dist.brokers.redis.frontier import Frontier
 
-__all__ = ["read_history"]
-
 #: Records that are read at the most.
 _MOST = 100
 

@@ -54,8 +54,6 @@ from scrapy_dist.core.frontier import BATCH
 if TYPE_CHECKING:
     from scrapy_dist.brokers.redis.frontier import Frontier
 
-__all__ = ["Snapshot", "Stored", "leased", "pending", "suspect"]
-
 #: Bytes after which a page ends, however few requests it has.
 _PAGE_BYTES = 2_000_000
 #: Leases of one page.

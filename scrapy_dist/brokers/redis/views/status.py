@@ -27,12 +27,6 @@ if TYPE_CHECKING:
     from scrapy_dist.brokers.redis.frontier import Frontier
     from scrapy_dist.codec.seal import Seal
 
-__all__ = [
-    "MAX_WORKERS",
-    "read_status",
-    "url_of",
-]
-
 #: Workers that a status tells of at the most, those with the latest beats.
 MAX_WORKERS = 1000
 
