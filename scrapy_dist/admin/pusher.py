@@ -10,13 +10,13 @@ from scrapy import signals
 
 from scrapy_dist.base.escaping import get_logger
 from scrapy_dist.base.waits import first_try
+from scrapy_dist.brokers.opening import open_frontier
 from scrapy_dist.brokers.redis.errors import asking
-from scrapy_dist.brokers.redis.frontier import Frontier
 from scrapy_dist.brokers.redis.keys import Keys
 from scrapy_dist.core.frontier import BATCH
 from scrapy_dist.core.settings import Options
 from scrapy_dist.exceptions import FrontierError
-from scrapy_dist.redis_client.client import close_client, open_client
+from scrapy_dist.redis_client.client import close_client
 from scrapy_dist.worker import engine
 from scrapy_dist.worker.outputs import WAIT
 
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
     from scrapy.crawler import Crawler
 
-    from scrapy_dist.redis_client.typed import Redis
     from scrapy_dist.worker.outputs import ItemSink
 
 logger = get_logger(__name__)
@@ -66,7 +65,6 @@ class Pusher:
         self._crawler = crawler
         self._items: list[tuple[str, bytes]] = []
         self._changed: list[tuple[str, str, str]] = []
-        self._client: Redis | None = None
         self._task: asyncio.Task[None] | None = None
         self._opening: asyncio.Future[None] | None = None
         self._stopping = asyncio.Event()
@@ -104,14 +102,7 @@ class Pusher:
         spider = self._crawler.spider
         assert spider is not None
         keys = Keys.from_settings(settings, spider.name)
-        self._client = await open_client(settings, keys.requests)
-        self._frontier = Frontier(
-            self._client,
-            keys,
-            ttl=self.options.worker_ttl,
-            max_deliveries=self.options.max_deliveries,
-            failed_limit=self.options.failed_limit,
-        )
+        self._frontier = await open_frontier(settings, keys, self.options)
         self._task = asyncio.create_task(self._run())
         self._crawler.signals.connect(self.close, signal=signals.spider_closed)
 
@@ -155,7 +146,7 @@ class Pusher:
         # Other handlers of spider_closed set the last stats first.
         await asyncio.sleep(0)
         self._stopping.set()
-        if self._task is None or self._client is None:
+        if self._task is None:
             return
         timeout = self.options.close_timeout
         deadline = asyncio.get_running_loop().time() + timeout
@@ -170,4 +161,4 @@ class Pusher:
                 break
             if self._warned:
                 await asyncio.sleep(self.options.flush_interval)
-        await close_client(self._client)
+        await close_client(self._frontier.client)

@@ -11,6 +11,7 @@ from scrapy_dist.brokers.redis.broker import RedisBroker
 from scrapy_dist.brokers.redis.frontier import Frontier
 from scrapy_dist.brokers.redis.keys import Keys
 from scrapy_dist.brokers.redis.session import RedisFrontier
+from scrapy_dist.brokers.redis.types import check_types
 from scrapy_dist.brokers.redis.version import check_format
 from scrapy_dist.codec.seal import Seal
 from scrapy_dist.redis_client.client import close_client, open_client
@@ -32,7 +33,7 @@ async def open_broker(
     EmbeddedRedisError and RedisUnavailable.
     """
     if is_in_memory(settings):
-        return MemoryBroker(str(settings.get("REDIS_URL")))
+        return MemoryBroker.of(settings)
     return await RedisBroker.open(settings, spider, timeout)
 
 
@@ -52,59 +53,37 @@ async def open_session(
     `open_broker`.
     """
     settings = spider.settings
-    limits: dict[str, Any] = {
-        "ttl": options.worker_ttl,
-        "max_deliveries": options.max_deliveries,
-        "failed_limit": options.failed_limit,
-        "newest_first": options.discipline.newest_first,
-        "seed_keys": getattr(spider, "seed_keys", ()),
-        "max_payload": options.max_payload,
-        "max_seed": options.max_seed,
-    }
     keys = Keys.from_settings(settings, spider.name)
+    seed_keys = getattr(spider, "seed_keys", ())
     if is_in_memory(settings):
-        return _in_memory(spider, keys, **limits)
+        return MemoryFrontier(
+            state_of(settings, spider.name),
+            crawl=MemoryBroker.of(settings).crawl(settings, spider.name, seed_keys),
+            keys=keys,
+            seed_keys=seed_keys,
+            **options.limits(),
+        )
     if filters_itself:
         # Its own key may be the setting's, and anything but a set.
         keys = replace(keys, dupefilter=keys.started)
-    frontier = await _open_frontier(settings, keys, compact=compact, **limits)
-    if process is not None:
-        # What tells of it comes before this worker joins.
-        try:
-            await check_format(frontier.client, keys.state)
-        except BaseException:
-            await close_client(frontier.client)
-            raise
-    return RedisFrontier(
-        frontier,
-        spider,
-        ttl=options.worker_ttl,
-        max_payload=options.max_payload,
-        process=process,
+    frontier = await open_frontier(
+        settings, keys, options, seed_keys=seed_keys, compact=compact
     )
-
-
-def _in_memory(spider: Spider, keys: Keys, **limits: Any) -> MemoryFrontier:
-    where = str(spider.settings.get("REDIS_URL"))
-    crawl = MemoryBroker(where).crawl(spider.settings, spider.name, limits["seed_keys"])
-    return MemoryFrontier(
-        state_of(spider.settings, spider.name),
-        where=where,
-        key=keys.requests,
-        failed_key=keys.failed,
-        crawl=crawl,
-        **limits,
-    )
-
-
-async def _open_frontier(settings: BaseSettings, keys: Keys, **limits: Any) -> Frontier:
-    """Connected, with keys of the right types."""
-    client = await open_client(settings, keys.requests)
     try:
-        seal = Seal.from_settings(settings, keys.requests)
-        frontier = Frontier(client, keys, seal=seal, **limits)
-        await frontier.check_types()
+        await check_types(frontier)
+        if process is not None:
+            # What tells of it comes before this worker joins.
+            await check_format(frontier.client, keys.state)
     except BaseException:
-        await close_client(client)
+        await close_client(frontier.client)
         raise
-    return frontier
+    return RedisFrontier(frontier, spider, process=process)
+
+
+async def open_frontier(
+    settings: BaseSettings, keys: Keys, options: Options, **more: Any
+) -> Frontier:
+    """The frontier of *keys* in Redis, connected. Raises as `open_broker`."""
+    seal = Seal.from_settings(settings, keys.requests)
+    client = await open_client(settings, keys.requests)
+    return Frontier(client, keys, seal=seal, **options.limits(), **more)

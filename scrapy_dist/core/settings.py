@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from scrapy.utils.misc import load_object
 
@@ -116,3 +116,14 @@ class Options:
             report_interval=settings.getfloat("LOGSTATS_INTERVAL"),
             concurrency=max(1, settings.getint("CONCURRENT_REQUESTS")),
         )
+
+    def limits(self) -> dict[str, Any]:
+        """What a frontier has to know of them, by the names of its arguments."""
+        return {
+            "ttl": self.worker_ttl,
+            "max_deliveries": self.max_deliveries,
+            "failed_limit": self.failed_limit,
+            "newest_first": self.discipline.newest_first,
+            "max_payload": self.max_payload,
+            "max_seed": self.max_seed,
+        }

@@ -55,6 +55,22 @@ class WorkerStatus:
     stopping: bool
     holds: tuple[str, ...] = ()
 
+    @classmethod
+    def told(
+        cls, info: bytes | None, *, since_ms: int | None, silent_ms: int, **known: Any
+    ) -> WorkerStatus:
+        """The rest of it as the worker has told in *info*."""
+        memory = told_number(info, "memory")
+        return cls(
+            since=times.from_ms(since_ms),
+            silent_for=silent_ms / 1000,
+            pages=int(told_number(info, "pages") or 0),
+            pages_per_second=told_number(info, "pages_per_second") or 0.0,
+            failed=int(told_number(info, "failed") or 0),
+            memory=None if memory is None else int(memory),
+            **known,
+        )
+
     def as_json(self) -> dict[str, Any]:
         """All of it as JSON has it; times in ISO 8601."""
         return {**vars(self), "since": times.iso(self.since), "holds": list(self.holds)}

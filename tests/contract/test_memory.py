@@ -5,10 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from scrapy.settings import Settings
 
+from scrapy_dist.brokers.memory.crawl import MemoryCrawl
 from scrapy_dist.brokers.memory.frontier import MemoryFrontier
 from scrapy_dist.brokers.memory.state import State
+from scrapy_dist.brokers.redis.keys import Keys
 from tests.contract.frontier_contract import ITEMS, SEEDS, FrontierContract, Worker
+
+SETTINGS = Settings({"REDIS_URL": "memory://"})
+KEYS = Keys.from_settings(SETTINGS, "s")
 
 
 class MemoryBroker:
@@ -23,7 +29,8 @@ class MemoryBroker:
             "max_payload": 1 << 20,
             "max_seed": 1 << 20,
         }
-        return MemoryFrontier(self.state, **{**given, **options})
+        crawl = MemoryCrawl(self.state, SETTINGS, "s", items=ITEMS, seed_keys=(SEEDS,))
+        return MemoryFrontier(self.state, crawl, KEYS, **{**given, **options})
 
     async def push_seeds(self, *seeds: bytes) -> None:
         self.state.push_seeds(SEEDS, seeds)

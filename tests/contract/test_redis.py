@@ -34,13 +34,7 @@ class RedisBroker:
         }
         given |= options
         frontier = Frontier(self._client, KEYS, **given)
-        return RedisFrontier(
-            frontier,
-            None,
-            ttl=given["ttl"],
-            max_payload=given["max_payload"],
-            process=process,
-        )
+        return RedisFrontier(frontier, None, process=process)
 
     async def push_seeds(self, *seeds: bytes) -> None:
         await self._client.rpush(SEEDS, *seeds)  # type: ignore[misc]

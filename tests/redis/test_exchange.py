@@ -38,7 +38,7 @@ async def exchange(frontier):
     queues.suspects_wanted.return_value = 8
     await call(frontier, frontier.register("host:1", commit=0))
     return Exchange(
-        RedisFrontier(frontier, None, ttl=60, max_payload=1000),
+        RedisFrontier(frontier, None),
         queues,
         MagicMock(),
         name="host:1",

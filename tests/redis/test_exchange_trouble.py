@@ -48,7 +48,7 @@ class Crawl:
             FRONTIER_OUTBOX_LIMIT=outbox_limit,
         )
         self.exchange = Exchange(
-            RedisFrontier(self.frontier, None, ttl=60, max_payload=1000),
+            RedisFrontier(self.frontier, None),
             self.queues,
             self.spider,
             name="host:1",

@@ -8,6 +8,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from scrapy_dist.brokers.redis import scripts
+from scrapy_dist.brokers.redis.types import check_types
 from scrapy_dist.core.frontier import Commit, NewRequest, Outcome, Settlement
 from scrapy_dist.exceptions import RedisUnavailable
 from scrapy_dist.redis_client.client import close_client
@@ -165,7 +166,7 @@ async def test_redis_that_is_not_there_is_one_kind_of_error():
     client = redis.asyncio.Redis(port=free_port(), protocol=2, retry=no_retry)
     frontier = Worker(client).frontier
     for attempt in (
-        frontier.check_types(),
+        check_types(frontier),
         frontier.leases_held(),
         frontier.exchange([frontier.heartbeat()]),
     ):

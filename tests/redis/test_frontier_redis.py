@@ -8,7 +8,6 @@ import pytest
 import redis.asyncio
 from redis.exceptions import OutOfMemoryError, ResponseError
 from scrapy import Spider
-from scrapy.settings import Settings
 
 from scrapy_dist.brokers.redis.buckets import Shape
 from scrapy_dist.brokers.redis.orphans import Orphans
@@ -24,7 +23,6 @@ from scrapy_dist.core.frontier import (
     Reject,
     Settlement,
 )
-from scrapy_dist.core.settings import Options
 from scrapy_dist.redis_client.client import close_client
 from tests.support.frontiers import (
     KEYS,
@@ -419,9 +417,8 @@ class TornWorld:
 
     async def mend(self):
         """``scrapy frontier check --repair``, after which all is well."""
-        options = Options.from_settings(Settings())
         for _ in range(2):
-            report = await check(self.me.frontier, options, repair=True)
+            report = await check(self.me.frontier, repair=True)
         assert report.ok
         assert report.findings == {}
 
@@ -436,7 +433,7 @@ class TornWorld:
             await honest.heartbeat()
             await honest.reap()
         found, follows = set(), set()
-        orphans = Orphans(honest.frontier, Spider("s"), ttl=60, max_payload=999)
+        orphans = Orphans(honest.frontier, Spider("s"))
         while not (state := await honest.call(honest.frontier.drained())).is_drained:
             orphans.told(state)
             while orphans.is_searching:

@@ -6,6 +6,7 @@ import pytest
 from redis.exceptions import ResponseError
 
 from scrapy_dist.brokers.redis.keys import SETTINGS
+from scrapy_dist.brokers.redis.types import check_types
 from scrapy_dist.core.frontier import Claim, Commit, End, NewRequest, Reject, Settlement
 from scrapy_dist.exceptions import ConfigurationError
 from tests.support.frontiers import (
@@ -162,9 +163,9 @@ async def test_other_calls_of_an_exchange_go_on(client):
 
 async def test_right_types_are_accepted(client):
     me = await build(client)
-    await me.frontier.check_types()
+    await check_types(me.frontier)
     await client.flushdb()
-    await me.frontier.check_types()
+    await check_types(me.frontier)
 
 
 @pytest.mark.parametrize(("field", "setting"), SETTINGS)
@@ -172,7 +173,7 @@ async def test_key_of_a_wrong_type_is_named_with_its_setting(client, field, sett
     key = getattr(KEYS, field)
     await client.set(key, "x")
     with pytest.raises(ConfigurationError) as caught:
-        await Worker(client).frontier.check_types()
+        await check_types(Worker(client).frontier)
     assert repr(key) in str(caught.value)
     assert setting in str(caught.value)
 
@@ -181,4 +182,4 @@ async def test_key_of_a_wrong_type_is_named_with_its_setting(client, field, sett
 async def test_wrong_seed_key_is_named_with_its_settings(client, key):
     await client.set(key, "x")
     with pytest.raises(ConfigurationError, match="redis_key or REDIS_START_URLS_KEY"):
-        await Worker(client).frontier.check_types()
+        await check_types(Worker(client).frontier)

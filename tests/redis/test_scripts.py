@@ -190,7 +190,9 @@ def calls_in(tree):
         if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
             continue
         first = node.args[0] if node.args else None
-        if node.func.attr in ("call", "_call") and isinstance(first, ast.Constant):
+        if node.func.attr in ("call", "_call", "run") and isinstance(
+            first, ast.Constant
+        ):
             yield first.value, {keyword.arg for keyword in node.keywords}
 
 

@@ -19,7 +19,7 @@ def frontier(client):
 
 @pytest.fixture
 async def session(frontier):
-    session = RedisFrontier(frontier, None, ttl=TTL, max_payload=1000)
+    session = RedisFrontier(frontier, None)
     await session.join("host:1", commit=0, flush=False, persist=False, age=0.0)
     yield session
     await session.close()
@@ -91,7 +91,7 @@ async def test_other_buckets_are_asked_for_again(client):
     frontier = Frontier(
         client, KEYS, ttl=TTL, max_deliveries=3, failed_limit=9, compact=True
     )
-    session = RedisFrontier(frontier, None, ttl=TTL, max_payload=1000)
+    session = RedisFrontier(frontier, None)
     await session.join("host:1", commit=0, flush=False, persist=False, age=0.0)
     ask = Ask(
         commits=[Commit(1, [NewRequest(b"b", 0.0, "77")])],

@@ -58,7 +58,6 @@ from scrapy_dist.codec import request as request_codec
 from scrapy_dist.codec import seed as seed_codec
 from scrapy_dist.core.crawl import Exported, Imported
 from scrapy_dist.core.dead_letters import DeadLetter
-from scrapy_dist.core.settings import Options
 from scrapy_dist.exceptions import (
     BadPayload,
     BadSeed,
@@ -507,9 +506,6 @@ def seeds_case(rng: random.Random) -> str:
     return "read"
 
 
-_OPTIONS = Options.from_settings(Settings())
-
-
 def _lines(kind: str) -> list[dict[str, Any]]:
     request = b"\x01" + compact.dumps(_REQUEST)
     shown = {"score": 1.5, **dump_lines.show_payload(request)}
@@ -560,7 +556,7 @@ async def _import(lines: list[bytes]) -> str:
         imported = Imported()
         outcome = "read"
         try:
-            async for _ in import_lines(frontier, lines, imported, _OPTIONS):
+            async for _ in import_lines(frontier, lines, imported):
                 pass
         except (BadPayload, ConfigurationError) as e:
             check_shown(str(e))

@@ -13,7 +13,6 @@ from scrapy.settings import Settings
 from scrapy_dist.brokers.redis.frontier import Frontier
 from scrapy_dist.brokers.redis.keys import Keys
 from scrapy_dist.brokers.redis.tools.check import check
-from scrapy_dist.core.settings import Options
 from scrapy_dist.redis_client.client import close_client, open_client
 from tests.support.wait import wait_until
 
@@ -77,12 +76,11 @@ def damage(url: str, spider: str) -> dict[str, int]:
 
 async def _damage(url: str, spider: str) -> dict[str, int]:
     settings = Settings({"REDIS_URL": url})
-    options = Options.from_settings(settings)
     client = await open_client(settings)
     try:
         keys = Keys.from_settings(settings, spider)
         frontier = Frontier(client, keys, ttl=60, max_deliveries=3, failed_limit=100)
-        report = await check(frontier, options)
+        report = await check(frontier)
     finally:
         await close_client(client)
     return {kind: found.left for kind, found in report.findings.items() if found.left}

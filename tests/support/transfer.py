@@ -5,24 +5,16 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from scrapy.settings import Settings
-
 from scrapy_dist.brokers.redis.tools.export import export_lines
 from scrapy_dist.brokers.redis.tools.import_ import import_lines
 from scrapy_dist.codec import compact
 from scrapy_dist.codec.dump_lines import dump
 from scrapy_dist.core.crawl import Exported, Imported
-from scrapy_dist.core.settings import Options
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from scrapy_dist.brokers.redis.frontier import Frontier
-
-OPTIONS = Options.from_settings(Settings())
-LIFO = Options.from_settings(
-    Settings({"SCHEDULER_QUEUE_CLASS": "scrapy_dist.queue.LifoQueue"})
-)
 
 
 def request(name: object, **fields: Any) -> bytes:
@@ -37,14 +29,9 @@ async def export(frontier: Frontier, **options: Any) -> list[bytes]:
     return [f"{dump(line)}\n".encode() for line in found]
 
 
-async def bring_in(
-    frontier: Frontier,
-    lines: Iterable[bytes],
-    options: Options = OPTIONS,
-    **more: Any,
-) -> Imported:
+async def bring_in(frontier: Frontier, lines: Iterable[bytes], **more: Any) -> Imported:
     imported = Imported()
-    async for _ in import_lines(frontier, lines, imported, options, **more):
+    async for _ in import_lines(frontier, lines, imported, **more):
         pass
     return imported
 

@@ -12,6 +12,7 @@ from scrapy_dist.core.crawl import crawl_name, job_from_settings
 
 if TYPE_CHECKING:
     from scrapy.settings import BaseSettings
+    from typing_extensions import Self
 
 #: What REDIS_URL begins with for a frontier in memory. What follows names it: crawls with
 #: another name do not see it.
@@ -37,7 +38,12 @@ class MemoryBroker:
     """`core.ports.Broker`."""
 
     def __init__(self, url: str) -> None:
-        self.where = self._url = url
+        self.where = url
+
+    @classmethod
+    def of(cls, settings: BaseSettings) -> Self:
+        """The one that REDIS_URL names."""
+        return cls(str(settings.get("REDIS_URL")))
 
     def crawl(
         self,
@@ -61,13 +67,13 @@ class MemoryBroker:
         return sorted(
             name
             for (url, name), state in _states.items()
-            if url == self._url
+            if url == self.where
             and (state.records or not finished)
             and (state.crawl or not begun)
         )
 
     async def drop(self) -> None:
-        """Give the connections up; there are none."""
+        """Nothing: there are no connections."""
 
     async def close(self) -> None:
-        """Close the connections; there are none."""
+        """Nothing, as above."""

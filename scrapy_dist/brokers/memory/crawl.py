@@ -9,13 +9,12 @@ from collections import deque
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from scrapy_dist.base import times
 from scrapy_dist.brokers.memory.state import Entry
 from scrapy_dist.codec.seal import NO_SEAL
 from scrapy_dist.core.crawl import FRONTIER, Cleared, Paused, job_from_settings
 from scrapy_dist.core.dead_letters import DeadLetter, Forgotten, Retried
 from scrapy_dist.core.settings import Options
-from scrapy_dist.core.status import Finished, Status, WorkerStatus, told_number
+from scrapy_dist.core.status import Finished, Status, WorkerStatus
 from scrapy_dist.exceptions import BadPayload, ConfigurationError
 
 if TYPE_CHECKING:
@@ -53,7 +52,7 @@ class MemoryCrawl:
         self._state = state
         self._spider = spider
         self._job = job_from_settings(settings) or None
-        self._where = str(settings.get("REDIS_URL"))
+        self.where = str(settings.get("REDIS_URL"))
         self._items = items
         options = Options.from_settings(settings)
         self._ttl = int(options.worker_ttl * 1000)
@@ -68,7 +67,7 @@ class MemoryCrawl:
             return Status(
                 spider=self._spider,
                 job=self._job,
-                redis=self._where,
+                redis=self.where,
                 time=datetime.now(timezone.utc),
                 pending=len(state.pending),
                 leased=len(state.leases),
@@ -86,19 +85,14 @@ class MemoryCrawl:
 
     def _worker(self, number: str, known: Present) -> WorkerStatus:
         silent = max(0, self._state.now() - known.beat)
-        info = known.info.encode()
-        memory = told_number(info, "memory")
-        return WorkerStatus(
+        return WorkerStatus.told(
+            known.info.encode(),
             worker=known.name,
             number=number,
             alive=silent < self._ttl,
-            since=times.from_ms(known.since),
-            silent_for=silent / 1000,
-            pages=int(told_number(info, "pages") or 0),
-            pages_per_second=told_number(info, "pages_per_second") or 0.0,
-            failed=int(told_number(info, "failed") or 0),
+            since_ms=known.since,
+            silent_ms=silent,
             leased=len(self._state.held(number)),
-            memory=None if memory is None else int(memory),
             stopping=known.is_stopped,
         )
 
@@ -111,19 +105,7 @@ class MemoryCrawl:
         return not left
 
     async def history(self) -> list[Finished]:
-        return [
-            Finished(
-                crawl=record.crawl,
-                start=times.from_ms(record.start),
-                end=times.from_ms(record.end),
-                reason=record.reason,
-                pages=record.pages,
-                items=record.items,
-                failed=record.failed,
-                workers=record.workers,
-            )
-            for record in reversed(self._state.records)
-        ]
+        return [*reversed(self._state.records)]
 
     async def sizes(self) -> dict[str, int]:
         state = self._state
@@ -134,7 +116,7 @@ class MemoryCrawl:
 
     def _refuse(self, what: str) -> NoReturn:
         raise ConfigurationError(
-            f"REDIS_URL = {self._where!r}: a frontier in memory is for tests, and cannot"
+            f"REDIS_URL = {self.where!r}: a frontier in memory is for tests, and cannot"
             f" be {what}. Name a Redis, for example redis://localhost:6379/0."
         )
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from scrapy_dist.brokers.memory.lending import Lending
 from scrapy_dist.brokers.memory.presence import Presence
-from scrapy_dist.brokers.memory.state import Entry, Present, State
+from scrapy_dist.brokers.memory.state import Entry, Limits, Present, State
 from scrapy_dist.core.frontier import (
     Answer,
     Ask,
@@ -29,56 +29,34 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from scrapy_dist.brokers.memory.crawl import MemoryCrawl
-    from scrapy_dist.core.status import Status
+    from scrapy_dist.brokers.redis.keys import Keys
 
 
 class MemoryFrontier:
-    """See `ports.Frontier`. *ttl* in seconds, *max_payload* and *max_seed* in bytes."""
+    """`core.ports.Frontier`. *ttl* in seconds, the other *limits* as in `Limits`."""
 
     def __init__(
         self,
         state: State,
+        crawl: MemoryCrawl,
+        keys: Keys,
         *,
         ttl: float,
-        max_deliveries: int,
-        failed_limit: int,
-        max_payload: int,
-        max_seed: int,
         newest_first: bool = False,
         seed_keys: Sequence[str] = (),
         process: tuple[str, str] | None = None,
-        where: str = "memory:",
-        key: str = "",
-        failed_key: str = "",
-        crawl: MemoryCrawl | None = None,
+        **limits: int,
     ) -> None:
         self.limit: float | None = None
         self.worker = str(1 + secrets.randbits(52) % (2**52 - 1))
         self._state = state
-        self._ttl = int(ttl * 1000)
-        self._failed_limit = failed_limit
+        self._limits = heeded = Limits(int(ttl * 1000), **limits)
         self._newest_first = newest_first
-        self._lending = Lending(
-            state,
-            self.worker,
-            ttl=self._ttl,
-            max_deliveries=max_deliveries,
-            failed_limit=failed_limit,
-            max_payload=max_payload,
-            max_seed=max_seed,
-            seed_keys=seed_keys,
-        )
-        self._presence = Presence(
-            state,
-            self.worker,
-            ttl=self._ttl,
-            max_deliveries=max_deliveries,
-            failed_limit=failed_limit,
-            process=process,
-        )
+        self._lending = Lending(state, self.worker, heeded, seed_keys)
+        self._presence = Presence(state, self.worker, heeded, process)
         self._name = ""
-        self._crawl_outside = crawl
-        self.where, self.key, self.failed_key = where, key, failed_key
+        self.status = crawl.status
+        self.where, self.key, self.failed_key = crawl.where, keys.requests, keys.failed
         self.process = process
         #: The crawl that this worker has joined.
         self._crawl = ""
@@ -97,7 +75,7 @@ class MemoryFrontier:
         state, now = self._state, self._state.now()
         self._name = info
         # Somebody who beats four times per TTL and missed two beats is not here.
-        others = state.alive(self._ttl // 2, but=self.worker)
+        others = state.alive(self._limits.ttl // 2, but=self.worker)
         is_over = (
             state.finished is not None
             and not state.left()
@@ -107,7 +85,8 @@ class MemoryFrontier:
             return Joined(JoinOutcome.MISSED, others)
         if age > 0 and not others and not state.left() and (is_over or not state.crawl):
             last = state.records[-1] if state.records else None
-            if last is not None and last.end > now - age * 1000:
+            ended = last and last.end and last.end.timestamp()
+            if last is not None and (ended or 0) > now / 1000 - age:
                 self._crawl = last.crawl
                 return Joined(JoinOutcome.LATE)
         outcome = JoinOutcome.JOINED
@@ -154,7 +133,7 @@ class MemoryFrontier:
             return LeaveOutcome.LEFT, seen
         state.workers.pop(self.worker, None)
         state.changed()
-        present = state.alive(self._ttl // 2)
+        present = state.alive(self._limits.ttl // 2)
         if state.left() or state.busy() or self._lending.seeds_left():
             return LeaveOutcome.LEFT, seen
         if not finished:
@@ -176,18 +155,14 @@ class MemoryFrontier:
             for change in stats if self._state.crawl else ():
                 self._state.change_stat(*change)
 
-    async def status(self) -> Status:
-        assert self._crawl_outside is not None
-        return await self._crawl_outside.status()
-
     async def sweep(self) -> None:
-        """Delete nothing: all is deleted at once."""
+        """Nothing: all is deleted at once."""
 
     async def close(self) -> None:
-        """Watch no more; whoever watches is told once at the most."""
+        """Nothing: whoever watches is told once at the most."""
 
     async def disconnect(self) -> None:
-        """Close nothing: there is no connection."""
+        """Nothing: there is no connection."""
 
     async def held(self) -> frozenset[LeaseId]:
         return frozenset(self._state.held(self.worker))
@@ -229,7 +204,7 @@ class MemoryFrontier:
             answer.leases, answer.left = self._lending.lease(ask.leases, ask.suspects)
         if ask.count:
             answer.counts = state.count(
-                seeds=self._lending.seeds_left(), failed_limit=self._failed_limit
+                seeds=self._lending.seeds_left(), failed_limit=self._limits.failed_limit
             )
         for change in ask.stats:
             state.change_stat(*change)
@@ -250,7 +225,7 @@ class MemoryFrontier:
                 entry,
                 reason,
                 self._name,
-                self._failed_limit,
+                self._limits.failed_limit,
                 deliveries=entry.deaths + 1,
             )
 

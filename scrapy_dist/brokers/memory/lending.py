@@ -6,7 +6,7 @@ import heapq
 import math
 from typing import TYPE_CHECKING
 
-from scrapy_dist.brokers.memory.state import Entry, State
+from scrapy_dist.brokers.memory.state import Entry, Limits, State
 from scrapy_dist.core.frontier import Lease, Left
 
 if TYPE_CHECKING:
@@ -19,39 +19,30 @@ _ALONE = 60_000
 
 
 class Lending:
-    """Hands requests and seeds to *worker*; *ttl* in ms, sizes in bytes."""
+    """Hands requests and seeds to *worker*."""
 
     def __init__(
-        self,
-        state: State,
-        worker: str,
-        *,
-        ttl: int,
-        max_deliveries: int,
-        failed_limit: int,
-        max_payload: int,
-        max_seed: int,
-        seed_keys: Sequence[str],
+        self, state: State, worker: str, limits: Limits, seed_keys: Sequence[str]
     ) -> None:
         self.worker = worker
         self._state = state
-        self._ttl = ttl
-        self._max_deliveries = max_deliveries
-        self._failed_limit = failed_limit
-        self._max_payload = max_payload
-        self._max_seed = max_seed
+        self._limits = limits
         self._seed_keys = seed_keys
 
     def readmit(self) -> int:
         """Take up what has failed while there was no room; how many still wait."""
         state = self._state
-        room = self._failed_limit - len(state.letters)
+        room = self._limits.failed_limit - len(state.letters)
         taken, state.waiting = state.waiting[:room], state.waiting[max(0, room) :]
         for entry in taken if room > 0 else []:
-            if entry.deaths >= self._max_deliveries:
+            if entry.deaths >= self._limits.max_deliveries:
                 reason = f"{entry.deaths} workers died while they worked on it"
                 state.bury(
-                    entry, reason, "", self._failed_limit, deliveries=entry.deaths
+                    entry,
+                    reason,
+                    "",
+                    self._limits.failed_limit,
+                    deliveries=entry.deaths,
                 )
             else:
                 heapq.heappush(state.suspects, entry)
@@ -80,7 +71,7 @@ class Lending:
         """How many pending requests this worker may take."""
         state = self._state
         everybody = len(state.pending) + len(state.suspects) + len(state.leases)
-        share = math.ceil(everybody / max(1, state.alive(self._ttl)))
+        share = math.ceil(everybody / max(1, state.alive(self._limits.ttl)))
         if share - (len(state.leases) - suspects) <= want:
             share -= len(state.held(self.worker))
         return max(0, min(want, len(state.pending), share))
@@ -123,7 +114,9 @@ class Lending:
         return taken, False, True
 
     def _dies_next(self, entry: Entry) -> bool:
-        return entry.deaths > 1 or (entry.deaths == 1 and self._max_deliveries < 3)
+        return entry.deaths > 1 or (
+            entry.deaths == 1 and self._limits.max_deliveries < 3
+        )
 
     def _remove(self, entries: list[Entry]) -> None:
         gone = {id(entry) for entry in entries}
@@ -134,7 +127,7 @@ class Lending:
         state = self._state
         state.leases[entry.id] = self.worker, entry
         state.active = state.now()
-        most = self._max_seed if entry.is_seed else self._max_payload
+        most = self._limits.max_seed if entry.is_seed else self._limits.max_payload
         size = len(entry.payload)
         return Lease(
             entry.id,
@@ -153,7 +146,9 @@ class Lending:
         if self.worker not in state.workers or state.is_paused:
             return []
         left = self.seeds_left()
-        share = math.ceil((left + len(state.leases)) / max(1, state.alive(self._ttl)))
+        share = math.ceil(
+            (left + len(state.leases)) / max(1, state.alive(self._limits.ttl))
+        )
         want = min(want, share - len(state.held(self.worker)))
         leases: list[Lease] = []
         for key in self._seed_keys:

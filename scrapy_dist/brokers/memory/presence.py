@@ -7,30 +7,25 @@ from typing import TYPE_CHECKING
 from scrapy_dist.core.frontier import Ask, Deaths, Heartbeat
 
 if TYPE_CHECKING:
-    from scrapy_dist.brokers.memory.state import State
+    from scrapy_dist.brokers.memory.state import Limits, State
 
 #: Leases of a dead worker that are taken away in one round trip at the most.
 _MOST = 100
 
 
 class Presence:
-    """What *worker* tells and learns of the others; *ttl* in ms."""
+    """What *worker* tells and learns of the others."""
 
     def __init__(
         self,
         state: State,
         worker: str,
-        *,
-        ttl: int,
-        max_deliveries: int,
-        failed_limit: int,
+        limits: Limits,
         process: tuple[str, str] | None,
     ) -> None:
         self.worker = worker
         self._state = state
-        self._ttl = ttl
-        self._max_deliveries = max_deliveries
-        self._failed_limit = failed_limit
+        self._limits = limits
         self._process = process
 
     def beat(self, ask: Ask) -> Heartbeat:
@@ -38,14 +33,19 @@ class Presence:
         me = state.workers.get(self.worker)
         if me is None:
             return Heartbeat(False, 0, 0, 0, 0)
-        if now - max(worker.beat for worker in state.workers.values()) > self._ttl:
-            state.grace = now + self._ttl  # this process was away, not the others
+        if (
+            now - max(worker.beat for worker in state.workers.values())
+            > self._limits.ttl
+        ):
+            state.grace = (
+                now + self._limits.ttl
+            )  # this process was away, not the others
         me.beat = now
         me.info = ask.info or me.info
         if ask.busy is not None and me.is_busy != ask.busy:
             me.is_busy = ask.busy
             state.changed()
-        alive = state.alive(self._ttl)
+        alive = state.alive(self._limits.ttl)
         return Heartbeat(
             known=True,
             commit=me.commit,
@@ -59,7 +59,7 @@ class Presence:
 
     def _dead(self) -> list[str]:
         state, now = self._state, self._state.now()
-        since = 0 if now < state.grace else now - self._ttl
+        since = 0 if now < state.grace else now - self._limits.ttl
         return [
             n for n, worker in state.workers.items() if worker.beat <= max(0, since)
         ]
@@ -74,13 +74,17 @@ class Presence:
         for lease in held:
             _, entry = state.leases.pop(lease)
             entry.deaths += 1
-            if entry.deaths < self._max_deliveries:
+            if entry.deaths < self._limits.max_deliveries:
                 state.put(entry)
             else:
                 reason = f"{entry.deaths} workers died while they worked on it"
                 name = state.workers[dead[0]].name
                 failed += state.bury(
-                    entry, reason, name, self._failed_limit, deliveries=entry.deaths
+                    entry,
+                    reason,
+                    name,
+                    self._limits.failed_limit,
+                    deliveries=entry.deaths,
                 )
             suspects += 1
         state.active = state.now()

@@ -11,7 +11,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from scrapy_dist.base import times
 from scrapy_dist.core.frontier import Counts
+from scrapy_dist.core.status import Finished
 
 if TYPE_CHECKING:
     from scrapy_dist.core.frontier import LeaseId
@@ -78,17 +80,14 @@ class Present:
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
-    """A finished crawl; *start* and *end* in ms."""
+class Limits:
+    """What a worker heeds; *ttl* in ms, sizes in bytes."""
 
-    crawl: str
-    start: int
-    end: int
-    reason: str
-    pages: int
-    items: int
-    failed: int
-    workers: int
+    ttl: int
+    max_deliveries: int
+    failed_limit: int
+    max_payload: int
+    max_seed: int
 
 
 @dataclass(slots=True)
@@ -110,7 +109,7 @@ class State:
     seeds: dict[str, deque[bytes]] = field(default_factory=dict)
     items: dict[str, deque[bytes]] = field(default_factory=dict)
     letters: dict[str, Letter] = field(default_factory=dict)
-    records: deque[Record] = field(default_factory=lambda: deque(maxlen=_RECORDS))
+    records: deque[Finished] = field(default_factory=lambda: deque(maxlen=_RECORDS))
     order: int = 0
     crawl: str = ""
     active: int = 0
@@ -214,10 +213,10 @@ class State:
     def record(self, reason: str, end: int) -> None:
         failed = max(0, len(self.letters) - self.letters_before)
         self.records.append(
-            Record(
+            Finished(
                 self.crawl,
-                int(self.crawl.partition("-")[0] or 0),
-                end,
+                times.from_ms(int(self.crawl.partition("-")[0] or 0)),
+                times.from_ms(end),
                 reason,
                 self.pages,
                 self.stored_items,

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Sequence
 from typing import TYPE_CHECKING
 
 from scrapy_dist.brokers.redis.buckets import Shape, compact
+from scrapy_dist.brokers.redis.layout import pages
 from scrapy_dist.core.frontier import BATCH, Claim
 
 if TYPE_CHECKING:
@@ -156,9 +157,5 @@ def scan_started(frontier: Frontier) -> AsyncIterator[list[str]]:
 
 
 async def _scan_set(client: Redis, key: str) -> AsyncIterator[list[str]]:
-    cursor = 0
-    while True:
-        cursor, found = await client.sscan(key, cursor, count=BATCH)
+    async for found in pages(client.sscan, key):
         yield [name.decode("latin-1") for name in found]
-        if not int(cursor):
-            return

@@ -20,7 +20,6 @@ from scrapy_dist.brokers.redis import scripts
 from scrapy_dist.brokers.redis.buckets import SPLITS, Shape
 from scrapy_dist.brokers.redis.commit import OUTCOMES, encode, marked
 from scrapy_dist.brokers.redis.errors import asking, is_elsewhere, is_temporary
-from scrapy_dist.brokers.redis.keys import SETTINGS, Keys
 from scrapy_dist.brokers.redis.version import FORMAT, OLDEST, mixed, refusal
 from scrapy_dist.codec.envelope import SEED
 from scrapy_dist.codec.seal import NO_SEAL, Seal, differ
@@ -37,11 +36,12 @@ from scrapy_dist.core.frontier import (
     Left,
     Outcome,
 )
-from scrapy_dist.exceptions import ConfigurationError, RedisUnavailable
+from scrapy_dist.exceptions import RedisUnavailable
 from scrapy_dist.redis_client.client import drop_connections
 from scrapy_dist.redis_client.waits import within
 
 if TYPE_CHECKING:
+    from scrapy_dist.brokers.redis.keys import Keys
     from scrapy_dist.brokers.redis.scripts import Call
     from scrapy_dist.core.frontier import Claim, Commit, LeaseId, Reject
     from scrapy_dist.redis_client.typed import Redis
@@ -134,8 +134,9 @@ class Frontier:
         self.ttl_ms = int(ttl * 1000)
         self.max_deliveries = max_deliveries
         self.failed_limit = failed_limit
-        self._newest_first = int(newest_first)
-        self._max_payload = max(max_payload, max_seed) + _ENVELOPE
+        self.newest_first = newest_first
+        #: Bytes of the largest request, without what may be around it.
+        self.max_payload = max_payload
         #: Bytes of the largest seed that is taken out of Redis.
         self.max_seed = max_seed
         # A script reads each byte of each argument, and of what it cuts out of one. So
@@ -159,12 +160,21 @@ class Frontier:
             "present_ms": self.ttl_ms // 2,
             "max_deliveries": self.max_deliveries,
             "failed_limit": self.failed_limit,
-            "newest_first": self._newest_first,
-            "max_payload": self._max_payload,
+            "newest_first": int(self.newest_first),
+            "max_payload": max(self.max_payload, self.max_seed) + _ENVELOPE,
             "max_seed": self.max_seed,
             "reply_bytes": REPLY_BYTES,
         }
         return scripts.call(script, parse, own, values)
+
+    async def run(self, script: str, /, **values: Any) -> Any:
+        """The reply to *script*, sent alone, as Redis gives it; *values* as in `call`.
+
+        Raises RedisUnavailable, and ResponseError if Redis refused.
+        """
+        call = self.call(script, lambda raw: raw, **values)
+        await self.exchange([call])
+        return call.reply()
 
     # The protocol
 
@@ -470,73 +480,6 @@ class Frontier:
                 self.client.zrangebyscore(self.keys.leases, self.worker, self.worker),
             )
         return [id_.decode("latin-1") for id_ in ids]
-
-    async def check_types(self) -> None:
-        """Raise ConfigurationError if a key holds another type than the frontier's."""
-        expected = [
-            (getattr(self.keys, name), setting, TYPES[name])
-            for name, setting in SETTINGS
-            if name != "dupefilter"
-        ]
-        with asking():
-            async with self.client.pipeline(transaction=False) as pipeline:
-                pipeline.type(self.keys.dupefilter)
-                for key in [*(key for key, _, _ in expected), *self.seed_keys]:
-                    pipeline.type(key)
-                kinds = [kind.decode() for kind in await pipeline.execute()]
-        self._check_fingerprints(kinds[0])
-        found = kinds[1:]
-        for (key, setting, kind), type_ in zip(expected, found, strict=False):
-            if type_ not in ("none", kind):
-                raise ConfigurationError(
-                    f"The key {key!r} in Redis is a {type_}; the frontier needs a {kind}."
-                    " Something else uses this name: delete or rename the key, or set"
-                    f" {setting} to another one."
-                )
-        for key, type_ in zip(self.seed_keys, found[len(expected) :], strict=True):
-            if type_ not in ("none", "list", "set", "zset"):
-                raise ConfigurationError(
-                    f"The key {key!r} in Redis is a {type_}; seeds are read from a list,"
-                    " a set or a sorted set. Delete the key, or name another one in"
-                    " redis_key or REDIS_START_URLS_KEY."
-                )
-
-    def _check_fingerprints(self, kind: str) -> None:
-        compact = self.shape is not None
-        if kind in ("none", "hash" if compact else "set"):
-            return
-        key, other = self.keys.dupefilter, "RFPDupeFilter"
-        if kind == "hash" and not compact:
-            other = "CompactDupeFilter"
-        elif kind != "set":
-            raise ConfigurationError(
-                f"The key {key!r} in Redis is a {kind}; the frontier needs a set."
-                " Something else uses this name: delete or rename the key, or set"
-                " SCHEDULER_DUPEFILTER_KEY to another one."
-            )
-        raise ConfigurationError(
-            f"The key {key!r} in Redis holds fingerprints of {other}. Set DUPEFILTER_CLASS"
-            f' to "scrapy_dist.dupefilter.{other}" to go on with that crawl, or clear it:'
-            " scrapy frontier clear."
-        )
-
-
-#: The type of each of the frontier's keys.
-TYPES = {
-    "requests": "zset",
-    "suspects": "zset",
-    "leases": "zset",
-    "leased": "hash",
-    "dupefilter": "set",
-    "started": "set",
-    "workers": "zset",
-    "state": "hash",
-    "failed": "stream",
-    "control": "hash",
-    "history": "stream",
-    "stats": "hash",
-    "items": "list",
-}
 
 
 def _parse_heartbeat(raw: list[Any]) -> Heartbeat:

@@ -30,6 +30,8 @@ PLACES = {
     LEASES: "leases",
     LEASED: "leased",
 }
+#: What people call a request that is there.
+_KINDS = {REQUESTS: "pending", SUSPECTS: "suspect", LEASED: "leased"}
 
 #: Ids from the last down to the middle one were given newest first (see commit.lua), the
 #: others oldest first.
@@ -38,13 +40,17 @@ _MIDDLE_ID, _LAST_ID = 2**52, 2**53 - 1
 _PAGE = 512
 
 _ID = re.compile(rb"[0-9a-fA-F]{16}")
-_SUSPECT = re.compile(rb"[0-9a-fA-F]{16}(\d{1,15}) \S+ ")
-_LEASED = re.compile(rb" [-+]?(?:inf|\d+(?:\.\d+)?(?:e[-+]?\d+)?) (\d{1,15}) \S+ ")
+_SUSPECT = re.compile(rb"[0-9a-fA-F]{16}(\d{1,15}) (\S+) ")
+_LEASED = re.compile(rb" ([-+]?(?:inf|\d+(?:\.\d+)?(?:e[-+]?\d+)?)) (\d{1,15}) (\S+) ")
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A request in one of its places, taken apart; *flaw* is why it cannot be."""
+    """A request in one of its places, taken apart; *flaw* is why it cannot be.
+
+    *deaths* of workers that held it, *claims*: fingerprints of what they kept, '-' for
+    none. See ``claim.lua``.
+    """
 
     place: int
     #: What the place knows it by: the member, or in S:leased the order id.
@@ -53,9 +59,19 @@ class Entry:
     whole: bytes
     #: Offset of the payload in *whole*.
     at: int = 0
-    #: How often it has been handed out.
-    deliveries: int = 0
+    score: float = 0.0
+    deaths: int = 0
+    claims: str = "-"
     flaw: str = ""
+
+    @property
+    def kind(self) -> str:
+        return _KINDS[self.place]
+
+    @property
+    def deliveries(self) -> int:
+        """How often it has been handed out."""
+        return self.deaths + (self.place == LEASED and not self.flaw)
 
     @property
     def id(self) -> bytes:
@@ -70,21 +86,23 @@ class Entry:
         return f"{name} in {PLACES[self.place]}"
 
 
-def parse(place: int, member: bytes, value: bytes = b"") -> Entry:
+def parse(place: int, member: bytes, value: bytes = b"", score: float = 0.0) -> Entry:
     """The entry *member* of *place*; *value* is what S:leased holds under it."""
     if place == REQUESTS:
         if _ID.match(member):
-            return Entry(place, member, member, 16)
-        return Entry(place, member, member, flaw="no order id in front")
+            return Entry(place, member, member, 16, score)
+        return Entry(place, member, member, score=score, flaw="no order id in front")
     if place == SUSPECTS:
         if found := _SUSPECT.match(member):
-            return Entry(place, member, member, found.end(), int(found[1]))
+            deaths, claims = int(found[1]), found[2].decode("latin-1")
+            return Entry(place, member, member, found.end(), score, deaths, claims)
         flaw = "not of the form order id, deaths, claims, payload"
-        return Entry(place, member, member, flaw=flaw)
+        return Entry(place, member, member, score=score, flaw=flaw)
     found = _LEASED.match(value)  # a head is left out if it would say nothing
-    start, deaths = (found.end(), int(found[1])) if found else (0, 0)
+    head = (float(found[1]), int(found[2]), found[3].decode("latin-1")) if found else ()
+    start = found.end() if found else 0
     if is_id(member) and value.startswith(member, start):
-        return Entry(place, member, value, start + len(member), deaths + 1)
+        return Entry(place, member, value, start + len(member), *head)
     flaw = "not of the form order id; score, deaths, claims, order id, payload"
     return Entry(place, member, value, flaw=flaw)
 
@@ -139,8 +157,9 @@ async def scan(client: Redis, keys: Keys, place: int) -> AsyncIterator[list[Entr
         async for values in scan_hash(client, key):
             yield [parse(place, name, value) for name, value in values]
     else:
-        async for members in scan_zset(client, key):
-            yield [parse(place, member) for member in members]
+        async for found in pages(client.zscan, key):
+            for some in batches(found):
+                yield [parse(place, member, score=score) for member, score in some]
 
 
 async def pages(

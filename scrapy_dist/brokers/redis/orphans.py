@@ -30,19 +30,11 @@ _PAGE = 25
 
 
 class Orphans:
-    """Looks for orphans, a page of a structure at a time, and puts them back.
+    """Looks for orphans, a page of a structure at a time, and puts them back."""
 
-    *ttl*: seconds that leases of unknown workers keep, because who holds them may be
-    about to register again.
-    """
-
-    def __init__(
-        self, frontier: Frontier, spider: Spider | None, *, ttl: float, max_payload: int
-    ) -> None:
+    def __init__(self, frontier: Frontier, spider: Spider | None) -> None:
         self._frontier = frontier
         self._spider = spider
-        self._ttl = ttl
-        self._max_payload = max_payload
         self._not_before = 0.0
         self._unknown_since: float | None = None
         #: Where the search is; None: there is none.
@@ -65,7 +57,8 @@ class Orphans:
         if self.is_searching or now < self._not_before:
             return
         since = self._unknown_since
-        is_old = since is not None and now - since > self._ttl
+        # Who holds them may be about to register again.
+        is_old = since is not None and 1000 * (now - since) > self._frontier.ttl_ms
         if state.orphans or is_old:
             self._cursor, self._in_leases = 0, not state.orphans
             self._mended = self._stay = 0
@@ -74,21 +67,19 @@ class Orphans:
         """Search one page. Raises RedisUnavailable: then it goes on there."""
         if self._cursor is None:
             return
-        client = self._frontier.client
-        keys = self._frontier.keys
+        frontier = self._frontier
         with asking():
             if self._in_leases:
-                cursor, found = await client.zscan(
-                    keys.leases, self._cursor, count=BATCH
+                cursor, found = await frontier.client.zscan(
+                    frontier.keys.leases, self._cursor, count=BATCH
                 )
                 for some in batches([id_ for id_, _ in found]):
-                    await self._check_leases(some)
+                    mended = await frontier.run("check_leases", mend=1, ids=some)
+                    self._mended += len(mended) // 3
             else:
-                page = self._frontier.call(
-                    "orphans", list, cursor=self._cursor, most=_PAGE
+                cursor, *found = await frontier.run(
+                    "orphans", cursor=self._cursor, most=_PAGE
                 )
-                await self._frontier.exchange([page])
-                cursor, *found = page.reply()
                 orphans = list(zip(*[iter(found)] * 3, strict=True))
                 for some in batches(orphans):
                     await self._check_leased(some)
@@ -104,25 +95,17 @@ class Orphans:
             else:
                 ids.append(id_)
         if ids:
-            call = self._frontier.call("check_leased", list, mend=1, ids=ids)
-            await self._frontier.exchange([call])
-            self._mended += len(call.reply())
+            mended = await self._frontier.run("check_leased", mend=1, ids=ids)
+            self._mended += len(mended)
 
     async def _set_aside(self, entry: Entry, digest: bytes) -> None:
-        call = self._frontier.call(
+        reply = await self._frontier.run(
             "check_unreadable",
-            list,
             mend=1,
-            max_payload=self._max_payload,
+            max_payload=self._frontier.max_payload,
             entries=[LEASED, entry.member, digest, 1, entry.deliveries, entry.flaw],
         )
-        await self._frontier.exchange([call])
-        self._stay += call.reply() == [2]
-
-    async def _check_leases(self, ids: list[bytes]) -> None:
-        call = self._frontier.call("check_leases", list, mend=1, ids=ids)
-        await self._frontier.exchange([call])
-        self._mended += len(call.reply()) // 3
+        self._stay += reply == [2]
 
     def _ended(self) -> None:
         extra = {"spider": self._spider}

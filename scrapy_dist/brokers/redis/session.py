@@ -30,7 +30,7 @@ T = TypeVar("T")
 
 
 class RedisFrontier:
-    """See `ports.Frontier`. *ttl* in seconds, *max_payload* in bytes.
+    """`core.ports.Frontier`.
 
     *process*: machine and process of this worker, if its neighbours are to see it.
     """
@@ -40,14 +40,11 @@ class RedisFrontier:
         frontier: Frontier,
         spider: Spider | None,
         *,
-        ttl: float,
-        max_payload: int,
         process: tuple[str, str] | None = None,
     ) -> None:
         self.worker = frontier.worker
         self._frontier = frontier
         self._spider = spider
-        self._max_payload = max_payload
         self.process = process
         self._changed: Callable[[], None] = lambda: None
         keys = frontier.keys
@@ -57,7 +54,7 @@ class RedisFrontier:
         self._wakeup = Wakeup(
             frontier.client, (*watched, *frontier.seed_keys), self._tell
         )
-        self._orphans = Orphans(frontier, spider, ttl=ttl, max_payload=max_payload)
+        self._orphans = Orphans(frontier, spider)
         self._was_away = False
 
     @property
@@ -132,7 +129,7 @@ class RedisFrontier:
         if self._orphans.is_searching and ask.leases:
             await self._orphans.step()
         round_ = _Round(self._frontier)
-        round_.store(ask, self._max_payload)
+        round_.store(ask)
         round_.report(ask, *(self.process or ("", "")))
         round_.take(ask)
         try:
@@ -170,7 +167,7 @@ class _Round:
     def _sets(self, name: str) -> Callable[[Any], None]:
         return lambda reply: setattr(self._answer, name, reply)
 
-    def store(self, ask: Ask, max_payload: int) -> None:
+    def store(self, ask: Ask) -> None:
         """What ends here: commits, leases, claims."""
         frontier = self._frontier
         self._commits = [frontier.commit(commit) for commit in ask.commits]
@@ -178,7 +175,7 @@ class _Round:
         for ids in _batches(ask.releases):
             self._add(frontier.release(ids))
         for rejects in _batches(ask.rejects):
-            self._add(frontier.reject(rejects, max_size=max_payload))
+            self._add(frontier.reject(rejects, max_size=frontier.max_payload))
         if ask.claims:
             self._add(frontier.claim(ask.claims), self._sets("claims"))
 

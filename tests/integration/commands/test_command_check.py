@@ -12,7 +12,6 @@ from scrapy.settings import Settings
 from scrapy_dist.brokers.redis.frontier import Frontier
 from scrapy_dist.brokers.redis.keys import Keys
 from scrapy_dist.brokers.redis.tools.check import check as check_frontier
-from scrapy_dist.core.settings import Options
 from scrapy_dist.redis_client.client import close_client, open_client
 from tests.support.commands import run_frontier
 from tests.support.frontiers import leased_as
@@ -117,11 +116,10 @@ async def check_until_the_end(url, workers):
     client = await open_client(settings)
     keys = Keys.from_settings(settings, "follow")
     frontier = Frontier(client, keys, ttl=60, max_deliveries=3, failed_limit=100)
-    options = Options.from_settings(settings)
     reports = []
     while any(worker.running() for worker in workers):
         repair = len(reports) % 2 == 1
-        reports.append(await check_frontier(frontier, options, repair=repair))
+        reports.append(await check_frontier(frontier, repair=repair))
         await asyncio.sleep(0.01)  # the workers need the processor too
     await close_client(client)
     return reports

@@ -8,6 +8,7 @@ from collections import Counter
 import pytest
 
 from scrapy_dist.brokers.redis.buckets import LOAD, Shape, compact
+from scrapy_dist.brokers.redis.types import check_types
 from scrapy_dist.core.frontier import BATCH, Claim, NewRequest, Outcome
 from scrapy_dist.exceptions import ConfigurationError
 from tests.support.frontiers import (
@@ -264,10 +265,10 @@ async def test_fingerprints_of_the_other_kind_are_refused(client, compact_first)
         await add(first, ["5"])
     else:
         await first.commit([NewRequest(b"x", 0, "fp")])
-    await first.frontier.check_types()
+    await check_types(first.frontier)
     other = Worker(client, compact=not compact_first)
     with pytest.raises(ConfigurationError, match="DUPEFILTER_CLASS") as caught:
-        await other.frontier.check_types()
+        await check_types(other.frontier)
     named = "CompactDupeFilter" if compact_first else "RFPDupeFilter"
     assert named in str(caught.value)
 
@@ -277,4 +278,4 @@ async def test_foreign_key_is_named(client):
     for compacted in (True, False):
         worker = Worker(client, compact=compacted)
         with pytest.raises(ConfigurationError, match="is a string"):
-            await worker.frontier.check_types()
+            await check_types(worker.frontier)

@@ -28,7 +28,6 @@ from scrapy_dist.codec import messagepack
 from scrapy_dist.codec.request import PayloadCodec
 from scrapy_dist.commands.check import _lines
 from scrapy_dist.core.frontier import Commit, NewRequest, Outcome, Settlement
-from scrapy_dist.core.settings import Options
 from scrapy_dist.exceptions import BadPayload, RedisUnavailable
 from scrapy_dist.redis_client.client import close_client
 
@@ -111,8 +110,7 @@ class World:
         return self
 
     async def check(self, **kwargs):
-        options = kwargs.pop("options", None) or Options.from_settings(Settings())
-        return await check(self.worker.frontier, options, **kwargs)
+        return await check(self.worker.frontier, **kwargs)
 
     async def member(self, key, name):
         """The member of *name* in a sorted set, and its score."""
@@ -567,17 +565,18 @@ async def test_a_dupefilter_of_a_wrong_type_does_not_hide_other_damage(world):
     await world.client.set(KEYS.dupefilter, "x")
     await world.client.set("s:start_urls", "x")
     await ack_cut_in_half(world)
-    report = await world.check(repair=True, seed_keys=["s:start_urls"])
+    world.worker.frontier.seed_keys = ("s:start_urls",)
+    report = await world.check(repair=True)
     assert not report.ok
     assert report.findings["wrong_type"].count == 2
     assert report.findings["lease_without_payload"].mended == 1
 
 
 async def test_dead_letters_are_not_pushed_out_by_what_is_set_aside(world):
-    options = Options.from_settings(Settings({"FRONTIER_FAILED_LIMIT": 2}))
+    world.worker.frontier.failed_limit = 2
     for i in range(3):
         await world.client.zadd(KEYS.requests, {f"garbage {i}": 0})
-    report = await world.check(repair=True, options=options)
+    report = await world.check(repair=True)
     assert not report.ok
     finding = report.findings["unreadable_member"]
     assert (finding.count, finding.mended) == (3, 2)
@@ -798,11 +797,11 @@ async def test_other_damage_is_mended_beside_code_that_is_wrong(world):
 
 
 async def test_requests_that_wait_for_room_are_told_of(world):
-    options = Options.from_settings(Settings({"FRONTIER_FAILED_LIMIT": 1}))
+    world.worker.frontier.failed_limit = 1
     await world.client.xadd(KEYS.failed, {"payload": b"x"})
     member = f"{9:016x}".encode() + b"1 - " + payload("z")
     await world.client.zadd(KEYS.suspects, {member: "+inf"})
-    report = await world.check(options=options)
+    report = await world.check()
     assert report.ok
     assert "1 of the suspects have failed, and s:failed is full" in report.notes[0]
 

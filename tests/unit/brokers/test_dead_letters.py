@@ -7,7 +7,6 @@ from itertools import count
 
 import pytest
 from scrapy import Request, Spider
-from scrapy.settings import Settings
 
 from scrapy_dist.brokers.redis.tools import dead_letters
 from scrapy_dist.brokers.redis.tools.check import check
@@ -15,7 +14,6 @@ from scrapy_dist.brokers.redis.tools.dead_letters import forget, retry
 from scrapy_dist.brokers.redis.views.dead_letters import list_failed
 from scrapy_dist.codec.request import PayloadCodec
 from scrapy_dist.core.frontier import BATCH, Claim, End, Reject, Settlement
-from scrapy_dist.core.settings import Options
 from scrapy_dist.exceptions import BadPayload, ConfigurationError, RedisUnavailable
 from scrapy_dist.queue import FifoQueue, LifoQueue
 from tests.support.frontiers import KEYS, ON_REDIS_ONLY, SEED_KEYS, Worker
@@ -248,16 +246,15 @@ async def died_too_often(worker, lease):
 async def held_by_nobody_known(worker, lease):
     client = worker.frontier.client
     await client.delete(KEYS.workers)
-    options = Options.from_settings(Settings({"FRONTIER_MAX_DELIVERIES": 1}))
-    await check(worker.frontier, options, repair=True)
+    worker.frontier.max_deliveries = 1
+    await check(worker.frontier, repair=True)
 
 
 async def found_by_check_where_it_is_leased(worker, lease):
     def decode(payload):
         raise BadPayload("no callback")
 
-    options = Options.from_settings(Settings())
-    await check(worker.frontier, options, repair=True, decode=decode)
+    await check(worker.frontier, repair=True, decode=decode)
 
 
 async def found_by_check_among_the_suspects(worker, lease):
@@ -337,7 +334,7 @@ async def test_newest_goes_first_where_that_is_the_discipline(client):
     await worker.push(payload("old"))
     for i in range(2):
         await write(client, payload(i, priority=5))
-    await retry_all(client, decode=CODEC.decode, discipline=LifoQueue)
+    await retry(worker.frontier, decode=CODEC.decode, discipline=LifoQueue)
     assert [CODEC.decode(lease.payload).url for lease in await worker.lease()] == [
         f"{URL}1",
         f"{URL}0",

@@ -6,7 +6,6 @@ import random
 from hashlib import sha1
 
 import pytest
-from scrapy.settings import Settings
 
 from scrapy_dist.brokers.redis import fingerprints
 from scrapy_dist.brokers.redis.buckets import LOAD, compact
@@ -16,11 +15,8 @@ from scrapy_dist.brokers.redis.tools.import_ import import_lines
 from scrapy_dist.codec.dump_lines import dump
 from scrapy_dist.core.crawl import Exported, Imported
 from scrapy_dist.core.frontier import NewRequest
-from scrapy_dist.core.settings import Options
 from scrapy_dist.exceptions import ConfigurationError
 from tests.support.frontiers import KEYS, Worker
-
-OPTIONS = Options.from_settings(Settings())
 
 
 def some(count):
@@ -80,7 +76,7 @@ async def test_kind_is_that_of_what_is_there(client, worker, is_compact):
 async def test_recrawled_request_is_pending_and_seen(client, worker, is_compact):
     [name] = some(1)
     new = NewRequest(b"x", 2.0, compact(name) if is_compact else name)
-    await recrawl(worker.frontier, OPTIONS, [new, NewRequest(b"y", 1.0)])
+    await recrawl(worker.frontier, [new, NewRequest(b"y", 1.0)])
     assert await fingerprints.is_seen(worker.frontier, name)
     assert await fingerprints.count(worker.frontier) == 1
     members = await client.zrange(KEYS.requests, 0, -1)
@@ -93,7 +89,7 @@ async def exported(frontier):
 
 
 async def bring_in(frontier, lines):
-    async for _ in import_lines(frontier, lines, Imported(), OPTIONS):
+    async for _ in import_lines(frontier, lines, Imported()):
         pass
 
 

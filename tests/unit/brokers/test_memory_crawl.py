@@ -8,8 +8,9 @@ import threading
 import pytest
 
 from scrapy_dist import Client
-from scrapy_dist.brokers.memory.broker import state_of
+from scrapy_dist.brokers.memory.broker import MemoryBroker, state_of
 from scrapy_dist.brokers.memory.frontier import MemoryFrontier
+from scrapy_dist.brokers.redis.keys import Keys
 from scrapy_dist.core.frontier import (
     Ask,
     Commit,
@@ -38,8 +39,11 @@ def client(url):
 
 @pytest.fixture
 async def worker(client, url):
+    settings = client._crawl.settings
     worker = MemoryFrontier(
-        state_of(client._crawl.settings, "s"),
+        state_of(settings, "s"),
+        MemoryBroker.of(settings).crawl(settings, "s"),
+        Keys.from_settings(settings, "s"),
         ttl=60,
         max_deliveries=3,
         failed_limit=100,

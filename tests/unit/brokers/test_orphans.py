@@ -27,8 +27,8 @@ async def search(orphans, worker):
     return steps
 
 
-def orphans_of(worker, ttl=60.0):
-    return Orphans(worker.frontier, Spider("s"), ttl=ttl, max_payload=1000)
+def orphans_of(worker):
+    return Orphans(worker.frontier, Spider("s"))
 
 
 async def test_whole_frontier_is_not_searched(client):

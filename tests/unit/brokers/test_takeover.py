@@ -6,17 +6,14 @@ import pickle
 
 import pytest
 from scrapy import Request, Spider
-from scrapy.settings import Settings
 
-from scrapy_dist.brokers.redis.tools.takeover import Converter, take_over
+from scrapy_dist.brokers.redis.tools.takeover import take_over
 from scrapy_dist.codec.request import PayloadCodec
 from scrapy_dist.core.crawl import TakenOver
-from scrapy_dist.core.settings import Options
 from scrapy_dist.exceptions import ConfigurationError
 from scrapy_dist.fingerprints import ScrapyRedisFingerprinter, default
+from scrapy_dist.queue import LifoQueue, PriorityQueue
 from tests.support.frontiers import KEYS, Worker, contents
-
-LIFO = Settings({"SCHEDULER_QUEUE_CLASS": "scrapy_dist.queue.LifoQueue"})
 
 
 class Shop(Spider):
@@ -28,7 +25,7 @@ class Shop(Spider):
 
 SPIDER = Shop()
 CODEC = PayloadCodec(SPIDER)
-CONVERTER = Converter(SPIDER, CODEC, default)
+PROJECT = {"spider": SPIDER, "codec": CODEC, "fingerprint": default}
 
 
 def url(n):
@@ -41,11 +38,11 @@ def theirs(n, **fields):
     return pickle.dumps(request.to_dict(spider=SPIDER), protocol=-1)
 
 
-async def take(client, prefix="old", settings=None):
+async def take(client, prefix="old", queue=PriorityQueue):
     taken = TakenOver()
-    options = Options.from_settings(settings or Settings())
-    frontier = Worker(client).frontier
-    async for _ in take_over(frontier, prefix, CONVERTER, options, taken):
+    frontier = Worker(client, newest_first=queue is LifoQueue).frontier
+    project = PROJECT | {"discipline": queue}
+    async for _ in take_over(frontier, prefix, taken, **project):
         pass
     return taken
 
@@ -79,15 +76,15 @@ async def first_member(client):
 
 
 @pytest.mark.parametrize("prefix", ["old", "s"])
-@pytest.mark.parametrize("settings", [Settings(), LIFO])
-async def test_a_list_keeps_its_order(client, prefix, settings):
+@pytest.mark.parametrize("queue", [PriorityQueue, LifoQueue])
+async def test_a_list_keeps_its_order(client, prefix, queue):
     # Both disciplines of scrapy-redis push to the left.
     for n in range(250):
         await client.lpush(f"{prefix}:requests", theirs(n))
-    taken = await take(client, prefix, settings)
+    taken = await take(client, prefix, queue)
     assert (taken.requests, taken.left) == (250, 0)
     order = list(range(250))
-    assert await pending(client) == (order if settings is not LIFO else order[::-1])
+    assert await pending(client) == (order if queue is not LifoQueue else order[::-1])
     assert not await client.exists("old:requests", "s:requests:scrapy_redis")
 
 
@@ -198,8 +195,8 @@ async def test_seeds_stay_where_the_spider_reads_none(client):
     frontier = Worker(client).frontier
     frontier.seed_keys = ()
     taken = TakenOver()
-    options = Options.from_settings(Settings())
-    async for _ in take_over(frontier, "old", CONVERTER, options, taken):
+    project = PROJECT | {"discipline": PriorityQueue}
+    async for _ in take_over(frontier, "old", taken, **project):
         pass
     assert (taken.seeds, taken.left) == (0, 2)
     assert taken.reasons == ["2 seeds stay in 'old:start_urls': this spider reads none"]

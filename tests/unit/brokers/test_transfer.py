@@ -19,8 +19,6 @@ from scrapy_dist.exceptions import BadPayload, ConfigurationError
 from scrapy_dist.redis_client.client import close_client
 from tests.support.frontiers import KEYS, Worker, contents
 from tests.support.transfer import (
-    LIFO,
-    OPTIONS,
     bring_in,
     export,
     kinds,
@@ -84,9 +82,8 @@ async def test_without_items_they_are_not_in_the_file(worker, fill):
     assert kinds(lines)[-1] == "end"
 
 
-@pytest.mark.parametrize("options", [OPTIONS, LIFO])
-async def test_equal_priorities_keep_their_order(client, options):
-    newest_first = options is LIFO
+@pytest.mark.parametrize("newest_first", [False, True])
+async def test_equal_priorities_keep_their_order(client, newest_first):
     worker = await Worker(client, newest_first=newest_first).join()
     for at in range(0, 350, 50):
         some = [NewRequest(request(n), n % 2) for n in range(at, at + 50)]
@@ -94,7 +91,7 @@ async def test_equal_priorities_keep_their_order(client, options):
     order = [m[16:] for m in await client.zrange(KEYS.requests, 0, -1)]
     lines = await export(worker.frontier)
     await client.flushdb()
-    await bring_in(worker.frontier, lines, options)
+    await bring_in(worker.frontier, lines)
     found = [m[16:] for m in await client.zrange(KEYS.requests, 0, -1)]
     assert found == order
 
@@ -211,7 +208,7 @@ async def test_a_frontier_cleared_during_the_import_ends_it(client, worker):
         await worker.commit([NewRequest(request(n), 0) for n in range(at, at + 50)])
     lines = await export(worker.frontier)
     await client.flushdb()
-    coming = import_lines(worker.frontier, lines, Imported(), OPTIONS)
+    coming = import_lines(worker.frontier, lines, Imported())
     await anext(coming)
     await client.flushdb()
     with pytest.raises(ConfigurationError, match="Somebody has changed"):

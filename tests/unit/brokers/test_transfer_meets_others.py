@@ -15,7 +15,7 @@ from scrapy_dist.core.crawl import Exported, Imported
 from scrapy_dist.core.frontier import NewRequest
 from scrapy_dist.exceptions import BadPayload, ConfigurationError, RedisUnavailable
 from tests.support.frontiers import KEYS, Worker, contents, dead_letters
-from tests.support.transfer import OPTIONS, bring_in, export, kinds, request
+from tests.support.transfer import bring_in, export, kinds, request
 
 
 @pytest.fixture
@@ -77,8 +77,7 @@ async def test_an_import_overtaken_in_the_middle_brings_nothing_in_twice(
     lines = await export(worker.frontier, items=True)
     await client.flushdb()
     one, other = (
-        import_lines(Worker(client).frontier, lines, Imported(), OPTIONS)
-        for _ in range(2)
+        import_lines(Worker(client).frontier, lines, Imported()) for _ in range(2)
     )
     # Step by step, one after the other.
     done = [await anext(one), await anext(other)]

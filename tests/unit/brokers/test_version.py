@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from scrapy.settings import Settings
 
 from scrapy_dist.brokers.redis.tools import dead_letters
 from scrapy_dist.brokers.redis.tools.check import check
 from scrapy_dist.brokers.redis.version import FORMAT, OLDEST, check_format
 from scrapy_dist.core.frontier import JoinOutcome
-from scrapy_dist.core.settings import Options
 from scrapy_dist.exceptions import ConfigurationError
 from tests.support.frontiers import KEYS, TTL, Worker, contents, names, pass_time
 
@@ -124,8 +122,8 @@ async def test_nothing_is_changed_from_outside_in_a_format_that_is_not_known(cli
     for change in (
         lambda: dead_letters.retry(frontier),
         lambda: dead_letters.forget(frontier),
-        lambda: check(frontier, Options.from_settings(Settings()), repair=True),
-        lambda: check(frontier, Options.from_settings(Settings())),
+        lambda: check(frontier, repair=True),
+        lambda: check(frontier),
     ):
         with pytest.raises(ConfigurationError, match="too old for it"):
             await change()

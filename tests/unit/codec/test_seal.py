@@ -18,7 +18,7 @@ from scrapy_dist.brokers.redis.tools.check import check
 from scrapy_dist.brokers.redis.tools.clear import recrawl
 from scrapy_dist.brokers.redis.tools.export import export_lines
 from scrapy_dist.brokers.redis.tools.import_ import import_lines
-from scrapy_dist.brokers.redis.tools.takeover import Converter, take_over
+from scrapy_dist.brokers.redis.tools.takeover import take_over
 from scrapy_dist.brokers.redis.views.browse import next_requests
 from scrapy_dist.brokers.redis.views.dead_letters import list_failed
 from scrapy_dist.codec import compact, messagepack
@@ -29,13 +29,12 @@ from scrapy_dist.codec.request import PayloadCodec
 from scrapy_dist.codec.seal import NO_SEAL, Seal
 from scrapy_dist.core.crawl import Exported, Imported, TakenOver
 from scrapy_dist.core.frontier import JoinOutcome, NewRequest
-from scrapy_dist.core.settings import Options
 from scrapy_dist.exceptions import BadPayload, ConfigurationError
+from scrapy_dist.queue import PriorityQueue
 from tests.support.frontiers import KEYS, Worker, contents
 
 SECRET = b"a secret of many characters"
 SEAL, OTHER = Seal(SECRET, KEYS.requests), Seal(SECRET, "other:requests")
-OPTIONS = Options.from_settings(Settings())
 URL = "https://example.org/a"
 PLAIN = b"\x01" + compact.dumps({"url": URL})
 
@@ -187,7 +186,7 @@ async def test_an_export_is_signed_anew_where_it_is_imported(client, target):
     await client.flushdb()
     where = Worker(client, seal=target).frontier
 
-    async for _ in import_lines(where, text, Imported(), OPTIONS):
+    async for _ in import_lines(where, text, Imported()):
         pass
 
     found = sorted(m[16:] for m in await client.zrange(KEYS.requests, 0, -1))
@@ -224,9 +223,9 @@ async def test_commands_with_another_secret_change_nothing(client):
         frontier = Worker(client, seal=seal).frontier
         new = NewRequest(seal.sign(PLAIN), 0, "f")
         for work in (
-            recrawl(frontier, OPTIONS, [new]),
+            recrawl(frontier, [new]),
             dead_letters.retry(frontier),
-            check(frontier, OPTIONS, repair=True),
+            check(frontier, repair=True),
         ):
             with pytest.raises(ConfigurationError, match="FRONTIER_SECRET"):
                 await work
@@ -237,7 +236,7 @@ async def test_repair_sets_aside_what_is_not_signed(client):
     frontier = await fill(client, SEAL)
     codec = PayloadCodec(Spider("s"), seal=SEAL)
 
-    report = await check(frontier, OPTIONS, repair=True, decode=codec.decode)
+    report = await check(frontier, repair=True, decode=codec.decode)
 
     assert report.findings["unreadable_payload"].count == 1
     (member,) = await client.zrange(KEYS.requests, 0, -1)
@@ -248,7 +247,7 @@ async def bring_in(frontier):
     head = {"type": "frontier", "version": 1, "fingerprints": "hex", "id": "x"}
     line = {"type": "pending", "score": 1, "request": {"url": URL}}
     text = [dump(line).encode() for line in (head, line)]
-    async for _ in import_lines(frontier, text, Imported(), OPTIONS):
+    async for _ in import_lines(frontier, text, Imported()):
         pass
 
 
@@ -259,7 +258,7 @@ async def put_back(frontier):
 
 
 async def crawl_again(frontier):
-    await recrawl(frontier, OPTIONS, [NewRequest(frontier.seal.sign(PLAIN), 0, "f")])
+    await recrawl(frontier, [NewRequest(frontier.seal.sign(PLAIN), 0, "f")])
 
 
 async def move_over(frontier):
@@ -267,8 +266,15 @@ async def move_over(frontier):
     fields = Request(URL).to_dict(spider=spider)
     await frontier.client.zadd("old:requests", {pickle.dumps(fields, protocol=-1): 0})
     codec = PayloadCodec(spider, seal=frontier.seal)
-    converter = Converter(spider, codec, None)
-    async for _ in take_over(frontier, "old", converter, OPTIONS, TakenOver()):
+    async for _ in take_over(
+        frontier,
+        "old",
+        TakenOver(),
+        spider=spider,
+        codec=codec,
+        fingerprint=None,
+        discipline=PriorityQueue,
+    ):
         pass
 
 

@@ -14,7 +14,6 @@ from hashlib import sha1
 from typing import TYPE_CHECKING, Any
 
 from scrapy_dist.brokers.redis.errors import asking
-from scrapy_dist.brokers.redis.frontier import TYPES
 from scrapy_dist.brokers.redis.keys import SETTINGS
 from scrapy_dist.brokers.redis.layout import (
     LEASED,
@@ -32,6 +31,7 @@ from scrapy_dist.brokers.redis.layout import (
     scan_hash,
     scan_zset,
 )
+from scrapy_dist.brokers.redis.types import OF_SEEDS, TYPES, types_of
 from scrapy_dist.brokers.redis.version import check_format, check_seal
 from scrapy_dist.codec.envelope import PICKLE, SEED
 from scrapy_dist.codec.policy import POLICY
@@ -41,7 +41,6 @@ from scrapy_dist.exceptions import BadPayload
 
 if TYPE_CHECKING:
     from scrapy_dist.brokers.redis.frontier import Frontier
-    from scrapy_dist.core.settings import Options
 
 #: Members that prove an order id to be in use, in one script call.
 _PROOFS = 10
@@ -57,25 +56,19 @@ _TRACES = frozenset(b"worker commit since beat handed strange process format".sp
 
 async def check(
     frontier: Frontier,
-    options: Options,
     *,
     repair: bool = False,
-    decode: Callable[[bytes], object] = check_form,
-    seed_keys: Sequence[str] = (),
+    decode: Callable[[bytes], object] | None = None,
     spider: str = "SPIDER",
 ) -> Report:
-    """Check *frontier*, which may be in use; with *repair*, mend what is broken.
-
-    *decode* raises BadPayload for payloads that a worker could not read. Memory
-    hardly grows with the frontier (100 bytes for the ids of a commit). About a second for
-    40,000 requests. Raises RedisUnavailable, and ConfigurationError for a format that
-    this version does not know.
+    """The frontier may be in use. *spider*: its name, for commands. Memory hardly grows with the frontier (100 bytes for the ids of a commit). About a second for 40,000
+    requests. Raises ConfigurationError also for a format that this version does not know.
     """
     await check_format(frontier.client, frontier.keys.state)
     await check_seal(frontier.client, frontier.keys.state, frontier.seal)
     with asking("the check is not complete"):
-        run = _Check(frontier, options, repair, decode, spider)
-        return await run.run(seed_keys)
+        decode = decode or (lambda payload: check_form(frontier.seal.open(payload)))
+        return await _Check(frontier, repair, decode, spider).run()
 
 
 class _Check:
@@ -84,7 +77,6 @@ class _Check:
     def __init__(
         self,
         frontier: Frontier,
-        options: Options,
         repair: bool,
         decode: Callable[[bytes], object],
         spider: str,
@@ -92,7 +84,6 @@ class _Check:
         self._frontier = frontier
         self._client = frontier.client
         self._keys = frontier.keys
-        self._options = options
         self._repair = repair
         #: Whether fingerprints are in buckets (see buckets.py).
         self._is_compact = False
@@ -112,8 +103,8 @@ class _Check:
         #: Order ids that more than one request seems to have.
         self._twice: set[bytes] = set()
 
-    async def run(self, seed_keys: Sequence[str]) -> Report:
-        if await self._check_types(seed_keys):
+    async def run(self) -> Report:
+        if await self._check_types():
             await self._check_counter(0, [])
             async for batch in scan(self._client, self._keys, LEASED):
                 await self._check_leased(batch)
@@ -141,23 +132,19 @@ class _Check:
         self._report.findings[kind].add(example, mended=mended)
 
     async def _call(self, script: str, **values: Any) -> list[Any]:
-        """The reply to *script*, with the limits of this check."""
         values = {"mend": int(self._repair), **values}
-        call = self._frontier.call(script, list, **values)
-        await self._frontier.exchange([call])
-        return call.reply()
+        reply: list[Any] = await self._frontier.run(script, **values)
+        return reply
 
     # Keys
 
-    async def _check_types(self, seed_keys: Sequence[str]) -> bool:
-        """Whether the rest can be checked, and there is anything to check."""
-        names = [(getattr(self._keys, name), name, s) for name, s in SETTINGS]
-        async with self._client.pipeline(transaction=False) as pipeline:
-            for key in [*(key for key, _, _ in names), *seed_keys]:
-                pipeline.type(key)
-            types = [kind.decode() for kind in await pipeline.execute()]
+    async def _check_types(self) -> bool:
+        """Whether the rest can be checked."""
+        types = await types_of(self._frontier)
         usable = True
-        for (key, name, setting), kind in zip(names, types, strict=False):
+        for name, setting in SETTINGS:
+            key = getattr(self._keys, name)
+            kind = types[key]
             if kind == "hash" and name == "dupefilter":
                 self._is_compact = True
             elif kind not in ("none", TYPES[name]):
@@ -171,11 +158,11 @@ class _Check:
                     f"{key} is a {kind} and must be a {TYPES[name]}: {remedy}",
                     mended=False,
                 )
-        for key, kind in zip(seed_keys, types[len(names) :], strict=True):
-            if kind not in ("none", "list", "set", "zset"):
+        for key in self._frontier.seed_keys:
+            if types[key] not in ("none", *OF_SEEDS):
                 self._found(
                     "wrong_type",
-                    f"{key} is a {kind}; seeds are read from a list, a set or a sorted"
+                    f"{key} is a {types[key]}; seeds are read from a list, a set or a sorted"
                     " set: delete or rename it, or name another key in redis_key or"
                     " REDIS_START_URLS_KEY",
                     mended=False,
@@ -186,8 +173,8 @@ class _Check:
             )
         outlive = ("failed", "stats", "items")
         self._report.exists = any(
-            kind != "none"
-            for (_, name, _), kind in zip(names, types, strict=False)
+            types[key] != "none"
+            for name, key in vars(self._keys).items()
             if name not in outlive
         )
         return usable
@@ -265,7 +252,6 @@ class _Check:
     async def _set_aside(
         self, kind: str, entries: Sequence[tuple[Entry, str]], *, mend: bool
     ) -> None:
-        limit = self._options.failed_limit
         args: list[str | bytes | int] = []
         for entry, reason in entries:
             digest = sha1(entry.whole, usedforsecurity=False).hexdigest()
@@ -275,8 +261,7 @@ class _Check:
             "check_unreadable",
             mend=int(mend),
             worker_name=_WHO,
-            failed_limit=limit,
-            max_payload=self._options.max_payload,
+            max_payload=self._frontier.max_payload,
             entries=args,
         )
         for (entry, reason), state in zip(entries, reply, strict=True):
@@ -286,7 +271,7 @@ class _Check:
                 self._note(
                     f"{self._keys.failed} is full, so entries that cannot be read stay"
                     f" where they are. Look through it and empty it, or raise"
-                    f" FRONTIER_FAILED_LIMIT ({limit})."
+                    f" FRONTIER_FAILED_LIMIT ({self._frontier.failed_limit})."
                 )
 
     async def _set_unreadable_aside(self) -> None:
@@ -320,12 +305,7 @@ class _Check:
 
     async def _check_leases(self, ids: list[bytes]) -> None:
         await self._check_counter(LEASES, [id_ for id_ in ids if is_id(id_)])
-        found = await self._call(
-            "check_leases",
-            max_deliveries=self._options.max_deliveries,
-            failed_limit=self._options.failed_limit,
-            ids=ids,
-        )
+        found = await self._call("check_leases", ids=ids)
         kinds = {1: "lease_without_payload", 2: "lease_of_unknown_worker"}
         for at, kind, worker in zip(*[iter(found)] * 3, strict=True):
             self._found(kinds[kind], f"{_show(ids[at])} of {_show(worker)}")
@@ -416,10 +396,7 @@ class _Check:
             await self._check_numbers(names)
 
     async def _check_numbers(self, numbers: list[bytes]) -> list[int]:
-        ttl_ms = int(self._options.worker_ttl * 1000)
-        alive, silent, *found = await self._call(
-            "check_workers", ttl_ms=ttl_ms, numbers=numbers
-        )
+        alive, silent, *found = await self._call("check_workers", numbers=numbers)
         for at in found:
             self._found("unknown_worker", _show(numbers[at]))
         return [alive, silent]
@@ -443,7 +420,7 @@ class _Check:
         seen = int(sizes[5] or 0) if len(sizes) > 5 else 0
         alive, silent = await self._check_numbers([])
         pending, suspect, leased, failed, waiting = sizes[:5]
-        self._waiting = int(waiting) if failed >= self._options.failed_limit else 0
+        self._waiting = int(waiting) if failed >= self._frontier.failed_limit else 0
         return Counts(pending, suspect, leased, failed, seen, alive, silent)
 
     def _note(self, text: str) -> None:
@@ -455,14 +432,14 @@ class _Check:
             self._note(
                 f"{counts.silent}"
                 f" {'worker has' if counts.silent == 1 else 'workers have'} been silent"
-                f" for more than {self._options.worker_ttl:g} s; a living one takes over"
+                f" for more than {self._frontier.ttl_ms / 1000:g} s; a living one takes over"
                 " what was leased."
             )
         waiting = self._waiting
         if waiting:
             self._note(
                 f"{waiting} of the suspects have failed, and {self._keys.failed} is full"
-                f" (FRONTIER_FAILED_LIMIT, {self._options.failed_limit}): retry or forget"
+                f" (FRONTIER_FAILED_LIMIT, {self._frontier.failed_limit}): retry or forget"
                 " dead letters, or raise the limit."
             )
         if self._report.code_is_wrong:

@@ -14,7 +14,6 @@ from scrapy_dist.core.frontier import BATCH
 if TYPE_CHECKING:
     from scrapy_dist.brokers.redis.frontier import Frontier
     from scrapy_dist.core.frontier import NewRequest
-    from scrapy_dist.core.settings import Options
 
 #: Parts of a frontier that can be cleared, and the keys (fields of ``Keys``) of each;
 #: the fingerprints and the seeds go with ``dupefilter`` and ``seeds``.
@@ -32,43 +31,26 @@ _FRONTIER_KEYS = (*_KEYS["requests"], "workers", "state", "stats", "started", "c
 
 
 async def clear(
-    frontier: Frontier, options: Options, parts: Sequence[str], *, force: bool = False
+    frontier: Frontier, parts: Sequence[str], *, force: bool = False
 ) -> Cleared:
-    """Delete *parts* (FRONTIER, or of core.crawl.PARTS) in one moment, unless workers live.
-
-    *force*: also then; those workers go on with what they hold, and with the links of
-    these pages. Redis frees the memory in the background. Raises RedisUnavailable.
-    """
+    """Redis frees the memory in the background."""
     k = frontier.keys
     names = [n for part in parts for n in _KEYS.get(part, _FRONTIER_KEYS)]
     keys = [getattr(k, name) for name in dict.fromkeys(names)]
     if "seeds" in parts:
         keys += frontier.seed_keys
     seen = FRONTIER in parts or "dupefilter" in parts
-    call = frontier.call(
-        "clear",
-        lambda raw: Cleared(raw[0], bool(raw[1])),
-        parts=keys,
-        ttl_ms=int(options.worker_ttl * 1000),
-        force=int(force),
-        seen=int(seen),
-    )
-    await frontier.exchange([call])
     with asking():
-        cleared = call.reply()
-        if cleared.done and seen:
+        alive, done = await frontier.run(
+            "clear", parts=keys, force=int(force), seen=int(seen)
+        )
+        if done and seen:
             await frontier.sweep()
-    return cleared
+    return Cleared(alive, bool(done))
 
 
-async def recrawl(
-    frontier: Frontier, options: Options, requests: Sequence[NewRequest]
-) -> None:
-    """Queue *requests* whether they were seen or not; from then on they are seen.
-
-    Each is crawled once more, and what it links to is filtered as always. Their payloads
-    are signed. Raises RedisUnavailable, and ConfigurationError for another secret.
-    """
+async def recrawl(frontier: Frontier, requests: Sequence[NewRequest]) -> None:
+    """Raises ConfigurationError also for another secret."""
     await check_seal(frontier.client, frontier.keys.state, frontier.seal, writes=True)
     k = frontier.keys
     with asking():
@@ -80,16 +62,9 @@ async def recrawl(
             # Compact ones need their bucket: they come behind, at worst too late.
             name = "" if compacted else request.fingerprint
             args += (name, request.score, request.payload)
-        call = frontier.call(
-            "recrawl",
-            int,
-            seen=k.started if compacted else k.dupefilter,
-            newest_first=int(options.discipline.newest_first),
-            new=args,
-        )
-        await frontier.exchange([call])
+        seen = k.started if compacted else k.dupefilter
         with asking():
-            call.reply()
+            await frontier.run("recrawl", seen=seen, new=args)
             if compacted:
                 names = [request.fingerprint for request in some if request.fingerprint]
                 await fingerprints.add(frontier, names)

@@ -44,19 +44,14 @@ _RETRY_PRIORITY_ADJUST = -1
 
 async def retry(
     frontier: Frontier,
-    *,
     ids: Iterable[str] | None = None,
     reason: str = "",
+    *,
     decode: Callable[[bytes], Request] | None = None,
     discipline: type[Base] = PriorityQueue,
     seeds_as: str = "list",
 ) -> Retried:
-    """Put dead letters back: requests to pending, seeds to the first key of seeds.
-
-    *ids* None: all that are there now. *reason*: of those, only letters whose reason
-    contains it. *decode* raises BadPayload for requests that a worker could not read
-    (PayloadCodec.decode); it is never asked about a pickle. *seeds_as*: the type of the
-    key of seeds, if there is none yet.
+    """*decode* is never asked about a pickle.
 
     A request is pending with the priority that it had before Scrapy's retries, behind
     equal ones, may be retried as often as a new one, and is crawled although its
@@ -81,16 +76,14 @@ async def retry(
                 if len(done.examples) < _EXAMPLES:
                     done.examples.append((letter.id, str(e)))
         if readable:
-            await _put_back(frontier, readable, discipline, seeds_as, done)
+            await _put_back(frontier, readable, seeds_as, done)
     return done
 
 
 async def forget(
-    frontier: Frontier, *, ids: Iterable[str] | None = None, reason: str = ""
+    frontier: Frontier, ids: Iterable[str] | None = None, reason: str = ""
 ) -> Forgotten:
-    """Delete dead letters, chosen as in `retry`; they are gone for good.
-
-    Raises RedisUnavailable: then some may have been deleted; and ConfigurationError for
+    """Raises RedisUnavailable: then some may have been deleted; and ConfigurationError for
     an id that is none.
     """
     await check_format(frontier.client, frontier.keys.state)
@@ -194,25 +187,14 @@ def _score(
 async def _put_back(
     frontier: Frontier,
     letters: Sequence[tuple[DeadLetter, float, bytes]],
-    discipline: type[Base],
     seeds_as: str,
     done: Retried,
 ) -> None:
-    call = frontier.call(
-        "retry",
-        list,
-        newest_first=int(discipline.newest_first),
-        seeds_as=seeds_as,
-        seed_keys=frontier.seed_keys[:1],
-        letters=[
-            part
-            for letter, score, payload in letters
-            for part in (letter.id, score, payload)
-        ],
-    )
-    await frontier.exchange([call])
+    args = [arg for letter, *given in letters for arg in (letter.id, *given)]
     with asking():
-        replies = call.reply()
+        replies = await frontier.run(
+            "retry", seeds_as=seeds_as, seed_keys=frontier.seed_keys[:1], letters=args
+        )
     for (letter, *_), back in zip(letters, replies, strict=True):
         if not back:
             done.missing += 1

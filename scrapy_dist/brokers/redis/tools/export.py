@@ -22,7 +22,7 @@ from scrapy_dist.core.frontier import BATCH
 
 if TYPE_CHECKING:
     from scrapy_dist.brokers.redis.frontier import Frontier
-    from scrapy_dist.brokers.redis.views.snapshot import Stored
+    from scrapy_dist.brokers.redis.layout import Entry
     from scrapy_dist.codec.seal import Seal
     from scrapy_dist.core.crawl import Exported
     from scrapy_dist.redis_client.typed import Redis
@@ -40,11 +40,8 @@ async def export_lines(
     spider: str,
     items: bool = False,
 ) -> AsyncIterator[list[Line]]:
-    """All lines of the export of *frontier*, some at a time; *exported* keeps account.
-
-    Workers may be at work. The fingerprints come before the requests: see ``snapshot``.
+    """Workers may be at work. The fingerprints come before the requests: see ``snapshot``.
     So do seeds: one that becomes a lease meanwhile is then in one place at least.
-    Raises RedisUnavailable.
     """
     client = frontier.client
     k = frontier.keys
@@ -91,7 +88,7 @@ async def _requests(snapshot: Snapshot, seal: Seal) -> AsyncIterator[list[Line]]
         yield [_request_line(stored, seal) for stored in some]
 
 
-def _request_line(stored: Stored, seal: Seal) -> Line:
+def _request_line(stored: Entry, seal: Seal) -> Line:
     score = stored.score
     number = int(score) if score.is_integer() else score
     line: Line = {

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from scrapy_dist.brokers.redis.frontier import Frontier
     from scrapy_dist.brokers.redis.scripts import Call
     from scrapy_dist.core.crawl import Imported
-    from scrapy_dist.core.settings import Options
 
 Line = dict[str, Any]
 
@@ -41,22 +40,17 @@ async def import_lines(
     frontier: Frontier,
     lines: Iterable[bytes],
     imported: Imported,
-    options: Options,
     *,
     merge: bool = False,
 ) -> AsyncIterator[int]:
-    """Bring the export *lines* into *frontier*; yields the lines done, now and then.
-
-    What was leased becomes pending, or a suspect if it has a history. Order ids are new,
+    """What was leased becomes pending, or a suspect if it has a history. Order ids are new,
     in the order of the file. How far it has come is noted in ``S:state``, in the same
     script: the same file may be brought in again after an interruption, and goes on
     there. *merge*: the frontier may hold something already. Raises ConfigurationError,
     BadPayload with the number of a line, and RedisUnavailable.
     """
     with asking("the import is not complete", ". Import the same file again to go on."):
-        async for done in _Import(frontier, imported, options).run(
-            iter(lines), merge=merge
-        ):
+        async for done in _Import(frontier, imported).run(lines, merge=merge):
             yield done
 
 
@@ -79,12 +73,9 @@ class _Batch:
 
 
 class _Import:
-    def __init__(
-        self, frontier: Frontier, imported: Imported, options: Options
-    ) -> None:
+    def __init__(self, frontier: Frontier, imported: Imported) -> None:
         self._frontier = frontier
         self._imported = imported
-        self._options = options
         self._name = ""
         self._is_compact = False
         self._space = 0
@@ -301,7 +292,7 @@ class _Import:
         return self._frontier.call(
             "import",
             int,
-            space=self._space if self._options.discipline.newest_first else 0,
+            space=self._space if self._frontier.newest_first else 0,
             file=self._name,
             before=before,
             after=after,

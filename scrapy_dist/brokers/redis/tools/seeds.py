@@ -7,14 +7,11 @@ from typing import TYPE_CHECKING
 
 from redis.exceptions import ResponseError
 
-from scrapy_dist.brokers.redis.errors import asking
-from scrapy_dist.exceptions import ConfigurationError
+from scrapy_dist.brokers.redis.errors import asking, is_wrong_type
+from scrapy_dist.brokers.redis.types import check_seeds
 
 if TYPE_CHECKING:
     from scrapy_dist.redis_client.typed import Redis
-
-#: Types of keys that workers take seeds from.
-_KINDS = ("list", "set", "zset")
 
 
 class SeedPusher:
@@ -31,9 +28,7 @@ class SeedPusher:
         self._kind = ""
 
     async def push(self, seeds: Sequence[tuple[bytes, int]]) -> int:
-        """Push *seeds*, each with its priority; how many were not there before.
-
-        Raises RedisUnavailable: then they may have been stored, unless Redis refused;
+        """Raises RedisUnavailable: then they may have been stored, unless Redis refused;
         and ConfigurationError for a key of another type.
         """
         with asking():
@@ -41,7 +36,7 @@ class SeedPusher:
                 try:
                     return await self._push(seeds)
                 except ResponseError as e:
-                    if "WRONGTYPE" not in str(e):
+                    if not is_wrong_type(e):
                         raise
             # Or it was deleted and made again by somebody else; nothing was stored.
             self._kind = await self._find_kind()
@@ -57,13 +52,6 @@ class SeedPusher:
         return len(data)
 
     async def _find_kind(self) -> str:
-        found: str = (await self._client.type(self._key)).decode()
-        if found == "none":
-            return self._kind_if_new
-        if found not in _KINDS:
-            raise ConfigurationError(
-                f"The key {self._key!r} in Redis is a {found}; seeds are read from a"
-                " list, a set or a sorted set. Delete or rename the key, or name"
-                " another one in redis_key or REDIS_START_URLS_KEY."
-            )
-        return found
+        found = (await self._client.type(self._key)).decode()
+        check_seeds(self._key, found)
+        return self._kind_if_new if found == "none" else found

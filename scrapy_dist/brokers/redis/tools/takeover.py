@@ -6,7 +6,7 @@ Its requests are pickles: reading one runs code of whoever can write to that Red
 from __future__ import annotations
 
 import pickle
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ from scrapy.utils.request import request_from_dict
 
 from scrapy_dist.brokers.redis import fingerprints
 from scrapy_dist.brokers.redis.errors import asking
+from scrapy_dist.brokers.redis.layout import pages
 from scrapy_dist.brokers.redis.version import check_seal
 from scrapy_dist.codec.envelope import PICKLE
 from scrapy_dist.codec.request import quote
@@ -21,12 +22,13 @@ from scrapy_dist.core.frontier import BATCH
 from scrapy_dist.exceptions import ConfigurationError
 
 if TYPE_CHECKING:
-    from scrapy import Request, Spider
+    from scrapy import Spider
 
     from scrapy_dist.brokers.redis.frontier import Frontier
     from scrapy_dist.codec.request import PayloadCodec
     from scrapy_dist.core.crawl import TakenOver
-    from scrapy_dist.core.settings import Options
+    from scrapy_dist.core.ports import Fingerprint
+    from scrapy_dist.queue import Base
 
 #: What a list that had the name of our requests is called while it is taken over.
 _ASIDE = ":scrapy_redis"
@@ -35,17 +37,15 @@ _CALL_BYTES = 500_000
 
 
 @dataclass(frozen=True)
-class Converter:
-    """Turns a request of scrapy-redis into ours, with the project's own names.
-
-    *fingerprint* names requests; None if the project's dupefilter filters by itself.
-    """
+class _Converter:
+    """Turns a request of scrapy-redis into ours, with the project's own names."""
 
     spider: Spider
     codec: PayloadCodec
-    fingerprint: Callable[[Request], str] | None
+    fingerprint: Fingerprint | None
+    discipline: type[Base]
 
-    def convert(self, data: bytes, options: Options) -> tuple[str, float, bytes]:
+    def convert(self, data: bytes) -> tuple[str, float, bytes]:
         """Fingerprint, score and payload. Unpickles! Raises ValueError."""
         try:
             fields = pickle.loads(data)  # noqa: S301 - the caller was asked for it
@@ -56,25 +56,26 @@ class Converter:
         name = ""
         if self.fingerprint is not None and not request.dont_filter:
             name = self.fingerprint(request)
-        return name, options.discipline.score(request), payload
+        return name, self.discipline.score(request), payload
 
 
 async def take_over(
     frontier: Frontier,
     prefix: str,
-    converter: Converter,
-    options: Options,
     taken: TakenOver,
+    *,
+    spider: Spider,
+    codec: PayloadCodec,
+    fingerprint: Fingerprint | None,
+    discipline: type[Base],
 ) -> AsyncIterator[int]:
-    """Move the requests, fingerprints and seeds below *prefix* into *frontier*.
-
-    Each request is stored before it is removed, in one script; after an interruption
-    the rest may be taken over by another call. Yields the requests moved, now and then.
-    The fingerprints are scrapy-redis' own: see ``ScrapyRedisFingerprinter``. Raises
+    """Each request is stored before it is removed, in one script; after an interruption
+    the rest may be taken over by another call. The fingerprints are scrapy-redis' own: see ``ScrapyRedisFingerprinter``. Raises
     ConfigurationError for keys that scrapy-redis does not make, and RedisUnavailable.
     """
     await check_seal(frontier.client, frontier.keys.state, frontier.seal, writes=True)
-    move = _Move(frontier, converter, options, taken)
+    converter = _Converter(spider, codec, fingerprint, discipline)
+    move = _Move(frontier, converter, taken)
     with asking("what was moved by then is complete, the rest is where it was"):
         # Their fingerprints first: what is found now is pending, or was crawled.
         await move.fingerprints(f"{prefix}:dupefilter")
@@ -85,16 +86,11 @@ async def take_over(
 
 class _Move:
     def __init__(
-        self,
-        frontier: Frontier,
-        converter: Converter,
-        options: Options,
-        taken: TakenOver,
+        self, frontier: Frontier, converter: _Converter, taken: TakenOver
     ) -> None:
         self._frontier = frontier
         self._client = frontier.client
         self._converter = converter
-        self._options = options
         self._taken = taken
 
     async def _type(self, key: str, *expected: str) -> str:
@@ -125,14 +121,10 @@ class _Move:
 
     async def _sorted_set(self, key: str) -> AsyncIterator[None]:
         # Equal scores have no order there but that of their bytes.
-        cursor = 0
-        while True:
-            cursor, found = await self._client.zscan(key, cursor, count=BATCH)
-            ours = key == self._frontier.keys.requests
+        ours = key == self._frontier.keys.requests
+        async for found in pages(self._client.zscan, key):
             await self._move(key, [m for m, _ in found if m[:1] == PICKLE or not ours])
             yield
-            if not int(cursor):
-                return
 
     async def _list(self, key: str) -> AsyncIterator[None]:
         """From the right: the oldest first."""
@@ -148,7 +140,7 @@ class _Move:
         moved, args, size = 0, [], 0
         for data in found:
             try:
-                name, score, payload = self._converter.convert(data, self._options)
+                name, score, payload = self._converter.convert(data)
             except ValueError as e:  # also Unserializable
                 self._taken.leave(str(e))
                 continue
@@ -169,34 +161,21 @@ class _Move:
             # Compact ones need their bucket: they come behind, at worst too late.
             seen, names = k.started, [name for name in args[1::4] if name]
             args = [arg if n % 4 != 1 else "" for n, arg in enumerate(args)]
-        call = self._frontier.call(
-            "takeover",
-            int,
-            seen=seen,
-            old=key,
-            newest_first=int(self._options.discipline.newest_first),
-            found=args,
-        )
-        await self._frontier.exchange([call])
-        moved = call.reply()
+        moved = await self._frontier.run("takeover", seen=seen, old=key, found=args)
         if names:
             await fingerprints.add(self._frontier, names)
-        return moved
+        return int(moved)
 
     async def fingerprints(self, key: str) -> None:
         kind = await self._type(key, "set")
         self._taken.has_fingerprints = kind == "set"
         if key == self._frontier.keys.dupefilter:
             return
-        cursor = 0
-        while True:
-            cursor, found = await self._client.sscan(key, cursor, count=BATCH)
+        async for found in pages(self._client.sscan, key):
             if found:
                 names = [name.decode("latin-1") for name in found]
                 await fingerprints.add(self._frontier, names)
                 self._taken.fingerprints += await self._client.srem(key, *found)
-            if not int(cursor):
-                return
 
     async def seeds(self, key: str) -> None:
         kind = await self._type(key, "list", "set", "zset")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Iterable
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote_to_bytes
 
@@ -15,20 +15,27 @@ from scrapy.http import Request
 
 from scrapy_dist.brokers.redis import fingerprints
 from scrapy_dist.brokers.redis.errors import asking
-from scrapy_dist.brokers.redis.layout import scan_hash
+from scrapy_dist.brokers.redis.layout import (
+    LEASED,
+    REQUESTS,
+    SUSPECTS,
+    parse,
+    scan,
+)
 from scrapy_dist.brokers.redis.views.dead_letters import list_failed
-from scrapy_dist.brokers.redis.views.snapshot import leased, pending, suspect
 from scrapy_dist.codec import dump_lines
 from scrapy_dist.codec.envelope import MSGPACK, PICKLE, SEED, SIGNED
 from scrapy_dist.codec.messagepack import from_jsonable
-from scrapy_dist.core.frontier import BATCH, SUSPECTS
+from scrapy_dist.core.frontier import BATCH
+from scrapy_dist.core.frontier import SUSPECTS as MOST_SUSPECTS
 from scrapy_dist.core.inspection import Explained, Found, Holder, Shown
 
 if TYPE_CHECKING:
     from scrapy_dist.brokers.redis.frontier import Frontier
-    from scrapy_dist.brokers.redis.views.snapshot import Stored
+    from scrapy_dist.brokers.redis.layout import Entry
     from scrapy_dist.codec.seal import Seal
     from scrapy_dist.core.dead_letters import DeadLetter
+    from scrapy_dist.core.ports import Fingerprint, Progress
 
 #: What a seed may say of its request that is a name, or close to one.
 _SEED_FIELDS = ("url", "method", "callback")
@@ -64,50 +71,42 @@ def _seed_fields(seed: str) -> dict[str, Any]:
     return {"url": seed, **found}
 
 
-def _show(stored: Stored, seal: Seal) -> Shown:
+def _show(stored: Entry, seal: Seal) -> Shown:
     fields = read_fields(seal.shown(stored.payload))
     return Shown(stored.kind, stored.score, fields, stored.deaths)
 
 
-async def next_requests(frontier: Frontier, count: int) -> AsyncIterator[list[Shown]]:
-    """The next *count* requests in the order of their leases, at most BATCH at a time.
+def _shown(place: int, found: Iterable[tuple[bytes, float]], seal: Seal) -> list[Shown]:
+    return [_show(parse(place, member, score=score), seal) for member, score in found]
 
-    Some suspects go first, as with a worker that holds none.
-    """
+
+async def next_requests(frontier: Frontier, count: int) -> AsyncIterator[list[Shown]]:
+    """Some suspects go first, as with a worker that holds none."""
     client = frontier.client
     k = frontier.keys
     with asking():
-        first = await client.zrange(k.suspects, 0, SUSPECTS - 1, withscores=True)
+        first = await client.zrange(k.suspects, 0, MOST_SUSPECTS - 1, withscores=True)
         first = [(m, score) for m, score in first[:count] if math.isfinite(score)]
         if first:
-            yield [
-                _show(suspect(member, score), frontier.seal) for member, score in first
-            ]
+            yield _shown(SUSPECTS, first, frontier.seal)
         end = count - len(first)
         for at in range(0, end, BATCH):
             last = min(at + BATCH, end) - 1
             found = await client.zrange(k.requests, at, last, withscores=True)
-            yield [
-                _show(pending(member, score), frontier.seal) for member, score in found
-            ]
+            yield _shown(REQUESTS, found, frontier.seal)
             if len(found) < BATCH:
                 return
 
 
-class Matcher:
+class _Matcher:
     """Tells which of the URLs that are looked for a stored request is of.
 
-    *fingerprint* names a request as the workers do. *exact*: it is Scrapy's, which never
-    gives two requests with different paths the same name; then most are told apart
-    without decoding them.
+    *exact*: the fingerprint is Scrapy's, which never gives two requests with different
+    paths the same name; then most are told apart without decoding them.
     """
 
     def __init__(
-        self,
-        urls: Iterable[str],
-        fingerprint: Callable[[Request], str],
-        *,
-        exact: bool,
+        self, urls: Iterable[str], fingerprint: Fingerprint, *, exact: bool
     ) -> None:
         self.requests = {url: Request(url) for url in urls}
         self.names = {url: fingerprint(r) for url, r in self.requests.items()}
@@ -164,67 +163,58 @@ def _request(fields: dict[str, Any]) -> Request:
 
 async def find(
     frontier: Frontier,
-    matcher: Matcher,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    urls: Iterable[str],
+    fingerprint: Fingerprint,
+    *,
+    exact: bool,
+    progress: Progress,
 ) -> AsyncIterator[Found]:
-    """Where the requests of the URLs of *matcher* are; ends when it has found them all.
-
-    Goes through all pending requests if need be: about a second for 80,000. *progress* is
-    told how many it has looked at, and of how many. Pending come first, then suspects
-    and leases, as a request moves; one that goes back meanwhile may be missed. Raises
-    RedisUnavailable.
+    """About a second for 80,000 requests. Pending come first, then suspects and leases,
+    as a request moves; one that goes back meanwhile may be missed.
     """
+    matcher = _Matcher(urls, fingerprint, exact=exact)
     with asking():
         async for found in _find(frontier, matcher, progress):
             yield found
 
 
 async def _find(
-    frontier: Frontier, matcher: Matcher, progress: Callable[[int, int], None]
+    frontier: Frontier, matcher: _Matcher, progress: Progress
 ) -> AsyncIterator[Found]:
     client = frontier.client
     k = frontier.keys
     wanted = set(matcher.requests)
     total = sum([await client.zcard(key) for key in (k.requests, k.suspects, k.leases)])
     done = 0
-    async for some in _all(frontier):
-        done += len(some)
-        for stored, member in some:
-            url = matcher.match(frontier.seal.shown(stored.payload))
-            if url not in wanted:
-                continue
-            rank = None
-            if stored.kind == "pending":
-                rank = await client.zrank(k.requests, member)
-            wanted.discard(url)
-            yield Found(url, _show(stored, frontier.seal), stored.id, rank)
-            if not wanted:
-                return
-        progress(done, total)
-
-
-async def _all(frontier: Frontier) -> AsyncIterator[list[tuple[Stored, bytes]]]:
-    client = frontier.client
-    k = frontier.keys
-    for key, parse in ((k.requests, pending), (k.suspects, suspect)):
-        cursor = 0
-        while True:
-            cursor, found = await client.zscan(key, cursor, count=BATCH)
-            yield [(parse(member, score), member) for member, score in found]
-            if not int(cursor):
-                break
-    async for values in scan_hash(client, k.leased):
-        yield [(leased(id_, value), id_) for id_, value in values]
+    for place in (REQUESTS, SUSPECTS, LEASED):
+        async for some in scan(client, k, place):
+            done += len(some)
+            for stored in some:
+                url = matcher.match(frontier.seal.shown(stored.payload))
+                if url not in wanted:
+                    continue
+                rank = None
+                if place == REQUESTS:
+                    rank = await client.zrank(k.requests, stored.member)
+                wanted.discard(url)
+                id_ = stored.id.decode("latin-1")
+                yield Found(url, _show(stored, frontier.seal), id_, rank)
+                if not wanted:
+                    return
+            progress(done, total)
 
 
 async def explain(
     frontier: Frontier,
-    matcher: Matcher,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    urls: Iterable[str],
+    fingerprint: Fingerprint,
+    *,
+    exact: bool,
+    progress: Progress,
 ) -> list[Explained]:
-    """What the frontier knows of each URL of *matcher*. Raises RedisUnavailable."""
+    matcher = _Matcher(urls, fingerprint, exact=exact)
     with asking():
-        found = {f.url: f async for f in find(frontier, matcher, progress)}
+        found = {f.url: f async for f in _find(frontier, matcher, progress)}
         letters = await _letters(frontier, matcher)
         return [
             Explained(
@@ -240,7 +230,9 @@ async def explain(
         ]
 
 
-async def _letters(frontier: Frontier, matcher: Matcher) -> dict[str, list[DeadLetter]]:
+async def _letters(
+    frontier: Frontier, matcher: _Matcher
+) -> dict[str, list[DeadLetter]]:
     found: dict[str, list[DeadLetter]] = {}
     async for letter in list_failed(frontier):
         is_seed = letter.kind == "seed"

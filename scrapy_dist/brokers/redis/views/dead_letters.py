@@ -34,11 +34,9 @@ async def count_failed(frontier: Frontier) -> int:
 
 
 async def list_failed(
-    frontier: Frontier, *, reason: str = "", newest_first: bool = True
+    frontier: Frontier, reason: str = "", *, newest_first: bool = True
 ) -> AsyncIterator[DeadLetter]:
-    """The dead letters whose reason contains *reason*, in any case.
-
-    Some are read at a time, about a megabyte; those that come meanwhile are left out.
+    """Some are read at a time, about a megabyte; those that come meanwhile are left out.
     Raises RedisUnavailable, and ConfigurationError for a key of another type.
     """
     async for letters in steps(frontier, newest_first=newest_first):

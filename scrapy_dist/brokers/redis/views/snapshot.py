@@ -42,13 +42,20 @@ are crawled twice. Each order id is read once.
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from scrapy_dist.brokers.redis.layout import IdsSeen, is_id
+from scrapy_dist.brokers.redis.layout import (
+    LEASED,
+    LEASES,
+    REQUESTS,
+    SUSPECTS,
+    Entry,
+    IdsSeen,
+    is_id,
+    parse,
+)
 from scrapy_dist.core.frontier import BATCH
 
 if TYPE_CHECKING:
@@ -68,27 +75,8 @@ _FETCH = 20
 #: Moments that are tried.
 _ROUNDS = 20
 
-#: What to read of ``export.lua``: a moment, or a place.
-_MOMENT, _REQUESTS, _SUSPECTS, _LEASES = 0, 1, 2, 3
-
-_SUSPECT = re.compile(rb"(\d{1,15}) (\S+) ")
-_LEASED = re.compile(rb" (\S+) (\d{1,15}) (\S+) ")
-
-
-@dataclass(frozen=True)
-class Stored:
-    """A request as the frontier keeps it. *kind*: pending, suspect or leased.
-
-    *deaths* of workers that held it, *claims*: fingerprints of what they kept, '-' for
-    none. See ``claim.lua``.
-    """
-
-    kind: str
-    id: str
-    score: float
-    payload: bytes
-    deaths: int = 0
-    claims: str = "-"
+#: What to read of ``export.lua`` that is no place.
+_MOMENT = 0
 
 
 class Snapshot:
@@ -108,7 +96,7 @@ class Snapshot:
         #: Leases of workers that were handed nothing since this number are known.
         self._order = 0
 
-    async def read(self) -> AsyncIterator[list[Stored]]:
+    async def read(self) -> AsyncIterator[list[Entry]]:
         """Leased requests, suspects and pending ones, each kind in its order."""
         async for some in self._read_all_leases():
             yield some
@@ -127,19 +115,19 @@ class Snapshot:
                 # What goes before T may go.
                 self.is_whole = self.is_whole or not firsts
             pages, suspects = firsts
-            for place, first in ((_SUSPECTS, suspects), (_REQUESTS, pages)):
+            for place, first in ((SUSPECTS, suspects), (REQUESTS, pages)):
                 async for some in self._read_pages(place, first):
                     yield some
 
-    async def _read_all_leases(self) -> AsyncIterator[list[Stored]]:
-        self._order, page = await self._call(_LEASES, most=_LEASES_PAGE)
+    async def _read_all_leases(self) -> AsyncIterator[list[Entry]]:
+        self._order, page = await self._call(LEASES, most=_LEASES_PAGE)
         while len(page) > 1:
             async for some in self._fetch_leases(page[1::2]):
                 yield some
             member, score = page[-2:]
-            _, page = await self._call(_LEASES, score, member, most=_LEASES_PAGE)
+            _, page = await self._call(LEASES, score, member, most=_LEASES_PAGE)
 
-    async def _fetch_leases(self, ids: Sequence[bytes]) -> AsyncIterator[list[Stored]]:
+    async def _fetch_leases(self, ids: Sequence[bytes]) -> AsyncIterator[list[Entry]]:
         client = self._frontier.client
         unknown = [id_ for id_ in ids if self._add(id_)]
         for at in range(0, len(unknown), _FETCH):
@@ -150,16 +138,16 @@ class Snapshot:
             if gone:
                 self._missed.update(gone)
                 self.is_whole = False
-            yield [leased(id_, value) for id_, value in found if value is not None]
+            yield [parse(LEASED, id_, v) for id_, v in found if v is not None]
 
     async def _read_pages(
         self, place: int, page: Sequence[Any]
-    ) -> AsyncIterator[list[Stored]]:
-        parse = suspect if place == _SUSPECTS else pending
+    ) -> AsyncIterator[list[Entry]]:
         while len(page) > 1:
             parts = page[1:]
             found = list(zip(parts[::2], parts[1::2], strict=True))
-            yield [parse(m, float(score)) for m, score in found if self._add(m)]
+            new = [(m, score) for m, score in found if self._add(m)]
+            yield [parse(place, m, score=float(score)) for m, score in new]
             if len(found) < BATCH and sum(map(len, parts)) < _PAGE_BYTES:
                 return  # there was no more
             member, score = found[-1]
@@ -176,9 +164,8 @@ class Snapshot:
         most: int = BATCH,
         most_ids: int = 0,
     ) -> list[Any]:
-        call = self._frontier.call(
+        reply: list[Any] = await self._frontier.run(
             "export",
-            list,
             place=place,
             score=score,
             member=member,
@@ -187,8 +174,7 @@ class Snapshot:
             since=self._order,
             most_ids=most_ids,
         )
-        await self._frontier.exchange([call])
-        return call.reply()
+        return reply
 
     def _add(self, member: bytes) -> bool:
         """Whether it is new."""
@@ -201,41 +187,3 @@ class Snapshot:
             self._missed.discard(id_)
             return True
         return self._ids.add(id_)
-
-
-def pending(member: bytes, score: float) -> Stored:
-    id_, payload = _split(member)
-    return Stored("pending", id_, score, payload)
-
-
-def suspect(member: bytes, score: float) -> Stored:
-    id_, rest = _split(member)
-    found = _SUSPECT.match(rest)
-    if not found:
-        return Stored("suspect", id_, score, rest)
-    claims = found[2].decode("latin-1")
-    return Stored("suspect", id_, score, rest[found.end() :], int(found[1]), claims)
-
-
-def leased(id_: bytes, value: bytes) -> Stored:
-    name = id_.decode("latin-1")
-    found = _LEASED.match(value)  # a head is left out if it would say nothing
-    start = found.end() if found else 0
-    try:
-        score = float(found[1]) if found else 0.0
-    except ValueError:
-        start = -1
-    if start < 0 or not value.startswith(id_, start):
-        return Stored("leased", name, 0.0, value)
-    payload = value[start + len(id_) :]
-    if not found:
-        return Stored("leased", name, score, payload)
-    claims = found[3].decode("latin-1")
-    return Stored("leased", name, score, payload, int(found[2]), claims)
-
-
-def _split(member: bytes) -> tuple[str, bytes]:
-    """Order id and rest; what somebody else wrote has none."""
-    if is_id(member[:16]):
-        return member[:16].decode("ascii"), member[16:]
-    return "", member

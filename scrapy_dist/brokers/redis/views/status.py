@@ -17,7 +17,7 @@ from scrapy_dist.brokers.redis import layout
 from scrapy_dist.brokers.redis.errors import asking, is_wrong_type
 from scrapy_dist.codec.envelope import JSON, KINDS, OTHER, PICKLE, SEED, SIGNED
 from scrapy_dist.codec.request import fields_of, quote
-from scrapy_dist.core.status import Status, WorkerStatus, told_number
+from scrapy_dist.core.status import Status, WorkerStatus
 from scrapy_dist.exceptions import BadPayload, ConfigurationError, RedisUnavailable
 from scrapy_dist.redis_client.client import describe
 
@@ -71,7 +71,7 @@ async def read_status(
         spider=spider,
         job=job or None,
         redis=describe(frontier.client),
-        time=_time(now) or datetime.now(timezone.utc),
+        time=times.from_ms(now) or datetime.now(timezone.utc),
         pending=pending,
         leased=leased,
         suspect=suspect,
@@ -90,17 +90,14 @@ async def read_status(
 def _worker(raw: Sequence[Any]) -> WorkerStatus:
     number, silent, alive, held, stopping, name, since, info = raw
     number = number.decode("utf-8", "replace")
-    return WorkerStatus(
+    return WorkerStatus.told(
+        info,
         worker=name.decode("utf-8", "replace") if name else number,
         number=number,
         alive=bool(alive),
-        since=_time(since),
-        silent_for=silent / 1000,
-        pages=int(told_number(info, "pages") or 0),
-        pages_per_second=told_number(info, "pages_per_second") or 0.0,
-        failed=int(told_number(info, "failed") or 0),
+        since_ms=_whole(since),
+        silent_ms=silent,
         leased=held,
-        memory=None if (size := told_number(info, "memory")) is None else int(size),
         stopping=bool(stopping),
     )
 
@@ -110,12 +107,11 @@ def _by_name(worker: WorkerStatus) -> tuple[str, int, str]:
     return host, int(pid) if re.fullmatch("[0-9]{1,18}", pid) else 0, worker.number
 
 
-def _time(ms: bytes | int | None) -> datetime | None:
+def _whole(number: bytes | None) -> int | None:
     try:
-        since = int(ms or 0)
+        return int(number or 0)
     except ValueError:
         return None
-    return times.from_ms(since)
 
 
 async def _held(
