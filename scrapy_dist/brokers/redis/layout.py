@@ -97,7 +97,8 @@ def parse(place: int, member: bytes, value: bytes = b"", score: float = 0.0) -> 
             deaths, claims = int(found[1]), found[2].decode("latin-1")
             return Entry(place, member, member, found.end(), score, deaths, claims)
         flaw = "not of the form order id, deaths, claims, payload"
-        return Entry(place, member, member, score=score, flaw=flaw)
+        at = 16 if _ID.match(member) else 0
+        return Entry(place, member, member, at, score, flaw=flaw)
     found = _LEASED.match(value)  # a head is left out if it would say nothing
     head = (float(found[1]), int(found[2]), found[3].decode("latin-1")) if found else ()
     start = found.end() if found else 0
