@@ -17,10 +17,10 @@ from twisted.internet.threads import deferToThread
 from scrapy_dist import connection, defaults
 from scrapy_dist.admin import pusher
 from scrapy_dist.base.escaping import get_logger
+from scrapy_dist.base.settings import number
 from scrapy_dist.base.waits import Threads
 from scrapy_dist.brokers.redis.keys import Keys, fill_template, tagged
 from scrapy_dist.compat import extension_points
-from scrapy_dist.core.settings import number
 from scrapy_dist.exceptions import ConfigurationError, FrontierError
 from scrapy_dist.redis_client.topology import check_slots, uses_cluster
 from scrapy_dist.scheduler import deferred

@@ -22,6 +22,7 @@ from twisted.internet.defer import Deferred
 from scrapy_dist import connection, defaults
 from scrapy_dist.admin.reporter import Reporter
 from scrapy_dist.base.escaping import get_logger
+from scrapy_dist.base.settings import flag, number
 from scrapy_dist.base.waits import in_thread
 from scrapy_dist.brokers.opening import open_session
 from scrapy_dist.brokers.redis.buckets import compact
@@ -34,8 +35,9 @@ from scrapy_dist.brokers.redis.keys import (
 from scrapy_dist.codec.request import PayloadCodec
 from scrapy_dist.codec.seed import check_limits
 from scrapy_dist.compat import extension_points
+from scrapy_dist.compat.overrides import names_in
 from scrapy_dist.core.crawl import job_from_settings
-from scrapy_dist.core.settings import Options, flag, number
+from scrapy_dist.core.settings import Options
 from scrapy_dist.dupefilter import (
     CompactDupeFilter,
     RFPDupeFilter,
@@ -276,9 +278,8 @@ class Scheduler(BaseScheduler):
                 f" the frontier is at {describe(settings)}. Say where Redis"
                 " is in REDIS_URL, or in REDIS_HOST and REDIS_PORT."
             )
-        if "request_seen" in (
-            extension_points.used_names(type(self).enqueue_request) or ()
-        ) and decides_itself(self.df):
+        used = names_in(type(self).enqueue_request) or ()
+        if "request_seen" in used and decides_itself(self.df):
             raise ConfigurationError(
                 f"{extension_points.described(type(self))}.enqueue_request() waits for"
                 f" {extension_points.described(type(self.df))}.request_seen(), which"

@@ -15,6 +15,7 @@ from scrapy.spiders import CrawlSpider, Spider
 
 from scrapy_dist import connection, defaults
 from scrapy_dist.base.escaping import get_logger, quote
+from scrapy_dist.base.settings import flag, number
 from scrapy_dist.brokers.redis.keys import fill_template, tagged
 from scrapy_dist.codec.policy import Policy
 from scrapy_dist.codec.seed import check_made, parse_seed
@@ -22,7 +23,6 @@ from scrapy_dist.codec.seed_rules import SeedRules
 from scrapy_dist.compat.overrides import names_used
 from scrapy_dist.core.crawl import job_from_settings
 from scrapy_dist.core.frontier import BATCH
-from scrapy_dist.core.settings import flag, number
 from scrapy_dist.exceptions import BadSeed, ConfigurationError, FrontierError
 from scrapy_dist.worker import engine
 

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 from scrapy import Spider
 
+from scrapy_dist.base.settings import flag
 from scrapy_dist.codec.request import quote
 from scrapy_dist.codec.request_fields import MAX_PRIORITY
 from scrapy_dist.codec.seed import parse_seed
 from scrapy_dist.codec.seed_rules import SeedRules
-from scrapy_dist.core.settings import flag
+from scrapy_dist.compat.extension_points import overridden
 from scrapy_dist.exceptions import BadSeed
-from scrapy_dist.spiders import RedisMixin
 
 if TYPE_CHECKING:
     from scrapy.settings import BaseSettings
@@ -64,11 +64,7 @@ class SeedMaker:
         if priority is not None:
             self._added["priority"] = priority
         #: Whether the spider reads seeds in a way of its own, which cannot be checked.
-        self.own_form = (
-            isinstance(spider, RedisMixin)
-            and type(spider).make_request_from_data
-            is not RedisMixin.make_request_from_data
-        )
+        self.own_form = bool(overridden(type(spider), ["make_request_from_data"]))
         if self._added:
             # What is wrong with every seed is said once.
             parse_seed(self._dump({"url": "http://a/", **self._added}), rules, _NOBODY)

@@ -15,18 +15,24 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any
 from urllib.parse import DefragResult, ParseResult, SplitResult
 
+from scrapy import Request
 from scrapy.http.headers import Headers
 from scrapy.link import Link
 
+from scrapy_dist.base.settings import elements
 from scrapy_dist.codec.forms import Form, form_of
-from scrapy_dist.exceptions import BadPayload, Unserializable
+from scrapy_dist.exceptions import BadPayload, ConfigurationError, Unserializable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
+
+    from scrapy.settings import BaseSettings
 
 __all__ = [
     "Learner",
     "SharedClasses",
+    "load_request_classes",
+    "load_shared_classes",
     "path_of",
     "resolve",
 ]
@@ -129,3 +135,41 @@ class Learner(SharedClasses):
         if self._left < 0:
             raise Unserializable("it holds too many objects")
         return super().take(obj)
+
+
+def _load(settings: BaseSettings, name: str) -> Iterator[tuple[Any, Any]]:
+    """Each path, or class, in the setting *name*, and what is there."""
+    for path in elements(settings, name, "['myproject.module.MyClass']"):
+        yield path, resolve(path) if isinstance(path, str) else path
+
+
+def load_request_classes(settings: BaseSettings) -> list[type[Request]]:
+    """Those of FRONTIER_REQUEST_CLASSES. Raises ConfigurationError."""
+    classes = []
+    for path, cls in _load(settings, "FRONTIER_REQUEST_CLASSES"):
+        if not (isinstance(cls, type) and issubclass(cls, Request)):
+            raise ConfigurationError(
+                f"FRONTIER_REQUEST_CLASSES: {path!r} is no subclass of scrapy.Request"
+                " that can be imported. Correct the path or remove it."
+            )
+        classes.append(cls)
+    return classes
+
+
+def load_shared_classes(settings: BaseSettings) -> list[type]:
+    """Those of FRONTIER_SHARED_CLASSES. Raises ConfigurationError."""
+    classes = []
+    for path, cls in _load(settings, "FRONTIER_SHARED_CLASSES"):
+        if cls is None:
+            raise ConfigurationError(
+                f"FRONTIER_SHARED_CLASSES: {path!r} cannot be imported. Correct the path"
+                " or remove it."
+            )
+        try:
+            form_of(cls)
+        except ValueError as e:
+            raise ConfigurationError(
+                f"FRONTIER_SHARED_CLASSES: {path!r} cannot be stored: {e}. Remove it."
+            ) from None
+        classes.append(cls)
+    return classes

@@ -7,14 +7,14 @@ its own: those stay in the worker that made them.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from scrapy_dist import defaults
-from scrapy_dist.exceptions import BadPayload, ConfigurationError, Unserializable
+from scrapy_dist.base.settings import schemes
+from scrapy_dist.exceptions import BadPayload, Unserializable
 
 if TYPE_CHECKING:
     from scrapy import Request
@@ -27,7 +27,6 @@ __all__ = ["POLICY", "Policy", "local_meta", "scheme_of"]
 POLICY = "policy"
 
 _WEB = ("http://", "https://")
-_SCHEME = re.compile(r"[a-z][a-z0-9+.-]*", re.IGNORECASE)
 #: Schemes that Scrapy itself can fetch.
 _HANDLED = frozenset({"data", "file", "ftp", "http", "https", "s3"})
 #: scrapy-playwright, and what was made of it.
@@ -142,20 +141,9 @@ class Policy:
     @classmethod
     def from_settings(cls, settings: BaseSettings) -> Policy:
         """FRONTIER_SCHEMES and DOWNLOAD_HANDLERS. Raises ConfigurationError."""
-        value = settings.get("FRONTIER_SCHEMES", defaults.FRONTIER_SCHEMES)
-        listed = value
-        if isinstance(value, str):
-            listed = [part.strip() for part in value.split(",") if part.strip()]
-        if not isinstance(listed, (list, tuple, set, frozenset)) or not all(
-            isinstance(part, str) and _SCHEME.fullmatch(part) for part in listed
-        ):
-            raise ConfigurationError(
-                f"FRONTIER_SCHEMES = {value!r} is no list of URL schemes. Write names"
-                " such as ['ftp'], without '://'."
-            )
         handlers = settings.getwithbase("DOWNLOAD_HANDLERS")
         return cls(
-            frozenset(part.lower() for part in listed),
+            schemes(settings, "FRONTIER_SCHEMES"),
             frozenset(scheme for scheme, path in handlers.items() if path is not None),
         )
 

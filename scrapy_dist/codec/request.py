@@ -16,6 +16,7 @@ from scrapy.utils.trackref import object_ref
 
 from scrapy_dist import defaults
 from scrapy_dist.base.escaping import get_logger, quote
+from scrapy_dist.base.settings import number
 from scrapy_dist.codec import compact
 from scrapy_dist.codec import messagepack as msgpack_serializer
 from scrapy_dist.codec.attributes import Attributes
@@ -23,7 +24,14 @@ from scrapy_dist.codec.callbacks import SpiderMethods
 from scrapy_dist.codec.compact import Shorthand
 from scrapy_dist.codec.envelope import JSON, KINDS, MSGPACK, OTHER, PICKLE
 from scrapy_dist.codec.messagepack import Coder
-from scrapy_dist.codec.objects import Learner, SharedClasses, path_of, resolve
+from scrapy_dist.codec.objects import (
+    Learner,
+    SharedClasses,
+    load_request_classes,
+    load_shared_classes,
+    path_of,
+    resolve,
+)
 from scrapy_dist.codec.policy import Policy
 from scrapy_dist.codec.request_fields import (
     CONVERT,
@@ -32,11 +40,6 @@ from scrapy_dist.codec.request_fields import (
     add_changed,
     check_fields,
     with_text_headers,
-)
-from scrapy_dist.codec.request_settings import (
-    load_request_classes,
-    load_shared_classes,
-    load_size,
 )
 from scrapy_dist.codec.seal import ADDED, NO_SEAL, Seal
 from scrapy_dist.codec.serializers import (
@@ -162,18 +165,10 @@ class PayloadCodec:
             serializer=load_serializer(
                 settings.get("SCHEDULER_SERIALIZER", defaults.SCHEDULER_SERIALIZER)
             ),
-            max_size=load_size(settings, "FRONTIER_MAX_PAYLOAD", "bytes"),
-            max_url=load_size(settings, "FRONTIER_URL_LENGTH", "characters"),
-            request_classes=load_request_classes(
-                settings.get(
-                    "FRONTIER_REQUEST_CLASSES", defaults.FRONTIER_REQUEST_CLASSES
-                )
-            ),
-            shared_classes=load_shared_classes(
-                settings.get(
-                    "FRONTIER_SHARED_CLASSES", defaults.FRONTIER_SHARED_CLASSES
-                )
-            ),
+            max_size=int(number(settings, "FRONTIER_MAX_PAYLOAD", least=1)),
+            max_url=int(number(settings, "FRONTIER_URL_LENGTH", least=1)),
+            request_classes=load_request_classes(settings),
+            shared_classes=load_shared_classes(settings),
             policy=Policy.from_settings(settings),
             seal=Seal.from_settings(settings, key),
         )

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from scrapy_dist import defaults
 from scrapy_dist.base.escaping import quote
+from scrapy_dist.base.settings import flag, number, schemes, texts
 from scrapy_dist.codec.reach import flaw_of_host, host_of, is_within
-from scrapy_dist.codec.request_settings import load_size
 from scrapy_dist.exceptions import ConfigurationError
 
 if TYPE_CHECKING:
@@ -93,7 +93,6 @@ SPIDERS = "allowed_domains"
 #: behind a shift or a backslash.
 _ASCII = "".join(map(chr, range(128)))
 _SHIFTING = ("hz", "iso2022", "raw_unicode_escape", "utf_7")
-_SCHEME = re.compile(r"[a-z][a-z0-9+.-]*", re.IGNORECASE)
 #: A host as ``host_of`` gives it.
 _HOST = re.compile(r"[a-z0-9_.-]+|[0-9a-f:.]+")
 _NO_DOMAIN = re.compile(r"[/@?#\\\s]|^[^\[]*:")
@@ -130,23 +129,17 @@ class SeedRules:
 
         Raises ConfigurationError.
         """
-        schemes = _read_list(settings, "FRONTIER_SEED_SCHEMES")
-        for scheme in schemes:
-            if not _SCHEME.fullmatch(scheme):
-                raise ConfigurationError(
-                    f"FRONTIER_SEED_SCHEMES: {scheme!r} is no URL scheme."
-                    " Write names such as 'https', without '://'."
-                )
+        domains = frozenset(_read_domains(settings))
         return cls(
-            schemes=frozenset(scheme.lower() for scheme in schemes),
-            max_size=load_size(settings, "FRONTIER_SEED_MAX_SIZE", "bytes"),
-            max_url=load_size(settings, "FRONTIER_URL_LENGTH", "characters"),
-            meta=frozenset(_read_list(settings, "FRONTIER_SEED_META")),
-            form_fields=_read_bool(settings, "FRONTIER_SEED_FORM_FIELDS"),
+            schemes=schemes(settings, "FRONTIER_SEED_SCHEMES"),
+            max_size=int(number(settings, "FRONTIER_SEED_MAX_SIZE", least=1)),
+            max_url=int(number(settings, "FRONTIER_URL_LENGTH", least=1)),
+            meta=frozenset(texts(settings, "FRONTIER_SEED_META")),
+            form_fields=flag(settings, "FRONTIER_SEED_FORM_FIELDS"),
             encoding=_read_encoding(settings, encoding),
-            domains=frozenset(_read_domains(settings)) - {SPIDERS},
-            spiders_domains=SPIDERS in _read_domains(settings),
-            private=_read_bool(settings, "FRONTIER_SEED_PRIVATE"),
+            domains=domains - {SPIDERS},
+            spiders_domains=SPIDERS in domains,
+            private=flag(settings, "FRONTIER_SEED_PRIVATE"),
         )
 
     @property
@@ -217,22 +210,9 @@ def _read_encoding(settings: BaseSettings, own: str | None) -> str:
     return value
 
 
-def _read_list(settings: BaseSettings, name: str) -> list[str]:
-    value = settings.get(name, getattr(defaults, name))
-    if isinstance(value, str):
-        value = [part.strip() for part in value.split(",") if part.strip()]
-    if not isinstance(value, (list, tuple, set, frozenset)) or not all(
-        isinstance(part, str) for part in value
-    ):
-        raise ConfigurationError(
-            f"{name} = {value!r} is no list of strings. Write e.g. ['a', 'b'] or 'a,b'."
-        )
-    return list(value)
-
-
 def _read_domains(settings: BaseSettings) -> list[str]:
     domains = []
-    for value in _read_list(settings, "FRONTIER_SEED_DOMAINS"):
+    for value in texts(settings, "FRONTIER_SEED_DOMAINS"):
         host = value if value == SPIDERS else host_of(f"//{value.lstrip('.')}")
         if not _HOST.fullmatch(host) or _NO_DOMAIN.search(value):
             raise ConfigurationError(
@@ -241,13 +221,3 @@ def _read_domains(settings: BaseSettings) -> list[str]:
             )
         domains.append(host)
     return domains
-
-
-def _read_bool(settings: BaseSettings, name: str) -> bool:
-    try:
-        return settings.getbool(name, getattr(defaults, name))
-    except (TypeError, ValueError):
-        raise ConfigurationError(
-            f"{name} = {settings.get(name)!r} is neither true nor false."
-            " Write True or False."
-        ) from None

@@ -6,13 +6,13 @@ one list of them. `check` looks at the classes of a crawl before anything is con
 
 from __future__ import annotations
 
-import inspect
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from scrapy.utils.misc import load_object
 
 from scrapy_dist import defaults
+from scrapy_dist.compat.overrides import names_in
 from scrapy_dist.exceptions import ConfigurationError
 
 if TYPE_CHECKING:
@@ -155,27 +155,12 @@ def problems(cls: type) -> Iterator[str]:
         for remedy, names in by_remedy.items():
             yield f"{described(cls)} overrides {', '.join(names)}: {remedy}."
         for name in overridden(cls, points.calls):
-            used = used_names(getattr(cls, name))
+            used = names_in(getattr(cls, name))
             if used is not None and not used & points.calls[name]:
                 yield (
                     f"{described(cls)} overrides {name}, and hands nothing on to the"
                     f" frontier: call super().{name}() in it."
                 )
-
-
-def used_names(function: Any) -> set[str] | None:
-    """Names that the code of *function* uses; None where there is no code to look at."""
-    function = inspect.unwrap(function)
-    code = getattr(function, "__code__", None)
-    if code is None:
-        return None
-    found: set[str] = set()
-    waiting = [code]
-    while waiting:
-        code = waiting.pop()
-        found.update(code.co_names, code.co_freevars)
-        waiting += [const for const in code.co_consts if inspect.iscode(const)]
-    return found
 
 
 def refuse(classes: Iterable[type]) -> None:

@@ -41,25 +41,30 @@ def _with_helpers(
     used: set[str] = set()
     todo = [method]
     while todo:
-        new = _names(todo.pop()) - used
+        new = (names_in(todo.pop()) or set()) - used
         used |= new
         helpers = [n for n in new if n not in apart]
         todo += [vars(owner)[n] for owner in own for n in helpers if n in vars(owner)]
     return used
 
 
-def _names(method: Any) -> set[str]:
-    """The names of globals and attributes in the code of *method*."""
+def names_in(method: Any) -> set[str] | None:
+    """Names of globals, attributes and variables around it that *method*'s code uses.
+
+    None where there is no code to look at.
+    """
     if isinstance(method, property):
         method = method.fget
     method = getattr(method, "__func__", method)  # class and static methods
     if not callable(method):
-        return set()
-    found: set[str] = set()
+        return None
     code = getattr(inspect.unwrap(method), "__code__", None)
-    todo = [] if code is None else [code]
+    if code is None:
+        return None
+    found: set[str] = set()
+    todo = [code]
     while todo:
         code = todo.pop()
-        found.update(code.co_names)
+        found.update(code.co_names, code.co_freevars)
         todo += [const for const in code.co_consts if isinstance(const, CodeType)]
     return found

@@ -2,51 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from scrapy.utils.misc import load_object
 
 from scrapy_dist import defaults
+from scrapy_dist.base.settings import flag, number
 from scrapy_dist.exceptions import ConfigurationError
 from scrapy_dist.queue import Base
 
 if TYPE_CHECKING:
     from scrapy.settings import BaseSettings
-
-
-def number(
-    settings: BaseSettings, name: str, *, least: float = 0.0, most: float = math.inf
-) -> float:
-    """The setting *name* as a finite number from *least* to *most*.
-
-    Raises ConfigurationError with name, value and remedy.
-    """
-    value = settings.get(name, getattr(defaults, name))
-    try:
-        result = float(value)
-    except (TypeError, ValueError):
-        result = math.nan
-    if not (least <= result <= most and math.isfinite(result)):
-        limits = f"of at least {least:g}"
-        if most < math.inf:
-            limits = f"from {least:g} to {most:g}"
-        raise ConfigurationError(
-            f"{name} = {value!r} is not a number {limits}."
-            f" The default is {getattr(defaults, name)!r}."
-        )
-    return result
-
-
-def flag(settings: BaseSettings, name: str) -> bool:
-    """The setting *name* as Scrapy reads booleans (True, '1', 'false', …)."""
-    try:
-        return settings.getbool(name, getattr(defaults, name))
-    except ValueError:
-        raise ConfigurationError(
-            f"{name} = {settings.get(name)!r} is not a boolean. Write True or False."
-        ) from None
 
 
 def discipline(settings: BaseSettings) -> type[Base]:

@@ -20,7 +20,8 @@ ROOT = Path(scrapy_dist.__file__).parent
 #: From below: what stands on one floor does not import each other, only what is lower. A
 #: package may import its own modules.
 FLOORS = (
-    ("exceptions", "defaults", "base", "utils", "picklecompat"),
+    ("exceptions", "defaults", "utils", "picklecompat"),
+    ("base",),
     ("compat",),
     ("codec",),
     ("queue", "redis_client"),
@@ -37,9 +38,7 @@ FLOORS = (
 )
 
 #: Imports that go up or to the side.
-UP: dict[str, str] = {
-    "admin.seeding -> spiders": "reads a spider's redis_key",
-}
+UP: dict[str, str] = {}
 
 #: Modules of the worker that reach a Redis.
 REACH: dict[str, str] = {}

@@ -507,7 +507,7 @@ def test_the_rules_are_settings():
     ],
 )
 def test_a_wrong_setting_is_named_with_a_remedy(name, value):
-    with pytest.raises(ConfigurationError, match=rf"{name}.*Write") as caught:
+    with pytest.raises(ConfigurationError, match=rf"{name}.*(Write|default)") as caught:
         SeedRules.from_settings(Settings({name: value}))
 
     assert repr(
