@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
+import signal
 import sys
-from collections.abc import Awaitable, Callable
+from argparse import ArgumentParser, Namespace
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,16 +17,18 @@ from scrapy_dist.base.escaping import escape
 from scrapy_dist.exceptions import ConfigurationError
 
 if TYPE_CHECKING:
-    import argparse
-
     from scrapy.settings import Settings
+
+    from scrapy_dist.commands.options import Option
 
 __all__ = [
     "OK",
     "TROUBLE",
     "WRONG_USE",
+    "Namespace",
     "Subcommand",
-    "add_common_options",
+    "on_signals",
+    "tell",
     "warn",
     "write",
     "write_json",
@@ -46,35 +52,19 @@ class Subcommand:
     description: str
     example: str
     topic: str | None
-    add_options: Callable[[argparse.ArgumentParser], None]
-    run: Callable[[Settings, argparse.Namespace], Awaitable[int]]
+    options: Sequence[Option]
+    run: Callable[[Settings, Namespace], Awaitable[int]]
+
+    def add_options(self, parser: ArgumentParser) -> None:
+        for add in self.options:
+            add(parser)
 
 
-def add_common_options(
-    parser: argparse.ArgumentParser, *, spider_optional: bool = False
-) -> None:
-    """The options that name the crawl and the form of the output."""
-    parser.add_argument(
-        "spider",
-        metavar="SPIDER",
-        nargs="?" if spider_optional else None,
-        help="name of the spider",
-    )
-    parser.add_argument(
-        "--redis",
-        metavar="URL",
-        help="where Redis is, e.g. redis://host:6379/0; wins over the project's"
-        " settings. One with a password is better given as the environment variable"
-        " REDIS_URL, which counts where neither this nor a setting says it",
-    )
-    parser.add_argument(
-        "--job",
-        metavar="NAME",
-        help="the crawl of that name (the setting FRONTIER_JOB)",
-    )
-    parser.add_argument(
-        "--json", action="store_true", help="print one JSON object, for scripts"
-    )
+def tell(opts: Namespace, value: dict[str, Any], lines: Iterable[str] | str) -> bool:
+    """Print *value* with --json, else the *lines* for people; false as in `write`."""
+    if opts.json:
+        return write_json(value)
+    return write(*([lines] if isinstance(lines, str) else lines))
 
 
 def write(*lines: str) -> bool:
@@ -112,3 +102,17 @@ def warn(command: str, message: str) -> None:
 def write_json(value: dict[str, Any] | list[dict[str, Any]]) -> bool:
     """Print *value* as one line of ASCII; false as in `write`."""
     return write(json.dumps(value))
+
+
+@contextmanager
+def on_signals(do: Callable[[], object], *signals: signal.Signals) -> Iterator[None]:
+    """Let *signals*, which would end the command, call *do*; those ignored stay so."""
+    loop = asyncio.get_running_loop()
+    caught = [s for s in signals if signal.getsignal(s) is not signal.SIG_IGN]
+    for each in caught:
+        loop.add_signal_handler(each, do)
+    try:
+        yield
+    finally:
+        for each in caught:
+            loop.remove_signal_handler(each)

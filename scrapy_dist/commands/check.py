@@ -1,27 +1,4 @@
-"""``scrapy frontier check``: is the frontier whole? With ``--repair``: make it so."""
-
-from __future__ import annotations
-
-from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
-
-from scrapy_dist.commands import base, project
-from scrapy_dist.commands.terminal.text import count
-from scrapy_dist.core.findings import KINDS
-
-if TYPE_CHECKING:
-    import argparse
-
-    from scrapy.settings import Settings
-
-    from scrapy_dist.admin.crawl import Crawl
-    from scrapy_dist.core.findings import Finding, Report
-
-#: Fields of Counts, in the order of the output.
-_COUNTS = ("pending", "suspect", "leased", "failed", "seen")
-
-_DESCRIPTION = """\
-Check that the frontier of SPIDER is whole: every lease has its request and its worker,
+"""Check that the frontier of SPIDER is whole: every lease has its request and its worker,
 every request is in one place and can be read, no order id is given out twice. What is not
 is told a line each, with its name in --json in brackets, and a few examples.
 
@@ -29,37 +6,44 @@ It may run while workers are at work, and changes nothing without --repair. With
 it mends what a torn file or a human hand broke: nothing is deleted that still has to be
 crawled; what cannot be read is set aside in the dead letters with its reason.
 
-Exit code: 0 all is well (with --repair: now), 1 something is left, 2 no check was made."""
+Exit code: 0 all is well (with --repair: now), 1 something is left, 2 no check was made.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from scrapy_dist.commands import base, options, project
+from scrapy_dist.commands.terminal.text import count
+from scrapy_dist.core.findings import KINDS
+
+if TYPE_CHECKING:
+    from scrapy_dist.core.findings import Finding, Report
+
+#: Fields of Counts, in the order of the output.
+_COUNTS = ("pending", "suspect", "leased", "failed", "seen")
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
-    base.add_common_options(parser)
-    parser.add_argument("--repair", action="store_true", help="mend what is broken")
-
-
-async def run(settings: Settings, opts: argparse.Namespace) -> int:
-    crawl = project.find_crawl(settings, opts)
-    async with project.opened(crawl, changes=True):
-        where = crawl.where
-        report = await crawl.check(repair=opts.repair)
-        if crawl.project is None and not report.exists and report.ok:
-            # No project says whether there is such a spider.
-            raise await crawl.unknown()
-    if opts.json:
-        base.write_json(_as_json(crawl.spider, where, report, repaired=opts.repair))
-    else:
-        base.write(*_lines(crawl, where, report, repaired=opts.repair))
+async def _run(crawl: project.Crawl, opts: base.Namespace) -> int:
+    report = await crawl.check(repair=opts.repair)
+    if crawl.project is None and not report.exists and report.ok:
+        # No project says whether there is such a spider.
+        raise await crawl.unknown()
+    base.tell(
+        opts,
+        _as_json(crawl, report, repaired=opts.repair),
+        _lines(crawl, report, repaired=opts.repair),
+    )
     return base.OK if report.ok else base.TROUBLE
 
 
-def _as_json(
-    spider: str, where: str, report: Report, *, repaired: bool
-) -> dict[str, Any]:
+def _as_json(crawl: project.Crawl, report: Report, *, repaired: bool) -> dict[str, Any]:
     counts = asdict(report.counts) if report.counts else {}
     alive, silent = counts.pop("alive", None), counts.pop("silent", None)
     return {
-        "spider": spider,
-        "redis": where,
+        "spider": crawl.spider,
+        "redis": crawl.where,
         "ok": report.ok,
         "repair": repaired,
         **{name: counts.get(name) for name in _COUNTS},
@@ -73,17 +57,17 @@ def _as_json(
     }
 
 
-def _lines(crawl: Crawl, where: str, report: Report, *, repaired: bool) -> list[str]:
+def _lines(crawl: project.Crawl, report: Report, *, repaired: bool) -> list[str]:
     lines = []
     counts = report.counts
     if not report.exists:
         lines.append(
-            f"There is no frontier of {crawl.spider} at {where}: nothing to check."
+            f"There is no frontier of {crawl.spider} at {crawl.where}: nothing to check."
         )
     elif counts:
         sizes = ", ".join(f"{getattr(counts, name)} {name}" for name in _COUNTS)
         lines.append(
-            f"{crawl.spider} at {where}: {sizes};"
+            f"{crawl.spider} at {crawl.where}: {sizes};"
             f" workers: {counts.alive} alive, {counts.silent} silent"
         )
     for finding in report.findings.values():
@@ -120,9 +104,9 @@ def _line(finding: Finding, *, repaired: bool, is_sound: bool) -> str:
 SUBCOMMAND = base.Subcommand(
     name="check",
     summary="is the frontier whole? --repair mends it",
-    description=_DESCRIPTION,
+    description=__doc__,
     example="scrapy frontier check myspider --repair",
     topic="check",
-    add_options=add_options,
-    run=run,
+    options=(*options.common(), options.flag("--repair", "mend what is broken")),
+    run=project.of_crawl(_run, changes=True),
 )

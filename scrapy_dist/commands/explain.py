@@ -6,18 +6,14 @@ import math
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from scrapy_dist.admin.arguments import checked_url
+from scrapy_dist.admin.arguments import checked_url, checked_urls
 from scrapy_dist.base import times
-from scrapy_dist.commands import arguments, base, project
-from scrapy_dist.commands.terminal.bar import Counter
+from scrapy_dist.commands import base, options, project
+from scrapy_dist.commands.terminal.bar import counter
 from scrapy_dist.commands.terminal.text import age, clean, count
 from scrapy_dist.exceptions import ConfigurationError
 
 if TYPE_CHECKING:
-    import argparse
-
-    from scrapy.settings import Settings
-
     from scrapy_dist.core.inspection import Explained
 
 _EXPLAIN = """\
@@ -45,45 +41,15 @@ Exit code: 0 all are queued or were pending, 1 some are being crawled now and we
 2 none was queued (wrong use, Redis away)."""
 
 
-def _add_explain_options(parser: argparse.ArgumentParser) -> None:
-    base.add_common_options(parser)
-    parser.add_argument("url", metavar="URL", help="in full, with its scheme")
-
-
-def _add_recrawl_options(parser: argparse.ArgumentParser) -> None:
-    base.add_common_options(parser)
-    arguments.add_list(parser, "urls", metavar="URL", help="URL to crawl once more")
-    parser.add_argument(
-        "--callback",
-        metavar="NAME",
-        help="method of the spider that gets the response; without it parse",
+async def _explain(crawl: project.Crawl, opts: base.Namespace) -> int:
+    await crawl.known_status()
+    with counter("requests looked at") as told:
+        found = await crawl.explain(opts.url, told)
+    base.tell(
+        opts,
+        {"spider": crawl.spider, "job": crawl.job, **found.as_json()},
+        _lines(found, filters=crawl.naming.filters),
     )
-    parser.add_argument(
-        "--priority",
-        metavar="N",
-        type=int,
-        default=0,
-        help="priority of the requests; higher ones go first; 0 without it",
-    )
-    parser.add_argument(
-        "--force", action="store_true", help="also what is pending or leased already"
-    )
-
-
-async def run_explain(settings: Settings, opts: argparse.Namespace) -> int:
-    crawl = project.find_crawl(settings, opts)
-    url = checked_url(opts.url)
-    counter = Counter("requests looked at")
-    async with project.opened(crawl):
-        await crawl.known_status()
-        try:
-            found = await crawl.explain(url, counter.update)
-        finally:
-            counter.close()
-    if opts.json:
-        base.write_json({"spider": crawl.spider, "job": crawl.job, **found.as_json()})
-    else:
-        base.write(*_lines(found, filters=crawl.naming.filters))
     return base.TROUBLE if found.place == "unknown" else base.OK
 
 
@@ -135,36 +101,32 @@ def _place(found: Explained) -> str:
     }.get(found.place, found.place)
 
 
-async def run_recrawl(settings: Settings, opts: argparse.Namespace) -> int:
-    crawl = project.find_crawl(settings, opts)
+def _check_urls(opts: base.Namespace) -> None:
     if not opts.urls:
         raise ConfigurationError(
             "Which URL? For example: scrapy frontier recrawl myspider"
             " https://example.org/"
         )
-    urls = [checked_url(url) for url in opts.urls]
-    counter = Counter("requests looked at")
-    async with project.opened(crawl, changes=True):
-        try:
-            done = await crawl.recrawl(
-                urls,
-                callback=opts.callback,
-                priority=opts.priority,
-                force=opts.force,
-                progress=counter.update,
-            )
-        finally:
-            counter.close()
+    checked_urls(opts.urls)
+
+
+async def _recrawl(crawl: project.Crawl, opts: base.Namespace) -> int:
+    with counter("requests looked at") as progress:
+        done = await crawl.recrawl(
+            opts.urls,
+            callback=opts.callback,
+            priority=opts.priority,
+            force=opts.force,
+            progress=progress,
+        )
     for each in done:
-        if opts.json:
-            base.write_json({"spider": crawl.spider, **asdict(each)})
-            continue
         told = "queued"
         if not each.queued:
             told = f"is {each.place} already, and was left alone (see --force)"
             if each.place == "leased":
                 told = "is being crawled now, and was left alone (see --force)"
-        base.write(f"{clean(each.url, 2000)}: {told}")
+        value = {"spider": crawl.spider, **asdict(each)}
+        base.tell(opts, value, f"{clean(each.url, 2000)}: {told}")
     busy = any(each.place == "leased" for each in done)
     return base.TROUBLE if busy else base.OK
 
@@ -175,8 +137,11 @@ EXPLAIN = base.Subcommand(
     description=_EXPLAIN,
     example="scrapy frontier explain myspider https://example.org/page/7",
     topic="inspecting",
-    add_options=_add_explain_options,
-    run=run_explain,
+    options=(
+        *options.common(),
+        options.option("url", metavar="URL", help="in full, with its scheme"),
+    ),
+    run=project.of_crawl(_explain, check=lambda opts: checked_url(opts.url)),
 )
 RECRAWL = base.Subcommand(
     name="recrawl",
@@ -184,6 +149,22 @@ RECRAWL = base.Subcommand(
     description=_RECRAWL,
     example="scrapy frontier recrawl myspider https://example.org/page/7",
     topic="inspecting",
-    add_options=_add_recrawl_options,
-    run=run_recrawl,
+    options=(
+        *options.common(),
+        options.late_list("urls", metavar="URL", help="URL to crawl once more"),
+        options.option(
+            "--callback",
+            metavar="NAME",
+            help="method of the spider that gets the response; without it parse",
+        ),
+        options.option(
+            "--priority",
+            metavar="N",
+            type=int,
+            default=0,
+            help="priority of the requests; higher ones go first; 0 without it",
+        ),
+        options.flag("--force", "also what is pending or leased already"),
+    ),
+    run=project.of_crawl(_recrawl, changes=True, check=_check_urls),
 )

@@ -1,4 +1,15 @@
-"""``scrapy frontier export``: a frontier into a file."""
+"""Write the whole frontier of SPIDER to FILE, as JSON lines: fingerprints, requests, seeds, dead
+letters and stats, with --items also items. FILE.gz is compressed, - is standard output. FILE
+appears when it is complete, and only its owner can read it; one that is there is replaced
+only with --overwrite. Memory stays bounded, and nothing in Redis changes.
+
+Best done while the crawl is paused (scrapy frontier pause). While workers are at work the
+file is still enough to continue the crawl elsewhere without losing a page; what they do
+meanwhile is crawled again there.
+
+Exit code: 0 written, 1 not whole: the frontier changed too fast, or who reads - has gone; 2
+wrong use, Redis away.
+"""
 
 from __future__ import annotations
 
@@ -10,82 +21,51 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from scrapy_dist.codec import dump_lines
-from scrapy_dist.commands import base, files, project
-from scrapy_dist.commands.terminal.bar import Counter
-from scrapy_dist.commands.terminal.text import clean, count
+from scrapy_dist.commands import base, files, options, project
+from scrapy_dist.commands.terminal.bar import counter
+from scrapy_dist.commands.terminal.text import clean, count, counts
 from scrapy_dist.core.crawl import Exported
 from scrapy_dist.exceptions import ConfigurationError
 
 if TYPE_CHECKING:
-    import argparse
     from collections import Counter as Counts
 
-    from scrapy.settings import Settings
-
-    from scrapy_dist.admin.crawl import Crawl
 
 __all__ = ["STANDARD", "SUBCOMMAND", "tell"]
 
 #: Stands for standard input and output.
 STANDARD = "-"
 
-#: What lines are called for people where the type is no adjective, one and many.
-_COUNTED = {
-    "seed": ("seed", "seeds"),
-    "stat": ("stat", "stats"),
-    "item": ("item", "items"),
-}
-
-_DESCRIPTION = """\
-Write the whole frontier of SPIDER to FILE, as JSON lines: fingerprints, requests, seeds, dead
-letters and stats, with --items also items. FILE.gz is compressed, - is standard output. FILE
-appears when it is complete, and only its owner can read it; one that is there is replaced
-only with --overwrite. Memory stays bounded, and nothing in Redis changes.
-
-Best done while the crawl is paused (scrapy frontier pause). While workers are at work the
-file is still enough to continue the crawl elsewhere without losing a page; what they do
-meanwhile is crawled again there.
-
-Exit code: 0 written, 1 not whole: the frontier changed too fast, or who reads - has gone; 2
-wrong use, Redis away."""
+#: What lines are called for people where the type is no adjective: one of them.
+_COUNTED = {"seed": "seed", "stat": "stat", "item": "item"}
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
-    base.add_common_options(parser)
-    parser.add_argument("file", metavar="FILE", help="where to write; - is stdout")
-    parser.add_argument("--items", action="store_true", help="export items too")
-    parser.add_argument(
-        "--overwrite", action="store_true", help="replace FILE if it is there"
-    )
-
-
-async def run(settings: Settings, opts: argparse.Namespace) -> int:
-    crawl = project.find_crawl(settings, opts)
+def _check_file(opts: base.Namespace) -> None:
     if opts.file != STANDARD:
         files.check_name(Path(opts.file), overwrite=opts.overwrite)
+
+
+async def _run(crawl: project.Crawl, opts: base.Namespace) -> int:
+    status = await crawl.known_status()
+    if status.alive and not status.paused:
+        base.warn(
+            "export",
+            f"{count(len(status.alive), 'worker is', 'workers are')} at work: what is"
+            " done meanwhile will be crawled again from this file. See scrapy frontier"
+            " pause.",
+        )
     exported = Exported()
-    counter = Counter("lines written")
-    async with project.opened(crawl):
-        status = await crawl.known_status()
-        if status.alive and not status.paused:
-            base.warn(
-                "export",
-                f"{count(len(status.alive), 'worker is', 'workers are')} at work: what is"
-                " done meanwhile will be crawled again from this file. See scrapy frontier"
-                " pause.",
-            )
-        try:
-            with _written(opts.file, overwrite=opts.overwrite) as file:
-                async for lines in crawl.export(exported, items=opts.items):
-                    file.write(
-                        "".join(f"{dump_lines.dump(x)}\n" for x in lines).encode()
-                    )
-                    counter.update(sum(exported.counts.values()))
-        except BrokenPipeError:
-            # Whoever reads has gone, and has not got all: no words, but no success.
-            return base.TROUBLE
-        finally:
-            counter.close()
+    try:
+        with (
+            counter("lines written") as progress,
+            _written(opts.file, overwrite=opts.overwrite) as file,
+        ):
+            async for lines in crawl.export(exported, items=opts.items):
+                file.write("".join(f"{dump_lines.dump(x)}\n" for x in lines).encode())
+                progress(sum(exported.counts.values()))
+    except BrokenPipeError:
+        # Whoever reads has gone, and has not got all: no words, but no success.
+        return base.TROUBLE
     if not exported.is_whole:
         base.warn(
             "export",
@@ -99,21 +79,18 @@ async def run(settings: Settings, opts: argparse.Namespace) -> int:
 
 def tell(
     word: str,
-    crawl: Crawl,
-    opts: argparse.Namespace,
-    counts: Counts[str],
+    crawl: project.Crawl,
+    opts: base.Namespace,
+    counted: Counts[str],
     **more: object,
 ) -> None:
-    if opts.json:
-        numbers = {name: counts[name] for name in dump_lines.TYPES}
-        base.write_json({"spider": crawl.spider, "job": crawl.job, **numbers, **more})
-        return
-    numbers_ = [
-        count(counts[n], *_COUNTED.get(n, (n, n)))
-        for n in dump_lines.TYPES
-        if counts[n]
-    ]
-    base.write(f"{clean(crawl.name)}: {', '.join(numbers_) or 'nothing'} {word}.")
+    numbers = {name: counted[name] for name in dump_lines.TYPES}
+    some = {name: value for name, value in numbers.items() if value}
+    what = ", ".join(counts(some, _COUNTED)) or "nothing"
+    names = {"spider": crawl.spider, "job": crawl.job}
+    base.tell(
+        opts, {**names, **numbers, **more}, f"{clean(crawl.name)}: {what} {word}."
+    )
 
 
 @contextmanager
@@ -146,9 +123,14 @@ def _written(name: str, *, overwrite: bool) -> Iterator[IO[bytes]]:
 SUBCOMMAND = base.Subcommand(
     name="export",
     summary="write the whole frontier to a file",
-    description=_DESCRIPTION,
+    description=__doc__,
     example="scrapy frontier export myspider myspider.jsonl.gz",
     topic="export",
-    add_options=add_options,
-    run=run,
+    options=(
+        *options.common(),
+        options.option("file", metavar="FILE", help="where to write; - is stdout"),
+        options.flag("--items", "export items too"),
+        options.flag("--overwrite", "replace FILE if it is there"),
+    ),
+    run=project.of_crawl(_run, check=_check_file),
 )

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from scrapy.utils.project import inside_project
 
 from scrapy_dist.base import times
-from scrapy_dist.commands import arguments, base, project
+from scrapy_dist.commands import base, options, project
 from scrapy_dist.commands.terminal.text import UNKNOWN, clean, number, table
 from scrapy_dist.exceptions import ConfigurationError
 
 if TYPE_CHECKING:
-    import argparse
-
-    from scrapy.settings import Settings
-
-    from scrapy_dist.admin.crawl import Crawl
     from scrapy_dist.core.dead_letters import DeadLetter
 
 #: Letters that a listing for people shows.
@@ -55,71 +51,52 @@ those of them whose reason contains TEXT (in any case).
 Exit code: 0 all were deleted, 1 some IDs are not there, 2 wrong use, Redis away."""
 
 
-def _add_reason(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--reason",
-        default="",
-        metavar="TEXT",
-        help="only those whose reason contains TEXT, in any case",
-    )
+_REASON_OPTION = options.option(
+    "--reason",
+    default="",
+    metavar="TEXT",
+    help="only those whose reason contains TEXT, in any case",
+)
+_CHOOSING = (
+    *options.common(),
+    options.late_list("ids", metavar="ID", help="ID of a letter, as `failed` shows it"),
+    options.flag("--all", "all letters"),
+    _REASON_OPTION,
+)
 
 
-def _add_listing_options(parser: argparse.ArgumentParser) -> None:
-    base.add_common_options(parser)
-    arguments.json_lines(parser, "letter")
-    _add_reason(parser)
-    parser.add_argument(
-        "-n",
-        dest="count",
-        type=arguments.whole_number,
-        metavar="N",
-        help=f"show N letters, 0 for all; {_SHOWN} without it, with --json all",
-    )
-
-
-def _add_choosing_options(parser: argparse.ArgumentParser) -> None:
-    base.add_common_options(parser)
-    arguments.add_list(
-        parser, "ids", metavar="ID", help="ID of a letter, as `failed` shows it"
-    )
-    parser.add_argument("--all", action="store_true", help="all letters")
-    _add_reason(parser)
-
-
-async def run_failed(settings: Settings, opts: argparse.Namespace) -> int:
-    crawl = project.find_crawl(settings, opts)
+async def _failed(crawl: project.Crawl, opts: base.Namespace) -> int:
     most = opts.count
     if most is None:
         most = 0 if opts.json else _SHOWN
-    async with project.opened(crawl):
-        shown, more = 0, False
-        rows: list[tuple[str, ...]] = []
-        async for letter in crawl.failed(opts.reason):
-            more = bool(most) and shown == most
-            if more:
-                break
-            shown += 1
-            if opts.json:
-                base.write_json(_as_json(letter))
-                continue
-            rows.append(_cells(letter))
-            if len(rows) == _ROWS:
-                _write_table(rows, first=shown == len(rows))
-                rows = []
-        if rows:
-            _write_table(rows, first=shown == len(rows))
+    shown, more = 0, False
+    rows: list[tuple[str, ...]] = []
+    async for letter in crawl.failed(opts.reason):
+        more = bool(most) and shown == most
+        if more:
+            break
+        shown += 1
         if opts.json:
-            return base.OK
-        if not shown:
-            await _explain_none(crawl, opts.reason)
-        elif more:
-            count = await crawl.count_failed()
-            left = "more" if opts.reason else f"{number(count - shown)} more"
-            base.write(f"… and {left}; -n 0 shows all")
+            base.write_json(_as_json(letter))
+            continue
+        rows.append(_cells(letter))
+        if len(rows) == _ROWS:
+            _write_table(rows, first=shown == len(rows))
+            rows = []
+    if rows:
+        _write_table(rows, first=shown == len(rows))
+    if opts.json:
+        return base.OK
+    if not shown:
+        await _explain_none(crawl, opts.reason)
+    elif more:
+        count = await crawl.count_failed()
+        left = "more" if opts.reason else f"{number(count - shown)} more"
+        base.write(f"… and {left}; -n 0 shows all")
     return base.OK
 
 
-async def _explain_none(crawl: Crawl, reason: str) -> None:
+async def _explain_none(crawl: project.Crawl, reason: str) -> None:
     """Raises ConfigurationError if it is the spider's name that is wrong."""
     is_blank = crawl.project is None and (await crawl.status()).is_blank
     if is_blank and (inside_project() or await crawl.names()):
@@ -158,67 +135,8 @@ def _write_table(rows: list[tuple[str, ...]], *, first: bool) -> None:
     base.write(*lines[0 if first else 1 :])
 
 
-async def run_retry(settings: Settings, opts: argparse.Namespace) -> int:
-    ids = _chosen(opts, "retry")
-    crawl = project.find_crawl(settings, opts)
-    async with project.opened(crawl, changes=True):
-        if inside_project():
-            await crawl.require_known()
-        done = await crawl.retry(ids, opts.reason)
-        where, seed_keys = crawl.where, crawl.seed_keys
-    if opts.json:
-        base.write_json(
-            {
-                "spider": crawl.spider,
-                "redis": where,
-                "requests": done.requests,
-                "seeds": done.seeds,
-                "unreadable": done.unreadable,
-                "missing": done.missing,
-            }
-        )
-        return base.TROUBLE if done.unreadable or done.missing else base.OK
-    back = f"{number(done.requests)} put back"
-    if done.seeds:
-        back += f", and {number(done.seeds)} to the seeds ({seed_keys[0]})"
-    lines = [back]
-    if done.unreadable:
-        lines.append(f"{number(done.unreadable)} cannot be put back, and stay:")
-        lines += [f"  {id_}: {clean(why, _REASON)}" for id_, why in done.examples]
-        if done.unreadable > len(done.examples):
-            lines.append("  …")
-    base.write(*lines, *_missing(done.missing))
-    return base.TROUBLE if done.unreadable or done.missing else base.OK
-
-
-async def run_forget(settings: Settings, opts: argparse.Namespace) -> int:
-    ids = _chosen(opts, "forget")
-    crawl = project.find_crawl(settings, opts)
-    async with project.opened(crawl, changes=True):
-        if inside_project():
-            await crawl.require_known()
-        done = await crawl.forget(ids, opts.reason)
-        where = crawl.where
-    if opts.json:
-        base.write_json(
-            {
-                "spider": crawl.spider,
-                "redis": where,
-                "deleted": done.deleted,
-                "missing": done.missing,
-            }
-        )
-    else:
-        base.write(f"{number(done.deleted)} deleted", *_missing(done.missing))
-    return base.TROUBLE if done.missing else base.OK
-
-
-def _missing(count: int) -> list[str]:
-    return [f"{number(count)} not there (any more)"] if count else []
-
-
-def _chosen(opts: argparse.Namespace, command: str) -> list[str] | None:
-    """The ids, or None for all. Raises ConfigurationError if it is neither, or both."""
+def _check_choice(command: str, opts: base.Namespace) -> None:
+    """Raise ConfigurationError unless there are either ids or --all."""
     if opts.all and opts.ids:
         raise ConfigurationError("Give either IDs or --all, not both.")
     if not opts.all and not opts.ids:
@@ -227,7 +145,47 @@ def _chosen(opts: argparse.Namespace, command: str) -> list[str] | None:
             f" scrapy frontier {command} {opts.spider} --all. `scrapy frontier failed"
             f" {opts.spider}` shows them."
         )
-    return None if opts.all else list(opts.ids)
+
+
+async def _retry(crawl: project.Crawl, opts: base.Namespace) -> int:
+    if inside_project():
+        await crawl.require_known()
+    done = await crawl.retry(opts.ids or None, opts.reason)
+    lines = [f"{number(done.requests)} put back"]
+    if done.seeds:
+        lines[0] += f", and {number(done.seeds)} to the seeds ({crawl.seed_keys[0]})"
+    if done.unreadable:
+        lines.append(f"{number(done.unreadable)} cannot be put back, and stay:")
+        lines += [f"  {id_}: {clean(why, _REASON)}" for id_, why in done.examples]
+        if done.unreadable > len(done.examples):
+            lines.append("  …")
+    value = {
+        "spider": crawl.spider,
+        "redis": crawl.where,
+        "requests": done.requests,
+        "seeds": done.seeds,
+        "unreadable": done.unreadable,
+        "missing": done.missing,
+    }
+    base.tell(opts, value, [*lines, *_missing(done.missing)])
+    return base.TROUBLE if done.unreadable or done.missing else base.OK
+
+
+async def _forget(crawl: project.Crawl, opts: base.Namespace) -> int:
+    if inside_project():
+        await crawl.require_known()
+    done = await crawl.forget(opts.ids or None, opts.reason)
+    names = {"spider": crawl.spider, "redis": crawl.where}
+    base.tell(
+        opts,
+        {**names, "deleted": done.deleted, "missing": done.missing},
+        [f"{number(done.deleted)} deleted", *_missing(done.missing)],
+    )
+    return base.TROUBLE if done.missing else base.OK
+
+
+def _missing(count: int) -> list[str]:
+    return [f"{number(count)} not there (any more)"] if count else []
 
 
 FAILED = base.Subcommand(
@@ -236,8 +194,18 @@ FAILED = base.Subcommand(
     description=_FAILED,
     example="scrapy frontier failed myspider --reason timeout",
     topic="dead-letters",
-    add_options=_add_listing_options,
-    run=run_failed,
+    options=(
+        *options.common(a_line_for="letter"),
+        _REASON_OPTION,
+        options.option(
+            "-n",
+            dest="count",
+            type=options.whole_number,
+            metavar="N",
+            help=f"show N letters, 0 for all; {_SHOWN} without it, with --json all",
+        ),
+    ),
+    run=project.of_crawl(_failed),
 )
 RETRY = base.Subcommand(
     name="retry",
@@ -245,8 +213,8 @@ RETRY = base.Subcommand(
     description=_RETRY,
     example="scrapy frontier retry myspider --all --reason timeout",
     topic="dead-letters",
-    add_options=_add_choosing_options,
-    run=run_retry,
+    options=_CHOOSING,
+    run=project.of_crawl(_retry, changes=True, check=partial(_check_choice, "retry")),
 )
 FORGET = base.Subcommand(
     name="forget",
@@ -254,6 +222,6 @@ FORGET = base.Subcommand(
     description=_FORGET,
     example="scrapy frontier forget myspider --all --reason 'HTTP 404'",
     topic="dead-letters",
-    add_options=_add_choosing_options,
-    run=run_forget,
+    options=_CHOOSING,
+    run=project.of_crawl(_forget, changes=True, check=partial(_check_choice, "forget")),
 )

@@ -1,30 +1,25 @@
-"""``scrapy frontier history``: the crawls that have finished within a day."""
-
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
-from scrapy_dist.base import times
-from scrapy_dist.commands import arguments, base, project
-from scrapy_dist.commands.terminal import text
-
-if TYPE_CHECKING:
-    import argparse
-
-    from scrapy.settings import Settings
-
-    from scrapy_dist.admin.crawl import Crawl
-    from scrapy_dist.core.status import Finished
-
-_DESCRIPTION = """\
-Show the crawls of SPIDER that have finished within a day, the newest first and a hundred
+"""Show the crawls of SPIDER that have finished within a day, the newest first and a hundred
 at the most; without SPIDER, those of every spider that Redis knows. It only reads.
 
   took       from its first worker's start to its end     pages    acknowledged
   reason     why its last worker closed                   items    of RedisPipeline
   workers    that have taken part                         failed   dead letters it added
 
-Exit code: 0 shown, also if there is none; 2 wrong use, Redis away."""
+Exit code: 0 shown, also if there is none; 2 wrong use, Redis away.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from scrapy_dist.base import times
+from scrapy_dist.commands import base, options, project
+from scrapy_dist.commands.terminal import text
+
+if TYPE_CHECKING:
+    from scrapy.settings import Settings
+
+    from scrapy_dist.core.status import Finished
 
 _COLUMNS = (
     *("SPIDER", "JOB", "STARTED", "ENDED", "TOOK", "PAGES", "ITEMS", "FAILED"),
@@ -33,13 +28,8 @@ _COLUMNS = (
 _LEFT = ("SPIDER", "JOB", "STARTED", "ENDED", "REASON")
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
-    base.add_common_options(parser, spider_optional=True)
-    arguments.json_lines(parser, "crawl")
-
-
-async def run(settings: Settings, opts: argparse.Namespace) -> int:
-    found: list[tuple[Crawl, Finished]] = []
+async def _run(settings: Settings, opts: base.Namespace) -> int:
+    found: list[tuple[project.Crawl, Finished]] = []
     if opts.spider is not None:
         async with project.opened(project.find_crawl(settings, opts)) as crawl:
             found += [(crawl, each) for each in await crawl.history()]
@@ -64,7 +54,7 @@ async def run(settings: Settings, opts: argparse.Namespace) -> int:
     return base.OK
 
 
-def _table(found: list[tuple[Crawl, Finished]]) -> list[str]:
+def _table(found: list[tuple[project.Crawl, Finished]]) -> list[str]:
     rows = [
         (
             text.clean(crawl.spider),
@@ -86,9 +76,9 @@ def _table(found: list[tuple[Crawl, Finished]]) -> list[str]:
 SUBCOMMAND = base.Subcommand(
     name="history",
     summary="crawls that have finished",
-    description=_DESCRIPTION,
+    description=__doc__,
     example="scrapy frontier history myspider --json",
     topic="watching",
-    add_options=add_options,
-    run=run,
+    options=options.common(spider_optional=True, a_line_for="crawl"),
+    run=_run,
 )

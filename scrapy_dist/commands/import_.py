@@ -1,40 +1,4 @@
-"""``scrapy frontier import``: a file, or scrapy-redis' frontier, into a frontier."""
-
-from __future__ import annotations
-
-import gzip
-import sys
-import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import asdict
-from pathlib import Path
-from typing import IO, TYPE_CHECKING, cast
-
-from scrapy.utils.misc import load_object
-from scrapy.utils.project import inside_project
-
-from scrapy_dist.commands import arguments, base, project
-from scrapy_dist.commands.export import STANDARD, tell
-from scrapy_dist.commands.terminal.bar import Counter
-from scrapy_dist.commands.terminal.text import clean, count, number
-from scrapy_dist.core.crawl import Imported, TakenOver
-from scrapy_dist.exceptions import BadPayload, ConfigurationError
-from scrapy_dist.fingerprints import ScrapyRedisFingerprinter
-
-if TYPE_CHECKING:
-    import argparse
-
-    from scrapy.settings import Settings
-
-    from scrapy_dist.admin.crawl import Crawl
-
-#: Bytes of a line for each byte of a request, and for all that is beside it: what takes
-#: one byte in Redis takes up to seven in JSON.
-_PER_BYTE, _BESIDE = 8, 65_536
-
-_DESCRIPTION = """\
-Bring FILE, which `scrapy frontier export` wrote, into the frontier of SPIDER; - is standard
+"""Bring FILE, which `scrapy frontier export` wrote, into the frontier of SPIDER; - is standard
 input. What was leased becomes pending. Start workers when it is done. If it is interrupted,
 import the same file again: it goes on where it was.
 
@@ -49,64 +13,67 @@ make use of them, set REQUEST_FINGERPRINTER_CLASS to
 "scrapy_dist.fingerprints.ScrapyRedisFingerprinter". What cannot be converted stays in its
 place.
 
-Exit code: 0 all is in, 1 something is left out, 2 nothing was done (wrong use, Redis away)."""
+Exit code: 0 all is in, 1 something is left out, 2 nothing was done (wrong use, Redis away).
+"""
+
+from __future__ import annotations
+
+import gzip
+import sys
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import IO, cast
+
+from scrapy.utils.misc import load_object
+from scrapy.utils.project import inside_project
+
+from scrapy_dist.commands import base, options, project
+from scrapy_dist.commands.export import STANDARD, tell
+from scrapy_dist.commands.terminal.bar import counter
+from scrapy_dist.commands.terminal.text import clean, count, number
+from scrapy_dist.core.crawl import Imported, TakenOver
+from scrapy_dist.exceptions import BadPayload, ConfigurationError
+from scrapy_dist.fingerprints import ScrapyRedisFingerprinter
+
+#: Bytes of a line for each byte of a request, and for all that is beside it: what takes
+#: one byte in Redis takes up to seven in JSON.
+_PER_BYTE, _BESIDE = 8, 65_536
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
-    base.add_common_options(parser)
-    arguments.add_list(parser, "files", metavar="FILE", help="what to read; - is stdin")
-    parser.add_argument(
-        "--merge", action="store_true", help="into a frontier that is not empty"
-    )
-    parser.add_argument(
-        "--force", action="store_true", help="also while workers are alive"
-    )
-    parser.add_argument(
-        "--from-scrapy-redis",
-        dest="prefix",
-        metavar="PREFIX",
-        help="take over the keys PREFIX:requests, … of scrapy-redis",
-    )
-    parser.add_argument(
-        "--allow-pickle",
-        action="store_true",
-        help="read its pickles, though that runs code of whoever wrote them",
-    )
-
-
-async def run(settings: Settings, opts: argparse.Namespace) -> int:
+def _check(opts: base.Namespace) -> None:
     if len(opts.files) + (opts.prefix is not None) != 1:
         raise ConfigurationError(
             "Import what? Name one file of scrapy frontier export, or"
             " --from-scrapy-redis with the prefix of its keys."
         )
-    crawl = project.find_crawl(settings, opts)
-    async with project.opened(crawl, changes=True):
-        if inside_project():
-            await crawl.require_known()
-        status = await crawl.status()
-        if status.alive and not opts.force:
-            raise ConfigurationError(
-                f"{count(len(status.alive), 'worker')} of {crawl.name}"
-                f" {'is' if len(status.alive) == 1 else 'are'} alive. Stop them"
-                f" (scrapy frontier workers {crawl.words} --stop all) and start them"
-                " when all is in, or say --force."
-            )
-        if opts.prefix is not None:
-            return await _take_over(crawl, opts)
-        return await _import_file(crawl, opts)
 
 
-async def _import_file(crawl: Crawl, opts: argparse.Namespace) -> int:
+async def _run(crawl: project.Crawl, opts: base.Namespace) -> int:
+    if inside_project():
+        await crawl.require_known()
+    status = await crawl.status()
+    if status.alive and not opts.force:
+        raise ConfigurationError(
+            f"{count(len(status.alive), 'worker')} of {crawl.name}"
+            f" {'is' if len(status.alive) == 1 else 'are'} alive. Stop them"
+            f" (scrapy frontier workers {crawl.words} --stop all) and start them"
+            " when all is in, or say --force."
+        )
+    return await (_import_file if opts.prefix is None else _take_over)(crawl, opts)
+
+
+async def _import_file(crawl: project.Crawl, opts: base.Namespace) -> int:
     imported = Imported()
-    counter = Counter("lines read")
     limit = _PER_BYTE * crawl.options.max_payload + _BESIDE
-    with _lines_of(opts.files[0], limit) as lines:
-        try:
-            async for done in crawl.import_lines(lines, imported, merge=opts.merge):
-                counter.update(done)
-        finally:
-            counter.close()
+    with (
+        _lines_of(opts.files[0], limit) as lines,
+        counter("lines read") as progress,
+    ):
+        async for done in crawl.import_lines(lines, imported, merge=opts.merge):
+            progress(done)
     if imported.spider.partition(":")[0] != crawl.spider:
         base.warn(
             "import",
@@ -175,7 +142,7 @@ def _bounded(file: IO[bytes], limit: int) -> Iterator[bytes]:
         yield line
 
 
-async def _take_over(crawl: Crawl, opts: argparse.Namespace) -> int:
+async def _take_over(crawl: project.Crawl, opts: base.Namespace) -> int:
     if not opts.allow_pickle:
         raise ConfigurationError(
             f"The requests below {opts.prefix!r} are pickles, and reading a pickle runs"
@@ -183,12 +150,9 @@ async def _take_over(crawl: Crawl, opts: argparse.Namespace) -> int:
             " --allow-pickle."
         )
     taken = TakenOver()
-    counter = Counter("requests taken over")
-    try:
+    with counter("requests taken over") as progress:
         async for done in crawl.take_over(opts.prefix, taken):
-            counter.update(done)
-    finally:
-        counter.close()
+            progress(done)
     for reason in taken.reasons:
         base.warn("import", reason)
     fingerprinter = load_object(crawl.settings["REQUEST_FINGERPRINTER_CLASS"])
@@ -199,23 +163,37 @@ async def _take_over(crawl: Crawl, opts: argparse.Namespace) -> int:
             ' "scrapy_dist.fingerprints.ScrapyRedisFingerprinter", pages that were'
             " crawled before are crawled again where something links to them.",
         )
-    if opts.json:
-        base.write_json({"spider": crawl.spider, "job": crawl.job, **asdict(taken)})
-    else:
-        base.write(
-            f"{clean(crawl.name)}: {count(taken.requests, 'request')},"
-            f" {count(taken.fingerprints, 'fingerprint')} and"
-            f" {count(taken.seeds, 'seed')} taken over, {number(taken.left)} left."
-        )
+    base.tell(
+        opts,
+        {"spider": crawl.spider, "job": crawl.job, **asdict(taken)},
+        f"{clean(crawl.name)}: {count(taken.requests, 'request')},"
+        f" {count(taken.fingerprints, 'fingerprint')} and"
+        f" {count(taken.seeds, 'seed')} taken over, {number(taken.left)} left.",
+    )
     return base.TROUBLE if taken.left else base.OK
 
 
 SUBCOMMAND = base.Subcommand(
     name="import",
     summary="bring a file of export, or scrapy-redis' frontier, in",
-    description=_DESCRIPTION,
+    description=__doc__,
     example="scrapy frontier import myspider myspider.jsonl.gz",
     topic="export",
-    add_options=add_options,
-    run=run,
+    options=(
+        *options.common(),
+        options.late_list("files", metavar="FILE", help="what to read; - is stdin"),
+        options.flag("--merge", "into a frontier that is not empty"),
+        options.flag("--force", "also while workers are alive"),
+        options.option(
+            "--from-scrapy-redis",
+            dest="prefix",
+            metavar="PREFIX",
+            help="take over the keys PREFIX:requests, … of scrapy-redis",
+        ),
+        options.flag(
+            "--allow-pickle",
+            "read its pickles, though that runs code of whoever wrote them",
+        ),
+    ),
+    run=project.of_crawl(_run, changes=True, check=_check),
 )

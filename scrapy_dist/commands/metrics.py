@@ -1,35 +1,4 @@
-"""``scrapy frontier metrics``: how crawls stand, for Prometheus."""
-
-from __future__ import annotations
-
-import argparse
-import asyncio
-import signal
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
-from functools import partial
-from typing import TYPE_CHECKING
-
-from scrapy.utils.project import inside_project
-
-from scrapy_dist.commands import base, project
-from scrapy_dist.commands.serving import is_local, serve
-from scrapy_dist.exceptions import ConfigurationError, RedisUnavailable
-from scrapy_dist.redis_client.client import describe
-
-if TYPE_CHECKING:
-    from scrapy.settings import Settings
-    from typing_extensions import Self
-
-    from scrapy_dist.admin.crawl import Crawl
-    from scrapy_dist.admin.metrics import Reading, Watch
-
-_HOST, _PORT = "127.0.0.1", 9410
-#: Seconds that an answer to Prometheus may take; a reading takes less.
-_TIMEOUT = 10.0
-
-_DESCRIPTION = """\
-Serve the state of crawls to Prometheus, at http://HOST:PORT/metrics, until Ctrl-C or
+"""Serve the state of crawls to Prometheus, at http://HOST:PORT/metrics, until Ctrl-C or
 SIGTERM. Redis is asked when Prometheus asks, at most once a second. Without SPIDER these
 are all crawls that Redis knows, looked for every 30 seconds; with it, the named ones, also
 while there is nothing of them in Redis.
@@ -37,36 +6,36 @@ while there is nothing of them in Redis.
 While Redis is away the answer is scrapy_frontier_redis_up 0.
 Needs prometheus-client: pip install "scrapy-dist[metrics]"
 
-Exit code: 0 ended as asked, 1 with --once when Redis is away, 2 it could not begin."""
+Exit code: 0 ended as asked, 1 with --once when Redis is away, 2 it could not begin.
+"""
 
+from __future__ import annotations
 
-def add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("spiders", metavar="SPIDER", nargs="*", help="only these")
-    parser.add_argument(
-        "--redis",
-        metavar="URL",
-        help="where Redis is, e.g. redis://host:6379/0; wins over the project's"
-        " settings. One with a password is better given as the environment variable"
-        " REDIS_URL, which counts where neither this nor a setting says it",
-    )
-    parser.add_argument(
-        "--job",
-        metavar="NAME",
-        help="only crawls of that name (the setting FRONTIER_JOB)",
-    )
-    parser.add_argument(
-        "--host",
-        default=_HOST,
-        help="address to listen at (%(default)s without it, for this machine only);"
-        " there is no password, so one that only Prometheus reaches; 0.0.0.0 is all",
-    )
-    parser.add_argument(
-        "--port",
-        type=_port,
-        default=_PORT,
-        help="port to listen at, 0 for any that is free; %(default)s without it",
-    )
-    parser.add_argument("--once", action="store_true", help="print the metrics and end")
+import argparse
+import asyncio
+import signal
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, suppress
+from functools import partial
+from typing import TYPE_CHECKING
+
+from scrapy.utils.project import inside_project
+
+from scrapy_dist.commands import base, options, project
+from scrapy_dist.commands.serving import is_local, serve
+from scrapy_dist.exceptions import ConfigurationError, RedisUnavailable
+from scrapy_dist.redis_client.client import describe
+
+if TYPE_CHECKING:
+    from prometheus_client import CollectorRegistry
+    from scrapy.settings import Settings
+    from typing_extensions import Self
+
+    from scrapy_dist.admin.metrics import Reading, Watch
+
+_HOST, _PORT = "127.0.0.1", 9410
+#: Seconds that an answer to Prometheus may take; a reading takes less.
+_TIMEOUT = 10.0
 
 
 def _port(text: str) -> int:
@@ -76,7 +45,7 @@ def _port(text: str) -> int:
     return number
 
 
-async def run(settings: Settings, opts: argparse.Namespace) -> int:
+async def _run(settings: Settings, opts: base.Namespace) -> int:
     try:
         from scrapy_dist.admin import metrics  # noqa: PLC0415
     except ModuleNotFoundError as e:
@@ -102,16 +71,16 @@ async def run(settings: Settings, opts: argparse.Namespace) -> int:
 class _Crawls:
     """Finds the crawls that the options name, or all, and connects to them."""
 
-    def __init__(self, settings: Settings, opts: argparse.Namespace) -> None:
+    def __init__(self, settings: Settings, opts: base.Namespace) -> None:
         self._all = None if opts.spiders else project.all_crawls(settings, opts)
         self._named = [
             project.find_crawl(
-                settings.copy(), argparse.Namespace(**{**vars(opts), "spider": name})
+                settings.copy(), base.Namespace(**{**vars(opts), "spider": name})
             )
             for name in dict.fromkeys(opts.spiders)
         ]
 
-    async def find(self) -> Sequence[Crawl]:
+    async def find(self) -> Sequence[project.Crawl]:
         if self._all is not None:
             crawls = await self._all.find(begun=True)
             # Those of the project first: whoever writes into Redis can make up others.
@@ -130,26 +99,27 @@ class _Crawls:
 
 
 async def _print(watch: Watch) -> int:
+    from prometheus_client import generate_latest  # noqa: PLC0415
+
     reading = await watch.read()
-    base.write(*_text(reading).rstrip("\n").split("\n"))
+    told = generate_latest(_registry(lambda: reading)).decode()
+    base.write(*told.rstrip("\n").split("\n"))
     return base.OK if reading.up else base.TROUBLE
 
 
-def _text(reading: Reading) -> str:
-    from prometheus_client import CollectorRegistry, generate_latest  # noqa: PLC0415
+def _registry(read: Callable[[], Reading]) -> CollectorRegistry:
+    from prometheus_client import CollectorRegistry  # noqa: PLC0415
 
     from scrapy_dist.admin.metrics import CrawlsCollector  # noqa: PLC0415
 
     registry = CollectorRegistry()
-    registry.register(CrawlsCollector(lambda: reading))
-    return generate_latest(registry).decode()
+    registry.register(CrawlsCollector(read))
+    return registry
 
 
 async def _serve(watch: Watch, host: str, port: int, redis: str) -> None:
     """Answer Prometheus until a signal comes; *redis* is for people."""
-    from prometheus_client import CollectorRegistry, make_wsgi_app  # noqa: PLC0415
-
-    from scrapy_dist.admin.metrics import CrawlsCollector  # noqa: PLC0415
+    from prometheus_client import make_wsgi_app  # noqa: PLC0415
 
     loop = asyncio.get_running_loop()
 
@@ -158,18 +128,18 @@ async def _serve(watch: Watch, host: str, port: int, redis: str) -> None:
         reading = asyncio.run_coroutine_threadsafe(watch.read(), loop)
         return reading.result(_TIMEOUT)
 
-    registry = CollectorRegistry()
-    registry.register(CrawlsCollector(read))
+    app = make_wsgi_app(_registry(read))
     shown = f"[{host}]" if ":" in host else host
     with ExitStack() as stack:
         try:
-            found = stack.enter_context(serve(make_wsgi_app(registry), host, port))
+            found = stack.enter_context(serve(app, host, port))
         except OSError as e:
             raise ConfigurationError(
                 f"Nothing can be served at {host}:{port}: {e.strerror or e}."
                 " Give another --port, or --host."
             ) from e
-        with _stop_signal(loop) as stopped:
+        stopped = asyncio.Event()
+        with base.on_signals(stopped.set, signal.SIGINT, signal.SIGTERM):
             base.write(
                 f"Metrics of {redis} at http://{shown}:{found}/metrics; Ctrl-C ends"
             )
@@ -183,26 +153,33 @@ async def _serve(watch: Watch, host: str, port: int, redis: str) -> None:
             await stopped.wait()
 
 
-@contextmanager
-def _stop_signal(loop: asyncio.AbstractEventLoop) -> Iterator[asyncio.Event]:
-    """An event that Ctrl-C and SIGTERM set."""
-    stopped = asyncio.Event()
-    signals = (signal.SIGINT, signal.SIGTERM)
-    for number in signals:
-        loop.add_signal_handler(number, stopped.set)
-    try:
-        yield stopped
-    finally:
-        for number in signals:
-            loop.remove_signal_handler(number)
-
-
 SUBCOMMAND = base.Subcommand(
     name="metrics",
     summary="serve the state of all crawls to Prometheus",
-    description=_DESCRIPTION,
+    description=__doc__,
     example="scrapy frontier metrics --port 9410",
     topic="prometheus",
-    add_options=add_options,
-    run=run,
+    options=(
+        options.option("spiders", metavar="SPIDER", nargs="*", help="only these"),
+        options.REDIS,
+        options.option(
+            "--job",
+            metavar="NAME",
+            help="only crawls of that name (the setting FRONTIER_JOB)",
+        ),
+        options.option(
+            "--host",
+            default=_HOST,
+            help="address to listen at (%(default)s without it, for this machine only);"
+            " there is no password, so one that only Prometheus reaches; 0.0.0.0 is all",
+        ),
+        options.option(
+            "--port",
+            type=_port,
+            default=_PORT,
+            help="port to listen at, 0 for any that is free; %(default)s without it",
+        ),
+        options.flag("--once", "print the metrics and end"),
+    ),
+    run=_run,
 )

@@ -3,15 +3,9 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING
 
-from scrapy_dist.commands import base, project
+from scrapy_dist.commands import base, options, project
 from scrapy_dist.commands.terminal import text
-
-if TYPE_CHECKING:
-    import argparse
-
-    from scrapy.settings import Settings
 
 _PAUSE = """\
 Let the workers of SPIDER take no more requests and no seeds, within a second, until
@@ -26,24 +20,19 @@ Let the workers of SPIDER go on after "scrapy frontier pause". It may be said tw
 Exit code: 0 done, 2 not."""
 
 
-async def _run(settings: Settings, opts: argparse.Namespace, *, pause: bool) -> int:
-    crawl = project.find_crawl(settings, opts)
-    async with project.opened(crawl, changes=True):
-        done = await crawl.pause(pause)
-        where = crawl.where
-    if opts.json:
-        base.write_json(
-            {
-                "spider": crawl.spider,
-                "job": crawl.job,
-                "redis": where,
-                "paused": pause,
-                "paused_before": done.before,
-                "workers_alive": done.alive,
-            }
-        )
-    else:
-        base.write(_sentence(crawl.name, done.alive, pause=pause, before=done.before))
+async def _run(crawl: project.Crawl, opts: base.Namespace, *, pause: bool) -> int:
+    done = await crawl.pause(pause)
+    value = {
+        "spider": crawl.spider,
+        "job": crawl.job,
+        "redis": crawl.where,
+        "paused": pause,
+        "paused_before": done.before,
+        "workers_alive": done.alive,
+    }
+    base.tell(
+        opts, value, _sentence(crawl.name, done.alive, pause=pause, before=done.before)
+    )
     return base.OK
 
 
@@ -67,8 +56,8 @@ def _subcommand(name: str, summary: str, description: str) -> base.Subcommand:
         description=description,
         example=f"scrapy frontier {name} myspider",
         topic="watching",
-        add_options=base.add_common_options,
-        run=partial(_run, pause=name == "pause"),
+        options=options.common(),
+        run=project.of_crawl(partial(_run, pause=name == "pause"), changes=True),
     )
 
 

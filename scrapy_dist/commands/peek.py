@@ -6,15 +6,11 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from scrapy_dist.codec.messagepack import from_jsonable
-from scrapy_dist.commands import arguments, base, project
+from scrapy_dist.commands import base, options, project
 from scrapy_dist.commands.terminal.text import UNKNOWN, clean, count
 from scrapy_dist.exceptions import BadPayload
 
 if TYPE_CHECKING:
-    import argparse
-
-    from scrapy.settings import Settings
-
     from scrapy_dist.core.inspection import Shown
 
 #: Requests shown by default.
@@ -32,45 +28,22 @@ suspects first, if there are any (requests whose worker died), then the pending 
 Exit code: 0 shown, also if there is none; 2 wrong use, Redis away."""
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
-    base.add_common_options(parser)
-    arguments.json_lines(parser, "request")
-    parser.add_argument(
-        "-n",
-        dest="count",
-        type=arguments.whole_number,
-        default=_SHOWN,
-        metavar="N",
-        help=f"show N requests; {_SHOWN} without it",
-    )
-    parser.add_argument(
-        "--verbose",
-        action="store_true",
-        help="show headers, meta and the other fields too",
-    )
-
-
-async def run(settings: Settings, opts: argparse.Namespace) -> int:
-    crawl = project.find_crawl(settings, opts)
-    async with project.opened(crawl):
-        status = await crawl.known_status()
-        if not opts.count:
-            if not opts.json:
-                suspect = f", {status.suspect} suspect" if status.suspect else ""
-                base.write(f"{status.pending} pending{suspect}; -n 0 shows none.")
-            return base.OK
-        shown = 0
-        async for some in crawl.peek(opts.count):
-            for request in some:
-                if not (shown or opts.json):
-                    base.write(_FORM.format(*_HEADER))
-                shown += 1
-                if opts.json:
-                    go_on = base.write_json(request.as_json())
-                else:
-                    go_on = base.write(*_lines(request, verbose=opts.verbose))
-                if not go_on:
-                    return base.OK
+async def _run(crawl: project.Crawl, opts: base.Namespace) -> int:
+    status = await crawl.known_status()
+    if not opts.count:
+        if not opts.json:
+            suspect = f", {status.suspect} suspect" if status.suspect else ""
+            base.write(f"{status.pending} pending{suspect}; -n 0 shows none.")
+        return base.OK
+    shown = 0
+    async for some in crawl.peek(opts.count):
+        for request in some:
+            if not (shown or opts.json):
+                base.write(_FORM.format(*_HEADER))
+            shown += 1
+            lines = _lines(request, verbose=opts.verbose)
+            if not base.tell(opts, request.as_json(), lines):
+                return base.OK
     if not (shown or opts.json):
         base.write(
             f"Nothing of {clean(crawl.name)} is pending: {status.leased} leased,"
@@ -121,6 +94,17 @@ SUBCOMMAND = base.Subcommand(
     description=_DESCRIPTION,
     example="scrapy frontier peek myspider -n 20",
     topic="inspecting",
-    add_options=add_options,
-    run=run,
+    options=(
+        *options.common(a_line_for="request"),
+        options.option(
+            "-n",
+            dest="count",
+            type=options.whole_number,
+            default=_SHOWN,
+            metavar="N",
+            help=f"show N requests; {_SHOWN} without it",
+        ),
+        options.flag("--verbose", "show headers, meta and the other fields too"),
+    ),
+    run=project.of_crawl(_run),
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import cache, partial
 from typing import TYPE_CHECKING, cast
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from scrapy.settings import Settings
     from scrapy.spiderloader import SpiderLoaderProtocol
 
-__all__ = ["all_crawls", "find_crawl", "opened"]
+__all__ = ["Crawl", "all_crawls", "find_crawl", "of_crawl", "opened"]
 
 #: Priority of what the environment says: less than that of all settings of a project.
 _ENVIRONMENT = 5
@@ -88,6 +88,22 @@ async def opened(
         yield crawl
     finally:
         await crawl.close()
+
+
+def of_crawl(
+    run: Callable[[Crawl, argparse.Namespace], Awaitable[int]],
+    *,
+    changes: bool = False,
+    check: Callable[[argparse.Namespace], object] = bool,
+) -> Callable[[Settings, argparse.Namespace], Awaitable[int]]:
+    """*run* with the crawl that the options name, `opened`; first *check* sees them."""
+
+    async def run_opened(settings: Settings, opts: argparse.Namespace) -> int:
+        check(opts)
+        async with opened(find_crawl(settings, opts), changes=changes) as crawl:
+            return await run(crawl, opts)
+
+    return run_opened
 
 
 def _make_crawl(

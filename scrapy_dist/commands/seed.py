@@ -1,35 +1,4 @@
-"""``scrapy frontier seed``: push seeds from arguments, files, pipes and sitemaps."""
-
-from __future__ import annotations
-
-import argparse
-import asyncio
-import os
-import sys
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing
-from pathlib import Path
-from typing import TYPE_CHECKING
-
-from scrapy_dist.admin.seed_files import Lines, Tally, read_file, read_sitemap
-from scrapy_dist.commands import arguments, base, project
-from scrapy_dist.commands.terminal.bar import Bar
-from scrapy_dist.commands.terminal.text import number
-from scrapy_dist.exceptions import BadSeed, ConfigurationError, RedisUnavailable
-
-if TYPE_CHECKING:
-    from scrapy.settings import Settings
-
-    from scrapy_dist.admin.crawl import Crawl
-    from scrapy_dist.admin.seeding import SeedMaker, Sower
-
-#: Stands for standard input.
-_STDIN = "-"
-#: Bad seeds that are shown; the others are counted.
-_TOLD = 20
-
-_DESCRIPTION = """\
-Push seeds of SPIDER: URLs, or JSON objects such as {"url": "https://example.org/",
+"""Push seeds of SPIDER: URLs, or JSON objects such as {"url": "https://example.org/",
 "meta": {"shop": 7}, "priority": 10}. They are taken in the order in which they come.
 
 They are read from the arguments, then from files (--file), then from sitemaps (--sitemap);
@@ -43,66 +12,35 @@ goes away, or after Ctrl-C, the last line says from where to go on: --skip N.
 
 A SPIDER that neither the project nor Redis knows is refused; --new allows it.
 
-Exit code: 0 all were pushed, 1 some were not, 2 none was (wrong use, Redis away)."""
+Exit code: 0 all were pushed, 1 some were not, 2 none was (wrong use, Redis away).
+"""
 
+from __future__ import annotations
 
-def add_options(parser: argparse.ArgumentParser) -> None:
-    base.add_common_options(parser)
-    arguments.add_list(
-        parser, "urls", metavar="URL", help="a seed; a URL or a JSON object"
-    )
-    parser.add_argument(
-        "--file",
-        action="append",
-        default=[],
-        metavar="F",
-        help="read seeds from the lines of this file, may be gzipped; - is standard"
-        " input; may be repeated",
-    )
-    parser.add_argument(
-        "--sitemap",
-        action="append",
-        default=[],
-        metavar="URL",
-        help="read URLs from this sitemap, index of sitemaps or robots.txt (http or"
-        " https, may be gzipped); may be repeated",
-    )
-    parser.add_argument(
-        "--meta",
-        action="append",
-        default=[],
-        type=_key_and_value,
-        metavar="K=V",
-        help="meta of the requests, as text; may be repeated",
-    )
-    parser.add_argument(
-        "--priority",
-        type=int,
-        metavar="N",
-        help="priority of the requests, a higher one goes first",
-    )
-    parser.add_argument(
-        "--key",
-        metavar="KEY",
-        help="push to this key, not to the first that the spider reads",
-    )
-    parser.add_argument(
-        "--new",
-        action="store_true",
-        help="push also if neither the project nor Redis knows SPIDER yet",
-    )
-    parser.add_argument(
-        "--skip",
-        type=arguments.whole_number,
-        default=0,
-        metavar="N",
-        help="leave out the first N lines, to go on where a push stopped",
-    )
-    parser.add_argument(
-        "--strict",
-        action="store_true",
-        help="stop at the first seed that is no good, push nothing behind it",
-    )
+import argparse
+import asyncio
+import os
+import sys
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from scrapy_dist.admin.seed_files import Lines, Tally, read_file, read_sitemap
+from scrapy_dist.commands import base, options, project
+from scrapy_dist.commands.terminal.bar import Bar
+from scrapy_dist.commands.terminal.text import count, number
+from scrapy_dist.exceptions import BadSeed, ConfigurationError, RedisUnavailable
+
+if TYPE_CHECKING:
+    from scrapy.settings import Settings
+
+    from scrapy_dist.admin.seeding import SeedMaker, Sower
+
+#: Stands for standard input.
+_STDIN = "-"
+#: Bad seeds that are shown; the others are counted.
+_TOLD = 20
 
 
 def _key_and_value(text: str) -> tuple[str, str]:
@@ -112,7 +50,66 @@ def _key_and_value(text: str) -> tuple[str, str]:
     return key, value
 
 
-async def run(settings: Settings, opts: argparse.Namespace) -> int:
+def _repeated(
+    name: str,
+    metavar: str,
+    about: str,
+    **more: Any,
+) -> options.Option:
+    return options.option(
+        name, action="append", default=[], metavar=metavar, help=about, **more
+    )
+
+
+_OPTIONS = (
+    *options.common(),
+    options.late_list("urls", metavar="URL", help="a seed; a URL or a JSON object"),
+    _repeated(
+        "--file",
+        "F",
+        "read seeds from the lines of this file, may be gzipped; - is standard"
+        " input; may be repeated",
+    ),
+    _repeated(
+        "--sitemap",
+        "URL",
+        "read URLs from this sitemap, index of sitemaps or robots.txt (http or"
+        " https, may be gzipped); may be repeated",
+    ),
+    _repeated(
+        "--meta",
+        "K=V",
+        "meta of the requests, as text; may be repeated",
+        type=_key_and_value,
+    ),
+    options.option(
+        "--priority",
+        type=int,
+        metavar="N",
+        help="priority of the requests, a higher one goes first",
+    ),
+    options.option(
+        "--key",
+        metavar="KEY",
+        help="push to this key, not to the first that the spider reads",
+    ),
+    options.flag(
+        "--new", "push also if neither the project nor Redis knows SPIDER yet"
+    ),
+    options.option(
+        "--skip",
+        type=options.whole_number,
+        default=0,
+        metavar="N",
+        help="leave out the first N lines, to go on where a push stopped",
+    ),
+    options.flag(
+        "--strict", "stop at the first seed that is no good, push nothing behind it"
+    ),
+)
+
+
+async def _run(settings: Settings, opts: base.Namespace) -> int:
     crawl = project.find_crawl(settings, opts)
     files, tally = _files(opts)
     maker = crawl.seed_maker(dict(opts.meta), opts.priority)
@@ -131,14 +128,11 @@ async def run(settings: Settings, opts: argparse.Namespace) -> int:
                 " (make_request_from_data), so only their size is checked."
             )
         await pushing.run(lines)
-    if opts.json:
-        base.write_json(pushing.as_json(crawl.spider, where, key))
-    else:
-        base.write(pushing.summary(key))
+    base.tell(opts, pushing.as_json(crawl.spider, where, key), pushing.summary(key))
     return base.OK if pushing.is_complete else base.TROUBLE
 
 
-async def _require_known(crawl: Crawl) -> None:
+async def _require_known(crawl: project.Crawl) -> None:
     try:
         await crawl.require_known()
     except ConfigurationError as e:
@@ -147,7 +141,7 @@ async def _require_known(crawl: Crawl) -> None:
         ) from None
 
 
-def _key(crawl: Crawl, opts: argparse.Namespace) -> str:
+def _key(crawl: project.Crawl, opts: base.Namespace) -> str:
     if opts.key:
         return str(opts.key)
     if not crawl.seed_keys:
@@ -158,7 +152,7 @@ def _key(crawl: Crawl, opts: argparse.Namespace) -> str:
     return crawl.seed_keys[0]
 
 
-def _files(opts: argparse.Namespace) -> tuple[list[tuple[int | Path, str]], Tally]:
+def _files(opts: base.Namespace) -> tuple[list[tuple[int | Path, str]], Tally]:
     """Files to read, each with its name for people; and what is known of their size.
 
     Raises ConfigurationError for a file that cannot be read, before anything is pushed.
@@ -190,7 +184,7 @@ def _files(opts: argparse.Namespace) -> tuple[list[tuple[int | Path, str]], Tall
 
 
 async def _all_lines(
-    opts: argparse.Namespace,
+    opts: base.Namespace,
     files: list[tuple[int | Path, str]],
     tally: Tally,
     maker: SeedMaker,
@@ -209,7 +203,7 @@ async def _all_lines(
 class _Pushing:
     """One run of the command, and how far it has come."""
 
-    def __init__(self, sower: Sower, opts: argparse.Namespace, bar: Bar) -> None:
+    def __init__(self, sower: Sower, opts: base.Namespace, bar: Bar) -> None:
         self._sower = sower
         self._skip: int = opts.skip
         self._strict: bool = opts.strict
@@ -283,7 +277,7 @@ class _Pushing:
         self.bar.update(self._sower.pushed)
 
     def _how_to_go_on(self) -> str:
-        text = f"Stopped: {_seeds(self._sower.pushed)} pushed. To go on: --skip {self._done}"
+        text = f"Stopped: {count(self._sower.pushed, 'seed')} pushed. To go on: --skip {self._done}"
         if self._is_sending:
             text += (
                 f" (it is not known whether Redis has the {self._sower.waiting} behind"
@@ -306,7 +300,7 @@ class _Pushing:
 
     def summary(self, key: str) -> str:
         sower = self._sower
-        text = f"{_seeds(sower.pushed)} pushed to {key}"
+        text = f"{count(sower.pushed, 'seed')} pushed to {key}"
         if sower.new < sower.pushed:
             text += f", {number(sower.pushed - sower.new)} of them were there already"
         if self._bad:
@@ -316,16 +310,12 @@ class _Pushing:
         return text
 
 
-def _seeds(count: int) -> str:
-    return f"{number(count)} seed{'' if count == 1 else 's'}"
-
-
 SUBCOMMAND = base.Subcommand(
     name="seed",
     summary="push seeds from arguments, files, pipes or sitemaps",
-    description=_DESCRIPTION,
+    description=__doc__,
     example="scrapy frontier seed myspider --file urls.txt.gz --priority 10",
     topic="seeds",
-    add_options=add_options,
-    run=run,
+    options=_OPTIONS,
+    run=_run,
 )

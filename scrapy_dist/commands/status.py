@@ -1,28 +1,4 @@
-"""``scrapy frontier status``: how one crawl stands, or all of a Redis."""
-
-from __future__ import annotations
-
-import argparse
-import asyncio
-import math
-from typing import TYPE_CHECKING
-
-from scrapy_dist.commands import base, project
-from scrapy_dist.commands.terminal import text
-from scrapy_dist.exceptions import ConfigurationError, RedisUnavailable
-from scrapy_dist.redis_client.client import describe
-
-if TYPE_CHECKING:
-    from scrapy.settings import Settings
-
-    from scrapy_dist.admin.crawl import Crawl
-    from scrapy_dist.core.status import Status
-
-#: Crawls that are asked at the same time.
-_AT_ONCE = 10
-
-_DESCRIPTION = """\
-Show how the crawl of SPIDER stands; without SPIDER, every crawl that Redis knows, one
+"""Show how the crawl of SPIDER stands; without SPIDER, every crawl that Redis knows, one
 line each. It only reads, and costs Redis less than a millisecond.
 
   pending    requests that nobody works on      failed   set aside, with a reason
@@ -33,7 +9,27 @@ line each. It only reads, and costs Redis less than a millisecond.
 State: running, paused, idle (workers wait for seeds), stopped (something is left, and no
 worker is there), done, none (no frontier: not begun, or finished and cleared).
 
-Exit code: 0 shown, 2 not."""
+Exit code: 0 shown, 2 not.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from typing import TYPE_CHECKING
+
+from scrapy_dist.commands import base, options, project
+from scrapy_dist.commands.terminal import text
+from scrapy_dist.exceptions import ConfigurationError, RedisUnavailable
+from scrapy_dist.redis_client.client import describe
+
+if TYPE_CHECKING:
+    from scrapy.settings import Settings
+
+    from scrapy_dist.core.status import Status
+
+#: Crawls that are asked at the same time.
+_AT_ONCE = 10
 
 _COLUMNS = (
     *("SPIDER", "JOB", "STATE", "WORKERS", "SILENT", "PENDING", "LEASED", "SUSPECT"),
@@ -45,30 +41,9 @@ _COLUMNS = (
 _TIMEOUT = 5.0
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
-    base.add_common_options(parser, spider_optional=True)
-    parser.add_argument(
-        "--timeout",
-        metavar="SECONDS",
-        type=_seconds,
-        default=_TIMEOUT,
-        help=f"time that Redis has to answer; {_TIMEOUT:g} without it",
-    )
-
-
-def _seconds(value: str) -> float:
+async def _run(settings: Settings, opts: base.Namespace) -> int:
     try:
-        seconds = float(value)
-    except ValueError:
-        seconds = math.nan
-    if not 0 < seconds <= 86400:
-        raise argparse.ArgumentTypeError(f"{value!r} is no time up to 86400 s")
-    return seconds
-
-
-async def run(settings: Settings, opts: argparse.Namespace) -> int:
-    try:
-        return await asyncio.wait_for(_run(settings, opts), opts.timeout)
+        return await asyncio.wait_for(_show(settings, opts), opts.timeout)
     except asyncio.TimeoutError:
         raise RedisUnavailable(
             f"Redis has not answered for {opts.timeout:g} s"
@@ -77,23 +52,20 @@ async def run(settings: Settings, opts: argparse.Namespace) -> int:
         ) from None
 
 
-async def _run(settings: Settings, opts: argparse.Namespace) -> int:
+async def _show(settings: Settings, opts: base.Namespace) -> int:
     if opts.spider is None:
         return await _show_all(settings, opts)
     async with project.opened(project.find_crawl(settings, opts)) as crawl:
         status = await crawl.known_status()
-    if opts.json:
-        base.write_json(status.as_json())
-    else:
-        base.write(*_lines(status))
+    base.tell(opts, status.as_json(), _lines(status))
     return base.OK
 
 
-async def _show_all(settings: Settings, opts: argparse.Namespace) -> int:
+async def _show_all(settings: Settings, opts: base.Namespace) -> int:
     async with project.all_crawls(settings, opts) as crawls:
         limit = asyncio.Semaphore(_AT_ONCE)
 
-        async def read(crawl: Crawl) -> Status | ConfigurationError:
+        async def read(crawl: project.Crawl) -> Status | ConfigurationError:
             async with limit:
                 try:
                     return await crawl.status()
@@ -176,9 +148,20 @@ _PHASES = {
 SUBCOMMAND = base.Subcommand(
     name="status",
     summary="how a crawl stands, or all crawls",
-    description=_DESCRIPTION,
+    description=__doc__,
     example="scrapy frontier status myspider --json",
     topic="watching",
-    add_options=add_options,
-    run=run,
+    options=(
+        *options.common(spider_optional=True),
+        options.option(
+            "--timeout",
+            metavar="SECONDS",
+            type=options.number(
+                float, math.ulp(0.0), 86_400, "is no time up to 86400 s"
+            ),
+            default=_TIMEOUT,
+            help=f"time that Redis has to answer; {_TIMEOUT:g} without it",
+        ),
+    ),
+    run=_run,
 )

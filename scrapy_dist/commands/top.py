@@ -1,8 +1,16 @@
-"""``scrapy frontier top``: the crawl, live."""
+"""Watch the crawl of SPIDER: how far it is, how fast, every worker, the newest failures.
+q or Ctrl-C ends it. Without a terminal it prints one line each time.
+
+The history shows pages per second from one look to the next. What the bar calls known is
+what is done and what is left; a crawl that still finds links makes it longer.
+
+It needs rich (pip install "scrapy-dist[top]"), except without a terminal.
+
+Exit code: 0 ended, 2 not begun.
+"""
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import math
 import os
@@ -16,7 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from scrapy_dist.base import times
-from scrapy_dist.commands import base, files, project
+from scrapy_dist.commands import base, files, options, project
 from scrapy_dist.commands.terminal import text
 from scrapy_dist.exceptions import ConfigurationError, RedisUnavailable
 
@@ -25,7 +33,6 @@ if TYPE_CHECKING:
 
     from scrapy.settings import Settings
 
-    from scrapy_dist.admin.crawl import Crawl
     from scrapy_dist.commands.terminal.screen import Screen
     from scrapy_dist.core.dead_letters import DeadLetter
     from scrapy_dist.core.status import Status
@@ -41,56 +48,8 @@ _FAILURES = 8
 #: Signals that end the command in order.
 _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
-_DESCRIPTION = """\
-Watch the crawl of SPIDER: how far it is, how fast, every worker, the newest failures.
-q or Ctrl-C ends it. Without a terminal it prints one line each time.
 
-The history shows pages per second from one look to the next. What the bar calls known is
-what is done and what is left; a crawl that still finds links makes it longer.
-
-It needs rich (pip install "scrapy-dist[top]"), except without a terminal.
-
-Exit code: 0 ended, 2 not begun."""
-
-
-def add_options(parser: argparse.ArgumentParser) -> None:
-    base.add_common_options(parser)
-    parser.add_argument(
-        "--interval",
-        metavar="SECONDS",
-        type=_seconds,
-        default=1.0,
-        help="time between two looks; 1 without it",
-    )
-    parser.add_argument(
-        "-n",
-        "--count",
-        metavar="N",
-        type=_count,
-        help="look N times, then end",
-    )
-    parser.add_argument(
-        "--svg", metavar="FILE", help="at the end, write the last picture as SVG"
-    )
-
-
-def _seconds(value: str) -> float:
-    try:
-        seconds = float(value)
-    except ValueError:
-        seconds = math.nan
-    if not 0.1 <= seconds <= 86400:
-        raise argparse.ArgumentTypeError(f"{value!r} is not a time from 0.1 to 86400 s")
-    return seconds
-
-
-def _count(value: str) -> int:
-    if not value.isdecimal() or int(value) < 1:
-        raise argparse.ArgumentTypeError(f"{value!r} is not a number above 0")
-    return int(value)
-
-
-async def run(settings: Settings, opts: argparse.Namespace) -> int:
+async def _run(settings: Settings, opts: base.Namespace) -> int:
     in_terminal = sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
     live = in_terminal and not opts.json
     if live or opts.svg:
@@ -106,7 +65,11 @@ async def run(settings: Settings, opts: argparse.Namespace) -> int:
         watching = asyncio.ensure_future(
             _watch(crawl, screen, opts.interval, opts.count)
         )
-        with _keys(watching.cancel, wanted=live), screen, _signals(watching.cancel):
+        with (
+            _keys(watching.cancel, wanted=live),
+            screen,
+            base.on_signals(watching.cancel, *_ENDING),
+        ):
             try:
                 await asyncio.wait([watching])
             finally:
@@ -178,7 +141,7 @@ def _line(status: Status) -> str:
 
 
 async def _watch(
-    crawl: Crawl,
+    crawl: project.Crawl,
     screen: Screen,
     interval: float,
     count: int | None,
@@ -215,23 +178,9 @@ async def _marking_what_is_old(look: Coroutine[Any, Any, T], screen: Screen) -> 
     return looking.result()
 
 
-async def _look(crawl: Crawl) -> tuple[Status, list[DeadLetter]]:
+async def _look(crawl: project.Crawl) -> tuple[Status, list[DeadLetter]]:
     status = await crawl.status()
     return status, await crawl.newest_failed(_FAILURES) if status.failed else []
-
-
-@contextmanager
-def _signals(end: Callable[[], object]) -> Iterator[None]:
-    """Let the signals that end a command call *end*; those ignored stay so."""
-    loop = asyncio.get_running_loop()
-    caught = [s for s in _ENDING if signal.getsignal(s) is not signal.SIG_IGN]
-    for each in caught:
-        loop.add_signal_handler(each, end)
-    try:
-        yield
-    finally:
-        for each in caught:
-            loop.remove_signal_handler(each)
 
 
 @contextmanager
@@ -272,9 +221,30 @@ def _keys(end: Callable[[], object], *, wanted: bool) -> Iterator[None]:
 SUBCOMMAND = base.Subcommand(
     name="top",
     summary="watch a crawl, live",
-    description=_DESCRIPTION,
+    description=__doc__,
     example="scrapy frontier top myspider",
     topic="watching",
-    add_options=add_options,
-    run=run,
+    options=(
+        *options.common(),
+        options.option(
+            "--interval",
+            metavar="SECONDS",
+            type=options.number(
+                float, 0.1, 86_400, "is not a time from 0.1 to 86400 s"
+            ),
+            default=1.0,
+            help="time between two looks; 1 without it",
+        ),
+        options.option(
+            "-n",
+            "--count",
+            metavar="N",
+            type=options.number(options.whole, 1, math.inf, "is not a number above 0"),
+            help="look N times, then end",
+        ),
+        options.option(
+            "--svg", metavar="FILE", help="at the end, write the last picture as SVG"
+        ),
+    ),
+    run=_run,
 )

@@ -1,11 +1,22 @@
-"""``scrapy frontier workers``: who works on a crawl; ``--stop`` asks them to close."""
+"""Show who works on the crawl of SPIDER, since when, and on what: one line a worker, with
+one of the URLs that it holds.
+
+  ALIVE      no: silent for FRONTIER_WORKER_TTL; its leases go to the others
+  SINCE      for how long it has been there     BEAT    time since its last sign of life
+  PAGES/S    over the last minute               LEASED  requests in its hands
+
+With --stop it asks workers to close, by the name that the first column shows, and
+returns at once. They finish what they have begun, give the rest back, and end with the
+reason "stopped"; the crawl goes on with the others, or when somebody starts it again.
+
+Exit code: 0 shown or asked, 2 not.
+"""
 
 from __future__ import annotations
 
-import argparse
 from typing import TYPE_CHECKING
 
-from scrapy_dist.commands import base, project
+from scrapy_dist.commands import base, options, project
 from scrapy_dist.commands.terminal import text
 
 if TYPE_CHECKING:
@@ -17,84 +28,39 @@ if TYPE_CHECKING:
 #: URLs of one worker that can be asked for.
 _MAX_URLS = 100
 
-_DESCRIPTION = """\
-Show who works on the crawl of SPIDER, since when, and on what: one line a worker, with
-one of the URLs that it holds.
-
-  ALIVE      no: silent for FRONTIER_WORKER_TTL; its leases go to the others
-  SINCE      for how long it has been there     BEAT    time since its last sign of life
-  PAGES/S    over the last minute               LEASED  requests in its hands
-
-With --stop it asks workers to close, by the name that the first column shows, and
-returns at once. They finish what they have begun, give the rest back, and end with the
-reason "stopped"; the crawl goes on with the others, or when somebody starts it again.
-
-Exit code: 0 shown or asked, 2 not."""
-
 _COLUMNS = (
     *("WORKER", "ALIVE", "SINCE", "BEAT", "PAGES", "PAGES/S", "FAILED", "LEASED"),
     *("MEMORY", "WORKS ON"),
 )
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
-    base.add_common_options(parser)
-    parser.add_argument(
-        "--urls",
-        metavar="N",
-        type=_count,
-        default=1,
-        help="show at most N URLs of what each worker holds; 1 without it",
-    )
-    parser.add_argument(
-        "--stop",
-        metavar="HOST:PID",
-        action="append",
-        default=[],
-        help='ask this worker to close, or "all" of them (may be repeated)',
-    )
-
-
-def _count(value: str) -> int:
-    if not value.isdecimal() or int(value) > _MAX_URLS:
-        raise argparse.ArgumentTypeError(
-            f"{value!r} is not a number from 0 to {_MAX_URLS}"
-        )
-    return int(value)
-
-
-async def run(settings: Settings, opts: argparse.Namespace) -> int:
+async def _run(settings: Settings, opts: base.Namespace) -> int:
     crawl = project.find_crawl(settings, opts)
     async with project.opened(crawl, changes=bool(opts.stop)):
         status = await crawl.known_status(holds=0 if opts.stop else opts.urls)
         stopped = await crawl.stop(opts.stop) if opts.stop else None
+    told = status.as_json()
+    names = {name: told[name] for name in ("spider", "job", "redis")}
     if stopped is not None:
-        _tell_stopped(status, stopped, as_json=opts.json)
-    elif opts.json:
-        told = status.as_json()
-        names = ("spider", "job", "redis", "time", "workers")
-        base.write_json({name: told[name] for name in names})
+        chosen = [worker.worker for worker in stopped.workers]
+        value = {**names, "asked": stopped.asked, "workers": chosen}
+        base.tell(opts, value, _lines_of_stopped(status, stopped))
     else:
-        base.write(*_lines(status))
+        value = {**names, "time": told["time"], "workers": told["workers"]}
+        base.tell(opts, value, _lines(status))
     return base.OK
 
 
-def _tell_stopped(status: Status, stopped: Stopped, *, as_json: bool) -> None:
-    asked, chosen = stopped.asked, stopped.workers
-    if as_json:
-        told = status.as_json()
-        told = {name: told[name] for name in ("spider", "job", "redis")}
-        names = [worker.worker for worker in chosen]
-        base.write_json({**told, "asked": asked, "workers": names})
-        return
-    if not chosen:
-        base.write(f"Nobody works on {status.spider}.")
-        return
-    base.write(f"Asked {text.count(asked, 'worker')} of {status.spider} to close.")
-    silent = sum(not worker.alive for worker in chosen)
-    if silent:
+def _lines_of_stopped(status: Status, stopped: Stopped) -> list[str]:
+    if not stopped.workers:
+        return [f"Nobody works on {status.spider}."]
+    lines = [
+        f"Asked {text.count(stopped.asked, 'worker')} of {status.spider} to close."
+    ]
+    if silent := sum(not worker.alive for worker in stopped.workers):
         were = "was" if silent == 1 else "were"
-        base.write(f"{silent} of them {were} silent, and may not be there any more.")
+        lines.append(f"{silent} of them {were} silent, and may not be there any more.")
+    return lines
 
 
 def _lines(status: Status) -> list[str]:
@@ -133,9 +99,27 @@ def _seconds_since(status: Status, worker: WorkerStatus) -> float | None:
 SUBCOMMAND = base.Subcommand(
     name="workers",
     summary="who works, and on what; --stop asks them to close",
-    description=_DESCRIPTION,
+    description=__doc__,
     example="scrapy frontier workers myspider --stop web1:4711",
     topic="watching",
-    add_options=add_options,
-    run=run,
+    options=(
+        *options.common(),
+        options.option(
+            "--urls",
+            metavar="N",
+            type=options.number(
+                options.whole, 0, _MAX_URLS, f"is not a number from 0 to {_MAX_URLS}"
+            ),
+            default=1,
+            help="show at most N URLs of what each worker holds; 1 without it",
+        ),
+        options.option(
+            "--stop",
+            metavar="HOST:PID",
+            action="append",
+            default=[],
+            help='ask this worker to close, or "all" of them (may be repeated)',
+        ),
+    ),
+    run=_run,
 )

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 from scrapy_dist.base.escaping import nearest, quote
 from scrapy_dist.commands import base
+from scrapy_dist.commands.options import option
 from scrapy_dist.commands.terminal.markdown import render
 from scrapy_dist.exceptions import ConfigurationError
 
 if TYPE_CHECKING:
-    import argparse
     from collections.abc import Sequence
     from importlib.resources.abc import Traversable
 
@@ -43,7 +43,7 @@ def subcommand(others: Sequence[base.Subcommand]) -> base.Subcommand:
     """``scrapy frontier help``, which knows the topics of the *others* by their names."""
     topic_of = {other.name: other.topic for other in others}
 
-    async def run(_: Settings, opts: argparse.Namespace) -> int:
+    async def run(_: Settings, opts: base.Namespace) -> int:
         known = topics()
         if opts.topic is None:
             base.write(*_listing(known))
@@ -65,13 +65,11 @@ def subcommand(others: Sequence[base.Subcommand]) -> base.Subcommand:
         description=_DESCRIPTION,
         example="scrapy frontier help dead-letters",
         topic=None,
-        add_options=_add_options,
+        options=(
+            option("topic", metavar="TOPIC", nargs="?", help="one of the topics"),
+        ),
         run=run,
     )
-
-
-def _add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("topic", metavar="TOPIC", nargs="?", help="one of the topics")
 
 
 def _listing(known: dict[str, Traversable]) -> list[str]:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from scrapy_dist.base.escaping import escape
@@ -12,7 +15,7 @@ from scrapy_dist.commands.terminal.text import count, number
 if TYPE_CHECKING:
     from scrapy_dist.admin.seed_files import Tally
 
-__all__ = ["Bar", "Counter"]
+__all__ = ["Bar", "counter"]
 
 #: Seconds until anything is shown, and between two looks: of a counter, of a bar.
 _PATIENCE, _STEP, _BAR_STEP = 1.0, 0.5, 0.1
@@ -25,7 +28,7 @@ class Bar:
 
     def __init__(self, tally: Tally) -> None:
         self._tally = tally
-        self._is_shown = sys.stderr is not None and sys.stderr.isatty()
+        self._is_shown = _is_terminal()
         self._next = time.monotonic() + _PATIENCE
         self._rich: Any = None
         self._counting = False
@@ -88,27 +91,32 @@ def _make_rich_bar() -> Any:
     return bar
 
 
-class Counter:
-    """Says on stderr, if it is a terminal, how far a long command has come."""
+@contextmanager
+def counter(what: str) -> Iterator[Callable[..., None]]:
+    """Yields ``progress(done, total=0)``, to be called often.
 
-    def __init__(self, what: str) -> None:
-        self._what = what
-        self._is_shown = sys.stderr is not None and sys.stderr.isatty()
-        self._next = time.monotonic() + _PATIENCE
-        self._written = False
+    It says on stderr, if that is a terminal, how far a long command has come.
+    """
+    due = time.monotonic() + _PATIENCE if _is_terminal() else math.inf
+    written = False
 
-    def update(self, done: int, total: int = 0) -> None:
-        """Cheap."""
+    def progress(done: int, total: int = 0) -> None:
+        nonlocal due, written
         now = time.monotonic()
-        if not self._is_shown or now < self._next:
+        if now < due:
             return
-        self._next, self._written = now + _STEP, True
+        due, written = now + _STEP, True
         of = f" of {number(total)}" if total else ""
-        sys.stderr.write(f"{_CLEAR}{number(done)}{of} {self._what}")
+        sys.stderr.write(f"{_CLEAR}{number(done)}{of} {what}")
         sys.stderr.flush()
 
-    def close(self) -> None:
-        """Remove what was shown."""
-        if self._written:
+    try:
+        yield progress
+    finally:
+        if written:
             sys.stderr.write(_CLEAR)
             sys.stderr.flush()
+
+
+def _is_terminal() -> bool:
+    return sys.stderr is not None and sys.stderr.isatty()

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 from scrapy_dist.base.escaping import quote
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
-__all__ = ["age", "clean", "count", "memory", "number", "rate", "table"]
+__all__ = ["age", "clean", "count", "counts", "memory", "number", "rate", "table"]
 
 _MINUTE, _HOUR, _DAY = 60, 3600, 86400
 #: What stands for an unknown value.
@@ -32,6 +32,14 @@ def count(value: int, one: str, many: str = "") -> str:
     *many* is what more, or none, are called, if it is not *one* with an s.
     """
     return f"{number(value)} {one if value == 1 else many or f'{one}s'}"
+
+
+def counts(values: Mapping[str, int], nouns: Mapping[str, str]) -> list[str]:
+    """Each of *values*: ``5 pending``, or with one of what *nouns* calls it ``2 seeds``."""
+    return [
+        count(value, nouns[name]) if name in nouns else f"{number(value)} {name}"
+        for name, value in values.items()
+    ]
 
 
 def rate(value: float) -> str:

@@ -210,9 +210,9 @@ def run_top(redis_server, capsys):
 
     def run(*args, url=redis_server.url):
         parser = argparse.ArgumentParser()
-        top.add_options(parser)
+        top.SUBCOMMAND.add_options(parser)
         opts = parser.parse_args(["shop", "--redis", url, "--interval", "0.1", *args])
-        code = asyncio.run(top.run(Settings(), opts))
+        code = asyncio.run(top.SUBCOMMAND.run(Settings(), opts))
         return code, capsys.readouterr()
 
     return run
@@ -278,7 +278,7 @@ class Saboteur:
 
 async def watch(url, screen):
     parser = argparse.ArgumentParser()
-    top.add_options(parser)
+    top.SUBCOMMAND.add_options(parser)
     opts = parser.parse_args(["shop", "--redis", url])
     async with project.opened(project.find_crawl(Settings(), opts)) as crawl:
         await top._watch(crawl, screen, 0.05, None)

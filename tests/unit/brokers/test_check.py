@@ -750,8 +750,8 @@ def test_a_payload_that_is_no_request_is_found_without_the_spider(data):
 
 
 def lines_of(report):
-    target = SimpleNamespace(spider="shop")
-    return "\n".join(_lines(target, "redis", report, repaired=False))
+    target = SimpleNamespace(spider="shop", where="redis")
+    return "\n".join(_lines(target, report, repaired=False))
 
 
 async def test_renamed_callback_is_named_and_no_repair_is_advised(world):
