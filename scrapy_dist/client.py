@@ -26,8 +26,6 @@ from scrapy_dist.exceptions import ConfigurationError, RedisUnavailable
 from scrapy_dist.redis_client.masking import shown_value
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from typing_extensions import Self
 
     from scrapy_dist.admin.arguments import Ids, Workers
@@ -166,7 +164,7 @@ class Client:
         for crawl in client.history():
             print(crawl.end, crawl.pages, crawl.reason)
         """
-        return self._run(self._crawl.history)
+        return self._run(self._crawl.port.history)
 
     def wait_drained(self, timeout: float | None = None) -> bool:
         """Wait until nothing is left to do for anybody; false after *timeout* seconds.
@@ -333,7 +331,7 @@ class Client:
         """
         items = Items(
             self._run,
-            self._crawl.items(consumer),
+            self._crawl.port.items(consumer),
             follow=follow,
             timeout=timeout,
             acknowledge=acknowledge,
@@ -359,12 +357,7 @@ class Client:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exc: object) -> None:
         self.close()
 
     def __repr__(self) -> str:

@@ -46,11 +46,11 @@ if TYPE_CHECKING:
 
     from scrapy_dist.admin.arguments import Ids, Workers
     from scrapy_dist.core import ports
-    from scrapy_dist.core.crawl import Exported, Imported, TakenOver
+    from scrapy_dist.core.crawl import TakenOver
     from scrapy_dist.core.dead_letters import DeadLetter, Forgotten, Retried
     from scrapy_dist.core.findings import Report
     from scrapy_dist.core.inspection import Shown
-    from scrapy_dist.core.status import Finished, Status
+    from scrapy_dist.core.status import Status
 
 __all__ = ["Crawl"]
 
@@ -60,6 +60,14 @@ _SHORTEST, _LONGEST = 0.05, 1.0
 _SUGGEST_TIMEOUT = 3.0
 #: Workers that are asked to close at once.
 _STOP_STEP = 100
+
+
+#: What is counted of a part, if that is not called like it.
+_COUNTED = {
+    FRONTIER: ("pending", "leased", "suspect", "seen", "stats", "workers"),
+    "requests": ("pending", "leased", "suspect"),
+    "dupefilter": ("seen",),
+}
 
 
 def _no_progress(done: int, total: int) -> None:
@@ -78,6 +86,7 @@ class Crawl:
     of all that the project has; None outside a project. *redis_key*: that of the spider,
     () if it reads no seeds, None: as REDIS_START_URLS_KEY says.
 
+    *port* is the opened crawl itself: what needs nothing checked or added is asked there.
     Methods raise RedisUnavailable when Redis does not answer or refuses, and
     ConfigurationError for an argument, a setting or a key that cannot be used. Those
     that change something do so for a frontier that another version has to change.
@@ -124,7 +133,7 @@ class Crawl:
                 found = await open_broker(self.settings, self.spider, timeout=timeout)
             self._broker, self._is_shared = found, broker is not None
             try:
-                self._port = found.crawl(
+                self.port = found.crawl(
                     self.settings,
                     self.spider,
                     self._redis_key,
@@ -160,20 +169,16 @@ class Crawl:
         """Where Redis is, without user name and password."""
         return self._connected.where
 
-    async def reason_against(self) -> str:
-        """Why this version must not change it, and may misread it; '' if it may."""
-        return await self._port.reason_against()
-
     async def check_format(self) -> None:
         """Raise ConfigurationError if this version must not change it."""
-        if reason := await self._port.reason_against():
+        if reason := await self.port.reason_against():
             raise ConfigurationError(reason)
 
     # How it stands
 
     async def status(self, *, holds: int = 0) -> Status:
         """How it stands; with *holds* URLs of so many leases of each worker."""
-        return await self._port.status(holds=holds)
+        return await self.port.status(holds=holds)
 
     async def known_status(self, *, holds: int = 0) -> Status:
         """As `status`; raises ConfigurationError for a name that nobody knows.
@@ -216,15 +221,11 @@ class Crawl:
             )
         return ConfigurationError(text + nearest(self.name, {*names}))
 
-    async def is_drained(self) -> bool:
-        """Whether nothing is left to do for anybody."""
-        return await self._port.is_drained()
-
     async def wait_drained(self, timeout: float | None = None) -> bool:
         """Wait until nothing is left to do for anybody; false after *timeout* seconds."""
         deadline = None if timeout is None else time.monotonic() + timeout
         pause = _SHORTEST
-        while not await self.is_drained():
+        while not await self.port.is_drained():
             if deadline is not None:
                 pause = min(pause, deadline - time.monotonic())
                 if pause <= 0:
@@ -232,10 +233,6 @@ class Crawl:
             await asyncio.sleep(pause)
             pause = min(pause * 1.5, _LONGEST)
         return True
-
-    async def history(self) -> list[Finished]:
-        """The crawls that have finished within a day, the newest first."""
-        return await self._port.history()
 
     # Control
 
@@ -246,7 +243,7 @@ class Crawl:
         """
         await self.check_format()
         await self.known_status()
-        return await self._port.pause(paused)
+        return await self.port.pause(paused)
 
     async def stop(self, workers: Workers) -> Stopped:
         """Ask *workers* to close: names (``host:pid``), numbers, or "all" of them.
@@ -259,31 +256,18 @@ class Crawl:
         asked = 0
         for at in range(0, len(chosen), _STOP_STEP):
             some = [worker.number for worker in chosen[at : at + _STOP_STEP]]
-            asked += await self._port.stop(some)
+            asked += await self.port.stop(some)
         return Stopped(asked, tuple(chosen))
 
     async def counts(self, status: Status, parts: Iterable[str] = ()) -> dict[str, int]:
         """How much there is of *parts* of PARTS, by its name; none: of the frontier."""
-        requests = {
-            "pending": status.pending,
-            "leased": status.leased,
-            "suspect": status.suspect,
+        sizes = {**vars(status), **await self.port.sizes()}
+        sizes["workers"] = len(status.workers)
+        return {
+            name: sizes[name]
+            for part in [*parts] or [FRONTIER]
+            for name in _COUNTED.get(part, (part,))
         }
-        sizes = await self._port.sizes()
-        stats, seen = {"stats": sizes["stats"]}, {"seen": status.seen}
-        workers = {"workers": len(status.workers)}
-        of_part = {
-            FRONTIER: {**requests, **seen, **stats, **workers},
-            "requests": requests,
-            "dupefilter": seen,
-            "failed": {"failed": status.failed},
-            "items": {"items": status.items},
-            "stats": stats,
-            "seeds": {"seeds": status.seeds},
-            "history": {"history": sizes["history"]},
-        }
-        chosen = [*parts] or [FRONTIER]
-        return {name: n for part in chosen for name, n in of_part[part].items()}
 
     async def clear(self, *parts: str, force: bool = False) -> Cleared:
         """Delete *parts* of PARTS in one moment; none: what the next worker begins anew.
@@ -294,7 +278,7 @@ class Crawl:
         chosen = checked_parts(parts) or [FRONTIER]
         await self.check_format()
         counts = await self.counts(await self.status(), parts)
-        cleared = await self._port.clear(chosen, force=force)
+        cleared = await self.port.clear(chosen, force=force)
         if not cleared.done:
             raise self.in_use(cleared.alive, "force=True")
         return replace(cleared, deleted=counts)
@@ -312,7 +296,7 @@ class Crawl:
 
     async def peek(self, limit: int) -> AsyncIterator[list[Shown]]:
         """The next *limit* requests in the order of their leases, some at a time."""
-        async for some in self._port.peek(checked_limit(limit)):
+        async for some in self.port.peek(checked_limit(limit)):
             yield some
 
     @cached_property
@@ -327,7 +311,7 @@ class Crawl:
     ) -> Explained:
         """What is known of *url*; looks through all requests, some 80,000 a second."""
         naming = self.naming
-        [explained] = await self._port.explain(
+        [explained] = await self.port.explain(
             [checked_url(url)],
             naming.fingerprint,
             exact=naming.exact,
@@ -357,18 +341,18 @@ class Crawl:
             self.options.discipline,
             self.project,
             naming,
-            self._port.seal,
+            self.port.seal,
         )
         requests = {url: maker.make(url, callback, priority) for url in chosen}
         await self.check_format()
         await self.known_status()
         there: dict[str, Found] = {}
         if not force:
-            finding = self._port.find(
+            finding = self.port.find(
                 chosen, naming.fingerprint, exact=naming.exact, progress=progress
             )
             there = {found.url: found async for found in finding}
-        await self._port.recrawl([r for url, r in requests.items() if url not in there])
+        await self.port.recrawl([r for url, r in requests.items() if url not in there])
         return [
             Recrawled(url, False, there[url].request.kind, there[url].rank)
             if url in there
@@ -382,7 +366,7 @@ class Crawl:
         """The dead letters whose reason contains *reason*, in any case, newest first."""
         if not isinstance(reason, str):
             raise ConfigurationError(f"reason = {quote(reason)} is no text.")
-        async for letter in self._port.failed(reason):
+        async for letter in self.port.failed(reason):
             yield letter
 
     async def newest_failed(
@@ -400,16 +384,12 @@ class Crawl:
                     break
         return found
 
-    async def count_failed(self) -> int:
-        """How many dead letters there are."""
-        return await self._port.count_failed()
-
     async def retry(self, ids: Ids | None, reason: str = "") -> Retried:
         """Put dead letters back, to be crawled again: *ids*, or all; and with *reason*.
 
         What cannot be read stays, and is counted.
         """
-        return await self._port.retry(
+        return await self.port.retry(
             None if ids is None else ids_of(ids),
             reason,
             decode=self.project.codec.decode if self.project else None,
@@ -418,14 +398,9 @@ class Crawl:
 
     async def forget(self, ids: Ids | None, reason: str = "") -> Forgotten:
         """Delete dead letters for good, chosen as in `retry`."""
-        return await self._port.forget(None if ids is None else ids_of(ids), reason)
+        return await self.port.forget(None if ids is None else ids_of(ids), reason)
 
     # Seeds and items
-
-    @property
-    def seed_keys(self) -> tuple[str, ...]:
-        """The keys that the workers read seeds from; none: the spider reads none."""
-        return self._port.seed_keys
 
     def seed_maker(
         self, meta: Mapping[str, Any] | None = None, priority: int | None = None
@@ -439,30 +414,14 @@ class Crawl:
     def sower(self, maker: SeedMaker, key: str | None = None) -> Sower:
         """What pushes seeds to *key*, or to the first that the workers read."""
         kind = kind_of_new_key(self.settings)
-        return Sower(self._port.seed_pusher(key or self.seed_keys[0], kind), maker)
-
-    def items(self, consumer: str) -> ports.ItemReader:
-        """A reader of the crawl's items. Raises ConfigurationError for what is no name."""
-        return self._port.items(consumer)
+        return Sower(self.port.seed_pusher(key or self.port.seed_keys[0], kind), maker)
 
     # The whole
 
     async def check(self, *, repair: bool = False) -> Report:
         """Whether the frontier is whole; with *repair*: make it so."""
         decode = self.project.codec.decode if self.project else None
-        return await self._port.check(repair=repair, decode=decode)
-
-    def export(
-        self, exported: Exported, *, items: bool = False
-    ) -> AsyncIterator[list[dict[str, object]]]:
-        """All of it as lines of JSON, some at a time; *exported* keeps account."""
-        return self._port.export(exported, items=items)
-
-    def import_lines(
-        self, lines: Iterable[bytes], imported: Imported, *, merge: bool = False
-    ) -> AsyncIterator[int]:
-        """Bring exported *lines* in; yields the lines done, now and then."""
-        return self._port.import_lines(lines, imported, merge=merge)
+        return await self.port.check(repair=repair, decode=decode)
 
     def take_over(self, prefix: str, taken: TakenOver) -> AsyncIterator[int]:
         """Move in what scrapy-redis keeps below *prefix*; yields the requests moved.
@@ -474,7 +433,7 @@ class Crawl:
                 "Requests of scrapy-redis can only be read inside the project of their"
                 " spider. Go there and say it again."
             )
-        return self._port.take_over(
+        return self.port.take_over(
             prefix,
             taken,
             spider=self.project.spider,

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from scrapy_dist.base.escaping import nearest
@@ -18,8 +19,12 @@ if TYPE_CHECKING:
 
     from scrapy_dist.admin.crawl import Crawl
     from scrapy_dist.core.ports import Broker
+    from scrapy_dist.core.status import Status
 
-__all__ = ["Crawls"]
+__all__ = ["Crawls", "read_statuses"]
+
+#: Crawls that are asked at the same time.
+_AT_ONCE = 10
 
 
 class Crawls:
@@ -93,6 +98,26 @@ class Crawls:
             crawls.append(self._make(own, spider))
             await crawls[-1].open(broker)
         return crawls
+
+
+async def read_statuses(
+    crawls: Iterable[Crawl],
+) -> tuple[list[Status], list[tuple[Crawl, ConfigurationError]]]:
+    """How *crawls* stand; and those whose keys are no frontier's, and why."""
+    limit = asyncio.Semaphore(_AT_ONCE)
+
+    async def read(crawl: Crawl) -> Status | tuple[Crawl, ConfigurationError]:
+        async with limit:
+            try:
+                return await crawl.status()
+            except ConfigurationError as e:
+                return crawl, e
+
+    found = await asyncio.gather(*map(read, crawls))
+    return (
+        [each for each in found if not isinstance(each, tuple)],
+        [each for each in found if isinstance(each, tuple)],
+    )
 
 
 def _split_crawl_name(name: str) -> tuple[str, str]:

@@ -13,8 +13,6 @@ from scrapy_dist.base.escaping import get_logger
 from scrapy_dist.exceptions import FrontierError
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from typing_extensions import Self
 
     from scrapy_dist.core.ports import ItemReader
@@ -104,12 +102,7 @@ class Items(Iterator["dict[str, Any] | bytes"]):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exc: object) -> None:
         self.close()
 
     def detach(self) -> ItemReader:

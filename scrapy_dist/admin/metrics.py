@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from scrapy_dist.admin.crawls import read_statuses
 from scrapy_dist.base.escaping import escape
 from scrapy_dist.exceptions import ConfigurationError, RedisUnavailable
 
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from scrapy_dist.admin.crawl import Crawl
     from scrapy_dist.core.status import Status
 
+    Family = GaugeMetricFamily | CounterMetricFamily
+
 __all__ = ["CrawlsCollector", "Reading", "Watch"]
 
 #: Seconds for which a reading, and a list of crawls, is good.
@@ -32,8 +35,6 @@ _READING_AGE, _LIST_AGE = 1.0, 30.0
 _TIMEOUT = 5.0
 #: Crawls that are served; each is about fifteen time series.
 MOST_CRAWLS = 500
-#: Crawls that are asked at the same time.
-_AT_ONCE = 10
 #: Not ``job``, which Prometheus itself adds to what it scrapes.
 _LABELS = ("spider", "frontier_job")
 #: Characters of the longest value of a label.
@@ -117,21 +118,9 @@ class Watch:
         if time.monotonic() >= self._listed_until:
             self._crawls = self._bounded(await self._find())
             self._listed_until = time.monotonic() + _LIST_AGE
-        limit = asyncio.Semaphore(_AT_ONCE)
-
-        async def read(crawl: Crawl) -> Status | tuple[str, str, str]:
-            async with limit:
-                try:
-                    return await crawl.status()
-                except ConfigurationError as e:
-                    return (crawl.spider, crawl.job or "", str(e))
-
-        found = await asyncio.gather(*map(read, self._crawls))
-        return Reading(
-            up=True,
-            statuses=[each for each in found if not isinstance(each, tuple)],
-            unreadable=[each for each in found if isinstance(each, tuple)],
-        )
+        statuses, unreadable = await read_statuses(self._crawls)
+        problems = [(crawl.spider, crawl.job or "", str(e)) for crawl, e in unreadable]
+        return Reading(up=True, statuses=statuses, unreadable=problems)
 
 
 class CrawlsCollector(Collector):
@@ -147,57 +136,47 @@ class CrawlsCollector(Collector):
         )
         up.add_metric([], float(reading.up))
         yield up
-        for name, (meaning, value) in _GAUGES.items():
+        for name, (field, meaning) in _GAUGES.items():
             gauge = GaugeMetricFamily(_PREFIX + name, meaning, labels=_LABELS)
-            for status in reading.statuses:
-                gauge.add_metric(_labels(status), value(status))
-            yield gauge
+            yield _filled(gauge, reading.statuses, field)
         pages = CounterMetricFamily(
             f"{_PREFIX}pages",
             "Requests that workers have acknowledged since the crawl began.",
             labels=_LABELS,
         )
-        for status in reading.statuses:
-            pages.add_metric(_labels(status), status.pages)
-        yield pages
+        yield _filled(pages, reading.statuses, "pages")
         yield _workers(reading.statuses)
         yield _readable(reading)
 
 
 _PREFIX = "scrapy_frontier_"
-#: Name, meaning and value of the gauges that each crawl has one of.
-_GAUGES: dict[str, tuple[str, Callable[[Status], float]]] = {
-    "pending_requests": (
-        "Requests that wait for a worker.",
-        lambda status: status.pending,
-    ),
-    "leased_requests": (
-        "Requests in the hands of workers.",
-        lambda status: status.leased,
-    ),
+#: Name of the gauges that each crawl has one of, field of Status, and meaning.
+_GAUGES = {
+    "pending_requests": ("pending", "Requests that wait for a worker."),
+    "leased_requests": ("leased", "Requests in the hands of workers."),
     "suspect_requests": (
+        "suspect",
         "Requests whose worker died, and that wait for another one.",
-        lambda status: status.suspect,
     ),
     "failed_requests": (
+        "failed",
         "Dead letters that are kept, FRONTIER_FAILED_LIMIT at the most.",
-        lambda status: status.failed,
     ),
-    "seen_requests": (
-        "Fingerprints of requests that the crawl has seen.",
-        lambda status: status.seen,
-    ),
-    "seeds": ("Seeds that wait for a worker.", lambda status: status.seeds),
-    "items": ("Items that wait for a reader.", lambda status: status.items),
+    "seen_requests": ("seen", "Fingerprints of requests that the crawl has seen."),
+    "seeds": ("seeds", "Seeds that wait for a worker."),
+    "items": ("items", "Items that wait for a reader."),
     "pages_per_second": (
+        "pages_per_second",
         "Pages per second of all living workers over the last minute.",
-        lambda status: status.pages_per_second,
     ),
-    "paused": (
-        "Whether the crawl is paused (1) or not (0).",
-        lambda status: float(status.paused),
-    ),
+    "paused": ("paused", "Whether the crawl is paused (1) or not (0)."),
 }
+
+
+def _filled(family: Family, statuses: Iterable[Status], field: str) -> Family:
+    for status in statuses:
+        family.add_metric(_labels(status), float(getattr(status, field)))
+    return family
 
 
 def _label(name: str) -> str:

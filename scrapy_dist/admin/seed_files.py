@@ -10,7 +10,6 @@ import asyncio
 import http.client
 import os
 import socket
-import ssl
 import stat
 import threading
 import time
@@ -18,7 +17,8 @@ import urllib.request
 import zlib
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.error import HTTPError
 from urllib.parse import urljoin, urlsplit
@@ -77,7 +77,7 @@ class Tally:
 
     #: None: there is a source whose size is not known.
     total: int | None = 0
-    read: int = field(default=0)
+    read: int = 0
 
 
 class _Unreadable(FrontierError):
@@ -279,25 +279,25 @@ def _shown(url: str) -> str:
 
 
 def _read_one(url: str, user_agent: str, deadline: Deadline) -> tuple[bool, list[str]]:
-    """Whether *url* is an index of sitemaps, and the URLs in it. Raises _Unreadable."""
     return _urls_in(url, _fetch(url, user_agent, deadline), deadline)
 
 
 def _urls_in(
     url: str, body: bytes, deadline: Deadline | None = None
 ) -> tuple[bool, list[str]]:
-    """As `_read_one`, of the *body* of *url*. Linear in its length."""
+    """Whether *body* of *url* is an index of sitemaps, and the URLs in it.
+
+    Linear in its length. Raises _Unreadable.
+    """
     if urlsplit(url).path == "/robots.txt":
         named = _named_in_robots(body)
         return True, [_joined(url, name.decode("utf-8", "replace")) for name in named]
     reader = _SitemapReader()
-    try:
+    with suppress(SyntaxError):  # what came before it counts
         for at in range(0, len(body), _XML):
             reader.feed(body[at : at + _XML])
             if deadline is not None:
                 deadline.check()
-    except SyntaxError:
-        pass  # what came before it counts
     if reader.type not in ("urlset", "sitemapindex"):
         if not reader.type:
             raise _Unreadable("is no sitemap: it is not XML")
@@ -463,36 +463,25 @@ def _read_body(response: http.client.HTTPResponse, deadline: Deadline) -> bytes:
     return bytes(body + unpacker.end())
 
 
-class _Http(urllib.request.HTTPHandler):
+class _Http(urllib.request.AbstractHTTPHandler):
+    """Asks over connections that end with *deadline*."""
+
     def __init__(self, deadline: Deadline) -> None:
         super().__init__()
         self._deadline = deadline
 
     def http_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
-        return self.do_open(
-            _connections(http.client.HTTPConnection, self._deadline), req
-        )
-
-
-class _Https(urllib.request.HTTPSHandler):
-    def __init__(self, deadline: Deadline) -> None:
-        super().__init__(context=ssl.create_default_context())
-        self._deadline = deadline
+        return self.do_open(partial(self._connect, http.client.HTTPConnection), req)
 
     def https_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
-        connect = _connections(http.client.HTTPSConnection, self._deadline)
-        return self.do_open(connect, req, context=ssl.create_default_context())
+        return self.do_open(partial(self._connect, http.client.HTTPSConnection), req)
 
+    http_request = https_request = urllib.request.AbstractHTTPHandler.do_request_
 
-def _connections(kind: Any, deadline: Deadline) -> Any:
-    """Makes connections of the class *kind* that end with *deadline*."""
-
-    def make(*args: Any, **kwargs: Any) -> Any:
-        connection = kind(*args, **kwargs)
-        connection._create_connection = deadline.connect  # noqa: SLF001
+    def _connect(self, kind: Any, host: str, **kwargs: Any) -> Any:
+        connection = kind(host, **kwargs)
+        connection._create_connection = self._deadline.connect  # noqa: SLF001
         return connection
-
-    return make
 
 
 def _opener(deadline: Deadline) -> urllib.request.OpenerDirector:
@@ -501,7 +490,6 @@ def _opener(deadline: Deadline) -> urllib.request.OpenerDirector:
     for handler in (
         urllib.request.ProxyHandler(),
         _Http(deadline),
-        _Https(deadline),
         urllib.request.HTTPRedirectHandler(),
         urllib.request.HTTPDefaultErrorHandler(),
         urllib.request.HTTPErrorProcessor(),

@@ -60,7 +60,7 @@ async def _run(crawl: project.Crawl, opts: base.Namespace) -> int:
             counter("lines written") as progress,
             _written(opts.file, overwrite=opts.overwrite) as file,
         ):
-            async for lines in crawl.export(exported, items=opts.items):
+            async for lines in crawl.port.export(exported, items=opts.items):
                 file.write("".join(f"{dump_lines.dump(x)}\n" for x in lines).encode())
                 progress(sum(exported.counts.values()))
     except BrokenPipeError:

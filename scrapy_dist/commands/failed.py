@@ -90,7 +90,7 @@ async def _failed(crawl: project.Crawl, opts: base.Namespace) -> int:
     if not shown:
         await _explain_none(crawl, opts.reason)
     elif more:
-        count = await crawl.count_failed()
+        count = await crawl.port.count_failed()
         left = "more" if opts.reason else f"{number(count - shown)} more"
         base.write(f"… and {left}; -n 0 shows all")
     return base.OK
@@ -153,7 +153,9 @@ async def _retry(crawl: project.Crawl, opts: base.Namespace) -> int:
     done = await crawl.retry(opts.ids or None, opts.reason)
     lines = [f"{number(done.requests)} put back"]
     if done.seeds:
-        lines[0] += f", and {number(done.seeds)} to the seeds ({crawl.seed_keys[0]})"
+        lines[0] += (
+            f", and {number(done.seeds)} to the seeds ({crawl.port.seed_keys[0]})"
+        )
     if done.unreadable:
         lines.append(f"{number(done.unreadable)} cannot be put back, and stay:")
         lines += [f"  {id_}: {clean(why, _REASON)}" for id_, why in done.examples]

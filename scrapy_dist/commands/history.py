@@ -32,14 +32,14 @@ async def _run(settings: Settings, opts: base.Namespace) -> int:
     found: list[tuple[project.Crawl, Finished]] = []
     if opts.spider is not None:
         async with project.opened(project.find_crawl(settings, opts)) as crawl:
-            found += [(crawl, each) for each in await crawl.history()]
+            found += [(crawl, each) for each in await crawl.port.history()]
             if not found:
                 await crawl.known_status()
             where = crawl.where
     else:
         async with project.all_crawls(settings, opts) as crawls:
             for crawl in await crawls.find(finished=True):
-                found += [(crawl, each) for each in await crawl.history()]
+                found += [(crawl, each) for each in await crawl.port.history()]
             where = crawls.where
     if opts.json:
         for crawl, record in found:

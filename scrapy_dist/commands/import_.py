@@ -72,7 +72,7 @@ async def _import_file(crawl: project.Crawl, opts: base.Namespace) -> int:
         _lines_of(opts.files[0], limit) as lines,
         counter("lines read") as progress,
     ):
-        async for done in crawl.import_lines(lines, imported, merge=opts.merge):
+        async for done in crawl.port.import_lines(lines, imported, merge=opts.merge):
             progress(done)
     if imported.spider.partition(":")[0] != crawl.spider:
         base.warn(

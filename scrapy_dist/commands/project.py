@@ -81,7 +81,7 @@ async def opened(
         await crawl.open(timeout=timeout)
         if changes:
             await crawl.check_format()
-        elif reason := await crawl.reason_against():
+        elif reason := await crawl.port.reason_against():
             sys.stderr.write(
                 f"scrapy frontier: what is shown may be wrong. {escape(reason)}\n"
             )

@@ -144,12 +144,12 @@ async def _require_known(crawl: project.Crawl) -> None:
 def _key(crawl: project.Crawl, opts: base.Namespace) -> str:
     if opts.key:
         return str(opts.key)
-    if not crawl.seed_keys:
+    if not crawl.port.seed_keys:
         raise ConfigurationError(
             f"The spider {crawl.spider!r} reads no seeds: it is no RedisSpider. Make it"
             " one (scrapy_dist.spiders.RedisSpider), or name a key with --key."
         )
-    return crawl.seed_keys[0]
+    return crawl.port.seed_keys[0]
 
 
 def _files(opts: base.Namespace) -> tuple[list[tuple[int | Path, str]], Tally]:

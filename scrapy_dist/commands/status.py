@@ -18,18 +18,16 @@ import asyncio
 import math
 from typing import TYPE_CHECKING
 
+from scrapy_dist.admin.crawls import read_statuses
 from scrapy_dist.commands import base, options, project
 from scrapy_dist.commands.terminal import text
-from scrapy_dist.exceptions import ConfigurationError, RedisUnavailable
+from scrapy_dist.exceptions import RedisUnavailable
 from scrapy_dist.redis_client.client import describe
 
 if TYPE_CHECKING:
     from scrapy.settings import Settings
 
     from scrapy_dist.core.status import Status
-
-#: Crawls that are asked at the same time.
-_AT_ONCE = 10
 
 _COLUMNS = (
     *("SPIDER", "JOB", "STATE", "WORKERS", "SILENT", "PENDING", "LEASED", "SUSPECT"),
@@ -63,28 +61,17 @@ async def _show(settings: Settings, opts: base.Namespace) -> int:
 
 async def _show_all(settings: Settings, opts: base.Namespace) -> int:
     async with project.all_crawls(settings, opts) as crawls:
-        limit = asyncio.Semaphore(_AT_ONCE)
-
-        async def read(crawl: project.Crawl) -> Status | ConfigurationError:
-            async with limit:
-                try:
-                    return await crawl.status()
-                except ConfigurationError as e:
-                    return e
-
-        found = await asyncio.gather(*map(read, await crawls.find()))
+        statuses, unreadable = await read_statuses(await crawls.find())
         where = crawls.where
-    statuses = [each for each in found if not isinstance(each, ConfigurationError)]
-    errors = [each for each in found if isinstance(each, ConfigurationError)]
     if opts.json:
         base.write_json([status.as_json() for status in statuses])
     elif statuses:
         base.write(*_table(statuses))
-    elif not errors:
+    elif not unreadable:
         base.write(f"There is no frontier at {where}.")
-    for error in errors:
+    for _, error in unreadable:
         base.warn("status", str(error))
-    return base.TROUBLE if errors else base.OK
+    return base.TROUBLE if unreadable else base.OK
 
 
 def _table(statuses: list[Status]) -> list[str]:
