@@ -14,18 +14,6 @@ from scrapy_dist.core.dead_letters import DeadLetter
 from scrapy_dist.core.status import Status, WorkerStatus
 from scrapy_dist.exceptions import ConfigurationError
 
-__all__ = [
-    "Ids",
-    "Workers",
-    "checked_limit",
-    "checked_parts",
-    "checked_priority",
-    "checked_url",
-    "checked_urls",
-    "chosen_workers",
-    "ids_of",
-]
-
 Ids = str | DeadLetter | Iterable[str | DeadLetter]
 Workers = str | int | WorkerStatus | Iterable[str | int | WorkerStatus]
 

@@ -52,8 +52,6 @@ if TYPE_CHECKING:
     from scrapy_dist.core.inspection import Shown
     from scrapy_dist.core.status import Status
 
-__all__ = ["Crawl"]
-
 #: Seconds between two looks whether the crawl is drained, at first and at the most.
 _SHORTEST, _LONGEST = 0.05, 1.0
 #: Seconds to look for names of crawls in a Redis that may hold many other keys.

@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from scrapy_dist.core.ports import Broker
     from scrapy_dist.core.status import Status
 
-__all__ = ["Crawls", "read_statuses"]
-
 #: Crawls that are asked at the same time.
 _AT_ONCE = 10
 

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 
     from scrapy_dist.core.ports import ItemReader
 
-__all__ = ["Items", "decode", "leave_all"]
-
 logger = get_logger(__name__)
 
 #: Seconds after which an item that is done with is acknowledged, at the next item.

@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 
     Family = GaugeMetricFamily | CounterMetricFamily
 
-__all__ = ["CrawlsCollector", "Reading", "Watch"]
-
 #: Seconds for which a reading, and a list of crawls, is good.
 _READING_AGE, _LIST_AGE = 1.0, 30.0
 #: Seconds that a reading may take, less than Prometheus' scrape_timeout.

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from scrapy import Request
     from scrapy.settings import Settings
 
-__all__ = ["Naming", "Project"]
-
 
 @dataclass(frozen=True)
 class Naming:

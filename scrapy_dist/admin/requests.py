@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from scrapy_dist.codec.seal import Seal
     from scrapy_dist.queue import Base
 
-__all__ = ["RequestMaker"]
-
 
 @dataclass(frozen=True)
 class RequestMaker:

@@ -33,8 +33,6 @@ from scrapy_dist.exceptions import FrontierError
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["Lines", "Tally", "read_file", "read_sitemap"]
-
 #: Bytes read at once, and bytes that a compressed chunk may become at once; bytes of XML
 #: that become elements at once.
 _CHUNK, _XML = 1 << 17, 1 << 14

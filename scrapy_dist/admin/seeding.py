@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 
     from scrapy_dist.core.ports import SeedPusher
 
-__all__ = ["Seed", "SeedMaker", "Sower", "kind_of_new_key"]
-
 #: Seeds pushed with one command, and bytes of them, at the most.
 BATCH, BATCH_BYTES = 500, 1 << 20
 

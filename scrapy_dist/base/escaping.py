@@ -12,8 +12,6 @@ import re
 import traceback
 from collections.abc import Iterable
 
-__all__ = ["escape", "get_logger", "nearest", "quote"]
-
 #: Marks that take no room, though Python counts them among the printable characters.
 _INVISIBLE = re.compile(
     "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u3164\ufe00-\ufe0f\uffa0"

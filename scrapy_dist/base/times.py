@@ -7,8 +7,6 @@ from __future__ import annotations
 
 from datetime import datetime, timezone
 
-__all__ = ["from_ms", "iso", "shown"]
-
 
 def from_ms(ms: float | None) -> datetime | None:
     """The moment *ms* milliseconds after 1970; None: nobody knows, or it is no time."""

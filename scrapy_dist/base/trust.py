@@ -16,8 +16,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
-__all__ = ["Untrusted", "check_files", "open_private", "own_folder", "read_private"]
-
 #: Links on the way to a folder, as many as Linux follows.
 _MAX_LINKS = 40
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH

@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["Threads", "first_try", "in_thread"]
-
 T = TypeVar("T")
 
 #: Parts of the time for the last results that the first tries may take, so that one of

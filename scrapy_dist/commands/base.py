@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import json
 import os
 import signal
 import sys
-from argparse import ArgumentParser, Namespace
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,18 +21,7 @@ if TYPE_CHECKING:
 
     from scrapy_dist.commands.options import Option
 
-__all__ = [
-    "OK",
-    "TROUBLE",
-    "WRONG_USE",
-    "Namespace",
-    "Subcommand",
-    "on_signals",
-    "tell",
-    "warn",
-    "write",
-    "write_json",
-]
+Namespace = argparse.Namespace
 
 #: Exit codes: all is well; it is not; the command could not do its work.
 OK, TROUBLE, WRONG_USE = 0, 1, 2
@@ -55,7 +44,7 @@ class Subcommand:
     options: Sequence[Option]
     run: Callable[[Settings, Namespace], Awaitable[int]]
 
-    def add_options(self, parser: ArgumentParser) -> None:
+    def add_options(self, parser: argparse.ArgumentParser) -> None:
         for add in self.options:
             add(parser)
 

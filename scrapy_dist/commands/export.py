@@ -31,8 +31,6 @@ if TYPE_CHECKING:
     from collections import Counter as Counts
 
 
-__all__ = ["STANDARD", "SUBCOMMAND", "tell"]
-
 #: Stands for standard input and output.
 STANDARD = "-"
 

@@ -21,8 +21,6 @@ from scrapy_dist.exceptions import ConfigurationError
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["check_name", "written"]
-
 _FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 #: The owner may read and write it.
 _MODE = 0o600

@@ -7,18 +7,6 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-__all__ = [
-    "REDIS",
-    "Option",
-    "common",
-    "flag",
-    "late_list",
-    "number",
-    "option",
-    "whole",
-    "whole_number",
-]
-
 Option = Callable[[argparse.ArgumentParser], object]
 
 

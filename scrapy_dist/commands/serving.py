@@ -12,8 +12,6 @@ from socketserver import ThreadingMixIn
 from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
-__all__ = ["MAX_CONNECTIONS", "is_local", "serve"]
-
 #: Connections at the same time. Who comes then takes the place of the one that has been
 #: silent for longest; if all wait for their answer, or too many come at once, there is none.
 MAX_CONNECTIONS = 50

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
     from scrapy.settings import Settings
 
-__all__ = ["subcommand", "topics"]
-
 #: Columns beyond which lines of prose are hard to read.
 _WIDEST = 100
 

@@ -15,8 +15,6 @@ from scrapy_dist.commands.terminal.text import count, number
 if TYPE_CHECKING:
     from scrapy_dist.admin.seed_files import Tally
 
-__all__ = ["Bar", "counter"]
-
 #: Seconds until anything is shown, and between two looks: of a counter, of a bar.
 _PATIENCE, _STEP, _BAR_STEP = 1.0, 0.5, 0.1
 #: Goes to the beginning of the line and clears it.

@@ -10,8 +10,6 @@ import textwrap
 from collections.abc import Iterator
 from itertools import groupby
 
-__all__ = ["render"]
-
 #: Columns that the last column of a table needs at least; with less each row is a
 #: paragraph.
 _LAST_COLUMN = 32

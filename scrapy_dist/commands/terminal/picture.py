@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from scrapy_dist.core.dead_letters import DeadLetter
     from scrapy_dist.core.status import Status
 
-__all__ = ["History", "Picture"]
-
 #: Samples of the rate that the history shows.
 _SAMPLES = 40
 

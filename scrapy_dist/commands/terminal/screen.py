@@ -10,8 +10,6 @@ if TYPE_CHECKING:
     from scrapy_dist.core.dead_letters import DeadLetter
     from scrapy_dist.core.status import Status
 
-__all__ = ["Screen"]
-
 
 class Screen(Protocol):
     """Shows each look; false if nobody watches any more."""

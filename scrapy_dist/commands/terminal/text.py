@@ -9,8 +9,6 @@ from scrapy_dist.base.escaping import quote
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-__all__ = ["age", "clean", "count", "counts", "memory", "number", "rate", "table"]
-
 _MINUTE, _HOUR, _DAY = 60, 3600, 86400
 #: What stands for an unknown value.
 UNKNOWN = "-"

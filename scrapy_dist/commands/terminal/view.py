@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from scrapy_dist.core.dead_letters import DeadLetter
     from scrapy_dist.core.status import Status, WorkerStatus
 
-__all__ = ["View", "as_svg", "draw"]
-
 #: Lines beside those of the workers and the failures.
 _FRAME = 13
 #: Lines of workers and of failures that a small terminal shows too.
