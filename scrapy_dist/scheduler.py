@@ -374,9 +374,6 @@ class Scheduler(BaseScheduler):
 
     def _begin(self) -> None:
         """The frontier is joined."""
-        take_changes = getattr(self.stats, "take_changes", None)
-        if take_changes is not None:
-            self.worker.loop.changes = take_changes
         self.crawler.signals.connect(self._say_goodbye, signal=signals.spider_closed)
         # What a worker that cleared an earlier crawl did not come to.
         self._sweeping = asyncio.create_task(self._sweep())
@@ -528,7 +525,7 @@ class Scheduler(BaseScheduler):
             await self.worker.loop.say_goodbye()
         finally:
             self._no_forced_end()
-        self.stats.set_value("frontier/exchanges", self.worker.loop.exchanges)
+        self.stats.set_value("frontier/exchanges", self.worker.queues.pacing.exchanges)
         closing = None
         close = getattr(self.df, "close", None)
         if close is not None and self._seen is not None:

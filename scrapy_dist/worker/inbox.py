@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from scrapy_dist.codec.request import PayloadCodec
     from scrapy_dist.core.frontier import Lease
     from scrapy_dist.worker.leases import HeldLease, Leases
-    from scrapy_dist.worker.outbox import Outbox
+    from scrapy_dist.worker.pacing import Pacing
     from scrapy_dist.worker.rejects import Rejects
     from scrapy_dist.worker.view import EngineView
 
@@ -37,7 +37,7 @@ class Inbox:
         engine: EngineView,
         codec: PayloadCodec,
         leases: Leases,
-        outbox: Outbox,
+        pacing: Pacing,
         rejects: Rejects,
     ) -> None:
         self.waiting: deque[tuple[HeldLease, bytes]] = deque()
@@ -48,7 +48,7 @@ class Inbox:
         self._engine = engine
         self._codec = codec
         self._leases = leases
-        self._outbox = outbox
+        self._pacing = pacing
         self._rejects = rejects
         self._doubts = Doubts()
 
@@ -120,7 +120,7 @@ class Inbox:
         """Hold it aside until the reason is clear."""
         self._leases.harmless(doubtful.record)
         self._judged(self._doubts.hold(doubtful))
-        self._outbox.something_waits()  # to see whether there is anything else
+        self._pacing.something_waits()  # to see whether there is anything else
 
     def nothing_came(self) -> None:
         """There is nothing else to read."""

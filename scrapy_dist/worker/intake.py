@@ -157,9 +157,9 @@ class Intake:
                     request, records, fingerprint, start=start, is_new=True
                 )
         if len(queues) == 0 and queues.wanted() > 0:
-            queues.view.request(0.0)
+            queues.pacing.request()
         else:
-            queues.outbox.something_waits()
+            queues.pacing.something_waits()
         return records is None
 
     def _store(

@@ -96,14 +96,14 @@ class Neighbours:
     """Watches the processes of other workers of this machine.
 
     *gone* are the number and process of workers that Redis is to be told of, with
-    ``told`` afterwards; *on_gone* is called when there is one more.
+    ``told`` afterwards; *on_gone* is called when there is one more. *seen*: whether the
+    processes can be seen at all.
     """
 
-    def __init__(self, machine: str, process: str) -> None:
-        self.machine = machine
-        self.process = process
+    def __init__(self, on_gone: Callable[[], None], *, seen: bool = True) -> None:
         self.gone: dict[Key, None] = {}
-        self.on_gone: Callable[[], None] = lambda: None
+        self.seen = seen
+        self._on_gone = on_gone
         #: How often workers had come when it was last asked who is here.
         self._met = self._heard = -1
         self._ask_at = 0.0
@@ -122,7 +122,7 @@ class Neighbours:
 
     def ask_in(self) -> float | None:
         """Seconds until Redis should be asked who is here; None: no need."""
-        if self._met == self._heard:
+        if not self.seen or self._met == self._heard:
             return None
         return max(0.0, self._ask_at - time.monotonic())
 
@@ -189,7 +189,7 @@ class Neighbours:
     def _is_gone(self, key: Key) -> None:
         self._forget(key)
         self.gone[key] = None
-        self.on_gone()
+        self._on_gone()
 
     def _forget(self, key: Key) -> None:
         fd = self._watched.pop(key)

@@ -17,7 +17,7 @@ from scrapy_dist.core.frontier import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from scrapy import Request
 
@@ -86,8 +86,6 @@ class Outbox:
     def __init__(self) -> None:
         self.releases: list[LeaseId] = []
         self.rejects: list[Reject] = []
-        #: Tells the loop that there is something to send.
-        self.something_waits: Callable[[], None] = lambda: None
         #: Number of the last commit that was cut, and of the last one that is stored.
         self.number = 0
         self.confirmed = 0

@@ -18,8 +18,10 @@ if TYPE_CHECKING:
     from scrapy import Request
 
     from scrapy_dist.core.frontier import NewRequest
+    from scrapy_dist.core.settings import Options
     from scrapy_dist.worker.leases import HeldLease, HeldLeases, Leases
     from scrapy_dist.worker.outbox import Outbox
+    from scrapy_dist.worker.pacing import Pacing
     from scrapy_dist.worker.progress import Progress
     from scrapy_dist.worker.provenance import Provenance
     from scrapy_dist.worker.view import EngineView, View
@@ -53,10 +55,7 @@ class ItemSink(Protocol):
 
 
 class Outputs:
-    """Sends outputs, or lets them wait in the records of their pages' leases.
-
-    *commit_chunk*: requests and items of one page that may wait.
-    """
+    """Sends outputs, or lets them wait in the records of their pages' leases."""
 
     def __init__(
         self,
@@ -65,19 +64,19 @@ class Outputs:
         provenance: Provenance,
         outbox: Outbox,
         view: View,
+        pacing: Pacing,
         progress: Progress,
-        *,
-        commit_chunk: int,
-        outbox_limit: int,
+        options: Options,
     ) -> None:
         self._engine = engine
         self._leases = leases
         self._provenance = provenance
         self._outbox = outbox
         self._view = view
+        self._pacing = pacing
         self._progress = progress
-        self._commit_chunk = commit_chunk
-        self._outbox_limit = outbox_limit
+        self._commit_chunk = options.commit_chunk
+        self._outbox_limit = options.outbox_limit
         #: What threads do for pages that do not wait for it.
         self.outside: set[asyncio.Future[Any]] = set()
         #: Leases with requests that wait for the ack of their page.
@@ -103,7 +102,7 @@ class Outputs:
         record.add_request(new)
         if record not in self._holding:
             self._holding[record] = None
-            self._view.request(_PAGE_SECONDS)
+            self._pacing.request(_PAGE_SECONDS)
         self._divide(record)
 
     def add_item(
@@ -114,7 +113,7 @@ class Outputs:
         if origin is None or len(origin) != 1:
             self._mark_producers(origin)
             self._outbox.add_item(key, data)
-            self._outbox.something_waits()
+            self._pacing.something_waits()
         else:
             (record,) = origin
             record.add_item(key, data)
@@ -159,7 +158,7 @@ class Outputs:
         """Something under *records* is done: a request, or what was held."""
         for finished in self._leases.let_go(records):
             self.settle(finished)
-            self._outbox.something_waits()
+            self._pacing.something_waits()
 
     def give_back(self, records: Iterable[HeldLease]) -> None:
         """As ``let_go``; their pages are for others."""
@@ -200,7 +199,7 @@ class Outputs:
         for record in [r for r in self._holding if r.since <= overdue]:
             self._send_part(record, items=False)
         if self._holding:
-            self._view.request(_PAGE_SECONDS)
+            self._pacing.request(_PAGE_SECONDS)
 
     def redis_is_full(self) -> None:
         """Redis has no memory for what pages produce; the acks of others go on."""
@@ -221,7 +220,7 @@ class Outputs:
             record.drop_outputs()
         else:
             self._outbox.add_settlement(record.take_part(items=items))
-            self._outbox.something_waits()
+            self._pacing.something_waits()
 
     def _mark_producers(self, origin: HeldLeases | None) -> None:
         """Something of *origin* travels by itself: its ack may not overtake it."""

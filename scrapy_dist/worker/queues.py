@@ -13,6 +13,7 @@ from scrapy_dist.worker.inbox import AHEAD_BYTES, LARGE, Inbox
 from scrapy_dist.worker.leases import HeldLeases, Leases
 from scrapy_dist.worker.outbox import Outbox, RecentFingerprints
 from scrapy_dist.worker.outputs import Outputs
+from scrapy_dist.worker.pacing import Pacing
 from scrapy_dist.worker.pinned import Pinned
 from scrapy_dist.worker.prefetch import Prefetch
 from scrapy_dist.worker.progress import Progress
@@ -53,6 +54,7 @@ class Queues:
     ) -> None:
         self.view = View()
         self.outbox = Outbox()
+        self.pacing = Pacing(self.view, self.outbox, options)
         self.leases = leases = Leases()
         self.progress = Progress()
         self.provenance = Provenance()
@@ -64,16 +66,18 @@ class Queues:
             self.provenance,
             self.outbox,
             self.view,
+            self.pacing,
             self.progress,
-            commit_chunk=options.commit_chunk,
-            outbox_limit=options.outbox_limit,
+            options,
         )
-        self.rejects = Rejects(engine, self.outbox, self.progress, failed_key)
-        self.inbox = Inbox(engine, codec, leases, self.outbox, self.rejects)
+        self.rejects = Rejects(
+            engine, self.outbox, self.pacing, self.progress, failed_key
+        )
+        self.inbox = Inbox(engine, codec, leases, self.pacing, self.rejects)
         self.pinned = Pinned(
             engine, leases, self.recent, self.chain, self.outputs, self.drop
         )
-        self.seeds = Seeds(leases, self.outputs, self.rejects, self.view)
+        self.seeds = Seeds(leases, self.outputs, self.rejects, self.view, self.pacing)
         self.on_drained: Callable[[Counts], float | None] = lambda _: None
         #: Requests that wait for a filter that decides itself.
         self.asking: Asking | None = None
@@ -259,10 +263,6 @@ class Queues:
     def seeds_wanted(self) -> int:
         """How many seeds to lease now."""
         return self.seeds.wanted(self.wanted()) if self.seeds.most else 0
-
-    def held(self) -> set[str]:
-        """Order ids that Redis should hold for this worker."""
-        return set(self.leases.records)
 
     def is_empty(self) -> bool:
         """Whether this worker has nothing to do and nothing to tell.

@@ -11,6 +11,7 @@ from scrapy_dist.core.frontier import Reject
 if TYPE_CHECKING:
     from scrapy_dist.worker.leases import HeldLease
     from scrapy_dist.worker.outbox import Outbox
+    from scrapy_dist.worker.pacing import Pacing
     from scrapy_dist.worker.progress import Progress
     from scrapy_dist.worker.view import EngineView
 
@@ -26,9 +27,15 @@ class Rejects:
     """Puts rejects into *outbox*; *place* is the key of the dead letters."""
 
     def __init__(
-        self, engine: EngineView, outbox: Outbox, progress: Progress, place: str
+        self,
+        engine: EngineView,
+        outbox: Outbox,
+        pacing: Pacing,
+        progress: Progress,
+        place: str,
     ) -> None:
         self._engine = engine
+        self._pacing = pacing
         self._outbox = outbox
         self._progress = progress
         self._place = place
@@ -46,7 +53,7 @@ class Rejects:
         self._unsaid += 1
         self._last = kind, reason
         self.say()
-        self._outbox.something_waits()
+        self._pacing.something_waits()
 
     def say(self, *, now: bool = False) -> None:
         """Log what was set aside: the first at once, the others together."""

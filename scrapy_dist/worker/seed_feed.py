@@ -132,7 +132,7 @@ class SeedFeed:
                     return False
                 self._ready.clear()
                 if self._queues.wanted() > 0:
-                    self._queues.view.request(0.0)
+                    self._queues.pacing.request()
                 self._tick_soon()
                 await self._ready.wait()
         finally:
@@ -156,7 +156,7 @@ class SeedFeed:
         if not self._start_over:
             if not self._is_start_over():
                 return
-            self._queues.view.request(0.0)
+            self._queues.pacing.request()
         if self._own:
             self._look_for_more()
         elif self._queues.seeds:
@@ -179,7 +179,7 @@ class SeedFeed:
             self._call_soon()
         elif not self._waiting:
             # They may have to go back.
-            self._queues.view.request(PATIENCE)
+            self._queues.pacing.request(PATIENCE)
 
     def _call_soon(self) -> None:
         if not self._calling:
@@ -234,7 +234,7 @@ class SeedFeed:
         if self._queues.seeds:
             self._call_soon()
         elif not count:
-            self._queues.view.request(_LOOK)
+            self._queues.pacing.request(_LOOK)
 
     # Idle
 

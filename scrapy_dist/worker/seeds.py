@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from scrapy_dist.worker.leases import HeldLease, HeldLeases, Leases
     from scrapy_dist.worker.outputs import Outputs
+    from scrapy_dist.worker.pacing import Pacing
     from scrapy_dist.worker.rejects import Rejects
     from scrapy_dist.worker.view import View
 
@@ -60,7 +61,12 @@ class Seeds:
     """The seeds of one worker. ``len()``: those that wait for the spider."""
 
     def __init__(
-        self, leases: Leases, outputs: Outputs, rejects: Rejects, view: View
+        self,
+        leases: Leases,
+        outputs: Outputs,
+        rejects: Rejects,
+        view: View,
+        pacing: Pacing,
     ) -> None:
         #: Most seeds taken at once; 0: this spider reads none.
         self.most = 0
@@ -75,6 +81,7 @@ class Seeds:
         self._outputs = outputs
         self._rejects = rejects
         self._view = view
+        self._pacing = pacing
         self._waiting: deque[tuple[HeldLease, bytes]] = deque()
         self._in_work: dict[HeldLease, None] = {}
         self._broken_off: set[str] = set()
@@ -167,7 +174,7 @@ class Seeds:
             self._outputs.give_back(returned)
             self.rests_until = now + _REST
         if now < self.rests_until:
-            self._view.request(self.rests_until - now)
+            self._pacing.request(self.rests_until - now)
 
     def drop(self, ids: set[str]) -> list[HeldLease]:
         """Those with these order ids are no longer this worker's; returns theirs."""

@@ -11,12 +11,13 @@ from scrapy_dist.base.escaping import get_logger
 from scrapy_dist.core.frontier import BATCH, Ask, JoinOutcome, LeaveOutcome
 from scrapy_dist.exceptions import ConfigurationError, RedisUnavailable
 from scrapy_dist.worker.engine import runs_by_command
-from scrapy_dist.worker.neighbours import Neighbours, process_age
+from scrapy_dist.worker.neighbours import process_age
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from scrapy_dist.core.frontier import Answer, Joined
+    from scrapy_dist.worker.neighbours import Neighbours
     from scrapy_dist.worker.worker import Worker
 
 logger = get_logger(__name__)
@@ -53,7 +54,7 @@ class Session:
         Raises ConfigurationError or RedisUnavailable.
         """
         near = self._worker.loop.neighbours
-        if near is not None:
+        if near.seen:
             await self._meet(near)
         joined = await self._frontier.join(
             self._worker.name,
@@ -66,7 +67,8 @@ class Session:
             raise ConfigurationError(joined.refusal)
         queues = self._worker.queues
         if joined.outcome is JoinOutcome.LATE:
-            queues.view.is_over = queues.is_drained = True
+            self._worker.loop.recovery.came_late()
+            queues.is_drained = True
             logger.info(
                 "This crawl has finished while this worker was starting, and nothing is"
                 " left for it: see scrapy frontier history. Start it once more for a new"
@@ -74,7 +76,7 @@ class Session:
                 extra=self._extra,
             )
             return False
-        if near is not None:
+        if near.seen:
             await self._meet(near)
         queues.view.alone = joined.blank and not joined.others
         if joined.outcome is JoinOutcome.FLUSHED:
@@ -210,7 +212,7 @@ class Session:
         """Deliver the last stats, unless they were deleted with the frontier."""
         # Other handlers of spider_closed set them first.
         await asyncio.sleep(0)
-        changes = self._worker.loop.changes()
+        changes = self._worker.loop.exchange.changes()
         try:
             if changes and not self._worker.queues.view.is_over:
                 await self._frontier.tell_last(changes)

@@ -6,6 +6,7 @@ Of the frontier it knows what the loop writes here; all others only read it.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import Enum
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -15,16 +16,39 @@ if TYPE_CHECKING:
     from scrapy import Request, Spider
     from scrapy.statscollectors import StatsCollector
 
-__all__ = ["EngineView", "View"]
+__all__ = ["Account", "EngineView", "Memory", "View"]
 
 
-def _nobody(_: float) -> None:
-    """No loop runs."""
+class Account(Enum):
+    """How this worker stands with the frontier."""
+
+    JOINED = "joined"
+    #: Both may not agree on the leases that it has: they are compared.
+    RECONCILING = "reconciling"
+    #: The frontier does not know it, or not all that it knew: it registers again.
+    REJOINING = "rejoining"
+    #: The crawl has finished without it.
+    OVER = "over"
+
+
+class Memory(Enum):
+    """Whether there is memory for new requests and items."""
+
+    ENOUGH = "enough"
+    FULL = "full"
+    #: There is again, for those that had to wait.
+    DRAINING = "draining"
 
 
 @dataclass(slots=True)
 class View:
-    """The frontier as it was last seen; times in seconds."""
+    """The frontier as it was last seen; times in seconds.
+
+    *account* and *memory* change in `recovery.Recovery` only.
+    """
+
+    account: Account = Account.JOINED
+    memory: Memory = Memory.ENOUGH
 
     #: Between two exchanges of a worker that is busy.
     pause: float = 0.03
@@ -41,12 +65,14 @@ class View:
     #: Whether this worker has been alone since nothing was seen in the frontier.
     alone: bool = False
     paused: bool = False
-    #: Whether there is no memory for new requests and items.
-    is_full: bool = False
-    #: Whether the crawl has finished without this worker.
-    is_over: bool = False
-    #: Asks for an exchange in so many seconds at the latest.
-    request: Callable[[float], None] = _nobody
+
+    @property
+    def is_full(self) -> bool:
+        return self.memory is Memory.FULL
+
+    @property
+    def is_over(self) -> bool:
+        return self.account is Account.OVER
 
 
 class EngineView(Protocol):

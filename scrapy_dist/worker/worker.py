@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import time
-from functools import partial
 from typing import TYPE_CHECKING
 
 from scrapy_dist.base.escaping import get_logger
-from scrapy_dist.worker.exchange import Exchange
-from scrapy_dist.worker.neighbours import Neighbours
+from scrapy_dist.worker.loop import Loop
+from scrapy_dist.worker.recovery import Ending
 from scrapy_dist.worker.seed_feed import SeedFeed
 
 if TYPE_CHECKING:
@@ -52,7 +51,7 @@ class Worker:
         self._failed_key = frontier.failed_key
         self._idle_limit: float | None = options.idle_before_close
         self._is_stuck = False
-        self._make_loop()
+        self.loop = Loop(engine, frontier, queues, options, self, name=name)
         queues.on_drained = self._look
         spider = self.spider = engine.spider
         if hasattr(spider, "seed_idle_limit"):
@@ -65,34 +64,18 @@ class Worker:
                 is_idle=lambda: not self.has_pending_requests(),
             )
 
-    def _make_loop(self) -> None:
-        engine, options = self._engine, self.options
-        loop = self.loop = Exchange(
-            self.frontier,
-            self.queues,
-            engine.spider,
-            name=self.name,
-            failed_key=self._failed_key,
-            concurrency=options.concurrency,
-            flush=options.flush_interval,
-            ttl=options.worker_ttl,
-            patience=options.redis_patience,
-            persist=options.persist,
-        )
-        loop.give_up = partial(engine.end_with_error, "redis_unavailable")
-        loop.broken = partial(engine.end_with_error, "frontier_defect")
-        loop.refused = partial(engine.end_with_error, "frontier_format")
-        loop.stop_asked = partial(engine.close, "stopped")
-        loop.missed_end = self.miss_end
-        loop.info = self.queues.progress.info
-        if self.frontier.process is not None:
-            near = loop.neighbours = Neighbours(*self.frontier.process)
-            near.on_gone = loop.request
+    def must_close(self, why: Ending) -> None:
+        if why is Ending.STOPPED:
+            self._engine.close(why.value)
+        elif why is not Ending.MISSED:
+            self._engine.end_with_error(why.value)
+        else:
+            self.miss_end()
 
     def miss_end(self) -> None:
         """The crawl has finished without this worker."""
         if not self._engine.closing():
-            self._engine.close("finished")
+            self._engine.close(Ending.MISSED.value)
 
     def next_request(self) -> Request | None:
         """The next request for this worker, or None for now."""
@@ -105,10 +88,10 @@ class Worker:
         found = queues.next()
         request, shared = found or (None, False)
         if (view.pending or view.seeds_left) and queues.is_low:
-            view.request(0.0)
+            queues.pacing.request()
         elif queues.chain.may_have_finished(request):
             # The engine asks whenever something has.
-            queues.outbox.something_waits()
+            queues.pacing.something_waits()
         if request is None:
             if self.feed is not None:
                 self.feed.hungry()

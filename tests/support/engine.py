@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from scrapy_dist.codec.request import PayloadCodec
+    from scrapy_dist.worker.recovery import Ending
 
 
 class FakeEngine:
@@ -90,6 +91,22 @@ def make_crawler(spider: Spider | None = None, **settings: object) -> Crawler:
     return crawler
 
 
+class Closer:
+    """Who closes a worker: notes why."""
+
+    def __init__(self) -> None:
+        self.reasons: list[Ending] = []
+
+    def must_close(self, why: Ending) -> None:
+        self.reasons.append(why)
+
+
+def make_options(**options: object) -> Options:
+    """*options* as settings are."""
+    settings = {"FRONTIER_LOCAL_FINGERPRINTS": 100, "FRONTIER_COMMIT_CHUNK": 100}
+    return Options.from_settings(Settings(settings | options))
+
+
 def make_queues(
     engine: FakeEngine,
     codec: PayloadCodec,
@@ -97,11 +114,10 @@ def make_queues(
     **options: object,
 ) -> Queues:
     """The real queues on *engine*; *options* as settings are."""
-    settings = {"FRONTIER_LOCAL_FINGERPRINTS": 100, "FRONTIER_COMMIT_CHUNK": 100}
     return Queues(
         engine,
         codec,
-        Options.from_settings(Settings(settings | options)),
+        make_options(**options),
         score=lambda request: 0.0,
         report_duplicate=[].append if duplicates is None else duplicates.append,
         failed_key="s:failed",

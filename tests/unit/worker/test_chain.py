@@ -18,6 +18,7 @@ from scrapy_dist.core.frontier import (
 )
 from scrapy_dist.exceptions import Unserializable
 from scrapy_dist.worker import chain
+from scrapy_dist.worker.view import Memory
 from tests.support.engine import FakeEngine, make_queues
 
 URL = "http://a.invalid/"
@@ -173,7 +174,7 @@ def test_only_the_first_link_of_a_page_is_followed_at_once(crawl, page):
         {"alone": False},
         {"pending": 1},
         {"seeds_left": 1},
-        {"is_full": True},
+        {"memory": Memory.FULL},
         {"paused": True},
     ],
     ids=str,

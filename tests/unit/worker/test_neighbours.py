@@ -73,8 +73,8 @@ async def test_end_of_a_neighbour_is_noticed(child, monkeypatch, way):
             raise NotImplementedError
 
         monkeypatch.setattr(asyncio.get_running_loop(), "add_reader", refuse)
-    near, called = Neighbours("m", "1 1"), []
-    near.on_gone = lambda: called.append(True)
+    called = []
+    near = Neighbours(lambda: called.append(True))
     key = ("7", f"{child.pid} {start_of(child.pid)}")
     near.see(1, [key])
     near.look()
@@ -93,14 +93,14 @@ async def test_one_that_is_gone_already_is_noticed_at_once(child):
     key = ("7", f"{child.pid} {start_of(child.pid)}")
     child.kill()
     child.wait(10)
-    near = Neighbours("m", "1 1")
+    near = Neighbours(lambda: None)
     near.see(1, [key])
     assert list(near.gone) == [key]
 
 
 async def test_process_that_comes_back_is_left_to_the_ttl():
     """It is on another machine, a copy of this one."""
-    near, key = Neighbours("m", "1 1"), ("7", "4194304 1")
+    near, key = Neighbours(lambda: None), ("7", "4194304 1")
     for _ in range(2):
         near.see(1, [key])
         assert list(near.gone) == [key]
@@ -127,7 +127,7 @@ async def test_process_that_comes_back_is_left_to_the_ttl():
     ],
 )
 async def test_nonsense_in_redis_does_no_harm(process):
-    near = Neighbours("m", "1 1")
+    near = Neighbours(lambda: None)
     near.see(1, [("7", process), ("x" * 1000, process)])
     near.look()
     near.close()
@@ -135,7 +135,7 @@ async def test_nonsense_in_redis_does_no_harm(process):
 
 async def test_hidden_process_is_left_to_the_ttl(child, monkeypatch):
     key = ("7", f"{child.pid} {start_of(child.pid)}")
-    near = Neighbours("m", "1 1")
+    near = Neighbours(lambda: None)
 
     def hide(pid):
         raise FileNotFoundError
@@ -151,7 +151,7 @@ async def test_hidden_process_is_left_to_the_ttl(child, monkeypatch):
 
 
 async def test_descriptors_are_closed(child):
-    near = Neighbours("m", "1 1")
+    near = Neighbours(lambda: None)
     before = open_files()
     key = ("7", f"{child.pid} {start_of(child.pid)}")
     near.see(1, [key])
@@ -167,7 +167,7 @@ async def test_descriptors_are_closed(child):
 def test_it_is_asked_again_when_workers_have_come(monkeypatch):
     now = 1000.0
     monkeypatch.setattr(time, "monotonic", lambda: now)
-    near = Neighbours("m", "1 1")
+    near = Neighbours(lambda: None)
     near.see(5, [])
     near.heard(5, 3)
     assert near.ask_in() is None

@@ -5,14 +5,10 @@ from __future__ import annotations
 import pytest
 from scrapy import Request
 
+from scrapy_dist.codec.request import PayloadCodec
 from scrapy_dist.core.frontier import End, Lease, NewRequest
-from scrapy_dist.worker.leases import Leases
-from scrapy_dist.worker.outbox import Outbox
-from scrapy_dist.worker.outputs import Outputs
-from scrapy_dist.worker.progress import Progress
-from scrapy_dist.worker.provenance import Provenance
-from scrapy_dist.worker.view import View
-from tests.support.engine import FakeEngine
+from scrapy_dist.worker.view import Memory
+from tests.support.engine import FakeEngine, make_queues
 
 URL = "http://a.invalid/"
 
@@ -24,19 +20,15 @@ class Page:
         self.request = Request(URL)
         engine = FakeEngine()
         self.downloading = engine.downloads
-        self.leases = Leases()
-        self.provenance = Provenance()
+        queues = make_queues(
+            engine, PayloadCodec(engine.spider), FRONTIER_COMMIT_CHUNK=commit_chunk
+        )
+        self.leases, self.provenance = queues.leases, queues.provenance
         self.provenance.noting = noting
-        self.outbox, self.view = Outbox(), View()
-        self.outputs = Outputs(
-            engine,
-            self.leases,
-            self.provenance,
-            self.outbox,
-            self.view,
-            Progress(),
-            commit_chunk=commit_chunk,
-            outbox_limit=1000,
+        self.outbox, self.view, self.outputs = (
+            queues.outbox,
+            queues.view,
+            queues.outputs,
         )
         self.record = self.leases.open(Lease("1", b"x"))
         self.leases.handed[self.request] = (self.record,)
@@ -120,7 +112,7 @@ def test_page_is_acknowledged_bare_only_if_nothing_of_it_is_under_way():
     assert page.record.settle().end == End.ACK
 
     page.downloading.add(page.request)  # it has not come to the spider yet
-    page.view.is_full = True
+    page.view.memory = Memory.FULL
     page.outputs.redis_is_full()
     assert page.record.settle().end == End.EMPTY
 

@@ -103,7 +103,7 @@ def test_seed_is_acknowledged_as_a_page_when_its_only_request_is_finished(queues
     assert hand_out(queues) is request
     queues.collect()
     assert settled(queues) == []
-    assert queues.held() == {"1"}
+    assert set(queues.leases.records) == {"1"}
 
     finish(queues, request)
     assert settled(queues) == [("1", End.ACK, True)]

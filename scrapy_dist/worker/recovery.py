@@ -1,0 +1,300 @@
+"""What a worker makes of trouble between it and Redis: in which state it is, and the log.
+
+Four things may go wrong at once, and each has its own few states: whether Redis answers
+(`Link`), whether both agree on what this worker holds (`view.Account`), whether there is
+memory for results (`view.Memory`), and whether Redis refuses them for another reason.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+import traceback
+from enum import Enum
+from typing import TYPE_CHECKING, Protocol
+
+from scrapy_dist.base.escaping import get_logger
+from scrapy_dist.worker.view import Account, Memory
+
+if TYPE_CHECKING:
+    from scrapy import Spider
+
+    from scrapy_dist.core.frontier import Deaths, Heartbeat
+    from scrapy_dist.worker.view import View
+
+logger = get_logger(__name__)
+
+#: How often in a row an exchange may fail in the same way, if it is not Redis' fault.
+_DEFECTS = 8
+
+
+class Link(Enum):
+    """How the last exchange ended."""
+
+    ANSWERED = "answered"
+    FAILED = "failed"
+    #: Failed because Redis does not answer, and the log says so.
+    AWAY = "away"
+
+
+class Ending(Enum):
+    """Why a worker has to close; the value is the reason that Scrapy is given."""
+
+    #: Somebody asks for it.
+    STOPPED = "stopped"
+    #: The crawl has finished without this worker.
+    MISSED = "finished"
+    #: Redis has not answered for FRONTIER_REDIS_PATIENCE.
+    AWAY = "redis_unavailable"
+    #: Exchanges fail again and again, and it is not Redis' fault.
+    DEFECT = "frontier_defect"
+    #: The frontier has become one that this version cannot read.
+    FORMAT = "frontier_format"
+
+
+class Listener(Protocol):
+    """Who closes a worker."""
+
+    def must_close(self, why: Ending) -> None:
+        """Begin to; called once for each reason, which the log has told."""
+
+
+class Recovery:
+    """The states of one worker; *patience* in seconds, 0: for ever."""
+
+    def __init__(
+        self, view: View, spider: Spider, listener: Listener, *, patience: float
+    ) -> None:
+        self.link = Link.ANSWERED
+        #: Why Redis refuses what this worker produced; '' if it does not.
+        self.refusal = ""
+        #: How often in a row an exchange has failed at the same place.
+        self.defects = 0
+        self._defect: tuple[object, ...] = ()
+        self._view = view
+        self._extra = {"spider": spider}
+        self._listener = listener
+        self._patience = patience
+        self._answered_at = time.monotonic()
+        #: Why this worker registers again.
+        self._found = ""
+        self._endings: set[Ending] = set()
+        #: What this worker has taken from a dead one so far.
+        self._taken_over = self._given_up = 0
+        #: Whether the log says that there is no room for dead letters.
+        self._no_room = False
+
+    def _end(self, why: Ending, level: int, message: str, *args: object) -> None:
+        if why not in self._endings:
+            self._endings.add(why)
+            logger.log(level, message, *args, extra=self._extra)
+            self._listener.must_close(why)
+
+    # Whether Redis answers
+
+    def failed(self, error: Exception | None, held: int) -> None:
+        """An exchange has failed; *error* None: the log says why. *held*: leases."""
+        if error is not None and self.link is not Link.AWAY:
+            self.link = Link.AWAY
+            logger.warning(
+                "No exchange with Redis (%s). This worker keeps its %d requests, goes on"
+                " with them and tries again until Redis is back.",
+                error,
+                held,
+                extra=self._extra,
+            )
+        elif self.link is Link.ANSWERED:
+            self.link = Link.FAILED
+        if 0 < self._patience <= time.monotonic() - self._answered_at:
+            self._end(
+                Ending.AWAY,
+                logging.ERROR,
+                "Redis has not answered for %d seconds (FRONTIER_REDIS_PATIENCE):"
+                " closing. What this worker holds is crawled by the next one.",
+                self._patience,
+            )
+
+    def defective(self, error: Exception) -> None:
+        """An exchange has failed, and Redis is not the cause; ``failed`` follows."""
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        defect = (type(error), place.filename, place.lineno)
+        self.defects = self.defects + 1 if defect == self._defect else 1
+        self._defect = defect
+        if self.defects == 1:
+            logger.error(
+                "The exchange with Redis failed. It is tried again.",
+                exc_info=error,
+                extra=self._extra,
+            )
+        elif self.defects == _DEFECTS:
+            self._end(
+                Ending.DEFECT,
+                logging.ERROR,
+                "The exchange with Redis failed %d times in a row at the same place (%s:"
+                " %s): closing. This is a defect of scrapy-dist, or of what the project"
+                " gives it; the traceback is above. What this worker holds goes back.",
+                _DEFECTS,
+                type(error).__name__,
+                error,
+            )
+
+    def answered(self) -> None:
+        """An exchange was all right."""
+        self.defects = 0
+        if self.link is Link.AWAY:
+            logger.info("Redis is back.", extra=self._extra)
+        self.link = Link.ANSWERED
+        self._answered_at = time.monotonic()
+
+    # Whether both agree on what this worker holds
+
+    def doubt(self) -> None:
+        """Redis may hold other leases for this worker than it has."""
+        if self._view.account is Account.JOINED:
+            self._view.account = Account.RECONCILING
+
+    def compared(self) -> None:
+        """Both hold the same leases."""
+        if self._view.account is Account.RECONCILING:
+            self._view.account = Account.JOINED
+
+    def rolled_back(self, found: str) -> None:
+        """Redis went back to an earlier state, as was *found*."""
+        if self._view.account is Account.OVER:
+            return
+        self._view.account = Account.REJOINING
+        self._view.alone = False
+        if self.link is Link.AWAY:
+            # One line says that it is back, and what came of it.
+            self.link = Link.FAILED
+            found = f"Redis is back. {found}"
+        self._found = self._found or found
+
+    def rejoined(self, held: int) -> None:
+        """This worker, with *held* leases, has registered again."""
+        if self._view.account is not Account.REJOINING:
+            return
+        self._view.account = Account.RECONCILING
+        logger.warning(
+            "%s. This worker registers again, and %d of its requests will be crawled"
+            " again by whoever gets them.",
+            self._found,
+            held,
+            extra=self._extra,
+        )
+        self._found = ""
+
+    def shut_out(self, refusal: str) -> None:
+        """Its crawl was cleared, and a worker that goes by other rules has begun one."""
+        self._end(Ending.FORMAT, logging.ERROR, "%s", refusal)
+
+    def missed_end(self, lost: int) -> None:
+        """The crawl is over; *lost* results are not stored."""
+        self._view.account = Account.OVER
+        self._end(
+            Ending.MISSED,
+            logging.WARNING,
+            "The others have finished this crawl while this worker was cut off. What"
+            " it held was crawled by them; %d results of it are not stored. Closing:"
+            " see scrapy frontier history.",
+            lost,
+        )
+
+    def came_late(self) -> None:
+        """The crawl was over before this worker could join."""
+        self._view.account = Account.OVER
+
+    # Whether Redis takes results
+
+    def refused(self, reason: str) -> None:
+        """Redis refuses a commit."""
+        self.doubt()
+        if reason != self.refusal:
+            self.refusal = reason
+            logger.warning(
+                "Redis refuses what this worker produced: %s. It is kept, and sent again"
+                " until Redis takes it.",
+                reason,
+                extra=self._extra,
+            )
+
+    def full(self, waiting: int) -> bool:
+        """Redis has no memory for commits, *waiting* results; false if that was known."""
+        before, self._view.memory = self._view.memory, Memory.FULL
+        if before is Memory.ENOUGH:
+            logger.warning(
+                "Redis is full (maxmemory). %d results of this worker wait until it takes"
+                " them; pages that lead to nothing new go on. Raise maxmemory, move items"
+                " out of Redis, or give it a bigger machine.",
+                waiting,
+                extra=self._extra,
+            )
+        return before is not Memory.FULL
+
+    def stored(self) -> None:
+        """Redis has stored something new."""
+        if self._view.memory is Memory.FULL:
+            self._view.memory = Memory.DRAINING
+
+    def taken(self, waiting: int) -> None:
+        """No commit was refused; *waiting* results are to come."""
+        if self.refusal:
+            self.refusal = ""
+            logger.info("Redis takes results again.", extra=self._extra)
+        if self._view.memory is Memory.DRAINING and not waiting:
+            self._view.memory = Memory.ENOUGH
+            logger.info("Redis has memory again.", extra=self._extra)
+
+    # What a beat tells, and what else only the log is told
+
+    def heard(self, beat: Heartbeat) -> None:
+        """The crawl may be paused, and this worker may be asked to close."""
+        if beat.paused != self._view.paused:
+            self._view.paused = beat.paused
+            logger.info(
+                "Paused: this worker finishes what it holds and takes no more."
+                if beat.paused
+                else "Resumed.",
+                extra=self._extra,
+            )
+        if beat.stop:
+            self._end(
+                Ending.STOPPED,
+                logging.INFO,
+                "Asked to stop (scrapy frontier workers --stop): closing.",
+            )
+
+    def took_over(self, deaths: Deaths) -> None:
+        """This worker has taken from dead ones what they held."""
+        self._taken_over += deaths.suspects
+        self._given_up += deaths.failed
+        if deaths.ended:
+            logger.info(
+                "%d worker(s) are dead: silent for more than FRONTIER_WORKER_TTL, or their"
+                " process is gone. Of what they held, %d request(s) are suspects now, and"
+                " %d dead letters.",
+                deaths.ended,
+                self._taken_over,
+                self._given_up,
+                extra=self._extra,
+            )
+            self._taken_over = self._given_up = 0
+
+    def look_at_room(self, failed_key: str) -> None:
+        """Whether what fails waits for room among the dead letters, see ``view``."""
+        waiting = self._view.waiting
+        if bool(waiting) == self._no_room:
+            return
+        self._no_room = bool(waiting)
+        if not waiting:
+            logger.info("%s has room again.", failed_key, extra=self._extra)
+            return
+        logger.warning(
+            "%s is full (FRONTIER_FAILED_LIMIT). What fails now stays among the suspects"
+            " and is tried again when there is room (%d requests so far): see `scrapy"
+            " frontier failed`, put dead letters back (`retry`), delete them (`forget`),"
+            " or raise the limit.",
+            failed_key,
+            waiting,
+            extra=self._extra,
+        )
