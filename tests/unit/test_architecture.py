@@ -75,7 +75,6 @@ LONG_FUNCTIONS: dict[str, str] = {}
 #: Tests that use unittest.mock. Others have tests.support.engine, Scrapy's get_crawler, or a
 #: small real object: what answers to every name hides that a name is gone.
 MOCKS: dict[str, str] = {
-    "redis/test_exchange.py": "to be played by the real worker",
     "unit/worker/test_no_engine.py": "a user's own tests hand our components a Mock",
 }
 
