@@ -10,6 +10,7 @@ from scrapy import Spider
 
 from tests.support.project import assert_finished
 from tests.support.redis_state import failed, wait_for_workers
+from tests.support.together import start_together
 from tests.support.wait import wait_until
 
 #: A spider named ``own`` with the argument ``url``, which closes after a second.
@@ -115,7 +116,9 @@ def test_next_requests_that_reads_another_key(project, site, client, frontier):
     """
     )
     client.rpush("tasks:urgent", *[json.dumps({"id": n}) for n in range(10)])
-    workers = project.crawl_many(2, "own", args={"url": site.url}, frontier=frontier)
+    workers = start_together(
+        project, site, 2, "own", args={"url": site.url}, frontier=frontier
+    )
     assert_finished(workers)
     assert site.hits() == {f"/page/{n}": 1 for n in range(10)}
 
@@ -322,7 +325,9 @@ def test_start_that_never_calls_super(project, site, client, no_leaked_keys):
     """
     )
     client.rpush(KEY, *[f"{site.url}/page/{n}" for n in range(20)])
-    workers = project.crawl_many(2, "own", args={"url": site.url}, frontier="addon")
+    workers = start_together(
+        project, site, 2, "own", args={"url": site.url}, frontier="addon"
+    )
     assert_finished(workers)
     assert site.hits() == {"/page/login": 1, **{f"/page/{n}": 1 for n in range(20)}}
 

@@ -67,7 +67,7 @@ def test_all_workers_killed_then_started_again(
         worker.kill()
     assert site.hits().total() < 120
     site.delay(0)
-    assert_finished(project.crawl_many(2, "follow", args=args, settings=TTL))
+    assert_finished(start_together(project, site, 2, "follow", args=args, settings=TTL))
 
     assert set(project.recorded("path")) == set(tree_pages(120, 3))
     # None was held by both.

@@ -17,20 +17,38 @@ from scrapy_dist.redis_client.client import close_client, open_client
 from tests.support.wait import wait_until
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     import redis
 
+    from tests.support.project import Worker
     from tests.support.site import Site
 
 
 def wait_for_workers(
-    client: redis.Redis, spider: str, count: int, timeout: float = 30.0
+    client: redis.Redis,
+    spider: str,
+    count: int,
+    timeout: float = 40.0,
+    workers: Iterable[Worker] = (),
 ) -> None:
-    """Wait until *count* workers of *spider* have registered."""
-    wait_until(
-        lambda: client.zcard(f"{spider}:workers") == count,
-        f"{count} workers of {spider}",
-        timeout,
-    )
+    """Wait until *count* workers of *spider* have registered; until then none is idle.
+
+    One that closes after a second without activity would be gone before a slow machine
+    has started the next. Fails at once if one of *workers* has ended.
+    """
+    state = f"{spider}:state"
+
+    def are_there() -> bool:
+        for worker in workers:
+            assert worker.running(), f"{worker.agent} ended:\n{worker.tail()}"
+        there: int = client.zcard(f"{spider}:workers")
+        if there:
+            client.hset(state, "active", int(client.time()[0] + 600) * 1000)
+        return there == count
+
+    wait_until(are_there, f"{count} workers of {spider}", timeout)
+    client.hset(state, "active", int(client.time()[0]) * 1000)
 
 
 def wakes(client: redis.Redis, key: str, site: Site) -> bool:

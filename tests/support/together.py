@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import redis
 
-from tests.support.wait import wait_until
+from tests.support.redis_state import wait_for_workers
 
 if TYPE_CHECKING:
     from tests.support.project import Project, Worker
@@ -27,17 +27,6 @@ def start_together(
     site.pause()
     workers = project.crawl_many(count, name, **kwargs)
     with redis.Redis.from_url(project.redis_url) as client:
-        wait_until(
-            lambda: _all_there(workers, client.zcard(f"{name}:workers")),
-            f"{count} workers of {name}",
-            timeout=40,
-        )
+        wait_for_workers(client, name, count, workers=workers)
     site.resume()
     return workers
-
-
-def _all_there(workers: list[Worker], registered: int) -> bool:
-    """Whether all have registered; fails at once if one has ended instead."""
-    for worker in workers:
-        assert worker.running(), f"{worker.agent} ended:\n{worker.tail()}"
-    return registered == len(workers)
