@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from twisted.python.failure import Failure
     from typing_extensions import Self
 
-    from scrapy_dist.worker.queues import Queues
+    from scrapy_dist.worker.worker import Worker
 
 #: Longest reason of a dead letter, in characters.
 _LONGEST = 1000
@@ -45,21 +45,21 @@ class _Component:
 
     def __init__(self, crawler: Crawler) -> None:
         self.crawler = crawler
-        self._known: Queues | None = None
+        self._known: Worker | None = None
 
     @classmethod
     def from_crawler(cls, crawler: Crawler) -> Self:
         return cls(crawler)
 
     @property
-    def _queues(self) -> Queues | None:
-        if self._known is None and engine.shares(self.crawler):
-            self._known = engine.scheduler(self.crawler).worker.queues
+    def _worker(self) -> Worker | None:
+        if self._known is None:
+            self._known = engine.worker_of(self.crawler)
         return self._known
 
     def _fail(self, request: Request | None, reason: str) -> None:
-        if self._queues is not None and request is not None:
-            self._queues.fail(request, escape(reason, _LONGEST))
+        if self._worker is not None and request is not None:
+            self._worker.fail(request, escape(reason, _LONGEST))
 
 
 class FrontierSpiderMiddleware(_Component):
@@ -75,17 +75,17 @@ class FrontierSpiderMiddleware(_Component):
         crawler.signals.connect(self._spider_error, signal=signals.spider_error)
 
     def _spider_opened(self) -> None:
-        if self._queues is not None:
-            self._queues.provenance.noting = True
+        if self._worker is not None:
+            self._worker.provenance.noting = True
 
     def process_spider_output(
         self, response: Response, result: Iterable[Any], spider: Spider | None = None
     ) -> Iterator[Any]:
-        queues = self._queues
-        leases = None if queues is None else queues.leases_of(response.request)
+        worker = self._worker
+        leases = None if worker is None else worker.leases_of(response.request)
         for output in result:
-            if queues is not None and leases is not None:
-                queues.provenance.note(output, leases)
+            if worker is not None and leases is not None:
+                worker.provenance.note(output, leases)
             yield output
 
     async def process_spider_output_async(
@@ -94,11 +94,11 @@ class FrontierSpiderMiddleware(_Component):
         result: AsyncIterator[Any],
         spider: Spider | None = None,
     ) -> AsyncIterator[Any]:
-        queues = self._queues
-        leases = None if queues is None else queues.leases_of(response.request)
+        worker = self._worker
+        leases = None if worker is None else worker.leases_of(response.request)
         async for output in result:
-            if queues is not None and leases is not None:
-                queues.provenance.note(output, leases)
+            if worker is not None and leases is not None:
+                worker.provenance.note(output, leases)
             yield output
 
     def process_spider_exception(
@@ -243,8 +243,8 @@ class FrontierPipeline(_Component):
     """The first pipeline: what the others make of an item keeps the item's origin."""
 
     def process_item(self, item: Any, spider: Spider | None = None) -> Any:
-        if self._queues is not None and engine.PIPELINES_AWAIT:
-            self._queues.provenance.enter(item)
+        if self._worker is not None and engine.PIPELINES_AWAIT:
+            self._worker.provenance.enter(item)
         return item
 
 

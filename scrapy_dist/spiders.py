@@ -254,7 +254,7 @@ class RedisMixin:
 
     @property
     def _seed_feed(self) -> SeedFeed:
-        return engine.scheduler(self.crawler).worker.feed  # type: ignore[no-any-return]
+        return engine.worker_of(self.crawler).feed  # type: ignore[no-any-return]
 
     async def start(self) -> AsyncIterator[Any]:
         """What the spider class yields, then requests for seeds, as they come.

@@ -37,7 +37,7 @@ def sink_for(crawler: Crawler) -> ItemSink:
     own = for_crawler(crawler)
     if own is not None:
         return own
-    found: ItemSink = engine.scheduler(crawler).worker.queues.outputs
+    found: ItemSink = engine.worker_of(crawler).items
     return found
 
 

@@ -15,6 +15,7 @@ and with it the lease, has ended.
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
@@ -136,13 +137,21 @@ class Chain:
             self.begin(record, request, ChainLink(fingerprint, is_page=False))
         return new
 
-    def set_aside(self, link: ChainLink, request: Request, reason: str) -> bool:
-        """*hop* becomes a dead letter with its lease; false if it cannot be stored."""
-        try:
-            link.payload, link.reason = self._codec.encode(request), reason
-        except Unserializable:
-            return False
-        return True
+    def fail(self, request: Request, reason: str) -> None:
+        """The page of *request* has failed for good: its lease ends as a dead letter.
+
+        A hop becomes one with its lease, unless it cannot be stored.
+        """
+        link = self.chain.get(request)
+        if link is not None:
+            with suppress(Unserializable):
+                link.payload, link.reason = self._codec.encode(request), reason
+                return
+        for record in self._leases.handed.get(request, ()):
+            record.failure = reason
+            if link is not None:
+                # The page that leads to it, and all that was on the way.
+                self.forget(record)
 
     def give_back(self, request: Request, record: HeldLease) -> NewRequest | None:
         """What Redis may have in place of a hop that was not begun; None: it is none."""

@@ -335,6 +335,11 @@ def shares(crawler: Crawler) -> bool:
     return bool(getattr(scheduler(crawler), "shares_frontier", False))
 
 
+def worker_of(crawler: Crawler) -> Any:
+    """The `worker.Worker` of *crawler*; None beside another scheduler, or before it."""
+    return getattr(scheduler(crawler), "worker", None) if shares(crawler) else None
+
+
 def fail_start(
     crawler: Crawler, error: Exception, crawl: asyncio.Task[Any] | None
 ) -> Exception:

@@ -146,7 +146,7 @@ class Exchange:
             readmit=bool(self._view.waiting and want),
             seeds=queues.seeds_wanted() if hungry else 0,
             leases=want,
-            suspects=queues.suspects_wanted() if want else 0,
+            suspects=queues.leases.suspects_wanted if want else 0,
             count=take and queues.is_empty(),
             stats=self._stats_due(force=not take),
         )
@@ -266,7 +266,7 @@ class Exchange:
         queues, view = self._queues, self._view
         known = False
         if ask.leases or ask.seeds:
-            queues.answered()
+            queues.prefetch.answered()
         if answer.left is not None:
             left = answer.left
             view.pending = left.pending + left.suspects

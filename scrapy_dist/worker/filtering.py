@@ -86,7 +86,7 @@ class Filter:
         known = not self._recent.add(fingerprint)
         if start:
             return fingerprint, self._count_start(fingerprint)
-        if known and not self._leases.holds_suspect:
+        if known and not self._leases.suspects:
             self._log(request)
             return None
         return fingerprint, 0

@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from scrapy_dist.core.frontier import ChainLink, End, NewRequest, Settlement
+from scrapy_dist.core.frontier import SUSPECTS, ChainLink, End, NewRequest, Settlement
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -181,8 +181,9 @@ class Leases:
         record.suspect = record.alone = False
 
     @property
-    def holds_suspect(self) -> bool:
-        return self.suspects > 0
+    def suspects_wanted(self) -> int:
+        """How many suspects may come."""
+        return max(0, SUSPECTS - self.suspects)
 
     @property
     def is_alone(self) -> bool:

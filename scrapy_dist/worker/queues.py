@@ -6,7 +6,7 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from scrapy_dist.core.frontier import SUSPECTS, ChainLink, NewRequest
+from scrapy_dist.core.frontier import ChainLink, NewRequest
 from scrapy_dist.exceptions import Unserializable
 from scrapy_dist.worker.chain import Chain
 from scrapy_dist.worker.inbox import AHEAD_BYTES, LARGE, Inbox
@@ -86,7 +86,7 @@ class Queues:
         self._options = options
         self._score = score
         self._report_duplicate = report_duplicate
-        self._prefetch = Prefetch(options.concurrency)
+        self.prefetch = Prefetch(options.concurrency)
         #: Whether a request or seed that waits here may be large.
         self._has_large = False
         #: Whether nothing was left for anybody when Redis was asked last.
@@ -113,17 +113,17 @@ class Queues:
             records = (record,)
             inbox.head = None
         else:
-            self._prefetch.missed()
+            self.prefetch.missed()
             return None
         self.outputs.handed_out(records)
         self.leases.handed[request] = records
-        self._prefetch.used()
+        self.prefetch.used()
         return request, head is not None and request is head[1]
 
     @property
     def is_low(self) -> bool:
         """Whether the inbox may run empty before an exchange could fill it."""
-        reserve = self._prefetch.reserve(self.view.round_trip)
+        reserve = self.prefetch.reserve(self.view.round_trip)
         return len(self) + self.seeds.in_hand() <= reserve
 
     def go_ahead(
@@ -164,21 +164,6 @@ class Queues:
         """*request*, which was taken, has turned out to be a duplicate."""
         self._report_duplicate(request)
         self._engine.report_dropped(request)
-
-    def leases_of(self, request: Request | None) -> HeldLeases | None:
-        """The leases that *request* was handed out under."""
-        return None if request is None else self.leases.handed.get(request)
-
-    def fail(self, request: Request, reason: str) -> None:
-        """The page of *request* has failed for good: its lease ends as a dead letter."""
-        link = self.chain.chain.get(request)
-        if link is not None and self.chain.set_aside(link, request, reason):
-            return
-        for record in self.leases.handed.get(request, ()):
-            record.failure = reason
-            if link is not None:
-                # The page that leads to it, and all that was on the way.
-                self.chain.forget(record)
 
     def waits_for(self, most: int) -> bool:
         """Whether *most* items or requests wait for threads."""
@@ -243,7 +228,7 @@ class Queues:
             return 0
         if self.leases.is_alone or self._is_heavy():
             return 0
-        in_hand = self._prefetch.in_hand(
+        in_hand = self.prefetch.in_hand(
             len(self.leases.handed), self.view.round_trip, self.view.pause
         )
         return max(0, in_hand - len(self) - self.seeds.in_hand())
@@ -255,10 +240,6 @@ class Queues:
         waiting = self.inbox.size + self.seeds.size
         self._has_large = waiting > LARGE
         return waiting >= AHEAD_BYTES
-
-    def suspects_wanted(self) -> int:
-        """How many suspects to lease now."""
-        return max(0, SUSPECTS - self.leases.suspects)
 
     def seeds_wanted(self) -> int:
         """How many seeds to lease now."""
@@ -287,10 +268,6 @@ class Queues:
             self._engine.stats.inc_value("scheduler/enqueued/redis", stored)
         for request in filtered:
             self.drop(request)
-
-    def answered(self) -> None:
-        """An exchange that asked for leases is over; ``accept`` tells what it brought."""
-        self._prefetch.answered()
 
     def accept(self, leases: Sequence[Lease], *, seeds: bool = False) -> bool:
         """Take *leases* in; false if one was in hand already, so that Redis went back.

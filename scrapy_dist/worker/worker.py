@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from scrapy_dist.core.ports import Frontier
     from scrapy_dist.core.settings import Options
     from scrapy_dist.worker.intake import Intake
+    from scrapy_dist.worker.leases import HeldLeases
+    from scrapy_dist.worker.outputs import ItemSink
     from scrapy_dist.worker.queues import Queues
     from scrapy_dist.worker.view import EngineView
 
@@ -42,6 +44,9 @@ class Worker:
         self.frontier = frontier
         self.name = name
         self.queues = queues
+        #: Which page an output comes from, and where the items of pipelines go.
+        self.provenance = queues.provenance
+        self.items: ItemSink = queues.outputs
         self.intake = intake
         self.options = options
         self.feed: SeedFeed | None = None
@@ -113,6 +118,14 @@ class Worker:
     def __len__(self) -> int:
         """Pending requests: in this worker, and in Redis as last seen."""
         return len(self.queues) + self.queues.view.pending
+
+    def leases_of(self, request: Request | None) -> HeldLeases | None:
+        """The leases that *request* was handed out under."""
+        return None if request is None else self.queues.leases.handed.get(request)
+
+    def fail(self, request: Request, reason: str) -> None:
+        """The page of *request* has failed for good."""
+        self.queues.chain.fail(request, reason)
 
     @property
     def has_waited_for_seeds(self) -> bool:

@@ -424,7 +424,7 @@ async def test_worker_gives_back_leases_whose_reply_was_lost_before_it_goes(
 async def test_worker_is_told_once_that_redis_has_answered(crawl, monkeypatch):
     """However many calls that took, of which one holds 100 leases at the most."""
     answers = []
-    monkeypatch.setattr(crawl.queues, "answered", lambda: answers.append(True))
+    monkeypatch.setattr(crawl.queues.prefetch, "answered", lambda: answers.append(True))
     for want, count in ((0, 0), (250, 1)):
         monkeypatch.setattr(crawl.queues, "wanted", lambda want=want: want)
         await crawl.exchange.run_once()

@@ -265,7 +265,7 @@ def test_time_without_redis_follows_the_distance(
 
 def test_hop_that_fails_is_a_dead_letter_and_not_its_page(crawl, page):
     one = crawl.link(page, "1")
-    crawl.queues.fail(one, "HTTP 404 is not handled")
+    crawl.queues.chain.fail(one, "HTTP 404 is not handled")
     crawl.finish(one)
     *_, done = crawl.pages()
     link = ChainLink("1", "HTTP 404 is not handled", f"{URL}1".encode())
@@ -275,7 +275,7 @@ def test_hop_that_fails_is_a_dead_letter_and_not_its_page(crawl, page):
 def test_hop_that_cannot_be_stored_fails_with_its_page(crawl, page):
     one = crawl.link(page, "1")
     crawl.codec.encode = refuse
-    crawl.queues.fail(one, "it raised")
+    crawl.queues.chain.fail(one, "it raised")
     crawl.finish(one)
     *_, done = crawl.pages()
     # Whoever retries that letter finds the way again.
@@ -393,7 +393,7 @@ def test_retry_of_what_stays_fails_as_itself(crawl, page):
     crawl.queues.pinned.keep(Request(f"{URL}again"), crawl.origin(one), "")
     crawl.finish(one)
     again = crawl.begin()
-    crawl.queues.fail(again, "why")
+    crawl.queues.chain.fail(again, "why")
     crawl.finish(again)
     *_, done = crawl.pages()
     assert done.end == End.ACK

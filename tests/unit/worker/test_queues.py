@@ -260,7 +260,7 @@ def test_what_waits_for_the_spider_is_not_leased_without_end(queues, handed, wan
 
 def test_worker_is_low_while_two_round_trips_of_requests_are_left(queues):
     """A busy loop starts 16 downloads in one turn and reads the reply in the next."""
-    queues._prefetch.rate.value = lambda: 100.0
+    queues.prefetch.rate.value = lambda: 100.0
     queues.view.round_trip = 0.04
     names = [str(n) for n in range(9)]
     queues.accept(leased(*names), seeds=True)
@@ -440,7 +440,7 @@ def test_login_comes_first_but_one_without_an_end_starves_nobody(
     caplog.set_level(logging.INFO, "scrapy_dist")
     now = 1000.0
     monkeypatch.setattr("scrapy_dist.worker.pinned.time.monotonic", lambda: now)
-    monkeypatch.setattr(queues._prefetch, "in_hand", lambda *_: 16)
+    monkeypatch.setattr(queues.prefetch, "in_hand", lambda *_: 16)
     assert queues.wanted() == 16
     queues.pinned.keep(Request(URL), (), "")
     assert queues.wanted() == queues.seeds_wanted() == 0
@@ -466,12 +466,12 @@ def suspects(queues: Queues, *names: str, alone: bool = False) -> None:
 
 
 def test_eight_suspects_are_in_hand_at_the_most(queues):
-    assert queues.suspects_wanted() == 8
+    assert queues.leases.suspects_wanted == 8
     suspects(queues, *"abcdef")
-    assert queues.suspects_wanted() == 2
+    assert queues.leases.suspects_wanted == 2
     queues.leases.close(["a", "b", "c"])
-    assert queues.suspects_wanted() == 5
-    assert queues.leases.holds_suspect
+    assert queues.leases.suspects_wanted == 5
+    assert queues.leases.suspects
 
 
 def test_nothing_is_leased_beside_a_suspect_that_is_alone(queues):
@@ -498,9 +498,9 @@ def test_suspect_that_cannot_be_read_is_no_danger(queues):
     assert queues.next()
     assert queues.next() is None
     assert queues.wanted() > 0
-    assert queues.suspects_wanted() == 8
+    assert queues.leases.suspects_wanted == 8
     queues.leases.close(["bad"])
-    assert queues.suspects_wanted() == 8
+    assert queues.leases.suspects_wanted == 8
 
 
 def planted(queues: Queues, urls: list[str], **fields: object) -> list[Request]:
