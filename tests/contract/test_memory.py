@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
-from scrapy.settings import Settings
 
-from scrapy_dist.brokers.memory.crawl import MemoryCrawl
-from scrapy_dist.brokers.memory.frontier import MemoryFrontier
 from scrapy_dist.brokers.memory.state import State
-from scrapy_dist.brokers.redis.keys import Keys
 from tests.contract.frontier_contract import ITEMS, SEEDS, FrontierContract, Worker
+from tests.support.frontiers import in_memory
 
-SETTINGS = Settings({"REDIS_URL": "memory://"})
-KEYS = Keys.from_settings(SETTINGS, "s")
+if TYPE_CHECKING:
+    from scrapy_dist.brokers.memory.frontier import MemoryFrontier
 
 
 class MemoryBroker:
@@ -22,15 +19,7 @@ class MemoryBroker:
         self.state = State()
 
     def session(self, **options: Any) -> MemoryFrontier:
-        given = {
-            "ttl": 60,
-            "max_deliveries": 3,
-            "failed_limit": 100,
-            "max_payload": 1 << 20,
-            "max_seed": 1 << 20,
-        }
-        crawl = MemoryCrawl(self.state, SETTINGS, "s", items=ITEMS, seed_keys=(SEEDS,))
-        return MemoryFrontier(self.state, crawl, KEYS, **{**given, **options})
+        return in_memory(self.state, **options)
 
     async def push_seeds(self, *seeds: bytes) -> None:
         self.state.push_seeds(SEEDS, seeds)

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import pytest
 from scrapy.settings import Settings
 
+from scrapy_dist.brokers.memory.crawl import MemoryCrawl
+from scrapy_dist.brokers.memory.frontier import MemoryFrontier
 from scrapy_dist.brokers.redis.frontier import Frontier
 from scrapy_dist.brokers.redis.keys import Keys
 from scrapy_dist.brokers.redis.session import RedisFrontier
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
     from typing_extensions import Self
 
+    from scrapy_dist.brokers.memory.state import State
     from scrapy_dist.brokers.redis.scripts import Call
     from scrapy_dist.core.frontier import CommitReply, Joined, Lease
 
@@ -56,7 +59,17 @@ def session(client: Redis, keys: Keys = KEYS, **options: Any) -> RedisFrontier:
     """A worker's session of the port; *options* are those of `Frontier`."""
     limits = {"ttl": TTL, "max_deliveries": 3, "failed_limit": 100} | options
     frontier = Frontier(client, keys, **limits)
-    return RedisFrontier(frontier, None, ttl=limits["ttl"], max_payload=1 << 20)
+    return RedisFrontier(frontier, None)
+
+
+def in_memory(state: State, **options: Any) -> MemoryFrontier:
+    """A worker's session with a crawl in memory, of the keys KEYS."""
+    limits = {"ttl": TTL, "max_deliveries": 3, "failed_limit": 100}
+    limits |= {"max_payload": 1 << 20, "max_seed": 1 << 20}
+    settings = Settings({"REDIS_URL": "memory://"})
+    seed_keys = tuple(options.get("seed_keys", ()))
+    crawl = MemoryCrawl(state, settings, "s", items=KEYS.items, seed_keys=seed_keys)
+    return MemoryFrontier(state, crawl, KEYS, **{**limits, **options})
 
 
 class Worker:

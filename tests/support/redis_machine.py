@@ -14,12 +14,10 @@ from hypothesis.stateful import rule
 from scrapy_dist.brokers.redis import buckets
 from scrapy_dist.brokers.redis.frontier import Frontier
 from scrapy_dist.brokers.redis.session import RedisFrontier
-from scrapy_dist.defaults import FRONTIER_MAX_PAYLOAD
 from scrapy_dist.redis_client.client import close_client
 from tests.support.frontier_machine import (
     ANY,
     OPTIONS,
-    TTL,
     Entry,
     FrontierMachine,
     Look,
@@ -64,13 +62,7 @@ class RedisMachine(FrontierMachine):
         frontier = Frontier(self.client, KEYS, **OPTIONS, **options)
         # Not at random, so that a play can be repeated.
         frontier.worker = str(number)
-        return RedisFrontier(
-            frontier,
-            None,
-            ttl=TTL,
-            max_payload=FRONTIER_MAX_PAYLOAD,
-            process=("m", f"{number} 1"),
-        )
+        return RedisFrontier(frontier, None, process=("m", f"{number} 1"))
 
     def read(self) -> Look:
         pipeline = self.redis.pipeline(transaction=False)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from scrapy_dist.brokers.memory.frontier import MemoryFrontier
 from scrapy_dist.brokers.memory.state import Entry as Held
 from scrapy_dist.brokers.memory.state import State, wall_clock
 from tests.support.frontier_machine import (
@@ -15,6 +14,10 @@ from tests.support.frontier_machine import (
     FrontierMachine,
     Look,
 )
+from tests.support.frontiers import in_memory
+
+if TYPE_CHECKING:
+    from scrapy_dist.brokers.memory.frontier import MemoryFrontier
 
 SEEDS = "s:start_urls"
 
@@ -25,9 +28,8 @@ class MemoryMachine(FrontierMachine):
         self.state = State(now=lambda: wall_clock() + self.leapt)
 
     def session(self, number: int, **options: Any) -> MemoryFrontier:
-        options |= {"max_payload": 1 << 20, "max_seed": 1 << 20, "seed_keys": [SEEDS]}
-        process = ("m", f"{number} 1")
-        return MemoryFrontier(self.state, **OPTIONS, **options, process=process)
+        options |= {**OPTIONS, "seed_keys": [SEEDS], "process": ("m", f"{number} 1")}
+        return in_memory(self.state, **options)
 
     def read(self) -> Look:
         state = self.state
