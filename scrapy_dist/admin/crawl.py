@@ -10,6 +10,7 @@ from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from scrapy.http import Request
 from scrapy.settings import SETTINGS_PRIORITIES, Settings
 
 from scrapy_dist import fingerprints
@@ -23,10 +24,13 @@ from scrapy_dist.admin.arguments import (
     ids_of,
 )
 from scrapy_dist.admin.project import Naming, Project
-from scrapy_dist.admin.requests import RequestMaker
 from scrapy_dist.admin.seeding import SeedMaker, Sower, kind_of_new_key
 from scrapy_dist.base.escaping import nearest, quote
 from scrapy_dist.brokers.opening import open_broker
+from scrapy_dist.codec import compact
+from scrapy_dist.codec.envelope import MSGPACK
+from scrapy_dist.codec.policy import Policy
+from scrapy_dist.codec.seed_rules import SeedRules
 from scrapy_dist.core.crawl import (
     FRONTIER,
     Cleared,
@@ -35,6 +39,7 @@ from scrapy_dist.core.crawl import (
     crawl_name,
     job_from_settings,
 )
+from scrapy_dist.core.frontier import NewRequest
 from scrapy_dist.core.inspection import Explained, Found, Recrawled
 from scrapy_dist.core.settings import Options
 from scrapy_dist.exceptions import ConfigurationError, FrontierError
@@ -334,14 +339,7 @@ class Crawl:
         chosen = checked_urls(urls)
         checked_priority(priority)
         naming = self.naming
-        maker = RequestMaker(
-            self.settings,
-            self.options.discipline,
-            self.project,
-            naming,
-            self.port.seal,
-        )
-        requests = {url: maker.make(url, callback, priority) for url in chosen}
+        requests = {url: self._request(url, callback, priority) for url in chosen}
         await self.check_format()
         await self.known_status()
         there: dict[str, Found] = {}
@@ -357,6 +355,36 @@ class Crawl:
             else Recrawled(url, True, "pending", None)
             for url in chosen
         ]
+
+    def _request(self, url: str, callback: str | None, priority: int) -> NewRequest:
+        """A request for *url* as the workers make them.
+
+        Raises ConfigurationError for one that no worker would crawl, as far as is known.
+        """
+        # Not filtered: what it is redirected to was seen as well.
+        request = Request(url, priority=priority, dont_filter=True)
+        naming = self.naming
+        name = naming.fingerprint(Request(url)) if naming.filters else ""
+        score = self.options.discipline.score(request)
+        if not Policy.from_settings(self.settings).allows(request.url):
+            raise ConfigurationError(
+                f"{quote(url, 200)[1:-1]}: workers read no requests of this scheme from"
+                " Redis. If they are to, add it to FRONTIER_SCHEMES."
+            )
+        if self.project is None:
+            fields: dict[str, Any] = {"url": request.url, "priority": priority}
+            fields["dont_filter"] = True
+            if callback:
+                fields["callback"] = callback
+            payload = self.port.seal.sign(MSGPACK + compact.dumps(fields))
+        else:
+            try:
+                payload = self.project.encode(request, callback)
+            except ConfigurationError:
+                raise
+            except ValueError as e:
+                raise ConfigurationError(f"{quote(url, 200)[1:-1]}: {e}") from None
+        return NewRequest(payload, score, name)
 
     # Dead letters
 
@@ -405,9 +433,9 @@ class Crawl:
     ) -> SeedMaker:
         """What makes seeds by the rules of the workers, see `SeedMaker`."""
         spider = self.project.spider if self.project else None
-        return SeedMaker.from_settings(
-            self.settings, spider=spider, meta=meta, priority=priority
-        )
+        encoding = getattr(spider, "redis_encoding", None)
+        rules = SeedRules.from_settings(self.settings, encoding)
+        return SeedMaker(rules, spider=spider, meta=meta, priority=priority)
 
     def sower(self, maker: SeedMaker, key: str | None = None) -> Sower:
         """What pushes seeds to *key*, or to the first that the workers read."""

@@ -12,8 +12,10 @@ from scrapy.utils.misc import build_from_crawler, load_object
 from scrapy.utils.request import RequestFingerprinter
 
 from scrapy_dist import fingerprints
+from scrapy_dist.base.escaping import nearest
 from scrapy_dist.brokers.redis.keys import Keys
 from scrapy_dist.codec.request import PayloadCodec
+from scrapy_dist.exceptions import ConfigurationError
 
 if TYPE_CHECKING:
     from scrapy import Request
@@ -66,3 +68,19 @@ class Project:
 
     def naming(self) -> Naming:
         return Naming.of_crawler(self._crawler)
+
+    def encode(self, request: Request, callback: str | None) -> bytes:
+        """*request*, for the method *callback*.
+
+        Raises ConfigurationError if there is none, ValueError if it cannot be stored.
+        """
+        if callback:
+            method = getattr(self.spider, callback, None)
+            if method is None:
+                names = [n for n in dir(type(self.spider)) if n.startswith("parse")]
+                raise ConfigurationError(
+                    f"The spider {self.spider.name!r} has no method {callback!r}."
+                    f"{nearest(callback, names)}"
+                )
+            request = request.replace(callback=method)
+        return self.codec.encode(request)

@@ -17,13 +17,13 @@ from scrapy_dist.base.settings import flag
 from scrapy_dist.codec.request import quote
 from scrapy_dist.codec.request_fields import MAX_PRIORITY
 from scrapy_dist.codec.seed import parse_seed
-from scrapy_dist.codec.seed_rules import SeedRules
 from scrapy_dist.compat.extension_points import overridden
 from scrapy_dist.exceptions import BadSeed
 
 if TYPE_CHECKING:
     from scrapy.settings import BaseSettings
 
+    from scrapy_dist.codec.seed_rules import SeedRules
     from scrapy_dist.core.ports import SeedPusher
 
 #: Seeds pushed with one command, and bytes of them, at the most.
@@ -66,20 +66,6 @@ class SeedMaker:
         if self._added:
             # What is wrong with every seed is said once.
             parse_seed(self._dump({"url": "http://a/", **self._added}), rules, _NOBODY)
-
-    @classmethod
-    def from_settings(
-        cls,
-        settings: BaseSettings,
-        *,
-        spider: Spider | None = None,
-        meta: Mapping[str, Any] | None = None,
-        priority: int | None = None,
-    ) -> SeedMaker:
-        """Raises ConfigurationError, and BadSeed for a *meta* that is not allowed."""
-        encoding = getattr(spider, "redis_encoding", None)
-        rules = SeedRules.from_settings(settings, encoding)
-        return cls(rules, spider=spider, meta=meta, priority=priority)
 
     @property
     def max_size(self) -> int:

@@ -8,22 +8,15 @@ its name when it is complete.
 from __future__ import annotations
 
 import gzip
-import os
-import secrets
 import stat
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import IO, TYPE_CHECKING, cast
+from pathlib import Path
+from typing import IO, cast
 
 from scrapy_dist.base.escaping import quote
 from scrapy_dist.exceptions import ConfigurationError
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-#: The owner may read and write it.
-_MODE = 0o600
 
 
 def check_name(path: Path, *, overwrite: bool) -> None:
@@ -51,17 +44,18 @@ def written(path: Path, *, overwrite: bool = False) -> Iterator[IO[bytes]]:
     `check_name`, also for one that came meanwhile, and OSError.
     """
     check_name(path, overwrite=overwrite)
-    part = path.with_name(f".{path.name[:200]}.{secrets.token_hex(8)}.part")
-    descriptor = os.open(part, _FLAGS, _MODE)
+    part = tempfile.NamedTemporaryFile(  # noqa: SIM115
+        dir=path.parent, prefix=f".{path.name[:200]}.", suffix=".part", delete=False
+    )
     try:
-        with os.fdopen(descriptor, "wb") as file:
+        with part:
             if path.suffix == ".gz":
-                with gzip.GzipFile(path.stem, "wb", fileobj=file) as packed:
+                with gzip.GzipFile(path.stem, "wb", fileobj=part) as packed:
                     yield cast("IO[bytes]", packed)
             else:
-                yield file
+                yield cast("IO[bytes]", part)
         check_name(path, overwrite=overwrite)
-        part.replace(path)
+        Path(part.name).replace(path)
     finally:
         with suppress(OSError):
-            part.unlink()
+            Path(part.name).unlink()

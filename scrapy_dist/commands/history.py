@@ -62,10 +62,7 @@ def _table(found: list[tuple[project.Crawl, Finished]]) -> list[str]:
             times.shown(record.start),
             times.shown(record.end),
             text.age(record.seconds),
-            str(record.pages),
-            str(record.items),
-            str(record.failed),
-            str(record.workers),
+            *map(str, (record.pages, record.items, record.failed, record.workers)),
             text.clean(record.reason),
         )
         for crawl, record in found

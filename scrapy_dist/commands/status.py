@@ -82,14 +82,7 @@ def _table(statuses: list[Status]) -> list[str]:
             status.phase,
             str(len(status.alive)),
             str(len(status.workers) - len(status.alive)),
-            str(status.pending),
-            str(status.leased),
-            str(status.suspect),
-            str(status.failed),
-            str(status.seen),
-            str(status.seeds),
-            str(status.items),
-            str(status.pages),
+            *_counted(status).values(),
             text.rate(status.pages_per_second),
             text.age(status.seconds_left),
         )
@@ -106,14 +99,7 @@ def _lines(status: Status) -> list[str]:
         "redis": status.redis,
         "state": _PHASES[status.phase],
         "workers": f"{alive} alive, {silent} silent",
-        "pending": str(status.pending),
-        "leased": str(status.leased),
-        "suspect": str(status.suspect),
-        "failed": str(status.failed),
-        "seen": str(status.seen),
-        "seeds": str(status.seeds),
-        "items": str(status.items),
-        "pages": str(status.pages),
+        **_counted(status),
         "pages/s": text.rate(status.pages_per_second),
         "left": text.age(status.seconds_left),
     }
@@ -121,6 +107,10 @@ def _lines(status: Status) -> list[str]:
         job = f" --job {status.job}" if status.job else ""
         rows["failed"] += f"  (scrapy frontier failed {rows['spider']}{job})"
     return [f"{name:<8} {value}" for name, value in rows.items()]
+
+
+def _counted(status: Status) -> dict[str, str]:
+    return {name.lower(): str(getattr(status, name.lower())) for name in _COLUMNS[5:13]}
 
 
 _PHASES = {

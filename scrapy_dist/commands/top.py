@@ -23,17 +23,16 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from scrapy_dist.base import times
 from scrapy_dist.commands import base, files, options, project
 from scrapy_dist.commands.terminal import text
+from scrapy_dist.commands.terminal.screen import Lines
 from scrapy_dist.exceptions import ConfigurationError, RedisUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterator, Sequence
+    from collections.abc import Callable, Coroutine, Iterator
 
     from scrapy.settings import Settings
 
-    from scrapy_dist.commands.terminal.screen import Screen
     from scrapy_dist.core.dead_letters import DeadLetter
     from scrapy_dist.core.status import Status
 
@@ -57,7 +56,7 @@ async def _run(settings: Settings, opts: base.Namespace) -> int:
     crawl = project.find_crawl(settings, opts)
     async with project.opened(crawl, timeout=_TIMEOUT):
         status = await crawl.known_status()
-        screen: Screen = Lines(as_json=opts.json)
+        screen = Lines(as_json=opts.json)
         if live or opts.svg:
             from scrapy_dist.commands.terminal.picture import Picture  # noqa: PLC0415
 
@@ -99,50 +98,9 @@ def _save(path: Path, picture: str) -> None:
         raise ConfigurationError(f"--svg {path}: {e.strerror}. Name a file.") from None
 
 
-class Lines:
-    """One line for each look, for logs and pipes."""
-
-    def __init__(self, *, as_json: bool = False) -> None:
-        self._as_json = as_json
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, *exc: object) -> None:
-        pass
-
-    def show(self, status: Status, failures: Sequence[DeadLetter]) -> bool:
-        if self._as_json:
-            return base.write_json(status.as_json())
-        return base.write(_line(status))
-
-    def late(self, seconds: float) -> bool:
-        return True
-
-    def fail(self, reason: str) -> bool:
-        base.warn("top", reason)
-        return True
-
-    def as_svg(self) -> str:
-        raise NotImplementedError
-
-
-def _line(status: Status) -> str:
-    name = status.spider if status.job is None else f"{status.spider}:{status.job}"
-    alive, silent = len(status.alive), len(status.workers) - len(status.alive)
-    return (
-        f"{times.shown(status.time)} {text.clean(name)} {status.phase}:"
-        f" {text.count(status.pages, 'page')}, {text.rate(status.pages_per_second)} pages/s,"
-        f" {status.pending} pending, {status.leased} leased, {status.suspect} suspect,"
-        f" {status.failed} failed, {text.count(status.seeds, 'seed')},"
-        f" {text.count(alive, 'worker')},"
-        f" {silent} silent, {text.age(status.seconds_left)} left"
-    )
-
-
 async def _watch(
     crawl: project.Crawl,
-    screen: Screen,
+    screen: Lines,
     interval: float,
     count: int | None,
 ) -> None:
@@ -165,7 +123,7 @@ async def _watch(
         await asyncio.sleep(interval)
 
 
-async def _marking_what_is_old(look: Coroutine[Any, Any, T], screen: Screen) -> T:
+async def _marking_what_is_old(look: Coroutine[Any, Any, T], screen: Lines) -> T:
     """The result of *look*; the screen says meanwhile how old it is."""
     looking, started = asyncio.ensure_future(look), time.monotonic()
     pause = _LATE

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.live import Live
 
+from scrapy_dist.commands.terminal.screen import Lines
 from scrapy_dist.commands.terminal.view import View, as_svg, draw
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
-    from scrapy_dist.commands.terminal.screen import Screen
     from scrapy_dist.core.dead_letters import DeadLetter
     from scrapy_dist.core.status import Status
 
@@ -43,13 +43,13 @@ class History:
             self.rates.append(max(0, status.pages - last[1]) / seconds)
 
 
-class Picture:
+class Picture(Lines):
     """Draws each look on the terminal's other screen, which it leaves as it was.
 
     With *lines* it passes each look on to those, and only keeps the picture.
     """
 
-    def __init__(self, status: Status, lines: Screen | None = None) -> None:
+    def __init__(self, status: Status, lines: Lines | None = None) -> None:
         self._view = View(status)
         self._history = History()
         self._lines = lines

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
+
+from scrapy_dist.base import times
+from scrapy_dist.commands import base
+from scrapy_dist.commands.terminal import text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -11,17 +15,42 @@ if TYPE_CHECKING:
     from scrapy_dist.core.status import Status
 
 
-class Screen(Protocol):
-    """Shows each look; false if nobody watches any more."""
+class Lines:
+    """One line for each look, for logs and pipes; false if nobody reads any more."""
 
-    def __enter__(self) -> object: ...
+    def __init__(self, *, as_json: bool = False) -> None:
+        self._as_json = as_json
 
-    def __exit__(self, *exc: object) -> None: ...
+    def __enter__(self) -> None:
+        pass
 
-    def show(self, status: Status, failures: Sequence[DeadLetter]) -> bool: ...
+    def __exit__(self, *exc: object) -> None:
+        pass
 
-    def late(self, seconds: float) -> bool: ...
+    def show(self, status: Status, failures: Sequence[DeadLetter]) -> bool:
+        if self._as_json:
+            return base.write_json(status.as_json())
+        return base.write(_line(status))
 
-    def fail(self, reason: str) -> bool: ...
+    def late(self, seconds: float) -> bool:
+        return True
 
-    def as_svg(self) -> str: ...
+    def fail(self, reason: str) -> bool:
+        base.warn("top", reason)
+        return True
+
+    def as_svg(self) -> str:
+        raise NotImplementedError
+
+
+def _line(status: Status) -> str:
+    name = status.spider if status.job is None else f"{status.spider}:{status.job}"
+    alive, silent = len(status.alive), len(status.workers) - len(status.alive)
+    return (
+        f"{times.shown(status.time)} {text.clean(name)} {status.phase}:"
+        f" {text.count(status.pages, 'page')}, {text.rate(status.pages_per_second)} pages/s,"
+        f" {status.pending} pending, {status.leased} leased, {status.suspect} suspect,"
+        f" {status.failed} failed, {text.count(status.seeds, 'seed')},"
+        f" {text.count(alive, 'worker')},"
+        f" {silent} silent, {text.age(status.seconds_left)} left"
+    )

@@ -516,5 +516,5 @@ def test_frozen_redis_is_not_waited_for(own_redis, tmp_path):
 @pytest.mark.parametrize("wrong", ["0", "x", "-1", "inf", "nan"])
 def test_timeout_that_is_no_time_is_refused(frontier, wrong, capsys):
     with pytest.raises(SystemExit):
-        frontier(status, f"--timeout={wrong}")
+        frontier(status.SUBCOMMAND, f"--timeout={wrong}")
     assert f"'{wrong}' is no time" in capsys.readouterr().err

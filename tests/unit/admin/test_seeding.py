@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from scrapy import Spider
 from scrapy.settings import Settings
 
+from scrapy_dist.admin.crawl import Crawl
 from scrapy_dist.admin.seed_files import Tally, _Splitter, _Unpacker, read_file
 from scrapy_dist.admin.seeding import (
     BATCH,
@@ -163,13 +165,13 @@ def test_seeds_of_a_form_of_its_own_are_checked_for_their_size_only():
 
 def test_settings_and_the_spider_say_what_a_seed_may_be():
     settings = Settings({"FRONTIER_SEED_SCHEMES": ["ftp"], "REDIS_ENCODING": "latin-1"})
-    maker = SeedMaker.from_settings(settings)
+    maker = Crawl(settings, "s").seed_maker()
     assert maker.make("ftp://a/ü").data == b"ftp://a/\xfc"
     with pytest.raises(BadSeed, match="not allowed"):
         maker.make(URL)
     spider = bare(Books)
     spider.redis_encoding = "cp1251"
-    maker = SeedMaker.from_settings(Settings(), spider=spider)
+    maker = Crawl(Settings(), "s", project=SimpleNamespace(spider=spider)).seed_maker()
     assert maker.make(URL + "я").data == URL.encode() + b"\xff"
 
 
