@@ -15,8 +15,12 @@ from w3lib.url import canonicalize_url
 
 from scrapy_dist.brokers.redis.buckets import compact
 from scrapy_dist.brokers.redis.commit import clear
-from scrapy_dist.dupefilter import CompactDupeFilter, RFPDupeFilter, fingerprint_of
-from scrapy_dist.exceptions import ConfigurationError
+from scrapy_dist.dupefilter import (
+    CompactDupeFilter,
+    RFPDupeFilter,
+    fingerprint_of,
+    load,
+)
 
 if TYPE_CHECKING:
     from scrapy import Request
@@ -72,16 +76,8 @@ def are_compact(settings: BaseSettings) -> bool:
 
     Raises ConfigurationError.
     """
-    path = settings["DUPEFILTER_CLASS"]
-    try:
-        filter_class = load_object(path)
-    except (ImportError, NameError, TypeError, ValueError) as e:
-        raise ConfigurationError(
-            f"DUPEFILTER_CLASS = {path!r} cannot be imported: {e}."
-        ) from None
-    return isinstance(filter_class, type) and issubclass(
-        filter_class, CompactDupeFilter
-    )
+    cls = load(settings["DUPEFILTER_CLASS"])
+    return isinstance(cls, type) and issubclass(cls, CompactDupeFilter)
 
 
 class ScrapyRedisFingerprinter:

@@ -15,7 +15,7 @@ from scrapy.http import Response
 from scrapy.utils.trackref import object_ref
 
 from scrapy_dist.codec.attributes import PYDANTIC_SLOTS, Attributes
-from scrapy_dist.codec.odd_keys import check_keys
+from scrapy_dist.codec.kinds import check_keys
 from scrapy_dist.exceptions import BadPayload, Unserializable
 
 if TYPE_CHECKING:

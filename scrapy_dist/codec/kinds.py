@@ -14,18 +14,21 @@ from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from fractions import Fraction
-from functools import partial
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
-from scrapy_dist.codec.odd_keys import check_keys
 from scrapy_dist.exceptions import BadPayload, Unserializable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
+#: Keys of one dict or set whose hash a stranger can choose. Equal hashes make a table
+#: quadratic: 20,000 such integers take three seconds, these take 0.1.
+MAX_ODD_KEYS = 4096
+#: Types whose hash cannot be chosen freely: salted, or of 64 bits.
+_SAFE_KEYS = frozenset({str, bytes, float, bool, type(None)})
 #: Bits of both parts of a fraction, which is reduced in more than linear time.
 _MAX_FRACTION = 8192
 #: What a defaultdict may call, by name.
@@ -58,6 +61,23 @@ _ZONE = re.compile(r"[A-Za-z0-9_+\-]{1,64}(/[A-Za-z0-9_+\-]{1,64}){0,3}")
 _NUMBERS = (int, float, bool, Decimal, Fraction, complex)
 
 
+def check_keys(keys: Collection[Any]) -> None:
+    """Raise BadPayload if too many of *keys* have a hash that can be chosen."""
+    if len(keys) <= MAX_ODD_KEYS:
+        return
+    odd = sum(1 for key in keys if type(key) not in _SAFE_KEYS and not is_int64(key))
+    if odd > MAX_ODD_KEYS:
+        raise BadPayload(
+            f"{odd} keys of one dict or set are neither text nor small numbers;"
+            f" at most {MAX_ODD_KEYS} can be"
+        )
+
+
+def is_int64(value: Any) -> bool:
+    """Whether *value* is an int that MessagePack has."""
+    return type(value) is int and -(1 << 63) <= value < 1 << 64
+
+
 @dataclass(frozen=True)
 class _Kind:
     """A type that MessagePack and JSON lack, and its plain form."""
@@ -87,6 +107,15 @@ def _to_set(values: list[Any]) -> set[Any]:
     return set(values)
 
 
+def _to_frozenset(values: list[Any]) -> frozenset[Any]:
+    check_keys(values)
+    return frozenset(values)
+
+
+def _from_timedelta(obj: timedelta) -> list[int]:
+    return [obj.days, obj.seconds, obj.microseconds]
+
+
 def _to_timedelta(parts: list[Any]) -> timedelta:
     days, seconds, microseconds = parts
     return timedelta(days, seconds, microseconds)
@@ -105,8 +134,7 @@ def _from_ordered(obj: Any) -> Any:
 
 
 def _to_ordered(pairs: list[Any]) -> Any:
-    check_keys([key for key, _ in pairs])
-    return OrderedDict(pairs)
+    return OrderedDict(to_dict(pairs))
 
 
 def _from_default(obj: Any) -> Any:
@@ -154,9 +182,9 @@ def _to_deque(parts: list[Any]) -> Any:
     return deque(values, limit)
 
 
-def _named(names: dict[str, type]) -> Callable[[Any], Any]:
-    """The name of an object's class, which is one of *names*, and its text."""
-    return lambda obj: [type(obj).__name__, str(obj)]
+def _named(obj: Any) -> list[str]:
+    """The name of an object's class, and its text."""
+    return [type(obj).__name__, str(obj)]
 
 
 def _two_texts(parts: list[Any], names: dict[str, type]) -> tuple[str, str]:
@@ -188,11 +216,14 @@ def _from_moment(obj: Any) -> Any:
     return obj.isoformat()
 
 
-def _to_moment(parse: Callable[[str], Any], value: Any) -> Any:
-    if type(value) is str:
-        return parse(value)
-    text, zone, fold = value
-    return parse(text).replace(tzinfo=_to_zone(zone), fold=fold)
+def _to_moment(cls: Any) -> Callable[[Any], Any]:
+    def to_moment(value: Any) -> Any:
+        if type(value) is str:
+            return cls.fromisoformat(value)
+        text, zone, fold = value
+        return cls.fromisoformat(text).replace(tzinfo=_to_zone(zone), fold=fold)
+
+    return to_moment
 
 
 def _from_zone(zone: Any) -> str:
@@ -208,9 +239,8 @@ def _to_zone(key: Any) -> ZoneInfo:
     return ZoneInfo(key)
 
 
-def _from_timezone(zone: Any) -> Any:
-    offset, *name = zone.__getinitargs__()
-    return [offset, *name]
+def _from_timezone(zone: Any) -> list[Any]:
+    return [*zone.__getinitargs__()]
 
 
 def _to_timezone(parts: list[Any]) -> timezone:
@@ -239,6 +269,10 @@ def _to_complex(parts: list[Any]) -> complex:
     return complex(real, imaginary)
 
 
+def _from_range(obj: range) -> list[int]:
+    return [obj.start, obj.stop, obj.step]
+
+
 def _to_range(parts: list[Any]) -> range:
     if len(parts) != 3 or not all(type(part) is int for part in parts):
         raise BadPayload("a range that is none")
@@ -254,31 +288,10 @@ def _to_namespace(values: dict[Any, Any]) -> SimpleNamespace:
 _KINDS = (
     _Kind(1, "$tuple", (tuple,), (list,), list, tuple),
     _Kind(2, "$set", (set,), (list,), list, _to_set),
-    _Kind(
-        3,
-        "$frozenset",
-        (frozenset,),
-        (list,),
-        list,
-        lambda v: frozenset(_to_set(v)),
-    ),
-    _Kind(
-        4,
-        "$datetime",
-        (datetime,),
-        (str, list),
-        _from_moment,
-        partial(_to_moment, datetime.fromisoformat),
-    ),
+    _Kind(3, "$frozenset", (frozenset,), (list,), list, _to_frozenset),
+    _Kind(4, "$datetime", (datetime,), (str, list), _from_moment, _to_moment(datetime)),
     _Kind(5, "$date", (date,), (str,), date.isoformat, date.fromisoformat),
-    _Kind(
-        6,
-        "$timedelta",
-        (timedelta,),
-        (list,),
-        lambda v: [v.days, v.seconds, v.microseconds],
-        _to_timedelta,
-    ),
+    _Kind(6, "$timedelta", (timedelta,), (list,), _from_timedelta, _to_timedelta),
     _Kind(7, "$decimal", (Decimal,), (str,), str, Decimal),
     _Kind(8, "$uuid", (UUID,), (str,), str, UUID),
     # Only integers beyond 64 bits get here. Hexadecimal has no limit of digits.
@@ -287,25 +300,14 @@ _KINDS = (
     _Kind(11, "$default", (defaultdict,), (list,), _from_default, _to_default),
     _Kind(12, "$counter", (Counter,), (dict,), _from_counter, _to_counter),
     _Kind(13, "$deque", (deque,), (list,), lambda v: [v.maxlen, list(v)], _to_deque),
-    _Kind(14, "$path", tuple(_PATHS.values()), (list,), _named(_PATHS), _to_path),
-    _Kind(
-        15,
-        "$time",
-        (time,),
-        (str, list),
-        _from_moment,
-        partial(_to_moment, time.fromisoformat),
-    ),
+    _Kind(14, "$path", tuple(_PATHS.values()), (list,), _named, _to_path),
+    _Kind(15, "$time", (time,), (str, list), _from_moment, _to_moment(time)),
     _Kind(16, "$timezone", (timezone,), (list,), _from_timezone, _to_timezone),
     _Kind(17, "$zone", (ZoneInfo,), (str,), _from_zone, _to_zone),
     _Kind(18, "$fraction", (Fraction,), (list,), _from_fraction, _to_fraction),
     _Kind(19, "$complex", (complex,), (list,), lambda v: [v.real, v.imag], _to_complex),
-    _Kind(
-        20, "$range", (range,), (list,), lambda v: [v.start, v.stop, v.step], _to_range
-    ),
-    _Kind(
-        21, "$ip", tuple(_ADDRESSES.values()), (list,), _named(_ADDRESSES), _to_address
-    ),
+    _Kind(20, "$range", (range,), (list,), _from_range, _to_range),
+    _Kind(21, "$ip", tuple(_ADDRESSES.values()), (list,), _named, _to_address),
     # 22 is $object.
     _Kind(23, "$namespace", (SimpleNamespace,), (dict,), vars, _to_namespace),
 )

@@ -27,8 +27,14 @@ from typing import TYPE_CHECKING, Any
 
 import msgpack
 
-from scrapy_dist.codec.kinds import BY_CODE, BY_TAG, BY_TYPE, to_dict
-from scrapy_dist.codec.odd_keys import MAX_ODD_KEYS, is_int64
+from scrapy_dist.codec.kinds import (
+    BY_CODE,
+    BY_TAG,
+    BY_TYPE,
+    MAX_ODD_KEYS,
+    is_int64,
+    to_dict,
+)
 from scrapy_dist.exceptions import BadPayload, Unserializable
 
 if TYPE_CHECKING:
@@ -106,14 +112,13 @@ class Coder:
         that is not complete, valid MessagePack of these types, or holds more than
         MAX_CONTAINERS lists, dicts and objects.
         """
-        if len(data) > _COUNTED:
-            return self._counting().loads(data)
+        coder = self if len(data) <= _COUNTED else _Counting(self._shared)
         try:
             # Without a Python call for each dict, if all keys are text, as they mostly
             # are.
-            return self._unpack(data, 0)
+            return coder._unpack(data, 0)  # noqa: SLF001 - a Coder, too
         except Exception:  # noqa: BLE001 - the second attempt says what is wrong
-            return self._loads_any_keys(data)
+            return coder._loads_any_keys(data)  # noqa: SLF001
 
     def to_jsonable(self, obj: Any) -> Any:
         """*obj* of JSON's types only, for any serializer; see the module's docstring.
@@ -155,9 +160,6 @@ class Coder:
             if type(tag) is str and tag.startswith("$"):
                 return self._from_tagged(tag, value)
         return {key: self.from_jsonable(value) for key, value in obj.items()}
-
-    def _counting(self) -> Coder:
-        return _Counting(self._shared)
 
     def _loads_any_keys(self, data: bytes) -> Any:
         try:
@@ -203,17 +205,20 @@ class Coder:
             return Foreign(self._pack(plain, 0))
         return self._shared.make(plain)
 
-    def _unpack(self, data: bytes, depth: int) -> Any:
+    def _unpack(self, data: bytes, depth: int, **hooks: Any) -> Any:
         _check_lengths(data)
-        return msgpack.unpackb(data, ext_hook=self._text_key_hooks[depth])
+        return msgpack.unpackb(data, ext_hook=self._text_key_hooks[depth], **hooks)
 
-    def _unpack_any_keys(self, data: bytes, depth: int) -> Any:
+    def _unpack_any_keys(
+        self, data: bytes, depth: int, make_dict: Any = to_dict, **hooks: Any
+    ) -> Any:
         _check_lengths(data)
         return msgpack.unpackb(
             data,
             ext_hook=self._any_key_hooks[depth],
             strict_map_key=False,
-            object_pairs_hook=to_dict,
+            object_pairs_hook=make_dict,
+            **hooks,
         )
 
     def _unpack_ext(
@@ -263,18 +268,7 @@ class Coder:
 class _Counting(Coder):
     """Reads one large value, and counts what is in it."""
 
-    def _counting(self) -> Coder:
-        return self
-
-    def loads(self, data: bytes) -> Any:
-        self._left = MAX_CONTAINERS
-        try:
-            return self._unpack(data, 0)
-        except Exception:
-            if self._left < 0:
-                raise
-        self._left = MAX_CONTAINERS
-        return self._loads_any_keys(data)
+    _left = MAX_CONTAINERS
 
     def _count(self, value: Any = None) -> Any:
         self._left -= 1
@@ -282,30 +276,25 @@ class _Counting(Coder):
             raise BadPayload(f"more than {MAX_CONTAINERS} lists, dicts and objects")
         return value
 
-    def _unpack(self, data: bytes, depth: int) -> Any:
-        _check_lengths(data)
-        return msgpack.unpackb(
-            data,
-            ext_hook=self._text_key_hooks[depth],
-            object_hook=self._count,
-            list_hook=self._count,
-        )
+    def _loads_any_keys(self, data: bytes) -> Any:
+        self._left = MAX_CONTAINERS
+        return super()._loads_any_keys(data)
 
-    def _unpack_any_keys(self, data: bytes, depth: int) -> Any:
-        _check_lengths(data)
-        return msgpack.unpackb(
-            data,
-            ext_hook=self._any_key_hooks[depth],
-            strict_map_key=False,
-            object_pairs_hook=lambda pairs: self._count(to_dict(pairs)),
-            list_hook=self._count,
-        )
+    def _unpack(self, data: bytes, depth: int, **hooks: Any) -> Any:
+        hooks = {"object_hook": self._count, "list_hook": self._count}
+        return super()._unpack(data, depth, **hooks)
 
-    def _unpack_ext(
-        self, unpack: Callable[[bytes, int], Any], depth: int, code: int, data: bytes
+    def _unpack_any_keys(
+        self, data: bytes, depth: int, make_dict: Any = to_dict, **hooks: Any
     ) -> Any:
+        def counted(pairs: list[Any]) -> Any:
+            return self._count(make_dict(pairs))
+
+        return super()._unpack_any_keys(data, depth, counted, list_hook=self._count)
+
+    def _unpack_ext(self, *given: Any) -> Any:
         self._count()
-        return super()._unpack_ext(unpack, depth, code, data)
+        return super()._unpack_ext(*given)
 
 
 def _python_value(obj: Any) -> Any:

@@ -158,7 +158,7 @@ class Policy:
     def check_own(self, request: Request) -> None:
         """Raise Unserializable for a request of the spider's that is to stay here."""
         url = request.url
-        if not url.startswith(_WEB) and not self.allows(url):
+        if not self.allows(url):
             scheme = scheme_of(url)
             if scheme in self.handled:
                 raise Unserializable(
@@ -167,9 +167,7 @@ class Policy:
                     f" fetched, write FRONTIER_SCHEMES = {[*sorted(self.schemes), scheme]!r}",
                     ["FRONTIER_SCHEMES"],
                 )
-        if not _LOCAL_KEYS.isdisjoint(request.meta) and (
-            key := local_meta(request.meta)
-        ):
+        if key := local_meta(request.meta):
             raise Unserializable(
                 f"its meta[{key!r}] names files or code of this machine",
                 [f"meta {key}"],
@@ -178,7 +176,7 @@ class Policy:
     def check_read(self, request: Request) -> None:
         """Raise BadPayload for a request that no worker may have from Redis."""
         url = request.url
-        if not url.startswith(_WEB) and not self.allows(url):
+        if not self.allows(url):
             scheme = scheme_of(url)
             reason = (
                 f"its scheme {scheme[:40]!r} is not allowed; FRONTIER_SCHEMES allows"
@@ -193,9 +191,7 @@ class Policy:
                 f" FRONTIER_SCHEMES = {[*sorted(self.schemes), scheme]!r}; if it does not,"
                 " somebody else has written them to Redis: delete them there.",
             )
-        if not _LOCAL_KEYS.isdisjoint(request.meta) and (
-            key := local_meta(request.meta)
-        ):
+        if key := local_meta(request.meta):
             raise BadPayload(
                 f"its meta[{key!r}] names files or code of the worker's machine, which"
                 " nobody may do from outside",

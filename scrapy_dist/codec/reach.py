@@ -16,13 +16,13 @@ from urllib.parse import unquote, urlsplit
 
 from scrapy.utils.reactor import is_reactor_installed
 
+from scrapy_dist.codec.sizes import MAX_HOST
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
 __all__ = ["flaw_of_address", "flaw_of_host", "host_of", "is_within", "resolve"]
 
-#: Longest name of a host (RFC 1035, 2.3.4).
-_LONGEST = 255
 _LOCAL_NAMES = frozenset(
     {"localhost", "localhost.localdomain", "ip6-localhost", "ip6-loopback"}
 )
@@ -39,7 +39,7 @@ def host_of(url: str) -> str:
         host = urlsplit(url).hostname or ""
     except ValueError:
         return ""
-    if len(host) > _LONGEST * 3:
+    if len(host) > MAX_HOST * 3:
         return ""
     if ":" in host:
         return host.partition("%")[0]
