@@ -205,9 +205,9 @@ class Coder:
             return Foreign(self._pack(plain, 0))
         return self._shared.make(plain)
 
-    def _unpack(self, data: bytes, depth: int, **hooks: Any) -> Any:
+    def _unpack(self, data: bytes, depth: int) -> Any:
         _check_lengths(data)
-        return msgpack.unpackb(data, ext_hook=self._text_key_hooks[depth], **hooks)
+        return msgpack.unpackb(data, ext_hook=self._text_key_hooks[depth])
 
     def _unpack_any_keys(
         self, data: bytes, depth: int, make_dict: Any = to_dict, **hooks: Any
@@ -280,9 +280,11 @@ class _Counting(Coder):
         self._left = MAX_CONTAINERS
         return super()._loads_any_keys(data)
 
-    def _unpack(self, data: bytes, depth: int, **hooks: Any) -> Any:
-        hooks = {"object_hook": self._count, "list_hook": self._count}
-        return super()._unpack(data, depth, **hooks)
+    def _unpack(self, data: bytes, depth: int) -> Any:
+        _check_lengths(data)
+        hook = self._text_key_hooks[depth]
+        count = self._count
+        return msgpack.unpackb(data, ext_hook=hook, object_hook=count, list_hook=count)
 
     def _unpack_any_keys(
         self, data: bytes, depth: int, make_dict: Any = to_dict, **hooks: Any

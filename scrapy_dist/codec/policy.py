@@ -124,8 +124,6 @@ def scheme_of(url: str) -> str:
 
 def local_meta(meta: Mapping[Any, Any]) -> str:
     """The key of *meta* that names files or code of the machine, or ''."""
-    if _LOCAL_KEYS.isdisjoint(meta):
-        return ""
     return next(
         (key for key, is_local in _LOCAL.items() if is_local(meta.get(key))), ""
     )
@@ -157,7 +155,9 @@ class Policy:
 
     def check_own(self, request: Request) -> None:
         """Raise Unserializable for a request of the spider's that is to stay here."""
-        url = request.url
+        url, meta = request.url, request.meta
+        if url.startswith(_WEB) and _LOCAL_KEYS.isdisjoint(meta):
+            return  # as nearly all do
         if not self.allows(url):
             scheme = scheme_of(url)
             if scheme in self.handled:
@@ -167,7 +167,7 @@ class Policy:
                     f" fetched, write FRONTIER_SCHEMES = {[*sorted(self.schemes), scheme]!r}",
                     ["FRONTIER_SCHEMES"],
                 )
-        if key := local_meta(request.meta):
+        if key := local_meta(meta):
             raise Unserializable(
                 f"its meta[{key!r}] names files or code of this machine",
                 [f"meta {key}"],
@@ -175,7 +175,9 @@ class Policy:
 
     def check_read(self, request: Request) -> None:
         """Raise BadPayload for a request that no worker may have from Redis."""
-        url = request.url
+        url, meta = request.url, request.meta
+        if url.startswith(_WEB) and _LOCAL_KEYS.isdisjoint(meta):
+            return  # as nearly all do
         if not self.allows(url):
             scheme = scheme_of(url)
             reason = (
@@ -191,7 +193,7 @@ class Policy:
                 f" FRONTIER_SCHEMES = {[*sorted(self.schemes), scheme]!r}; if it does not,"
                 " somebody else has written them to Redis: delete them there.",
             )
-        if key := local_meta(request.meta):
+        if key := local_meta(meta):
             raise BadPayload(
                 f"its meta[{key!r}] names files or code of the worker's machine, which"
                 " nobody may do from outside",
