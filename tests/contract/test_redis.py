@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from scrapy_dist.brokers.redis.frontier import Frontier
-from scrapy_dist.brokers.redis.session import RedisFrontier
 from tests.contract.frontier_contract import ITEMS, SEEDS, FrontierContract, Worker
-from tests.support.frontiers import KEYS, ON_REDIS_ONLY, dead_letters
+from tests.support.frontiers import KEYS, ON_REDIS_ONLY, dead_letters, session
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
+
+    from scrapy_dist.brokers.redis.session import RedisFrontier
 
 
 class RedisBroker:
@@ -22,19 +23,8 @@ class RedisBroker:
             client, KEYS, ttl=60, max_deliveries=3, failed_limit=100
         )
 
-    def session(
-        self, *, process: tuple[str, str] | None = None, **options: Any
-    ) -> RedisFrontier:
-        given: dict[str, Any] = {
-            "ttl": 60,
-            "max_deliveries": 3,
-            "failed_limit": 100,
-            "max_payload": 1 << 20,
-            "max_seed": 1 << 20,
-        }
-        given |= options
-        frontier = Frontier(self._client, KEYS, **given)
-        return RedisFrontier(frontier, None, process=process)
+    def session(self, **options: Any) -> RedisFrontier:
+        return session(self._client, **options)
 
     async def push_seeds(self, *seeds: bytes) -> None:
         await self._client.rpush(SEEDS, *seeds)  # type: ignore[misc]

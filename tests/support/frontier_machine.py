@@ -86,7 +86,7 @@ ACTIONS = (
     "reject",
 )
 #: What may happen around them: "time" is in seconds.
-EVENTS = ("join", "seed", "seed", "time 26", "time 41", "pause", "go on")
+EVENTS = ("join", "seed", "seed", "time 26", "time 41")
 
 
 def programs() -> st.SearchStrategy[list[str]]:
@@ -414,6 +414,15 @@ class FrontierMachine(RuleBasedStateMachine):
         if len(self.workers) < WORKERS:
             self.join()
 
+    @rule(finished=st.booleans())
+    def all_leave(self, finished: bool) -> None:
+        """And others go on where they have stopped."""
+        for worker in self.workers:
+            self.leave(worker, finished)
+        self.workers.clear()
+        self.join()
+        self.join()
+
     @rule(at=ANY, times=st.integers(2, MAX_DELIVERIES))
     def die_one_after_another(self, at: int, times: int) -> None:
         """Each with what the one before has died with."""
@@ -439,9 +448,20 @@ class FrontierMachine(RuleBasedStateMachine):
             self.world.seeds.add(name)
         elif kind == "time":
             self.let_time_pass(int(argument))
-        elif kind in ("pause", "go"):
-            self.world.is_paused = kind == "pause"
-            self.pause(self.world.is_paused)
+
+    @rule(play=plays())
+    def it_is_paused(self, play: list[tuple[int, str]]) -> None:
+        """Nobody gets anything meanwhile, and what is in hand goes on."""
+        self.something_happens("seed")
+        self.set_paused(True)
+        for who, action in play:
+            self.act(self.pick(who), ["lease 3", action])
+        self.set_paused(False)
+
+    def set_paused(self, paused: bool) -> None:
+        self.seen = None
+        self.world.is_paused = paused
+        self.pause(paused)
 
     def leave(self, worker: LightWorker, finished: bool | None) -> None:
         worker.give_back()
@@ -789,7 +809,7 @@ class FrontierMachine(RuleBasedStateMachine):
     def the_rest_is_crawled(self) -> None:
         """All workers vanish; an honest one finishes the crawl."""
         self.failed_limit, self.outside = 10_000, None
-        self.something_happens("go on")
+        self.set_paused(False)
         for worker in self.look().beats:
             self.last_beat(worker)
         self.seen = None

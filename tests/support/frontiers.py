@@ -55,11 +55,22 @@ CLEARED = (
 )
 
 
-def session(client: Redis, keys: Keys = KEYS, **options: Any) -> RedisFrontier:
-    """A worker's session of the port; *options* are those of `Frontier`."""
+def session(
+    client: Redis,
+    keys: Keys = KEYS,
+    *,
+    worker: str = "",
+    process: tuple[str, str] | None = None,
+    **options: Any,
+) -> RedisFrontier:
+    """A session of the port; *options* are those of `Frontier`.
+
+    *worker*: its number, if that is not to be random.
+    """
     limits = {"ttl": TTL, "max_deliveries": 3, "failed_limit": 100} | options
     frontier = Frontier(client, keys, **limits)
-    return RedisFrontier(frontier, None)
+    frontier.worker = worker or frontier.worker
+    return RedisFrontier(frontier, None, process=process)
 
 
 def in_memory(state: State, **options: Any) -> MemoryFrontier:
@@ -73,7 +84,11 @@ def in_memory(state: State, **options: Any) -> MemoryFrontier:
 
 
 class Worker:
-    """One worker; each method is one exchange of one call."""
+    """One worker at the calls of scripts, for tests of what one script does and replies.
+
+    Each method is one exchange of one call. Not for what a worker does by itself: that
+    is `tests.support.worker`, or a `session`.
+    """
 
     def __init__(self, client: Redis, **options: Any) -> None:
         options = {"ttl": TTL, "max_deliveries": 3, "failed_limit": 100} | options

@@ -210,7 +210,8 @@ class LightWorker:
             return
         self.inbox.popleft()
         task.record.settled = True
-        self.outbox.rejects.append(Reject(task.record.id, "request", reason))
+        kind = "seed" if task.record.is_seed else "request"
+        self.outbox.rejects.append(Reject(task.record.id, kind, reason))
 
     def _send(self, name: str, fingerprint: str, start: int = 0) -> None:
         self.sent.add(name)

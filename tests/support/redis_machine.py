@@ -6,14 +6,13 @@ import copy
 import hashlib
 import time
 from collections import Counter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hypothesis import strategies as st
 from hypothesis.stateful import rule
 
 from scrapy_dist.brokers.redis import buckets
 from scrapy_dist.brokers.redis.frontier import Frontier
-from scrapy_dist.brokers.redis.session import RedisFrontier
 from scrapy_dist.redis_client.client import close_client
 from tests.support.frontier_machine import (
     ANY,
@@ -31,8 +30,12 @@ from tests.support.frontiers import (
     leased_as,
     pass_time,
     restore,
+    session,
 )
 from tests.support.light_worker import LightWorker, plain
+
+if TYPE_CHECKING:
+    from scrapy_dist.brokers.redis.session import RedisFrontier
 
 SNAPSHOTS = 3
 
@@ -58,11 +61,16 @@ class RedisMachine(FrontierMachine):
         return buckets.compact(plain(name)) if self.is_compact else plain(name)
 
     def session(self, number: int, **options: Any) -> RedisFrontier:
-        options |= {"seed_keys": SEED_KEYS, "compact": self.is_compact}
-        frontier = Frontier(self.client, KEYS, **OPTIONS, **options)
-        # Not at random, so that a play can be repeated.
-        frontier.worker = str(number)
-        return RedisFrontier(frontier, None, process=("m", f"{number} 1"))
+        return session(
+            self.client,
+            # Not at random, so that a play can be repeated.
+            worker=str(number),
+            process=("m", f"{number} 1"),
+            seed_keys=SEED_KEYS,
+            compact=self.is_compact,
+            **OPTIONS,
+            **options,
+        )
 
     def read(self) -> Look:
         pipeline = self.redis.pipeline(transaction=False)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from scrapy_dist.brokers.memory.state import Entry as Held
 from scrapy_dist.brokers.memory.state import State, wall_clock
+from tests.contract.frontier_contract import SEEDS
 from tests.support.frontier_machine import (
     OPTIONS,
     PLAYS,
@@ -18,8 +19,6 @@ from tests.support.frontiers import in_memory
 
 if TYPE_CHECKING:
     from scrapy_dist.brokers.memory.frontier import MemoryFrontier
-
-SEEDS = "s:start_urls"
 
 
 class MemoryMachine(FrontierMachine):
@@ -33,7 +32,8 @@ class MemoryMachine(FrontierMachine):
 
     def read(self) -> Look:
         state = self.state
-        pending, suspects = sorted(state.pending), sorted(state.suspects)
+        pending = sorted(state.pending, key=place_in_line)
+        suspects = sorted(state.suspects, key=place_in_line)
         leased = [entry for _, entry in state.leases.values()]
         waiting = [held(entry, "suspect", float("inf")) for entry in state.waiting]
         return Look(
@@ -80,6 +80,10 @@ class MemoryMachine(FrontierMachine):
         assert not any((state.crawl, state.workers, state.seen, state.started))
         [record] = state.records
         return record.items, record.failed
+
+
+def place_in_line(entry: Held) -> tuple[float, int]:
+    return entry.score, entry.order
 
 
 def held(entry: Held, place: str, score: float | None = None) -> Entry:
