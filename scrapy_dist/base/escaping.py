@@ -11,6 +11,10 @@ import logging
 import re
 import traceback
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from scrapy import Spider
 
 #: Marks that take no room, though Python counts them among the printable characters.
 _INVISIBLE = re.compile(
@@ -125,3 +129,8 @@ def get_logger(name: str) -> logging.Logger:
     if not any(isinstance(each, _Escaping) for each in logger.filters):
         logger.addFilter(_Escaping())
     return logger
+
+
+def spider_logger(name: str, spider: Spider) -> logging.LoggerAdapter[logging.Logger]:
+    """As ``get_logger``, for what is said of *spider*."""
+    return logging.LoggerAdapter(get_logger(name), {"spider": spider})

@@ -17,7 +17,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import OutOfMemoryError, ReadOnlyError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from scrapy_dist.base.escaping import get_logger
+from scrapy_dist.base.escaping import spider_logger
 from scrapy_dist.base.waits import Threads
 
 if TYPE_CHECKING:
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from scrapy import Request, Spider
 
     from scrapy_dist.worker.leases import HeldLeases
-
-logger = get_logger(__name__)
 
 #: What a store raises that may answer later.
 _AWAY = (
@@ -72,7 +70,7 @@ class Asking:
     ) -> None:
         self._seen = seen
         self._answered = answered
-        self._spider = spider
+        self._logger = spider_logger(__name__, spider)
         self._name = name
         self._waiting: deque[Asked] = deque()
         self._thread = Threads(1)
@@ -101,12 +99,11 @@ class Asking:
                     retry = 0.0
                     continue
                 if not retry:
-                    logger.warning(
+                    self._logger.warning(
                         "%s.request_seen() has no answer (%s): %d requests wait for it.",
                         self._name,
                         error,
                         len(self),
-                        extra={"spider": self._spider},
                     )
                 retry = min(max(2 * retry, _RETRY_FIRST), _RETRY_LONGEST)
                 await asyncio.sleep(retry)
@@ -127,12 +124,11 @@ class Asking:
                 answers.append(None)
                 if not self._said_failed:
                     self._said_failed = True
-                    logger.exception(
+                    self._logger.exception(
                         "%s.request_seen() has failed for %s. Such requests are filtered"
                         " by their fingerprints; no more of these are logged.",
                         self._name,
                         request,
-                        extra={"spider": self._spider},
                     )
         return answers, None
 
@@ -145,13 +141,12 @@ class Asking:
             await asyncio.wait([self._task], timeout=timeout)
         if self._task is not None:
             self._task.cancel()
-            logger.warning(
+            self._logger.warning(
                 "%d requests have no answer of %s.request_seen() after %g seconds"
                 " (FRONTIER_CLOSE_TIMEOUT). Their pages will be crawled again.",
                 len(self),
                 self._name,
                 timeout,
-                extra={"spider": self._spider},
             )
         self._thread.close()
 

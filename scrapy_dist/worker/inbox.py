@@ -6,7 +6,7 @@ from collections import deque
 from hashlib import sha1
 from typing import TYPE_CHECKING
 
-from scrapy_dist.base.escaping import get_logger
+from scrapy_dist.base.escaping import spider_logger
 from scrapy_dist.codec.envelope import PICKLE
 from scrapy_dist.codec.policy import POLICY
 from scrapy_dist.exceptions import BadPayload
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from scrapy_dist.worker.pacing import Pacing
     from scrapy_dist.worker.rejects import Rejects
     from scrapy_dist.worker.view import EngineView
-
-logger = get_logger(__name__)
 
 #: Bytes from which a request or seed counts as large; and bytes of what waits here above
 #: which no more is leased, and of what is under way above which no large one follows.
@@ -46,6 +44,7 @@ class Inbox:
         #: Whether most of what this worker reads cannot be decoded.
         self.is_unreadable = False
         self._engine = engine
+        self._logger = spider_logger(__name__, engine.spider)
         self._codec = codec
         self._leases = leases
         self._pacing = pacing
@@ -131,11 +130,10 @@ class Inbox:
         """Act on *verdict*; *over*: the count begins anew."""
         if verdict is Verdict.CODE:
             self.is_unreadable = True
-            logger.error(
+            self._logger.error(
                 "Nothing is set aside, as the code is wrong, not the data: %s This worker"
                 " gives them all back as they were, and closes.",
                 self._doubts.explain(),
-                extra={"spider": self._engine.spider},
             )
             self._engine.end_with_error("unreadable")
         elif verdict is Verdict.DATA:

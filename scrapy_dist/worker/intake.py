@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from scrapy_dist.base.escaping import get_logger
+from scrapy_dist.base.escaping import spider_logger
 from scrapy_dist.core.frontier import NewRequest
 from scrapy_dist.exceptions import Unserializable
 from scrapy_dist.worker.asking import Asked, Asking
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from scrapy_dist.worker.leases import HeldLease, HeldLeases
     from scrapy_dist.worker.queues import Queues
     from scrapy_dist.worker.view import EngineView
-
-logger = get_logger(__name__)
 
 #: ``meta`` keys of requests that are more than links.
 _TELLING = frozenset(
@@ -58,6 +56,7 @@ class Intake:
             self.asking = Asking(seen, self._answered, engine.spider, name)
         queues.asking = self.asking
         self._engine = engine
+        self._logger = spider_logger(__name__, engine.spider)
         self._codec = codec
         self._queues = queues
         self._filter = filter_
@@ -186,12 +185,11 @@ class Intake:
         # Once; and again for classes that the first one did not have.
         if self._named is None or not error.missing <= self._named:
             self._named = error.missing | (self._named or frozenset())
-            logger.warning(
+            self._logger.warning(
                 "%s cannot be shared and stays in this worker: %s. No more of these"
                 " are logged; see the stat scheduler/unserializable.",
                 request,
                 error,
-                extra={"spider": self._engine.spider},
             )
 
     # Where it comes from, if the spider middleware has not seen it
@@ -274,9 +272,7 @@ class Intake:
             self._decided(asked, seen)
         except Exception as e:
             # Nobody above would do anything about it.
-            logger.exception(
-                "%s is not taken", asked.request, extra={"spider": self._engine.spider}
-            )
+            self._logger.exception("%s is not taken", asked.request)
             for record in asked.held:
                 record.failure = f"a request of it is not taken: {e!r}"
         finally:

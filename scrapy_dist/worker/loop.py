@@ -10,7 +10,7 @@ import asyncio
 import time
 from typing import TYPE_CHECKING
 
-from scrapy_dist.base.escaping import get_logger
+from scrapy_dist.base.escaping import spider_logger
 from scrapy_dist.base.waits import first_try
 from scrapy_dist.core.frontier import Ask, Outcome
 from scrapy_dist.exceptions import RedisUnavailable
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from scrapy_dist.worker.queues import Queues
     from scrapy_dist.worker.recovery import Listener
     from scrapy_dist.worker.view import EngineView
-
-logger = get_logger(__name__)
 
 #: Seconds that a worker whose process is being ended has to give back what it holds.
 _GOODBYE = 2.0
@@ -67,7 +65,7 @@ class Loop:
         self._queues = queues
         self._pacing = queues.pacing
         self._persist = options.persist
-        self._extra = {"spider": engine.spider}
+        self._logger = spider_logger(__name__, engine.spider)
         self._task: asyncio.Task[None] | None = None
         self._arming: asyncio.Task[None] | None = None
         self._stopping = False
@@ -167,11 +165,10 @@ class Loop:
                 if not view.is_full:
                     continue
             if time.monotonic() > deadline:
-                logger.warning(
+                self._logger.warning(
                     "Redis does not take the last results (%s). Nothing is lost: the"
                     " pages of this worker will be crawled again.",
                     reason,
-                    extra=self._extra,
                 )
                 return False
             await asyncio.sleep(RETRY_FIRST)
@@ -189,19 +186,17 @@ class Loop:
         try:
             given_back = await asyncio.wait_for(self._give_up(), _GOODBYE)
         except (RedisUnavailable, OSError, asyncio.TimeoutError) as e:
-            logger.warning(
+            self._logger.warning(
                 "This worker ends without a goodbye (%s): what it holds is crawled by the"
                 " others after FRONTIER_WORKER_TTL.",
                 e,
-                extra=self._extra,
             )
         except Exception:
-            logger.exception("This worker ends without a goodbye", extra=self._extra)
+            self._logger.exception("This worker ends without a goodbye")
         else:
-            logger.info(
+            self._logger.info(
                 "This worker ends and gives %d request(s) back that it has not finished.",
                 given_back,
-                extra=self._extra,
             )
         finally:
             await self._frontier.close()
@@ -214,20 +209,18 @@ class Loop:
             await self._commit_last()
         except Refused as e:
             if not self.recovery.defects:
-                logger.error(
+                self._logger.error(
                     "The last results of this worker are not stored (%s): their pages"
                     " will be crawled again.",
                     e,
-                    extra=self._extra,
                 )
         except (RedisUnavailable, OSError):
             raise
         except Exception:
             if not self.recovery.defects:
-                logger.exception(
+                self._logger.exception(
                     "The last results of this worker are not stored: their pages will be"
                     " crawled again.",
-                    extra=self._extra,
                 )
         held = sorted(await self._frontier.held())
         await self._frontier.exchange(Ask(releases=held))

@@ -6,7 +6,7 @@ import heapq
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
-from scrapy_dist.base.escaping import get_logger
+from scrapy_dist.base.escaping import spider_logger
 from scrapy_dist.core.frontier import Claim
 
 if TYPE_CHECKING:
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from scrapy_dist.worker.outbox import RecentFingerprints
     from scrapy_dist.worker.outputs import Outputs
     from scrapy_dist.worker.view import EngineView
-
-logger = get_logger(__name__)
 
 #: Seconds that a worker takes nothing of what the others found while its login goes on.
 _LOGIN = 180.0
@@ -59,6 +57,7 @@ class Pinned:
         #: A heap of those that can be handed out.
         self.waiting: list[_Entry] = []
         self._engine = engine
+        self._logger = spider_logger(__name__, engine.spider)
         self._leases = leases
         self._recent = recent
         self._chain = chain
@@ -193,11 +192,10 @@ class Pinned:
             return True
         if not self._said_busy:
             self._said_busy = True
-            logger.info(
+            self._logger.info(
                 "Requests of start() that stay in this worker have kept it busy for %g"
                 " seconds: it takes others beside them now.",
                 _LOGIN,
-                extra={"spider": self._engine.spider},
             )
         return False
 

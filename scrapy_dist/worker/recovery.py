@@ -13,7 +13,7 @@ import traceback
 from enum import Enum
 from typing import TYPE_CHECKING, Protocol
 
-from scrapy_dist.base.escaping import get_logger
+from scrapy_dist.base.escaping import spider_logger
 from scrapy_dist.worker.view import Account, Memory
 
 if TYPE_CHECKING:
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
     from scrapy_dist.core.frontier import Deaths, Heartbeat
     from scrapy_dist.worker.view import View
-
-logger = get_logger(__name__)
 
 #: How often in a row an exchange may fail in the same way, if it is not Redis' fault.
 _DEFECTS = 8
@@ -72,7 +70,7 @@ class Recovery:
         self.defects = 0
         self._defect: tuple[object, ...] = ()
         self._view = view
-        self._extra = {"spider": spider}
+        self._logger = spider_logger(__name__, spider)
         self._listener = listener
         self._patience = patience
         self._answered_at = time.monotonic()
@@ -87,7 +85,7 @@ class Recovery:
     def _end(self, why: Ending, level: int, message: str, *args: object) -> None:
         if why not in self._endings:
             self._endings.add(why)
-            logger.log(level, message, *args, extra=self._extra)
+            self._logger.log(level, message, *args)
             self._listener.must_close(why)
 
     # Whether Redis answers
@@ -96,12 +94,11 @@ class Recovery:
         """An exchange has failed; *error* None: the log says why. *held*: leases."""
         if error is not None and self.link is not Link.AWAY:
             self.link = Link.AWAY
-            logger.warning(
+            self._logger.warning(
                 "No exchange with Redis (%s). This worker keeps its %d requests, goes on"
                 " with them and tries again until Redis is back.",
                 error,
                 held,
-                extra=self._extra,
             )
         elif self.link is Link.ANSWERED:
             self.link = Link.FAILED
@@ -121,10 +118,9 @@ class Recovery:
         self.defects = self.defects + 1 if defect == self._defect else 1
         self._defect = defect
         if self.defects == 1:
-            logger.error(
+            self._logger.error(
                 "The exchange with Redis failed. It is tried again.",
                 exc_info=error,
-                extra=self._extra,
             )
         elif self.defects == _DEFECTS:
             self._end(
@@ -142,7 +138,7 @@ class Recovery:
         """An exchange was all right."""
         self.defects = 0
         if self.link is Link.AWAY:
-            logger.info("Redis is back.", extra=self._extra)
+            self._logger.info("Redis is back.")
         self.link = Link.ANSWERED
         self._answered_at = time.monotonic()
 
@@ -175,12 +171,11 @@ class Recovery:
         if self._view.account is not Account.REJOINING:
             return
         self._view.account = Account.RECONCILING
-        logger.warning(
+        self._logger.warning(
             "%s. This worker registers again, and %d of its requests will be crawled"
             " again by whoever gets them.",
             self._found,
             held,
-            extra=self._extra,
         )
         self._found = ""
 
@@ -211,23 +206,21 @@ class Recovery:
         self.doubt()
         if reason != self.refusal:
             self.refusal = reason
-            logger.warning(
+            self._logger.warning(
                 "Redis refuses what this worker produced: %s. It is kept, and sent again"
                 " until Redis takes it.",
                 reason,
-                extra=self._extra,
             )
 
     def full(self, waiting: int) -> bool:
         """Redis has no memory for commits, *waiting* results; false if that was known."""
         before, self._view.memory = self._view.memory, Memory.FULL
         if before is Memory.ENOUGH:
-            logger.warning(
+            self._logger.warning(
                 "Redis is full (maxmemory). %d results of this worker wait until it takes"
                 " them; pages that lead to nothing new go on. Raise maxmemory, move items"
                 " out of Redis, or give it a bigger machine.",
                 waiting,
-                extra=self._extra,
             )
         return before is not Memory.FULL
 
@@ -240,10 +233,10 @@ class Recovery:
         """No commit was refused; *waiting* results are to come."""
         if self.refusal:
             self.refusal = ""
-            logger.info("Redis takes results again.", extra=self._extra)
+            self._logger.info("Redis takes results again.")
         if self._view.memory is Memory.DRAINING and not waiting:
             self._view.memory = Memory.ENOUGH
-            logger.info("Redis has memory again.", extra=self._extra)
+            self._logger.info("Redis has memory again.")
 
     # What a beat tells, and what else only the log is told
 
@@ -251,11 +244,10 @@ class Recovery:
         """The crawl may be paused, and this worker may be asked to close."""
         if beat.paused != self._view.paused:
             self._view.paused = beat.paused
-            logger.info(
+            self._logger.info(
                 "Paused: this worker finishes what it holds and takes no more."
                 if beat.paused
                 else "Resumed.",
-                extra=self._extra,
             )
         if beat.stop:
             self._end(
@@ -269,14 +261,13 @@ class Recovery:
         self._taken_over += deaths.suspects
         self._given_up += deaths.failed
         if deaths.ended:
-            logger.info(
+            self._logger.info(
                 "%d worker(s) are dead: silent for more than FRONTIER_WORKER_TTL, or their"
                 " process is gone. Of what they held, %d request(s) are suspects now, and"
                 " %d dead letters.",
                 deaths.ended,
                 self._taken_over,
                 self._given_up,
-                extra=self._extra,
             )
             self._taken_over = self._given_up = 0
 
@@ -287,14 +278,13 @@ class Recovery:
             return
         self._no_room = bool(waiting)
         if not waiting:
-            logger.info("%s has room again.", failed_key, extra=self._extra)
+            self._logger.info("%s has room again.", failed_key)
             return
-        logger.warning(
+        self._logger.warning(
             "%s is full (FRONTIER_FAILED_LIMIT). What fails now stays among the suspects"
             " and is tried again when there is room (%d requests so far): see `scrapy"
             " frontier failed`, put dead letters back (`retry`), delete them (`forget`),"
             " or raise the limit.",
             failed_key,
             waiting,
-            extra=self._extra,
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from scrapy_dist.base.escaping import escape, get_logger
+from scrapy_dist.base.escaping import escape, spider_logger
 from scrapy_dist.core.frontier import Reject
 
 if TYPE_CHECKING:
@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from scrapy_dist.worker.pacing import Pacing
     from scrapy_dist.worker.progress import Progress
     from scrapy_dist.worker.view import EngineView
-
-logger = get_logger(__name__)
 
 #: Seconds between two log lines about requests that are set aside.
 _PAUSE = 10.0
@@ -35,6 +33,7 @@ class Rejects:
         place: str,
     ) -> None:
         self._engine = engine
+        self._logger = spider_logger(__name__, engine.spider)
         self._pacing = pacing
         self._outbox = outbox
         self._progress = progress
@@ -64,8 +63,6 @@ class Rejects:
             what = f"a {kind} aside ({self._place})"
         else:
             what = f"{self._unsaid} more aside ({self._place}), last a {kind}"
-        logger.warning(
-            "Set %s: %s", what, reason, extra={"spider": self._engine.spider}
-        )
+        self._logger.warning("Set %s: %s", what, reason)
         self._unsaid = 0
         self._say_at = time.monotonic() + _PAUSE

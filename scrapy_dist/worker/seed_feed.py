@@ -11,7 +11,7 @@ import asyncio
 import time
 from typing import TYPE_CHECKING, Any
 
-from scrapy_dist.base.escaping import get_logger
+from scrapy_dist.base.escaping import spider_logger
 from scrapy_dist.worker.seed_thread import SeedThread
 
 if TYPE_CHECKING:
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from scrapy_dist.worker.queues import Queues
     from scrapy_dist.worker.seeds import SeedLease
     from scrapy_dist.worker.view import EngineView
-
-logger = get_logger(__name__)
 
 #: Seconds after which seeds that nobody asks for are for others.
 PATIENCE = 1.0
@@ -51,6 +49,7 @@ class SeedFeed:
     ) -> None:
         self._engine = engine
         self._spider = spider
+        self._logger = spider_logger(__name__, spider)
         self._queues = queues
         self._limit = limit
         self._is_idle = is_idle
@@ -199,9 +198,7 @@ class SeedFeed:
                 self._called_at = time.monotonic()
                 self._spider.schedule_next_requests()
         except Exception:
-            logger.exception(
-                "schedule_next_requests() failed", extra={"spider": self._spider}
-            )
+            self._logger.exception("schedule_next_requests() failed")
 
     # Spiders that read seeds by themselves
 

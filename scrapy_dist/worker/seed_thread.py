@@ -11,12 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from scrapy import Request
 
-from scrapy_dist.base.escaping import get_logger
+from scrapy_dist.base.escaping import spider_logger
 
 if TYPE_CHECKING:
     from scrapy import Spider
-
-logger = get_logger(__name__)
 
 #: Requests that one run takes from the spider at the most, if its batches are smaller.
 _MOST = 100
@@ -49,7 +47,7 @@ class SeedThread:
         self._crawl = crawl
         self._ended = ended
         self._batch = batch
-        self._spider = spider
+        self._logger = spider_logger(__name__, spider)
         self._loop = asyncio.get_running_loop()
         self._requests: Iterator[Any] | None = None
         self._thread: threading.Thread | None = None
@@ -111,12 +109,11 @@ class SeedThread:
             await asyncio.wait_for(self._over.wait(), _PATIENCE)
         self._closed = True
         if self.busy:
-            logger.warning(
+            self._logger.warning(
                 "%s() of the spider has not ended within %d seconds. What it takes from"
                 " Redis from now on is lost.",
                 self._name,
                 _PATIENCE,
-                extra={"spider": self._spider},
             )
 
     # In the thread
@@ -147,30 +144,27 @@ class SeedThread:
         if not isinstance(request, Request):
             if not self._said_strange:
                 self._said_strange = True
-                logger.error(
+                self._logger.error(
                     "%s() yielded %r, no Request. It is left out; no more of these are"
                     " logged.",
                     self._name,
                     request,
-                    extra={"spider": self._spider},
                 )
         elif self._closed:
-            logger.warning(
+            self._logger.warning(
                 "%s came when the spider was closed, and is lost.",
                 request,
-                extra={"spider": self._spider},
             )
         else:
             self._crawl(request)
 
     def _done(self, count: int, error: Exception | None) -> None:
         if error is not None and not self._failed:
-            logger.error(
+            self._logger.error(
                 "%s() failed. It is tried again, and no more of these are logged until it"
                 " works.",
                 self._name,
                 exc_info=error,
-                extra={"spider": self._spider},
             )
         self._failed = error is not None
         self._over.set()

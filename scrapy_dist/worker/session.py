@@ -7,7 +7,7 @@ import logging
 import time
 from typing import TYPE_CHECKING
 
-from scrapy_dist.base.escaping import get_logger
+from scrapy_dist.base.escaping import spider_logger
 from scrapy_dist.core.frontier import BATCH, Ask, JoinOutcome, LeaveOutcome
 from scrapy_dist.exceptions import ConfigurationError, RedisUnavailable
 from scrapy_dist.worker.engine import runs_by_command
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from scrapy_dist.core.frontier import Answer, Joined
     from scrapy_dist.worker.neighbours import Neighbours
     from scrapy_dist.worker.worker import Worker
-
-logger = get_logger(__name__)
 
 #: Seconds that each last word to Redis may take, after the results are delivered.
 LAST_WORDS = 5.0
@@ -46,7 +44,7 @@ class Session:
         self._frontier = worker.frontier
         self._command = command
         self._clear = clear
-        self._extra = {"spider": worker.spider}
+        self._logger = spider_logger(__name__, worker.spider)
 
     async def join(self) -> bool:
         """False: the crawl has finished while this worker was starting.
@@ -69,11 +67,10 @@ class Session:
         if joined.outcome is JoinOutcome.LATE:
             self._worker.loop.recovery.came_late()
             queues.is_drained = True
-            logger.info(
+            self._logger.info(
                 "This crawl has finished while this worker was starting, and nothing is"
                 " left for it: see scrapy frontier history. Start it once more for a new"
                 " crawl.",
-                extra=self._extra,
             )
             return False
         if near.seen:
@@ -86,19 +83,17 @@ class Session:
 
     def _tell(self, joined: Joined) -> None:
         if joined.outcome is JoinOutcome.NOT_FLUSHED:
-            logger.warning(
+            self._logger.warning(
                 "SCHEDULER_FLUSH_ON_START deletes nothing: %d other worker(s) use the"
                 " frontier. Only the first worker of a crawl flushes.",
                 joined.others,
-                extra=self._extra,
             )
-        logger.info(
+        self._logger.info(
             "Frontier at %s, key %s: %d pending, %d other worker(s)",
             self._frontier.where,
             self._frontier.key,
             joined.pending,
             joined.others,
-            extra=self._extra,
         )
 
     def _age(self) -> float:
@@ -167,12 +162,11 @@ class Session:
             return
         _, running = await asyncio.wait(outside, timeout=limit)
         if running:
-            logger.warning(
+            self._logger.warning(
                 "%d items are with pipelines that have not ended in %g seconds"
                 " (FRONTIER_CLOSE_TIMEOUT). Their pages will be crawled again.",
                 len(running),
                 limit,
-                extra=self._extra,
             )
 
     async def leave(self, reason: str, *, finished: bool) -> None:
@@ -187,15 +181,14 @@ class Session:
                 self._say_kept(reason, seen)
         except RedisUnavailable as e:
             # Nothing is lost: it holds no lease, and will count as dead.
-            logger.warning(
+            self._logger.warning(
                 "Redis does not know that this worker has left: %s",
                 e,
-                extra=self._extra,
             )
 
     def _say_kept(self, reason: str, seen: int) -> None:
         waits = self._worker.has_waited_for_seeds
-        logger.log(
+        self._logger.log(
             logging.INFO if waits else logging.WARNING,
             "Nothing is left to crawl, and the %d fingerprint(s) of this crawl are kept"
             " (%s): the next start does not crawl these requests again. To begin afresh:"
@@ -205,7 +198,6 @@ class Session:
             if waits
             else f"closed as {reason} before start() had come to its end",
             self._command,
-            extra=self._extra,
         )
 
     async def say_goodbye(self) -> None:
@@ -217,4 +209,4 @@ class Session:
             if changes and not self._worker.queues.view.is_over:
                 await self._frontier.tell_last(changes)
         except RedisUnavailable as e:
-            logger.warning("The last stats did not reach Redis: %s", e)
+            self._logger.warning("The last stats did not reach Redis: %s", e)

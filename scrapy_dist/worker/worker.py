@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from scrapy_dist.base.escaping import get_logger
+from scrapy_dist.base.escaping import spider_logger
 from scrapy_dist.worker.loop import Loop
 from scrapy_dist.worker.recovery import Ending
 from scrapy_dist.worker.seed_feed import SeedFeed
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from scrapy_dist.worker.outputs import ItemSink
     from scrapy_dist.worker.queues import Queues
     from scrapy_dist.worker.view import EngineView
-
-logger = get_logger(__name__)
 
 
 class Worker:
@@ -53,6 +51,7 @@ class Worker:
         #: When the frontier was joined (`time.monotonic`); 0: not yet.
         self.joined_at = 0.0
         self._engine = engine
+        self._logger = spider_logger(__name__, engine.spider)
         self._failed_key = frontier.failed_key
         self._idle_limit: float | None = options.idle_before_close
         self._is_stuck = False
@@ -165,7 +164,7 @@ class Worker:
         if self._is_stuck:
             return
         self._is_stuck = True
-        logger.error(
+        self._logger.error(
             "Closing: nothing is left to do but %d requests that have failed, and %s is"
             " full (FRONTIER_FAILED_LIMIT = %d). They stay in Redis. Put dead letters"
             " back or delete them (scrapy frontier retry, forget), or raise the limit,"
@@ -173,6 +172,5 @@ class Worker:
             waiting,
             self._failed_key,
             self.options.failed_limit,
-            extra={"spider": self._engine.spider},
         )
         self._engine.end_with_error("failed_limit")
