@@ -12,6 +12,7 @@ import redis.asyncio
 from scrapy import Spider
 from scrapy.settings import Settings
 
+from scrapy_dist.brokers.redis.buckets import compact
 from scrapy_dist.brokers.redis.frontier import Frontier
 from scrapy_dist.brokers.redis.keys import Keys
 from scrapy_dist.brokers.redis.layout import (
@@ -25,6 +26,7 @@ from scrapy_dist.brokers.redis.layout import (
 )
 from scrapy_dist.brokers.redis.tools.check import check
 from scrapy_dist.codec import messagepack
+from scrapy_dist.codec.policy import POLICY
 from scrapy_dist.codec.request import PayloadCodec
 from scrapy_dist.commands.check import _lines
 from scrapy_dist.core.frontier import Commit, NewRequest, Outcome, Settlement
@@ -50,7 +52,7 @@ def name_of(data: bytes) -> str:
 class Worker:
     """A worker of the frontier, simulated."""
 
-    def __init__(self, client, *, newest_first=False, max_deliveries=3):
+    def __init__(self, client, *, newest_first=False, max_deliveries=3, compact=False):
         self.frontier = Frontier(
             client,
             KEYS,
@@ -58,6 +60,7 @@ class Worker:
             max_deliveries=max_deliveries,
             failed_limit=100,
             newest_first=newest_first,
+            compact=compact,
         )
         self.commits = 0
 
@@ -72,10 +75,13 @@ class Worker:
     async def push(self, *names, score=0.0):
         await self.commit(requests=[NewRequest(payload(n), score) for n in names])
 
-    async def commit(self, requests=(), pages=()):
+    async def send(self, requests=(), pages=()):
         self.commits += 1
         commit = Commit(self.commits, requests=requests, settlements=pages)
-        assert (await self.call(self.frontier.commit(commit))).outcome is Outcome.STORED
+        return await self.call(self.frontier.commit(commit))
+
+    async def commit(self, requests=(), pages=()):
+        assert (await self.send(requests, pages)).outcome is Outcome.STORED
 
     async def lease(self, want, *, suspect=False):
         return (await self.call(self.frontier.lease(want, suspects=8 * suspect))).leases
@@ -825,3 +831,119 @@ async def test_silence_is_measured_by_the_workers_ttl_not_by_the_callers(
     await world.client.zadd(KEYS.workers, {world.worker.frontier.worker: beat})
     report = await world.check()  # its own settings say 60 s
     assert (report.counts.alive, report.counts.silent) == (alive, 1 - alive)
+
+
+# What a check says
+
+
+async def test_items_of_a_wrong_type_do_not_hide_other_damage(world):
+    await world.client.set(KEYS.items, "x")
+    await ack_cut_in_half(world)
+    report = await world.check(repair=True)
+    assert report.findings["wrong_type"].count == 1
+    assert report.findings["lease_without_payload"].mended == 1
+
+
+@pytest.mark.parametrize(
+    ("key", "exists"), [(KEYS.items, False), ("s:start_urls", False), ("s:state", True)]
+)
+async def test_what_outlives_a_crawl_is_no_frontier(client, key, exists):
+    world = World(client)
+    world.worker = Worker(client)
+    if key == "s:state":
+        await client.hset(key, "order", 1)
+    else:
+        await client.rpush(key, "x")
+    assert (await world.check()).exists is exists
+
+
+@pytest.mark.parametrize(
+    ("bad", "good", "is_wrong"), [(9, 0, False), (10, 8, True), (10, 10, False)]
+)
+async def test_code_is_wrong_if_most_of_ten_or_more_cannot_be_read(
+    client, bad, good, is_wrong
+):
+    world = World(client)
+    world.worker = await Worker(client).join()
+    await world.worker.push(*(f"good-{n}" for n in range(good)))
+    await world.worker.push(*(f"bad-{n}" for n in range(bad)))
+
+    def decode(data):
+        if b"bad" in data:
+            raise BadPayload("a callback is gone")
+
+    report = await world.check(decode=decode, repair=True)
+    assert report.code_is_wrong is is_wrong
+    mended = 0 if is_wrong else bad
+    assert report.findings["unreadable_payload"].mended == mended
+
+
+async def test_code_is_not_wrong_about_what_a_rule_forbids(client):
+    world = World(client)
+    world.worker = await Worker(client).join()
+    await world.worker.push(*(f"x-{n}" for n in range(20)))
+
+    def decode(data):
+        raise BadPayload("somebody else has written it", cause=POLICY)
+
+    report = await world.check(decode=decode, repair=True)
+    assert not report.code_is_wrong
+    assert report.findings["unreadable_payload"].mended == 20
+
+
+async def test_counter_behind_what_is_leased_is_found(client):
+    """With nothing pending: only leases tell how far it was."""
+    world = World(client)
+    world.worker = await Worker(client).join()
+    await world.worker.push("a")
+    [lease] = await world.worker.lease(1)
+    await client.hset(KEYS.state, "order", 5)
+    report = await world.check(repair=True)
+    assert report.findings["order_behind"].mended == 1
+    assert int(await client.hget(KEYS.state, "order")) >= int(lease.id, 16)
+
+
+@pytest.mark.parametrize("what", ["stop", "busy"])
+async def test_what_is_left_of_a_worker_in_the_control_is_forgotten(world, what):
+    await world.client.hset(KEYS.control, f"{what}:77", "1")
+    report = await world.check(repair=True)
+    assert report.findings["unknown_worker"].mended == 1
+    assert not await world.client.exists(KEYS.control)
+
+
+async def test_what_fails_while_there_is_room_does_not_wait(world):
+    member = f"{9:016x}".encode() + b"1 - " + payload("z")
+    await world.client.zadd(KEYS.suspects, {member: "+inf"})
+    assert not (await world.check()).notes
+
+
+async def test_suspects_alone_need_a_worker_too(client):
+    world = World(client)
+    world.worker = Worker(client)
+    member = f"{9:016x}".encode() + b"1 - " + payload("z")
+    await client.hset(KEYS.state, "order", 10)
+    await client.zadd(KEYS.suspects, {member: 0})
+    assert "start one" in " ".join((await world.check()).notes)
+
+
+async def test_nobody_is_told_to_start_a_worker_that_would_find_nothing(client):
+    world = World(client)
+    world.worker = Worker(client)
+    world.worker.frontier.failed_limit = 1
+    await client.xadd(KEYS.failed, {"payload": b"x"})
+    await client.hset(KEYS.state, "order", 10)
+    member = f"{9:016x}".encode() + b"1 - " + payload("z")
+    await client.zadd(KEYS.suspects, {member: "+inf"})
+    [note] = (await world.check()).notes
+    assert "start one" not in note
+
+
+async def test_compact_fingerprints_are_counted(client):
+    world = World(client)
+    world.worker = Worker(client, compact=True)
+    await world.worker.join()
+    new = [NewRequest(payload(str(n)), 0, compact(str(n))) for n in range(7)]
+    # The first reply tells where they go.
+    while (await world.worker.send(new)).outcome is Outcome.AGAIN:
+        world.worker.commits -= 1
+    assert (await world.check()).counts.seen == 7
