@@ -8,7 +8,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -42,7 +42,7 @@ class Subcommand:
     example: str
     topic: str | None
     options: Sequence[Option]
-    run: Callable[[Settings, Namespace], Awaitable[int]]
+    run: Callable[[Settings, Namespace], Coroutine[Any, Any, int]]
 
     def add_options(self, parser: argparse.ArgumentParser) -> None:
         for add in self.options:

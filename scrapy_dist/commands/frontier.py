@@ -138,13 +138,9 @@ class Command(ScrapyCommand):
         configure_logging(self.settings)
         subcommand: base.Subcommand = opts.subcommand
         try:
-            self.exitcode = asyncio.run(self._run(subcommand, opts))
+            self.exitcode = asyncio.run(subcommand.run(self.settings, opts))
         except FrontierError as e:
             base.warn(subcommand.name, str(e))
             self.exitcode = base.WRONG_USE
         except KeyboardInterrupt:
             self.exitcode = _INTERRUPTED
-
-    async def _run(self, subcommand: base.Subcommand, opts: argparse.Namespace) -> int:
-        assert self.settings is not None
-        return await subcommand.run(self.settings, opts)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from functools import cache, partial
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from scrapy.crawler import Crawler
 from scrapy.utils.misc import load_object
@@ -19,7 +19,6 @@ from scrapy_dist.admin.project import Project
 from scrapy_dist.base.escaping import escape, quote
 from scrapy_dist.brokers.memory.broker import is_in_memory
 from scrapy_dist.exceptions import ConfigurationError
-from scrapy_dist.redis_client.client import describe
 from scrapy_dist.redis_client.embedded.settings import directory_from_settings
 from scrapy_dist.redis_client.parameters import is_embedded
 from scrapy_dist.spiders import RedisMixin
@@ -44,29 +43,42 @@ def find_crawl(settings: Settings, opts: argparse.Namespace) -> Crawl:
     """
     _apply_options(settings, opts)
     crawl = _make_crawl(_spider_loader(settings), settings, opts.spider)
-    _tell_environment(crawl.settings)
-    _refuse_memory(crawl.settings)
+    _check(crawl.settings)
     return crawl
 
 
 def all_crawls(settings: Settings, opts: argparse.Namespace) -> Crawls:
     """Those in the Redis that options and settings name. Raises ConfigurationError."""
     _apply_options(settings, opts)
-    _tell_environment(settings)
-    _refuse_memory(settings)
+    _check(settings)
     loader = _spider_loader(settings)
     return Crawls(
         settings, partial(_make_crawl, loader), loader.list() if loader else ()
     )
 
 
-def _refuse_memory(settings: Settings) -> None:
+def _check(settings: Settings) -> None:
+    """Say where the workers of a project are if the commands look elsewhere.
+
+    Raises ConfigurationError for a frontier that no command can see.
+    """
+    if inside_project() and settings.getpriority("REDIS_URL") == _ENVIRONMENT:
+        _tell_once(
+            "scrapy frontier: REDIS_URL of the environment says where Redis is. The"
+            " settings do not, and workers read no environment: they use the embedded"
+            f" Redis in {directory_from_settings(settings)}.\n"
+        )
     if is_in_memory(settings):
         raise ConfigurationError(
             f"REDIS_URL = {quote(settings['REDIS_URL'])} is a frontier inside the process"
             " of its worker: no command sees it. Name the Redis of the crawl, for example"
             " --redis redis://localhost:6379/0."
         )
+
+
+@cache
+def _tell_once(text: str) -> None:
+    sys.stderr.write(text)
 
 
 @asynccontextmanager
@@ -95,7 +107,7 @@ def of_crawl(
     *,
     changes: bool = False,
     check: Callable[[argparse.Namespace], object] = bool,
-) -> Callable[[Settings, argparse.Namespace], Awaitable[int]]:
+) -> Callable[[Settings, argparse.Namespace], Coroutine[Any, Any, int]]:
     """*run* with the crawl that the options name, `opened`; first *check* sees them."""
 
     async def run_opened(settings: Settings, opts: argparse.Namespace) -> int:
@@ -149,7 +161,11 @@ def _apply_options(settings: Settings, opts: argparse.Namespace) -> None:
             # Everybody on this machine sees what is on a command line.
             secret = os.environ["FRONTIER_SECRET"]
             settings.set("FRONTIER_SECRET", secret, priority="cmdline")
-        _require_redis(settings)
+        if is_embedded(settings) and not directory_from_settings(settings).exists():
+            raise ConfigurationError(
+                "Which Redis? Outside a Scrapy project give --redis URL, for example"
+                " --redis redis://localhost:6379/0, or set REDIS_URL in the environment."
+            )
 
 
 def _read_environment(settings: Settings) -> None:
@@ -159,11 +175,8 @@ def _read_environment(settings: Settings) -> None:
     """
     url = os.environ.get("REDIS_URL")
     # An empty text is how a command line switches a setting off.
-    if not url or settings.get("REDIS_URL") is not None:
-        return
-    if not is_embedded(settings):
-        return
-    settings.set("REDIS_URL", url, priority=_ENVIRONMENT)
+    if url and settings.get("REDIS_URL") is None and is_embedded(settings):
+        settings.set("REDIS_URL", url, priority=_ENVIRONMENT)
 
 
 def _forget_environment(settings: Settings) -> None:
@@ -173,28 +186,3 @@ def _forget_environment(settings: Settings) -> None:
         without.set("REDIS_URL", None, priority="cmdline")
         if not is_embedded(without):
             settings.set("REDIS_URL", None, priority="cmdline")
-
-
-def _tell_environment(settings: Settings) -> None:
-    """Say where the workers of a project are if the commands look elsewhere."""
-    if inside_project() and settings.getpriority("REDIS_URL") == _ENVIRONMENT:
-        _tell_once(
-            "scrapy frontier: REDIS_URL of the environment says where Redis is. The"
-            " settings do not, and workers read no environment: they use the embedded"
-            f" Redis in {directory_from_settings(settings)}.\n"
-        )
-
-
-@cache
-def _tell_once(text: str) -> None:
-    sys.stderr.write(text)
-
-
-def _require_redis(settings: Settings) -> None:
-    if describe(settings).startswith("embedded"):
-        folder = directory_from_settings(settings)
-        if not folder.exists():
-            raise ConfigurationError(
-                "Which Redis? Outside a Scrapy project give --redis URL, for example"
-                " --redis redis://localhost:6379/0, or set REDIS_URL in the environment."
-            )
