@@ -264,15 +264,8 @@ class Client:
         (in the result *queued* is false), unless *force*. Raises ConfigurationError for
         what is no URL, and if Redis has nothing of such a crawl.
         """
-        return self._run(
-            partial(
-                self._crawl.recrawl,
-                urls,
-                callback=callback,
-                priority=priority,
-                force=force,
-            )
-        )
+        given: dict[str, Any] = {"callback": callback, "priority": priority}
+        return self._run(partial(self._crawl.recrawl, urls, force=force, **given))
 
     # Dead letters
 

@@ -102,19 +102,17 @@ class Watch:
             self._tell(problem)
         self._told = problems
 
-    def _bounded(self, crawls: Sequence[Crawl]) -> Sequence[Crawl]:
-        left_out = len(crawls) > MOST_CRAWLS
-        if left_out and not self._left_out:
-            self._tell(
-                f"Redis has {len(crawls)} crawls: the first {MOST_CRAWLS} are served,"
-                " those of the project before others. Name the spiders to choose."
-            )
-        self._left_out = left_out
-        return crawls[:MOST_CRAWLS]
-
     async def _read(self) -> Reading:
         if time.monotonic() >= self._listed_until:
-            self._crawls = self._bounded(await self._find())
+            crawls = await self._find()
+            left_out = len(crawls) > MOST_CRAWLS
+            if left_out and not self._left_out:
+                self._tell(
+                    f"Redis has {len(crawls)} crawls: the first {MOST_CRAWLS} are"
+                    " served, those of the project before others. Name the spiders to"
+                    " choose."
+                )
+            self._left_out, self._crawls = left_out, crawls[:MOST_CRAWLS]
             self._listed_until = time.monotonic() + _LIST_AGE
         statuses, unreadable = await read_statuses(self._crawls)
         problems = [(crawl.spider, crawl.job or "", str(e)) for crawl, e in unreadable]

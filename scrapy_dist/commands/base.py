@@ -68,17 +68,17 @@ def write(*lines: str) -> bool:
         )
         return write(*lines)
     except BrokenPipeError:
-        _give_up_output()
+        give_up_output()
         return False
     except (OSError, AttributeError) as e:
         # A full disk; or there is no standard output at all.
         if sys.stdout is not None:
-            _give_up_output()
+            give_up_output()
         raise ConfigurationError(f"The output cannot be written: {e}") from None
     return True
 
 
-def _give_up_output() -> None:
+def give_up_output() -> None:
     """Python would flush once more at its end, and complain."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 

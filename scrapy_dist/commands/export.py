@@ -13,7 +13,6 @@ wrong use, Redis away.
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -103,8 +102,7 @@ def _written(name: str, *, overwrite: bool) -> Iterator[IO[bytes]]:
             yield sys.stdout.buffer
             sys.stdout.buffer.flush()
         except OSError as e:
-            # See base.write.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            base.give_up_output()
             if isinstance(e, BrokenPipeError):
                 raise
             raise ConfigurationError(f"The output cannot be written: {e}") from e

@@ -15,7 +15,7 @@ import argparse
 import asyncio
 import signal
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import AsyncExitStack, ExitStack, suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -29,7 +29,6 @@ from scrapy_dist.redis_client.client import describe
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
     from scrapy.settings import Settings
-    from typing_extensions import Self
 
     from scrapy_dist.admin.metrics import Reading, Watch
 
@@ -55,47 +54,37 @@ async def _run(settings: Settings, opts: base.Namespace) -> int:
             "The metrics need the package prometheus-client, which is not installed:"
             ' pip install "scrapy-dist[metrics]"'
         ) from e
-    async with _Crawls(settings, opts) as crawls:
+    everything = None if opts.spiders else project.all_crawls(settings, opts)
+    named = [
+        project.find_crawl(
+            settings.copy(), base.Namespace(**{**vars(opts), "spider": name})
+        )
+        for name in dict.fromkeys(opts.spiders)
+    ]
+
+    async def find() -> Sequence[project.Crawl]:
+        if everything is not None:
+            crawls = await everything.find(begun=True)
+            # Those of the project first: whoever writes into Redis can make up others.
+            return sorted(crawls, key=lambda crawl: crawl.project is None)
+        for crawl in named:
+            await crawl.open()
+        return named
+
+    async with AsyncExitStack() as stack:
+        for each in (everything, *named):
+            if each is not None:
+                stack.push_async_callback(each.close)
         # What is wrong with the settings ends it; it is for Redis to come and go.
         with suppress(RedisUnavailable):
-            for crawl in await crawls.find():
+            for crawl in await find():
                 if inside_project() and opts.spiders:
                     await crawl.require_known()
-        watch = metrics.Watch(crawls.find, partial(base.warn, "metrics"))
+        watch = metrics.Watch(find, partial(base.warn, "metrics"))
         if opts.once:
             return await _print(watch)
         await _serve(watch, opts.host, opts.port, describe(settings))
     return base.OK
-
-
-class _Crawls:
-    """Finds the crawls that the options name, or all, and connects to them."""
-
-    def __init__(self, settings: Settings, opts: base.Namespace) -> None:
-        self._all = None if opts.spiders else project.all_crawls(settings, opts)
-        self._named = [
-            project.find_crawl(
-                settings.copy(), base.Namespace(**{**vars(opts), "spider": name})
-            )
-            for name in dict.fromkeys(opts.spiders)
-        ]
-
-    async def find(self) -> Sequence[project.Crawl]:
-        if self._all is not None:
-            crawls = await self._all.find(begun=True)
-            # Those of the project first: whoever writes into Redis can make up others.
-            return sorted(crawls, key=lambda crawl: crawl.project is None)
-        for crawl in self._named:
-            await crawl.open()
-        return self._named
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *args: object) -> None:
-        for each in (self._all, *self._named):
-            if each is not None:
-                await each.close()
 
 
 async def _print(watch: Watch) -> int:

@@ -9,7 +9,8 @@ from scrapy_dist.base.escaping import quote
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-_MINUTE, _HOUR, _DAY = 60, 3600, 86400
+#: Pairs of units, with the seconds of each.
+_UNITS = (("d", 86_400, "h", 3600), ("h", 3600, "m", 60), ("m", 60, "s", 1))
 #: What stands for an unknown value.
 UNKNOWN = "-"
 
@@ -50,13 +51,10 @@ def age(seconds: float | None) -> str:
     if seconds is None:
         return UNKNOWN
     whole = int(seconds)
-    if whole < _MINUTE:
-        return f"{whole}s"
-    if whole < _HOUR:
-        return f"{whole // _MINUTE}m{whole % _MINUTE:02}s"
-    if whole < _DAY:
-        return f"{whole // _HOUR}h{whole % _HOUR // _MINUTE:02}m"
-    return f"{whole // _DAY}d{whole % _DAY // _HOUR:02}h"
+    for large, size, small, part in _UNITS:
+        if whole >= size:
+            return f"{whole // size}{large}{whole % size // part:02}{small}"
+    return f"{whole}s"
 
 
 def memory(size: int | None) -> str:
