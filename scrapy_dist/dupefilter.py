@@ -94,8 +94,7 @@ class RFPDupeFilter(BaseDupeFilter):
     def from_spider(cls, spider: Spider) -> Self:
         """A filter with the frontier's key, SCHEDULER_DUPEFILTER_KEY."""
         settings = spider.crawler.settings
-        key = fill(settings, "SCHEDULER_DUPEFILTER_KEY", tagged(settings, spider.name))
-        dupefilter = cls._made(settings, key)
+        dupefilter = cls._made(settings, _shared_key(spider))
         dupefilter.bind(spider.crawler)
         return dupefilter
 
@@ -199,6 +198,11 @@ class CompactDupeFilter(RFPDupeFilter):
     """
 
 
+def _shared_key(spider: Spider) -> str:
+    settings = spider.crawler.settings
+    return fill(settings, "SCHEDULER_DUPEFILTER_KEY", tagged(settings, spider.name))
+
+
 def build(path: Any, spider: Spider) -> BaseDupeFilter:
     """The filter that DUPEFILTER_CLASS, *path*, names, made as scrapy-redis makes it.
 
@@ -218,7 +222,7 @@ def build(path: Any, spider: Spider) -> BaseDupeFilter:
             made = cls.from_spider(spider)
     except TypeError as e:
         raise ConfigurationError(
-            f"DUPEFILTER_CLASS = {extension_points.described(cls)!r} cannot be made: {e}."
+            f"DUPEFILTER_CLASS = {extension_points.path_of(cls)!r} cannot be made: {e}."
             " Override from_spider(spider), or take server, key and debug in __init__()."
         ) from e
     if isinstance(made, RFPDupeFilter):
@@ -226,14 +230,11 @@ def build(path: Any, spider: Spider) -> BaseDupeFilter:
     if _OF_ONE_PROCESS.fullmatch(str(getattr(made, "key", ""))):
         if "from_settings" in others:
             raise ConfigurationError(
-                f"{extension_points.described(cls)}.from_settings() gives each process a"
+                f"{extension_points.path_of(cls)}.from_settings() gives each process a"
                 f" key of its own, {made.key!r}, so that workers would not share it:"
                 " override from_spider(spider) in its place."
             )
-        settings = crawler.settings
-        made.key = fill(
-            settings, "SCHEDULER_DUPEFILTER_KEY", tagged(settings, spider.name)
-        )
+        made.key = _shared_key(spider)
     return made  # type: ignore[no-any-return]
 
 

@@ -37,10 +37,6 @@ __all__ = [
 ]
 
 
-#: What requests become bytes by, unless a queue is given something else.
-_DEFAULT = messagepack
-
-
 class Base:
     """What all disciplines share."""
 
@@ -58,16 +54,16 @@ class Base:
         key: str,
         serializer: Any = None,
     ) -> None:
-        serializer = _DEFAULT if serializer is None else messagepack
+        serializer = messagepack if serializer is None else serializer
         for name in ("loads", "dumps"):
-            if not hasattr(messagepack, name):
+            if not hasattr(serializer, name):
                 raise TypeError(
                     f"serializer does not implement {name!r} function: {serializer}"
                 )
         self._server = server
         self.spider = spider
         self.key = key % {"spider": spider.name}
-        self.serializer = messagepack
+        self.serializer = serializer
 
     @property
     def server(self) -> redis.Redis:

@@ -266,7 +266,7 @@ class Scheduler(BaseScheduler):
             if given is None or name == "dupefilter_cls" or _equal(given, wanted):
                 continue
             raise ConfigurationError(
-                f"{extension_points.described(type(self))} sets {name} ="
+                f"{extension_points.path_of(type(self))} sets {name} ="
                 f" {given!r}, and the settings say {wanted!r}. Set"
                 f" {setting}, which the commands read, too."
             )
@@ -274,15 +274,15 @@ class Scheduler(BaseScheduler):
             self._server, settings
         ):
             raise ConfigurationError(
-                f"{extension_points.described(type(self))} has a server of its own, and"
+                f"{extension_points.path_of(type(self))} has a server of its own, and"
                 f" the frontier is at {describe(settings)}. Say where Redis"
                 " is in REDIS_URL, or in REDIS_HOST and REDIS_PORT."
             )
         used = names_in(type(self).enqueue_request) or ()
         if "request_seen" in used and decides_itself(self.df):
             raise ConfigurationError(
-                f"{extension_points.described(type(self))}.enqueue_request() waits for"
-                f" {extension_points.described(type(self.df))}.request_seen(), which"
+                f"{extension_points.path_of(type(self))}.enqueue_request() waits for"
+                f" {extension_points.path_of(type(self.df))}.request_seen(), which"
                 " blocks the event loop: call super().enqueue_request(request) in its"
                 " place."
             )
@@ -420,7 +420,7 @@ class Scheduler(BaseScheduler):
             filter_,
             score=self._score,
             seen=self._seen,
-            name=extension_points.described(type(self.df)),
+            name=extension_points.path_of(type(self.df)),
         )
         return Worker(
             self._engine,
@@ -543,7 +543,7 @@ class Scheduler(BaseScheduler):
         except Exception:  # of any code
             logger.exception(
                 "%s.%s() has failed: what it keeps may still be there.",
-                extension_points.described(type(self.df)),
+                extension_points.path_of(type(self.df)),
                 name,
                 extra={"spider": self.spider},
             )

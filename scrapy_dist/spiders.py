@@ -140,50 +140,43 @@ class RedisMixin:
         self._check_start_requests()
 
     def _find_out_who_reads(self) -> None:
-        """Whether seeds are leased, and whether the spider wants a thread for them."""
+        """Whether seeds are leased, and which overrides wait for Redis, in threads."""
         cls = type(self)
+
+        def blocks(name: str, *apart: str) -> bool:
+            used, _ = names_used(cls, name, RedisMixin, apart=apart)
+            return not _BLOCKING.isdisjoint(used)
+
         used, to_us = names_used(cls, "schedule_next_requests", RedisMixin)
         asks = to_us or "next_requests" in used
-        used, to_us = names_used(cls, "next_requests", RedisMixin)
-        #: Whether the spider takes its seeds from the frontier, not from Redis.
-        self.seeds_are_leased = asks and to_us
-        if to_us:
-            used |= names_used(cls, "make_request_from_data", RedisMixin)[0]
-        #: Whether ``next_requests()`` runs in a thread.
-        self.seeds_in_thread = asks and (not to_us or not _BLOCKING.isdisjoint(used))
+        _, to_us = names_used(cls, "next_requests", RedisMixin)
         own_schedule = (
             cls.schedule_next_requests is not RedisMixin.schedule_next_requests
+        )
+        #: Whether the spider takes its seeds from the frontier, not from Redis.
+        self.seeds_are_leased = asks and to_us
+        #: Whether ``next_requests()`` runs in a thread.
+        self.seeds_in_thread = asks and (
+            not to_us or blocks("next_requests") or blocks("make_request_from_data")
         )
         #: Whether seeds go through ``start()``, as long as it waits for them.
         self.seeds_start = self.seeds_are_leased and not (
             own_schedule or self.seeds_in_thread
         )
-        self._find_out_what_blocks(own_schedule=own_schedule)
-        if not self.seeds_are_leased:
-            self.make_request_from_data = self._make_or_tell  # type: ignore[method-assign]
-
-    def _find_out_what_blocks(self, *, own_schedule: bool) -> None:
-        """Whether other overrides read Redis by themselves: they run in threads."""
-        cls = type(self)
         #: Whether ``schedule_next_requests()`` runs in a thread, whoever calls it.
-        used, _ = names_used(
-            cls, "schedule_next_requests", RedisMixin, apart={"next_requests"}
-        )
         self.schedules_in_thread = own_schedule and (
-            self.seeds_in_thread or not _BLOCKING.isdisjoint(used)
-        )
-        used, _ = names_used(
-            cls,
-            "spider_idle",
-            RedisMixin,
-            apart={"next_requests", "schedule_next_requests"},
+            self.seeds_in_thread or blocks("schedule_next_requests", "next_requests")
         )
         #: Whether ``spider_idle()`` does.
-        self.idles_in_thread = not _BLOCKING.isdisjoint(used)
+        self.idles_in_thread = blocks(
+            "spider_idle", "next_requests", "schedule_next_requests"
+        )
         if self.schedules_in_thread or self.idles_in_thread:
             self.schedule_next_requests = self._schedule_anywhere  # type: ignore[method-assign]
         if self.idles_in_thread:
             self.spider_idle = self._ask_idle  # type: ignore[method-assign]
+        if not self.seeds_are_leased:
+            self.make_request_from_data = self._make_or_tell  # type: ignore[method-assign]
 
     def _check_start_requests(self) -> None:
         if engine.CALLS_START_REQUESTS:

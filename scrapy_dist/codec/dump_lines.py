@@ -2,7 +2,7 @@
 
 The first is ``{"type": "frontier", …}``, the last ``{"type": "end", "counts": {…}}``; the
 ``type`` of those between is one of TYPES. A request is the dict of ``Request.to_dict()``,
-in the JSON-safe form of ``serializer``; what this module cannot read it keeps as base64.
+in the JSON-safe form of ``messagepack``; what this module cannot read it keeps as base64.
 """
 
 from __future__ import annotations

@@ -21,6 +21,7 @@ from scrapy.link import Link
 
 from scrapy_dist.base.settings import elements
 from scrapy_dist.codec.forms import Form, form_of
+from scrapy_dist.compat.extension_points import path_of
 from scrapy_dist.exceptions import BadPayload, ConfigurationError, Unserializable
 
 if TYPE_CHECKING:
@@ -39,11 +40,6 @@ __all__ = [
 
 #: Objects that a ``Learner`` looks at.
 _MAX_LEARNED = 10_000
-
-
-def path_of(cls: type) -> str:
-    """The name of *cls* in payloads and settings."""
-    return f"{cls.__module__}.{cls.__qualname__}"
 
 
 def resolve(path: str) -> Any:

@@ -14,23 +14,6 @@ from scrapy_dist.exceptions import BadSeed
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-
-FIELDS = (
-    "url",
-    "method",
-    "meta",
-    "cb_kwargs",
-    "headers",
-    "cookies",
-    "body",
-    "formdata",
-    "priority",
-    "dont_filter",
-    "callback",
-    "errback",
-    "encoding",
-    "flags",
-)
 #: JSON's name of each Python type that it can give.
 JSON_TYPES = {
     dict: "object",
@@ -184,3 +167,5 @@ READERS: dict[str, Callable[[str, Any], Any]] = {
     "encoding": _encoding,
     "flags": _texts,
 }
+#: All that a seed may have; the others are read with what they depend on.
+FIELDS = (*READERS, "formdata", "callback", "errback")

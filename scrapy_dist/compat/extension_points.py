@@ -136,13 +136,13 @@ def overridden(cls: type, names: Iterable[str]) -> list[str]:
 def points_of(cls: type) -> Iterator[Points]:
     """The entries for all classes of ours that *cls* comes from."""
     for base in cls.__mro__:
-        points = EXTENSION_POINTS.get(f"{base.__module__}.{base.__qualname__}")
+        points = EXTENSION_POINTS.get(path_of(base))
         if points is not None:
             yield points
 
 
-def described(cls: type) -> str:
-    """The path of *cls*, as people write it into settings."""
+def path_of(cls: type) -> str:
+    """The path of *cls*, as settings and payloads have it."""
     return f"{cls.__module__}.{cls.__qualname__}"
 
 
@@ -153,12 +153,12 @@ def problems(cls: type) -> Iterator[str]:
         for name in overridden(cls, points.refused):
             by_remedy.setdefault(points.refused[name], []).append(name)
         for remedy, names in by_remedy.items():
-            yield f"{described(cls)} overrides {', '.join(names)}: {remedy}."
+            yield f"{path_of(cls)} overrides {', '.join(names)}: {remedy}."
         for name in overridden(cls, points.calls):
             used = names_in(getattr(cls, name))
             if used is not None and not used & points.calls[name]:
                 yield (
-                    f"{described(cls)} overrides {name}, and hands nothing on to the"
+                    f"{path_of(cls)} overrides {name}, and hands nothing on to the"
                     f" frontier: call super().{name}() in it."
                 )
 

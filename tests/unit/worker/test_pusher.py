@@ -75,7 +75,7 @@ async def test_what_redis_refuses_waits_and_comes_in_its_order(begin, redis, cap
 
 
 async def test_closing_process_sends_all_that_is_left(begin, redis):
-    process = await begin(FRONTIER_FLUSH_INTERVAL=1000)
+    process = await begin(FRONTIER_FLUSH_INTERVAL=1000, FRONTIER_CLOSE_TIMEOUT=100)
     for n in range(350):
         process.item({"n": n})
     process.stats.set_value("last", "word")
