@@ -194,6 +194,13 @@ async def test_lines_that_are_missing_are_noticed(client, worker, fill):
         await bring_in(worker.frontier, [*lines[:3], *lines[4:]])
 
 
+async def test_lines_that_come_twice_are_noticed(client, worker, fill):
+    lines = await export(worker.frontier)
+    await client.flushdb()
+    with pytest.raises(BadPayload, match="lines are missing"):
+        await bring_in(worker.frontier, [*lines[:2], *lines[1:]])
+
+
 async def test_another_file_does_not_complete_an_interrupted_import(client, worker):
     await worker.push("a", "b")
     lines, other = [await export(worker.frontier) for _ in range(2)]
