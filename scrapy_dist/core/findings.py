@@ -47,9 +47,7 @@ KINDS = {
         "to be handed out again, as if the worker had died",
     ),
     "in_two_places": Kind(
-        "request in two places",
-        "requests in two places",
-        "the copy is to be removed",
+        "request in two places", "requests in two places", "the copy is to be removed"
     ),
     "order_behind": Kind(
         "order counter behind the ids in use",

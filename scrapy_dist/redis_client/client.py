@@ -33,7 +33,7 @@ from scrapy_dist.redis_client.parameters import (
     read_parameters,
 )
 from scrapy_dist.redis_client.topology import connection_class
-from scrapy_dist.redis_client.waits import within
+from scrapy_dist.redis_client.waits import close, within
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -119,10 +119,8 @@ async def open_client(settings: BaseSettings, key: str = "") -> Redis:
 
     It speaks RESP2, returns bytes, and never repeats a command: a lease whose reply got
     lost must not be asked for again. Each command ends after the seconds that a new
-    connection and one answer may take, by our own clock. Its pool is
-    ``client.connection_pool``; close it
-    with `close_client`. Raises ConfigurationError,
-    EmbeddedRedisError and RedisUnavailable.
+    connection and one answer may take, by our own clock. Close it with `close_client`.
+    Raises ConfigurationError, EmbeddedRedisError and RedisUnavailable.
     """
     config = read_parameters(settings)
     if config.embedded:
@@ -144,13 +142,9 @@ async def open_client(settings: BaseSettings, key: str = "") -> Redis:
 async def close_client(
     client: Redis | redis.asyncio.Redis | redis.asyncio.client.PubSub,
 ) -> None:
-    """Close *client* and its pool, within seconds whatever its connections do.
-
-    ``aclose`` has its name since redis-py 5.0.1.
-    """
-    close = getattr(client, "aclose", None) or client.close
+    """Close *client* and its pool, within seconds whatever its connections do."""
     with suppress(RedisError, OSError):
-        await within(_CLOSE_WAIT, close())
+        await within(_CLOSE_WAIT, close(client))
 
 
 def describe(
@@ -214,14 +208,8 @@ _IGNORED = {
 
 def _build(config: Parameters, key: str = "") -> redis.asyncio.Redis:
     arguments = _without_ignored(config.arguments())
-    url = arguments.pop("url", None)
-    if url is None:
-        client = config.build(lambda: FrontierClient(**arguments))
-    else:
-        client = cast(
-            "FrontierClient",
-            config.build(lambda: FrontierClient.from_url(url, **arguments)),
-        )
+    make: Any = FrontierClient.from_url if "url" in arguments else FrontierClient
+    client: FrontierClient = config.build(lambda: make(**arguments))
     pool = client.connection_pool
     if config.topology is not None:
         pool.connection_class = connection_class(pool.connection_class)

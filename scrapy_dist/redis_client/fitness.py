@@ -50,39 +50,23 @@ async def verify(
 ) -> None:
     deadline = time.monotonic() + LOADING_TIMEOUT
     while True:
+        is_over = time.monotonic() > deadline
         try:
-            await _ping(client, config)
+            await client.ping()
             info = await _info(client)
         except (RedisError, OSError) as e:
-            if config.topology is None or time.monotonic() > deadline:
+            may_change = config.topology is not None or isinstance(e, BusyLoadingError)
+            if is_over or not may_change:
                 raise _explained(e, config) from e
         else:
             # Right after a failover the old master may be named still.
-            if config.topology is None or info.get("role") != "slave":
-                break
-            if time.monotonic() > deadline:
+            if is_over or config.topology is None or info.get("role") != "slave":
                 break
         await client.connection_pool.disconnect()
         await asyncio.sleep(LOADING_INTERVAL)
     _check_version(info, config)
     _check_role(info, config)
     _check_eviction(info, config, settings)
-
-
-async def _ping(client: redis.asyncio.Redis, config: Parameters) -> None:
-    deadline = time.monotonic() + LOADING_TIMEOUT
-    while True:
-        try:
-            await client.ping()
-        except BusyLoadingError as e:
-            if time.monotonic() > deadline:
-                raise RedisUnavailable(
-                    f"Redis is still loading its data ({config.shown})."
-                    " Start again when it has finished."
-                ) from e
-            await asyncio.sleep(LOADING_INTERVAL)
-        else:
-            return
 
 
 async def _info(client: redis.asyncio.Redis) -> dict[str, Any]:
@@ -96,6 +80,11 @@ async def _info(client: redis.asyncio.Redis) -> dict[str, Any]:
 
 def _explained(error: Exception, config: Parameters) -> FrontierError:
     reason = hide(str(error), config.secrets).rstrip(".") or type(error).__name__
+    if isinstance(error, BusyLoadingError):
+        return RedisUnavailable(
+            f"Redis is still loading its data ({config.shown})."
+            " Start again when it has finished."
+        )
     login = (
         AuthenticationError,
         AuthenticationWrongNumberOfArgsError,

@@ -10,7 +10,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 _HIDDEN = "***"
 #: Arguments of redis-py whose values are no secrets.
 _HARMLESS = frozenset(
-    {
+    [
         "client_name",
         "db",
         "decode_responses",
@@ -40,7 +40,7 @@ _HARMLESS = frozenset(
         "unix_socket_path",
         "url",
         "username",
-    }
+    ]
 )
 #: Names of arguments that hold a secret, whoever takes them.
 _SECRET = re.compile(r"pass|secret|token|auth|credential|key_?data", re.IGNORECASE)

@@ -130,69 +130,54 @@ def read_parameters(settings: BaseSettings) -> Parameters:
             params[name] = value
             origin[name] = setting
     if topology is not None:
-        return _read_topology(topology, params, origin)
+        topology = _of_several(topology, params)
     for name, setting in origin.items():
-        params[name] = checked(name, params[name], setting)
+        if name in params:
+            params[name] = checked(name, params[name], setting)
     check_names(params)
-    where = {name: origin[name] for name in _ADDRESS if name in origin}
+    if topology is not None and topology.is_cluster:
+        _check_cluster(params, origin)
+    where = {name: origin[name] for name in _ADDRESS if name in origin.keys() & params}
     if "url" in where:
         where = {"url": where["url"]}
     place = ", ".join(f"{s} = {shown_value(n, params[n])}" for n, s in where.items())
+    limit = "socket_connect_timeout"
     return Parameters(
         params,
-        place or "embedded Redis",
-        embedded=not where,
-        limits_connect=_limits_connect(params, origin),
+        str(topology or place or "embedded Redis"),
+        embedded=topology is None and not where,
+        topology=topology,
+        limits_connect=limit in origin or limit in _parsed(params),
     )
 
 
-def _read_topology(
-    topology: Topology, params: dict[str, Any], origin: dict[str, str]
-) -> Parameters:
-    """Like `read_parameters` for several servers; where to connect to is asked for later."""
+def _of_several(topology: Topology, params: dict[str, Any]) -> Topology:
+    """*topology* with what *params* say of it; where to connect to is asked for later."""
     sentinel_kwargs = params.pop("sentinel_kwargs", None) or {}
     if not isinstance(sentinel_kwargs, dict):
         raise ConfigurationError(
             "REDIS_PARAMS['sentinel_kwargs'] is not a dict of arguments for connections"
             ' to the sentinels. Write e.g. {"password": "..."}.'
         )
-    topology = replace(topology, sentinel_kwargs=sentinel_kwargs)
     if "url" in params:
         params["url"], _ = split_url(params["url"])
     else:
         params["host"], params["port"] = topology.nodes[0]
     for name in ("unix_socket_path", "connection_pool"):
         params.pop(name, None)
-    for name, setting in origin.items():
-        if name in params:
-            params[name] = checked(name, params[name], setting)
-    check_names(params)
-    if topology.is_cluster:
-        _check_cluster_tls(params)
-    if topology.is_cluster and params.get("db"):
-        raise ConfigurationError(
-            f"{origin.get('db', 'REDIS_DB')} = {params['db']}: a Redis Cluster has only"
-            " the database 0. Write 0."
-        )
-    return Parameters(
-        params,
-        str(topology),
-        embedded=False,
-        topology=topology,
-        limits_connect=_limits_connect(params, origin),
-    )
+    return replace(topology, sentinel_kwargs=sentinel_kwargs)
 
 
 def check_names(params: dict[str, Any]) -> None:
     """Let TLS check the name in Redis' certificate, unless *params* say otherwise."""
     url = params.get("url")
     if url.startswith("rediss:") if url else params.get("ssl"):
-        given = {**params, **parse_url(url or "redis://")}
+        given = {**params, **_parsed(params)}
         params["ssl_check_hostname"] = checked_names(given, "REDIS_URL or REDIS_PARAMS")
 
 
-def _check_cluster_tls(params: Mapping[str, Any]) -> None:
-    given = {**params, **parse_url(params.get("url") or "redis://")}
+def _check_cluster(params: Mapping[str, Any], origin: Mapping[str, str]) -> None:
+    given = {**params, **_parsed(params)}
     refused = {name for name in given if name.startswith("ssl_")} - _CLUSTER
     if refused:
         raise ConfigurationError(
@@ -200,11 +185,16 @@ def _check_cluster_tls(params: Mapping[str, Any]) -> None:
             " asynchronous client of a Redis Cluster does not take it. Remove it; the"
             " authority's certificate is named by ssl_ca_certs."
         )
+    if params.get("db"):
+        raise ConfigurationError(
+            f"{origin.get('db', 'REDIS_DB')} = {params['db']}: a Redis Cluster has only"
+            " the database 0. Write 0."
+        )
 
 
-def _limits_connect(params: Mapping[str, Any], origin: Mapping[str, str]) -> bool:
-    name = "socket_connect_timeout"
-    return name in origin or name in parse_url(params.get("url") or "redis://")
+def _parsed(params: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What the URL in *params* says."""
+    return parse_url(params.get("url") or "redis://")
 
 
 def _redis_params(settings: BaseSettings) -> Mapping[str, Any]:

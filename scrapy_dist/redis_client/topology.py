@@ -46,6 +46,7 @@ from scrapy_dist.redis_client.masking import (
     shown_nodes,
 )
 from scrapy_dist.redis_client.tls import sentinel_arguments
+from scrapy_dist.redis_client.waits import close
 
 if TYPE_CHECKING:
     from scrapy.settings import BaseSettings
@@ -152,7 +153,7 @@ class Topology:
                     failure = e
         finally:
             for client in sentinel.sentinels:
-                await _close(client)
+                await close(client)
         reason = f": {failure}" if failure else ""
         raise redis.ConnectionError(
             f"No master found for {self.master!r}{reason}"
@@ -183,7 +184,7 @@ class Topology:
             found = [(str(n.host), int(n.port)) for n in cluster.get_nodes()]
             self.nodes += [node for node in found if node not in self.nodes]
         finally:
-            await _close(cluster)
+            await close(cluster)
         if node is None:
             raise redis.ConnectionError(f"nobody serves the slot of {self.key}")
         return str(node.host), int(node.port)
@@ -216,11 +217,6 @@ def _address(state: dict[str, Any]) -> tuple[str, int]:
         return host_in(state["ip"]), port_in(state["port"])
     except ValueError:
         raise ValueError("a sentinel names no address") from None
-
-
-async def _close(client: Any) -> None:
-    # ``aclose`` has its name since redis-py 5.0.1.
-    await (getattr(client, "aclose", None) or client.close)()
 
 
 class _Resolving:

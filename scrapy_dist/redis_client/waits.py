@@ -7,7 +7,7 @@ kernel ends it with an error that redis-py takes for a time-out of its own.
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import redis
 
@@ -15,6 +15,11 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable
 
 T = TypeVar("T")
+
+
+async def close(client: Any) -> None:
+    # ``aclose`` has its name since redis-py 5.0.1.
+    await (getattr(client, "aclose", None) or client.close)()
 
 
 async def within(seconds: float | None, work: Awaitable[T]) -> T:

@@ -7,6 +7,7 @@ import heapq
 import time
 from collections import deque
 from datetime import datetime, timezone
+from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from scrapy_dist.brokers.memory.state import Entry
@@ -57,6 +58,13 @@ class MemoryCrawl:
         options = Options.from_settings(settings)
         self._ttl = int(options.worker_ttl * 1000)
         self._discipline = options.discipline
+        self.peek = partial(self._refuse, "looked into (peek)")
+        self.find = partial(self._refuse, "searched (find)")
+        self.explain = partial(self._refuse, "searched (explain)")
+        self.check = partial(self._refuse, "checked (check)")
+        self.export = partial(self._refuse, "exported (export)")
+        self.import_lines = partial(self._refuse, "imported (import)")
+        self.take_over = partial(self._refuse, "taken over (import)")
 
     # Reading
 
@@ -114,32 +122,11 @@ class MemoryCrawl:
     async def reason_against(self) -> str:
         return ""
 
-    def _refuse(self, what: str) -> NoReturn:
+    def _refuse(self, what: str, *_: object, **__: object) -> NoReturn:
         raise ConfigurationError(
             f"REDIS_URL = {self.where!r}: a frontier in memory is for tests, and cannot"
             f" be {what}. Name a Redis, for example redis://localhost:6379/0."
         )
-
-    def peek(self, count: int) -> NoReturn:
-        self._refuse("looked into (peek)")
-
-    def find(self, *_: object, **__: object) -> NoReturn:
-        self._refuse("searched (find)")
-
-    async def explain(self, *_: object, **__: object) -> NoReturn:
-        self._refuse("searched (explain)")
-
-    async def check(self, **_: object) -> NoReturn:
-        self._refuse("checked (check)")
-
-    def export(self, *_: object, **__: object) -> NoReturn:
-        self._refuse("exported (export)")
-
-    def import_lines(self, *_: object, **__: object) -> NoReturn:
-        self._refuse("imported (import)")
-
-    def take_over(self, *_: object, **__: object) -> NoReturn:
-        self._refuse("taken over (import)")
 
     # Changing
 

@@ -66,47 +66,47 @@ class MemoryFrontier:
     async def join(
         self, info: str, *, commit: int, flush: bool, persist: bool, age: float
     ) -> Joined:
-        with self._state.lock:
-            return self._join(info, commit, flush=flush, persist=persist, age=age)
-
-    def _join(
-        self, info: str, commit: int, *, flush: bool, persist: bool, age: float
-    ) -> Joined:
         state, now = self._state, self._state.now()
-        self._name = info
-        # Somebody who beats four times per TTL and missed two beats is not here.
-        others = state.alive(self._limits.ttl // 2, but=self.worker)
-        is_over = (
-            state.finished is not None
-            and not state.left()
-            and state.active <= state.finished
-        )
-        if self._crawl and self._has_ended(is_over=is_over, others=others):
-            return Joined(JoinOutcome.MISSED, others)
-        if age > 0 and not others and not state.left() and (is_over or not state.crawl):
-            last = state.records[-1] if state.records else None
-            ended = last and last.end and last.end.timestamp()
-            if last is not None and (ended or 0) > now / 1000 - age:
-                self._crawl = last.crawl
-                return Joined(JoinOutcome.LATE)
-        outcome = JoinOutcome.JOINED
-        if others:
-            outcome = JoinOutcome.NOT_FLUSHED if flush else outcome
-        elif flush or (is_over and not persist):
-            state.forget(all_=True)
-            outcome = JoinOutcome.FLUSHED
-        elif is_over:
-            state.forget(all_=False)
-        state.active = state.active or now
-        if not state.crawl:
-            state.crawl = f"{now}-{self.worker}"
-            state.letters_before = len(state.letters)
-        if not self._crawl:
-            state.joined += 1
-        self._crawl = state.crawl
-        state.workers[self.worker] = Present(info, commit, now, now)
-        blank = not (state.seen or state.started)
-        return Joined(outcome, others, len(state.pending), blank)
+        with state.lock:
+            self._name = info
+            # Somebody who beats four times per TTL and missed two beats is not here.
+            others = state.alive(self._limits.ttl // 2, but=self.worker)
+            is_over = (
+                state.finished is not None
+                and not state.left()
+                and state.active <= state.finished
+            )
+            if self._crawl and self._has_ended(is_over=is_over, others=others):
+                return Joined(JoinOutcome.MISSED, others)
+            if (
+                age > 0
+                and not others
+                and not state.left()
+                and (is_over or not state.crawl)
+            ):
+                last = state.records[-1] if state.records else None
+                ended = last and last.end and last.end.timestamp()
+                if last is not None and (ended or 0) > now / 1000 - age:
+                    self._crawl = last.crawl
+                    return Joined(JoinOutcome.LATE)
+            outcome = JoinOutcome.JOINED
+            if others:
+                outcome = JoinOutcome.NOT_FLUSHED if flush else outcome
+            elif flush or (is_over and not persist):
+                state.forget(all_=True)
+                outcome = JoinOutcome.FLUSHED
+            elif is_over:
+                state.forget(all_=False)
+            state.active = state.active or now
+            if not state.crawl:
+                state.crawl = f"{now}-{self.worker}"
+                state.letters_before = len(state.letters)
+            if not self._crawl:
+                state.joined += 1
+            self._crawl = state.crawl
+            state.workers[self.worker] = Present(info, commit, now, now)
+            blank = not (state.seen or state.started)
+            return Joined(outcome, others, len(state.pending), blank)
 
     def _has_ended(self, *, is_over: bool, others: int) -> bool:
         state = self._state
@@ -117,38 +117,35 @@ class MemoryFrontier:
     async def leave(
         self, *, finished: bool | None, persist: bool, reason: str
     ) -> tuple[LeaveOutcome, int]:
-        with self._state.lock:
-            return self._leave(finished=finished, persist=persist, reason=reason)
-
-    def _leave(
-        self, *, finished: bool | None, persist: bool, reason: str
-    ) -> tuple[LeaveOutcome, int]:
         state, now = self._state, self._state.now()
-        seen = len(state.seen)
-        me = state.workers.get(self.worker)
-        if state.held(self.worker):
-            if me is not None:
-                me.beat = 0  # it does not know of these leases: whoever reaps gets them
-                state.changed()
-            return LeaveOutcome.LEFT, seen
-        state.workers.pop(self.worker, None)
-        state.changed()
-        present = state.alive(self._limits.ttl // 2)
-        if state.left() or state.busy() or self._lending.seeds_left():
-            return LeaveOutcome.LEFT, seen
-        if not finished:
-            if finished is False:
-                state.finished = None
-            return LeaveOutcome.LEFT if present else LeaveOutcome.KEPT, seen
-        if present:
-            state.finished = max(now, state.active)
-            return LeaveOutcome.LEFT, seen
-        state.record(reason, now)
-        if persist:
-            state.finished = max(now, state.active)
-            return LeaveOutcome.LEFT, seen
-        state.forget(all_=True)
-        return LeaveOutcome.DELETED, seen
+        with state.lock:
+            seen = len(state.seen)
+            me = state.workers.get(self.worker)
+            if state.held(self.worker):
+                if me is not None:
+                    me.beat = (
+                        0  # it does not know of these leases: whoever reaps gets them
+                    )
+                    state.changed()
+                return LeaveOutcome.LEFT, seen
+            state.workers.pop(self.worker, None)
+            state.changed()
+            present = state.alive(self._limits.ttl // 2)
+            if state.left() or state.busy() or self._lending.seeds_left():
+                return LeaveOutcome.LEFT, seen
+            if not finished:
+                if finished is False:
+                    state.finished = None
+                return LeaveOutcome.LEFT if present else LeaveOutcome.KEPT, seen
+            if present:
+                state.finished = max(now, state.active)
+                return LeaveOutcome.LEFT, seen
+            state.record(reason, now)
+            if persist:
+                state.finished = max(now, state.active)
+                return LeaveOutcome.LEFT, seen
+            state.forget(all_=True)
+            return LeaveOutcome.DELETED, seen
 
     async def tell_last(self, stats: Sequence[tuple[str, str, str]]) -> None:
         with self._state.lock:

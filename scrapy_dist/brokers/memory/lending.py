@@ -26,7 +26,7 @@ class Lending:
     ) -> None:
         self.worker = worker
         self._state = state
-        self._limits = limits
+        self._limits, self._ttl = limits, limits.ttl
         self._seed_keys = seed_keys
 
     def readmit(self) -> int:
@@ -36,14 +36,7 @@ class Lending:
         taken, state.waiting = state.waiting[:room], state.waiting[max(0, room) :]
         for entry in taken if room > 0 else []:
             if entry.deaths >= self._limits.max_deliveries:
-                reason = f"{entry.deaths} workers died while they worked on it"
-                state.bury(
-                    entry,
-                    reason,
-                    "",
-                    self._limits.failed_limit,
-                    deliveries=entry.deaths,
-                )
+                state.bury_dead(entry, "", self._limits.failed_limit)
             else:
                 heapq.heappush(state.suspects, entry)
         return len(state.waiting)
@@ -71,7 +64,7 @@ class Lending:
         """How many pending requests this worker may take."""
         state = self._state
         everybody = len(state.pending) + len(state.suspects) + len(state.leases)
-        share = math.ceil(everybody / max(1, state.alive(self._limits.ttl)))
+        share = math.ceil(everybody / max(1, state.alive(self._ttl)))
         if share - (len(state.leases) - suspects) <= want:
             share -= len(state.held(self.worker))
         return max(0, min(want, len(state.pending), share))
@@ -114,9 +107,7 @@ class Lending:
         return taken, False, True
 
     def _dies_next(self, entry: Entry) -> bool:
-        return entry.deaths > 1 or (
-            entry.deaths == 1 and self._limits.max_deliveries < 3
-        )
+        return entry.deaths > (0 if self._limits.max_deliveries < 3 else 1)
 
     def _remove(self, entries: list[Entry]) -> None:
         gone = {id(entry) for entry in entries}
@@ -146,9 +137,7 @@ class Lending:
         if self.worker not in state.workers or state.is_paused:
             return []
         left = self.seeds_left()
-        share = math.ceil(
-            (left + len(state.leases)) / max(1, state.alive(self._limits.ttl))
-        )
+        share = math.ceil((left + len(state.leases)) / max(1, state.alive(self._ttl)))
         want = min(want, share - len(state.held(self.worker)))
         leases: list[Lease] = []
         for key in self._seed_keys:

@@ -17,15 +17,11 @@ class Presence:
     """What *worker* tells and learns of the others."""
 
     def __init__(
-        self,
-        state: State,
-        worker: str,
-        limits: Limits,
-        process: tuple[str, str] | None,
+        self, state: State, worker: str, limits: Limits, process: tuple[str, str] | None
     ) -> None:
         self.worker = worker
         self._state = state
-        self._limits = limits
+        self._limits, self._ttl = limits, limits.ttl
         self._process = process
 
     def beat(self, ask: Ask) -> Heartbeat:
@@ -33,19 +29,14 @@ class Presence:
         me = state.workers.get(self.worker)
         if me is None:
             return Heartbeat(False, 0, 0, 0, 0)
-        if (
-            now - max(worker.beat for worker in state.workers.values())
-            > self._limits.ttl
-        ):
-            state.grace = (
-                now + self._limits.ttl
-            )  # this process was away, not the others
+        if now - max(worker.beat for worker in state.workers.values()) > self._ttl:
+            state.grace = now + self._ttl  # this process was away, not the others
         me.beat = now
         me.info = ask.info or me.info
         if ask.busy is not None and me.is_busy != ask.busy:
             me.is_busy = ask.busy
             state.changed()
-        alive = state.alive(self._limits.ttl)
+        alive = state.alive(self._ttl)
         return Heartbeat(
             known=True,
             commit=me.commit,
@@ -59,7 +50,7 @@ class Presence:
 
     def _dead(self) -> list[str]:
         state, now = self._state, self._state.now()
-        since = 0 if now < state.grace else now - self._limits.ttl
+        since = 0 if now < state.grace else now - self._ttl
         return [
             n for n, worker in state.workers.items() if worker.beat <= max(0, since)
         ]
@@ -77,15 +68,8 @@ class Presence:
             if entry.deaths < self._limits.max_deliveries:
                 state.put(entry)
             else:
-                reason = f"{entry.deaths} workers died while they worked on it"
                 name = state.workers[dead[0]].name
-                failed += state.bury(
-                    entry,
-                    reason,
-                    name,
-                    self._limits.failed_limit,
-                    deliveries=entry.deaths,
-                )
+                failed += state.bury_dead(entry, name, self._limits.failed_limit)
             suspects += 1
         state.active = state.now()
         if len(held) == _MOST:

@@ -163,6 +163,11 @@ class State:
         self.letters[f"{now}-{self.next_order()}"] = letter
         return True
 
+    def bury_dead(self, entry: Entry, worker: str, limit: int) -> bool:
+        """As `bury`, one of which too many workers have died."""
+        reason = f"{entry.deaths} workers died while they worked on it"
+        return self.bury(entry, reason, worker, limit, deliveries=entry.deaths)
+
     def push_item(self, key: str, data: bytes) -> None:
         self.items.setdefault(key, deque()).append(data)
 

@@ -21,8 +21,7 @@ from scrapy_dist.brokers.redis.version import reason_against
 from scrapy_dist.brokers.redis.views import browse
 from scrapy_dist.brokers.redis.views.dead_letters import count_failed, list_failed
 from scrapy_dist.brokers.redis.views.discover import crawl_names
-from scrapy_dist.brokers.redis.views.history import read_history
-from scrapy_dist.brokers.redis.views.status import read_status
+from scrapy_dist.brokers.redis.views.status import read_history, read_status
 from scrapy_dist.codec.seal import Seal
 from scrapy_dist.core.crawl import Paused, crawl_name, job_from_settings
 from scrapy_dist.core.settings import Options

@@ -20,6 +20,7 @@ from scrapy_dist.brokers.redis import scripts
 from scrapy_dist.brokers.redis.buckets import SPLITS, Shape
 from scrapy_dist.brokers.redis.commit import OUTCOMES, encode, marked
 from scrapy_dist.brokers.redis.errors import asking, is_elsewhere, is_temporary
+from scrapy_dist.brokers.redis.layout import batches
 from scrapy_dist.brokers.redis.version import FORMAT, OLDEST, mixed, refusal
 from scrapy_dist.codec.envelope import SEED
 from scrapy_dist.codec.seal import NO_SEAL, Seal, differ
@@ -187,12 +188,7 @@ class Frontier:
         persist: bool = False,
         age: float = 0.0,
     ) -> Call[Joined]:
-        """Join the frontier; *info* tells people who this worker is.
-
-        *flush*: delete what an earlier crawl left, if nobody else is here. *persist*:
-        keep the fingerprints of a finished crawl. *age*: seconds since this worker was
-        started, if it is to begin no new crawl where one has ended since.
-        """
+        """Join the frontier: see `ports.Frontier.join`."""
         self.name = info
         return self.call(
             "register",
@@ -300,22 +296,19 @@ class Frontier:
     async def sweep(self) -> int:
         """Delete the buckets of cleared crawls, some at a time; how many there were."""
         swept = 0
-        for name, value in (await self._retired()).items():
-            shape = Shape(self.keys.dupefilter, name.decode().removeprefix("old:"))
-            last = int(value)
-            for first in range(0, last, _SWEEP):
-                numbers = range(first, min(first + _SWEEP, last))
-                await self.client.unlink(*map(shape.name, numbers))
-            await self.client.hdel(shape.key, name.decode())
-            swept += last
-        return swept
-
-    async def _retired(self) -> dict[bytes, bytes]:
         key = self.keys.dupefilter
         if await self.client.type(key) != b"hash":
-            return {}
-        found: dict[Any, Any] = await self.client.hgetall(key)
-        return {k: v for k, v in found.items() if k.startswith(b"old:")}
+            return 0
+        for field, value in (await self.client.hgetall(key)).items():
+            name, last = field.decode(), int(value)
+            if not name.startswith("old:"):
+                continue
+            shape = Shape(key, name.removeprefix("old:"))
+            for numbers in batches(range(last), _SWEEP):
+                await self.client.unlink(*map(shape.name, numbers))
+            await self.client.hdel(key, name)
+            swept += last
+        return swept
 
     def claim(self, claims: Sequence[Claim]) -> Call[list[bool] | None]:
         """Filter requests that stay in this worker.
@@ -379,12 +372,7 @@ class Frontier:
     def leave(
         self, *, finished: bool | None, persist: bool = False, reason: str = "finished"
     ) -> Call[tuple[LeaveOutcome, int]]:
-        """Go; also how many fingerprints are known.
-
-        *finished*: if nothing is left, the crawl has ended; false: it goes on all the
-        same; None: as the others see it. *persist*: it is to be kept when it has ended.
-        *reason*: why this worker closes.
-        """
+        """Go: see `ports.Frontier.leave`."""
         return self.call(
             "leave",
             lambda raw: (_LEFT[raw[0]], raw[1]),
@@ -484,9 +472,8 @@ class Frontier:
 
 def _parse_heartbeat(raw: list[Any]) -> Heartbeat:
     known, commit, held, alive, silent, paused, stop, met = raw
-    return Heartbeat(
-        bool(known), commit, held, alive, silent, bool(paused), bool(stop), met
-    )
+    flags = {"paused": bool(paused), "stop": bool(stop)}
+    return Heartbeat(bool(known), commit, held, alive, silent, met=met, **flags)
 
 
 def _parse_meet(raw: list[Any]) -> tuple[int, list[tuple[str, str]]]:
@@ -495,36 +482,25 @@ def _parse_meet(raw: list[Any]) -> tuple[int, list[tuple[str, str]]]:
 
 
 def _parse_leases(raw: list[Any]) -> LeaseReply:
-    suspects, alone, entries = raw[3], bool(raw[5]), raw[7:]
+    known, pending, suspects_left, suspects, waiting, alone, too_large, *entries = raw
     sizes = {}
-    for word in raw[6].split():
+    for word in too_large.split():
         number, _, size = word.partition(b":")
         sizes[int(number) - 1] = int(size)
     leases = []
     for n, entry in enumerate(entries):
-        is_seed = entry[16:17] == SEED
+        id_, is_seed = entry[:16].decode("latin-1"), entry[16:17] == SEED
         payload = entry[17:] if is_seed else entry[16:]
-        suspect = n < suspects
-        leases.append(
-            Lease(
-                entry[:16].decode("latin-1"),
-                payload,
-                suspect,
-                alone,
-                is_seed,
-                sizes.get(n, 0),
-            )
-        )
-    left = Left(raw[1], raw[2], raw[4], alone)
-    return LeaseReply(bool(raw[0]), leases, left)
+        size = sizes.get(n, 0)
+        leases.append(Lease(id_, payload, n < suspects, bool(alone), is_seed, size))
+    left = Left(pending, suspects_left, waiting, bool(alone))
+    return LeaseReply(bool(known), leases, left)
 
 
 def _parse_seeds(raw: list[Any]) -> SeedsReply:
     leases = []
-    for i in range(2, len(raw), 2):
-        id_, seed = raw[i].decode("latin-1"), raw[i + 1]
-        if type(seed) is int:
-            leases.append(Lease(id_, b"", is_seed=True, too_large=seed))
-        else:
-            leases.append(Lease(id_, seed, is_seed=True))
+    for id_, found in zip(raw[2::2], raw[3::2], strict=True):
+        # Of one that is too large there is its size.
+        seed, size = (b"", found) if type(found) is int else (found, 0)
+        leases.append(Lease(id_.decode("latin-1"), seed, is_seed=True, too_large=size))
     return SeedsReply(bool(raw[0]), leases, raw[1])

@@ -6,9 +6,9 @@ The layout is that of the scripts in ``lua/``; workers never read it in Python.
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from scrapy_dist.codec.envelope import OTHER, PICKLE
 from scrapy_dist.codec.request import fields_of, quote
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from scrapy_dist.redis_client.typed import Redis
 
 T = TypeVar("T")
+S = TypeVar("S", bound=Sequence[Any])
 
 #: Places of a request, numbered as in KEYS of the scripts that take more than one.
 REQUESTS, SUSPECTS, LEASES, LEASED = 1, 2, 3, 4
@@ -113,6 +114,11 @@ def is_id(text: bytes) -> bool:
     return _ID.fullmatch(text) is not None
 
 
+def whole(value: bytes | None) -> int:
+    """The number in *value*, which may be anything; 0 if it is none."""
+    return int(value) if value and value.isdigit() and len(value) < 20 else 0
+
+
 def order_of(id_: bytes) -> int:
     """What the order counter was when *id_* was given; 0 for no id of ours."""
     if not is_id(id_):
@@ -189,5 +195,6 @@ async def scan_hash(
             yield values
 
 
-def batches(found: list[Any]) -> Iterable[list[Any]]:
-    return (found[i : i + BATCH] for i in range(0, len(found), BATCH))
+def batches(found: S, size: int = BATCH) -> Iterator[S]:
+    """*found* in parts of at most *size*."""
+    return (cast("S", found[i : i + size]) for i in range(0, len(found), size))

@@ -73,8 +73,8 @@ class Orphans:
                 cursor, found = await frontier.client.zscan(
                     frontier.keys.leases, self._cursor, count=BATCH
                 )
-                for some in batches([id_ for id_, _ in found]):
-                    mended = await frontier.run("check_leases", mend=1, ids=some)
+                for ids in batches([id_ for id_, _ in found]):
+                    mended = await frontier.run("check_leases", mend=1, ids=ids)
                     self._mended += len(mended) // 3
             else:
                 cursor, *found = await frontier.run(

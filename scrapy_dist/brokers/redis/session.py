@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from redis.exceptions import RedisError, ResponseError
 
 from scrapy_dist.base.escaping import get_logger
+from scrapy_dist.brokers.redis.layout import batches
 from scrapy_dist.brokers.redis.orphans import Orphans
 from scrapy_dist.brokers.redis.views.status import read_status
 from scrapy_dist.brokers.redis.wakeup import Wakeup
@@ -15,7 +16,7 @@ from scrapy_dist.exceptions import RedisUnavailable
 from scrapy_dist.redis_client.client import close_client, describe
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
     from scrapy import Spider
 
@@ -172,9 +173,9 @@ class _Round:
         frontier = self._frontier
         self._commits = [frontier.commit(commit) for commit in ask.commits]
         self.calls += self._commits
-        for ids in _batches(ask.releases):
+        for ids in batches(ask.releases):
             self._add(frontier.release(ids))
-        for rejects in _batches(ask.rejects):
+        for rejects in batches(ask.rejects):
             self._add(frontier.reject(rejects, max_size=frontier.max_payload))
         if ask.claims:
             self._add(frontier.claim(ask.claims), self._sets("claims"))
@@ -182,7 +183,7 @@ class _Round:
     def report(self, ask: Ask, machine: str, process: str) -> None:
         """Who is here, and who is not any more."""
         frontier = self._frontier
-        for gone in _batches(ask.gone):
+        for gone in batches(ask.gone):
             self._add(frontier.gone(machine, gone))
         if ask.reap:
             self._add(frontier.reap(), self._sets("deaths"))
@@ -237,8 +238,3 @@ class _Round:
             except ResponseError as e:
                 answer.refused = answer.refused or str(e)
         return answer
-
-
-def _batches(values: Sequence[T]) -> Iterator[Sequence[T]]:
-    for first in range(0, len(values), BATCH):
-        yield values[first : first + BATCH]

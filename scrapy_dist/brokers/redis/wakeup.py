@@ -199,10 +199,7 @@ class _Line:
     """
 
     def __init__(
-        self,
-        client: Redis,
-        limit: float,
-        on_message: Callable[[], None] = lambda: None,
+        self, client: Redis, limit: float, on_message: Callable[[], None] = lambda: None
     ) -> None:
         pool = client.connection_pool
         given = pool.connection_kwargs.items()

@@ -288,20 +288,14 @@ class _Check:
 
     async def _check_leased(self, batch: list[Entry]) -> None:
         readable = await self._readable(batch)
-        ids = await self._not_leased([entry.id for entry in readable])
-        if not ids:
-            return
-        for at in await self._call("check_leased", ids=ids):
+        owners = await self._owners(readable)
+        ids = [e.id for e, owner in zip(readable, owners, strict=True) if owner is None]
+        for at in await self._call("check_leased", ids=ids) if ids else []:
             self._found("payload_without_lease", ids[at].decode())
 
-    async def _not_leased(self, ids: list[bytes]) -> list[bytes]:
-        owners = await self._owners(ids)
-        return [id_ for id_, owner in zip(ids, owners, strict=True) if owner is None]
-
-    async def _owners(self, ids: list[bytes]) -> list[float | None]:
-        if not ids:
-            return []
-        return await self._client.zmscore(self._keys.leases, ids)
+    async def _owners(self, entries: list[Entry]) -> list[float | None]:
+        ids = [entry.id for entry in entries]
+        return await self._client.zmscore(self._keys.leases, ids) if ids else []
 
     async def _check_leases(self, ids: list[bytes]) -> None:
         await self._check_counter(LEASES, [id_ for id_ in ids if is_id(id_)])
@@ -319,7 +313,7 @@ class _Check:
         self._twice.update(e.id for e in entries if not self._ids.add(e.id))
         if place == REQUESTS:
             # Suspects are few, and each may be pending as well.
-            owners = await self._owners([entry.id for entry in entries])
+            owners = await self._owners(entries)
             members = [m for m, o in zip(members, owners, strict=True) if o is not None]
         if not members:
             return

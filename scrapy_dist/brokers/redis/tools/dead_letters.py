@@ -9,9 +9,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from scrapy_dist.brokers.redis.errors import asking
+from scrapy_dist.brokers.redis.layout import batches
 from scrapy_dist.brokers.redis.version import check_format, check_seal
 from scrapy_dist.brokers.redis.views.dead_letters import (
-    batches,
     matches,
     steps,
     steps_of_ids,

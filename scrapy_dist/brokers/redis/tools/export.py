@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import math
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from scrapy_dist.base import times
 from scrapy_dist.brokers.redis import fingerprints
@@ -28,17 +29,14 @@ if TYPE_CHECKING:
     from scrapy_dist.redis_client.typed import Redis
 
 Line = dict[str, Any]
+T = TypeVar("T")
 
 #: Elements of a list by which the place in it is found again.
 _KNOWN = 20
 
 
 async def export_lines(
-    frontier: Frontier,
-    exported: Exported,
-    *,
-    spider: str,
-    items: bool = False,
+    frontier: Frontier, exported: Exported, *, spider: str, items: bool = False
 ) -> AsyncIterator[list[Line]]:
     """Workers may be at work. The fingerprints come before the requests: see ``snapshot``.
     So do seeds: one that becomes a lease meanwhile is then in one place at least.
@@ -60,10 +58,16 @@ async def export_lines(
         }
     ]
     snapshot = Snapshot(frontier)
-    parts = [_seen(frontier), _started(frontier), _seeds(frontier)]
-    parts += [_requests(snapshot, frontier.seal), _failed(frontier), _stats(frontier)]
+    parts = [
+        _lines(fingerprints.scan(frontier), _fingerprint_line("seen")),
+        _lines(fingerprints.scan_started(frontier), _fingerprint_line("started")),
+        _seeds(frontier),
+        _lines(snapshot.read(), partial(_request_line, frontier.seal)),
+        _lines(_failed(frontier), partial(_letter_line, frontier.seal)),
+        _lines(scan_hash(client, k.stats), _stat_line),
+    ]
     if items:
-        parts.append(_items(frontier))
+        parts.append(_lines(_read_list(client, k.items), _item_line))
     with asking("the export is not complete"):
         for part in parts:
             async for lines in part:
@@ -73,22 +77,18 @@ async def export_lines(
     yield [{"type": "end", "whole": snapshot.is_whole, "counts": exported.counts}]
 
 
-async def _seen(frontier: Frontier) -> AsyncIterator[list[Line]]:
-    async for names in fingerprints.scan(frontier):
-        yield [{"type": "seen", "fingerprint": name} for name in names]
+async def _lines(
+    found: AsyncIterator[list[T]], line: Callable[[T], Line]
+) -> AsyncIterator[list[Line]]:
+    async for some in found:
+        yield [line(each) for each in some]
 
 
-async def _started(frontier: Frontier) -> AsyncIterator[list[Line]]:
-    async for names in fingerprints.scan_started(frontier):
-        yield [{"type": "started", "fingerprint": name} for name in names]
+def _fingerprint_line(kind: str) -> Callable[[str], Line]:
+    return lambda name: {"type": kind, "fingerprint": name}
 
 
-async def _requests(snapshot: Snapshot, seal: Seal) -> AsyncIterator[list[Line]]:
-    async for some in snapshot.read():
-        yield [_request_line(stored, seal) for stored in some]
-
-
-def _request_line(stored: Entry, seal: Seal) -> Line:
+def _request_line(seal: Seal, stored: Entry) -> Line:
     score = stored.score
     number = int(score) if score.is_integer() else score
     line: Line = {
@@ -122,9 +122,14 @@ async def _seeds(frontier: Frontier) -> AsyncIterator[list[Line]]:
             ]
 
 
-async def _items(frontier: Frontier) -> AsyncIterator[list[Line]]:
-    async for some in _read_list(frontier.client, frontier.keys.items):
-        yield [{"type": "item"} | dump_lines.show_bytes("data", d) for d, _ in some]
+def _item_line(found: tuple[bytes, float]) -> Line:
+    return {"type": "item"} | dump_lines.show_bytes("data", found[0])
+
+
+def _stat_line(stat: tuple[bytes, bytes]) -> Line:
+    name, value = stat
+    shown = dump_lines.show_bytes("name", name) | dump_lines.show_bytes("value", value)
+    return {"type": "stat"} | shown
 
 
 async def _read_list(
@@ -173,18 +178,14 @@ def _find(last: list[bytes], some: list[bytes], at: int, *, grown: int) -> int |
     return min(found, key=lambda end: abs(end - at), default=None)
 
 
-async def _failed(frontier: Frontier) -> AsyncIterator[list[Line]]:
-    client = frontier.client
-    after = "-"
-    while True:
-        found = await client.xrange(frontier.keys.failed, after, "+", count=BATCH)
-        if not found:
-            return
+async def _failed(frontier: Frontier) -> AsyncIterator[list[dict[bytes, bytes]]]:
+    client, key, after = frontier.client, frontier.keys.failed, "-"
+    while found := await client.xrange(key, after, "+", count=BATCH):
         after = f"({found[-1][0].decode()}"
-        yield [_letter_line(fields, frontier.seal) for _, fields in found]
+        yield [fields for _, fields in found]
 
 
-def _letter_line(fields: dict[bytes, bytes], seal: Seal) -> Line:
+def _letter_line(seal: Seal, fields: dict[bytes, bytes]) -> Line:
     line: Line = {"type": "failed"}
     for name in dump_lines.LETTER:
         line |= dump_lines.show_bytes(name, fields.get(name.encode(), b""))
@@ -194,13 +195,3 @@ def _letter_line(fields: dict[bytes, bytes], seal: Seal) -> Line:
     if line.get("kind") == "seed":
         payload = SEED + payload
     return line | dump_lines.show_payload(payload, seal)
-
-
-async def _stats(frontier: Frontier) -> AsyncIterator[list[Line]]:
-    async for found in scan_hash(frontier.client, frontier.keys.stats):
-        yield [
-            {"type": "stat"}
-            | dump_lines.show_bytes("name", name)
-            | dump_lines.show_bytes("value", value)
-            for name, value in found
-        ]

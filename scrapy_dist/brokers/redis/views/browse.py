@@ -15,13 +15,7 @@ from scrapy.http import Request
 
 from scrapy_dist.brokers.redis import fingerprints
 from scrapy_dist.brokers.redis.errors import asking
-from scrapy_dist.brokers.redis.layout import (
-    LEASED,
-    REQUESTS,
-    SUSPECTS,
-    parse,
-    scan,
-)
+from scrapy_dist.brokers.redis.layout import LEASED, REQUESTS, SUSPECTS, parse, scan
 from scrapy_dist.brokers.redis.views.dead_letters import list_failed
 from scrapy_dist.codec import dump_lines
 from scrapy_dist.codec.envelope import MSGPACK, PICKLE, SEED, SIGNED

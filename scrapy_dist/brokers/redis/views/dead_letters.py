@@ -6,11 +6,11 @@ that was read holds when it is moved or deleted, by its id.
 
 from __future__ import annotations
 
-import re
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import TYPE_CHECKING
 
 from scrapy_dist.brokers.redis.errors import asking
+from scrapy_dist.brokers.redis.layout import batches, whole
 from scrapy_dist.core.dead_letters import DeadLetter
 from scrapy_dist.core.frontier import BATCH
 
@@ -96,15 +96,11 @@ async def steps_of_ids(
 
 
 def _parse(id_: bytes | str, fields: dict[bytes, bytes], seal: Seal) -> DeadLetter:
-    def number(name: bytes) -> int:
-        value = fields.get(name, b"")
-        return int(value) if re.fullmatch(rb"[0-9]{1,15}", value) else 0
-
     return DeadLetter(
         id=text(id_),
         kind="seed" if fields.get(b"kind") == b"seed" else "request",
-        time_ms=number(b"time"),
-        deliveries=number(b"deliveries"),
+        time_ms=whole(fields.get(b"time")),
+        deliveries=whole(fields.get(b"deliveries")),
         worker=text(fields.get(b"worker", b"")),
         reason=text(fields.get(b"reason", b"")),
         payload=fields.get(b"payload", b""),
@@ -114,7 +110,3 @@ def _parse(id_: bytes | str, fields: dict[bytes, bytes], seal: Seal) -> DeadLett
 
 def text(value: bytes | str) -> str:
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
-
-
-def batches(ids: Sequence[str], size: int = BATCH) -> Iterator[Sequence[str]]:
-    return (ids[i : i + size] for i in range(0, len(ids), size))

@@ -1,4 +1,4 @@
-"""How a crawl stands: what is left, what is done, and by whom.
+"""How a crawl stands: what is left, what is done, and by whom; and how others ended.
 
 Only reads. All times are those of Redis' clock.
 """
@@ -17,7 +17,7 @@ from scrapy_dist.brokers.redis import layout
 from scrapy_dist.brokers.redis.errors import asking, is_wrong_type
 from scrapy_dist.codec.envelope import JSON, KINDS, OTHER, PICKLE, SEED, SIGNED
 from scrapy_dist.codec.request import fields_of, quote
-from scrapy_dist.core.status import Status, WorkerStatus
+from scrapy_dist.core.status import Finished, Status, WorkerStatus
 from scrapy_dist.exceptions import BadPayload, ConfigurationError, RedisUnavailable
 from scrapy_dist.redis_client.client import describe
 
@@ -32,6 +32,8 @@ MAX_WORKERS = 1000
 
 #: Fields of the reply of ``status.lua`` in front of the workers, and of each worker.
 _HEAD, _EACH = 11, 8
+#: Records that are read at the most.
+_MOST = 100
 #: Leases read beside those that are shown: the oldest may be done a moment later.
 _SPARE = 10
 #: Largest request that is decoded for its URL, in bytes.
@@ -95,7 +97,7 @@ def _worker(raw: Sequence[Any]) -> WorkerStatus:
         worker=name.decode("utf-8", "replace") if name else number,
         number=number,
         alive=bool(alive),
-        since_ms=_whole(since),
+        since_ms=layout.whole(since),
         silent_ms=silent,
         leased=held,
         stopping=bool(stopping),
@@ -105,13 +107,6 @@ def _worker(raw: Sequence[Any]) -> WorkerStatus:
 def _by_name(worker: WorkerStatus) -> tuple[str, int, str]:
     host, _, pid = worker.worker.rpartition(":")
     return host, int(pid) if re.fullmatch("[0-9]{1,18}", pid) else 0, worker.number
-
-
-def _whole(number: bytes | None) -> int | None:
-    try:
-        return int(number or 0)
-    except ValueError:
-        return None
 
 
 async def _held(
@@ -168,3 +163,27 @@ def url_of(payload: bytes) -> str:
     except BadPayload:
         return f"(not readable: {quote(payload[:40])})"
     return url if isinstance(url, str) else "(without a URL)"
+
+
+async def read_history(frontier: Frontier) -> list[Finished]:
+    """The finished crawls, the newest first. Raises RedisUnavailable."""
+    client = frontier.client
+    with asking():
+        found = await client.xrevrange(frontier.keys.history, count=_MOST)
+    return [_record(fields) for _, fields in found]
+
+
+def _record(fields: dict[bytes, bytes]) -> Finished:
+    def number(name: bytes) -> int:
+        return layout.whole(fields.get(name))
+
+    return Finished(
+        crawl=fields.get(b"crawl", b"").decode("utf-8", "replace"),
+        start=times.from_ms(number(b"start")),
+        end=times.from_ms(number(b"end")),
+        reason=fields.get(b"reason", b"").decode("utf-8", "replace"),
+        pages=number(b"pages"),
+        items=number(b"items"),
+        failed=number(b"failed"),
+        workers=number(b"workers"),
+    )
