@@ -42,6 +42,11 @@ def compact(fingerprint: str) -> str:
     return str(int.from_bytes(digest[:8], "big", signed=True))
 
 
+def _level(buckets: int) -> int:
+    """The largest power of 2 that is not above *buckets*."""
+    return 1 << (buckets.bit_length() - 1)
+
+
 @dataclass(frozen=True)
 class Shape:
     """The buckets as this worker knows them; *count* fingerprints are in them."""
@@ -54,22 +59,17 @@ class Shape:
     buckets: int = 1
     count: int = 0
 
-    @property
-    def level(self) -> int:
-        """The largest power of 2 that is not above the number of buckets."""
-        return 1 << (self.buckets.bit_length() - 1)
-
     def name(self, number: int) -> str:
         """The key of bucket *number*."""
         return f"{self.key}:{self.epoch}:{number}"
 
     def number(self, fingerprint: str) -> int:
         """The bucket of *fingerprint* when all buckets of this level are split."""
-        return abs(int(fingerprint)) % (2 * self.level)
+        return abs(int(fingerprint)) % (2 * _level(self.buckets))
 
     def keys(self, number: int) -> tuple[str, str]:
         """The bucket *number*, and the one that it is to be split from."""
-        return self.name(number), self.name(number % self.level)
+        return self.name(number), self.name(number % _level(self.buckets))
 
     def place(self, fingerprint: str) -> str:
         """The key of the bucket that *fingerprint* is in."""
@@ -84,6 +84,5 @@ class Shape:
     def next(self) -> Iterator[str]:
         """Keys of the next splits: the bucket to be split, and the new one."""
         for number in range(self.buckets, self.buckets + AHEAD):
-            half = 1 << (number.bit_length() - 1)
-            yield self.name(number - half)
+            yield self.name(number - _level(number))
             yield self.name(number)

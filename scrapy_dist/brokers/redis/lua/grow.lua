@@ -6,6 +6,7 @@
 --       load: fingerprints that one should hold  splits: most buckets to split
 -- Reply epoch, buckets, fingerprints
 -- Cost  O(buckets * fingerprints of one)
+-- @use buckets
 local shape = redis.call('HMGET', dupefilter, 'epoch', 'buckets', 'count')
 local number, count = tonumber(shape[2] or 0), tonumber(shape[3] or 0)
 if shape[1] ~= epoch then
@@ -24,10 +25,7 @@ for _ = 1, splits do
   if count <= number * load or at <= buckets_at or not new then
     break
   end
-  local period = 1
-  while period <= number do
-    period = 2 * period
-  end
+  local period = power_above(number)
   local moved = {}
   for _, fingerprint in ipairs(redis.call('SMEMBERS', old)) do
     if modulo(fingerprint, period) == number then

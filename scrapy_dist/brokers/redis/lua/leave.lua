@@ -15,11 +15,10 @@
 -- Cost  O(log workers + log leases + keys of seeds)
 -- @use kinds
 -- @use workers
--- @use fingerprints
+-- @use crawl
 -- @use history
 local now, seen = now_ms(), count_fingerprints()
-local left = redis.call('ZCARD', requests) + redis.call('ZCARD', suspects)
-  + math.max(redis.call('ZCARD', leases), redis.call('HLEN', leased))
+local left = count_left()
 redis.call(kind_of(dupefilter) == 'hash' and 'HLEN' or 'SCARD', dupefilter)
 for i = seed_keys_at + 1, #KEYS do
   left = left + count_seeds(KEYS[i])
@@ -58,7 +57,5 @@ if persist == '1' then
   end
   return {0, seen}
 end
-delete_fingerprints()
-redis.call('UNLINK', workers, state, requests, suspects, leases, leased, stats, started,
-  control)
+delete_crawl()
 return {1, seen}

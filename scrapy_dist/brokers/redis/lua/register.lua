@@ -18,11 +18,10 @@
 --       or 4 and a worker of another format, or 6 and the frontier's check value
 -- Cost  O(workers)
 -- @use entry
--- @use fingerprints
+-- @use crawl
 -- @use history
 local now = now_ms()
-local left = redis.call('ZCARD', requests) + redis.call('ZCARD', suspects)
-  + math.max(redis.call('ZCARD', leases), redis.call('HLEN', leased))
+local left = count_left()
 local is_compact = kind_of(dupefilter) == 'hash'
 redis.call(is_compact and 'HLEN' or 'SCARD', dupefilter)
 -- The fields of the newest record, and of the one of *name*; {} where there is none.
@@ -100,9 +99,7 @@ else
     write_record(tonumber(facts[2] or nil) or now, 'finished')
   end
   if flush == '1' or (finished and persist ~= '1') then
-    delete_fingerprints()
-    redis.call('UNLINK', workers, state, requests, suspects, leases, leased, stats,
-      started, control)
+    delete_crawl()
     outcome = outcome == 5 and 5 or 1
   elseif outcome == 5 then
     redis.call('HSET', state, 'recorded', facts[1])

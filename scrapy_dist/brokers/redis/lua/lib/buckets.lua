@@ -13,11 +13,16 @@ local function read_shape()
   return shape[1], tonumber(shape[2] or 0), tonumber(shape[3] or 0)
 end
 
+-- The least power of 2 that is above *buckets*.
+local function power_above(buckets)
+  local power = 1
+  while power <= buckets do
+    power = 2 * power
+  end
+  return power
+end
+
 -- Whether who knows of *known* buckets has named the right ones.
 local function are_named(buckets, known)
-  local level = 1 -- the largest power of 2 that is not above
-  while 2 * level <= known do
-    level = 2 * level
-  end
-  return known <= buckets and buckets < 2 * level
+  return known <= buckets and buckets < power_above(known)
 end
