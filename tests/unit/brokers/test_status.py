@@ -154,6 +154,15 @@ async def test_large_request_is_not_read_for_its_url(client):
     assert (await look(worker, holds=9)).workers[0].holds == ("http://site.example/1",)
 
 
+async def test_lease_that_is_done_a_moment_later_takes_no_place(client):
+    """The oldest is shown; when its request is gone, the next one is."""
+    worker = await Worker(client).join()
+    await worker.commit([request(n) for n in range(3)])
+    oldest, *_ = sorted(lease.id for lease in await worker.lease())
+    await client.hdel(KEYS.leased, oldest)
+    assert len((await look(worker, holds=2)).workers[0].holds) == 2
+
+
 @pytest.mark.parametrize(
     "told",
     [

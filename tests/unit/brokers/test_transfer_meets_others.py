@@ -12,9 +12,9 @@ from scrapy_dist.brokers.redis.tools.import_ import import_lines
 from scrapy_dist.brokers.redis.views.snapshot import Snapshot
 from scrapy_dist.codec.dump_lines import dump
 from scrapy_dist.core.crawl import Exported, Imported
-from scrapy_dist.core.frontier import NewRequest
+from scrapy_dist.core.frontier import Claim, NewRequest
 from scrapy_dist.exceptions import BadPayload, ConfigurationError, RedisUnavailable
-from tests.support.frontiers import KEYS, Worker, contents, dead_letters
+from tests.support.frontiers import KEYS, ON_REDIS_ONLY, Worker, contents, dead_letters
 from tests.support.transfer import bring_in, export, kinds, request
 
 
@@ -346,6 +346,27 @@ async def test_what_a_letter_claimed_comes_back_with_it(client, worker):
     await client.flushdb()
     await bring_in(worker.frontier, lines)
     assert await dead_letters(client) == before
+
+
+@ON_REDIS_ONLY
+@pytest.mark.parametrize("held", [False, True])
+async def test_what_a_request_claimed_is_followed_again_after_an_import(
+    client, worker, held
+):
+    await worker.push("page")
+    page = await worker.lease_one()
+    claim = [Claim("login", [page.id])]
+    assert await worker.call(worker.frontier.claim(claim)) == [True]
+    if not held:
+        await worker.release(page)
+    lines = await export(worker.frontier)
+    await client.flushdb()
+    await bring_in(worker.frontier, lines)
+    other = await Worker(client).join()
+    again = await other.lease_one()
+    claim = [Claim("login", [again.id])]
+    assert await other.call(other.frontier.claim(claim)) == [True]
+    assert await other.call(other.frontier.claim([Claim("login", [])])) == [False]
 
 
 HEAD = {"type": "frontier", "version": 1, "fingerprints": "hex", "id": "x"}

@@ -32,6 +32,8 @@ _SPACE = 1 << 24
 _MOST_REQUESTS, _MOST_DEATHS, _MOST_NAME = 10**12, 10**6, 1000
 #: How far the import of a file has come, in ``S:state``: its name, lines, top order id.
 _MARK = re.compile(rb"([0-9A-Za-z-]{1,40}) ([0-9]{1,15}) \S+")
+#: What was seen on behalf of a request, see claim.lua.
+_CLAIMS = re.compile("-?[0-9A-Za-z]+")
 #: Calls in one round trip.
 _CALLS = 10
 
@@ -244,7 +246,7 @@ class _Import:
         payload = dump_lines.payload_of(line, self._frontier.seal)
         score = _score(line)
         deaths, claims = _whole(line, "deaths", _MOST_DEATHS), line.get("claims", "-")
-        if type(claims) is not str or not (claims.isascii() and claims.isalnum()):
+        if type(claims) is not str or not _CLAIMS.fullmatch(claims):
             claims = "-"
         # As release.lua decides: what nobody died of, and claimed nothing, is pending.
         if line["type"] == "suspect" or deaths or claims != "-":
