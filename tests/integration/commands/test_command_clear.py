@@ -128,7 +128,9 @@ def test_compact_fingerprints_go_with_their_buckets(run, keys, redis_server):
 
 
 def test_workers_that_live_forbid_it(run, keys, alive):
-    with pytest.raises(ConfigurationError, match=r"^1 worker is alive.*--stop all"):
+    with pytest.raises(
+        ConfigurationError, match=r"^1 worker is alive.*--stop all\), or say --force"
+    ):
         run("s", "--yes")
     assert keys() == FRONTIER | KEPT
     code, _ = run("s", "--yes", "--force")

@@ -91,6 +91,14 @@ def test_some_are_shown_and_the_rest_is_counted(command, client):
     assert len(command(FAILED, "--json", "-n", "7")[1].splitlines()) == 7
 
 
+def test_many_are_shown_once_each_below_one_header(command, client, monkeypatch):
+    monkeypatch.setattr("scrapy_dist.commands.failed._ROWS", 4)
+    ids = [write(client, i) for i in range(11)]
+    header, *lines = command(FAILED, "-n", "0")[1].splitlines()
+    assert header.startswith("ID")
+    assert [line.split()[0] for line in lines] == ids[::-1]
+
+
 def test_reason_selects(command, client):
     write(client, 1, reason="the download failed: TimeoutError")
     write(client, 2)

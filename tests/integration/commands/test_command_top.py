@@ -25,10 +25,11 @@ from scrapy.settings import Settings
 
 from scrapy_dist.commands import project, top
 from scrapy_dist.commands.terminal.picture import History
+from scrapy_dist.commands.terminal.screen import Lines
 from scrapy_dist.commands.terminal.view import View, as_svg, draw
 from scrapy_dist.core.dead_letters import DeadLetter
 from scrapy_dist.core.status import Status, WorkerStatus
-from scrapy_dist.exceptions import ConfigurationError
+from scrapy_dist.exceptions import ConfigurationError, RedisUnavailable
 from tests.support.wait import wait_until
 
 NOW = datetime(2026, 11, 21, 12, 0, tzinfo=timezone.utc)
@@ -283,6 +284,26 @@ async def watch(url, screen):
     async with project.opened(project.find_crawl(Settings(), opts)) as crawl:
         await top._watch(crawl, screen, 0.05, None)
     return screen.seen
+
+
+class Away:
+    """A crawl whose Redis does not answer."""
+
+    def __init__(self):
+        self.told = []
+
+    async def status(self):
+        self.told.append("asked")
+        raise RedisUnavailable("gone")
+
+    async def reconnect(self):
+        self.told.append("reconnected")
+
+
+async def test_no_late_reply_is_taken_for_another():
+    crawl, screen = Away(), Lines()
+    await top._watch(crawl, screen, 0, 2)
+    assert crawl.told == ["asked", "reconnected"] * 2
 
 
 async def test_redis_may_go_and_come_back(own_redis):

@@ -18,6 +18,7 @@ import pytest
 from scrapy import Request
 from scrapy.settings import Settings
 
+from scrapy_dist.brokers.redis.views import snapshot
 from scrapy_dist.commands import export, import_
 from scrapy_dist.exceptions import BadPayload, ConfigurationError
 from tests.integration.commands.test_command_status import plant
@@ -142,6 +143,18 @@ def test_an_export_is_for_its_owner_and_replaces_nothing(run, fill, tmp_path, na
         assert sorted(tmp_path.iterdir()) == [path, other]
     finally:
         os.umask(umask)
+
+
+def test_an_export_that_is_not_whole_is_no_success(run, fill, tmp_path, monkeypatch):
+    monkeypatch.setattr(snapshot, "_ROUNDS", 0)
+    fill()
+    path = tmp_path / "f.jsonl"
+    code, _, err = run(export.SUBCOMMAND, "s", str(path))
+    assert code == 1
+    assert "changed faster than it could be read" in err
+    code, _, err = run(import_.SUBCOMMAND, "other", str(path))
+    assert code == 1
+    assert "requests may be missing" in err
 
 
 def test_what_is_no_file_is_not_replaced(run, fill, tmp_path):

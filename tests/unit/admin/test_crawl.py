@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import pytest
-from scrapy import Request
+from scrapy import Request, Spider
 from scrapy.settings import Settings
 from scrapy.utils.request import fingerprint
+from scrapy.utils.test import get_crawler
 
 from scrapy_dist.admin.crawl import Crawl
+from scrapy_dist.admin.project import Project
 from scrapy_dist.brokers.redis.broker import RedisBroker
 from scrapy_dist.codec import compact
 from scrapy_dist.core.crawl import PARTS
@@ -152,6 +154,17 @@ async def test_recrawl_queues_what_is_nowhere(crawl, worker, client):
     [first] = [each async for some in crawl.peek(1) for each in some]
     assert first.fields["url"] == f"{URL}3"
     assert (first.fields["callback"], first.fields["priority"]) == ("any", 100)
+
+
+@pytest.mark.parametrize("known", [False, True])
+async def test_what_is_queued_again_passes_every_filter(crawl, worker, known):
+    """Also what it is redirected to, which was seen as well."""
+    if known:
+        crawl.project = Project(get_crawler(type("S", (Spider,), {"name": "s"})))
+    await crawl.recrawl(f"{URL}9", priority=100)
+    [first] = [each async for some in crawl.peek(1) for each in some]
+    assert first.fields["url"] == f"{URL}9"
+    assert first.fields["dont_filter"] is True
 
 
 @pytest.mark.parametrize(
