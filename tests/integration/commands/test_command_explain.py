@@ -13,7 +13,7 @@ from scrapy.settings import Settings
 from scrapy.utils.request import fingerprint
 
 from scrapy_dist.codec import compact
-from scrapy_dist.commands import explain, peek
+from scrapy_dist.commands import base, explain, peek
 from scrapy_dist.core.frontier import NewRequest, Reject
 from scrapy_dist.exceptions import ConfigurationError
 from scrapy_dist.redis_client.client import close_client
@@ -91,6 +91,18 @@ def busy(redis_server):
         )
 
     prepare(redis_server, steps)
+
+
+def test_peek_ends_when_nobody_reads_on(run, busy, monkeypatch):
+    written = []
+
+    def write(line):
+        written.append(line)
+        return len(written) < 2
+
+    monkeypatch.setattr(base, "write", write)
+    assert run(peek.SUBCOMMAND, "s", "--json") == (0, "")
+    assert len(written) == 2
 
 
 def test_peek_shows_the_next_in_the_order_of_their_leases(run, busy):
