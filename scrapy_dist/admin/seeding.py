@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from scrapy import Spider
 
+from scrapy_dist.base.escaping import quote
 from scrapy_dist.base.settings import flag
-from scrapy_dist.codec.request import quote
 from scrapy_dist.codec.request_fields import MAX_PRIORITY
 from scrapy_dist.codec.seed import parse_seed
 from scrapy_dist.compat.extension_points import overridden

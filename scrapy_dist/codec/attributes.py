@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from types import (
     FunctionType,
     MemberDescriptorType,
@@ -59,8 +60,10 @@ class Attributes:
 
     def allow(self, names: Iterable[str]) -> None:
         """Fields of the class, which may have the names of its methods."""
-        cls = self._cls
-        self._hidden -= {n for n in names if not _is_descriptor(_find(cls, n))}
+        static = inspect.getattr_static
+        self._hidden -= {
+            n for n in names if not _is_descriptor(static(self._cls, n, None))
+        }
 
     def take(self, obj: Any) -> dict[str, Any]:
         """The attributes of *obj*. Raises Unserializable."""
@@ -115,10 +118,3 @@ def _is_code(value: Any) -> bool:
 def _is_descriptor(value: Any) -> bool:
     kind = type(value)
     return hasattr(kind, "__set__") or hasattr(kind, "__delete__")
-
-
-def _find(cls: type, name: str) -> Any:
-    for base in cls.__mro__:
-        if name in vars(base):
-            return vars(base)[name]
-    return None

@@ -18,8 +18,6 @@ from typing import Any
 from scrapy_dist.codec import messagepack
 from scrapy_dist.exceptions import BadPayload
 
-__all__ = ["Shorthand", "dumps", "loads"]
-
 #: The bits, from the lowest on. Up to seven take one byte; what is frequent comes first.
 #: A new one goes to the end: requests that are in Redis keep their numbers.
 _NAMES = (

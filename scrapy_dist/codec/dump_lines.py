@@ -12,24 +12,12 @@ import binascii
 import json
 from typing import Any
 
+from scrapy_dist.base.escaping import quote
 from scrapy_dist.codec import compact, messagepack
 from scrapy_dist.codec.envelope import JSON, MSGPACK, SEED
-from scrapy_dist.codec.request import fields_of, quote
+from scrapy_dist.codec.request import fields_of
 from scrapy_dist.codec.seal import NO_SEAL, Seal
 from scrapy_dist.exceptions import BadPayload
-
-__all__ = [
-    "LETTER",
-    "REQUESTS",
-    "TYPES",
-    "VERSION",
-    "bytes_of",
-    "dump",
-    "load",
-    "payload_of",
-    "show_bytes",
-    "show_payload",
-]
 
 #: Version of the format; a reader refuses those that it does not know.
 VERSION = 1

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-__all__ = ["JSON", "KINDS", "MSGPACK", "OTHER", "PICKLE", "SEED", "SIGNED"]
-
 #: A seed as it was pushed; a request in MessagePack (``compact``); what another
 #: serializer wrote; a signature and one of the others (``seal``).
 SEED, MSGPACK, OTHER, SIGNED = b"\x00", b"\x01", b"\x02", b"\x03"

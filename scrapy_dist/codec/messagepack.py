@@ -42,8 +42,6 @@ if TYPE_CHECKING:
 
     from scrapy_dist.codec.objects import SharedClasses
 
-__all__ = ["Coder", "Foreign", "dumps", "from_jsonable", "loads", "to_jsonable"]
-
 #: Extension types inside each other, e.g. tuples in tuples. Bounds the C stack.
 _MAX_DEPTH = 16
 #: Bytes from which ``dumps`` reads back what it wrote. Fewer cannot hold

@@ -29,15 +29,6 @@ if TYPE_CHECKING:
 
     from scrapy.settings import BaseSettings
 
-__all__ = [
-    "Learner",
-    "SharedClasses",
-    "load_request_classes",
-    "load_shared_classes",
-    "path_of",
-    "resolve",
-]
-
 #: Objects that a ``Learner`` looks at.
 _MAX_LEARNED = 10_000
 

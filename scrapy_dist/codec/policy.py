@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from scrapy import Request
     from scrapy.settings import BaseSettings
 
-__all__ = ["POLICY", "Policy", "local_meta", "scheme_of"]
-
 #: ``cause`` of what no setting of the workers would make readable: somebody else wrote
 #: it, and one such request after the other says nothing about the code.
 POLICY = "policy"

@@ -21,8 +21,6 @@ from scrapy_dist.codec.sizes import MAX_HOST
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["flaw_of_address", "flaw_of_host", "host_of", "is_within", "resolve"]
-
 _LOCAL_NAMES = frozenset(
     {"localhost", "localhost.localdomain", "ip6-localhost", "ip6-loopback"}
 )

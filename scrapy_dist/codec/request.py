@@ -29,7 +29,6 @@ from scrapy_dist.codec.objects import (
     SharedClasses,
     load_request_classes,
     load_shared_classes,
-    path_of,
     resolve,
 )
 from scrapy_dist.codec.policy import Policy
@@ -49,6 +48,7 @@ from scrapy_dist.codec.serializers import (
     to_bytes,
 )
 from scrapy_dist.codec.sizes import MAX_HOST, flaw_of_url
+from scrapy_dist.compat.extension_points import path_of
 from scrapy_dist.exceptions import BadPayload, ConfigurationError, Unserializable
 
 if TYPE_CHECKING:
@@ -56,8 +56,6 @@ if TYPE_CHECKING:
 
     from scrapy import Spider
     from scrapy.crawler import Crawler
-
-__all__ = ["PayloadCodec", "fields_of", "quote"]
 
 logger = get_logger(__name__)
 

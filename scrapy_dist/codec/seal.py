@@ -21,8 +21,6 @@ from scrapy_dist.exceptions import BadPayload, ConfigurationError
 if TYPE_CHECKING:
     from scrapy.settings import BaseSettings
 
-__all__ = ["ADDED", "FIELD", "NO_SEAL", "Seal", "differ"]
-
 #: Field of S:state: what frontiers with the same secret have in common, see `Seal.check`.
 FIELD = "signed"
 #: Bytes of a signature.

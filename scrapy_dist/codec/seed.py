@@ -34,13 +34,6 @@ if TYPE_CHECKING:
     from scrapy import Spider
     from scrapy.crawler import Crawler
 
-__all__ = [
-    "FROM_SEED",
-    "check_limits",
-    "check_made",
-    "parse_seed",
-]
-
 #: ``meta`` key of requests that were made of a seed, while there are limits for them.
 FROM_SEED = "frontier_from_seed"
 #: What looks at where they lead, and at their redirects.

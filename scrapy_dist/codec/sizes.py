@@ -13,14 +13,6 @@ from functools import lru_cache
 
 from scrapy_dist import defaults
 
-__all__ = [
-    "MAX_HOST",
-    "MAX_METHOD",
-    "flaw_of_encoding",
-    "flaw_of_method",
-    "flaw_of_url",
-]
-
 #: Characters of the longest method, and of the longest host (RFC 1035, 2.3.4).
 MAX_METHOD, MAX_HOST = 20, 255
 #: Characters of the longest name of an encoding: Python remembers each that it looks for.

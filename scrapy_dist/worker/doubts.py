@@ -21,7 +21,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from scrapy_dist.codec.request import fields_of, quote
+from scrapy_dist.base.escaping import quote
+from scrapy_dist.codec.request import fields_of
 
 if TYPE_CHECKING:
     from scrapy_dist.exceptions import BadPayload

@@ -10,8 +10,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequen
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
+from scrapy_dist.base.escaping import quote
 from scrapy_dist.codec.envelope import OTHER, PICKLE
-from scrapy_dist.codec.request import fields_of, quote
+from scrapy_dist.codec.request import fields_of
 from scrapy_dist.core.frontier import BATCH
 from scrapy_dist.exceptions import BadPayload
 

@@ -25,8 +25,9 @@ from scrapy.link import Link
 from scrapy_dist.codec.dump_lines import payload_of, show_payload
 from scrapy_dist.codec.forms import form_of
 from scrapy_dist.codec.messagepack import Coder, Foreign, to_jsonable
-from scrapy_dist.codec.objects import SharedClasses, path_of, resolve
+from scrapy_dist.codec.objects import SharedClasses, resolve
 from scrapy_dist.codec.request import PayloadCodec, fields_of
+from scrapy_dist.compat.extension_points import path_of
 from scrapy_dist.exceptions import BadPayload, Unserializable
 
 URL = "https://example.com/"

@@ -20,9 +20,10 @@ from scrapy.link import Link
 from scrapy.spiders import CrawlSpider, CSVFeedSpider, SitemapSpider, XMLFeedSpider
 
 from scrapy_dist import picklecompat
+from scrapy_dist.base.escaping import quote
 from scrapy_dist.codec import compact, messagepack
 from scrapy_dist.codec.policy import Policy
-from scrapy_dist.codec.request import PayloadCodec, fields_of, quote
+from scrapy_dist.codec.request import PayloadCodec, fields_of
 from scrapy_dist.exceptions import BadPayload, ConfigurationError, Unserializable
 from tests.support.engine import make_crawler
 

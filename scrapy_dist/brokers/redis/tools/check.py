@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from hashlib import sha1
 from typing import TYPE_CHECKING, Any
 
+from scrapy_dist.base.escaping import quote
 from scrapy_dist.brokers.redis.errors import asking
 from scrapy_dist.brokers.redis.keys import SETTINGS
 from scrapy_dist.brokers.redis.layout import (
@@ -35,7 +36,6 @@ from scrapy_dist.brokers.redis.types import OF_SEEDS, TYPES, types_of
 from scrapy_dist.brokers.redis.version import check_format, check_seal
 from scrapy_dist.codec.envelope import PICKLE, SEED
 from scrapy_dist.codec.policy import POLICY
-from scrapy_dist.codec.request import quote
 from scrapy_dist.core.findings import KINDS, Counts, Finding, Report
 from scrapy_dist.exceptions import BadPayload
 

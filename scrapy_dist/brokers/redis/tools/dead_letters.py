@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from scrapy_dist.base.escaping import quote
 from scrapy_dist.brokers.redis.errors import asking
 from scrapy_dist.brokers.redis.layout import batches
 from scrapy_dist.brokers.redis.version import check_format, check_seal
@@ -19,7 +20,7 @@ from scrapy_dist.brokers.redis.views.dead_letters import (
 )
 from scrapy_dist.codec import compact
 from scrapy_dist.codec.envelope import JSON, MSGPACK, OTHER, PICKLE
-from scrapy_dist.codec.request import fields_of, quote
+from scrapy_dist.codec.request import fields_of
 from scrapy_dist.core.dead_letters import DeadLetter, Forgotten, Retried
 from scrapy_dist.exceptions import BadPayload, ConfigurationError
 from scrapy_dist.queue import PriorityQueue

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from scrapy.utils.request import request_from_dict
 
+from scrapy_dist.base.escaping import quote
 from scrapy_dist.brokers.redis import fingerprints
 from scrapy_dist.brokers.redis.errors import asking
 from scrapy_dist.brokers.redis.layout import pages
 from scrapy_dist.brokers.redis.version import check_seal
 from scrapy_dist.codec.envelope import PICKLE
-from scrapy_dist.codec.request import quote
 from scrapy_dist.core.frontier import BATCH
 from scrapy_dist.exceptions import ConfigurationError
 

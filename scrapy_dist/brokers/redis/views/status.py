@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 from redis.exceptions import ResponseError
 
 from scrapy_dist.base import times
+from scrapy_dist.base.escaping import quote
 from scrapy_dist.brokers.redis import layout
 from scrapy_dist.brokers.redis.errors import asking, is_wrong_type
 from scrapy_dist.codec.envelope import JSON, KINDS, OTHER, PICKLE, SEED, SIGNED
-from scrapy_dist.codec.request import fields_of, quote
+from scrapy_dist.codec.request import fields_of
 from scrapy_dist.core.status import Finished, Status, WorkerStatus
 from scrapy_dist.exceptions import BadPayload, ConfigurationError, RedisUnavailable
 from scrapy_dist.redis_client.client import describe
