@@ -334,6 +334,27 @@ def test_unreadable_request_whose_lease_is_gone_is_forgotten(queues):
     assert [each.lease for each in queues.outbox.rejects] == ["bad2"]
 
 
+def test_worker_that_waits_for_claims_is_not_empty(queues):
+    """Also while they are under way: they may lead to a request."""
+    queues.pinned.keep(Request(URL), (), "fp")
+    assert not queues.is_empty()
+    assert len(queues.pinned.take_claims()) == 1
+    assert not queues.is_empty()
+    queues.pinned.claimed([False])
+    assert queues.is_empty()
+
+
+@pytest.mark.parametrize("fingerprint", ["", "fp"])
+@pytest.mark.parametrize(("lost", "stays"), [(["1"], True), (["1", "2"], False)])
+def test_pinned_request_of_two_pages_goes_only_with_both(
+    queues, fingerprint, lost, stays
+):
+    assert queues.accept([Lease(n, b"") for n in "12"])
+    queues.pinned.keep(Request(URL), tuple(queues.leases.records.values()), fingerprint)
+    queues.lost(lost)
+    assert (queues.pinned.is_claiming or bool(queues.pinned.waiting)) is stays
+
+
 def test_what_is_set_aside_does_not_flood_the_log(queues, caplog):
     for n in range(200):
         [record] = [queues.leases.open(lease) for lease in leased(str(n))]
