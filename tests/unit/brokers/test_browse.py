@@ -95,11 +95,14 @@ async def test_rank_is_how_many_are_before_it(worker):
     assert [each.found.rank for each in found] == [1, 0, 2]
 
 
+@pytest.mark.parametrize("path", ["page", "page%20"])
 @pytest.mark.parametrize("exact", [True, False])
-async def test_others_are_told_apart_by_their_paths_only_if_names_say_so(worker, exact):
+async def test_others_are_told_apart_by_their_paths_only_if_names_say_so(
+    worker, path, exact
+):
     """A project's own fingerprint may call requests of two paths the same."""
-    await worker.commit([new("PAGE")])
-    [found] = await explained(worker, "page", exact=exact)
+    await worker.commit([new(path.upper())])
+    [found] = await explained(worker, path, exact=exact)
     assert (found.found is None) is exact
 
 

@@ -369,6 +369,16 @@ async def test_what_a_request_claimed_is_followed_again_after_an_import(
     assert await other.call(other.frontier.claim([Claim("login", [])])) == [False]
 
 
+async def test_suspect_that_waits_for_room_still_waits_after_an_import(client, worker):
+    member = b"%016x" % 9 + b"1 - " + request("a")
+    await client.zadd(KEYS.suspects, {member: "+inf"})
+    lines = await export(worker.frontier)
+    await client.flushdb()
+    await bring_in(worker.frontier, lines)
+    [(_, score)] = await client.zrange(KEYS.suspects, 0, -1, withscores=True)
+    assert score == float("inf")
+
+
 HEAD = {"type": "frontier", "version": 1, "fingerprints": "hex", "id": "x"}
 
 
