@@ -137,7 +137,9 @@ class Crew:
         return left.is_drained
 
 
-def _crew(url: str, workers: int, chains: int, ends: float, seed: int) -> Tally:
+def _crew(url: str, workers: int, chains: int, seconds: float, seed: int) -> Tally:
+    # From now on: the start of a process may take longer than that.
+    ends = time.time() + seconds
     return asyncio.run(Crew(url, chains, ends, seed).run(workers))
 
 
@@ -145,14 +147,13 @@ def run(url: str, *, workers: int, seconds: float, processes: int = 2) -> Tally:
     """Crawl, and check that nothing was lost. Raises AssertionError."""
     seed = int(os.environ.get("LOAD_SEED") or random.randrange(1_000_000))
     print(f"LOAD_SEED={seed}")
-    ends = time.time() + seconds
     chains = CHAINS * workers
     shares = [
         workers // processes + (n < workers % processes) for n in range(processes)
     ]
     with ProcessPoolExecutor(processes, get_context("spawn")) as pool:
         crews = [
-            pool.submit(_crew, url, share, chains, ends, seed + n)
+            pool.submit(_crew, url, share, chains, seconds, seed + n)
             for n, share in enumerate(shares)
         ]
         tallies = [crew.result() for crew in crews]

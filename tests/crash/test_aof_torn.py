@@ -89,6 +89,7 @@ def test_crawl_goes_on_by_itself_after_each_torn_file(
         site,
         2,
         "follow",
+        answers=0,
         args={"url": f"{site.url}/tree/{PAGES}/3/0"},
         settings={
             "FRONTIER_WORKER_TTL": 2.0,
@@ -99,12 +100,13 @@ def test_crawl_goes_on_by_itself_after_each_torn_file(
     )
     for cut in CUTS:
         pages = len(project.records())
+        site.answer(56)
         wait_until(lambda n=pages: len(project.records()) >= n + 40, "40 more pages")
         crash(server, cut)
         if rewritten:
             rewrite(server)
             assert damage(server.url, "follow") == {}
-    assert len(set(project.recorded("path"))) < PAGES
+    site.resume()
     assert_finished(workers)
 
     done = Counter(project.recorded("path"))

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from tests.support.project import Worker
 
 DAY = 86_400
-PAGES = 500
+PAGES = 600
+TTL = 3.0
 
 #: Python imports this at its start. SIGUSR1 turns the error of the clock around.
 #: Twisted's timers keep the true time: they follow the clock, so that a jump lets
@@ -83,24 +84,25 @@ def test_clocks_wrong_by_a_day_that_jump_in_mid_crawl_change_nothing(
         project.crawl(
             "follow",
             args={"url": f"{site.url}/tree/{PAGES}/3/0"},
-            settings={"FRONTIER_WORKER_TTL": 1.5, "CONCURRENT_REQUESTS": 4},
+            settings={"FRONTIER_WORKER_TTL": TTL, "CONCURRENT_REQUESTS": 4},
             env={"PYTHONPATH": path, "CLOCK_SHIFT": str(shift)},
         )
         for shift in (DAY, -DAY)
     )
     with redis_server.client() as client:
         wait_for_workers(client, "follow", 2)
-        site.resume()
-        wait_until(lambda: site.hits().total() >= PAGES // 2, "half of the pages")
+        site.answer(PAGES // 2)
+        wait_until(lambda: len(site.waiting()) == 2, "half of the pages, both at work")
         for worker in (ahead, behind):
             os.kill(worker.pid, signal.SIGUSR1)
+        site.resume()
         assert_finished([ahead, behind])
         assert failed(client, "follow") == []
 
     assert site.hits() == tree_pages(PAGES, 3)
     log = site.log()
-    assert log[-1].time - log[0].time > 2 * 1.5
+    assert log[-1].time - log[0].time > TTL
     for worker in (ahead, behind):
         assert {-1, 1} <= days_in_log(worker)
         assert "WARNING" not in worker.log()
-        assert site.hits_by_worker()[worker.agent] > PAGES // 4
+        assert site.hits_by_worker()[worker.agent] > PAGES // 10

@@ -49,23 +49,25 @@ def test_cut_in_mid_reply_costs_no_page_and_fetches_none_twice(
 ):
     """No worker dies, so what a cut leaves open is settled between worker and Redis."""
     project.spider(FOLLOW)
-    site.delay(80)
     with Proxy(redis_server.port) as proxy:
         workers = start_together(
             project,
             site,
             2,
             "follow",
+            answers=40,
             args={"url": f"{site.url}/tree/600/3/0"},
             settings={**TTL, "REDIS_URL": proxy.url(redis_server.url)},
             frontier="addon",
         )
         cuts = 0
         for cut in plan_cuts(proxy, site.url):
-            assert cut.done.wait(10)
+            # There is always something to say to Redis.
+            wait_until(lambda c=cut: c.done.is_set() or site.go_on(4), "the cut")
             cuts += 1
             wait_until(lambda n=cuts: count(workers, BACK) == n, f"{cuts} times back")
         assert site.hits().total() < 600
+        site.resume()
         assert_finished(workers)
 
     assert site.hits() == tree_pages(600, 3)
@@ -82,7 +84,7 @@ def test_worker_that_waits_for_work_gets_it_after_a_cut(
     """The cut takes the connection on which Redis would have woken it."""
     project.spider(FOLLOW)
     site.delay(40)
-    gate = "/gate/g/tree/100/3/0"
+    gate = "/gate/g/tree/200/3/0"
     with Proxy(redis_server.port) as proxy:
         workers = start_together(
             project,
@@ -90,7 +92,12 @@ def test_worker_that_waits_for_work_gets_it_after_a_cut(
             2,
             "follow",
             args={"url": f"{site.url}{gate}"},
-            settings={**TTL, "REDIS_URL": proxy.url(redis_server.url)},
+            settings={
+                "FRONTIER_WORKER_TTL": 2.0,
+                "REDIS_URL": proxy.url(redis_server.url),
+                # By itself it would look for work after 5 s, when there is none.
+                "CONCURRENT_REQUESTS": 2,
+            },
         )
         wait_until(lambda: site.hits()[gate], "the first page")
         for _ in range(3):
@@ -99,6 +106,6 @@ def test_worker_that_waits_for_work_gets_it_after_a_cut(
         site.open_gate("g")
         assert_finished(workers)
 
-    assert site.hits() == {gate: 1, **tree_pages(100, 3)}
+    assert site.hits() == {gate: 1, **tree_pages(200, 3)}
     by_worker = site.hits_by_worker()
     assert min(by_worker[worker.agent] for worker in workers) >= 20

@@ -62,6 +62,13 @@ def items(client, spider: str) -> Counter[tuple[str, int]]:
     return Counter((item["path"], item["n"]) for item in map(json.loads, texts))
 
 
+def kill_at_work(site, worker) -> None:
+    """Kill *worker* when the site has stopped to answer, with pages of it unanswered."""
+    wait_until(lambda: site.waiting()[worker.agent], "pages in work")
+    worker.kill()
+    site.resume()
+
+
 def crawl_and_kill_one(project, site, pages: int, **args):
     project.module("pipelines", SLOW)
     project.spider(SEVERAL)
@@ -71,13 +78,12 @@ def crawl_and_kill_one(project, site, pages: int, **args):
         site,
         3,
         "several",
+        answers=pages // 3,
         args={"url": f"{site.url}/tree/{pages}/3/0", **args},
-        settings=SETTINGS,
+        settings={**SETTINGS, "CONCURRENT_REQUESTS": 6},
         frontier="addon",
     )
-    wait_until(lambda: site.hits().total() >= pages // 3, "a third of the pages")
-    workers[1].kill()
-    assert site.hits().total() < pages
+    kill_at_work(site, workers[1])
     assert_finished([workers[0], workers[2]])
 
 
@@ -174,12 +180,12 @@ def test_retry_of_a_killed_worker_comes_once(project, site, redis_server):
         site,
         2,
         "retries",
+        answers=60,
         args={"url": site.url},
         settings=settings,
         frontier="addon",
     )
-    wait_until(lambda: site.hits().total() >= 40, "40 pages")
-    workers[0].kill()
+    kill_at_work(site, workers[0])
     assert_finished([workers[1]])
 
     expected = {(f"/once/503/{n}", 0): 1 for n in range(60)}
@@ -215,11 +221,11 @@ def test_items_and_requests_of_seeds_of_a_killed_worker_come_once(
     with redis_server.client() as client:
         seeds = [f"{site.url}/page/{n}" for n in range(150)]
         client.rpush("seeds:start_urls", *seeds)
+        settings = {**SETTINGS, "CONCURRENT_REQUESTS": 6}
         workers = start_together(
-            project, site, 3, "seeds", settings=SETTINGS, frontier="addon"
+            project, site, 3, "seeds", 100, settings=settings, frontier="addon"
         )
-        wait_until(lambda: site.hits().total() >= 100, "a third of the pages")
-        workers[1].kill()
+        kill_at_work(site, workers[1])
         assert_finished([workers[0], workers[2]])
 
         expected = {(f"/page/{n}", i): 1 for n in range(150) for i in range(2)}

@@ -124,19 +124,19 @@ def test_one_of_three_workers_is_cut_off_in_mid_crawl(
     ]
     with redis_server.client() as client:
         wait_for_workers(client, "follow", 3)
-        site.resume()
+        site.answer(pages * 3 // 4)
         lonely = workers[2]
-        wait_until(lambda: site.hits_by_worker()[lonely.agent] >= 50, "50 pages of it")
+        wait_until(lambda: site.hits_by_worker()[lonely.agent] >= 16, "16 pages of it")
         memory = Memory(lonely.pid)
         way.cut()
         time.sleep(SECONDS)
         lonely.wait_for_log(LOST)
         wait_until(lambda: client.zcount("follow:leases", "-inf", "+inf"), "work")
-        assert site.hits().total() < pages
         way.mend()
         lonely.wait_for_log(BACK)
         growth = memory.growth()
-        assert_finished(workers, timeout=60 + 3 * SECONDS)
+        site.resume()
+        assert_finished(workers, timeout=120 + 3 * SECONDS)
         items = Counter(client.lrange("follow:items", 0, -1))
         assert failed(client, "follow") == []
 
@@ -208,17 +208,18 @@ def test_closing_worker_leaves_a_connection_that_a_nat_has_forgotten(
     settings = {"FRONTIER_CLOSE_TIMEOUT": 12, "FRONTIER_WORKER_TTL": 60}
     with Proxy(redis_server.port) as proxy, redis_server.client() as client:
         url = proxy.url(redis_server.url)
-        site.delay(1000)
+        site.answer(1)
         worker = project.crawl("follow", {**settings, "REDIS_URL": url}, args)
         wait_until(lambda: site.hits().total() >= 10, "ten pages")
         proxy.forget()
         worker.interrupt()
+        worker.wait_for_log("shutting down gracefully")
+        site.resume()
         assert worker.wait(29) == 0
         assert client.zcard("follow:workers") == client.zcard("follow:leases") == 0
         done = len(project.records())
         assert client.zcard("follow:requests") == 40 - done
     assert "does not take the last results" not in worker.log()
-    site.delay(0)
     assert_finished([project.crawl("follow", settings, args)])
     assert Counter(project.recorded("path")) == tree_pages(40, 40)
 

@@ -44,7 +44,7 @@ def start(example: Path, *options: str) -> subprocess.Popen[str]:
 def run(example: Path, *options: str) -> dict[str, str]:
     """The summary's rows, of a show that must end well."""
     with start(example, *options) as show:
-        output, _ = show.communicate(timeout=100)
+        output, _ = show.communicate(timeout=200)
     logs = "".join(
         f"--- {log}\n{log.read_text()[-3000:]}"
         for log in example.glob("results/*/*.log")
@@ -109,7 +109,7 @@ def test_interrupt_leaves_no_process_and_a_new_show_starts_afresh(
             if done and int(done[1]) > 0:
                 break
         show.send_signal(signal.SIGINT)
-        output, _ = show.communicate(timeout=60)
+        output, _ = show.communicate(timeout=200)
 
     assert show.returncode == 130, output
     wait_until(lambda: not workers_of(site[0]), "no worker is left")

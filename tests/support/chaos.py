@@ -27,6 +27,7 @@ from tests.support.proxy import Proxy
 from tests.support.redis_server import RedisServer
 from tests.support.redis_state import damage, failed, items
 from tests.support.site import Site
+from tests.support.together import JOINED
 from tests.support.wait import wait_until
 
 if TYPE_CHECKING:
@@ -38,8 +39,6 @@ if TYPE_CHECKING:
 
 #: Exit code of a worker that met a poison page.
 POISONED = 66
-#: What a worker logs when it has joined the crawl.
-JOINED = "Frontier at redis"
 #: Part of the pages after which there are no more faults, so that the crawl can end.
 CALM_AFTER = 0.8
 #: Seconds between two faults: at least, at most.

@@ -41,7 +41,7 @@ def run_frontier(
         stdout=stdout,
         stderr=subprocess.PIPE,
         text=True,
-        timeout=60,
+        timeout=200,
         check=False,
     )
 

@@ -42,7 +42,8 @@ SETTINGS: dict[str, Any] = {
     "DOWNLOAD_DELAY": 0,
     # 1 in the settings.py of a new project, which would slow the tests down.
     "CONCURRENT_REQUESTS_PER_DOMAIN": 16,
-    "DOWNLOAD_TIMEOUT": 20,
+    # Pages wait until a test lets them go, e.g. when all workers are up.
+    "DOWNLOAD_TIMEOUT": 180,
     "RETRY_ENABLED": False,
     "FRONTIER_WORKER_TTL": 3.0,
 }
@@ -131,7 +132,7 @@ class Worker:
     def running(self) -> bool:
         return self._process.poll() is None
 
-    def wait(self, timeout: float = 40.0) -> int:
+    def wait(self, timeout: float = 120.0) -> int:
         """The exit code; fails the test when the worker is still there.
 
         *timeout* counts from when the processes that were started are up.
@@ -169,11 +170,11 @@ class Worker:
         """Why it closed, e.g. ``finished``."""
         return str(self.stats().get("finish_reason"))
 
-    def wait_for_log(self, text: str, timeout: float = 20.0) -> None:
+    def wait_for_log(self, text: str, timeout: float = 60.0) -> None:
         """Wait until *text* is in the log."""
         wait_until(lambda: text in self.log(), f"{text!r} in the log", timeout)
 
-    def wait_open(self, timeout: float = 20.0) -> None:
+    def wait_open(self, timeout: float = 60.0) -> None:
         """Wait until the spider is open."""
         self.wait_for_log("Spider opened", timeout)
 
@@ -309,12 +310,12 @@ class Project:
             worker.end()
 
 
-def wait_all(workers: list[Worker], timeout: float = 60.0) -> list[int]:
+def wait_all(workers: list[Worker], timeout: float = 120.0) -> list[int]:
     """The exit codes of *workers*, when all have ended."""
     return [worker.wait(timeout) for worker in workers]
 
 
-def assert_finished(workers: list[Worker], timeout: float = 60.0) -> None:
+def assert_finished(workers: list[Worker], timeout: float = 120.0) -> None:
     """All *workers* end by themselves, with exit code 0 and reason ``finished``."""
     assert wait_all(workers, timeout) == [0] * len(workers)
     assert [worker.reason() for worker in workers] == ["finished"] * len(workers)

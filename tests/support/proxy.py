@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 #: Seconds that a command from the test to the proxy may take.
-_PATIENCE = 10.0
+_PATIENCE = 60.0
 
 
 @dataclass
@@ -34,6 +34,7 @@ class Cut:
     """A cut to come, once: *after* more bytes behind *mark*, in a reply or a request.
 
     *request*: only once a client has sent these bytes, e.g. the SHA-1 of a script.
+    *refuse*: from then on the proxy refuses connections.
     *done* is set when the connection has been cut.
     """
 
@@ -41,6 +42,7 @@ class Cut:
     mark: bytes
     request: bytes
     in_reply: bool
+    refuse: bool = False
     done: threading.Event = field(default_factory=threading.Event)
 
 
@@ -131,12 +133,15 @@ class Proxy:
         """
         return self._plan(Cut(after, mark, request, in_reply=True))
 
-    def cut_request(self, after: int = 0, *, mark: bytes = b"") -> Cut:
+    def cut_request(
+        self, after: int = 0, *, mark: bytes = b"", refuse: bool = False
+    ) -> Cut:
         """Cut one connection in the middle of a request, *after* bytes behind *mark*.
 
-        Redis carries out the commands before the cut, and nobody hears of it.
+        Redis carries out the commands before the cut, and nobody hears of it. *refuse*:
+        the client cannot connect again either, until `accept`.
         """
-        return self._plan(Cut(after, mark, b"", in_reply=False))
+        return self._plan(Cut(after, mark, b"", in_reply=False, refuse=refuse))
 
     def refuse(self) -> None:
         """Cut all connections and reset new ones at once, until `accept`.
@@ -405,6 +410,7 @@ class _Link:
 
     def _end(self, cut: Cut) -> None:
         # Not a reset, which could overtake what may pass.
+        self._state.refuses = self._state.refuses or cut.refuse
         cut.done.set()
         for side in (self._client, self._server):
             if side is not None:

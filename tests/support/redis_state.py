@@ -29,7 +29,7 @@ def wait_for_workers(
     client: redis.Redis,
     spider: str,
     count: int,
-    timeout: float = 40.0,
+    timeout: float = 60.0,
     workers: Iterable[Worker] = (),
 ) -> None:
     """Wait until *count* workers of *spider* have registered; until then none is idle.

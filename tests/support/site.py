@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import subprocess
 import sys
 import urllib.request
@@ -63,11 +64,28 @@ class Site:
 
     def pause(self) -> None:
         """Take requests but answer none until `resume`."""
-        self._control("pause")
+        self.answer(0)
+
+    def answer(self, count: float) -> None:
+        """Answer *count* more requests, and none behind them until `resume`.
+
+        So a crawl is under way for as long as a test likes, on any machine. Gates have
+        their own time.
+        """
+        self._control(f"answer?count={count}")
 
     def resume(self) -> None:
         """Answer what waits, and go on."""
-        self._control("resume")
+        self.answer(math.inf)
+
+    def waiting(self) -> Counter[str]:
+        """How many requests of each worker wait to be answered; those at gates do not count."""
+        return Counter(self._control("waiting"))
+
+    def go_on(self, count: int) -> None:
+        """Let *count* requests more be answered if all wait that there are."""
+        if self.waiting():
+            self.answer(count)
 
     def open_gate(self, name: str) -> None:
         """Answer the requests for /gate/NAME, those that wait and those to come."""

@@ -30,12 +30,14 @@ from __future__ import annotations
 
 import asyncio
 import collections
+import functools
 import http
 import json
+import math
 import sys
 import time
 import urllib.parse
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -49,27 +51,52 @@ class Site:
         self.seen: collections.Counter[str] = collections.Counter()
         self.delay_ms = 0.0
         self.opened: set[str] = set()
-        self.paused = False
-        self._waiting: dict[str, list[Callable[[], None]]] = {}
+        #: How many requests may still be answered.
+        self.answers = math.inf
+        self._waiting: dict[str, list[Waiting]] = {}
 
     def reset(self) -> None:
         self.records = []
         self.seen.clear()
         self.delay_ms = 0.0
         self.opened.clear()
-        self.paused = False
+        self.answers = math.inf
         self._waiting.clear()
 
-    def when_open(self, gate: str, send: Callable[[], None]) -> None:
-        if gate in self.opened:
-            send()
-        else:
-            self._waiting.setdefault(gate, []).append(send)
+    def may_answer(self, gate: str) -> bool:
+        if gate:
+            return gate in self.opened
+        self.answers -= 1
+        return self.answers >= 0
+
+    def wait(self, gate: str, waiting: Waiting) -> None:
+        self._waiting.setdefault(gate, []).append(waiting)
+
+    def agents_waiting(self) -> collections.Counter[str]:
+        waiting = self._waiting.get("", [])
+        return collections.Counter(w.agent for w in waiting if not w.is_gone())
 
     def open_gate(self, gate: str) -> None:
         self.opened.add(gate)
-        for send in self._waiting.pop(gate, []):
-            send()
+        for waiting in self._waiting.pop(gate, []):
+            waiting.send()
+
+    def allow(self, answers: float) -> None:
+        """Answer as many more requests, first those that wait and whose client is there."""
+        waiting = self._waiting.get("", [])
+        while waiting and answers > 0:
+            first = waiting.pop(0)
+            answers -= not first.is_gone()
+            first.send()
+        self.answers = answers
+
+
+class Waiting(NamedTuple):
+    """A request that is not answered yet."""
+
+    agent: str
+    is_gone: Callable[[], bool]
+    send: Callable[[], None]
 
 
 class Reply:
@@ -204,23 +231,20 @@ def answer(site: Site, request: dict[str, str], headers: dict[str, str]) -> Repl
 
 
 def control(site: Site, path: str, query: str) -> Reply:
-    """Answer the test: /_control/records, reset, delay, open, pause and resume."""
+    """Answer the test: /_control/records, waiting, reset, delay, open, answer."""
     options = dict(urllib.parse.parse_qsl(query))
     if path == "/_control/records":
         return Reply(json.dumps(site.records), kind="application/json")
+    if path == "/_control/waiting":
+        return Reply(json.dumps(site.agents_waiting()), kind="application/json")
     if path == "/_control/reset":
         site.reset()
         return Reply("{}", kind="application/json")
     if path == "/_control/delay":
         site.delay_ms = float(options["ms"])
         return Reply("{}", kind="application/json")
-    if path == "/_control/pause":
-        site.paused = True
-        return Reply("{}", kind="application/json")
-    if path == "/_control/resume":
-        site.paused = False
-        site.open_gate("")
-        site.opened.discard("")
+    if path == "/_control/answer":
+        site.allow(float(options["count"]))
         return Reply("{}", kind="application/json")
     if path == "/_control/open":
         site.open_gate(options["gate"])
@@ -292,8 +316,10 @@ class Connection(asyncio.Protocol):
         delay = dict(urllib.parse.parse_qsl(query)).get("delay", 0)
         total_ms = self._site.delay_ms + reply.delay_ms + float(delay)
         loop = asyncio.get_running_loop()
-        if reply.gate or self._site.paused:
-            self._site.when_open(reply.gate, lambda: self._send(method, reply))
+        if not self._site.may_answer(reply.gate):
+            send = functools.partial(self._send, method, reply)
+            waiting = Waiting(request["agent"], self._transport.is_closing, send)
+            self._site.wait(reply.gate, waiting)
         elif total_ms:
             loop.call_later(total_ms / 1000, self._send, method, reply)
         else:

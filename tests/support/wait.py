@@ -26,7 +26,7 @@ def any_starting() -> bool:
 def wait_until(
     predicate: Callable[[], T],
     description: str,
-    timeout: float = 20.0,
+    timeout: float = 60.0,
     interval: float = 0.02,
 ) -> T:
     """Call *predicate* until it returns something true, and return that.

@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 #: Seconds that a fact may take to come true.
-_PATIENCE = 30.0
+_PATIENCE = 60.0
 #: Seconds between two looks.
 _LOOK = 0.003
 

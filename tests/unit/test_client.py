@@ -411,10 +411,21 @@ def test_close_ends_the_thread_and_the_connections(connect, server):
         next(client.items())
 
 
-def test_close_ends_calls_that_wait_in_other_threads(connect):
+def test_close_ends_calls_that_wait_in_other_threads(connect, monkeypatch):
     client = connect()
     client.seed(URL)
-    outcomes = []
+    outcomes, begun, run = [], [], client._thread.run
+
+    def noting(work, **options):
+        caller = threading.current_thread()
+
+        async def noted():
+            begun.append(caller)
+            return await work()
+
+        return run(noted, **options)
+
+    monkeypatch.setattr(client._thread, "run", noting)
 
     def wait(work):
         try:
@@ -426,10 +437,10 @@ def test_close_ends_calls_that_wait_in_other_threads(connect):
     waiting = [threading.Thread(target=wait, args=(work,)) for work in works]
     for thread in waiting:
         thread.start()
-    time.sleep(0.1)
+    wait_until(lambda: len(set(begun)) == 2, "both wait")
     client.close()
     for thread in waiting:
-        thread.join(20)
+        thread.join(60)
     assert outcomes == ["This client was closed meanwhile."] * 2
 
 

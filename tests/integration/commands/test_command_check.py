@@ -37,10 +37,12 @@ def test_a_broken_frontier_is_mended_and_its_crawl_loses_no_page(
     project.spider(FOLLOW)
     site.delay(60)
     args = {"url": f"{site.url}/tree/120/3/0"}
+    site.answer(40)
     worker = project.crawl("follow", args=args)
-    wait_until(lambda: site.hits().total() >= 20, "20 pages")
+    wait_until(lambda: site.waiting().total() > 1, "pages in work")
     worker.kill()
     site.delay(0)
+    site.resume()
     with redis_server.client() as client:
         [number] = client.zrange("follow:workers", 0, -1)
         client.zrem("follow:workers", number)
@@ -93,9 +95,8 @@ def test_a_broken_frontier_is_mended_and_its_crawl_loses_no_page(
 
 def test_workers_at_work_cause_no_findings(project, site, no_leaked_keys):
     project.spider(FOLLOW)
-    site.delay(50)
     args = {"url": f"{site.url}/tree/500/4/0"}
-    workers = start_together(project, site, 2, "follow", args=args)
+    workers = start_together(project, site, 2, "follow", 100, args=args)
     command = check(project, "follow", "--json", "--repair")
     assert command.returncode == 0
     report = json.loads(command.stdout)
@@ -103,7 +104,7 @@ def test_workers_at_work_cause_no_findings(project, site, no_leaked_keys):
     assert report["leased"] > 0
     assert report["workers_alive"] == 2
     # The same without the start of a process, so that it meets many moments.
-    reports = asyncio.run(check_until_the_end(project.redis_url, workers))
+    reports = asyncio.run(check_until_the_end(project.redis_url, site, workers))
     assert len(reports) > 10
     for report in reports:
         assert report.findings == {}, report
@@ -111,7 +112,7 @@ def test_workers_at_work_cause_no_findings(project, site, no_leaked_keys):
     assert max(site.hits().values()) == 1
 
 
-async def check_until_the_end(url, workers):
+async def check_until_the_end(url, site, workers):
     settings = Settings({"REDIS_URL": url})
     client = await open_client(settings)
     keys = Keys.from_settings(settings, "follow")
@@ -120,6 +121,7 @@ async def check_until_the_end(url, workers):
     while any(worker.running() for worker in workers):
         repair = len(reports) % 2 == 1
         reports.append(await check_frontier(frontier, repair=repair))
+        site.go_on(20)
         await asyncio.sleep(0.01)  # the workers need the processor too
     await close_client(client)
     return reports

@@ -156,7 +156,7 @@ def test_on_a_terminal_it_asks(tmp_path, keys, redis_server, answer, code):
         stdin=theirs,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=200,
         check=False,
     )
     os.close(ours)

@@ -299,7 +299,7 @@ def serve(tmp_path):
 
 
 def scrape(url):
-    with urllib.request.urlopen(url, timeout=20) as response:
+    with urllib.request.urlopen(url, timeout=100) as response:
         assert response.headers["Content-Type"].startswith("text/plain; version=")
         return parse(response.read().decode())
 
@@ -320,7 +320,7 @@ def test_redis_may_go_and_come_while_metrics_are_served(own_redis, serve, tmp_pa
     own_redis.start()
     wait_until(lambda: up(url), "redis_up 1", interval=0.3)
     process.send_signal(signal.SIGTERM)
-    out, err = process.communicate(timeout=20)
+    out, err = process.communicate(timeout=200)
     assert (process.returncode, out) == (0, "")
     away, back = err.splitlines()
     assert away.endswith("Serving redis_up 0 until it answers.")
@@ -335,7 +335,7 @@ def test_metrics_are_served_before_redis_is_there(serve, tmp_path, make_redis):
     wait_until(lambda: up(url), "redis_up 1", interval=0.3)
     assert of(scrape(url), "books")["workers_alive"] == 0
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=20)
+    _, err = process.communicate(timeout=200)
     assert process.returncode == 0
     away, back = err.splitlines()
     assert away.startswith("scrapy frontier metrics: Redis cannot be used")

@@ -29,7 +29,7 @@ def port():
 
 def get(port: int, path: str = "") -> bytes:
     url = f"http://127.0.0.1:{port}/metrics{path}"
-    with urllib.request.urlopen(url, timeout=20) as reply:
+    with urllib.request.urlopen(url, timeout=100) as reply:
         return reply.read()
 
 

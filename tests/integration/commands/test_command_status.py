@@ -316,11 +316,14 @@ def test_paused_crawl_fetches_nothing_and_goes_on_when_resumed(
     project.spider(FOLLOW)
     site.delay(40)
     crawling = start_together(
-        project, site, 2, "follow", args={"url": f"{site.url}/tree/300/3/0"}
+        project, site, 2, "follow", 150, args={"url": f"{site.url}/tree/300/3/0"}
     )
     wait_until(lambda: site.hits().total() >= 40, "40 pages")
     _, out = frontier(pause.PAUSE, "follow")
     assert out.startswith("follow is paused: 2 workers")
+    for worker in crawling:
+        worker.wait_for_log("Paused")
+    site.resume()
 
     def nothing_is_held():
         told = json.loads(frontier(status.SUBCOMMAND, "follow", "--json")[1])
@@ -368,10 +371,9 @@ def test_stopped_worker_closes_in_order_and_the_others_finish(
     project.spider(FOLLOW)
     site.delay(40)
     crawling = start_together(
-        project, site, 2, "follow", args={"url": f"{site.url}/tree/300/3/0"}
+        project, site, 2, "follow", 100, args={"url": f"{site.url}/tree/300/3/0"}
     )
     wait_until(lambda: site.hits().total() >= 40, "40 pages")
-    site.pause()  # so that the crawl cannot end before the command begins
     told = json.loads(frontier(workers.SUBCOMMAND, "follow", "--json")[1])
     leaving = crawling[0]
     [name] = [
@@ -398,9 +400,9 @@ def test_stopped_worker_closes_in_order_and_the_others_finish(
 def test_project_is_shown_while_its_workers_are_at_work(project, site):
     project.spider(FOLLOW)
     project.spider(FOLLOW.replace('"follow"', '"never_run"'))
-    site.delay(500)
-    start_together(project, site, 1, "follow", args={"url": f"{site.url}/tree/300/9/0"})
-    site.pause()  # so that it lasts longer than the commands
+    args = {"url": f"{site.url}/tree/300/9/0"}
+    start_together(project, site, 1, "follow", 0, args=args)
+    wait_until(site.waiting, "a page under way")
     here = {"REDIS_URL": project.redis_url}
     found = run_frontier(project.folder, "workers", "follow", settings=here)
     assert found.returncode == 0, found

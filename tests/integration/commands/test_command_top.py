@@ -320,10 +320,17 @@ async def test_redis_may_go_and_come_back(own_redis):
 
 
 async def test_redis_that_does_not_answer_is_away_too(own_redis, monkeypatch):
-    monkeypatch.setattr(top, "_TIMEOUT", 0.5)
+    def freeze():
+        monkeypatch.setattr(top, "_TIMEOUT", 0.5)
+        own_redis.freeze()
+
+    def thaw():
+        monkeypatch.undo()
+        own_redis.thaw()
+
     with own_redis.client() as client:
         plant(client)
-    seen = await watch(own_redis.url, Saboteur(own_redis.freeze, own_redis.thaw))
+    seen = await watch(own_redis.url, Saboteur(freeze, thaw))
     assert seen == [20, "Redis is away (no answer for 0.5 s).", 20]
 
 
@@ -503,7 +510,7 @@ def test_terminal_that_is_closed_ends_it(terminal):
     window = terminal()
     window.wait_for(b"q ends")
     window.hang_up()
-    assert window.process.wait(20) is not None
+    assert window.process.wait(100) is not None
 
 
 def test_reader_that_has_seen_enough_ends_it(tmp_path, redis_server):
@@ -517,7 +524,7 @@ def test_reader_that_has_seen_enough_ends_it(tmp_path, redis_server):
     try:
         assert b"20 pending" in process.stdout.readline()
         process.stdout.close()
-        assert process.wait(20) == 0
+        assert process.wait(100) == 0
         assert process.stderr.read() == b""
     finally:
         process.kill()

@@ -233,10 +233,12 @@ def test_a_killed_crawl_goes_on_in_another_redis(
     project.spider(FOLLOW)
     site.delay(60)
     args = {"url": f"{site.url}/tree/120/3/0"}
+    site.answer(40)
     worker = project.crawl("follow", args=args)
-    wait_until(lambda: site.hits().total() >= 20, "20 pages")
+    wait_until(site.waiting, "pages in work")
     worker.kill()
     site.delay(0)
+    site.resume()
     settings = {"REDIS_URL": redis_server.url}
     with redis_server.client() as client:
         held = client.zcard("follow:leases")
@@ -311,6 +313,6 @@ def export_into(where, redis_server, folder):
         cwd=folder,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=200,
         check=False,
     )

@@ -181,7 +181,7 @@ def test_first_starts_it_and_others_join(folder: Path) -> None:
 
 def test_ten_processes_at_the_same_instant_get_one_server(folder: Path) -> None:
     users = [start_user(folder, LONG, 0) for _ in range(10)]
-    results = [user.communicate(timeout=60) for user in users]
+    results = [user.communicate(timeout=200) for user in users]
 
     # Nothing but the users' own output reaches the terminal.
     assert results == [(f"{folder.resolve()}/redis.sock\n", "")] * 10
@@ -286,7 +286,7 @@ def test_it_survives_its_first_user(folder: Path, signum: signal.Signals) -> Non
 
     # To the whole group, as a terminal does.
     os.killpg(user.pid, signum)
-    user.communicate(timeout=60)
+    user.communicate(timeout=200)
 
     assert server_pid(path) == pid
     assert len(processes(folder)) == 2
@@ -508,7 +508,7 @@ def test_lock_that_is_never_freed_is_explained(
 
         thread = threading.Thread(target=join)
         thread.start()
-        thread.join(10)
+        thread.join(60)
 
     assert "held by another process" in str(errors[0])
 

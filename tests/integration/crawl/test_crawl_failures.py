@@ -162,6 +162,12 @@ def test_downloads_that_fail_for_good(project, site, redis_server):
     source = """
 class Down(Failing):
     name = "down"
+
+    async def start(self):
+        async for request in super().start():
+            if "/slow/" in request.url:
+                request.meta["download_timeout"] = 0.5
+            yield request
 """
     nobody = f"http://127.0.0.1:{free_port()}/nobody"
     worker = crawl(
@@ -171,7 +177,6 @@ class Down(Failing):
         [nobody, "/slow/5000/x", "/once/503/y"],
         RETRY_ENABLED=True,
         RETRY_TIMES=1,
-        DOWNLOAD_TIMEOUT=0.5,
     )
     found = letters(redis_server, "down")
     assert len(found) == 2

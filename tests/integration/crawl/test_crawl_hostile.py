@@ -163,7 +163,7 @@ def test_garbage_planted_while_they_crawl(
     project.spider(VICTIM)
     site.delay(30)
     workers = start_together(
-        project, site, 2, "victim", args={"url": f"{site.url}/tree/120/3/0"}
+        project, site, 2, "victim", 60, args={"url": f"{site.url}/tree/120/3/0"}
     )
     payloads = list(hostile_payloads(site.url).values())
     wait_until(lambda: site.hits().total() >= 10, "ten pages")
@@ -172,6 +172,7 @@ def test_garbage_planted_while_they_crawl(
             # 1, 2, 3 … are in use, or will be: a stranger knows no better.
             member = f"{first_id + n:016x}".encode() + payload
             client.zadd("victim:requests", {member: -1000})
+        site.resume()
         assert_finished(workers)
         letters = failed(client, "victim")
 

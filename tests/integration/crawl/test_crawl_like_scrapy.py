@@ -548,7 +548,7 @@ def test_unserializable_requests_are_crawled_from_memory(
 def test_unserializable_requests_are_not_lost_when_they_wait(project, site):
     """They are under the lease of the page that made them until they are done."""
     project.spider(UNSERIALIZABLE)
-    site.delay(100)
+    site.answer(8)
     first = project.crawl(
         "unserializable",
         args={"url": site.url},
@@ -556,8 +556,9 @@ def test_unserializable_requests_are_not_lost_when_they_wait(project, site):
     )
     wait_until(lambda: site.hits().total() >= 4, "some pages")
     first.interrupt()
+    first.wait_for_log("shutting down gracefully")
+    site.resume()
     assert wait_all([first]) == [0]
-    site.delay(0)
     assert_finished([project.crawl("unserializable", args={"url": site.url})])
 
     kinds = ("lambda", "file", "plain", "child")

@@ -80,7 +80,7 @@ def test_seeds_items_and_dead_letters_of_a_process(site, tmp_path):
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=200,
         check=False,
     )
     assert run.returncode == 0, run.stderr

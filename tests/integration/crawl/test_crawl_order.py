@@ -114,11 +114,14 @@ def test_two_workers_share_one_order(
     with redis_server.client() as client:
         fill(project, site, client, settings)
     site.reset()
-    site.delay(100)
 
     workers = start_together(
-        project, site, 2, "order", args={"url": site.url}, settings=settings
+        project, site, 2, "order", 0, args={"url": site.url}, settings=settings
     )
+    for _ in range(2):
+        wait_until(lambda: len(site.waiting()) == 2, "both at work")
+        site.answer(2)
+    site.resume()
     assert_finished(workers)
 
     order = expected_order(discipline)

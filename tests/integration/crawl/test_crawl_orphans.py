@@ -42,7 +42,7 @@ def test_crawl_does_not_end_before_what_lost_its_lease(
     }
     args = {"url": f"{site.url}/tree/{PAGES}/3/0"}
     workers = start_together(
-        project, site, 2, "follow", settings=settings, args=args, frontier="addon"
+        project, site, 2, "follow", 150, settings=settings, args=args, frontier="addon"
     )
     wait_until(lambda: len(project.records()) >= 60, "60 pages")
     with redis_server.client() as client:
@@ -53,6 +53,7 @@ def test_crawl_does_not_end_before_what_lost_its_lease(
         change(client, key)
         if doomed is not None:
             doomed.kill()
+        site.resume()
         assert_finished(workers)
         assert set(items(client, "follow")) == set(tree_pages(PAGES, 3))
         assert failed(client, "follow") == []

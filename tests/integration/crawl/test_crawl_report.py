@@ -11,6 +11,7 @@ from tests.support.project import assert_finished
 from tests.support.site import graph_pages
 from tests.support.spiders import FOLLOW
 from tests.support.together import start_together
+from tests.support.wait import wait_until
 
 ALL = re.compile(
     r"All (\d+) worker\(s\): (\d+) pages \(at (\d+) pages/min\), (\d+) pending, (\d+)"
@@ -38,16 +39,26 @@ def test_workers_tell_of_all_workers_and_of_their_share(project, site):
     site.delay(100)
     args = {"url": f"{site.url}/graph/300/4/0"}
     settings = {"LOGSTATS_INTERVAL": 0.2}
-    workers = start_together(project, site, 2, "follow", args=args, settings=settings)
+    how = {"args": args, "settings": settings}
+    workers = start_together(project, site, 2, "follow", 40, **how)
 
+    def told(worker):
+        return [list(map(int, found)) for found in ALL.findall(worker.log())]
+
+    for worker in workers:
+        wait_until(
+            lambda w=worker: (
+                any(alive == 2 and rate > 0 for alive, _, rate, _, _ in told(w))
+                or site.go_on(2)
+            ),
+            f"{worker.agent} tells of both",
+        )
+    site.resume()
     assert_finished(workers)
 
     shares = []
     for worker in workers:
-        told = [list(map(int, found)) for found in ALL.findall(worker.log())]
-        assert told
-        assert any(alive == 2 and rate > 0 for alive, _, rate, _, _ in told)
-        pages = [pages for _, pages, *_ in told]
+        pages = [pages for _, pages, *_ in told(worker)]
         assert pages == sorted(pages)
         shares.append(list(map(int, SUM.search(worker.log()).groups())))
     assert sum(mine for mine, _, _ in shares) == 300

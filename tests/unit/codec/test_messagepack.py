@@ -304,7 +304,8 @@ def test_keys_whose_hashes_collide_cannot_stall_the_reader(build):
     array = b"\xdd" + struct.pack(">I", 50_000) + keys
     with pytest.raises(BadPayload, match="50000 keys"):
         loads(msgpack.packb(msgpack.ExtType(2, array)))
-    assert time.process_time() - begin < 2
+    # A dict of them takes minutes on a machine where this takes a second.
+    assert time.process_time() - begin < 10
 
 
 def test_many_ordinary_keys_are_no_problem():

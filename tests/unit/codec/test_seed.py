@@ -197,7 +197,7 @@ def test_a_seed_that_is_too_large_is_refused_before_it_is_read(size):
 
     for seed in (b"[" * size, b'{"a":' * (size // 5), "x" * size, b"\xff" * size):
         assert "FRONTIER_SEED_MAX_SIZE allows 262144" in reason(seed)
-    assert time.process_time() - begin < 0.2
+    assert time.process_time() - begin < 1
 
 
 def test_many_keys_are_refused_quickly():
