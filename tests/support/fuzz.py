@@ -54,8 +54,9 @@ from scrapy_dist.brokers.redis.layout import check_form
 from scrapy_dist.brokers.redis.tools.export import export_lines
 from scrapy_dist.brokers.redis.tools.import_ import import_lines
 from scrapy_dist.codec import compact, dump_lines, messagepack
-from scrapy_dist.codec import request as request_codec
 from scrapy_dist.codec import seed as seed_codec
+from scrapy_dist.codec.request import PayloadCodec
+from scrapy_dist.codec.request_fields import with_text_headers
 from scrapy_dist.core.crawl import Exported, Imported
 from scrapy_dist.core.dead_letters import DeadLetter
 from scrapy_dist.exceptions import (
@@ -387,9 +388,9 @@ _REQUEST = {
     "cb_kwargs": {"a": 1.5, "b": None},
 }
 _CODECS = {
-    b"\x01": request_codec.PayloadCodec(SPIDER),
-    b"{": request_codec.PayloadCodec(SPIDER, serializer=json),
-    b"\x02": request_codec.PayloadCodec(SPIDER, serializer=msgpack),
+    b"\x01": PayloadCodec(SPIDER),
+    b"{": PayloadCodec(SPIDER, serializer=json),
+    b"\x02": PayloadCodec(SPIDER, serializer=msgpack),
 }
 
 
@@ -404,7 +405,7 @@ def codec_case(rng: random.Random) -> str:
         if "data" not in locals():
             return "not made"
     else:
-        plain = messagepack.to_jsonable(request_codec._with_text_headers(fields))
+        plain = messagepack.to_jsonable(with_text_headers(fields))
         for _ in range(rng.randrange(4)):
             plain = change_value(rng, plain)
         if head == b"{":
