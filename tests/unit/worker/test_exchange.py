@@ -611,6 +611,7 @@ async def test_failure_is_told_and_tried_again_until_it_works(broker, caplog):
     assert caplog.text.count("No exchange with Redis") == 1
     await until(lambda: broker.asks[-1].leases > 0)
     assert [ask.leases > 0 for ask in broker.asks[:4]] == [True, False, False, True]
+    assert round_.queues.pacing._not_before == 0.0  # the pause is over
     await round_.loop.stop(1.0)
 
 
@@ -646,6 +647,23 @@ async def test_stop_ends_all_that_runs(broker):
     await round_.loop.stop(1.0)
     assert broker.calls == ["close"]
     assert closed == [True]
+    assert round_.loop._task.done()
+
+
+async def test_exchange_that_hangs_is_given_up_at_the_stop_without_a_goodbye(broker):
+    asked = asyncio.Event()
+
+    async def hang(ask):
+        asked.set()
+        await asyncio.Event().wait()
+
+    broker.exchange = hang
+    round_ = Round(broker)
+    del round_.queues.pacing.request
+    round_.loop.start()
+    await asked.wait()
+    await round_.loop.stop(0.01)
+    assert broker.calls == ["close"]
     assert round_.loop._task.done()
 
 
