@@ -16,7 +16,7 @@ from scrapy.utils.misc import load_object
 
 from scrapy_dist import defaults
 from scrapy_dist.redis_client.client import describe
-from scrapy_dist.redis_client.connections import discreet
+from scrapy_dist.redis_client.connections import Discreet, mixed
 from scrapy_dist.redis_client.embedded.settings import (
     directory_from_settings,
     ensure_server_for,
@@ -56,7 +56,7 @@ def get_redis(**kwargs: Any) -> redis.Redis:
     client = redis_cls.from_url(url, **kwargs) if url else redis_cls(**kwargs)
     pool = getattr(client, "connection_pool", None)
     if type(pool) is redis.ConnectionPool:
-        pool.connection_class = discreet(cast("Any", pool.connection_class))
+        pool.connection_class = mixed(Discreet, cast("Any", pool.connection_class))
     return cast("redis.Redis", client)
 
 

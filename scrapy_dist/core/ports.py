@@ -239,7 +239,10 @@ class ItemReader(Protocol):
     async def take(
         self, *, follow: bool = False, timeout: float | None = None
     ) -> list[bytes]:
-        """Some more items; [] if there are none. *follow*: wait for them, see there."""
+        """Some more items; [] if there are none.
+
+        *follow*: wait while the crawl goes on, but at most *timeout* seconds.
+        """
 
     async def acknowledge(self) -> None:
         """Remove what is *done*."""

@@ -19,7 +19,7 @@ from scrapy.settings import BaseSettings
 
 from scrapy_dist.base.waits import in_thread
 from scrapy_dist.redis_client.arguments import LONGEST_WAIT
-from scrapy_dist.redis_client.connections import EmbeddedConnection, prompt
+from scrapy_dist.redis_client.connections import EmbeddedConnection, Prompt, mixed
 from scrapy_dist.redis_client.embedded.settings import (
     directory_from_settings,
     ensure_server_for,
@@ -32,7 +32,7 @@ from scrapy_dist.redis_client.parameters import (
     parameters_of,
     read_parameters,
 )
-from scrapy_dist.redis_client.topology import connection_class
+from scrapy_dist.redis_client.topology import Resolving
 from scrapy_dist.redis_client.waits import close, within
 
 if TYPE_CHECKING:
@@ -212,9 +212,9 @@ def _build(config: Parameters, key: str = "") -> redis.asyncio.Redis:
     client: FrontierClient = config.build(lambda: make(**arguments))
     pool = client.connection_pool
     if config.topology is not None:
-        pool.connection_class = connection_class(pool.connection_class)
+        pool.connection_class = mixed(Resolving, cast("Any", pool.connection_class))
         pool.connection_kwargs["topology"] = replace(config.topology, key=key)
-    pool.connection_class = prompt(cast("Any", pool.connection_class))
+    pool.connection_class = mixed(Prompt, cast("Any", pool.connection_class))
     _limit(client, config)
     config.check_connection(pool)
     return client

@@ -36,7 +36,7 @@ def _hiding(connection: Any) -> Iterator[None]:
         raise
 
 
-class _Discreet:
+class Discreet:
     """Mixed into a blocking connection: its errors have no password."""
 
     def on_connect(self) -> None:
@@ -49,7 +49,7 @@ class _Discreet:
             super().on_connect_check_health(*args, **details)  # type: ignore[misc]
 
 
-class _Prompt:
+class Prompt:
     """Mixed into a connection: closing it waits for nobody, errors have no password.
 
     A closed connection of asyncio stays open until the peer has taken all that was
@@ -73,18 +73,12 @@ class _Prompt:
 
 
 @cache
-def discreet(plain: type[Any]) -> type[Any]:
-    """The variant of a blocking connection's class whose errors have no password."""
-    return type(plain.__name__, (_Discreet, plain), {"__module__": __name__})
+def mixed(mixin: type[Any], plain: type[Any]) -> type[Any]:
+    """The connection's class *plain* with *mixin* in front of it."""
+    return type(plain.__name__, (mixin, plain), {"__module__": __name__})
 
 
-@cache
-def prompt(plain: type[Any]) -> type[Any]:
-    """The variant of a connection's class whose closing waits for nobody."""
-    return type(plain.__name__, (_Prompt, plain), {"__module__": __name__})
-
-
-class EmbeddedConnection(_Prompt, UnixDomainSocketConnection):  # type: ignore[misc]
+class EmbeddedConnection(Prompt, UnixDomainSocketConnection):  # type: ignore[misc]
     """A connection that starts the embedded Redis again when it has gone.
 
     Whoever kills the server, or the session that it lives in, does not end the crawls

@@ -22,7 +22,7 @@ import redis.asyncio.sentinel
 import redis.cluster
 import redis.sentinel
 from redis.asyncio.cluster import ClusterNode, RedisCluster
-from redis.asyncio.connection import Connection, SSLConnection
+from redis.asyncio.connection import SSLConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.crc import key_slot
@@ -219,7 +219,7 @@ def _address(state: dict[str, Any]) -> tuple[str, int]:
         raise ValueError("a sentinel names no address") from None
 
 
-class _Resolving:
+class Resolving:
     """Mixed into a connection: asks where to connect to, each time."""
 
     def __init__(self, *, topology: Topology, **kwargs: Any) -> None:
@@ -231,21 +231,6 @@ class _Resolving:
         if not self.is_connected:  # type: ignore[attr-defined]
             self.host, self.port = await self.topology.resolve(self.discovery)
         await super().connect()  # type: ignore[misc]
-
-
-class _ResolvingConnection(_Resolving, Connection):
-    pass
-
-
-class _ResolvingSSLConnection(_Resolving, SSLConnection):
-    pass
-
-
-def connection_class(plain: type[Any]) -> type[Any]:
-    """The resolving variant of a pool's connection class."""
-    if issubclass(plain, SSLConnection):
-        return _ResolvingSSLConnection
-    return _ResolvingConnection
 
 
 # Settings

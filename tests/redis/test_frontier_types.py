@@ -168,14 +168,17 @@ async def test_right_types_are_accepted(client):
     await check_types(me.frontier)
 
 
-@pytest.mark.parametrize(("field", "setting"), SETTINGS)
-async def test_key_of_a_wrong_type_is_named_with_its_setting(client, field, setting):
+@pytest.mark.parametrize(("field", "setting", "kind"), SETTINGS)
+async def test_key_of_a_wrong_type_is_named_with_its_setting(
+    client, field, setting, kind
+):
     key = getattr(KEYS, field)
     await client.set(key, "x")
     with pytest.raises(ConfigurationError) as caught:
         await check_types(Worker(client).frontier)
     assert repr(key) in str(caught.value)
     assert setting in str(caught.value)
+    assert f"needs a {kind}" in str(caught.value)
 
 
 @pytest.mark.parametrize("key", SEED_KEYS)

@@ -138,7 +138,7 @@ class RedisCrawl:
 
     async def _ask(self, call: Call[T]) -> T:
         await self._frontier.exchange([call])
-        with asking(key=f"A key of {self._spider!r}"):
+        with asking(spider=self._spider):
             return call.reply()
 
     async def is_drained(self) -> bool:

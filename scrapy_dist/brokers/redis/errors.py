@@ -25,19 +25,22 @@ _ELSEWHERE = re.compile(r"\b(ASK|CLUSTERDOWN|MASTERDOWN|MOVED|READONLY|TRYAGAIN)
 
 @contextmanager
 def asking(
-    undone: str = "", remedy: str = "", *, key: str = "A key of the frontier"
+    undone: str = "", remedy: str = "", *, key: str = "", spider: str = ""
 ) -> Iterator[None]:
     """Raise what redis-py raises as RedisUnavailable, which says what is *undone*.
 
-    For a key of a wrong type, *key* or one of the frontier's, as ConfigurationError.
+    For a key of a wrong type, *key* or one of the frontier's, of *spider* if it is known,
+    as ConfigurationError.
     """
     try:
         yield
     except (RedisError, OSError) as e:
         if is_wrong_type(e):
+            whose = f" of {spider!r}" if spider else ""
+            command = f"scrapy frontier check {spider}".rstrip()
             raise ConfigurationError(
-                f"{key} holds something else: {e}. scrapy frontier check tells which key"
-                " it is, and the setting that names it."
+                f"{key or f'A key of the frontier{whose}'} holds something else: {e}."
+                f" {command} tells which key it is, and the setting that names it."
             ) from e
         if undone:
             raise RedisUnavailable(

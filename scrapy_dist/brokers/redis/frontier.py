@@ -389,10 +389,6 @@ class Frontier:
         """Ask workers (at most BATCH numbers) to close; how many are registered."""
         return self.call("stop", int, numbers=workers)
 
-    def status(self, most_workers: int) -> Call[list[Any]]:
-        """How the crawl stands, as ``status.lua`` tells it; see ``read_status``."""
-        return self.call("status", list, most=most_workers)
-
     def push(self, items: Sequence[tuple[str, bytes]]) -> Call[int]:
         """Append items without a lease: (key, data)."""
         item_keys: dict[str, int] = {}

@@ -42,37 +42,38 @@ class Keys:
         templates that give the same key, and for keys that a cluster would separate.
         """
         spider = tagged(settings, spider)
-        names = {field: fill(settings, setting, spider) for field, setting in SETTINGS}
+        names = {field: fill(settings, name, spider) for field, name, _ in SETTINGS}
+        named = [(names[field], setting) for field, setting, _ in SETTINGS]
         if uses_cluster(settings):
-            check_slots([(names[field], setting) for field, setting in SETTINGS])
+            check_slots(named)
         if job_from_settings(settings):
-            _check_job(spider, [(names[field], setting) for field, setting in SETTINGS])
+            _check_job(spider, named)
         owner: dict[str, str] = {}
-        for field, setting in SETTINGS:
-            other = owner.setdefault(names[field], setting)
+        for key, setting in named:
+            other = owner.setdefault(key, setting)
             if other != setting:
                 raise ConfigurationError(
-                    f"{setting} and {other} both name the key {names[field]!r}."
-                    " Give each its own."
+                    f"{setting} and {other} both name the key {key!r}. Give each its own."
                 )
         return cls(**names)
 
 
-#: Field of Keys and the setting that names it.
+#: Field of Keys, the setting that names it, and its type in Redis (that of the dupefilter
+#: is a hash where fingerprints are compact).
 SETTINGS = (
-    ("requests", "SCHEDULER_QUEUE_KEY"),
-    ("leases", "FRONTIER_LEASES_KEY"),
-    ("leased", "FRONTIER_LEASED_KEY"),
-    ("suspects", "FRONTIER_SUSPECTS_KEY"),
-    ("dupefilter", "SCHEDULER_DUPEFILTER_KEY"),
-    ("started", "FRONTIER_STARTED_KEY"),
-    ("workers", "FRONTIER_WORKERS_KEY"),
-    ("state", "FRONTIER_STATE_KEY"),
-    ("failed", "FRONTIER_FAILED_KEY"),
-    ("control", "FRONTIER_CONTROL_KEY"),
-    ("history", "FRONTIER_HISTORY_KEY"),
-    ("stats", "STATS_KEY"),
-    ("items", "REDIS_ITEMS_KEY"),
+    ("requests", "SCHEDULER_QUEUE_KEY", "zset"),
+    ("leases", "FRONTIER_LEASES_KEY", "zset"),
+    ("leased", "FRONTIER_LEASED_KEY", "hash"),
+    ("suspects", "FRONTIER_SUSPECTS_KEY", "zset"),
+    ("dupefilter", "SCHEDULER_DUPEFILTER_KEY", "set"),
+    ("started", "FRONTIER_STARTED_KEY", "set"),
+    ("workers", "FRONTIER_WORKERS_KEY", "zset"),
+    ("state", "FRONTIER_STATE_KEY", "hash"),
+    ("failed", "FRONTIER_FAILED_KEY", "stream"),
+    ("control", "FRONTIER_CONTROL_KEY", "hash"),
+    ("history", "FRONTIER_HISTORY_KEY", "stream"),
+    ("stats", "STATS_KEY", "hash"),
+    ("items", "REDIS_ITEMS_KEY", "list"),
 )
 
 

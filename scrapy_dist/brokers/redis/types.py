@@ -11,22 +11,6 @@ from scrapy_dist.exceptions import ConfigurationError
 if TYPE_CHECKING:
     from scrapy_dist.brokers.redis.frontier import Frontier
 
-#: The type of each of the frontier's keys.
-TYPES = {
-    "requests": "zset",
-    "suspects": "zset",
-    "leases": "zset",
-    "leased": "hash",
-    "dupefilter": "set",
-    "started": "set",
-    "workers": "zset",
-    "state": "hash",
-    "failed": "stream",
-    "control": "hash",
-    "history": "stream",
-    "stats": "hash",
-    "items": "list",
-}
 #: Types of keys that workers take seeds from.
 OF_SEEDS = ("list", "set", "zset")
 
@@ -49,8 +33,8 @@ async def check_types(frontier: Frontier) -> None:
     with asking():
         types = await types_of(frontier)
     _check_fingerprints(frontier, types[frontier.keys.dupefilter])
-    for name, setting in SETTINGS:
-        key, needed = getattr(frontier.keys, name), TYPES[name]
+    for name, setting, needed in SETTINGS:
+        key = getattr(frontier.keys, name)
         if name != "dupefilter" and types[key] not in ("none", needed):
             raise _misused(key, types[key], needed, setting)
     for key in frontier.seed_keys:

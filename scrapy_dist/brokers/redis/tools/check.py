@@ -32,7 +32,7 @@ from scrapy_dist.brokers.redis.layout import (
     scan_hash,
     scan_zset,
 )
-from scrapy_dist.brokers.redis.types import OF_SEEDS, TYPES, types_of
+from scrapy_dist.brokers.redis.types import OF_SEEDS, types_of
 from scrapy_dist.brokers.redis.version import check_format, check_seal
 from scrapy_dist.codec.envelope import PICKLE, SEED
 from scrapy_dist.codec.policy import POLICY
@@ -142,12 +142,12 @@ class _Check:
         """Whether the rest can be checked."""
         types = await types_of(self._frontier)
         usable = True
-        for name, setting in SETTINGS:
+        for name, setting, needed in SETTINGS:
             key = getattr(self._keys, name)
             kind = types[key]
             if kind == "hash" and name == "dupefilter":
                 self._is_compact = True
-            elif kind not in ("none", TYPES[name]):
+            elif kind not in ("none", needed):
                 usable = usable and name in ("dupefilter", "started", "stats", "items")
                 remedy = f"delete or rename it, or set {setting} to another name"
                 if (name, kind) == ("requests", "list"):
@@ -155,7 +155,7 @@ class _Check:
                     remedy = f"if it is of scrapy-redis, {self._import_command()}"
                 self._found(
                     "wrong_type",
-                    f"{key} is a {kind} and must be a {TYPES[name]}: {remedy}",
+                    f"{key} is a {kind} and must be a {needed}: {remedy}",
                     mended=False,
                 )
         for key in self._frontier.seed_keys:

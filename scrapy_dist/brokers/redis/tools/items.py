@@ -52,10 +52,9 @@ def taken_key(items: str, consumer: str) -> str:
 
 
 class ItemReader:
-    """One reader of the items of a crawl. Its calls must not overlap.
+    """`core.ports.ItemReader`. Its calls must not overlap.
 
-    Count in *done* what it has given and is not needed any more, the oldest first; the
-    next call tells Redis. All methods raise RedisUnavailable, after which what was not
+    The next call tells Redis of what is *done*. All methods raise RedisUnavailable, after which what was not
     acknowledged may come again, and ConfigurationError when another reader of this name
     has taken over or a key is of a wrong type.
     """
@@ -76,10 +75,6 @@ class ItemReader:
     async def take(
         self, *, follow: bool = False, timeout: float | None = None
     ) -> list[bytes]:
-        """Some more items; [] if there are none.
-
-        *follow*: wait while the crawl goes on, but at most *timeout* seconds.
-        """
         self._adapt()
         deadline = None if timeout is None else time.monotonic() + timeout
         pause = _SHORTEST
@@ -106,12 +101,10 @@ class ItemReader:
             self._want = max(1, self._want // 4)
 
     async def acknowledge(self) -> None:
-        """Tell Redis of what is *done*."""
         while self.done:
             await self._exchange([], 0)
 
     async def leave(self) -> None:
-        """Tell Redis of what is *done*, and give the rest back, for any reader."""
         await self.acknowledge()
         left = 1 if self._joined else 0
         while left > 0:

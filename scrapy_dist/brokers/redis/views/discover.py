@@ -26,12 +26,10 @@ async def crawl_names(
     finished: bool = False,
     begun: bool = False,
 ) -> list[str]:
-    """Names of the crawls of which Redis has something, sorted: a frontier, seeds, dead
-    letters or items.
+    """See `ports.Broker.names`: of a frontier, seeds, dead letters or items.
 
-    *finished*: of those that have records of finished crawls. *begun*: without those of
-    which others have a key called ``...:state``, and which have none of ours. Looks at
-    every key of the database, some at a time. Raises RedisUnavailable.
+    *begun*: without those of which others have a key called ``...:state``, and which have
+    none of ours. Raises RedisUnavailable.
     """
     keys = Keys.from_settings(settings, _NAME)
     places = [(keys.state, "HASH"), (keys.failed, "STREAM"), (keys.items, "LIST")]

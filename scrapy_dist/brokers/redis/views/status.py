@@ -10,16 +10,14 @@ from dataclasses import replace
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
-from redis.exceptions import ResponseError
-
 from scrapy_dist.base import times
 from scrapy_dist.base.escaping import quote
 from scrapy_dist.brokers.redis import layout
-from scrapy_dist.brokers.redis.errors import asking, is_wrong_type
+from scrapy_dist.brokers.redis.errors import asking
 from scrapy_dist.codec.envelope import JSON, KINDS, OTHER, PICKLE, SEED, SIGNED
 from scrapy_dist.codec.request import fields_of
 from scrapy_dist.core.status import Finished, Status, WorkerStatus
-from scrapy_dist.exceptions import BadPayload, ConfigurationError, RedisUnavailable
+from scrapy_dist.exceptions import BadPayload
 from scrapy_dist.redis_client.client import describe
 
 if TYPE_CHECKING:
@@ -44,23 +42,12 @@ _MAX_SHOWN = 65536
 async def read_status(
     frontier: Frontier, spider: str = "", job: str | None = None, *, holds: int = 0
 ) -> Status:
-    """How the crawl of *frontier* stands; one round trip, three with *holds*.
+    """How the crawl of *frontier* stands; one round trip, four with *holds*.
 
-    *spider* and *job* are only passed on. *holds*: tell the URLs of so many leased
-    requests of each worker. Raises RedisUnavailable, and ConfigurationError for a key
-    of a wrong type.
+    *spider* and *job* are only passed on. Raises as the other reads.
     """
-    call = frontier.status(MAX_WORKERS)
-    await frontier.exchange([call])
-    try:
-        raw = call.reply()
-    except ResponseError as e:
-        if not is_wrong_type(e):
-            raise RedisUnavailable(str(e)) from e
-        raise ConfigurationError(
-            f"A key of the frontier of {spider!r} holds something else:"
-            f" scrapy frontier check {spider} tells which."
-        ) from e
+    with asking(spider=spider):
+        raw = await frontier.run("status", most=MAX_WORKERS)
     workers = [_worker(raw[i : i + _EACH]) for i in range(_HEAD, len(raw), _EACH)]
     workers.sort(key=_by_name)
     if holds:
