@@ -149,3 +149,29 @@ def test_what_cannot_be_done_in_memory_is_refused_by_name(client, url):
     for ask in (client.peek, lambda: client.explain(URL)):
         with pytest.raises(ConfigurationError, match=f"REDIS_URL = '{url}'"):
             ask()
+
+
+async def test_what_waits_for_room_is_a_suspect(client, worker):
+    worker._state.letters = {str(n): None for n in range(100)}
+    await worker.exchange(Ask(commits=[Commit(1, [NewRequest(b"a", 0.0)])]))
+    [lease] = (await worker.exchange(Ask(leases=1, suspects=8))).leases
+    failed = Settlement(lease.id, end=End.FAILED, reason="x")
+    await worker.exchange(Ask(commits=[Commit(2, settlements=[failed])]))
+    worker._state.letters.clear()
+    assert client.status().suspect == 1
+
+
+async def test_crawl_is_not_drained_while_a_worker_is_busy_without_a_lease(
+    client, worker
+):
+    settings = client._crawl.settings
+    crawl = MemoryBroker.of(settings).crawl(settings, "s")
+    for busy in (True, False):
+        await worker.exchange(Ask(heartbeat=True, busy=busy))
+        assert await crawl.is_drained() is not busy
+
+
+async def test_stats_go_with_the_frontier(client, worker):
+    await worker.exchange(Ask(stats=[("inc", "n", "1")]))
+    assert client.clear(force=True).deleted["stats"] == 1
+    assert not worker._state.stats
