@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 from typing import Any
 
@@ -12,7 +13,7 @@ from scrapy.exceptions import DropItem
 from scrapy.spiders import Spider
 from twisted.internet.defer import Deferred
 
-from scrapy_dist.pipelines import Queued, RedisPipeline
+from scrapy_dist.pipelines import _KNOWN_KEYS, Queued, RedisPipeline
 from scrapy_dist.worker import engine
 from tests.support.engine import make_crawler
 from tests.support.worker import Engine
@@ -164,3 +165,29 @@ async def test_nobody_looks_whether_the_spider_closes_when_it_has():
     await pipeline._spider_closed()
     await asyncio.wait([pipeline._patience])
     assert pipeline._patience.cancelled()
+
+
+async def test_in_a_command_that_is_no_crawl_it_says_once_that_it_stores_nothing(
+    caplog,
+):
+    pipeline, sink = begin(RedisPipeline)
+    pipeline._command = "parse"
+    with caplog.at_level(logging.INFO):
+        for _ in range(2):  # as Scrapy opens it, and by the signal
+            await pipeline._spider_opened()
+    assert caplog.text.count("scrapy parse is no crawl: RedisPipeline stores") == 1
+    assert await pipeline.process_item(ITEM) is ITEM
+    assert sink.items == []
+
+
+class Sorting(RedisPipeline):
+    def item_key(self, item: Any, spider: Spider) -> str:
+        return f"things:{item['n']}"
+
+
+async def test_the_keys_that_are_known_to_be_right_are_bounded():
+    pipeline, sink = begin(Sorting)
+    for n in range(_KNOWN_KEYS + 5):
+        await pipeline.process_item({"n": n})
+    assert sink.items[-1][0] == f"things:{_KNOWN_KEYS + 4}"
+    assert len(pipeline._known_keys) == _KNOWN_KEYS
