@@ -99,6 +99,7 @@ def test_stall_is_no_round_trip(make_project, own_redis, site):
     project = make_project(own_redis.url, CONCURRENT_REQUESTS=concurrency)
     project.spider(FOLLOW)
     site.delay(10)
+    site.answer(100)
     worker = project.crawl("follow", args={"url": f"{site.url}/tree/{pages}/9/0"})
     with own_redis.client() as server:
         wait_until(
@@ -106,6 +107,7 @@ def test_stall_is_no_round_trip(make_project, own_redis, site):
         )
         server.execute_command("CLIENT", "PAUSE", 3000, "ALL")
         before = site.hits().total()
+        site.resume()
         most = 0
         while worker.running():
             most = max(most, server.hlen("follow:leased"))

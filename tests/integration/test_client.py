@@ -23,21 +23,25 @@ def test_crawl_is_fed_followed_and_waited_for(
     project, site, redis_server, no_leaked_keys, job
 ):
     project.spider(SEEDED)
-    settings = {**PIPELINE, "MAX_IDLE_TIME_BEFORE_CLOSE": 1.0}
+    settings = {**PIPELINE, "MAX_IDLE_TIME_BEFORE_CLOSE": 4.0}
     if job:
         settings["FRONTIER_JOB"] = job
     with Client(redis_server.url, "seeded", job, settings=TTL) as client:
+        # Nobody is idle before both are there.
+        client.seed(f"{site.url}/gate/first")
         workers = project.crawl_many(2, "seeded", settings=settings, frontier="addon")
         with redis_server.client() as server:
             wait_for_workers(server, client.spider + (f":{job}" if job else ""), 2)
-        assert client.wait_drained(timeout=20)
+        site.open_gate("first")
+        assert client.wait_drained(timeout=100)
         paths = [f"/page/{n}" for n in range(60)]
         assert client.seed_many(f"{site.url}{path}" for path in paths) == 60
-        items = list(client.items(follow=True, timeout=20))
+        items = list(client.items(follow=True, timeout=100))
+        paths.append("/gate/first")
         assert sorted(item["path"] for item in items) == sorted(paths)
-        assert client.wait_drained(timeout=20)
+        assert client.wait_drained(timeout=100)
         status = client.status()
-        assert status.pages >= 60
+        assert status.pages >= 61
         assert (status.items, status.seeds, status.drained) == (0, 0, True)
         assert len(status.alive) == 2
         assert client.failed() == []
@@ -47,7 +51,7 @@ def test_crawl_is_fed_followed_and_waited_for(
 
 def test_dead_letters_of_a_crawl_are_put_back_and_succeed(project, site, redis_server):
     project.spider(SEEDED)
-    settings = {**PIPELINE, "MAX_IDLE_TIME_BEFORE_CLOSE": 3.0}
+    settings = {**PIPELINE, "MAX_IDLE_TIME_BEFORE_CLOSE": 60.0}
     project.crawl("seeded", settings=settings, frontier="addon")
     with Client(redis_server.url, "seeded") as client:
         client.seed(f"{site.url}/status/500", "http://127.0.0.1:1/refused")
@@ -105,7 +109,7 @@ def test_reader_that_is_killed_loses_no_item(redis_server, tmp_path):
             "800 more items",
         )
         process.kill()
-        process.wait(20)
+        process.wait(100)
         deaths += 1
     numbers = [int(n) for n in done if n != "end"]
     assert set(numbers) == set(range(2000))

@@ -38,12 +38,14 @@ def crawl_with_a_death(project, site, redis_url: str) -> None:
         site,
         3,
         "follow",
+        answers=100,
         args={"url": f"{site.url}/tree/150/3/0"},
         settings={**SETTINGS, "REDIS_URL": redis_url},
         frontier="addon",
     )
     wait_until(lambda: site.hits().total() >= 40, "40 pages")
     workers[0].kill()
+    site.resume()
     assert_finished(workers[1:])
     for worker in workers[1:]:
         assert "WARNING" not in worker.log().partition("Dumping")[0]

@@ -48,23 +48,24 @@ def test_killed_worker_and_older_data(make_redis, make_project, site):
         assert client.info()["server_name"] == "valkey"
     project = make_project(server.url)
     project.spider(FOLLOW)
-    site.delay(150)
+    site.delay(50)
     workers = start_together(
         project,
         site,
         3,
         "follow",
+        answers=30,
         args={"url": f"{site.url}/tree/600/3/0"},
         settings=SETTINGS,
         frontier="addon",
     )
-    wait_until(lambda: site.hits().total() >= 30, "30 pages")
+    wait_until(lambda: site.hits().total() > 30, "30 pages")
     snapshot = server.snapshot()
-    wait_until(lambda: site.hits().total() >= 90, "90 pages")
+    site.answer(90)
+    wait_until(lambda: site.hits().total() > 120, "90 pages more")
     workers[0].kill()
-    time.sleep(0.3)
     server.restore(snapshot)
-    assert site.hits().total() < 600
+    site.resume()
     assert_finished(workers[1:])
 
     with server.client() as client:
@@ -81,9 +82,11 @@ def test_idle_worker_is_woken_by_a_seed(make_redis, make_project, site):
     with server.client() as client:
         wait_until(lambda: client.info("clients")["tracking_clients"] == 1, "tracking")
         before = client.info("commandstats").get("cmdstat_evalsha", {}).get("calls", 0)
+        begun = time.monotonic()
         time.sleep(0.6)
         after = client.info("commandstats")["cmdstat_evalsha"]["calls"]
-        assert after - before < 10  # it sleeps instead of polling
+        # It sleeps instead of polling.
+        assert after - before < 16 * (time.monotonic() - begun)
         assert wakes(client, "seeded:start_urls", site)
     worker.interrupt()
     assert worker.wait() == 0

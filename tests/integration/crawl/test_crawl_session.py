@@ -47,7 +47,10 @@ MEMBERS = Counter(f"/members/{n}" for n in range(21))
 def test_login_works_with_three_workers(project, site, no_leaked_keys):
     project.spider(LOGIN)
     site.delay(20)
-    workers = start_together(project, site, 3, "login", args={"url": site.url})
+    how = {"args": {"url": site.url}, "settings": {"CONCURRENT_REQUESTS": 4}}
+    workers = start_together(project, site, 3, "login", 60, **how)
+    wait_until(lambda: len(site.waiting()) == 3, "all at work")
+    site.resume()
     assert_finished(workers)
 
     assert site.hits() == {**tree_pages(150, 3), **MEMBERS, "/login": 1}
@@ -79,7 +82,10 @@ def test_redirects_stay_in_the_worker_that_received_them(project, site, no_leake
             record(self, path=urlsplit(response.url).path, status=response.status)
     """)
     site.delay(50)
-    workers = start_together(project, site, 3, "redirects", args={"url": site.url})
+    how = {"args": {"url": site.url}, "settings": {"CONCURRENT_REQUESTS": 4}}
+    workers = start_together(project, site, 3, "redirects", 6, **how)
+    wait_until(lambda: len(site.waiting()) > 1, "more than one at work")
+    site.resume()
     assert_finished(workers)
 
     expected = Counter({"/page/start": 1})
@@ -148,10 +154,13 @@ def test_each_worker_logs_in_and_they_share_what_comes_of_it(
         site,
         3,
         "own",
+        answers=0,
         args={"url": site.url},
         settings=settings,
         frontier=frontier,
     )
+    wait_until(lambda: site.hits()["/form"] == 3, "each is at its form")
+    site.resume()
     assert_finished(workers)
     logins = {"/form": 3, "/login": 3, "/members/0": 3}
     assert site.hits() == {**MEMBERS, **logins}

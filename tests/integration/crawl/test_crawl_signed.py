@@ -37,7 +37,7 @@ def test_workers_with_one_secret_share_a_crawl_and_nobody_else_joins(
             2,
             "shop",
             args=args,
-            settings={"FRONTIER_SECRET": SECRET, "DOWNLOAD_TIMEOUT": 300},
+            settings={"FRONTIER_SECRET": SECRET},
         )
         wait_for_workers(client, "shop", 2)
         refused = [

@@ -9,6 +9,7 @@ import pytest
 
 from tests.support.project import assert_finished
 from tests.support.together import start_together
+from tests.support.wait import wait_until
 
 if TYPE_CHECKING:
     from tests.support.project import Worker
@@ -95,16 +96,18 @@ def named(worker: Worker) -> list[str]:
 
 
 def crawl_values(
-    project: Any, site: Any, name: str, frontier: str, **settings: Any
+    project: Any, site: Any, name: str, frontier: str, at_work: int, **settings: Any
 ) -> list[Worker]:
+    """Crawl 40 pages with two workers, *at_work* of which have some of them."""
     project.clear_records()
     site.reset()
-    site.delay(50)
     args = {"url": site.url}
     settings["CONCURRENT_REQUESTS"] = 4
     workers = start_together(
-        project, site, 2, name, args=args, frontier=frontier, settings=settings
+        project, site, 2, name, 9, args=args, frontier=frontier, settings=settings
     )
+    wait_until(lambda: len(site.waiting()) == at_work, f"{at_work} at work")
+    site.resume()
     assert_finished(workers)
     assert project.recorded("same") == [True] * 40
     assert len(set(project.recorded("url"))) == 40
@@ -122,7 +125,7 @@ def test_objects_are_shared_once_the_setting_says_so(
 
     # given a project that allows no class, all pages stay in one worker, which says
     # what to allow
-    workers = crawl_values(project, site, "values", frontier, **options)
+    workers = crawl_values(project, site, "values", frontier, 1, **options)
     (alone,) = {record["worker"] for record in project.records()}
     paths = named(next(worker for worker in workers if worker.agent == alone))
     module = "shop.spiders.spiders_1"
@@ -130,7 +133,7 @@ def test_objects_are_shared_once_the_setting_says_so(
 
     # when it does what the warning says, then both workers have pages
     options["FRONTIER_SHARED_CLASSES"] = paths
-    workers = crawl_values(project, site, "values", frontier, **options)
+    workers = crawl_values(project, site, "values", frontier, 2, **options)
     assert len({record["worker"] for record in project.records()}) == 2
     assert not any("cannot be shared" in worker.log() for worker in workers)
 
@@ -138,7 +141,7 @@ def test_objects_are_shared_once_the_setting_says_so(
 def test_types_of_the_standard_library_need_no_setting(project, site, no_leaked_keys):
     project.spider(RICH)
 
-    crawl_values(project, site, "plain", "classic")
+    crawl_values(project, site, "plain", "classic", 2)
 
     assert len({record["worker"] for record in project.records()}) == 2
 
@@ -164,15 +167,17 @@ def test_a_request_keeps_its_own_attributes_in_any_worker(
             request = response.request
             record(self, attributes=[request.wait, request.shot])
     """)
-    site.delay(50)
     workers = start_together(
         project,
         site,
         2,
         "browsing",
+        answers=6,
         args={"url": site.url},
         settings={"CONCURRENT_REQUESTS": 4},
     )
+    wait_until(lambda: len(site.waiting()) == 2, "both at work")
+    site.resume()
     assert_finished(workers)
 
     assert project.recorded("attributes") == [[10, True]] * 20
