@@ -33,7 +33,7 @@ def start(project: Project, site: Site, url: str) -> list[Worker]:
         args={"url": f"{site.url}/tree/{PAGES}/3/0"},
         settings={
             "REDIS_URL": url,
-            "FRONTIER_WORKER_TTL": 3.0,
+            "FRONTIER_WORKER_TTL": 10.0,
             "CONCURRENT_REQUESTS": 6,
             "ITEM_PIPELINES": {"scrapy_dist.pipelines.RedisPipeline": 400},
         },

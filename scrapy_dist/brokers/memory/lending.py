@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 _ANSWER_BYTES = 4 << 20
 #: Milliseconds that a worker waits to be alone with a suspect, and then nobody does.
 _ALONE = 60_000
+#: Suspects that are looked at, the first ones.
+_LOOKED_AT = 16
 
 
 class Lending:
@@ -88,7 +90,7 @@ class Lending:
             return [], False, True
         if most <= 0:
             return [], waits, not waits
-        first = heapq.nsmallest(2 * most, state.suspects)
+        first = heapq.nsmallest(_LOOKED_AT, state.suspects)
         lone = [entry for entry in first if self._dies_next(entry)][:1]
         if lone and not state.held(self.worker):
             state.alone = state.alone or (self.worker, now)

@@ -7,9 +7,10 @@ import logging
 
 import pytest
 from prometheus_client import parser
+from scrapy import Spider
 
+from scrapy_dist.base.escaping import spider_logger
 from scrapy_dist.commands.frontier import SUBCOMMANDS
-from scrapy_dist.worker import rejects
 from tests.support import fuzz
 from tests.support.commands import run_here
 
@@ -69,7 +70,8 @@ def test_suggestions_are_escaped(redis_server):
 
 def test_what_a_worker_logs_of_redis_is_escaped(caplog):
     with caplog.at_level(logging.WARNING):
-        rejects.logger.warning("Set %s: %s", "a request aside", HOSTILE)
+        logger = spider_logger("scrapy_dist.worker.rejects", Spider("s"))
+        logger.warning("Set %s: %s", "a request aside", HOSTILE)
     fuzz.check_shown(caplog.records[0].getMessage())
 
 
