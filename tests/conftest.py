@@ -1,20 +1,20 @@
 """Fixtures of all tests: a real Redis, a loopback site, a throw-away Scrapy project.
 
 * ``redis_server``: `RedisServer`, shared by all tests and empty at the start of each.
+  A test may leave in it only keys that a frontier has, and those that its mark names:
+  ``@pytest.mark.keeps("pattern*", reason="…")``.
 * ``client``: a client of ``redis_server``.
 * ``own_redis``: `RedisServer` of this test alone, to kill, freeze or roll back.
 * ``make_redis``: like ``own_redis`` with options, e.g. ``make_redis(appendonly="yes")``.
-* ``no_leaked_keys``: fails the test when keys other than dead letters and items are
-  left in ``redis_server``; ``no_leaked_keys.append("pattern*")`` allows more.
 * ``site``: `Site`, the loopback site, with no request counted yet.
-* ``project``: `Project` whose Redis is ``redis_server``.
+* ``project``: `Project` whose Redis is ``redis_server``. A crawl of it that ended as
+  ``finished`` leaves only dead letters, items and history.
 * ``make_project``: ``make_project(redis_url)`` for another Redis, or None.
 * ``shared_redis``, ``shared_site``: the same things for fixtures of a whole module.
 """
 
 from __future__ import annotations
 
-import fnmatch
 import logging
 import os
 import signal
@@ -26,6 +26,7 @@ import hypothesis
 import pytest
 import scrapy.utils.log
 
+from tests.support.leaks import allowed_keys, finished, leaked, strange
 from tests.support.project import Project
 from tests.support.redis_server import RedisServer
 from tests.support.site import Site
@@ -66,9 +67,6 @@ def _own_logging() -> Iterator[None]:
         scrapy.utils.log._scrapy_root_handler = None
 
 
-#: Keys that outlive a crawl on purpose.
-KEPT_KEYS = ("*:failed", "*:items", "*:history")
-
 _outcome = pytest.StashKey[bool]()
 
 
@@ -86,6 +84,10 @@ def pytest_runtest_makereport(item: pytest.Item, call: Any) -> Any:
     return report
 
 
+def _failed(request: pytest.FixtureRequest) -> bool:
+    return request.node.stash.get(_outcome, False)
+
+
 @pytest.fixture(scope="session")
 def shared_redis() -> Iterator[RedisServer]:
     """One redis-server for the whole run; not flushed."""
@@ -94,11 +96,16 @@ def shared_redis() -> Iterator[RedisServer]:
 
 
 @pytest.fixture
-def redis_server(shared_redis: RedisServer) -> RedisServer:
+def redis_server(
+    shared_redis: RedisServer, request: pytest.FixtureRequest
+) -> Iterator[RedisServer]:
     """The shared redis-server, empty."""
     with shared_redis.client() as client:
         client.flushall()
-    return shared_redis
+        yield shared_redis
+        if not _failed(request):
+            left = strange(client, allowed_keys(request.node))
+            assert left == [], "keys of no frontier in Redis"
 
 
 @pytest.fixture
@@ -127,17 +134,6 @@ def make_redis(tmp_path: Path) -> Iterator[Callable[..., RedisServer]]:
 def own_redis(make_redis: Callable[..., RedisServer]) -> RedisServer:
     """A redis-server of this test's own."""
     return make_redis()
-
-
-@pytest.fixture
-def no_leaked_keys(redis_server: RedisServer) -> Iterator[list[str]]:
-    """Fail the test if keys are left; append patterns of those that may stay."""
-    allowed = list(KEPT_KEYS)
-    yield allowed
-    with redis_server.client() as client:
-        keys = sorted(key.decode() for key in client.scan_iter())
-    left = [k for k in keys if not any(fnmatch.fnmatch(k, p) for p in allowed)]
-    assert left == [], "keys left in Redis"
 
 
 @pytest.fixture(scope="session")
@@ -170,12 +166,26 @@ def make_project(
     yield make
     for project in projects:
         project.end()
-        if request.node.stash.get(_outcome, False):
+        if _failed(request):
             for worker in project.workers:
                 print(f"--- {worker.agent} ({worker.log_path})\n{worker.tail()}")
 
 
 @pytest.fixture
-def project(make_project: Callable[..., Project], redis_server: RedisServer) -> Project:
+def project(
+    make_project: Callable[..., Project],
+    redis_server: RedisServer,
+    request: pytest.FixtureRequest,
+) -> Iterator[Project]:
     """A Scrapy project whose Redis is ``redis_server``."""
-    return make_project(redis_server.url)
+    project = make_project(redis_server.url)
+    yield project
+    project.end()
+    if _failed(request):
+        return
+    allowed = allowed_keys(request.node)
+    with redis_server.client() as client:
+        left = [
+            k for crawl in finished(project) for k in leaked(client, allowed, crawl)
+        ]
+    assert left == [], "keys of finished crawls in Redis"

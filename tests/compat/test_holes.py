@@ -21,7 +21,7 @@ from tests.support.together import start_together
 @pytest.mark.parametrize(
     "path", ["scrapy.dupefilters.RFPDupeFilter", "shop.dupefilters.ByHand"]
 )
-def test_any_dupefilter_works(project, site, no_leaked_keys, path):
+def test_any_dupefilter_works(project, site, path):
     project.module(
         "dupefilters",
         """
@@ -51,9 +51,7 @@ def test_any_dupefilter_works(project, site, no_leaked_keys, path):
         assert worker.stats()["dupefilter/filtered"] == 60 * 5 - 59
 
 
-def test_two_workers_with_scrapys_own_dupefilter_share_fingerprints(
-    project, site, no_leaked_keys
-):
+def test_two_workers_with_scrapys_own_dupefilter_share_fingerprints(project, site):
     project.spider(FOLLOW)
     workers = start_together(
         project,
@@ -67,7 +65,7 @@ def test_two_workers_with_scrapys_own_dupefilter_share_fingerprints(
     assert site.hits() == graph_pages(100, 4)
 
 
-def test_base_dupefilter_filters_nothing(project, site, no_leaked_keys):
+def test_base_dupefilter_filters_nothing(project, site):
     project.spider(FOLLOW)
     worker = project.crawl(
         "follow",
@@ -79,7 +77,7 @@ def test_base_dupefilter_filters_nothing(project, site, no_leaked_keys):
     assert (hits["/page/a"], hits["/page/b"]) == (3, 1)
 
 
-def test_fingerprinter_of_the_project_is_used(project, site, no_leaked_keys):
+def test_fingerprinter_of_the_project_is_used(project, site):
     project.module(
         "fingerprints",
         """
@@ -139,7 +137,7 @@ class Serialized(Spider):
 
 
 @pytest.mark.parametrize("serializer", ["json", "scrapy_dist.picklecompat", "pickle"])
-def test_serializers(project, site, no_leaked_keys, serializer):
+def test_serializers(project, site, serializer):
     project.spider(SERIALIZED)
     workers = start_together(
         project,
@@ -167,7 +165,7 @@ def test_serializers(project, site, no_leaked_keys, serializer):
             assert len(warnings) == 1
 
 
-def test_decode_responses_works(project, site, redis_server, no_leaked_keys):
+def test_decode_responses_works(project, site, redis_server):
     project.spider(FOLLOW)
     project.spider(SEEDED)
     settings = {"REDIS_DECODE_RESPONSES": True, "MAX_IDLE_TIME_BEFORE_CLOSE": 1}
@@ -184,7 +182,7 @@ def test_decode_responses_works(project, site, redis_server, no_leaked_keys):
     assert site.hits() == {**graph_pages(40, 3), "/page/seed": 1}
 
 
-def test_encoding_of_the_client_does_not_matter(project, site, no_leaked_keys):
+def test_encoding_of_the_client_does_not_matter(project, site):
     project.spider(FOLLOW)
     settings = {
         "REDIS_ENCODING": "latin-1",
@@ -197,7 +195,7 @@ def test_encoding_of_the_client_does_not_matter(project, site, no_leaked_keys):
     assert site.hits() == graph_pages(40, 3)
 
 
-def test_offsite_and_depth_middlewares_still_count(project, site, no_leaked_keys):
+def test_offsite_and_depth_middlewares_still_count(project, site):
     project.spider("""
     class Deep(Spider):
         name = "deep"

@@ -315,9 +315,7 @@ class Copied(Scheduler):
 """
 
 
-def test_a_scheduler_copied_from_there_works(
-    project, site, redis_server, no_leaked_keys
-):
+def test_a_scheduler_copied_from_there_works(project, site, redis_server):
     project.module("copied", COPIED)
     project.spider(LINKS)
     workers = start_together(
@@ -379,7 +377,7 @@ class PerProcess(RFPDupeFilter):
     ],
 )
 def test_what_cannot_act_as_there_is_refused_by_name(
-    project, site, no_leaked_keys, setting, name, said
+    project, site, client, setting, name, said
 ):
     project.module("refused", REFUSED)
     project.spider(PAGES)
@@ -394,6 +392,7 @@ def test_what_cannot_act_as_there_is_refused_by_name(
     assert f"shop.refused.{said}" in errors[0]
     assert "Traceback" not in worker.log()
     assert not site.hits()
+    assert keys(client) == []
 
 
 HANGING = """

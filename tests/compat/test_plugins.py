@@ -107,7 +107,7 @@ class Browsed(Spider):
 """
 
 
-def test_scrapy_playwright(project, site, no_leaked_keys):
+def test_scrapy_playwright(project, site):
     pytest.importorskip("scrapy_playwright", reason=WHY)
     chromium = shutil.which("chromium") or shutil.which("chromium-browser")
     if chromium is None:
@@ -163,7 +163,7 @@ def test_a_function_for_playwright_keeps_its_request_here(project, site):
     )
 
 
-def test_scrapy_splash(project, site, service, no_leaked_keys):
+def test_scrapy_splash(project, site, service):
     if importlib.util.find_spec("scrapy_splash") is None:
         pytest.skip(WHY)
     project.spider(f"""
@@ -212,7 +212,7 @@ def test_scrapy_splash(project, site, service, no_leaked_keys):
     assert len(workers_of(project)) == 2
 
 
-def test_scrapy_selenium(project, site, no_leaked_keys):
+def test_scrapy_selenium(project, site):
     """Only its request: its middleware does not start a browser with Selenium 4."""
     pytest.importorskip("scrapy_selenium", reason=WHY)
     project.spider(f"""
@@ -252,7 +252,7 @@ def test_scrapy_selenium(project, site, no_leaked_keys):
     assert len(workers_of(project)) == 2
 
 
-def test_scrapy_zyte_api(project, site, service, no_leaked_keys):
+def test_scrapy_zyte_api(project, site, service):
     pytest.importorskip("scrapy_zyte_api", reason=WHY)
     project.spider(f"""
     class Bought(Spider):

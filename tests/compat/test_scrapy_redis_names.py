@@ -142,6 +142,7 @@ def test_picklecompat_round_trip():
     assert pickle.loads(picklecompat.dumps(value)) == value
 
 
+@pytest.mark.keeps("a", reason="written by the caller")
 def test_get_redis_takes_a_url_or_arguments(redis_server):
     for client in (
         scrapy_dist.get_redis(url=redis_server.url),
@@ -162,6 +163,7 @@ def test_get_redis_takes_a_class(redis_server):
 
 
 @pytest.mark.parametrize("decode", [False, True])
+@pytest.mark.keeps("a", reason="written by the caller")
 def test_get_redis_from_settings(redis_server, decode):
     settings = Settings(
         {"REDIS_URL": redis_server.url, "REDIS_DECODE_RESPONSES": decode}
@@ -220,6 +222,7 @@ def _one(made):
     return request
 
 
+@pytest.mark.keeps("a", reason="written by the caller")
 def test_spider_has_a_blocking_client(redis_server):
     spiders = importlib.import_module("scrapy_dist.spiders")
 

@@ -78,6 +78,7 @@ READERS = {
 
 
 @pytest.mark.parametrize("reader", READERS)
+@pytest.mark.keeps("done", reason="the spider's own set")
 def test_next_requests_of_ones_own(project, site, client, reader):
     project.spider(OWN + READERS[reader])
     urls = [f"{site.url}/page/{n}" for n in range(130)]
@@ -184,7 +185,7 @@ def test_seed_that_its_reader_breaks_off_is_set_aside_at_last(project, site, cli
     assert letter["payload"] == f"{site.url}/page/bad".encode()
 
 
-def test_schedule_next_requests_is_called(project, site, client, no_leaked_keys):
+def test_schedule_next_requests_is_called(project, site, client):
     project.spider(
         OWN
         + """
@@ -313,7 +314,7 @@ def test_overrides_that_read_redis_do_not_hold_the_event_loop(
     assert site.hits() == {f"/page/{n}": 1 for n in range(8)}
 
 
-def test_start_that_never_calls_super(project, site, client, no_leaked_keys):
+def test_start_that_never_calls_super(project, site, client):
     project.spider(
         OWN
         + """
@@ -333,9 +334,7 @@ def test_start_that_never_calls_super(project, site, client, no_leaked_keys):
 
 
 @pytest.mark.parametrize(("seeds", "concurrency"), [(2, 1), (40, 16)])
-def test_start_that_waits_for_a_page(
-    project, site, client, no_leaked_keys, seeds, concurrency
-):
+def test_start_that_waits_for_a_page(project, site, client, seeds, concurrency):
     project.spider(
         OWN
         + """
@@ -426,7 +425,7 @@ def test_extension_that_closes_an_idle_spider(project, site, client, start):
     assert site.hits() == {f"/page/{n}": 1 for n in range(5)}
 
 
-def test_handlers_of_spider_idle_decide(project, site, client, no_leaked_keys):
+def test_handlers_of_spider_idle_decide(project, site, client):
     project.module("idle", CLOSES)
     project.spider(
         OWN

@@ -91,7 +91,7 @@ def check_items(client: redis.Redis) -> None:
 
 
 def test_lone_worker_does_not_wait_for_redis_at_each_page(
-    project, site, redis_server, far, no_leaked_keys
+    project, site, redis_server, far
 ):
     project.spider(FOLLOW)
     worker = follow_chain(project, site, REDIS_URL=far)
@@ -105,7 +105,7 @@ def test_lone_worker_does_not_wait_for_redis_at_each_page(
 
 
 def test_chain_of_a_killed_worker_is_crawled_on_by_the_next(
-    project, site, redis_server, far, no_leaked_keys
+    project, site, redis_server, far
 ):
     project.spider(FOLLOW)
     site.answer(60)
@@ -122,12 +122,11 @@ def test_chain_of_a_killed_worker_is_crawled_on_by_the_next(
 
 @pytest.mark.parametrize("when", ["in mid-chain", "after the end"])
 def test_late_results_of_a_frozen_worker_change_nothing(
-    project, site, redis_server, far, no_leaked_keys, when
+    project, site, redis_server, far, when
 ):
     project.spider(FOLLOW)
     # So that it is still known behind the end what was seen.
     persist = {"SCHEDULER_PERSIST": when == "after the end"}
-    no_leaked_keys += ["*:dupefilter", "*:state"] if when == "after the end" else []
     site.answer(60)
     zombie = follow_chain(project, site, REDIS_URL=far, **persist)
     with redis_server.client() as client:
@@ -181,9 +180,7 @@ def test_redis_that_comes_back_older_in_mid_chain(make_redis, make_project, site
         assert client.exists("follow:requests", "follow:leases", "follow:leased") == 0
 
 
-def test_second_worker_joins_in_mid_chain(
-    project, site, redis_server, far, no_leaked_keys
-):
+def test_second_worker_joins_in_mid_chain(project, site, redis_server, far):
     project.spider(FOLLOW)
     site.answer(20)
     first = follow_chain(project, site, REDIS_URL=far)
@@ -199,9 +196,7 @@ def test_second_worker_joins_in_mid_chain(
     assert Counter(project.recorded("path")) == chain_pages(PAGES)
 
 
-def test_ctrl_c_in_mid_chain_and_start_again(
-    project, site, redis_server, far, no_leaked_keys
-):
+def test_ctrl_c_in_mid_chain_and_start_again(project, site, redis_server, far):
     project.spider(FOLLOW)
     site.answer(60)
     first = follow_chain(project, site, REDIS_URL=far)
@@ -342,7 +337,7 @@ def outcome(project, site, client, worker: Worker) -> dict[str, Any]:
 
 
 def test_trouble_in_a_chain_is_as_with_scrapys_scheduler(
-    project, site, redis_server, far, no_leaked_keys
+    project, site, redis_server, far
 ):
     project.spider(TROUBLE)
     with redis_server.client() as client:

@@ -73,7 +73,7 @@ def days_in_log(worker: Worker) -> set[int]:
 
 
 def test_clocks_wrong_by_a_day_that_jump_in_mid_crawl_change_nothing(
-    project, site, redis_server, no_leaked_keys, tmp_path: Path
+    project, site, redis_server, tmp_path: Path
 ):
     project.spider(FOLLOW)
     (tmp_path / "sitecustomize.py").write_text(SITECUSTOMIZE)

@@ -45,7 +45,7 @@ def plan_cuts(proxy: Proxy, site_url: str):
 
 
 def test_cut_in_mid_reply_costs_no_page_and_fetches_none_twice(
-    project, site, redis_server, no_leaked_keys
+    project, site, redis_server
 ):
     """No worker dies, so what a cut leaves open is settled between worker and Redis."""
     project.spider(FOLLOW)
@@ -78,9 +78,7 @@ def test_cut_in_mid_reply_costs_no_page_and_fetches_none_twice(
         assert failed(client, "follow") == []
 
 
-def test_worker_that_waits_for_work_gets_it_after_a_cut(
-    project, site, redis_server, no_leaked_keys
-):
+def test_worker_that_waits_for_work_gets_it_after_a_cut(project, site, redis_server):
     """The cut takes the connection on which Redis would have woken it."""
     project.spider(FOLLOW)
     site.delay(40)

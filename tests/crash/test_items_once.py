@@ -87,9 +87,7 @@ def crawl_and_kill_one(project, site, pages: int, **args):
     assert_finished([workers[0], workers[2]])
 
 
-def test_items_of_a_killed_worker_come_once(
-    project, site, redis_server, no_leaked_keys
-):
+def test_items_of_a_killed_worker_come_once(project, site, redis_server):
     crawl_and_kill_one(project, site, 240)
 
     pages = tree_pages(240, 3)
@@ -99,9 +97,7 @@ def test_items_of_a_killed_worker_come_once(
     assert site.hits().total() > 240  # some were in work when it was killed
 
 
-def test_unfiltered_requests_of_a_killed_worker_come_once(
-    project, site, redis_server, no_leaked_keys
-):
+def test_unfiltered_requests_of_a_killed_worker_come_once(project, site, redis_server):
     crawl_and_kill_one(project, site, 240, dont_filter=1)
 
     pages = tree_pages(240, 3)
@@ -194,7 +190,7 @@ def test_retry_of_a_killed_worker_comes_once(project, site, redis_server):
 
 
 def test_items_and_requests_of_seeds_of_a_killed_worker_come_once(
-    project, site, redis_server, no_leaked_keys
+    project, site, redis_server
 ):
     project.module("pipelines", SLOW)
     project.spider("""

@@ -103,9 +103,7 @@ def cpu(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def test_one_of_three_workers_is_cut_off_in_mid_crawl(
-    project, site, redis_server, no_leaked_keys, way
-):
+def test_one_of_three_workers_is_cut_off_in_mid_crawl(project, site, redis_server, way):
     """Every page, items once, and two lines in its log."""
     project.spider(FOLLOW)
     site.delay(400)
@@ -200,7 +198,7 @@ def test_worker_that_is_cut_off_can_be_stopped(project, site, redis_server, way)
 
 
 def test_closing_worker_leaves_a_connection_that_a_nat_has_forgotten(
-    project, site, redis_server, no_leaked_keys
+    project, site, redis_server
 ):
     """Redis is well: its last results are delivered on another connection."""
     project.spider(FOLLOW)
@@ -226,7 +224,7 @@ def test_closing_worker_leaves_a_connection_that_a_nat_has_forgotten(
 
 @pytest.mark.parametrize("reactor", [True, False])
 def test_worker_that_is_forced_to_end_gives_back_what_it_holds(
-    project, site, redis_server, no_leaked_keys, reactor
+    project, site, redis_server, reactor
 ):
     """The second Ctrl-C. The other worker goes on at once, not after the TTL."""
     if not reactor and version_info < (2, 15):

@@ -21,7 +21,7 @@ HOUR = {"FRONTIER_WORKER_TTL": 3600.0, "CONCURRENT_REQUESTS": 4}
 
 
 def test_killed_worker_is_replaced_at_once_and_a_frozen_one_is_not(
-    project, site, redis_server, no_leaked_keys
+    project, site, redis_server
 ):
     project.spider(FOLLOW)
     site.delay(60)
@@ -48,7 +48,7 @@ def test_killed_worker_is_replaced_at_once_and_a_frozen_one_is_not(
 
 
 def test_worker_that_comes_after_all_were_killed_takes_over_at_once(
-    project, site, redis_server, no_leaked_keys
+    project, site, redis_server
 ):
     project.spider(FOLLOW)
     site.delay(60)

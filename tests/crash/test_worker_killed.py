@@ -27,7 +27,7 @@ def at_work(site, count: int, workers) -> None:
 
 @pytest.mark.parametrize("frontier", ["classic", "addon"])
 def test_pages_of_a_killed_worker_are_crawled_by_the_others(
-    project, site, redis_server, no_leaked_keys, frontier
+    project, site, redis_server, frontier
 ):
     project.spider(FOLLOW)
     site.delay(60)
@@ -54,9 +54,7 @@ def test_pages_of_a_killed_worker_are_crawled_by_the_others(
         assert failed(client, "follow") == []
 
 
-def test_all_workers_killed_then_started_again(
-    project, site, redis_server, no_leaked_keys
-):
+def test_all_workers_killed_then_started_again(project, site, redis_server):
     project.spider(FOLLOW)
     site.delay(60)
     crawl = {
@@ -79,7 +77,7 @@ def test_all_workers_killed_then_started_again(
         assert failed(client, "follow") == []
 
 
-def test_worker_killed_while_it_yields_start_requests(project, site, no_leaked_keys):
+def test_worker_killed_while_it_yields_start_requests(project, site):
     project.spider("""
     import os
     from urllib.parse import urlsplit
@@ -108,7 +106,7 @@ def test_worker_killed_while_it_yields_start_requests(project, site, no_leaked_k
     assert max(site.hits().values()) <= 1 + project.deaths()
 
 
-def test_worker_killed_at_the_very_start(project, site, redis_server, no_leaked_keys):
+def test_worker_killed_at_the_very_start(project, site, redis_server):
     """It holds the lease of the only request there is."""
     project.spider(FOLLOW)
     args = {"url": f"{site.url}/gate/all/tree/20/3/0"}
@@ -127,9 +125,7 @@ def test_worker_killed_at_the_very_start(project, site, redis_server, no_leaked_
     assert site.hits() == {gate: 2, **tree_pages(20, 3)}
 
 
-def test_frozen_worker_loses_its_leases_and_comes_back(
-    project, site, redis_server, no_leaked_keys
-):
+def test_frozen_worker_loses_its_leases_and_comes_back(project, site, redis_server):
     project.spider(FOLLOW)
     site.delay(100)
     workers = start_together(
@@ -182,9 +178,7 @@ def test_frozen_worker_that_wakes_up_after_the_end_just_ends(
         assert client.zcard("follow:requests") == 0
 
 
-def test_page_that_kills_its_worker_takes_no_other_along(
-    project, site, redis_server, no_leaked_keys
-):
+def test_page_that_kills_its_worker_takes_no_other_along(project, site, redis_server):
     project.spider("""
     import os
     from urllib.parse import urlsplit
@@ -340,7 +334,7 @@ def test_seed_that_kills_its_workers_is_a_dead_letter_of_its_own(
     assert set(project.recorded("path")) == set(pages)
 
 
-def test_login_of_a_killed_worker_is_done_again(project, site, no_leaked_keys):
+def test_login_of_a_killed_worker_is_done_again(project, site):
     project.spider("""
     from urllib.parse import urlsplit
 
@@ -382,7 +376,7 @@ def test_login_of_a_killed_worker_is_done_again(project, site, no_leaked_keys):
     assert site.hits()["/login"] == 2
 
 
-def test_redirect_of_a_killed_worker_is_followed_again(project, site, no_leaked_keys):
+def test_redirect_of_a_killed_worker_is_followed_again(project, site):
     """Also by a worker that has itself met the target, as a duplicate."""
     project.spider(FOLLOW)
     site.delay(50)

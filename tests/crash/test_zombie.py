@@ -42,7 +42,7 @@ def resume(zombie: Worker, proxy: Proxy, how: str) -> None:
 
 @pytest.mark.parametrize("how", ["process", "network"])
 def test_late_results_of_a_worker_that_was_given_up_change_nothing(
-    project, site, redis_server, no_leaked_keys, how
+    project, site, redis_server, how
 ):
     """Its pages were crawled by the other one; its own answers come after that."""
     project.spider(FOLLOW)

@@ -19,9 +19,7 @@ TTL = {"FRONTIER_WORKER_TTL": SETTINGS["FRONTIER_WORKER_TTL"]}
 
 
 @pytest.mark.parametrize("job", [None, "nightly"])
-def test_crawl_is_fed_followed_and_waited_for(
-    project, site, redis_server, no_leaked_keys, job
-):
+def test_crawl_is_fed_followed_and_waited_for(project, site, redis_server, job):
     project.spider(SEEDED)
     settings = {**PIPELINE, "MAX_IDLE_TIME_BEFORE_CLOSE": 4.0}
     if job:

@@ -210,6 +210,7 @@ async def test_of_a_commit_that_needs_memory_only_empty_ends_are_taken(full, wha
     assert (await places(full.client))["leased"] == []
 
 
+@pytest.mark.keeps("i:?", reason="pushes to two lists at once")
 async def test_pushed_items_are_refused_whole(full):
     before = await contents(full.client)
     push = full.me.frontier.push([("i:1", b"a"), ("i:2", b"b")])

@@ -52,9 +52,9 @@ async def test_more_leases_than_one_call_takes_come_in_one_round_trip(
 
 
 async def test_refused_commit_says_why_and_the_rest_is_done(client, session):
-    await client.set("wrong", "a string")
+    await client.set(KEYS.items, "a string")
     commits = [
-        Commit(1, [NewRequest(b"a", 0.0)], [("wrong", b"i")]),
+        Commit(1, [NewRequest(b"a", 0.0)], [(KEYS.items, b"i")]),
         Commit(2, [NewRequest(b"b", 0.0)]),
     ]
     answer = await session.exchange(Ask(commits=commits, heartbeat=True))

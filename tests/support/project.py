@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from scrapy_dist.core.crawl import crawl_name
 from tests.support.wait import any_starting, starting, wait_until
 
 #: Seconds after which a worker counts as started whatever its log says.
@@ -99,6 +100,10 @@ def package_parent() -> str:
 
 class Worker:
     """One running ``scrapy crawl``. ``agent`` is its user agent at the site."""
+
+    #: The name of the crawl, and whether it leaves no keys in the project's Redis.
+    crawl = ""
+    cleans_up = True
 
     def __init__(
         self, command: list[str], cwd: Path, env: dict[str, str], agent: str
@@ -262,6 +267,12 @@ class Project:
         for key, value in (args or {}).items():
             command += ["-a", f"{key}={value}"]
         worker = Worker(command, self.folder, self._environment(merged, env), agent)
+        worker.crawl = crawl_name(name, merged.get("FRONTIER_JOB", ""))
+        worker.cleans_up = (
+            merged.get("REDIS_URL") == self.redis_url
+            and not merged.get("SCHEDULER_PERSIST")
+            and frontier != "memory"
+        )
         self.workers.append(worker)
         return worker
 

@@ -137,6 +137,7 @@ def test_one_seed_is_not_taken_for_many(connect, seeds):
         connect().seed_many(seeds)
 
 
+@pytest.mark.keeps("seeds:s:nightly", reason="REDIS_START_URLS_KEY names it")
 def test_settings_name_the_keys_and_the_rules(connect, server):
     settings = {
         "REDIS_START_URLS_KEY": "seeds:%(name)s",

@@ -32,7 +32,7 @@ def check(project, spider, *args, **settings):
 
 
 def test_a_broken_frontier_is_mended_and_its_crawl_loses_no_page(
-    project, site, redis_server, no_leaked_keys
+    project, site, redis_server
 ):
     project.spider(FOLLOW)
     site.delay(60)
@@ -93,7 +93,7 @@ def test_a_broken_frontier_is_mended_and_its_crawl_loses_no_page(
     assert letter["payload"] == b"garbage"
 
 
-def test_workers_at_work_cause_no_findings(project, site, no_leaked_keys):
+def test_workers_at_work_cause_no_findings(project, site):
     project.spider(FOLLOW)
     args = {"url": f"{site.url}/tree/500/4/0"}
     workers = start_together(project, site, 2, "follow", 100, args=args)
@@ -156,6 +156,7 @@ def site_url(number):
     return f"http://site.example/{number}"
 
 
+@pytest.mark.keeps("k", reason="a key of seeds that is none")
 def test_the_seeds_of_a_spider_are_checked_too(project, redis_server):
     project.spider(
         SEEDED.replace('name = "seeded"', 'name = "seeded"; redis_key = "k"')

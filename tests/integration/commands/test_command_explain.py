@@ -285,7 +285,7 @@ def test_redirect_is_crawled_once_more_to_its_end(project, site, redis_server):
 
 
 def test_a_page_is_crawled_once_more_and_its_links_are_duplicates(
-    project, site, redis_server, no_leaked_keys
+    project, site, redis_server
 ):
     project.spider(FOLLOW)
     args = {"url": f"{site.url}/tree/30/3/0"}

@@ -171,6 +171,7 @@ def test_scripts_get_one_object(seed):
     }
 
 
+@pytest.mark.keeps("other", reason="--key names it")
 def test_key_and_its_type_may_be_chosen(seed, client):
     client.sadd("other", URL)
     code, out, _ = seed("--key", "other", URL, f"{URL}2")
@@ -381,6 +382,7 @@ def test_only_http_is_a_sitemap(seed, url):
 # In a project
 
 
+@pytest.mark.keeps("first", reason="redis_key names it")
 def test_spider_says_where_seeds_go_and_what_they_may_be(project, client):
     project.spider(
         SEEDED.replace('"seeded"\n', '"seeded"\n    redis_key = ["first", "second"]\n')

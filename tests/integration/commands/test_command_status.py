@@ -310,9 +310,7 @@ def test_pause_and_resume_say_who_obeys_and_may_be_repeated(frontier, redis_serv
 # With real workers, as processes
 
 
-def test_paused_crawl_fetches_nothing_and_goes_on_when_resumed(
-    project, site, frontier, no_leaked_keys
-):
+def test_paused_crawl_fetches_nothing_and_goes_on_when_resumed(project, site, frontier):
     project.spider(FOLLOW)
     site.delay(40)
     crawling = start_together(
@@ -365,9 +363,7 @@ def test_seeds_wait_while_the_crawl_is_paused(project, site, frontier, redis_ser
     assert worker.reason() == "stopped"
 
 
-def test_stopped_worker_closes_in_order_and_the_others_finish(
-    project, site, frontier, no_leaked_keys
-):
+def test_stopped_worker_closes_in_order_and_the_others_finish(project, site, frontier):
     project.spider(FOLLOW)
     site.delay(40)
     crawling = start_together(

@@ -243,7 +243,7 @@ def test_worker_that_stops_drops_no_login_that_was_not_begun(
     assert keys(redis_server) == {"login:history"}
 
 
-def test_workers_started_together_each_end_as_finished(project, site, no_leaked_keys):
+def test_workers_started_together_each_end_as_finished(project, site):
     project.spider(PAGES)
     assert_finished(start_together(project, site, 3, "pages", args={"url": site.url}))
     assert site.hits() == EVERY
@@ -277,7 +277,7 @@ def test_items_without_a_key_end_the_worker_with_one_error(
 
 @pytest.mark.parametrize("frontier", ["classic", "addon"])
 def test_worker_that_was_started_before_the_end_begins_no_crawl_after_it(
-    project, site, redis_server, no_leaked_keys, frontier
+    project, site, redis_server, frontier
 ):
     """However quick the first of them is: a crawl of two workers crawls all once."""
     project.spider(PAGES)

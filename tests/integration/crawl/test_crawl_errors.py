@@ -266,7 +266,7 @@ def test_password_in_the_url_is_used_and_never_logged(make_redis, make_project, 
     not hasattr(scrapy_defaults, "TWISTED_REACTOR_ENABLED"),
     reason="this Scrapy always uses a Twisted reactor",
 )
-def test_without_a_twisted_reactor(project, site, no_leaked_keys):
+def test_without_a_twisted_reactor(project, site):
     project.spider(FOLLOW)
     project.spider(SEEDED)
     settings = {"TWISTED_REACTOR_ENABLED": False, "MAX_IDLE_TIME_BEFORE_CLOSE": 1}

@@ -150,9 +150,8 @@ def test_http_errors_that_nobody_handles(project, site, redis_server):
     ids=["status list", "errback"],
 )
 def test_http_errors_that_the_spider_handles_are_no_failures(
-    project, site, redis_server, no_leaked_keys, source
+    project, site, redis_server, source
 ):
-    no_leaked_keys.append("handled:items")
     crawl(project, site, source, ["/status/404/a"])
     assert letters(redis_server, "handled") == {}
     assert len(project.recorded("parsed")) == 1
@@ -190,9 +189,7 @@ class Down(Failing):
     assert worker.stats()["frontier/failed"] == 2
 
 
-def test_download_failure_with_an_errback_is_handled(
-    project, site, redis_server, no_leaked_keys
-):
+def test_download_failure_with_an_errback_is_handled(project, site, redis_server):
     source = """
 class Caught(Failing):
     name = "caught"
@@ -208,9 +205,7 @@ class Caught(Failing):
     assert len(project.recorded("parsed")) == 1
 
 
-def test_request_that_a_middleware_ignores_is_no_failure(
-    project, site, redis_server, no_leaked_keys
-):
+def test_request_that_a_middleware_ignores_is_no_failure(project, site, redis_server):
     source = """
 class Offsite(Failing):
     name = "offsite"
@@ -231,10 +226,7 @@ def test_redirect_whose_target_fails(project, site, redis_server):
     assert reason == "HTTP 500 is not handled"
 
 
-def test_classic_lines_keep_no_failed_downloads(
-    project, site, redis_server, no_leaked_keys
-):
-    no_leaked_keys.append("failing:items")
+def test_classic_lines_keep_no_failed_downloads(project, site, redis_server):
     crawl(project, site, "", ["/status/404/x"], frontier="classic")
     assert letters(redis_server, "failing") == {}
 

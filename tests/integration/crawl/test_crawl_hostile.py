@@ -121,7 +121,7 @@ MEMBERS_WITHOUT_ORDER = (b"", b"x", b"0000000000", b"zzzzzzzzzzzzzzzz{}", b"\xff
 
 @pytest.mark.parametrize("key", ["requests", "suspects"])
 def test_planted_requests_are_set_aside_and_the_crawl_completes(
-    project, site, redis_server, no_leaked_keys, key
+    project, site, redis_server, key
 ):
     project.spider(VICTIM)
     payloads = list(hostile_payloads(site.url).values())
@@ -157,9 +157,7 @@ def test_planted_requests_are_set_aside_and_the_crawl_completes(
 
 
 @pytest.mark.parametrize("first_id", [1, UNUSED_ID])
-def test_garbage_planted_while_they_crawl(
-    project, site, redis_server, no_leaked_keys, first_id
-):
+def test_garbage_planted_while_they_crawl(project, site, redis_server, first_id):
     project.spider(VICTIM)
     site.delay(30)
     workers = start_together(
@@ -183,9 +181,7 @@ def test_garbage_planted_while_they_crawl(
     assert not (project.folder / "hacked").exists()
 
 
-def test_frontier_of_scrapy_redis_is_not_unpickled(
-    project, site, redis_server, no_leaked_keys
-):
+def test_frontier_of_scrapy_redis_is_not_unpickled(project, site, redis_server):
     """Its members have no order id; its keys have the same names."""
     project.spider(VICTIM)
     with redis_server.client() as client:
@@ -219,7 +215,7 @@ class Reader(Spider):
 
 @pytest.mark.parametrize("frontier", ["addon", "classic"])
 def test_files_are_not_read_or_written_for_who_writes_to_redis(
-    project, site, redis_server, frontier, no_leaked_keys, tmp_path
+    project, site, redis_server, frontier, tmp_path
 ):
     project.spider(READER)
     secret = tmp_path / "secret"
@@ -315,9 +311,7 @@ class Limited(RedisSpider):
 """
 
 
-def test_seeds_do_not_reach_private_addresses(
-    project, site, redis_server, no_leaked_keys
-):
+def test_seeds_do_not_reach_private_addresses(project, site, redis_server):
     project.spider(LIMITED)
     project.module("resolver", RESOLVER)
     project.module("public", PUBLIC_SITE)

@@ -17,9 +17,7 @@ STATS = {"STATS_CLASS": "scrapy_dist.stats.RedisStatsCollector"}
 
 
 @pytest.mark.parametrize("frontier", ["classic", "addon", "memory"])
-def test_pipeline_pushes_every_item_once(
-    project, site, redis_server, no_leaked_keys, frontier
-):
+def test_pipeline_pushes_every_item_once(project, site, redis_server, frontier):
     project.spider(FOLLOW)
     count = 1 if frontier == "memory" else 2
     args = {"url": f"{site.url}/tree/60/3/0"}
@@ -34,8 +32,8 @@ def test_pipeline_pushes_every_item_once(
     assert all(set(item) == {"path"} for item in items)
 
 
-def test_key_and_serializer_of_items(project, site, redis_server, no_leaked_keys):
-    no_leaked_keys.append("things/follow")
+@pytest.mark.keeps("things/follow", reason="REDIS_ITEMS_KEY names it")
+def test_key_and_serializer_of_items(project, site, redis_server):
     project.module("serialize", "def plain(item):\n    return 'path=' + item['path']\n")
     project.spider(FOLLOW)
     settings = {
@@ -52,8 +50,8 @@ def test_key_and_serializer_of_items(project, site, redis_server, no_leaked_keys
     assert sorted(items) == sorted(expected)
 
 
-def test_item_key_may_be_overridden(project, site, redis_server, no_leaked_keys):
-    no_leaked_keys.append("items-of-depth-*")
+@pytest.mark.keeps("items-of-depth-*", reason="the pipeline names them")
+def test_item_key_may_be_overridden(project, site, redis_server):
     project.module(
         "pipelines",
         """
@@ -150,7 +148,7 @@ def test_stats_of_all_workers_are_added_up(project, site, redis_server):
     assert {record["is_int"] for record in records} == {True}
 
 
-def test_stats_are_cleared_with_the_frontier(project, site, no_leaked_keys):
+def test_stats_are_cleared_with_the_frontier(project, site):
     project.spider(STATS_SPIDER)
     args = {"url": f"{site.url}/tree/20/3/0"}
     worker = project.crawl("stats", settings=STATS, args=args)
@@ -158,6 +156,7 @@ def test_stats_are_cleared_with_the_frontier(project, site, no_leaked_keys):
     assert worker.stats()["my/pages"] == 20
 
 
+@pytest.mark.keeps("numbers-stats", reason="STATS_KEY names it, and the crawl persists")
 def test_stats_key_setting(project, site, redis_server):
     project.spider(STATS_SPIDER)
     settings = {**STATS, "SCHEDULER_PERSIST": True, "STATS_KEY": "numbers-%(spider)s"}

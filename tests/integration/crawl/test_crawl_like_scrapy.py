@@ -507,9 +507,7 @@ class Unserializable(Spider):
 
 
 @pytest.mark.parametrize("frontier", ["memory", "classic"])
-def test_unserializable_requests_are_crawled_from_memory(
-    project, site, no_leaked_keys, frontier
-):
+def test_unserializable_requests_are_crawled_from_memory(project, site, frontier):
     project.spider(UNSERIALIZABLE)
     workers = start_together(
         project,

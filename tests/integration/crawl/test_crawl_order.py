@@ -86,7 +86,7 @@ DISCIPLINES = ["PriorityQueue", "FifoQueue", "LifoQueue"]
 
 @pytest.mark.parametrize("discipline", DISCIPLINES)
 def test_order_is_exact_for_what_other_workers_stored(
-    project, site, redis_server, no_leaked_keys, discipline
+    project, site, redis_server, discipline
 ):
     project.spider(FILL_AND_DRAIN)
     settings = {
@@ -103,9 +103,7 @@ def test_order_is_exact_for_what_other_workers_stored(
 
 
 @pytest.mark.parametrize("discipline", ["PriorityQueue", "LifoQueue"])
-def test_two_workers_share_one_order(
-    project, site, redis_server, no_leaked_keys, discipline
-):
+def test_two_workers_share_one_order(project, site, redis_server, discipline):
     project.spider(FILL_AND_DRAIN)
     settings = {
         "CONCURRENT_REQUESTS": 1,

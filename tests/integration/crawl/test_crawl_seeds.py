@@ -163,9 +163,7 @@ def test_slow_page_does_not_stall_the_next_seeds(project, site, client):
     worker.kill()
 
 
-def test_idle_time_counts_from_the_last_activity_of_any_worker(
-    project, site, client, no_leaked_keys
-):
+def test_idle_time_counts_from_the_last_activity_of_any_worker(project, site, client):
     project.spider(SEEDED)
     client.lpush(KEY, f"{site.url}/gate/g")
     workers = start_together(
@@ -320,7 +318,7 @@ def test_seeds_wait_until_pending_requests_are_few(project, site, client):
 
 
 def test_request_that_cannot_be_serialized_is_crawled_under_its_seed(
-    project, site, client, no_leaked_keys
+    project, site, client
 ):
     project.spider("""
     import threading
@@ -399,7 +397,7 @@ _START = {
     ],
 )
 def test_seeds_end_whatever_a_spider_middleware_does(
-    project, site, client, no_leaked_keys, kind, expected
+    project, site, client, kind, expected
 ):
     project.spider(SEEDED)
     source = "import asyncio\nfrom scrapy import Request\n\n"
@@ -415,9 +413,7 @@ def test_seeds_end_whatever_a_spider_middleware_does(
     assert site.hits() == {f"/page/{name}": 1 for name in expected}
 
 
-def test_schedule_next_requests_past_the_spider_middlewares(
-    project, site, client, no_leaked_keys
-):
+def test_schedule_next_requests_past_the_spider_middlewares(project, site, client):
     project.spider("""
     from scrapy_dist.spiders import RedisSpider
 
@@ -441,7 +437,7 @@ def test_schedule_next_requests_past_the_spider_middlewares(
     assert worker.stats()["scheduler/enqueued/memory"] == 30
 
 
-def test_retry_of_a_seed_stays_under_its_lease(project, site, client, no_leaked_keys):
+def test_retry_of_a_seed_stays_under_its_lease(project, site, client):
     project.spider(SEEDED)
     paths = [f"/once/503/{n}" for n in range(20)]
     client.rpush(KEY, *[site.url + path for path in paths])
@@ -765,7 +761,7 @@ def test_make_request_from_data_may_be_overridden(project, site, client):
     assert _is_payload(letter["payload"], b"x")
 
 
-def test_redis_crawl_spider_follows_rules(project, site, client, no_leaked_keys):
+def test_redis_crawl_spider_follows_rules(project, site, client):
     project.spider("""
     from urllib.parse import urlsplit
     from scrapy.linkextractors import LinkExtractor
@@ -793,7 +789,7 @@ def test_redis_crawl_spider_follows_rules(project, site, client, no_leaked_keys)
     assert Counter(project.recorded("path")) == tree_pages(40, 3)
 
 
-def test_sitemap_spider_with_redis_mixin(project, site, client, no_leaked_keys):
+def test_sitemap_spider_with_redis_mixin(project, site, client):
     project.spider("""
     from urllib.parse import urlsplit
     from scrapy.spiders import SitemapSpider

@@ -44,7 +44,7 @@ class Login(Spider):
 MEMBERS = Counter(f"/members/{n}" for n in range(21))
 
 
-def test_login_works_with_three_workers(project, site, no_leaked_keys):
+def test_login_works_with_three_workers(project, site):
     project.spider(LOGIN)
     site.delay(20)
     how = {"args": {"url": site.url}, "settings": {"CONCURRENT_REQUESTS": 4}}
@@ -60,7 +60,7 @@ def test_login_works_with_three_workers(project, site, no_leaked_keys):
     assert len(session) == 1
 
 
-def test_redirects_stay_in_the_worker_that_received_them(project, site, no_leaked_keys):
+def test_redirects_stay_in_the_worker_that_received_them(project, site):
     project.spider("""
     from urllib.parse import urlsplit
 
@@ -99,7 +99,7 @@ def test_redirects_stay_in_the_worker_that_received_them(project, site, no_leake
 
 
 @pytest.mark.parametrize("stop", ["interrupt", "pagecount"])
-def test_local_requests_are_not_lost_by_a_stop(project, site, no_leaked_keys, stop):
+def test_local_requests_are_not_lost_by_a_stop(project, site, stop):
     """They are under the lease of the login, which is then done again."""
     project.spider(LOGIN)
     site.delay(50)
@@ -143,9 +143,7 @@ class Own(Spider):
 
 
 @pytest.mark.parametrize("frontier", ["classic", "addon"])
-def test_each_worker_logs_in_and_they_share_what_comes_of_it(
-    project, site, no_leaked_keys, frontier
-):
+def test_each_worker_logs_in_and_they_share_what_comes_of_it(project, site, frontier):
     """The recipe of ``scrapy frontier help sessions``: two steps, a slow form, three workers."""
     project.spider(OWN)
     settings = {"CONCURRENT_REQUESTS": 2}

@@ -57,9 +57,7 @@ class Heartbeat(Spider):
 
 
 @pytest.mark.parametrize("frontier", ["classic", "addon"])
-def test_three_workers_fetch_each_page_once_and_end(
-    project, site, no_leaked_keys, frontier
-):
+def test_three_workers_fetch_each_page_once_and_end(project, site, frontier):
     project.spider(START_URLS)
     args = {"url": f"{site.url}/graph/400/4/0"}
     # Nobody waits for the TTL at the end.
@@ -80,7 +78,7 @@ def test_three_workers_fetch_each_page_once_and_end(
         assert 0 <= worker.finish_time() - last_page <= 4.0
 
 
-def test_compact_fingerprints_filter_as_well(project, site, no_leaked_keys):
+def test_compact_fingerprints_filter_as_well(project, site):
     """1000 pages of four links each, so that buckets are split under way."""
     project.spider(START_URLS)
     args = {"url": f"{site.url}/graph/1000/4/0"}
@@ -93,7 +91,7 @@ def test_compact_fingerprints_filter_as_well(project, site, no_leaked_keys):
 
 
 @pytest.mark.parametrize("turn", range(20))
-def test_workers_started_together(project, site, no_leaked_keys, turn):
+def test_workers_started_together(project, site, turn):
     project.spider(START_URLS)
     args = {"url": f"{site.url}/gate/all/tree/13/3/0"}
     workers = start_together(project, site, 3, "shop", args=args)
@@ -105,9 +103,7 @@ def test_workers_started_together(project, site, no_leaked_keys, turn):
     assert all(worker.finish_time() >= last_page for worker in workers)
 
 
-def test_ctrl_c_and_start_again_crawls_the_rest(
-    project, site, redis_server, no_leaked_keys
-):
+def test_ctrl_c_and_start_again_crawls_the_rest(project, site, redis_server):
     project.spider(START_URLS)
     site.delay(20)
     job = project.folder / "job"
@@ -137,9 +133,7 @@ def test_ctrl_c_and_start_again_crawls_the_rest(
     assert {path.name for path in job.iterdir()} == {"spider.state"}
 
 
-def test_closespider_pagecount_keeps_the_rest_for_the_next_start(
-    project, site, no_leaked_keys
-):
+def test_closespider_pagecount_keeps_the_rest_for_the_next_start(project, site):
     project.spider(START_URLS)
     args = {"url": f"{site.url}/graph/60/3/0"}
     first = project.crawl(
@@ -156,7 +150,7 @@ def test_closespider_pagecount_keeps_the_rest_for_the_next_start(
     assert site.hits() == graph_pages(60, 3)
 
 
-def test_flush_on_start_forgets_an_interrupted_crawl(project, site, no_leaked_keys):
+def test_flush_on_start_forgets_an_interrupted_crawl(project, site):
     project.spider(START_URLS)
     args = {"url": f"{site.url}/graph/40/3/0"}
     first = project.crawl(
@@ -176,7 +170,7 @@ def test_flush_on_start_forgets_an_interrupted_crawl(project, site, no_leaked_ke
 
 
 def test_flush_on_start_of_a_worker_that_joins_deletes_nothing(
-    project, site, redis_server, no_leaked_keys
+    project, site, redis_server
 ):
     project.spider(START_URLS)
     args = {"url": f"{site.url}/gate/all/tree/40/3/0"}
@@ -214,9 +208,7 @@ def test_persist_keeps_what_was_seen(project, site, redis_server):
     assert site.hits() == graph_pages(30, 3)
 
 
-def test_one_worker_that_stops_takes_nothing_from_the_others(
-    project, site, no_leaked_keys
-):
+def test_one_worker_that_stops_takes_nothing_from_the_others(project, site):
     project.spider(START_URLS)
     site.delay(50)
     args = {"url": f"{site.url}/graph/300/4/0"}
@@ -252,7 +244,7 @@ def test_frontier_is_spread_over_all_workers(project, site):
     assert_finished(workers)
 
 
-def test_ten_equal_dont_filter_requests_are_ten_fetches(project, site, no_leaked_keys):
+def test_ten_equal_dont_filter_requests_are_ten_fetches(project, site):
     project.spider("""
     class Ten(Spider):
         name = "ten"
@@ -294,7 +286,7 @@ def test_redis_that_hangs_does_not_stop_the_event_loop(make_project, own_redis, 
     assert max(gaps) < 2.5
 
 
-def test_idle_before_close_waits_without_blocking(project, site, no_leaked_keys):
+def test_idle_before_close_waits_without_blocking(project, site):
     project.spider(HEARTBEAT)
     worker = project.crawl(
         "heartbeat",

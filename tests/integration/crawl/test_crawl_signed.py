@@ -25,7 +25,7 @@ SECRET = "a secret of many characters"
 
 
 def test_workers_with_one_secret_share_a_crawl_and_nobody_else_joins(
-    project, site, redis_server, no_leaked_keys, tmp_path
+    project, site, redis_server, tmp_path
 ):
     project.spider(SPIDER)
     args = {"url": f"{site.url}/tree/40/3/0"}

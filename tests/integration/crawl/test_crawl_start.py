@@ -42,7 +42,7 @@ class Urls(Spider):
 
 @pytest.mark.parametrize("frontier", ["classic", "addon"])
 def test_equal_start_requests_are_fetched_as_often_as_one_start_yields_them(
-    project, site, no_leaked_keys, frontier
+    project, site, frontier
 ):
     """Each once, whichever worker comes first; a link to them is a duplicate."""
     project.spider(SAME)

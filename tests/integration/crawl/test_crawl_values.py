@@ -118,7 +118,7 @@ def crawl_values(
     ("frontier", "serializer"), [("classic", None), ("addon", "json")]
 )
 def test_objects_are_shared_once_the_setting_says_so(
-    project, site, no_leaked_keys, frontier, serializer
+    project, site, frontier, serializer
 ):
     project.spider(RICH)
     options = {"SCHEDULER_SERIALIZER": serializer}
@@ -138,7 +138,7 @@ def test_objects_are_shared_once_the_setting_says_so(
     assert not any("cannot be shared" in worker.log() for worker in workers)
 
 
-def test_types_of_the_standard_library_need_no_setting(project, site, no_leaked_keys):
+def test_types_of_the_standard_library_need_no_setting(project, site):
     project.spider(RICH)
 
     crawl_values(project, site, "plain", "classic", 2)
@@ -146,9 +146,7 @@ def test_types_of_the_standard_library_need_no_setting(project, site, no_leaked_
     assert len({record["worker"] for record in project.records()}) == 2
 
 
-def test_a_request_keeps_its_own_attributes_in_any_worker(
-    project, site, no_leaked_keys
-):
+def test_a_request_keeps_its_own_attributes_in_any_worker(project, site):
     project.spider("""
     class BrowserRequest(Request):
         def __init__(self, *args, wait=None, shot=False, **kwargs):

@@ -176,6 +176,7 @@ def test_fingerprints_are_those_of_scrapy_redis(request_, name):
     assert ScrapyRedisFingerprinter().fingerprint(request_).hex() == name
 
 
+@pytest.mark.keeps("old", reason="a list of scrapy-redis")
 async def test_of_equal_requests_in_a_list_each_is_moved_by_itself(client):
     """From the end where scrapy-redis takes its next; the others keep their places."""
     worker = await Worker(client).join()

@@ -301,6 +301,7 @@ async def test_seeds_go_into_the_key_of_the_type_that_is_there(client, worker):
     assert found == [(b"http://b/", 0.0), (b"http://there/", 5.0)]
 
 
+@pytest.mark.keeps("s:only", reason="another key of seeds")
 async def test_seeds_of_a_key_that_this_spider_has_not_go_into_its_first(
     client, worker
 ):
