@@ -6,6 +6,7 @@ the time of the workers go on.
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -25,6 +26,13 @@ def redis(redis_server: RedisServer) -> Iterator[redis_py.Redis]:
     """A client of the Redis of the workers."""
     with redis_server.client() as client:
         yield client
+
+
+@pytest.fixture
+def log(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
+    """What the package logs, from INFO on."""
+    caplog.set_level(logging.INFO, "scrapy_dist")
+    return caplog
 
 
 @pytest.fixture

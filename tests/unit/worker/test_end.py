@@ -2,24 +2,15 @@
 
 from __future__ import annotations
 
-import logging
+from typing import TYPE_CHECKING
 
 import pytest
-from scrapy import Request
 
+from tests.support.pages import URL, request
 from tests.support.worker import Clock, Worker, until
 
-URL = "http://a.invalid/"
-
-
-def request(name: object, **options) -> Request:
-    return Request(f"{URL}{name}", **options)
-
-
-@pytest.fixture
-def log(caplog):
-    caplog.set_level(logging.INFO, "scrapy_dist")
-    return caplog
+if TYPE_CHECKING:
+    from scrapy import Request
 
 
 async def crawl_one(worker: Worker, name: str = "page") -> None:

@@ -3,24 +3,18 @@
 from __future__ import annotations
 
 import threading
+from typing import TYPE_CHECKING
 
 import pytest
-from scrapy import Request
 from scrapy.dupefilters import BaseDupeFilter
 
 from scrapy_dist.dupefilter import RFPDupeFilter
 from scrapy_dist.exceptions import FrontierError
+from tests.support.pages import URL, names, request
 from tests.support.worker import Worker, until
 
-URL = "http://a.invalid/"
-
-
-def request(name: object, **options) -> Request:
-    return Request(f"{URL}{name}", **options)
-
-
-def names(*pages: Request) -> list[str]:
-    return [page.url.removeprefix(URL) for page in pages]
+if TYPE_CHECKING:
+    from scrapy import Request
 
 
 class Memory(RFPDupeFilter):

@@ -3,28 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import logging
+from typing import TYPE_CHECKING
 
 import pytest
-from scrapy import Request
 
+from tests.support.pages import names, request
 from tests.support.worker import Worker, until
 
-URL = "http://a.invalid/"
-
-
-def request(name: object, **options) -> Request:
-    return Request(f"{URL}{name}", **options)
-
-
-def names(*pages: Request) -> list[str]:
-    return [page.url.removeprefix(URL) for page in pages]
-
-
-@pytest.fixture
-def log(caplog):
-    caplog.set_level(logging.INFO, "scrapy_dist")
-    return caplog
+if TYPE_CHECKING:
+    from scrapy import Request
 
 
 async def crawl_all(worker: Worker) -> list[str]:

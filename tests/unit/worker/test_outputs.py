@@ -9,8 +9,7 @@ from scrapy_dist.codec.request import PayloadCodec
 from scrapy_dist.core.frontier import End, Lease, NewRequest
 from scrapy_dist.worker.view import Memory
 from tests.support.engine import FakeEngine, make_queues
-
-URL = "http://a.invalid/"
+from tests.support.pages import URL
 
 
 class Page:

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from typing import TYPE_CHECKING
 
 import pytest
-from scrapy import Request
 
+from tests.support.pages import URL, request
 from tests.support.worker import Frontier, Worker, until
 
-URL = "http://a.invalid/"
-
-
-def request(name: object, **options) -> Request:
-    return Request(f"{URL}{name}", **options)
+if TYPE_CHECKING:
+    from scrapy import Request
 
 
 def unfiltered(name: object, **options) -> Request:

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from typing import TYPE_CHECKING
 
 import pytest
-from scrapy import Request
 
 from scrapy_dist.stats import RedisStatsCollector
+from tests.support.pages import URL, request
 from tests.support.worker import Worker, until
 
-URL = "http://a.invalid/"
-
-
-def request(name: str, **options) -> Request:
-    return Request(URL + name, **options)
+if TYPE_CHECKING:
+    from scrapy import Request
 
 
 def redirected(page: Request, name: str) -> Request:

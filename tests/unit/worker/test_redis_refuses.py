@@ -2,28 +2,15 @@
 
 from __future__ import annotations
 
-import logging
-
 import pytest
-from scrapy import Request
 
+from tests.support.pages import requests
 from tests.support.worker import until
 
-URL = "http://a.invalid/"
 WAITS = "Redis refuses what this worker produced"
 TAKES = "Redis takes results again"
 FULL = "Redis is full"
 HAS_MEMORY = "Redis has memory again"
-
-
-def requests(*names: object) -> list[Request]:
-    return [Request(f"{URL}{name}") for name in names]
-
-
-@pytest.fixture
-def log(caplog):
-    caplog.set_level(logging.INFO, "scrapy_dist")
-    return caplog
 
 
 async def settle(worker, exchanges: int = 3) -> None:

@@ -8,9 +8,9 @@ import pytest
 from scrapy import Request
 
 from scrapy_dist.spiders import RedisSpider
+from tests.support.pages import URL, names, request
 from tests.support.worker import Worker, until
 
-URL = "http://a.invalid/"
 KEY = "s:start_urls"
 
 
@@ -28,10 +28,6 @@ class Several(Seeded):
 
 class Ends(Seeded):
     max_idle_time = 30
-
-
-def names(*pages: Request) -> list[str]:
-    return [page.url.removeprefix(URL) for page in pages]
 
 
 def push(redis, *seeds: str) -> None:
@@ -52,7 +48,7 @@ async def test_seed_is_a_page_under_its_own_lease(start, redis):
     assert redis.llen(KEY) == 0
     assert redis.zcard("s:leases") == 1
     assert redis.zcard("s:requests") == redis.scard("s:dupefilter") == 0
-    worker.yields(page, Request(f"{URL}link"), {"n": 1})
+    worker.yields(page, request("link"), {"n": 1})
     assert redis.llen("s:items") == 0
     worker.end(page, ask=False)
     link = await worker.next()
@@ -143,7 +139,7 @@ async def test_dead_worker_leaves_its_seeds_to_others(start, redis, frontier):
 
 async def test_seeds_wait_while_enough_is_pending(start, redis, clock):
     worker = await start(Seeded, CONCURRENT_REQUESTS=4)
-    worker.starts_with(*(Request(f"{URL}{n}") for n in range(60)))
+    worker.starts_with(*(request(n) for n in range(60)))
     await worker.next()
     worker.run_start()
     push(redis, *(f"seed-{n}" for n in range(10)))
@@ -223,7 +219,7 @@ async def test_seeds_make_no_worker_crawl_again_what_a_stopped_one_has_begun(
     worker = await begin(start)
     push(redis, "a")
     page = await worker.next()
-    worker.yields(page, Request(f"{URL}link"))
+    worker.yields(page, request("link"))
     worker.end(page, ask=False)
     link = await worker.next()
     worker.end(link, ask=False)
@@ -233,7 +229,7 @@ async def test_seeds_make_no_worker_crawl_again_what_a_stopped_one_has_begun(
     other = await begin(start)
     push(redis, "b")
     page = await other.next()
-    other.yields(page, Request(f"{URL}link"))
+    other.yields(page, request("link"))
     other.end(page)
     await until(lambda: other.dropped, "the duplicate")
 

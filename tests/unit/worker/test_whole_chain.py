@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+from typing import TYPE_CHECKING
 
 import pytest
-from scrapy import Request
 
+from tests.support.pages import URL, request
 from tests.support.worker import Worker, until
 
-URL = "http://a.invalid/"
+if TYPE_CHECKING:
+    from scrapy import Request
 
 
 def link(name: object) -> Request:
-    return Request(f"{URL}{name}")
+    return request(name)
 
 
 async def come_to_a_chain(worker: Worker, first: str = "first") -> Request:
