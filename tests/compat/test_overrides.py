@@ -8,6 +8,7 @@ from collections import Counter
 import pytest
 
 from tests.support.project import FRONTIERS, assert_finished
+from tests.support.redis_state import count_items, count_suspects, stored_items
 from tests.support.redis_state import keys as all_keys
 from tests.support.site import tree_pages
 from tests.support.together import start_together
@@ -105,12 +106,12 @@ def test_pipelines_act_as_there(project, site, redis_server, frontier):
     assert worker.stats()["item_scraped_count"] == 12
     assert "never awaited" not in worker.log()
     with redis_server.client() as client, redis_server.client(db=5) as other:
-        stamped = [json.loads(item) for item in client.lrange("pages:items", 0, -1)]
+        stamped = [json.loads(item) for item in stored_items(client, "pages")]
         assert len(stamped) == 12
         assert all(item["stamped"] and "later" not in item for item in stamped)
         assert client.llen("awaited:pages") == client.llen("called") == 12
         assert client.hlen("hashed") == client.scard("dropped") == 12
-        assert other.llen("pages:items") == 12
+        assert count_items(other, "pages") == 12
         other.flushdb()
         client.delete("pages:items", "awaited:pages", "called", "hashed", "dropped")
         assert keys(client) == []
@@ -438,4 +439,4 @@ def test_what_never_ends_holds_up_neither_the_closing_nor_the_end_of_the_process
     assert "Forcing unclean shutdown" not in worker.log()
     if name != "HangingFilter":  # of start(), for which no page waits
         with redis_server.client() as client:
-            assert client.hlen("pages:leased") or client.zcard("pages:suspects")
+            assert client.hlen("pages:leased") or count_suspects(client, "pages")

@@ -17,7 +17,7 @@ from scrapy_dist.core.frontier import ChainLink, Settlement
 from scrapy_dist.redis_client.client import close_client
 from tests.support.frontiers import KEYS, Worker
 from tests.support.project import assert_finished
-from tests.support.redis_state import damage, failed, items
+from tests.support.redis_state import count_pending, damage, failed, items
 from tests.support.site import tree_pages
 from tests.support.spiders import FOLLOW
 from tests.support.together import start_together
@@ -115,7 +115,7 @@ def test_crawl_goes_on_by_itself_after_each_torn_file(
     with server.client() as client:
         found = items(client, "follow")
         assert failed(client, "follow") == []
-        assert client.zcard("follow:requests") == 0
+        assert count_pending(client, "follow") == 0
     # Only what Redis itself repeats may be there twice.
     assert set(found) == set(tree_pages(PAGES, 3))
     assert not rewritten or found == tree_pages(PAGES, 3)

@@ -12,7 +12,7 @@ import scrapy
 from scrapy_dist.codec import compact
 from tests.support.project import assert_finished
 from tests.support.proxy import Proxy
-from tests.support.redis_state import failed, items, wait_for_workers
+from tests.support.redis_state import count_seen, failed, items, wait_for_workers
 from tests.support.site import chain_pages
 from tests.support.spiders import FOLLOW
 from tests.support.wait import wait_until
@@ -58,7 +58,7 @@ def freeze_ahead(worker: Worker, site: Site, client: redis.Redis, far: str) -> N
     """Freeze *worker* behind 60 pages, HOPS or more ahead of Redis, at a page."""
 
     def hops() -> int:
-        return site.hits().total() - client.scard("follow:dupefilter")
+        return site.hits().total() - count_seen(client, "follow")
 
     def is_ahead() -> bool:
         site.go_on(2 * HOPS)
@@ -159,11 +159,11 @@ def test_redis_that_comes_back_older_in_mid_chain(make_redis, make_project, site
         worker = follow_chain(project, site, REDIS_URL=proxy.url(server.url))
         wait_until(lambda: site.hits().total() > 40, "40 pages")
         snapshot = server.snapshot()
-        kept = client.scard("follow:dupefilter")
+        kept = count_seen(client, "follow")
 
         def has_ten_more() -> bool:
             site.go_on(2)
-            return client.scard("follow:dupefilter") >= kept + 10
+            return count_seen(client, "follow") >= kept + 10
 
         wait_until(has_ten_more, "ten more pages")
         server.restore(snapshot)
@@ -209,7 +209,7 @@ def test_ctrl_c_in_mid_chain_and_start_again(project, site, redis_server, far):
         assert first.wait() == 0
         assert first.reason() == "shutdown"
         stopped_at = site.hits().total()
-        assert client.scard("follow:dupefilter") >= stopped_at
+        assert count_seen(client, "follow") >= stopped_at
         assert stopped_at < PAGES
         assert_finished([follow_chain(project, site)])
         check_items(client)

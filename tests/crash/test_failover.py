@@ -11,7 +11,7 @@ from scrapy.settings import Settings
 
 from scrapy_dist.connection import get_redis_from_settings
 from tests.support.project import assert_finished
-from tests.support.redis_state import wakes
+from tests.support.redis_state import count_items, wakes
 from tests.support.site import tree_pages
 from tests.support.spiders import FOLLOW, SEEDED
 from tests.support.together import JOINED
@@ -103,7 +103,7 @@ def test_settings_instead_of_a_url_and_a_client_for_user_code(
     with sentinels.master.client() as client:
         assert_all_crawled(project, site, 60, client, "follow:items")
     with get_redis_from_settings(project_settings(project)) as client:
-        assert client.llen("follow:items") == 60
+        assert count_items(client, "follow") == 60
 
 
 def project_settings(project):
@@ -142,7 +142,7 @@ def test_slot_moves_to_another_master(make_cluster, make_project, site):
     with target.client() as client:
         assert_all_crawled(project, site, 300, client, "{follow}:items")
     with get_redis_from_settings(project_settings(project)) as client:
-        assert client.llen("{follow}:items") == 300
+        assert count_items(client, "{follow}") == 300
 
 
 def test_seed_in_a_cluster_wakes_an_idle_worker(make_cluster, make_project, site):

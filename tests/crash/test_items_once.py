@@ -9,6 +9,7 @@ import json
 from collections import Counter
 
 from tests.support.project import assert_finished
+from tests.support.redis_state import count_items, stored_items
 from tests.support.site import tree_pages
 from tests.support.together import start_together
 from tests.support.wait import wait_until
@@ -58,7 +59,7 @@ class Several(Spider):
 
 
 def items(client, spider: str) -> Counter[tuple[str, int]]:
-    texts = client.lrange(f"{spider}:items", 0, -1)
+    texts = stored_items(client, spider)
     return Counter((item["path"], item["n"]) for item in map(json.loads, texts))
 
 
@@ -256,7 +257,7 @@ def test_page_with_very_many_items_is_stored_in_parts(project, site, redis_serve
         "many", settings=settings, args={"url": f"{site.url}/page/x"}, frontier="addon"
     )
     with redis_server.client() as client:
-        wait_until(lambda: client.llen("many:items") == 20, "two parts")
+        wait_until(lambda: count_items(client, "many") == 20, "two parts")
         (project.folder / "record.jsonl").touch()  # the page may end
         assert_finished([worker])
         assert items(client, "many") == {("p", n): 1 for n in range(25)}

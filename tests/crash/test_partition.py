@@ -18,7 +18,14 @@ from scrapy import version_info
 from tests.support.netns import Network
 from tests.support.project import assert_finished
 from tests.support.proxy import Proxy
-from tests.support.redis_state import failed, wait_for_workers
+from tests.support.redis_state import (
+    count_leased,
+    count_pending,
+    count_workers,
+    failed,
+    stored_items,
+    wait_for_workers,
+)
 from tests.support.site import tree_pages
 from tests.support.spiders import FOLLOW, SEEDED
 from tests.support.wait import wait_until
@@ -135,7 +142,7 @@ def test_one_of_three_workers_is_cut_off_in_mid_crawl(project, site, redis_serve
         growth = memory.growth()
         site.resume()
         assert_finished(workers, timeout=120 + 3 * SECONDS)
-        items = Counter(client.lrange("follow:items", 0, -1))
+        items = Counter(stored_items(client, "follow"))
         assert failed(client, "follow") == []
 
     print("growth", growth, "of", memory.first)
@@ -214,9 +221,9 @@ def test_closing_worker_leaves_a_connection_that_a_nat_has_forgotten(
         worker.wait_for_log("shutting down gracefully")
         site.resume()
         assert worker.wait(29) == 0
-        assert client.zcard("follow:workers") == client.zcard("follow:leases") == 0
+        assert count_workers(client, "follow") == count_leased(client, "follow") == 0
         done = len(project.records())
-        assert client.zcard("follow:requests") == 40 - done
+        assert count_pending(client, "follow") == 40 - done
     assert "does not take the last results" not in worker.log()
     assert_finished([project.crawl("follow", settings, args)])
     assert Counter(project.recorded("path")) == tree_pages(40, 40)
@@ -243,8 +250,8 @@ def test_worker_that_is_forced_to_end_gives_back_what_it_holds(
         worker.interrupt()
         worker.wait(25)
         assert "gives 1 request(s) back" in worker.log()
-        assert client.zcard("follow:workers") == client.zcard("follow:leases") == 0
-        assert client.zcard("follow:requests") == 1
+        assert count_workers(client, "follow") == count_leased(client, "follow") == 0
+        assert count_pending(client, "follow") == 1
     site.open_gate("g")
     assert_finished([project.crawl("follow", settings, args)])
     done = Counter(project.recorded("path"))

@@ -9,7 +9,7 @@ import pytest
 
 from scrapy_dist.worker.neighbours import find_self
 from tests.support.project import assert_finished
-from tests.support.redis_state import failed, wait_for_workers
+from tests.support.redis_state import count_workers, failed, wait_for_workers
 from tests.support.site import tree_pages
 from tests.support.spiders import FOLLOW
 from tests.support.together import start_together
@@ -38,7 +38,7 @@ def test_killed_worker_is_replaced_at_once_and_a_frozen_one_is_not(
     dead.kill()
     alive.wait_for_log("1 worker(s) are dead")
     with redis_server.client() as client:
-        assert client.zcard("follow:workers") == 2
+        assert count_workers(client, "follow") == 2
         frozen.thaw()
         site.resume()
         assert_finished([alive, frozen])

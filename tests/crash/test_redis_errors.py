@@ -14,7 +14,7 @@ import redis
 
 from tests.support.project import assert_finished
 from tests.support.proxy import Proxy
-from tests.support.redis_state import failed
+from tests.support.redis_state import count_pending, failed
 from tests.support.site import tree_pages
 from tests.support.spiders import FOLLOW
 from tests.support.together import start_together
@@ -181,7 +181,7 @@ def test_workers_wait_and_say_so_once_while_redis_answers_with_errors(
             "locked": lambda: locked(client),
         }
         # A worker that has nothing has no results that a full Redis could refuse.
-        wait_until(lambda: client.zcard("follow:requests") >= 60, "work for both")
+        wait_until(lambda: count_pending(client, "follow") >= 60, "work for both")
         go_through(site, workers, outages)
         forget_scripts(client, site)
         site.delay(0)

@@ -7,6 +7,7 @@ from collections import Counter
 import pytest
 
 from tests.support.project import assert_finished
+from tests.support.redis_state import count_leased, count_pending, count_workers
 from tests.support.spiders import FOLLOW
 from tests.support.together import start_together
 from tests.support.wait import wait_until
@@ -57,7 +58,7 @@ class Branching(Spider):
     with server.client() as client:
         wait_until(
             lambda: (
-                client.zcard("branching:requests") + client.zcard("branching:leases")
+                count_pending(client, "branching") + count_leased(client, "branching")
                 >= LEAVES + BRANCHES
             ),
             "all links in Redis",
@@ -65,13 +66,13 @@ class Branching(Spider):
         client.config_set("maxmemory", "500kb")
         site.resume()
         # Every leaf is acknowledged, though branches before it cannot be.
-        wait_until(lambda: client.zcard("branching:requests") == 0, "all are leased")
+        wait_until(lambda: count_pending(client, "branching") == 0, "all are leased")
         # Without the add-on, whose ack is whose is not known of pages that are neither
         # on their way nor done: of each worker some that wait for the spider, four times
         # CONCURRENT_REQUESTS at the most.
         most = BRANCHES + (2 * 4 * 4 if frontier == "classic" else 0)
         wait_until(
-            lambda: BRANCHES <= client.zcard("branching:leases") <= most,
+            lambda: BRANCHES <= count_leased(client, "branching") <= most,
             "the leaves are acknowledged",
         )
         assert client.hlen("branching:leased") <= most
@@ -102,7 +103,7 @@ def test_worker_joins_and_closes_while_redis_is_full(make_redis, make_project, s
         wait_until(lambda: site.hits().total() == 1, "the first page")
         client.config_set("maxmemory", "500kb")
         second = project.crawl("follow", args=args, settings=settings)
-        wait_until(lambda: client.zcard("follow:workers") == 2, "the second worker")
+        wait_until(lambda: count_workers(client, "follow") == 2, "the second worker")
         site.open_gate("all")
         first.wait_for_log("Redis is full")
         first.interrupt()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from tests.support.project import assert_finished
 from tests.support.proxy import Proxy
-from tests.support.redis_state import damage, failed, items
+from tests.support.redis_state import count_pending, damage, failed, items
 from tests.support.site import tree_pages
 from tests.support.spiders import FOLLOW
 from tests.support.together import start_together
@@ -59,7 +59,7 @@ def check_nothing_was_lost(project: Project, server: RedisServer, lost: int) -> 
     with server.client() as client:
         assert items(client, "follow") == tree_pages(PAGES, 3)
         assert failed(client, "follow") == []
-        assert client.zcard("follow:requests") == 0
+        assert count_pending(client, "follow") == 0
         assert client.hlen("follow:leased") == 0
 
 

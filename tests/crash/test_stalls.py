@@ -11,6 +11,7 @@ from scrapy_dist.client import Client
 from scrapy_dist.exceptions import RedisUnavailable
 from tests.support.project import assert_finished
 from tests.support.redis_server import find_binary, free_port
+from tests.support.redis_state import count_pending
 from tests.support.site import tree_pages
 from tests.support.spiders import FOLLOW
 from tests.support.topologies import MASTER
@@ -103,7 +104,7 @@ def test_stall_is_no_round_trip(make_project, own_redis, site):
     worker = project.crawl("follow", args={"url": f"{site.url}/tree/{pages}/9/0"})
     with own_redis.client() as server:
         wait_until(
-            lambda: server.zcard("follow:requests") > 200, "many pending requests"
+            lambda: count_pending(server, "follow") > 200, "many pending requests"
         )
         server.execute_command("CLIENT", "PAUSE", 3000, "ALL")
         before = site.hits().total()

@@ -8,7 +8,13 @@ from collections import Counter
 import pytest
 
 from tests.support.project import assert_finished
-from tests.support.redis_state import failed, wait_for_workers
+from tests.support.redis_state import (
+    count_leased,
+    count_pending,
+    count_workers,
+    failed,
+    wait_for_workers,
+)
 from tests.support.site import tree_pages
 from tests.support.spiders import FOLLOW, SEEDED
 from tests.support.together import start_together
@@ -175,7 +181,7 @@ def test_frozen_worker_that_wakes_up_after_the_end_just_ends(
     assert workers[0].wait() == 0
     with redis_server.client() as client:
         assert failed(client, "follow") == []
-        assert client.zcard("follow:requests") == 0
+        assert count_pending(client, "follow") == 0
 
 
 def test_page_that_kills_its_worker_takes_no_other_along(project, site, redis_server):
@@ -273,13 +279,13 @@ def test_seed_of_a_killed_worker_is_made_into_its_request_again(
         client.rpush("made:start_urls", *seeds)
         wait_until(lambda: site.hits()["/gate/all/filtered"], "the redirects followed")
         client.rpush("made:start_urls", *more)
-        wait_until(lambda: client.zcard("made:leases") > 5, "one that is not started")
+        wait_until(lambda: count_leased(client, "made") > 5, "one that is not started")
         [dead] = client.zrange("made:workers", 0, -1)
         first.kill()
         second = project.crawl("made", settings=settings, args={"url": site.url})
         wait_until(  # the second may take over as soon as it is there
             lambda: (
-                client.zcard("made:workers") == 1
+                count_workers(client, "made") == 1
                 and client.zscore("made:workers", dead) is None
             ),
             "the dead one gone",
@@ -287,7 +293,7 @@ def test_seed_of_a_killed_worker_is_made_into_its_request_again(
         site.open_gate("all")
         seeds += more
         wait_until(lambda: len(project.records()) == len(seeds), "all pages")
-        wait_until(lambda: not client.zcard("made:leases"), "all acks")
+        wait_until(lambda: not count_leased(client, "made"), "all acks")
         second.interrupt()
         assert second.wait() == 0
         assert sorted(project.recorded("path")) == sorted(seeds)

@@ -9,7 +9,14 @@ import pytest
 
 from tests.support.project import assert_finished
 from tests.support.proxy import Proxy
-from tests.support.redis_state import failed, items, wait_for_workers
+from tests.support.redis_state import (
+    count_leased,
+    count_suspects,
+    count_workers,
+    failed,
+    items,
+    wait_for_workers,
+)
 from tests.support.site import tree_pages
 from tests.support.spiders import FOLLOW, SEEDED
 from tests.support.wait import wait_until
@@ -58,9 +65,9 @@ def test_late_results_of_a_worker_that_was_given_up_change_nothing(
         wait_until(lambda: site.hits_by_worker()[zombie.agent] >= 8, "8 pages")
         stop(zombie, proxy, how)
         site.pause()  # The crawl is not to end before the zombie comes back.
-        wait_until(lambda: client.zcard("follow:workers") == 1, "it is given up")
+        wait_until(lambda: count_workers(client, "follow") == 1, "it is given up")
         wait_until(
-            lambda: client.zcard("follow:suspects") == 0 or site.go_on(4),
+            lambda: count_suspects(client, "follow") == 0 or site.go_on(4),
             "its pages are crawled by the other",
         )
         assert len(site.hits()) < PAGES
@@ -92,7 +99,7 @@ def test_seed_that_a_worker_had_not_started_when_it_was_given_up_is_crawled_once
         zombie = project.crawl("seeded", settings=SETTINGS, frontier="addon")
         wait_for_workers(client, "seeded", 1)
         client.rpush("seeded:start_urls", *[site.url + seed for seed in seeds])
-        wait_until(lambda: client.zcard("seeded:leases") > 4, "a seed in advance")
+        wait_until(lambda: count_leased(client, "seeded") > 4, "a seed in advance")
         wait_until(lambda: site.hits().total() == 4, "four in work")
         started = set(site.hits())
         number = worker_number(client, zombie)
@@ -105,7 +112,7 @@ def test_seed_that_a_worker_had_not_started_when_it_was_given_up_is_crawled_once
         zombie.wait_for_log("registers again")
         site.open_gate("all")
         wait_until(lambda: set(project.recorded("path")) == set(seeds), "all pages")
-        wait_until(lambda: not client.zcard("seeded:leases"), "nothing is left")
+        wait_until(lambda: not count_leased(client, "seeded"), "nothing is left")
         for worker in (zombie, other):
             worker.interrupt()
             assert worker.wait() == 0

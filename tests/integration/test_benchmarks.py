@@ -13,6 +13,7 @@ from tests.benchmarks.distance import CommandCount, Distance
 from tests.benchmarks.fill import fill
 from tests.benchmarks.pairs import Pair, alternate, compare
 from tests.benchmarks.shop import LINKS, links
+from tests.support.redis_state import count_pending, count_seen
 from tests.support.wait import wait_until
 
 if TYPE_CHECKING:
@@ -57,8 +58,8 @@ def test_a_filled_frontier_is_crawled(bench: Bench) -> None:
     bench.clear()
     fill(bench.redis.url, 250, bench.shop.url)
     with bench.redis.client() as client:
-        assert client.zcard("bench:requests") == 250
-        assert client.scard("bench:dupefilter") == 250
+        assert count_pending(client, "bench") == 250
+        assert count_seen(client, "bench") == 250
     run = bench.run(OURS, "/shop/2000/0", 20, stop=True)
     assert run.stats["finish_reason"] == "enough"
     assert run.rss > 10_000_000

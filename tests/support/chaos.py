@@ -25,7 +25,7 @@ from scrapy_dist.brokers.redis import scripts
 from tests.support.project import Project
 from tests.support.proxy import Proxy
 from tests.support.redis_server import RedisServer
-from tests.support.redis_state import damage, failed, items
+from tests.support.redis_state import count_workers, damage, failed, items
 from tests.support.site import Site
 from tests.support.together import JOINED
 from tests.support.wait import wait_until
@@ -232,7 +232,7 @@ class Chaos:
             self._start_worker(slot)
         with self._server.client() as client:
             wait_until(
-                lambda: client.zcard("tree:workers") == self.plan.workers,
+                lambda: count_workers(client, "tree") == self.plan.workers,
                 "all workers",
                 timeout=100,
             )

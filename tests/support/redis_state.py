@@ -1,4 +1,4 @@
-"""Look into a frontier from outside, by the key names that ``scrapy frontier help keys`` promises."""
+"""Look into a frontier from outside; only this module knows in which keys and types."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 import json
 import time
 from collections import Counter
+from functools import cache
 from typing import TYPE_CHECKING
 
 from scrapy.settings import Settings
@@ -23,6 +24,52 @@ if TYPE_CHECKING:
 
     from tests.support.project import Worker
     from tests.support.site import Site
+
+
+@cache
+def keys_of(crawl: str) -> Keys:
+    """The names of the keys of *crawl* by the default templates."""
+    return Keys.from_settings(Settings(), crawl)
+
+
+def count_pending(client: redis.Redis, crawl: str) -> int:
+    """How many requests wait for a worker."""
+    return client.zcard(keys_of(crawl).requests)
+
+
+def count_leased(client: redis.Redis, crawl: str) -> int:
+    """How many requests workers have at work."""
+    return client.zcard(keys_of(crawl).leases)
+
+
+def count_suspects(client: redis.Redis, crawl: str) -> int:
+    """How many requests wait that were at work in a worker that died."""
+    return client.zcard(keys_of(crawl).suspects)
+
+
+def count_seen(client: redis.Redis, crawl: str) -> int:
+    """How many requests the filter of duplicates knows."""
+    return client.scard(keys_of(crawl).dupefilter)
+
+
+def count_workers(client: redis.Redis, crawl: str) -> int:
+    """How many workers have registered and not left."""
+    return client.zcard(keys_of(crawl).workers)
+
+
+def count_failed(client: redis.Redis, crawl: str) -> int:
+    """How many dead letters there are."""
+    return client.xlen(keys_of(crawl).failed)
+
+
+def count_items(client: redis.Redis, crawl: str) -> int:
+    """How many items nobody has taken yet."""
+    return client.llen(keys_of(crawl).items)
+
+
+def stored_items(client: redis.Redis, crawl: str) -> list[bytes]:
+    """The items that nobody has taken yet, the oldest first."""
+    return client.lrange(keys_of(crawl).items, 0, -1)
 
 
 def wait_for_workers(
@@ -72,14 +119,13 @@ def failed(client: redis.Redis, spider: str) -> list[dict[str, bytes]]:
     """The dead letters of *spider*, the oldest first."""
     return [
         {name.decode(): value for name, value in fields.items()}
-        for _, fields in client.xrange(f"{spider}:failed")
+        for _, fields in client.xrange(keys_of(spider).failed)
     ]
 
 
 def items(client: redis.Redis, spider: str, field: str = "path") -> Counter[str]:
     """How often each *field* is among the items of *spider*."""
-    found = client.lrange(f"{spider}:items", 0, -1)
-    return Counter(json.loads(item)[field] for item in found)
+    return Counter(json.loads(item)[field] for item in stored_items(client, spider))
 
 
 def keys(client: redis.Redis) -> list[str]:

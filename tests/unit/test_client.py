@@ -20,6 +20,7 @@ from scrapy_dist.base.blocking import LoopThread
 from scrapy_dist.exceptions import BadSeed, ConfigurationError, RedisUnavailable
 from scrapy_dist.redis_client.client import CLIENT_NAME
 from tests.support.redis_server import free_port
+from tests.support.redis_state import count_items
 from tests.support.wait import wait_until
 
 URL = "http://site.example/"
@@ -326,7 +327,7 @@ def test_closed_items_are_at_their_end(connect, server):
         next(items)
     assert list(items) == []
     items.close()
-    assert server.llen("s:items") == 2
+    assert count_items(server, "s") == 2
 
 
 def test_items_are_followed_while_the_crawl_goes_on(connect, server):

@@ -16,6 +16,7 @@ from twisted.internet.defer import Deferred
 from scrapy_dist.pipelines import _KNOWN_KEYS, Queued, RedisPipeline
 from scrapy_dist.worker import engine
 from tests.support.engine import make_crawler
+from tests.support.redis_state import stored_items
 from tests.support.worker import Engine
 
 ITEM = {"a": 1}
@@ -114,7 +115,7 @@ async def test_a_server_of_ones_own_gets_the_items_from_when_it_is_assigned():
     assert len(sink.items) == 1
     pipeline.server = server = fakeredis.FakeRedis()
     assert await pipeline.process_item(ITEM) is ITEM
-    assert server.lrange("lonely:items", 0, -1) == [b'{"a": 1}']
+    assert stored_items(server, "lonely") == [b'{"a": 1}']
     assert (len(sink.items), len(sink.held)) == (1, 1)
     await pipeline._spider_closed()
 

@@ -17,7 +17,7 @@ from scrapy_dist.exceptions import ConfigurationError
 from tests.support.commands import run_frontier
 from tests.support.project import assert_finished
 from tests.support.redis_server import free_port
-from tests.support.redis_state import failed
+from tests.support.redis_state import count_failed, count_pending, count_seen, failed
 from tests.support.wait import wait_until
 
 KEY = "books:failed"
@@ -195,7 +195,7 @@ def test_named_ones_are_put_back_also_behind_options(command, client):
     ids = [write(client, i) for i in range(1, 5)]
     code, out = command(RETRY, ids[0], "--reason", "500", ids[2])
     assert (code, out) == (0, "2 put back\n")
-    assert client.zcard("books:requests") == 2
+    assert count_pending(client, "books") == 2
     code, out = command(RETRY, "--json", ids[0], ids[1])
     assert code == 1
     report = json.loads(out)
@@ -256,7 +256,7 @@ def test_seen_request_is_crawled_again_after_its_crawl(project, site, redis_serv
     with redis_server.client() as client:
         [letter] = failed(client, "fragile")
         assert b"500" in letter["reason"]
-        assert client.scard("fragile:dupefilter") == 2
+        assert count_seen(client, "fragile") == 2
 
     where = {"settings": {**settings, "REDIS_URL": redis_server.url}}
     result = run_frontier(project.folder, "retry", "fragile", "--all", **where)
@@ -291,7 +291,7 @@ def test_worker_at_work_takes_what_is_put_back(project, site, redis_server):
     args = {"url": site.url, "paths": "/once/500/a,/gate/end/", "priority": 0}
     worker = project.crawl("fragile", args=args, frontier="addon")
     with redis_server.client() as client:
-        wait_until(lambda: client.xlen("fragile:failed"), "a dead letter")
+        wait_until(lambda: count_failed(client, "fragile"), "a dead letter")
         outside = ("--redis", redis_server.url)
         result = run_frontier(
             project.folder.parent, "retry", "fragile", "--all", *outside

@@ -16,6 +16,7 @@ from scrapy_dist.exceptions import ConfigurationError, FrontierError
 from tests.support.commands import run_frontier
 from tests.support.project import assert_finished, wait_all
 from tests.support.redis_server import free_port
+from tests.support.redis_state import count_workers
 from tests.support.site import tree_pages
 from tests.support.spiders import FOLLOW, SEEDED
 from tests.support.together import start_together
@@ -348,7 +349,7 @@ def test_seeds_wait_while_the_crawl_is_paused(project, site, frontier, redis_ser
     worker = project.crawl("seeded", settings={"FRONTIER_WORKER_TTL": 600.0})
     worker.wait_open()
     with redis_server.client() as client:
-        wait_until(lambda: client.zcard("seeded:workers"), "the worker")
+        wait_until(lambda: count_workers(client, "seeded"), "the worker")
         frontier(pause.PAUSE, "seeded")
         worker.wait_for_log("Paused")
         client.rpush("seeded:start_urls", f"{site.url}/tree/1/1/0")

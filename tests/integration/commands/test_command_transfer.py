@@ -24,6 +24,7 @@ from scrapy_dist.exceptions import BadPayload, ConfigurationError
 from tests.integration.commands.test_command_status import plant
 from tests.support.commands import run_frontier
 from tests.support.project import assert_finished
+from tests.support.redis_state import count_leased, count_pending, stored_items
 from tests.support.site import tree_pages
 from tests.support.spiders import FOLLOW
 from tests.support.wait import wait_until
@@ -79,7 +80,7 @@ def test_a_file_holds_a_frontier(run, fill, redis_server, tmp_path, name):
         assert (code, err) == (0, "")
         told = json.loads(out)
         assert (told["pending"], told["seen"], told["complete"]) == (5, 3, True)
-        assert client.zcard("s:requests") == 5
+        assert count_pending(client, "s") == 5
 
 
 def test_pipes_work_both_ways(run, fill, redis_server, monkeypatch):
@@ -91,8 +92,8 @@ def test_pipes_work_both_ways(run, fill, redis_server, monkeypatch):
         stdin = io.TextIOWrapper(io.BytesIO(out.encode()))
         monkeypatch.setattr(sys, "stdin", stdin)
         assert run(import_.SUBCOMMAND, "other", "-")[0] == 0
-        assert client.zcard("other:requests") == 5
-        assert client.lrange("other:items", 0, -1) == [b"i"]
+        assert count_pending(client, "other") == 5
+        assert stored_items(client, "other") == [b"i"]
 
 
 def test_a_file_that_is_cut_off_is_told(run, fill, redis_server, tmp_path):
@@ -110,7 +111,7 @@ def test_a_file_that_is_cut_off_is_told(run, fill, redis_server, tmp_path):
     code, _, err = run(import_.SUBCOMMAND, "s", str(path))
     assert (code, err) == (0, "")
     with redis_server.client() as client:
-        assert client.zcard("s:requests") == 5
+        assert count_pending(client, "s") == 5
 
 
 def test_an_export_that_fails_leaves_the_older_file(run, fill, redis_server, tmp_path):
@@ -198,7 +199,7 @@ def test_workers_at_work_are_told_of(run, fill, redis_server, tmp_path):
             import_.SUBCOMMAND, "s", "--force", "--merge", str(tmp_path / "f")
         )
         assert code == 0
-        assert client.zcard("s:requests") == 10
+        assert count_pending(client, "s") == 10
 
 
 @pytest.mark.parametrize(
@@ -241,7 +242,7 @@ def test_a_killed_crawl_goes_on_in_another_redis(
     site.resume()
     settings = {"REDIS_URL": redis_server.url}
     with redis_server.client() as client:
-        held = client.zcard("follow:leases")
+        held = count_leased(client, "follow")
     # The worker may still count as alive, and is told of.
     ran = run_frontier(project.folder, "export", "follow", "f.gz", settings=settings)
     assert ran.returncode == 0, ran

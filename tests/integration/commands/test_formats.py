@@ -13,6 +13,7 @@ from scrapy_dist.client import Client
 from scrapy_dist.commands.frontier import SUBCOMMANDS
 from scrapy_dist.exceptions import ConfigurationError
 from tests.support.project import assert_finished
+from tests.support.redis_state import count_pending
 from tests.support.site import tree_pages
 from tests.support.spiders import FOLLOW
 
@@ -110,6 +111,6 @@ def test_stopped_crawl_of_a_version_without_numbers_goes_on(
     assert first.wait() == 0
     with redis_server.client() as client:
         client.hdel("follow:state", "format")
-        assert client.zcard("follow:requests") > 0
+        assert count_pending(client, "follow") > 0
     assert_finished([project.crawl("follow", args=args)])
     assert site.hits() == tree_pages(60, 3)

@@ -25,6 +25,7 @@ from scrapy_dist.dupefilter import RFPDupeFilter
 from scrapy_dist.scheduler import Scheduler
 from scrapy_dist.worker import engine
 from tests.support.project import FRONTIERS, SETTINGS, assert_finished, package_parent
+from tests.support.redis_state import count_items, count_pending, count_workers
 from tests.support.wait import wait_until
 
 SPIDERS = """
@@ -184,7 +185,7 @@ def test_a_stopped_crawl_is_byte_for_byte_the_same(
     stop = {"CLOSESPIDER_PAGECOUNT": 1, "CONCURRENT_REQUESTS": 1}
     for name in ("plain", "seeded"):
         assert project.crawl(name, settings=stop, frontier=frontier).wait() == 0
-    assert client.zcard("plain:requests") == 1000
+    assert count_pending(client, "plain") == 1000
     before = dump(client)
     site.reset()
     received = client.info("stats")["total_connections_received"]
@@ -261,7 +262,7 @@ def test_a_crawl_goes_on_beside_them(project, site, redis_server):
                 (commands.show, "shell", "c", "--spider=seeded"),
             ]
         )
-        assert client.zcard("seeded:workers") == 1
+        assert count_workers(client, "seeded") == 1
         client.rpush("seeded:start_urls", *seeds)
         site.open_gate("crawl")
         assert_finished([worker])
@@ -273,7 +274,7 @@ def test_a_crawl_goes_on_beside_them(project, site, redis_server):
         }
         asked = Counter(h.path for h in site.log() if h.agent == "command")
         assert {page: asked[page] for page in pages} == pages
-        assert client.llen("seeded:items") == sum(crawled.values())
+        assert count_items(client, "seeded") == sum(crawled.values())
 
 
 def test_a_program_is_a_crawl(project, site, redis_server):
@@ -297,7 +298,7 @@ def test_a_program_is_a_crawl(project, site, redis_server):
     done = commands.run("program.py")
     assert done.returncode == 0, done.stdout
     with redis_server.client() as client:
-        assert client.zcard("plain:requests") == 1000
+        assert count_pending(client, "plain") == 1000
 
 
 # The command that runs

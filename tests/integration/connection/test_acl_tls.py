@@ -9,6 +9,7 @@ import pytest
 
 from tests.support.acl import acl
 from tests.support.project import assert_finished
+from tests.support.redis_state import stored_items
 from tests.support.site import tree_pages
 from tests.support.spiders import FOLLOW, SEEDED
 from tests.support.tls import TlsProxy
@@ -56,7 +57,7 @@ def test_worker_does_with_the_rights_that_readme_gives(make_redis, make_project,
     project = make_project(server.url)
     crawl_with_a_death(project, site, limited(server, "follow"))
     with server.client() as client:
-        items = [json.loads(item) for item in client.lrange("follow:items", 0, -1)]
+        items = [json.loads(item) for item in stored_items(client, "follow")]
         assert Counter(item["path"] for item in items) == tree_pages(150, 3)
         # Whatever a command was refused for would be here.
         refused = client.execute_command("ACL", "LOG")

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.project import assert_finished
-from tests.support.redis_state import wakes
+from tests.support.redis_state import stored_items, wakes
 from tests.support.site import tree_pages
 from tests.support.spiders import FOLLOW, SEEDED
 from tests.support.together import start_together
@@ -37,9 +37,7 @@ def valkey_server() -> str:
 
 
 def items(client) -> Counter[str]:
-    return Counter(
-        json.loads(item)["path"] for item in client.lrange("follow:items", 0, -1)
-    )
+    return Counter(json.loads(item)["path"] for item in stored_items(client, "follow"))
 
 
 def test_killed_worker_and_older_data(make_redis, make_project, site):

@@ -10,7 +10,12 @@ import pytest
 from tests.support.commands import run_frontier
 from tests.support.project import assert_finished
 from tests.support.proxy import Proxy
-from tests.support.redis_state import wait_for_workers
+from tests.support.redis_state import (
+    count_leased,
+    count_pending,
+    stored_items,
+    wait_for_workers,
+)
 from tests.support.site import tree_pages
 from tests.support.spiders import FOLLOW, SEEDED
 from tests.support.together import start_together
@@ -130,7 +135,7 @@ def test_spider_that_waits_for_seeds_keeps_what_it_knows_when_it_is_shut_down(
             client.rpush("seeded:start_urls", seed)
             wait_until(lambda: not client.exists("seeded:start_urls"), "it is taken")
             wait_until(lambda: site.hits()["/page/a"] == 1, "its link is followed")
-            wait_until(lambda: not client.zcard("seeded:leases"), "it is done")
+            wait_until(lambda: not count_leased(client, "seeded"), "it is done")
             worker.interrupt()
             assert worker.wait() == 0
             assert "scrapy frontier clear seeded" in worker.log()
@@ -181,9 +186,7 @@ def test_worker_that_was_cut_off_when_the_others_finished_does_not_begin_again(
         assert_finished([away])
         assert "The others have finished this crawl" in away.log()
         assert away.log().count("registers again") == 0
-        items = Counter(
-            json.loads(i)["path"] for i in client.lrange("follow:items", 0, -1)
-        )
+        items = Counter(json.loads(i)["path"] for i in stored_items(client, "follow"))
         assert items == tree_pages(150, 3)
         [(_, record)] = client.xrange("follow:history")
     assert record[b"workers"] == b"2"
@@ -272,7 +275,7 @@ def test_items_without_a_key_end_the_worker_with_one_error(
     assert worker.log().count(" ERROR: ") == 1
     assert "item_key() = '%(nonsense)s'" in worker.log()
     with redis_server.client() as client:
-        assert client.zcard("follow:requests") == 1
+        assert count_pending(client, "follow") == 1
 
 
 @pytest.mark.parametrize("frontier", ["classic", "addon"])

@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 from tests.support.project import assert_finished, wait_all
-from tests.support.redis_state import failed
+from tests.support.redis_state import (
+    count_failed,
+    count_items,
+    count_leased,
+    count_pending,
+    count_suspects,
+    failed,
+)
 from tests.support.together import start_together
 from tests.support.wait import wait_until
 
@@ -66,23 +73,23 @@ def test_pages_that_fail_stay_and_go_on_when_there_is_room(project, site, redis_
         assert {x["reason"] for x in letters} == {
             b"the callback raised ValueError: no price"
         }
-        assert client.zcard("failing:suspects") == BAD - LIMIT
-        assert client.zcard("failing:requests") == client.zcard("failing:leases") == 0
-        assert client.llen("failing:items") == GOOD
+        assert count_suspects(client, "failing") == BAD - LIMIT
+        assert count_pending(client, "failing") == count_leased(client, "failing") == 0
+        assert count_items(client, "failing") == GOOD
         pages = sorted(project.recorded("page"))
         assert pages == list(range(20))
         # A worker that comes does nothing in vain: no page is fetched once more.
         end([project.crawl("failing", settings, args, frontier="addon")])
         assert sorted(project.recorded("page")) == pages
         assert failed(client, "failing") == letters
-        assert client.zcard("failing:suspects") == BAD - LIMIT
+        assert count_suspects(client, "failing") == BAD - LIMIT
         # The code is mended, and the letters are put back.
         client.delete("failing:failed")
     project.clear_records()
     again = project.crawl("failing", settings, {**args, "broken": ""}, frontier="addon")
     assert_finished([again])
     with redis_server.client() as client:
-        assert client.llen("failing:items") == GOOD + BAD - LIMIT
+        assert count_items(client, "failing") == GOOD + BAD - LIMIT
         assert failed(client, "failing") == []
     assert (
         len(set(project.recorded("page")))
@@ -102,8 +109,8 @@ def test_running_worker_goes_on_when_room_is_made(project, site, redis_server):
         for still in (2, 1, 0):
             wait_until(
                 lambda n=still: (
-                    client.zcard("waiting:suspects") == n
-                    and client.xlen("waiting:failed") == 1
+                    count_suspects(client, "waiting") == n
+                    and count_failed(client, "waiting") == 1
                 ),
                 f"one is a dead letter, {still} wait",
             )
@@ -117,4 +124,4 @@ def test_running_worker_goes_on_when_room_is_made(project, site, redis_server):
         client.rpush("waiting:start_urls", f"{site.url}/page/1")
         wait_until(lambda: project.recorded("page"), "the good seed is crawled")
         assert worker.running()
-        wait_until(lambda: client.zcard("waiting:leases") == 0, "all is acknowledged")
+        wait_until(lambda: count_leased(client, "waiting") == 0, "all is acknowledged")

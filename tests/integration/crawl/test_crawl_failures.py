@@ -8,7 +8,7 @@ import pytest
 
 from tests.support.project import assert_finished
 from tests.support.redis_server import free_port
-from tests.support.redis_state import failed
+from tests.support.redis_state import count_items, failed
 
 SPIDER = """
 class Failing(Spider):
@@ -105,7 +105,7 @@ class Raising(Failing):
     # What it had yielded is kept.
     assert project.recorded("parsed") == ["child"]
     with redis_server.client() as client:
-        assert client.llen("raising:items") == 2
+        assert count_items(client, "raising") == 2
     assert worker.stats()["frontier/failed"] == 1
     assert "1 request(s) or seed(s) of this worker failed" in worker.log()
     assert "raising:failed" in worker.log()

@@ -8,6 +8,7 @@ from collections import Counter
 import pytest
 
 from tests.support.project import assert_finished
+from tests.support.redis_state import count_items, stored_items
 from tests.support.site import tree_pages
 from tests.support.spiders import FOLLOW
 from tests.support.together import start_together
@@ -27,7 +28,7 @@ def test_pipeline_pushes_every_item_once(project, site, redis_server, frontier):
     assert_finished(workers)
 
     with redis_server.client() as client:
-        items = [json.loads(item) for item in client.lrange("follow:items", 0, -1)]
+        items = [json.loads(item) for item in stored_items(client, "follow")]
     assert Counter(item["path"] for item in items) == tree_pages(60, 3)
     assert all(set(item) == {"path"} for item in items)
 
@@ -89,10 +90,10 @@ def test_items_are_there_after_ctrl_c(project, site, redis_server):
     first = project.crawl("follow", settings=settings, args=args)
     assert first.wait() == 0
     with redis_server.client() as client:
-        stored = client.llen("follow:items")
+        stored = count_items(client, "follow")
         assert stored == first.stats()["item_scraped_count"]
         assert_finished([project.crawl("follow", settings=PIPELINE, args=args)])
-        items = [json.loads(item) for item in client.lrange("follow:items", 0, -1)]
+        items = [json.loads(item) for item in stored_items(client, "follow")]
     assert Counter(item["path"] for item in items) == tree_pages(60, 3)
 
 

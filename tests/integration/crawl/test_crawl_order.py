@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.support.project import assert_finished, wait_all
+from tests.support.redis_state import count_pending
 from tests.support.together import start_together
 from tests.support.wait import wait_until
 
@@ -68,7 +69,7 @@ def fill(project, site, client, settings):
         stored += len(PRIORITIES[part])
         wait_until(
             lambda stored=stored: (
-                client.zcard("order:requests") + client.hlen("order:leased") == stored
+                count_pending(client, "order") + client.hlen("order:leased") == stored
             ),
             f"{stored} requests in Redis",
         )
@@ -78,7 +79,7 @@ def fill(project, site, client, settings):
     for part in PRIORITIES:
         site.open_gate(part)
     assert wait_all(workers) == [0, 0]
-    assert client.zcard("order:requests") == stored - len(gates)
+    assert count_pending(client, "order") == stored - len(gates)
 
 
 DISCIPLINES = ["PriorityQueue", "FifoQueue", "LifoQueue"]

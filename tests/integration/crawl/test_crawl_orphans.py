@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.support.project import assert_finished
-from tests.support.redis_state import damage, failed, items
+from tests.support.redis_state import count_leased, damage, failed, items
 from tests.support.site import tree_pages
 from tests.support.spiders import FOLLOW
 from tests.support.together import start_together
@@ -49,7 +49,7 @@ def test_crawl_does_not_end_before_what_lost_its_lease(
         doomed = workers.pop() if killed else None
         if doomed is not None:
             doomed.freeze()  # with what it holds, and it beats no more
-        wait_until(lambda: client.zcard("follow:leases") > 0, "something is leased")
+        wait_until(lambda: count_leased(client, "follow") > 0, "something is leased")
         change(client, key)
         if doomed is not None:
             doomed.kill()
@@ -57,6 +57,6 @@ def test_crawl_does_not_end_before_what_lost_its_lease(
         assert_finished(workers)
         assert set(items(client, "follow")) == set(tree_pages(PAGES, 3))
         assert failed(client, "follow") == []
-        assert client.hlen("follow:leased") == client.zcard("follow:leases") == 0
+        assert client.hlen("follow:leased") == count_leased(client, "follow") == 0
     assert set(project.recorded("path")) == set(tree_pages(PAGES, 3))
     assert damage(redis_server.url, "follow") == {}

@@ -13,7 +13,14 @@ from scrapy_dist.codec.envelope import SEED
 from tests.support.commands import run_frontier
 from tests.support.frontiers import leased_as
 from tests.support.project import Project, assert_finished
-from tests.support.redis_state import failed, wait_for_workers
+from tests.support.redis_state import (
+    count_failed,
+    count_leased,
+    count_pending,
+    count_suspects,
+    failed,
+    wait_for_workers,
+)
 from tests.support.site import tree_pages
 from tests.support.spiders import SEEDED
 from tests.support.together import start_together
@@ -96,6 +103,7 @@ def test_seeds_from_every_type_of_key(project, site, client, settings, push, exp
     assert not client.exists(KEY)
 
 
+@pytest.mark.keeps("several:later", reason="a key of seeds; the crawl is stopped")
 def test_several_keys_in_order_of_priority(project, site, client):
     project.spider("""
     from scrapy_dist.spiders import RedisSpider
@@ -214,10 +222,10 @@ def test_seed_is_leased_until_its_page_is_done_and_passes_redis_once(
     client.lpush(KEY, url)
     wait_until(lambda: site.hits()["/gate/a"], "the page")
     assert leased(client) == [SEED + url.encode()]
-    assert client.zcard("seeded:requests") == 0
+    assert count_pending(client, "seeded") == 0
 
     site.open_gate("a")
-    wait_until(lambda: not client.zcard("seeded:leases"), "the ack")
+    wait_until(lambda: not count_leased(client, "seeded"), "the ack")
     assert client.hget("seeded:state", "pages") == b"1"
     stop(worker)
     stats = worker.stats()
@@ -241,7 +249,7 @@ def test_seeds_are_leased_as_they_can_be_used_and_shared_by_all(project, site, c
     wait_until(lambda: len(site.log()) == 8, "two workers full of work")
     wait_until(lambda: client.llen(KEY) < 194, "some ahead")
     # Free places, and at the most as many again to have something when one is done.
-    assert client.zcard("seeded:leases") <= 2 * 2 * 4
+    assert count_leased(client, "seeded") <= 2 * 2 * 4
     for n in range(200):
         site.open_gate(str(n))
     wait_until(lambda: len(project.records()) == 200, "all pages")
@@ -460,7 +468,7 @@ def test_redirect_of_a_seed_stays_under_its_lease(project, site, client, dont_fi
     wait_until(lambda: site.hits()["/gate/a"], "the target")
     assert leased(client) == [SEED + json.dumps(seed).encode()]
     site.open_gate("a")
-    wait_until(lambda: not client.zcard("seeded:leases"), "the ack")
+    wait_until(lambda: not count_leased(client, "seeded"), "the ack")
     stop(worker)
     assert project.recorded("path") == ["/gate/a"]
     assert client.hget("seeded:state", "pages") == b"1"
@@ -472,13 +480,13 @@ def test_stopped_worker_gives_seeds_back_as_seeds(project, site, client):
     urls = [f"{site.url}/gate/{n}" for n in range(10)]
     client.rpush(KEY, *urls)
     wait_until(lambda: site.hits()["/gate/0"], "the first page")
-    wait_until(lambda: client.zcard("seeded:leases") > 1, "a seed that is not started")
+    wait_until(lambda: count_leased(client, "seeded") > 1, "a seed that is not started")
     worker.interrupt()
     worker.wait_for_log("Closing spider")
     site.open_gate("0")
     assert worker.wait() == 0
 
-    assert client.zcard("seeded:leases") == client.zcard("seeded:suspects") == 0
+    assert count_leased(client, "seeded") == count_suspects(client, "seeded") == 0
     back = [member[16:] for member in client.zrange("seeded:requests", 0, -1)]
     assert back
     assert back == [SEED + url.encode() for url in urls[1 : 1 + len(back)]]
@@ -499,7 +507,7 @@ def test_download_that_failed_sets_the_seed_aside_to_be_retried(project, site, c
     ]
     client.rpush(KEY, *seeds)
     worker = project.crawl("seeded", frontier="addon")
-    wait_until(lambda: client.xlen("seeded:failed") == 3, "three dead letters")
+    wait_until(lambda: count_failed(client, "seeded") == 3, "three dead letters")
     found = {letter["payload"].decode(): letter for letter in failed(client, "seeded")}
     assert set(found) == set(seeds)
     for letter in found.values():
@@ -515,7 +523,7 @@ def test_download_that_failed_sets_the_seed_aside_to_be_retried(project, site, c
     assert "HTTP 404" in told
 
     result = run_frontier(project.folder, "retry", "seeded", "--all", *outside)
-    assert (result.returncode, client.xlen("seeded:failed")) == (0, 0), result
+    assert (result.returncode, count_failed(client, "seeded")) == (0, 0), result
     wait_until(lambda: len(project.records()) == 3, "all pages")
     stop(worker)
     assert site.hits() == {

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from tests.support.project import assert_finished, wait_all
-from tests.support.redis_state import wait_for_workers
+from tests.support.redis_state import count_pending, count_seen, wait_for_workers
 from tests.support.site import graph_pages, tree_pages
 from tests.support.spiders import FOLLOW
 from tests.support.together import start_together
@@ -122,7 +122,7 @@ def test_ctrl_c_and_start_again_crawls_the_rest(project, site, redis_server):
     before = site.hits().total()
     assert before < 200
     with redis_server.client() as client:
-        assert client.zcard("shop:requests") > 0
+        assert count_pending(client, "shop") > 0
 
     site.delay(0)
     workers = start_together(project, site, 2, "shop", args=args)
@@ -199,7 +199,7 @@ def test_persist_keeps_what_was_seen(project, site, redis_server):
     )
     assert site.hits() == graph_pages(30, 3)
     with redis_server.client() as client:
-        assert client.scard("follow:dupefilter") == 30
+        assert count_seen(client, "follow") == 30
         assert client.exists("follow:requests", "follow:leases", "follow:leased") == 0
 
     again = project.crawl("follow", args=args, settings=settings)

@@ -7,6 +7,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.support.pages import URL, request
+from tests.support.redis_state import (
+    count_items,
+    count_leased,
+    count_pending,
+    count_seen,
+    count_suspects,
+    count_workers,
+)
 from tests.support.worker import Clock, Worker, until
 
 if TYPE_CHECKING:
@@ -187,8 +195,8 @@ async def test_finished_crawl_is_kept_if_it_is_to_persist(start, redis):
     await crawl_one(worker)
     await is_finished(worker)
     await worker.close()
-    assert redis.scard("s:dupefilter") == 1
-    assert redis.zcard("s:workers") == 0
+    assert count_seen(redis, "s") == 1
+    assert count_workers(redis, "s") == 0
 
 
 @pytest.mark.parametrize("reason", ["shutdown", "cancelled", "finished"])
@@ -198,12 +206,12 @@ async def test_worker_that_is_closed_before_its_start_has_ended_keeps_the_crawl(
     worker = await start()
     worker.start_goes_on()
     await crawl_one(worker)
-    await until(lambda: redis.zcard("s:leases") == 0, "the ack")
+    await until(lambda: count_leased(redis, "s") == 0, "the ack")
     await worker.close(reason)
     if reason == "finished":  # Scrapy says so only where nothing more comes
         assert redis.keys() == [b"s:history"]
         return
-    assert redis.scard("s:dupefilter") == 1
+    assert count_seen(redis, "s") == 1
     assert "are kept" in log.text
     assert "scrapy frontier clear s" in log.text
 
@@ -235,9 +243,9 @@ async def test_closing_worker_leaves_pending_requests_to_others(start, redis):
     for _ in range(2):
         worker.end(await worker.next(), ask=False)
     await worker.close("shutdown")
-    assert redis.zcard("s:leases") == 0
-    assert redis.zcard("s:requests") == 8
-    assert redis.zcard("s:suspects") == 0
+    assert count_leased(redis, "s") == 0
+    assert count_pending(redis, "s") == 8
+    assert count_suspects(redis, "s") == 0
     other = await start()
     for _ in range(8):
         other.end(await other.next())
@@ -257,7 +265,7 @@ async def test_start_request_that_cannot_be_taken_ends_the_worker(
     await until(lambda: worker.asked_to_close, "its end")
     assert worker.asked_to_close == ["start_error"]
     await worker.close("start_error")
-    assert redis.scard("s:dupefilter") == 1  # nobody takes that for a whole crawl
+    assert count_seen(redis, "s") == 1  # nobody takes that for a whole crawl
 
 
 async def test_other_request_that_cannot_be_taken_ends_nothing(start, monkeypatch):
@@ -280,7 +288,7 @@ async def test_first_worker_flushes_what_an_earlier_crawl_has_left(
     old = await start()
     old.start_goes_on()
     await crawl_one(old)
-    await until(lambda: redis.zcard("s:leases") == 0, "the ack")
+    await until(lambda: count_leased(redis, "s") == 0, "the ack")
     if not others:
         await old.close("shutdown")
     worker = await start(SCHEDULER_FLUSH_ON_START=True)
@@ -301,12 +309,12 @@ async def test_worker_whose_event_loop_ends_gives_back_what_it_has_not_finished(
     page, *_ = await worker.all(3)
     worker.yields(page, {"n": 1})
     worker.end(page, ask=False)
-    await until(lambda: redis.llen("s:items") == 1, "the item")
+    await until(lambda: count_items(redis, "s") == 1, "the item")
     await worker.is_cancelled()
     assert "gives 2 request(s) back" in log.text
-    assert redis.zcard("s:leases") == 0
-    assert redis.zcard("s:requests") == 2
-    assert redis.zcard("s:workers") == 0
+    assert count_leased(redis, "s") == 0
+    assert count_pending(redis, "s") == 2
+    assert count_workers(redis, "s") == 0
 
 
 async def test_worker_whose_event_loop_ends_delivers_what_is_done(start, redis):
@@ -318,8 +326,8 @@ async def test_worker_whose_event_loop_ends_delivers_what_is_done(start, redis):
     worker.take()
     worker.engine._slot.inprogress.clear()
     await worker.is_cancelled()
-    assert redis.zcard("s:leases") == 0
-    assert redis.zcard("s:requests") >= 2
+    assert count_leased(redis, "s") == 0
+    assert count_pending(redis, "s") >= 2
 
 
 async def test_worker_whose_event_loop_ends_while_redis_is_away_says_so(
@@ -331,7 +339,7 @@ async def test_worker_whose_event_loop_ends_while_redis_is_away_says_so(
     worker.proxy.refuse()
     await worker.is_cancelled()
     assert "ends without a goodbye" in log.text
-    assert redis.zcard("s:leases") == 1
+    assert count_leased(redis, "s") == 1
 
 
 # What is counted

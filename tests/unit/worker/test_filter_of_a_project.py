@@ -11,6 +11,7 @@ from scrapy.dupefilters import BaseDupeFilter
 from scrapy_dist.dupefilter import RFPDupeFilter
 from scrapy_dist.exceptions import FrontierError
 from tests.support.pages import URL, names, request
+from tests.support.redis_state import count_leased
 from tests.support.worker import Worker, until
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ async def test_filter_is_asked_once_for_each_request_in_their_order(
     for each in found:
         worker.end(each)
     await until(lambda: worker.is_finished, "the end")
-    assert redis.zcard("s:leases") == 0
+    assert count_leased(redis, "s") == 0
     await worker.close()
     assert memory.done == ["clear", "close finished"]
 
@@ -85,11 +86,11 @@ async def test_page_is_not_finished_before_the_filter_has_answered(
     worker.yields(page, request("a"))
     worker.end(page, ask=False)
     await worker.has_sent("heartbeat")
-    assert redis.zcard("s:leases") == 1
+    assert count_leased(redis, "s") == 1
     assert not worker.is_finished
     memory.gate.set()
     assert names(await worker.next()) == ["a"]
-    await until(lambda: redis.zcard("s:leases") == 1, "the ack of the page")
+    await until(lambda: count_leased(redis, "s") == 1, "the ack of the page")
 
 
 async def test_request_that_the_filter_cannot_decide_about_is_crawled(
@@ -103,7 +104,7 @@ async def test_request_that_the_filter_cannot_decide_about_is_crawled(
     for each in found:
         worker.end(each)
     await until(lambda: worker.is_finished, "the end")
-    assert redis.zcard("s:leases") == 0
+    assert count_leased(redis, "s") == 0
     assert "on purpose" in caplog.text
 
 
@@ -183,7 +184,7 @@ async def test_filter_of_one_worker_is_asked_at_once(start, redis):
     for each in found:
         worker.end(each)
     await until(lambda: worker.is_finished, "the end")
-    assert redis.zcard("s:leases") == 0
+    assert count_leased(redis, "s") == 0
 
 
 # flush(), as scrapy-redis has it
@@ -195,4 +196,4 @@ async def test_running_crawl_is_not_flushed(start, redis):
     await worker.next()
     with pytest.raises(FrontierError, match="scrapy frontier clear"):
         worker.scheduler.flush()
-    assert redis.zcard("s:leases") == 1
+    assert count_leased(redis, "s") == 1

@@ -8,6 +8,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.support.pages import names, request
+from tests.support.redis_state import (
+    count_failed,
+    count_items,
+    count_leased,
+    count_pending,
+    count_suspects,
+    stored_items,
+)
 from tests.support.worker import Worker, until
 
 if TYPE_CHECKING:
@@ -42,7 +50,7 @@ async def test_nothing_is_leased_before_leases_of_a_lost_reply_are_given_back(
     assert before.count([b"EVALSHA", worker.sha("lease")]) == 1  # the lost one
     await until(lambda: worker.sent("release") > released, "the release")
     assert await worker.next()
-    assert redis.zcard("s:suspects") == 0
+    assert count_suspects(redis, "s") == 0
     assert "registers again" not in log.text
 
 
@@ -51,13 +59,13 @@ async def test_suspects_are_few_at_a_time_however_much_is_leased(
 ):
     dead = await start(CONCURRENT_REQUESTS=20)
     dead.starts_with(*map(request, range(20)))
-    await until(lambda: redis.zcard("s:leases") == 20, "leases")
+    await until(lambda: count_leased(redis, "s") == 20, "leases")
     await dead.vanish()
     worker = await start(CONCURRENT_REQUESTS=250)
     frontier.is_silent(dead)
     pages = [await worker.next()]
-    assert redis.zcard("s:leases") == 8
-    assert redis.zcard("s:suspects") == 12
+    assert count_leased(redis, "s") == 8
+    assert count_suspects(redis, "s") == 12
     pages += [await worker.next() for _ in range(7)]
     assert worker.take() is None
     for page in pages:
@@ -77,10 +85,10 @@ async def test_last_chance_is_alone_in_its_worker(start, redis, frontier, clock)
     page = await worker.next()
     assert names(page) == ["deadly"]
     worker.yields(page, *map(request, "abc"))
-    await until(lambda: redis.zcard("s:requests") == 3, "its links")
+    await until(lambda: count_pending(redis, "s") == 3, "its links")
     await worker.beats(clock)
     assert worker.take() is None
-    assert redis.zcard("s:leases") == 1
+    assert count_leased(redis, "s") == 1
     worker.end(page, ask=False)
     assert sorted(names(*await worker.all(3))) == ["a", "b", "c"]
 
@@ -94,7 +102,7 @@ async def test_what_kills_too_often_is_a_dead_letter(start, redis, frontier, log
     worker = await start(**options)
     frontier.is_silent(dead)
     await until(lambda: worker.is_finished, "the end")
-    assert redis.xlen("s:failed") == 1
+    assert count_failed(redis, "s") == 1
     assert "1 worker(s) are dead" in log.text
     assert "0 request(s) are suspects now, and 1 dead letters" in log.text
     assert worker.take() is None
@@ -106,7 +114,7 @@ async def test_leases_are_a_fair_share(start, redis):
     await asyncio.gather(one.has_sent("heartbeat"), other.has_sent("heartbeat"))
     one.starts_with(*map(request, range(10)))
     await until(
-        lambda: redis.zcard("s:leases") + redis.zcard("s:requests") == 10, "all"
+        lambda: count_leased(redis, "s") + count_pending(redis, "s") == 10, "all"
     )
     await until(one.take, "a page for one")
     await until(other.take, "a page for the other")
@@ -118,8 +126,8 @@ async def test_no_more_is_leased_than_the_downloader_has_places(start, redis, cl
     worker.starts_with(*map(request, range(50)))
     await worker.next()
     await worker.beats(clock)
-    assert redis.zcard("s:leases") <= 8
-    assert redis.zcard("s:requests") >= 42
+    assert count_leased(redis, "s") <= 8
+    assert count_pending(redis, "s") >= 42
 
 
 # Redis goes back
@@ -135,7 +143,7 @@ async def test_crawl_goes_on_after_redis_went_back(start, redis, frontier, log):
     link = await worker.next()
     worker.yields(link, {"n": "link"})
     worker.end(link, ask=False)
-    await until(lambda: redis.llen("s:items") == 2, "items")
+    await until(lambda: count_items(redis, "s") == 2, "items")
     worker.yields(b, {"n": "b"})  # begun before, and ends after it
 
     frontier.go_back(earlier)
@@ -154,10 +162,10 @@ async def test_crawl_goes_on_after_redis_went_back(start, redis, frontier, log):
             worker.end(page, ask=False)
         await asyncio.sleep(0.002)
     assert sorted(found) == ["a", "b", "c", "link-of-a", "link-of-b", "link-of-c"]
-    assert sorted(item[7:-2] for item in redis.lrange("s:items", 0, -1)) == [
+    assert sorted(item[7:-2] for item in stored_items(redis, "s")) == [
         name.encode() for name in sorted(found)
     ]
-    assert redis.zcard("s:leases") == 0
+    assert count_leased(redis, "s") == 0
     assert log.text.count("registers again") == 1
 
 
@@ -173,7 +181,7 @@ async def test_crawl_goes_on_after_redis_has_lost_all(start, redis, log):
     for page in (b, link):
         worker.end(page, ask=False)
     await until(lambda: worker.is_finished, "the end")
-    assert redis.llen("s:items") == 0  # nobody crawls that page again
+    assert count_items(redis, "s") == 0  # nobody crawls that page again
     assert "registers again" in log.text
 
 
@@ -186,7 +194,7 @@ async def test_page_that_redis_went_back_under_sends_no_part(
     earlier = frontier.dump()
     worker.end(pages[1], ask=False)
     worker.take()
-    await until(lambda: redis.zcard("s:leases") == 1, "an ack")
+    await until(lambda: count_leased(redis, "s") == 1, "an ack")
     frontier.go_back(earlier)
     await worker.beats(clock)
     await until(lambda: "registers again" in log.text, "that it is noticed")
@@ -196,7 +204,7 @@ async def test_page_that_redis_went_back_under_sends_no_part(
         worker.yields(pages[0], request("unfiltered", dont_filter=True))
         clock.leap(3)
         await worker.beats(clock)
-        assert redis.llen("s:items") == 0
+        assert count_items(redis, "s") == 0
     worker.end(pages[0], ask=False)
     worker.end(again, ask=False)
     page = await worker.next()
@@ -204,14 +212,14 @@ async def test_page_that_redis_went_back_under_sends_no_part(
     worker.yields(page, *({"n": n} for n in range(25)))
     worker.end(page, ask=False)
     assert await crawl_all(worker) == []
-    assert redis.llen("s:items") == 25
+    assert count_items(redis, "s") == 25
 
 
 async def test_leases_that_were_taken_away_are_others(start, redis, frontier, clock):
     worker = await start(CONCURRENT_REQUESTS=3)
     worker.starts_with(*map(request, "abc"))
     page = await worker.next()
-    await until(lambda: redis.zcard("s:leases") == 3, "leases")
+    await until(lambda: count_leased(redis, "s") == 3, "leases")
     assert frontier.take_away(worker) == 3
     compared = worker.leases_compared()
     await worker.beats(clock)
@@ -224,8 +232,8 @@ async def test_leases_that_were_taken_away_are_others(start, redis, frontier, cl
     worker.end(page, ask=False)
     worker.end(found, ask=False)
     await until(lambda: worker.is_finished, "the end")
-    assert redis.llen("s:items") == 0
-    assert redis.zcard("s:leases") == 0
+    assert count_items(redis, "s") == 0
+    assert count_leased(redis, "s") == 0
 
 
 # Requests that stay here

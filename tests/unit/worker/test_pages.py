@@ -8,6 +8,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.support.pages import URL, request
+from tests.support.redis_state import (
+    count_failed,
+    count_items,
+    count_leased,
+    count_pending,
+    stored_items,
+)
 from tests.support.worker import Frontier, Worker, until
 
 if TYPE_CHECKING:
@@ -34,20 +41,20 @@ async def test_items_are_stored_with_the_ack_of_their_page(start, redis, clock):
     worker = await start()
     [page] = await lease(worker, "page")
     worker.yields(page, {"n": 1}, request("known"), unfiltered("late"), {"n": 2})
-    await until(lambda: redis.zcard("s:leases") == 2, "the link that a filter knows")
-    assert redis.llen("s:items") == 0
+    await until(lambda: count_leased(redis, "s") == 2, "the link that a filter knows")
+    assert count_items(redis, "s") == 0
     # An unfiltered request waits a moment only: this page may wait for it.
-    assert redis.zcard("s:requests") == 0
+    assert count_pending(redis, "s") == 0
     clock.leap(3)
-    await until(lambda: redis.zcard("s:leases") == 3, "the other request")
-    assert redis.llen("s:items") == 0
+    await until(lambda: count_leased(redis, "s") == 3, "the other request")
+    assert count_items(redis, "s") == 0
     commits = worker.sent("commit")
     for _ in range(2):
         await worker.beats(clock)
     assert worker.sent("commit") == commits  # there is no more to tell
     worker.end(page)
-    await until(lambda: redis.llen("s:items") == 2, "the items")
-    assert redis.lrange("s:items", 0, -1) == [b'{"n": 1}', b'{"n": 2}']
+    await until(lambda: count_items(redis, "s") == 2, "the items")
+    assert stored_items(redis, "s") == [b'{"n": 1}', b'{"n": 2}']
     pages = await worker.all(2)
     assert {each.url for each in pages} == {f"{URL}known", f"{URL}late"}
 
@@ -61,7 +68,7 @@ async def test_each_request_that_waits_goes_ahead_in_its_time(start, redis, cloc
         clock.leap(3)
         worker.yields(one, request(f"link-{n}"))
         await until(
-            lambda n=n: redis.zcard("s:leases") == 2 + 3 * (n + 1), "all of them"
+            lambda n=n: count_leased(redis, "s") == 2 + 3 * (n + 1), "all of them"
         )
 
 
@@ -70,13 +77,13 @@ async def test_page_that_produces_very_much_is_stored_in_parts(start, redis):
     [page] = await lease(worker, "page")
     worker.yields(page, *({"n": n} for n in range(9)))
     await worker.has_sent("heartbeat")
-    assert redis.llen("s:items") == 0
+    assert count_items(redis, "s") == 0
     worker.yields(page, *({"n": n} for n in range(9, 25)))
-    await until(lambda: redis.llen("s:items") == 20, "two parts")
-    assert redis.zcard("s:leases") == 1
+    await until(lambda: count_items(redis, "s") == 20, "two parts")
+    assert count_leased(redis, "s") == 1
     worker.end(page)
-    await until(lambda: redis.zcard("s:leases") == 0, "the ack")
-    found = redis.lrange("s:items", 0, -1)
+    await until(lambda: count_leased(redis, "s") == 0, "the ack")
+    found = stored_items(redis, "s")
     assert found == [b'{"n": %d}' % n for n in range(25)]
 
 
@@ -85,10 +92,10 @@ async def test_page_of_large_items_is_stored_in_parts(start, redis):
     [page] = await lease(worker, "page")
     for n in range(5):
         worker.yields(page, {"n": n, "text": "x" * (1 << 20)})
-    await until(lambda: redis.llen("s:items") == 4, "a part")
+    await until(lambda: count_items(redis, "s") == 4, "a part")
     worker.end(page)
-    await until(lambda: redis.zcard("s:leases") == 0, "the ack")
-    assert redis.llen("s:items") == 5
+    await until(lambda: count_leased(redis, "s") == 0, "the ack")
+    assert count_items(redis, "s") == 5
 
 
 async def test_dead_worker_leaves_no_item_and_its_page_to_others(
@@ -108,7 +115,7 @@ async def test_dead_worker_leaves_no_item_and_its_page_to_others(
     for each in pages:
         other.end(each)
     await until(lambda: other.is_finished, "the end")
-    assert redis.lrange("s:items", 0, -1) == [b'{"n": 1}']
+    assert stored_items(redis, "s") == [b'{"n": 1}']
     assert len(other.dropped) == 1
 
 
@@ -129,16 +136,16 @@ async def test_full_redis_takes_the_ack_of_no_page_whose_outputs_it_has_not(
         for page in (first, second):
             worker.end(page, ask=False)
         await worker.has_sent("commit", 2)
-        assert redis.zcard("s:leases") >= 3
+        assert count_leased(redis, "s") >= 3
         worker.end(third, ask=False)
         if addon:
-            await until(lambda: redis.zcard("s:leases") <= 3, "the ack of the third")
+            await until(lambda: count_leased(redis, "s") <= 3, "the ack of the third")
         redis.config_set("maxmemory", 0)
         pages = await worker.all(2)
         for page in pages:
             worker.end(page)
         await until(lambda: worker.is_finished, "the end")
-        assert redis.lrange("s:items", 0, -1) == [b'{"n": %d}' % n for n in (1, 2, 3)]
+        assert stored_items(redis, "s") == [b'{"n": %d}' % n for n in (1, 2, 3)]
 
 
 async def test_page_is_crawled_again_if_its_worker_dies_before_a_full_redis_has_its_outputs(
@@ -171,10 +178,10 @@ async def test_page_with_a_request_that_stays_ends_after_it(start, redis):
     stays = await worker.next()
     assert stays.url == f"{URL}stays"
     worker.yields(stays, {"n": 1})
-    assert redis.zcard("s:leases") == 1
+    assert count_leased(redis, "s") == 1
     worker.end(stays)
-    await until(lambda: redis.zcard("s:leases") == 0, "the end")
-    assert redis.llen("s:items") == 1
+    await until(lambda: count_leased(redis, "s") == 0, "the end")
+    assert count_items(redis, "s") == 1
 
 
 async def test_request_that_stays_for_two_pages_is_crawled_though_one_is_taken_away(
@@ -224,7 +231,7 @@ async def test_same_redirect_of_two_pages_is_crawled_once(start, redis):
     worker.end(await worker.next())
     await until(lambda: worker.is_finished, "the end")
     assert [each.url for each in worker.dropped] == [f"{URL}moved"]
-    assert redis.zcard("s:leases") == 0
+    assert count_leased(redis, "s") == 0
 
 
 async def test_redirect_to_what_is_seen_ends_its_page(start, redis):
@@ -233,7 +240,7 @@ async def test_redirect_to_what_is_seen_ends_its_page(start, redis):
     moved = one.replace(url=other.url, meta={"redirect_urls": [one.url]})
     worker.is_replaced(one, moved)
     worker.end(one, ask=False)
-    await until(lambda: redis.zcard("s:leases") == 1, "its end")
+    await until(lambda: count_leased(redis, "s") == 1, "its end")
     assert [each.url for each in worker.dropped] == [other.url]
     assert worker.take() is None
 
@@ -249,7 +256,7 @@ async def test_retry_is_a_page_under_a_lease_of_its_own(start, redis):
     assert again.meta["retry_times"] == 1
     worker.end(again)
     await until(lambda: worker.is_finished, "the end")
-    assert redis.zcard("s:leases") == 0
+    assert count_leased(redis, "s") == 0
     await worker.close("shutdown")
 
 
@@ -264,11 +271,11 @@ async def test_what_cannot_be_stored_stays_and_is_told_once(start, redis, caplog
     assert all(each.cb_kwargs["f"] is open for each in found)
     assert worker.stat("scheduler/unserializable") == 3
     assert caplog.text.count("cannot be shared") == 1
-    assert redis.zcard("s:leases") == 1
+    assert count_leased(redis, "s") == 1
     for each in found:
         worker.end(each)
     await until(lambda: worker.is_finished, "the end")
-    assert redis.zcard("s:leases") == 0
+    assert count_leased(redis, "s") == 0
 
 
 # What fails
@@ -294,7 +301,7 @@ async def test_rubbish_is_set_aside_and_told_in_few_lines(start, redis, caplog):
     redis.zadd("s:requests", rubbish)
     [page] = await lease(worker, "page")
     worker.end(page)
-    await until(lambda: redis.xlen("s:failed") == 5, "dead letters")
+    await until(lambda: count_failed(redis, "s") == 5, "dead letters")
     await until(lambda: worker.is_finished, "the end")
     await worker.close("shutdown")
     assert worker.stat("frontier/rejected") == 5
@@ -314,7 +321,7 @@ async def test_worker_that_can_read_nothing_gives_all_back_and_closes(
     assert worker.asked_to_close == ["unreadable"]
     await worker.close("unreadable")
     assert redis.zrange("s:requests", 0, -1) == sorted(rubbish, key=rubbish.get)
-    assert redis.xlen("s:failed") == redis.zcard("s:leases") == 0
+    assert count_failed(redis, "s") == count_leased(redis, "s") == 0
 
 
 # Duplicates

@@ -6,6 +6,7 @@ import logging
 
 import pytest
 
+from tests.support.redis_state import count_items, stored_items
 from tests.support.worker import Outsider, until
 
 
@@ -26,7 +27,7 @@ async def begin(redis_server):
 
 
 def stored(redis) -> list[int]:
-    return [int(item[6:-1]) for item in redis.lrange("s:items", 0, -1)]
+    return [int(item[6:-1]) for item in stored_items(redis, "s")]
 
 
 async def test_items_and_stats_come_while_it_crawls_in_their_order(begin, redis):
@@ -34,16 +35,16 @@ async def test_items_and_stats_come_while_it_crawls_in_their_order(begin, redis)
     for n in range(250):
         process.item({"n": n})
     process.stats.inc_value("pages", 3)
-    await until(lambda: redis.llen("s:items") == 250, "items")
+    await until(lambda: count_items(redis, "s") == 250, "items")
     assert stored(redis) == list(range(250))
     await until(lambda: redis.hget("s:stats", "pages") == b"3", "stats")
     process.stats.inc_value("pages", 4)
     process.item({"n": 250})
     await until(lambda: redis.hget("s:stats", "pages") == b"7", "more stats")
-    await until(lambda: redis.llen("s:items") == 251, "one more item")
+    await until(lambda: count_items(redis, "s") == 251, "one more item")
     assert not redis.exists("s:workers")
     await process.close()
-    assert redis.llen("s:items") == 251
+    assert count_items(redis, "s") == 251
     assert redis.hget("s:stats", "pages") == b"7"
 
 
@@ -57,7 +58,7 @@ async def test_what_redis_was_away_for_comes_once_and_is_warned_of_each_time(
         process.stats.inc_value("pages")
         await until(lambda n=n: caplog.text.count("wait for Redis") == n, "a warning")
         process.proxy.accept()
-        await until(lambda n=n: redis.llen("s:items") == n, "the item")
+        await until(lambda n=n: count_items(redis, "s") == n, "the item")
         await until(lambda n=n: redis.hget("s:stats", "pages") == b"%d" % n, "stats")
     assert stored(redis) == [1, 2]
 
@@ -69,7 +70,7 @@ async def test_what_redis_refuses_waits_and_comes_in_its_order(begin, redis, cap
         process.item({"n": n})
     await until(lambda: "wait for Redis" in caplog.text, "a warning")
     redis.delete("s:items")
-    await until(lambda: redis.llen("s:items") == 150, "the items")
+    await until(lambda: count_items(redis, "s") == 150, "the items")
     assert stored(redis) == list(range(150))
     assert caplog.text.count("wait for Redis") == 1
 

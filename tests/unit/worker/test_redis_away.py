@@ -10,6 +10,14 @@ import pytest
 
 from scrapy_dist.stats import RedisStatsCollector
 from tests.support.pages import URL, request
+from tests.support.redis_state import (
+    count_failed,
+    count_leased,
+    count_pending,
+    count_suspects,
+    count_workers,
+    stored_items,
+)
 from tests.support.worker import Worker, until
 
 if TYPE_CHECKING:
@@ -52,9 +60,9 @@ async def test_redirect_is_crawled_once_though_redis_was_away(
 
     moved = await worker.next()
     assert moved.url == URL + "moved"
-    assert redis.zcard("s:leases") == 1  # that of the page
+    assert count_leased(redis, "s") == 1  # that of the page
     worker.end(moved)
-    await until(lambda: redis.zcard("s:leases") == 0, "the end of its lease")
+    await until(lambda: count_leased(redis, "s") == 0, "the end of its lease")
     await until(lambda: worker.is_finished, "the end")
     assert worker.take() is None
     assert worker.dropped == []
@@ -113,11 +121,11 @@ async def test_what_a_page_yields_while_redis_is_away_is_stored_once(
     worker.proxy.accept()
     found = await worker.all(2)
     assert {each.url for each in found} == {URL + "1", URL + "2"}
-    assert redis.lrange("s:items", 0, -1) == [b'{"n": 1}']
+    assert stored_items(redis, "s") == [b'{"n": 1}']
     for each in found:
         worker.end(each)
     await until(lambda: worker.is_finished, "the end")
-    assert redis.zcard("s:requests") == 0
+    assert count_pending(redis, "s") == 0
 
 
 async def test_stats_are_added_once_whatever_became_of_an_exchange(
@@ -152,7 +160,7 @@ async def test_closing_worker_gives_all_back_though_an_exchange_was_lost(
     worker = await start(CONCURRENT_REQUESTS=8)
     worker.starts_with(*(request(str(n)) for n in range(6)))
     page = await worker.next()
-    await until(lambda: redis.zcard("s:leases") == 6, "leases")
+    await until(lambda: count_leased(redis, "s") == 6, "leases")
     if reached:
         lose_reply(worker, "release")
     else:
@@ -160,10 +168,10 @@ async def test_closing_worker_gives_all_back_though_an_exchange_was_lost(
         asyncio.get_running_loop().call_later(0.3, worker.proxy.accept)
     worker.end(page, ask=False)
     await worker.close("shutdown")
-    assert redis.zcard("s:leases") == redis.hlen("s:leased") == 0
-    assert redis.zcard("s:requests") == 5
-    assert redis.zcard("s:suspects") == 0
-    assert redis.zcard("s:workers") == 0
+    assert count_leased(redis, "s") == redis.hlen("s:leased") == 0
+    assert count_pending(redis, "s") == 5
+    assert count_suspects(redis, "s") == 0
+    assert count_workers(redis, "s") == 0
 
 
 async def test_bad_request_is_a_dead_letter_once_though_an_exchange_was_lost(
@@ -177,11 +185,11 @@ async def test_bad_request_is_a_dead_letter_once_though_an_exchange_was_lost(
     lose_reply(worker, "reject")
     worker.starts_with(request("1"))
     worker.end(await worker.next())
-    await until(lambda: redis.xlen("s:failed"), "a dead letter")
+    await until(lambda: count_failed(redis, "s"), "a dead letter")
     await is_away(worker, caplog)
     await until(lambda: worker.is_finished, "the end")
-    assert redis.xlen("s:failed") == 1
-    assert redis.zcard("s:leases") == 0
+    assert count_failed(redis, "s") == 1
+    assert count_leased(redis, "s") == 0
 
 
 async def test_redis_that_is_away_is_asked_ever_more_rarely_and_a_healthy_one_as_before(
@@ -286,7 +294,7 @@ async def test_defect_that_stays_the_same_closes_the_worker(
     assert "KeyError" in caplog.messages[-1]
     worker.end(page)
     await worker.close("frontier_defect")
-    assert redis.zcard("s:leases") == 0
+    assert count_leased(redis, "s") == 0
 
 
 async def test_defect_with_success_or_another_one_between_goes_on(

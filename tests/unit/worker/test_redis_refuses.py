@@ -5,6 +5,12 @@ from __future__ import annotations
 import pytest
 
 from tests.support.pages import requests
+from tests.support.redis_state import (
+    count_items,
+    count_leased,
+    count_pending,
+    stored_items,
+)
 from tests.support.worker import until
 
 WAITS = "Redis refuses what this worker produced"
@@ -41,7 +47,7 @@ async def test_worker_takes_no_leases_while_redis_refuses_results_and_again_afte
 
     redis.delete("s:items")
     pages = await worker.all(4)
-    await until(lambda: redis.llen("s:items") == 1, "the item")
+    await until(lambda: count_items(redis, "s") == 1, "the item")
     assert log.text.count(TAKES) == 1
     for page in pages:
         worker.end(page)
@@ -60,7 +66,7 @@ async def test_another_refusal_is_told_too(start, redis, log):
     await until(lambda: log.text.count(WAITS) == 1, "the refusal")
     redis.delete("s:items")
     await until(lambda: TAKES in log.text, "the end of it")
-    await until(lambda: redis.zcard("s:leases") == 0, "the ack")
+    await until(lambda: count_leased(redis, "s") == 0, "the ack")
     redis.set("s:items", "no list")
     worker.starts_with(*requests("second"))
     page = await worker.next()
@@ -78,7 +84,7 @@ async def test_closing_worker_keeps_the_leases_of_what_redis_refuses(start, redi
     worker.end(page)
     await worker.close()
     assert "Redis does not take the last results" in log.text
-    assert redis.zcard("s:leases") == 1  # to be crawled again
+    assert count_leased(redis, "s") == 1  # to be crawled again
     assert redis.exists("s:dupefilter")
 
 
@@ -105,8 +111,8 @@ async def test_full_redis_hands_out_and_takes_acks_and_keeps_order(
     await until(lambda: FULL in log.text, "the warning")
     for page in others:
         worker.end(page)  # they lead to nothing new
-    await until(lambda: redis.zcard("s:leases") == 1, "acks")
-    assert redis.zcard("s:requests") == 0
+    await until(lambda: count_leased(redis, "s") == 1, "acks")
+    assert count_pending(redis, "s") == 0
     await settle(worker)
     assert log.text.count(FULL) == 1
     assert "registers again" not in log.text
@@ -114,14 +120,14 @@ async def test_full_redis_hands_out_and_takes_acks_and_keeps_order(
 
     redis.config_set("maxmemory", 0)
     await until(lambda: HAS_MEMORY in log.text, "memory")
-    assert redis.zcard("s:requests") + redis.zcard("s:leases") == 250
-    assert redis.lrange("s:items", 0, -1) == [b'{"n": 1}']
+    assert count_pending(redis, "s") + count_leased(redis, "s") == 250
+    assert stored_items(redis, "s") == [b'{"n": 1}']
     assert log.text.count(HAS_MEMORY) == 1
     assert "registers again" not in log.text
     for _ in range(250):
         worker.end(await worker.next(), ask=False)
     await until(lambda: worker.is_finished, "the end")
-    assert redis.zcard("s:leases") == 0
+    assert count_leased(redis, "s") == 0
 
 
 async def test_second_shortage_of_memory_is_told_too(start, full_redis, log):
@@ -145,7 +151,7 @@ async def test_worker_with_a_full_outbox_takes_no_more(start, redis, log):
     worker.starts_with(*requests("page"))
     page = await worker.next()
     worker.starts_with(*requests("another", "third"))
-    await until(lambda: redis.zcard("s:leases") >= 2, "leases")
+    await until(lambda: count_leased(redis, "s") >= 2, "leases")
     redis.set("s:items", "no list")
     worker.yields(page, *({"n": n} for n in range(4)))
     worker.end(page, ask=False)
@@ -169,7 +175,7 @@ async def test_worker_leases_nothing_while_what_it_has_for_a_full_redis_is_too_m
         worker.end(each, ask=False)
     other = await start(redis_url=url, CONCURRENT_REQUESTS=1)
     other.starts_with(*requests(*(f"other-{n}" for n in range(20))))
-    await until(lambda: redis.zcard("s:requests") > 10, "more to crawl")
+    await until(lambda: count_pending(redis, "s") > 10, "more to crawl")
     redis.config_set("maxmemory", 1)
     worker.proxy.thaw()
     await until(lambda: FULL in log.text, "the warning")

@@ -9,6 +9,14 @@ from scrapy import Request
 
 from scrapy_dist.spiders import RedisSpider
 from tests.support.pages import URL, names, request
+from tests.support.redis_state import (
+    count_failed,
+    count_items,
+    count_leased,
+    count_pending,
+    count_seen,
+    count_suspects,
+)
 from tests.support.worker import Worker, until
 
 KEY = "s:start_urls"
@@ -46,16 +54,16 @@ async def test_seed_is_a_page_under_its_own_lease(start, redis):
     page = await worker.next()
     assert names(page) == ["a"]
     assert redis.llen(KEY) == 0
-    assert redis.zcard("s:leases") == 1
-    assert redis.zcard("s:requests") == redis.scard("s:dupefilter") == 0
+    assert count_leased(redis, "s") == 1
+    assert count_pending(redis, "s") == count_seen(redis, "s") == 0
     worker.yields(page, request("link"), {"n": 1})
-    assert redis.llen("s:items") == 0
+    assert count_items(redis, "s") == 0
     worker.end(page, ask=False)
     link = await worker.next()
     assert names(link) == ["link"]
-    assert redis.llen("s:items") == 1
+    assert count_items(redis, "s") == 1
     worker.end(link)
-    await until(lambda: redis.zcard("s:leases") == 0, "the acks")
+    await until(lambda: count_leased(redis, "s") == 0, "the acks")
     assert not worker.asked_to_close
 
 
@@ -66,7 +74,7 @@ async def test_equal_seeds_are_crawled_each(start, redis):
     assert sorted(names(*pages)) == ["a", "a", "b"]
     for page in pages:
         worker.end(page)
-    await until(lambda: redis.zcard("s:leases") == 0, "the acks")
+    await until(lambda: count_leased(redis, "s") == 0, "the acks")
 
 
 async def test_seed_of_several_requests_ends_when_they_are_stored(start, redis):
@@ -74,14 +82,14 @@ async def test_seed_of_several_requests_ends_when_they_are_stored(start, redis):
     push(redis, "a")
     page = await worker.next()
     await until(
-        lambda: redis.zcard("s:requests") + redis.zcard("s:leases") == 2, "both"
+        lambda: count_pending(redis, "s") + count_leased(redis, "s") == 2, "both"
     )
     worker.end(page)
     other = await worker.next()
     assert sorted(names(page, other)) == ["a-0", "a-1"]
     worker.end(other)
-    await until(lambda: redis.zcard("s:leases") == 0, "the acks")
-    assert redis.zcard("s:requests") == 0
+    await until(lambda: count_leased(redis, "s") == 0, "the acks")
+    assert count_pending(redis, "s") == 0
 
 
 async def test_bad_seed_is_a_dead_letter_and_the_others_go_on(start, redis):
@@ -89,9 +97,9 @@ async def test_bad_seed_is_a_dead_letter_and_the_others_go_on(start, redis):
     redis.rpush(KEY, "no URL", f"{URL}good", '{"url": "ftp://a.invalid/"}')
     page = await worker.next()
     assert names(page) == ["good"]
-    await until(lambda: redis.xlen("s:failed") == 2, "dead letters")
+    await until(lambda: count_failed(redis, "s") == 2, "dead letters")
     worker.end(page)
-    await until(lambda: redis.zcard("s:leases") == 0, "the acks")
+    await until(lambda: count_leased(redis, "s") == 0, "the acks")
     assert worker.stat("frontier/rejected") == 2
 
 
@@ -99,10 +107,10 @@ async def test_closing_worker_gives_seeds_back_that_it_has_not_begun(start, redi
     worker = await begin(start, CONCURRENT_REQUESTS=4)
     push(redis, *"abc")
     page = await worker.next()
-    await until(lambda: redis.zcard("s:leases") == 3, "leases")
+    await until(lambda: count_leased(redis, "s") == 3, "leases")
     worker.end(page, ask=False)
     await worker.close("shutdown")
-    assert redis.zcard("s:leases") == redis.hlen("s:leased") == 0
+    assert count_leased(redis, "s") == redis.hlen("s:leased") == 0
     other = await begin(start)
     found = await other.all(2)
     assert sorted(names(page, *found)) == ["a", "b", "c"]
@@ -115,11 +123,11 @@ async def test_closing_worker_gives_seeds_back_that_the_spider_has_not_asked_for
     worker.holds_start()
     push(redis, *"abc")
     page = await worker.next()
-    await until(lambda: redis.zcard("s:leases") == 3, "leases")
+    await until(lambda: count_leased(redis, "s") == 3, "leases")
     assert worker.take() is None
     worker.end(page, ask=False)
     await worker.close("shutdown")
-    assert redis.zcard("s:leases") == redis.zcard("s:suspects") == 0
+    assert count_leased(redis, "s") == count_suspects(redis, "s") == 0
     other = await begin(start)
     assert sorted(names(page, *await other.all(2))) == ["a", "b", "c"]
 
@@ -134,7 +142,7 @@ async def test_dead_worker_leaves_its_seeds_to_others(start, redis, frontier):
     page = await worker.next()
     assert names(page) == ["a"]
     worker.end(page)
-    await until(lambda: redis.zcard("s:leases") == 0, "the ack")
+    await until(lambda: count_leased(redis, "s") == 0, "the ack")
 
 
 async def test_seeds_wait_while_enough_is_pending(start, redis, clock):
@@ -153,7 +161,7 @@ async def test_worker_takes_no_more_seeds_than_it_can_crawl(start, redis, clock)
     push(redis, *(str(n) for n in range(100)))
     await worker.next()
     await worker.beats(clock)
-    assert redis.zcard("s:leases") <= 12
+    assert count_leased(redis, "s") <= 12
     assert redis.llen(KEY) >= 88
 
 
@@ -175,7 +183,7 @@ async def test_redirect_and_retry_of_a_seed_stay_under_its_lease(start, redis):
     worker.is_replaced(page, moved)
     worker.end(page, ask=False)
     moved = await worker.next()
-    assert redis.zcard("s:leases") == 1
+    assert count_leased(redis, "s") == 1
     again = moved.replace(
         dont_filter=True, meta={"redirect_urls": [page.url], "retry_times": 1}
     )
@@ -183,12 +191,12 @@ async def test_redirect_and_retry_of_a_seed_stay_under_its_lease(start, redis):
     worker.end(moved, ask=False)
     again = await worker.next()
     assert names(again) == ["moved"]
-    assert redis.zcard("s:leases") == 1
+    assert count_leased(redis, "s") == 1
     worker.fails(again)
     worker.end(again)
     [(_, letter)] = await until(lambda: redis.xrange("s:failed"), "a dead letter")
     assert f"{URL}a".encode() in letter[b"payload"]  # what was pushed
-    assert redis.zcard("s:leases") == 0
+    assert count_leased(redis, "s") == 0
 
 
 async def test_worker_ends_when_nobody_has_done_anything_for_its_time(
@@ -202,7 +210,7 @@ async def test_worker_ends_when_nobody_has_done_anything_for_its_time(
     await worker.has_sent("heartbeat")
     assert not worker.start_is_over  # a page is at work
     worker.end(page)
-    await until(lambda: redis.zcard("s:leases") == 0, "the ack")
+    await until(lambda: count_leased(redis, "s") == 0, "the ack")
     clock.leap(20)
     frontier.is_idle(20)
     await worker.has_sent("drained")
@@ -223,9 +231,9 @@ async def test_seeds_make_no_worker_crawl_again_what_a_stopped_one_has_begun(
     worker.end(page, ask=False)
     link = await worker.next()
     worker.end(link, ask=False)
-    await until(lambda: redis.zcard("s:leases") == 0, "the acks")
+    await until(lambda: count_leased(redis, "s") == 0, "the acks")
     await worker.close("shutdown")
-    assert redis.scard("s:dupefilter") == 1  # in the middle of its life
+    assert count_seen(redis, "s") == 1  # in the middle of its life
     other = await begin(start)
     push(redis, "b")
     page = await other.next()
@@ -250,6 +258,6 @@ async def test_seed_that_a_plain_spider_finds_is_given_back_to_those_that_read_i
     if spider is not None:
         assert names(await worker.next()) == ["a"]
         return
-    await until(lambda: worker.take() or redis.xlen("s:failed"), "a dead letter")
+    await until(lambda: worker.take() or count_failed(redis, "s"), "a dead letter")
     [(_, letter)] = redis.xrange("s:failed")
     assert b"reads none" in letter[b"reason"]

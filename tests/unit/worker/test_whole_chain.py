@@ -8,6 +8,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.support.pages import URL, request
+from tests.support.redis_state import (
+    count_leased,
+    count_pending,
+    count_seen,
+    stored_items,
+)
 from tests.support.worker import Worker, until
 
 if TYPE_CHECKING:
@@ -54,9 +60,9 @@ async def test_chain_goes_on_while_redis_does_not_answer(start, redis):
     worker.proxy.thaw()
     await until(lambda: worker.is_finished, "the end")
     assert worker.dropped[-1].url == f"{URL}0"
-    assert redis.zcard("s:leases") == 0
-    assert redis.scard("s:dupefilter") >= 7
-    assert [item[-2:-1] for item in redis.lrange("s:items", 0, -1)] == [
+    assert count_leased(redis, "s") == 0
+    assert count_seen(redis, "s") >= 7
+    assert [item[-2:-1] for item in stored_items(redis, "s")] == [
         b"0",
         b"1",
         b"2",
@@ -146,10 +152,10 @@ async def test_closing_worker_gives_the_link_that_it_has_not_begun_to_others(
     worker.yields(page, link("ahead"))
     worker.end(page, ask=False)
     await worker.close("shutdown")
-    assert redis.zcard("s:leases") == 0
+    assert count_leased(redis, "s") == 0
     other = await start()
     assert (await other.next()).url == f"{URL}ahead"
-    assert redis.zcard("s:requests") == 0
+    assert count_pending(redis, "s") == 0
 
 
 @pytest.mark.parametrize("ahead", [0, 2])
@@ -167,7 +173,7 @@ async def test_failed_page_of_a_chain_is_a_dead_letter_and_the_others_count(
     [(_, letter)] = redis.xrange("s:failed")
     assert page.url.encode() in letter[b"payload"]
     assert worker.stat("frontier/failed") == 1
-    assert redis.zcard("s:leases") == 0
+    assert count_leased(redis, "s") == 0
 
 
 async def test_redirect_in_a_chain_is_crawled_once(start, redis):
@@ -183,7 +189,7 @@ async def test_redirect_in_a_chain_is_crawled_once(start, redis):
     worker.end(moved)
     await until(lambda: worker.is_finished, "the end")
     assert worker.dropped[-1].url == f"{URL}moved"
-    assert redis.zcard("s:leases") == 0
+    assert count_leased(redis, "s") == 0
 
 
 async def test_chain_goes_on_when_a_full_redis_has_memory_again(
