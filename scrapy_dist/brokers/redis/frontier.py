@@ -398,14 +398,15 @@ class Frontier:
         return self.call("push", int, item_keys=item_keys, items=args)
 
     def count(
-        self, changes: Sequence[tuple[str, str, str]], *, left: bool = False
+        self, changes: Sequence[tuple[str, str, str]], *, alone: bool = True
     ) -> Call[int]:
         """Change cluster-wide stats: (inc, set, max or min; name; value).
 
-        *left*: by a worker that has left; nothing is done if the frontier is deleted.
+        *alone* false: nothing is done if there is no frontier, as where the others have
+        finished it.
         """
         args = [part for change in changes for part in change]
-        return self.call("count", int, has_left=int(left), changes=args)
+        return self.call("count", int, alone=int(alone), changes=args)
 
     # Talking to Redis
 

@@ -108,7 +108,7 @@ class RedisFrontier:
             return False
 
     async def tell_last(self, stats: Sequence[tuple[str, str, str]]) -> None:
-        await self._call(self._frontier.count(stats, left=True))
+        await self._call(self._frontier.count(stats, alone=False))
 
     async def status(self) -> Status:
         name = self._spider.name if self._spider is not None else ""
@@ -210,7 +210,8 @@ class _Round:
         if ask.count:
             self._add(frontier.drained(), self._sets("counts"))
         if ask.stats:
-            self.calls.append(frontier.count(ask.stats))  # whatever becomes of them
+            # Whatever becomes of them. The others may have finished the crawl.
+            self.calls.append(frontier.count(ask.stats, alone=False))
 
     def _readmitted(self, reply: list[int]) -> None:
         self._answer.readmitted = reply[1]

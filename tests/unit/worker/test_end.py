@@ -153,7 +153,7 @@ async def test_worker_that_is_asked_to_stop_closes_once(start, frontier, log, cl
 
 
 async def test_worker_that_was_cut_off_while_the_others_finished_closes(
-    start, redis, frontier, log
+    start, redis, frontier, log, clock
 ):
     worker = await start()
     worker.starts_with(request("page"))
@@ -169,6 +169,7 @@ async def test_worker_that_was_cut_off_while_the_others_finished_closes(
     other.end(again)
     await is_finished(other)
     await other.close()
+    clock.leap(30)  # its stats are due
     worker.proxy.accept()
     await until(lambda: worker.asked_to_close, "its end")
     assert worker.asked_to_close == ["finished"]
