@@ -217,6 +217,7 @@ async def test_nothing_is_leased_while_the_outbox_is_full(client, other):
     assert set(crawl.queues.leases.records) != set()
 
 
+@pytest.mark.keeps("wrong", reason="no list of items")
 async def test_worker_leases_nothing_while_redis_refuses_results_and_again_after_that(
     crawl, other, client, caplog
 ):

@@ -81,6 +81,7 @@ async def test_each_request_keeps_its_score_behind_a_filtered_one(client, worker
     }
 
 
+@pytest.mark.keeps("i:*", reason="lists of items")
 async def test_commit_stores_requests_items_and_acks(client, worker):
     await worker.push("page")
     page = await worker.lease_one()
@@ -529,6 +530,7 @@ async def test_commits_of_one_exchange_stop_at_the_one_that_is_missing(client, w
 # Limits
 
 
+@pytest.mark.keeps("i:*", reason="lists of items")
 async def test_a_batch_of_everything_at_once(client, worker):
     await worker.push(*(f"page {n}" for n in range(BATCH)))
     leases = await worker.lease()
@@ -577,6 +579,7 @@ async def test_large_payloads_and_items(client, worker):
     assert await client.lrange("s:items", 0, -1) == [big]
 
 
+@pytest.mark.keeps("wrong", reason="no list of items")
 @pytest.mark.parametrize("what", ["score", "key of items"])
 async def test_refused_commit_acknowledges_nothing_and_may_be_sent_again(
     client, worker, what

@@ -695,6 +695,7 @@ async def test_busy_worker_counts_until_it_says_so_or_is_gone(client, end):
     assert not await client.exists(KEYS.control)
 
 
+@pytest.mark.keeps("s:foreign", "other", reason="keys of others")
 @pytest.mark.parametrize("persist", [False, True])
 async def test_last_one_out_of_a_finished_crawl_deletes_exactly_the_frontier(
     client, persist

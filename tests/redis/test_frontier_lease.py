@@ -738,6 +738,7 @@ async def test_idle_is_the_time_since_anybody_did_anything(client):
 # push
 
 
+@pytest.mark.keeps("i:*", reason="lists of items")
 async def test_items_are_appended_in_their_order(client):
     worker = Worker(client)
     items = [("i:1", b"a"), ("i:2", b"\0\n"), ("i:1", b"c" * MEGABYTE), ("i:1", b"")]
