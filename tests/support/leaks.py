@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 KEPT_KEYS = ("*:failed", "*:items", "*:history")
 
 _TEMPLATES = (
-    *(getattr(defaults, setting) for _, setting in SETTINGS),
+    *(getattr(defaults, setting) for _, setting, *_ in SETTINGS),
     defaults.REDIS_START_URLS_KEY,
     # Where tests of the protocol have a second list of seeds.
     *SEED_KEYS,
