@@ -147,7 +147,7 @@ async def _with(
 
 
 async def _check(frontier: Frontier) -> None:
-    await check(frontier, OPTIONS)
+    await check(frontier)
 
 
 async def _list(frontier: Frontier) -> None:
@@ -156,7 +156,7 @@ async def _list(frontier: Frontier) -> None:
 
 
 async def _clear(frontier: Frontier) -> None:
-    cleared = await clear(frontier, OPTIONS, [FRONTIER], force=True)
+    cleared = await clear(frontier, [FRONTIER], force=True)
     assert cleared.done
 
 

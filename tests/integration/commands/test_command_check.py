@@ -267,6 +267,7 @@ def test_a_closed_pipe_is_no_error(tmp_path, redis_server):
     assert result.returncode == 1
 
 
+@pytest.mark.keeps("x:s", reason="FRONTIER_STATE_KEY names it")
 def test_settings_may_come_before_and_after_the_subcommand(tmp_path, redis_server):
     with redis_server.client() as client:
         client.hset("x:s", "worker:7", "host:1")

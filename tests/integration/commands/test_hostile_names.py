@@ -21,6 +21,7 @@ HOSTILE = "\x1b[2J\x1b]0;t\x07\r\nERROR: x\x00\x9b\u2028\u202e\u2066\u200b\ufeff
 NAME = HOSTILE.replace("\0", "")
 
 
+@pytest.mark.keeps("*", reason="names that nobody means")
 @pytest.mark.parametrize("name", ["s", NAME, f"s:{NAME}", "a" * 500])
 def test_no_command_shows_a_hostile_name(redis_server, name):
     with redis_server.client() as client:

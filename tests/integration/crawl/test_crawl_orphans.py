@@ -22,6 +22,7 @@ def rename(client, key):
     client.rename(key, "something else")
 
 
+@pytest.mark.keeps("something else", reason="a key of the crawl is renamed")
 @pytest.mark.parametrize(
     ("change", "key", "killed"),
     [
