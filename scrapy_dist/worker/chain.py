@@ -44,14 +44,14 @@ _LEG, _SHORTEST, _LONGEST = 20, 0.1, 1.0
 class Chain:
     """Says whether a request may be crawled before Redis has heard of it, and keeps those.
 
-    *hops* are the requests that are crawled so.
+    *chain* has the requests that are crawled so.
     """
 
     def __init__(
         self,
         engine: EngineView,
         codec: PayloadCodec,
-        ledger: Leases,
+        leases: Leases,
         recent: RecentFingerprints,
         view: View,
         score: Callable[[Request], float],
@@ -59,7 +59,7 @@ class Chain:
         self.chain: WeakKeyDictionary[Request, ChainLink] = WeakKeyDictionary()
         self._engine = engine
         self._codec = codec
-        self._leases = ledger
+        self._leases = leases
         self._recent = recent
         self._view = view
         self._score = score

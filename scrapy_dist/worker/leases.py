@@ -22,7 +22,7 @@ class HeldLease:
     """A lease of this worker, and what its page has produced so far.
 
     *suspect*, *alone*: see ``Lease``. *holders*: what keeps it from being finished (its
-    own request, and requests that stay in this worker under it). *tainted*: Redis was
+    own request, and requests that stay in this worker under it). *invalidated*: Redis was
     rolled back since, so it is released when finished, not acknowledged. *settled*:
     finished, and Redis will be told.
 
@@ -30,7 +30,7 @@ class HeldLease:
     *retried*: its request was sent again, to be a page under another lease.
     *single*: a seed that has become one request, which is crawled under it.
 
-    *hops* were crawled under it ahead of Redis, the first at *left* (`time.monotonic`);
+    *chain* was crawled under it ahead of Redis, the first at *left* (`time.monotonic`);
     *seen* are the fingerprints of all requests that stay in this worker under it.
 
     *requests* and *items* wait here to be stored together with the ack, so that a page
@@ -59,7 +59,7 @@ class HeldLease:
     #: Bytes of the request in Redis.
     payload_size: int = 0
     #: Outputs that the spider middleware has seen and nobody has asked for, by ``id``;
-    #: see `Origins`.
+    #: see `Provenance`.
     noted: dict[int, object] = field(default_factory=dict)
 
     def add_request(self, request: NewRequest) -> None:

@@ -272,7 +272,7 @@ class Queues:
     def accept(self, leases: Sequence[Lease], *, seeds: bool = False) -> bool:
         """Take *leases* in; false if one was in hand already, so that Redis went back.
 
-        What that page had sent ahead of its ack may not have been taken: see ``Exchange``.
+        What that page had sent ahead of its ack may not have been taken: see `Recovery`.
         *seeds*: they were asked for as such.
         """
         known = False
