@@ -6,11 +6,13 @@ Each exception has its reason, and one that is not needed any more fails.
 from __future__ import annotations
 
 import ast
+import re
 from functools import cache
 from pathlib import Path
 from typing import TypeVar
 
 import scrapy_dist
+from scrapy_dist.brokers.redis.keys import SETTINGS
 
 T = TypeVar("T")
 
@@ -77,6 +79,10 @@ LONG_FUNCTIONS: dict[str, str] = {}
 MOCKS: dict[str, str] = {
     "unit/worker/test_no_engine.py": "a user's own tests hand our components a Mock",
 }
+
+#: Names of keys in tests outside tests/redis. They are names that users of scrapy-redis know,
+#: what rights and foreign keys are about, and what a test writes there before a command.
+RAW_KEYS = 343
 
 #: Objects of Scrapy, by the names that we give them.
 SCRAPYS = frozenset(
@@ -255,3 +261,19 @@ def test_tests_use_no_mocks() -> None:
         or (isinstance(node, ast.Import) and "mock" in node.names[0].name)
     }
     excuse(found, MOCKS)
+
+
+def test_tests_ask_for_what_is_in_keys() -> None:
+    """`tests.support.redis_state` knows keys; the number of others only goes down."""
+    tests = Path(__file__).parents[1]
+    names = "|".join(field for field, *_ in SETTINGS)
+    key = re.compile(rf"[^\s:]*(:[^\s:]+)?:({names})")
+    found = sum(
+        isinstance(node, ast.Constant)
+        and isinstance(node.value, str)
+        and key.fullmatch(node.value) is not None
+        for path in tests.rglob("*.py")
+        if path.relative_to(tests).parts[0] not in ("redis", "benchmarks", "support")
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+    )
+    assert found <= RAW_KEYS
