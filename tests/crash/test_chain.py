@@ -61,8 +61,10 @@ def freeze_ahead(worker: Worker, site: Site, client: redis.Redis, far: str) -> N
         return site.hits().total() - count_seen(client, "follow")
 
     def is_ahead() -> bool:
-        site.go_on(2 * HOPS)
-        if hops() < HOPS or not site.waiting():
+        if not site.waiting():
+            return False
+        if hops() < HOPS:
+            site.answer(HOPS + 1)  # looked at when it waits again, in its second
             return False
         worker.freeze()
         with redis.Redis.from_url(far) as behind:
