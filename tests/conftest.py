@@ -58,12 +58,14 @@ def _own_logging() -> Iterator[None]:
 
     Its handler writes to what was stderr then, and each new crawler renews it.
     """
-    level = logging.root.level
+    loggers = (logging.root, logging.getLogger("scrapy"))
+    levels = [logger.level for logger in loggers]
     yield
+    for logger, level in zip(loggers, levels, strict=True):
+        logger.setLevel(level)
     handler = scrapy.utils.log.get_scrapy_root_handler()
     if handler is not None:
         logging.root.removeHandler(handler)
-        logging.root.setLevel(level)
         scrapy.utils.log._scrapy_root_handler = None
 
 

@@ -25,6 +25,7 @@ class Case:
         self.view, self.closer, self._caplog = View(), Closer(), caplog
         spider = FakeEngine().spider
         self.recovery = Recovery(self.view, spider, self.closer, patience=patience)
+        caplog.clear()  # what Scrapy says of the crawler
 
     @property
     def said(self):
