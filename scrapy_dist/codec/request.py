@@ -1,9 +1,10 @@
 """Requests as bytes, and back, as careful in both directions.
 
 The first byte says what a payload is (``envelope``). What follows is the dict of
-``Request.to_dict()``; a plain Request's fields that have their default are left out. ``_state`` beside them are all attributes of a subclass'
-object that Request does not have: such a request is put together without the
-constructor of its class, so that none of them is reset.
+``Request.to_dict()``; a plain Request's fields that have their default are left out.
+``_state`` beside them are all attributes of a subclass' object that Request does not have:
+such a request is put together without the constructor of its class, so that none of them
+is reset.
 """
 
 from __future__ import annotations

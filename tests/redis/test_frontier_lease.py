@@ -779,7 +779,7 @@ async def test_stats_of_all_workers_come_together(client):
 
 async def test_stats_of_a_worker_that_left_need_a_frontier(client):
     worker = Worker(client)
-    last = worker.frontier.count([("inc", "n", "1")], alone=False)
+    last = worker.frontier.count([("inc", "n", "1")], if_exists=True)
     assert await worker.call(last) == 0
     assert await contents(client) == {}
     await worker.join()

@@ -73,7 +73,7 @@ class MemoryBroker:
         )
 
     async def drop(self) -> None:
-        """Nothing: there are no connections."""
+        """Close the connections: there are none."""
 
     async def close(self) -> None:
-        """Nothing, as above."""
+        """Close the connections: there are none."""

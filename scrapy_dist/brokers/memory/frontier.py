@@ -85,8 +85,7 @@ class MemoryFrontier:
                 and (is_over or not state.crawl)
             ):
                 last = state.records[-1] if state.records else None
-                ended = last and last.end and last.end.timestamp()
-                if last is not None and (ended or 0) > now / 1000 - age:
+                if last and last.end and last.end.timestamp() > now / 1000 - age:
                     self._crawl = last.crawl
                     return Joined(JoinOutcome.LATE)
             outcome = JoinOutcome.JOINED

@@ -28,7 +28,7 @@ class Lending:
     ) -> None:
         self.worker = worker
         self._state = state
-        self._limits, self._ttl = limits, limits.ttl
+        self._limits = limits
         self._seed_keys = seed_keys
 
     def readmit(self) -> int:
@@ -66,7 +66,7 @@ class Lending:
         """How many pending requests this worker may take."""
         state = self._state
         everybody = len(state.pending) + len(state.suspects) + len(state.leases)
-        share = math.ceil(everybody / max(1, state.alive(self._ttl)))
+        share = math.ceil(everybody / max(1, state.alive(self._limits.ttl)))
         if share - (len(state.leases) - suspects) <= want:
             share -= len(state.held(self.worker))
         return max(0, min(want, len(state.pending), share))
@@ -139,7 +139,9 @@ class Lending:
         if self.worker not in state.workers or state.is_paused:
             return []
         left = self.seeds_left()
-        share = math.ceil((left + len(state.leases)) / max(1, state.alive(self._ttl)))
+        share = math.ceil(
+            (left + len(state.leases)) / max(1, state.alive(self._limits.ttl))
+        )
         want = min(want, share - len(state.held(self.worker)))
         leases: list[Lease] = []
         for key in self._seed_keys:

@@ -21,7 +21,7 @@ class Presence:
     ) -> None:
         self.worker = worker
         self._state = state
-        self._limits, self._ttl = limits, limits.ttl
+        self._limits = limits
         self._process = process
 
     def beat(self, ask: Ask) -> Heartbeat:
@@ -29,14 +29,19 @@ class Presence:
         me = state.workers.get(self.worker)
         if me is None:
             return Heartbeat(False, 0, 0, 0, 0)
-        if now - max(worker.beat for worker in state.workers.values()) > self._ttl:
-            state.grace = now + self._ttl  # this process was away, not the others
+        if (
+            now - max(worker.beat for worker in state.workers.values())
+            > self._limits.ttl
+        ):
+            state.grace = (
+                now + self._limits.ttl
+            )  # this process was away, not the others
         me.beat = now
         me.info = ask.info or me.info
         if ask.busy is not None and me.is_busy != ask.busy:
             me.is_busy = ask.busy
             state.changed()
-        alive = state.alive(self._ttl)
+        alive = state.alive(self._limits.ttl)
         return Heartbeat(
             known=True,
             commit=me.commit,
@@ -50,7 +55,7 @@ class Presence:
 
     def _dead(self) -> list[str]:
         state, now = self._state, self._state.now()
-        since = 0 if now < state.grace else now - self._ttl
+        since = 0 if now < state.grace else now - self._limits.ttl
         return [
             n for n, worker in state.workers.items() if worker.beat <= max(0, since)
         ]

@@ -398,15 +398,15 @@ class Frontier:
         return self.call("push", int, item_keys=item_keys, items=args)
 
     def count(
-        self, changes: Sequence[tuple[str, str, str]], *, alone: bool = True
+        self, changes: Sequence[tuple[str, str, str]], *, if_exists: bool = False
     ) -> Call[int]:
         """Change cluster-wide stats: (inc, set, max or min; name; value).
 
-        *alone* false: nothing is done if there is no frontier, as where the others have
+        *if_exists*: nothing is done if there is no frontier, as where the others have
         finished it.
         """
         args = [part for change in changes for part in change]
-        return self.call("count", int, alone=int(alone), changes=args)
+        return self.call("count", int, if_exists=int(if_exists), changes=args)
 
     # Talking to Redis
 

@@ -108,7 +108,7 @@ class RedisFrontier:
             return False
 
     async def tell_last(self, stats: Sequence[tuple[str, str, str]]) -> None:
-        await self._call(self._frontier.count(stats, alone=False))
+        await self._call(self._frontier.count(stats, if_exists=True))
 
     async def status(self) -> Status:
         name = self._spider.name if self._spider is not None else ""
@@ -211,7 +211,7 @@ class _Round:
             self._add(frontier.drained(), self._sets("counts"))
         if ask.stats:
             # Whatever becomes of them. The others may have finished the crawl.
-            self.calls.append(frontier.count(ask.stats, alone=False))
+            self.calls.append(frontier.count(ask.stats, if_exists=True))
 
     def _readmitted(self, reply: list[int]) -> None:
         self._answer.readmitted = reply[1]

@@ -1,11 +1,11 @@
 -- Bring one worker's stats into the cluster-wide ones.
 --
 -- KEYS  stats (hash)  state (hash)
--- ARGV  alone: '0': only if there is a frontier
+-- ARGV  if_exists: '1': only if there is a frontier
 --       changes*: of each stat: operation (inc, set, max, min), name, value
 -- Reply stats changed
 -- Cost  O(stats)
-if alone == '0' and redis.call('EXISTS', state) == 0 then
+if if_exists == '1' and redis.call('EXISTS', state) == 0 then
   return 0
 end
 redis.call('HDEL', stats, '') -- runs above maxmemory too

@@ -61,8 +61,11 @@ async def check(
     decode: Callable[[bytes], object] | None = None,
     spider: str = "SPIDER",
 ) -> Report:
-    """The frontier may be in use. *spider*: its name, for commands. Memory hardly grows with the frontier (100 bytes for the ids of a commit). About a second for 40,000
-    requests. Raises ConfigurationError also for a format that this version does not know.
+    """Check, see `ports.Maintenance.check`, a frontier that may be in use.
+
+    *spider*: its name, for commands. Memory hardly grows with the frontier (100 bytes for
+    the ids of a commit). About a second for 40,000 requests. Raises RedisUnavailable, and
+    ConfigurationError for a format that this version does not know.
     """
     await check_format(frontier.client, frontier.keys.state)
     await check_seal(frontier.client, frontier.keys.state, frontier.seal)

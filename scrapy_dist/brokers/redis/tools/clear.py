@@ -33,7 +33,10 @@ _FRONTIER_KEYS = (*_KEYS["requests"], "workers", "state", "stats", "started", "c
 async def clear(
     frontier: Frontier, parts: Sequence[str], *, force: bool = False
 ) -> Cleared:
-    """Redis frees the memory in the background."""
+    """Delete, see `ports.Control.clear`; Redis frees the memory in the background.
+
+    Raises RedisUnavailable.
+    """
     k = frontier.keys
     names = [n for part in parts for n in _KEYS.get(part, _FRONTIER_KEYS)]
     keys = [getattr(k, name) for name in dict.fromkeys(names)]
@@ -50,7 +53,10 @@ async def clear(
 
 
 async def recrawl(frontier: Frontier, requests: Sequence[NewRequest]) -> None:
-    """Raises ConfigurationError also for another secret."""
+    """Queue again, see `ports.Control.recrawl`.
+
+    Raises RedisUnavailable, and ConfigurationError for another secret.
+    """
     await check_seal(frontier.client, frontier.keys.state, frontier.seal, writes=True)
     k = frontier.keys
     with asking():

@@ -52,7 +52,7 @@ async def retry(
     discipline: type[Base] = PriorityQueue,
     seeds_as: str = "list",
 ) -> Retried:
-    """*decode* is never asked about a pickle.
+    """Put back, see `ports.DeadLetters.retry`; *decode* is never asked about a pickle.
 
     A request is pending with the priority that it had before Scrapy's retries, behind
     equal ones, may be retried as often as a new one, and is crawled although its
@@ -84,7 +84,9 @@ async def retry(
 async def forget(
     frontier: Frontier, ids: Iterable[str] | None = None, reason: str = ""
 ) -> Forgotten:
-    """Raises RedisUnavailable: then some may have been deleted; and ConfigurationError for
+    """Delete, see `ports.DeadLetters.forget`.
+
+    Raises RedisUnavailable: then some may have been deleted; and ConfigurationError for
     an id that is none.
     """
     await check_format(frontier.client, frontier.keys.state)

@@ -45,7 +45,9 @@ async def import_lines(
     *,
     merge: bool = False,
 ) -> AsyncIterator[int]:
-    """What was leased becomes pending, or a suspect if it has a history. Order ids are new,
+    """Import, see `ports.Maintenance.import_lines`.
+
+    What was leased becomes pending, or a suspect if it has a history. Order ids are new,
     in the order of the file. How far it has come is noted in ``S:state``, in the same
     script: the same file may be brought in again after an interruption, and goes on
     there. *merge*: the frontier may hold something already. Raises ConfigurationError,

@@ -54,8 +54,8 @@ def taken_key(items: str, consumer: str) -> str:
 class ItemReader:
     """`core.ports.ItemReader`. Its calls must not overlap.
 
-    The next call tells Redis of what is *done*. All methods raise RedisUnavailable, after which what was not
-    acknowledged may come again, and ConfigurationError when another reader of this name
+    The next call tells Redis of what is *done*. All methods raise RedisUnavailable, after
+    which what was not acknowledged may come again, and ConfigurationError when another reader of this name
     has taken over or a key is of a wrong type.
     """
 

@@ -69,9 +69,12 @@ async def take_over(
     fingerprint: Fingerprint | None,
     discipline: type[Base],
 ) -> AsyncIterator[int]:
-    """Each request is stored before it is removed, in one script; after an interruption
-    the rest may be taken over by another call. The fingerprints are scrapy-redis' own: see ``ScrapyRedisFingerprinter``. Raises
-    ConfigurationError for keys that scrapy-redis does not make, and RedisUnavailable.
+    """Take over, see `ports.Maintenance.take_over`.
+
+    Each request is stored before it is removed, in one script; after an interruption the
+    rest may be taken over by another call. The fingerprints are scrapy-redis' own: see
+    ``ScrapyRedisFingerprinter``. Raises ConfigurationError for keys that scrapy-redis does
+    not make, and RedisUnavailable.
     """
     await check_seal(frontier.client, frontier.keys.state, frontier.seal, writes=True)
     converter = _Converter(spider, codec, fingerprint, discipline)

@@ -75,7 +75,10 @@ def _shown(place: int, found: Iterable[tuple[bytes, float]], seal: Seal) -> list
 
 
 async def next_requests(frontier: Frontier, count: int) -> AsyncIterator[list[Shown]]:
-    """Some suspects go first, as with a worker that holds none."""
+    """See `ports.CrawlReader.peek`.
+
+    Some suspects go first, as with a worker that holds none.
+    """
     client = frontier.client
     k = frontier.keys
     with asking():
@@ -163,7 +166,9 @@ async def find(
     exact: bool,
     progress: Progress,
 ) -> AsyncIterator[Found]:
-    """About a second for 80,000 requests. Pending come first, then suspects and leases,
+    """See `ports.CrawlReader.find`. About a second for 80,000 requests.
+
+    Pending come first, then suspects and leases,
     as a request moves; one that goes back meanwhile may be missed.
     """
     matcher = _Matcher(urls, fingerprint, exact=exact)

@@ -36,7 +36,9 @@ async def count_failed(frontier: Frontier) -> int:
 async def list_failed(
     frontier: Frontier, reason: str = "", *, newest_first: bool = True
 ) -> AsyncIterator[DeadLetter]:
-    """Some are read at a time, about a megabyte; those that come meanwhile are left out.
+    """See `ports.DeadLetters.failed`.
+
+    Some are read at a time, about a megabyte; those that come meanwhile are left out.
     Raises RedisUnavailable, and ConfigurationError for a key of another type.
     """
     async for letters in steps(frontier, newest_first=newest_first):
