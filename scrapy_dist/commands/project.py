@@ -36,7 +36,7 @@ _ENVIRONMENT = 5
 
 
 def find_crawl(settings: Settings, opts: argparse.Namespace) -> Crawl:
-    """The crawl that the options of ``add_common_options`` name; not opened.
+    """The crawl that ``options.common`` name; not opened.
 
     Inside a project its settings, and those of the spider, count. The spider may be one
     that only Redis knows: `Crawl.require_known` tells. Raises ConfigurationError.

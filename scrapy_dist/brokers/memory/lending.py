@@ -139,9 +139,8 @@ class Lending:
         if self.worker not in state.workers or state.is_paused:
             return []
         left = self.seeds_left()
-        share = math.ceil(
-            (left + len(state.leases)) / max(1, state.alive(self._limits.ttl))
-        )
+        alive = max(1, state.alive(self._limits.ttl))
+        share = math.ceil((left + len(state.leases)) / alive)
         want = min(want, share - len(state.held(self.worker)))
         leases: list[Lease] = []
         for key in self._seed_keys:

@@ -25,23 +25,18 @@ class Presence:
         self._process = process
 
     def beat(self, ask: Ask) -> Heartbeat:
-        state, now = self._state, self._state.now()
+        state, now, ttl = self._state, self._state.now(), self._limits.ttl
         me = state.workers.get(self.worker)
         if me is None:
             return Heartbeat(False, 0, 0, 0, 0)
-        if (
-            now - max(worker.beat for worker in state.workers.values())
-            > self._limits.ttl
-        ):
-            state.grace = (
-                now + self._limits.ttl
-            )  # this process was away, not the others
+        if now - max(worker.beat for worker in state.workers.values()) > ttl:
+            state.grace = now + ttl  # this process was away, not the others
         me.beat = now
         me.info = ask.info or me.info
         if ask.busy is not None and me.is_busy != ask.busy:
             me.is_busy = ask.busy
             state.changed()
-        alive = state.alive(self._limits.ttl)
+        alive = state.alive(ttl)
         return Heartbeat(
             known=True,
             commit=me.commit,
