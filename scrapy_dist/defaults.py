@@ -49,7 +49,7 @@ SCHEDULER_FLUSH_ON_START: bool = False
 #: Key of the pending requests.
 SCHEDULER_QUEUE_KEY: str = "%(spider)s:requests"
 #: Discipline: the order in which pending requests are handed out.
-SCHEDULER_QUEUE_CLASS: str = "scrapy_dist.queue.PriorityQueue"
+SCHEDULER_QUEUE_CLASS: str = "scrapy_dist.queue.SlotQueue"
 #: Key of the fingerprint set.
 SCHEDULER_DUPEFILTER_KEY: str = "%(spider)s:dupefilter"
 #: Whether every filtered duplicate is logged.
@@ -171,6 +171,8 @@ FRONTIER_FAILED_KEY: str = "%(spider)s:failed"
 FRONTIER_CONTROL_KEY: str = "%(spider)s:control"
 #: Key of the records of finished crawls, each kept for a day.
 FRONTIER_HISTORY_KEY: str = "%(spider)s:history"
+#: Key of the slots that have pending requests, in the order of their turns.
+FRONTIER_SLOTS_KEY: str = "%(spider)s:slots"
 
 # --- Constants of scrapy-redis that are no settings, or have another name there ---
 

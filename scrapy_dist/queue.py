@@ -2,7 +2,9 @@
 
 A discipline is named in SCHEDULER_QUEUE_CLASS. It gives each request a score; the lowest
 score is handed out first, and among equal scores the oldest, or the newest where
-``newest_first`` is true. A project may name its own subclass.
+``newest_first`` is true. By ``SlotQueue``, the default, that is so among the requests of a
+slot (a host, mostly), and slots take turns; by the others it is so among all requests. A
+project may name its own subclass.
 
 An instance is ``scheduler.queue``, for code written for scrapy-redis: ``len()``, ``push``
 and ``pop`` then are those of the worker's buffers, and never wait for Redis.
@@ -29,6 +31,7 @@ __all__ = [
     "FifoQueue",
     "LifoQueue",
     "PriorityQueue",
+    "SlotQueue",
     "SpiderPriorityQueue",
     "SpiderQueue",
     "SpiderStack",
@@ -42,6 +45,8 @@ class Base:
 
     #: Whether the newest of equal scores goes first.
     newest_first = False
+    #: Whether slots take turns; else all requests are in one order.
+    by_slot = False
 
     #: The scheduler of this worker, where it is its ``queue``.
     scheduler: Any = None
@@ -133,6 +138,12 @@ class PriorityQueue(Base):
     @staticmethod
     def score(request: Request) -> float:
         return -request.priority
+
+
+class SlotQueue(PriorityQueue):
+    """Slots in turn; of each the highest priority first, and the oldest among equals."""
+
+    by_slot = True
 
 
 class FifoQueue(Base):

@@ -33,7 +33,10 @@ class End(Enum):
 
 @dataclass(frozen=True, slots=True)
 class NewRequest:
-    """A request for the frontier; of several with equal *score* the first comes first.
+    """A request for the frontier.
+
+    In a *slot*, by its number, the lowest *score* comes first, and of several with an equal
+    one the first; slots take turns. Disciplines that know no hosts have slot 0 only.
 
     *fingerprint* '': it is not filtered. *start*: the how-manieth equal request of
     ``start()`` it is, from 1, if it is to be taken once per crawl even if an earlier
@@ -44,6 +47,7 @@ class NewRequest:
     score: float
     fingerprint: str = ""
     start: int = 0
+    slot: int = 0
 
 
 @dataclass(slots=True)
@@ -157,7 +161,7 @@ class Lease:
     """A request handed to this worker; *suspect*: another one died or left with it.
 
     *alone*: the next death sets it aside, so this worker is to hold nothing beside it.
-    *is_seed*: *payload* is a seed as it was pushed. *too_large*: the bytes that it has,
+    *is_seed*: *payload* is a seed as it was pushed. *slot*: its number. *too_large*: the bytes that it has,
     which are more than may be read, and *payload* is empty or a beginning of it.
     """
 
@@ -167,6 +171,7 @@ class Lease:
     alone: bool = False
     is_seed: bool = False
     too_large: int = 0
+    slot: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -298,6 +303,8 @@ class Ask:
     seeds: int = 0
     leases: int = 0
     suspects: int = 0
+    #: Numbers of slots of which no leases but suspects are to come.
+    enough: Sequence[int] = ()
     count: bool = False
     stats: Sequence[tuple[str, str, str]] = ()
 

@@ -29,7 +29,8 @@ def discipline(settings: BaseSettings) -> type[Base]:
     if not (isinstance(cls, type) and issubclass(cls, Base)):
         raise ConfigurationError(
             f"SCHEDULER_QUEUE_CLASS = {path!r} is not a discipline of scrapy-dist. Name"
-            " scrapy_dist.queue.PriorityQueue, FifoQueue or LifoQueue, or a subclass."
+            " scrapy_dist.queue.SlotQueue, PriorityQueue, FifoQueue or LifoQueue, or a"
+            " subclass."
         )
     return cls
 

@@ -7,6 +7,7 @@ from itertools import accumulate
 from struct import pack
 from typing import TYPE_CHECKING, Any
 
+from scrapy_dist.brokers.redis.layout import encode_score
 from scrapy_dist.core.frontier import End, Outcome
 
 if TYPE_CHECKING:
@@ -69,8 +70,7 @@ def encode(commit: Commit, shape: Shape | None, *, apart: bool) -> dict[str, Any
         requests += settled.requests
         names += [f"{_PART_OF}{numbers[settled.lease]}"] * len(settled.requests)
     payloads = [request.payload for request in requests]
-    scores = [request.score for request in requests]
-    for settled in commit.settlements:  # behind all that have scores
+    for settled in commit.settlements:  # behind all requests
         for link in settled.chain:
             size = len(link.fingerprint.encode())
             head = f"{_LINK_OF}{numbers[settled.lease]} {size} "
@@ -84,7 +84,8 @@ def encode(commit: Commit, shape: Shape | None, *, apart: bool) -> dict[str, Any
         "number": commit.number,
         "acks": acks,
         "bare_acks": bare,
-        "scores": scores[0] if len(set(scores)) == 1 else " ".join(map(repr, scores)),
+        "scores": _one_or_all([encode_score(r.score) for r in requests], b""),
+        "slot_numbers": _one_or_all([b"%d" % r.slot for r in requests], b" "),
         "extra": commit.crawled - len(commit.ended),
         "payloads": in_one,
         "ends": places,
@@ -99,6 +100,11 @@ def encode(commit: Commit, shape: Shape | None, *, apart: bool) -> dict[str, Any
         **_buckets(looked_up, shape),
         **_items(commit, numbers),
     }
+
+
+def _one_or_all(parts: Sequence[bytes], separator: bytes) -> bytes:
+    """All *parts*, or one if they are equal."""
+    return separator.join(parts if len({*parts}) > 1 else parts[:1])
 
 
 def _items(commit: Commit, numbers: dict[str, int]) -> dict[str, Any]:

@@ -243,10 +243,19 @@ class Frontier:
         args = [arg for n, process in others for arg in (n, f"{machine} {process}")]
         return self.call("gone", int, others=args)
 
-    def lease(self, want: int, *, suspects: int) -> Call[LeaseReply]:
-        """Take at most *want* (<= BATCH) requests, at most *suspects* among them."""
+    def lease(
+        self, want: int, *, suspects: int, enough: Sequence[int] = ()
+    ) -> Call[LeaseReply]:
+        """Take at most *want* (<= BATCH) requests, at most *suspects* among them.
+
+        Beside suspects, none is of the slots *enough*.
+        """
         return self.call(
-            "lease", _parse_leases, want=min(want, BATCH), most_suspects=suspects
+            "lease",
+            _parse_leases,
+            want=min(want, BATCH),
+            most_suspects=suspects,
+            enough=enough,
         )
 
     def commit(self, commit: Commit) -> Call[CommitReply]:
@@ -479,17 +488,33 @@ def _parse_meet(raw: list[Any]) -> tuple[int, list[tuple[str, str]]]:
 
 
 def _parse_leases(raw: list[Any]) -> LeaseReply:
-    known, pending, suspects_left, suspects, waiting, alone, too_large, *entries = raw
+    (
+        known,
+        pending,
+        suspects_left,
+        suspects,
+        waiting,
+        alone,
+        too_large,
+        of_slots,
+        *ranked,
+    ) = raw
+    slots: list[int] = []
+    for word in of_slots.split():
+        slot, _, count = word.partition(b":")
+        slots += [int(slot) if slot.isdigit() else 0] * int(count)
     sizes = {}
     for word in too_large.split():
         number, _, size = word.partition(b":")
         sizes[int(number) - 1] = int(size)
     leases = []
-    for n, entry in enumerate(entries):
-        id_, is_seed = entry[:16].decode("latin-1"), entry[16:17] == SEED
-        payload = entry[17:] if is_seed else entry[16:]
+    for n, (entry, slot) in enumerate(zip(ranked, slots, strict=True)):
+        id_, is_seed = entry[8:24].decode("latin-1"), entry[24:25] == SEED
+        payload = entry[25:] if is_seed else entry[24:]
         size = sizes.get(n, 0)
-        leases.append(Lease(id_, payload, n < suspects, bool(alone), is_seed, size))
+        leases.append(
+            Lease(id_, payload, n < suspects, bool(alone), is_seed, size, slot)
+        )
     left = Left(pending, suspects_left, waiting, bool(alone))
     return LeaseReply(bool(known), leases, left)
 

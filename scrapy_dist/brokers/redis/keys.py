@@ -31,6 +31,7 @@ class Keys:
     failed: str
     control: str
     history: str
+    slots: str
     stats: str
     items: str
 
@@ -72,6 +73,7 @@ SETTINGS = (
     ("failed", "FRONTIER_FAILED_KEY", "stream"),
     ("control", "FRONTIER_CONTROL_KEY", "hash"),
     ("history", "FRONTIER_HISTORY_KEY", "stream"),
+    ("slots", "FRONTIER_SLOTS_KEY", "zset"),
     ("stats", "STATS_KEY", "hash"),
     ("items", "REDIS_ITEMS_KEY", "list"),
 )

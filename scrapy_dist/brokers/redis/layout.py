@@ -8,6 +8,8 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from struct import pack, unpack
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from scrapy_dist.base.escaping import quote
@@ -41,9 +43,32 @@ _MIDDLE_ID, _LAST_ID = 2**52, 2**53 - 1
 #: Order ids in one page of the map of ids seen.
 _PAGE = 512
 
+#: Bytes of a rank: a score, then an order id.
+RANK = 24
 _ID = re.compile(rb"[0-9a-fA-F]{16}")
-_SUSPECT = re.compile(rb"[0-9a-fA-F]{16}(\d{1,15}) (\S+) ")
-_LEASED = re.compile(rb" ([-+]?(?:inf|\d+(?:\.\d+)?(?:e[-+]?\d+)?)) (\d{1,15}) (\S+) ")
+_RANK = re.compile(rb"(?s:.{8})[0-9a-fA-F]{16}")
+_SUSPECT = re.compile(rb"(?s:.{8})[0-9a-fA-F]{16}(\d{1,15}) (\S+) (\S+) ")
+_LEASED = re.compile(rb"(\S+) (\d{1,15}) (\S+) ")
+
+_SIGN = 1 << 63
+_ALL = (1 << 64) - 1
+
+
+@lru_cache(1024)
+def encode_score(score: float) -> bytes:
+    """*score* as 8 bytes that sort as scores do.
+
+    Of a double as IEEE 754 has it, the sign is inverted, and all of a negative one.
+    """
+    (bits,) = unpack(">Q", pack(">d", score + 0.0))
+    return pack(">Q", bits ^ (_ALL if bits & _SIGN else _SIGN))
+
+
+def decode_score(data: bytes) -> float:
+    """The score that `encode_score` encoded."""
+    (bits,) = unpack(">Q", data)
+    (score,) = unpack(">d", pack(">Q", bits ^ (_SIGN if bits & _SIGN else _ALL)))
+    return float(score)
 
 
 @dataclass(frozen=True)
@@ -61,7 +86,10 @@ class Entry:
     whole: bytes
     #: Offset of the payload in *whole*.
     at: int = 0
-    score: float = 0.0
+    #: Where its rank begins in *whole*; -1: it has none.
+    rank_at: int = -1
+    #: The number of its slot; of what is none of ours, whatever its score is.
+    slot: float = 0
     deaths: int = 0
     claims: str = "-"
     flaw: str = ""
@@ -76,8 +104,19 @@ class Entry:
         return self.deaths + (self.place == LEASED and not self.flaw)
 
     @property
+    def rank(self) -> bytes:
+        """Its rank; b"" of what is none of ours."""
+        return b"" if self.rank_at < 0 else self.whole[self.rank_at :][:RANK]
+
+    @property
+    def score(self) -> float:
+        """What its discipline gave it: see ``NewRequest``."""
+        return 0.0 if self.rank_at < 0 else decode_score(self.rank[:8])
+
+    @property
     def id(self) -> bytes:
-        return self.member[:16]
+        """Its order id, or what stands in its place."""
+        return self.member[:16] if self.place == LEASED else self.member[8:RANK]
 
     @property
     def payload(self) -> bytes:
@@ -89,25 +128,37 @@ class Entry:
 
 
 def parse(place: int, member: bytes, value: bytes = b"", score: float = 0.0) -> Entry:
-    """The entry *member* of *place*; *value* is what S:leased holds under it."""
+    """The entry *member* of *place*, where it has *score*.
+
+    *value* is what S:leased holds under it.
+    """
     if place == REQUESTS:
-        if _ID.match(member):
-            return Entry(place, member, member, 16, score)
-        return Entry(place, member, member, score=score, flaw="no order id in front")
+        if _RANK.match(member):
+            return Entry(place, member, member, RANK, 0, score)
+        return Entry(place, member, member, slot=score, flaw="no rank in front")
     if place == SUSPECTS:
         if found := _SUSPECT.match(member):
-            deaths, claims = int(found[1]), found[2].decode("latin-1")
-            return Entry(place, member, member, found.end(), score, deaths, claims)
-        flaw = "not of the form order id, deaths, claims, payload"
-        at = 16 if _ID.match(member) else 0
-        return Entry(place, member, member, at, score, flaw=flaw)
-    found = _LEASED.match(value)  # a head is left out if it would say nothing
-    head = (float(found[1]), int(found[2]), found[3].decode("latin-1")) if found else ()
-    start = found.end() if found else 0
-    if is_id(member) and value.startswith(member, start):
-        return Entry(place, member, value, start + len(member), *head)
-    flaw = "not of the form order id; score, deaths, claims, order id, payload"
+            return Entry(place, member, member, found.end(), 0, *_head(found, 3, 1, 2))
+        flaw = "not of the form rank, deaths, claims, slot, payload"
+        at = RANK if _RANK.match(member) else 0
+        return Entry(place, member, member, at, flaw=flaw)
+    found = _LEASED.match(value)
+    at = found.end() if found else 0
+    if found and is_id(member) and value[at + 8 : at + RANK] == member:
+        return Entry(place, member, value, at + RANK, at, *_head(found, 1, 2, 3))
+    flaw = "not of the form slot, deaths, claims, rank, payload"
     return Entry(place, member, value, flaw=flaw)
+
+
+def _head(
+    found: re.Match[bytes], slot: int, deaths: int, claims: int
+) -> tuple[float, int, str]:
+    """Slot, deaths and claims, by the numbers of their groups."""
+    try:
+        number = float(found[slot])
+    except ValueError:
+        number = 0
+    return number, int(found[deaths]), found[claims].decode("latin-1")
 
 
 def is_id(text: bytes) -> bool:

@@ -205,7 +205,10 @@ class _Round:
             last = first + BATCH >= ask.leases
             suspects = ask.suspects if last else 0
             self._add(
-                frontier.lease(ask.leases - first, suspects=suspects), self._leases
+                frontier.lease(
+                    ask.leases - first, suspects=suspects, enough=ask.enough
+                ),
+                self._leases,
             )
         if ask.count:
             self._add(frontier.drained(), self._sets("counts"))

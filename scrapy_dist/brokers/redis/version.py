@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 #: What this version writes, and the oldest that it reads. Versions that wrote no number
 #: left 1; still older ones, which it cannot read, count as 0.
-FORMAT, OLDEST = 3, 1
+FORMAT, OLDEST = 4, 4
 
 
 def refusal(key: str, found: int) -> str:

@@ -3,10 +3,10 @@
 -- Where a lease or a release was cut in half, the request is still or already there.
 --
 -- KEYS  requests (zset)  suspects (zset)  leases (zset)  leased (hash)  state (hash)
+--       slots (zset)
 -- ARGV  mend: '1' or '0'  ids*: order ids (<= 100) whose payloads can be read
 -- Reply positions of the order ids without a lease
 -- Cost  O(ids * log(pending))
--- @use clock
 -- @use give_back
 local now, reply = now_ms(), {}
 if mend == '1' then
@@ -19,7 +19,8 @@ for i = 1, ids_count do
     reply[#reply + 1] = i - 1
     if mend == '1' then
       if not give_back(id, entry) then
-        redis.call('ZREM', requests, (select(5, read_entry(entry))))
+        local _, _, _, rank, payload = read_entry(entry, id)
+        redis.call('ZREM', requests, rank .. payload)
       end
       redis.call('HSET', state, 'active', now)
       redis.call('HDEL', leased, id)

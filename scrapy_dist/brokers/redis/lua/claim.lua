@@ -15,6 +15,7 @@
 --       others, then epoch, buckets and fingerprints in them
 -- Cost  O(ARGV)
 -- @use buckets
+-- @use entry
 local is_compact = epoch ~= ''
 redis.call(is_compact and 'HLEN' or 'SCARD', dupefilter)
 redis.call('HDEL', leased, '') -- runs above maxmemory too: a page waits for it
@@ -44,14 +45,12 @@ while at < #ARGV do
   for i = at + 3, ours and at + 2 + lease_count or 0 do
     local entry = redis.call('HGET', leased, ARGV[i])
     if entry then
-      if entry:byte() ~= 32 then -- without a head, see lib/entry.lua
-        entry = ' 0 0 - ' .. entry
-      end
-      local head, claims, rest = entry:match('^( %S+ %d+ )(%S+)()')
+      local slot, deaths, claims, rank, payload = read_entry(entry, ARGV[i])
       if claims:find(claim, 1, true) then
         open = true
       elseif not seen then
-        redis.call('HSET', leased, ARGV[i], head .. claims .. claim .. entry:sub(rest))
+        redis.call('HSET', leased, ARGV[i],
+          slot .. ' ' .. deaths .. ' ' .. claims .. claim .. ' ' .. rank .. payload)
       end
     end
   end

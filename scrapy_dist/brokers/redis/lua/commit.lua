@@ -6,7 +6,7 @@
 --
 -- KEYS  requests (zset)  dupefilter (set, or hash: see buckets.py)  leases (zset)
 --       leased (hash)  workers (zset)  state (hash)  started (set)  failed (stream)
---       suspects (zset)  item_keys*: (list)  buckets*: of each fingerprint of the requests
+--       suspects (zset)  slots (zset)  item_keys*: (list)  buckets*: of each fingerprint of the requests
 --       its own and, where it may not be split yet, the one it is split from (set)
 -- ARGV  worker: its number  number: of this commit  newest_first: '1' (LIFO)
 --       worker_name: for people
@@ -15,7 +15,8 @@
 --       split: one text of '-' for each fingerprint that has one key, and the number of its
 --       bucket for each that has two ('' without buckets)
 --       acks: leases with the verdict '+'  bare_acks: leases with the verdict '='
---       scores: the score of all requests, or the scores of each
+--       scores: the score of all requests, or of each, 8 bytes (see layout.py)
+--       slot_numbers: the slot of all requests, or of each, with spaces between
 --       extra: pages that end besides the leases (hops), less the leases that are no pages
 --       payloads: of all requests in one  ends: where each begins, and the last one ends:
 --       numbers of 4 bytes, the highest first (both '': they are in *apart*)
@@ -197,8 +198,8 @@ local function finish(verdicts)
       done[#done + 1] = id
       local entry = verdict ~= '+' and verdict ~= '=' and call('HGET', leased, id)
       if entry then
-        local _, deaths, claims, payload = read_entry(entry)
-        set_aside(id, deaths, claims, payload, verdict, worker_name, deaths + 1)
+        local fields = {read_entry(entry, id)}
+        set_aside(fields, verdict, worker_name, fields[2] + 1)
       end
     end
   end
@@ -220,7 +221,7 @@ local function payload_of(n)
     ((e * 256 + f) * 256 + g) * 256 + h)
 end
 
-local members, is_newest_first = {}, newest_first == '1'
+local members, their_slots, is_newest_first = {}, {}, newest_first == '1'
 local order = order_at(before[3], now)
 if fresh_count > 0 or pushes_count > 0 then
   -- Redis looks at its memory at the first write of a script only.
@@ -235,12 +236,13 @@ if fresh_count > 0 or pushes_count > 0 then
   end
   local digits = {[0] = '0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd',
     'e', 'f'}
-  local scores_of = {}
-  if scores:find(' ', 1, true) then
-    for score in scores:gmatch('%S+') do
-      scores_of[#scores_of + 1] = score
+  local slots_of, slot, put = {}, slot_numbers, {}
+  if slot:find(' ', 1, true) then
+    for number in slot:gmatch('%S+') do
+      slots_of[#slots_of + 1] = number
     end
   end
+  local same, score = #scores <= 8, scores
   local high, head
   for i = 1, fresh_count do
     local n = fresh[i]
@@ -250,13 +252,20 @@ if fresh_count > 0 or pushes_count > 0 then
       high = id - low
       head = format('%015x', high / 16)
     end
-    members[2 * i - 1] = scores_of[n] or scores
-    members[2 * i] = head .. digits[low] .. payload_of(n)
+    slot = slots_of[n] or slot
+    score = same and score or scores:sub(8 * n - 7, 8 * n)
+    members[2 * i - 1] = slot
+    members[2 * i] = score .. head .. digits[low] .. payload_of(n)
+    if not put[slot] then
+      put[slot] = true
+      their_slots[#their_slots + 1], their_slots[#their_slots + 2] = now, slot
+    end
   end
 else
   call('HDEL', state, '') -- acks go on above maxmemory
 end
 if fresh_count > 0 then
+  call('ZADD', slots, 'NX', unpack(their_slots)) -- first, see lib/pending.lua
   call('ZADD', requests, unpack(members))
 end
 local function see(new)
@@ -289,8 +298,8 @@ for i = 1, letters and names_count or 0 do
   if hop and hop[1] and hop[3] ~= '' then
     fresh_count = fresh_count + 1
     call('HSET', state, 'order', format('%d', order + fresh_count))
-    set_aside(order_id(order + fresh_count, newest_first), 0, '-', payload_of(i), hop[3],
-      worker_name, 1)
+    local rank = first_rank(order_id(order + fresh_count, newest_first))
+    set_aside({'0', 0, '-', rank, payload_of(i)}, hop[3], worker_name, 1)
   end
 end
 if lost > 0 then

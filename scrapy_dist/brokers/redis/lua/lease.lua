@@ -8,18 +8,23 @@
 -- it holds nothing; for a minute, as what it holds may wait for what is pending, and then
 -- for a minute nobody.
 --
+-- Slots take turns, the one that was handed out the longest ago first, and give an equal
+-- share each; those of one slot go out in the order of their ranks, see lib/entry.lua.
+--
 -- KEYS  requests (zset)  suspects (zset)  leases (zset)  leased (hash)  workers (zset)
---       state (hash)  control (hash)
+--       state (hash)  control (hash)  slots (zset)
 -- ARGV  worker: its number  want: most requests (<= 100)  most_suspects: most suspects
 --       ttl_ms: of silence after which a worker is dead
 --       max_deliveries: deaths after which a request has failed
 --       max_payload: bytes of the largest one
 --       reply_bytes: of payloads after which it is enough
+--       enough*: numbers of slots of which this worker has enough
 -- Reply known (0: register first), pending left, suspects left, how many of the first
 --       leases are suspects, suspects that wait for room, 1 if this worker is to be alone
 --       with the lease that it gets or will get, payloads that are too large ('number:bytes'
---       of each), then each lease: order id and payload, of one too large its first byte
--- Cost  O(requests per call * log(pending))
+--       of each), slots ('slot:leases' of each, in the order of the leases), then each lease:
+--       rank and payload, of one too large its first byte
+-- Cost  O(requests per call * log(pending) + enough)
 -- @use clock
 -- @use order
 -- @use entry
@@ -31,37 +36,33 @@ local suspect = call('ZCARD', suspects)
 local held = call('ZCARD', leases)
 call('HLEN', leased)
 if not call('ZSCORE', workers, worker) then
-  return {0, pending, suspect, 0, 0, 0, ''}
+  return {0, pending, suspect, 0, 0, 0, '', ''}
 end
 local waiting = suspect > 0 and call('ZCOUNT', suspects, '+inf', '+inf') or 0
 suspect = suspect - waiting
 if call('HGET', control, 'paused') then
-  return {1, pending, suspect, 0, waiting, 0, ''}
+  return {1, pending, suspect, 0, waiting, 0, '', ''}
 end
-local reply, entries, owners, count = {1, 0, 0, 0, waiting, 0, ''}, {}, {}, 0
-local largest, bytes, limit = max_payload + 16, 0, tonumber(reply_bytes)
--- What strings cost Lua is their number and, as it hashes each, their length. So order id
--- and payload stay one, and what mostly is the same is not said: the head of an entry is
--- left out if the score is 0 and nothing has happened to the request; else it begins with
--- a space.
-local function hand_out(id, head, lease)
+local reply, entries, owners, count = {1, 0, 0, 0, waiting, 0, '', ''}, {}, {}, 0
+local largest, bytes, limit, of_slots = max_payload + 24, 0, tonumber(reply_bytes), {}
+local function hand_out(id, entry, lease)
   local at = 2 * count
-  entries[at + 1], entries[at + 2] = id, head == '' and lease or head .. lease
+  entries[at + 1], entries[at + 2] = id, entry
   count = count + 1
   if #lease > largest then -- stays here
-    reply[7] = reply[7] .. count .. ':' .. #lease - 16 .. ' '
-    lease = lease:sub(1, 17)
+    reply[7] = reply[7] .. count .. ':' .. #lease - 24 .. ' '
+    lease = lease:sub(1, 25)
   end
-  reply[7 + count] = lease
+  reply[8 + count] = lease
 end
-local hex = '^' .. ('%x'):rep(16)
-local function with_id(member)
-  if member:find(hex) then
-    return member:sub(1, 16), member
+-- Order id, and *member* with a rank in front.
+local function with_rank(member)
+  if member:find(rank_form) then
+    return member:sub(9, 24), member
   end
   -- Not the frontier's work: the worker will set it aside.
   local id = redis.sha1hex(member):sub(1, 16)
-  return id, id .. member
+  return id, first_rank(id) .. member
 end
 want = tonumber(want)
 local taken = {}
@@ -74,10 +75,9 @@ if suspect > 0 and want > 0 then
   end
   local waits = alone == worker and age < 60000
   if most > 0 then
-    local found = call('ZRANGE', suspects, 0, math.min(suspect, 16) - 1, 'WITHSCORES')
-    for i = 1, #found, 2 do
-      local deaths = tonumber((read_suspect(found[i])))
-      local one = {found[i], found[i + 1]}
+    local found = call('ZRANGE', suspects, 0, math.min(suspect, 16) - 1)
+    for _, one in ipairs(found) do
+      local deaths = tonumber((read_suspect(one)))
       if deaths > 1 or deaths == 1 and tonumber(max_deliveries) < 3 then
         lone = lone or one
       elseif #taken < math.min(most, want) then
@@ -97,64 +97,108 @@ if suspect > 0 and want > 0 then
     end
   end
   if waits and reply[6] == 0 then
-    return {1, pending, suspect, 0, waiting, 1, ''}
+    return {1, pending, suspect, 0, waiting, 1, '', ''}
   end
 end
 local fit = 0
 for n, one in ipairs(taken) do
   if bytes < limit then
-    fit, bytes = n, bytes + #one[1]
+    fit, bytes = n, bytes + #one
   end
 end
 for n = #taken, fit + 1, -1 do
   taken[n] = nil
 end
 for _, one in ipairs(taken) do
-  local id, member = with_id(one[1])
-  local deaths, claims, payload = read_suspect(member)
-  hand_out(id, ' ' .. one[2] .. ' ' .. deaths .. ' ' .. claims .. ' ', id .. payload)
+  local deaths, claims, slot, rank, payload = read_suspect(one)
+  local id, lease = rank:sub(9), rank .. payload
+  if not rank:find(rank_form) then
+    id, lease = with_rank(one)
+  end
+  hand_out(id, slot .. ' ' .. deaths .. ' ' .. claims .. ' ' .. lease, lease)
+  of_slots[#of_slots + 1] = slot .. ':1'
 end
 reply[4] = #taken
 want = want - #taken
 local alive = math.max(1, call('ZCOUNT', workers, format('(%d', now - ttl_ms), '+inf'))
-local members = {}
 local share = math.ceil((pending + suspect + held) / alive)
 if share - held <= want then -- else it is enough, whoever holds them
   share = share - call('ZCOUNT', leases, worker, worker) - #taken
 end
 share = math.max(0, math.min(want, pending, share))
-if share > 0 then
+
+local members, turns, empty = {}, {}, {}
+-- Hand out at most *most* requests of *slot*, but its first *skip*; how many that were.
+local function take(slot, skip, most)
   -- Some at first: a few may be as large as a whole call may be.
-  local read, to = 0, math.min(share, 8)
-  while read < to do
-    local some = call('ZRANGE', requests, format('%d', read), format('%d', to - 1))
+  local read, step, head = 0, 8, slot .. ' 0 - '
+  while read < most and bytes < limit do
+    local part = math.min(step, most - read)
+    local some = call('ZRANGEBYSCORE', requests, slot, slot, 'LIMIT',
+      format('%d', skip + read), format('%d', part))
     for i = 1, #some do
-      if bytes >= limit then
-        share = read
-        break
-      end
-      read = read + 1
-      members[read], bytes = some[i], bytes + #some[i]
+      local id, lease = with_rank(some[i])
+      members[#members + 1] = some[i]
+      bytes = bytes + #lease
+      hand_out(id, head .. lease, lease)
     end
-    to = math.min(share, 4 * to)
+    read = read + #some
+    if #some < part then
+      empty[#empty + 1] = slot
+      break
+    end
+    step = 4 * step
+  end
+  if read > 0 then
+    of_slots[#of_slots + 1] = slot .. ':' .. read
+  end
+  return read
+end
+-- Hand out *left* requests of the slots *found*, as equal as can be.
+local function take_in_turn(found, left)
+  local given = {}
+  while #found > 0 and left > 0 and bytes < limit do
+    local more, part = {}, math.ceil(left / #found)
+    for _, slot in ipairs(found) do
+      local most = math.min(part, left)
+      local n = most > 0 and take(slot, given[slot] or 0, most) or 0
+      given[slot] = (given[slot] or 0) + n
+      left = left - n
+      if n > 0 and n == most then
+        more[#more + 1] = slot
+      end
+    end
+    found = more
+  end
+  for slot, n in pairs(given) do
+    if n > 0 then
+      turns[#turns + 1], turns[#turns + 2] = now, slot
+    end
   end
 end
 if share > 0 then
-  -- Scores cost a lot to print; mostly all of them are the same.
-  local scores, first = nil, call('ZSCORE', requests, members[1])
-  if call('ZSCORE', requests, members[share]) ~= first then
-    scores = call('ZMSCORE', requests, unpack(members))
+  local skipped, found = {}, {}
+  for i = enough_at + 1, enough_at + enough_count do
+    skipped[ARGV[i]] = true
   end
-  local head = tonumber(first) == 0 and '' or ' ' .. first .. ' 0 - '
-  for i = 1, share do
-    local id, lease = with_id(members[i])
-    hand_out(id, scores and ' ' .. scores[i] .. ' 0 - ' or head, lease)
+  for _, slot in ipairs(call('ZRANGE', slots, 0, format('%d', share + enough_count - 1))) do
+    if not skipped[slot] and #found < share then
+      found[#found + 1] = slot
+    end
   end
+  if #found == 0 and call('ZCARD', slots) == 0 then
+    -- Requests that came in past the frontier, or of a torn file.
+    found[1] = call('ZRANGE', requests, 0, 0, 'WITHSCORES')[2]
+  end
+  take_in_turn(found, share)
 end
-reply[2] = pending - share
+reply[2] = pending - #members
 reply[3] = suspect - #taken
-if #entries > 0 then
+reply[8] = table.concat(of_slots, ' ')
+if #entries > 0 or #empty > 0 then
   call('HDEL', state, '') -- runs above maxmemory too
+end
+if #entries > 0 then
   call('HSET', leased, unpack(entries))
   -- The highest id first: a small sorted set is searched from its beginning for a place.
   for i = 1, count do
@@ -167,11 +211,17 @@ if #entries > 0 then
   call('HSET', state, 'active', format('%d', now), 'order', order,
     'handed:' .. worker, order)
   for _, one in ipairs(taken) do
-    call('ZREM', suspects, one[1])
+    call('ZREM', suspects, one)
   end
-  if share > 0 then
+  if #members > 0 then
     -- By value, not by rank: a torn file may be played twice.
     call('ZREM', requests, unpack(members))
   end
+end
+if #turns > 0 then
+  call('ZADD', slots, unpack(turns))
+end
+if #empty > 0 then
+  call('ZREM', slots, unpack(empty))
 end
 return reply

@@ -3,7 +3,7 @@
 --
 -- KEYS  workers (zset)  state (hash)  requests (zset)  suspects (zset)  leases (zset)
 --       leased (hash)  dupefilter (set or hash)  stats (hash)  started (set)
---       control (hash)  failed (stream)  history (stream)
+--       control (hash)  failed (stream)  history (stream)  slots (zset)
 --       seed_keys*: (list, set or zset)
 -- ARGV  worker: its number  finished: '1': if nothing is left, the crawl has finished; '0':
 --       it goes on all the same; '': as the others see it

@@ -16,7 +16,7 @@ end
 redis.call('HDEL', state, '') -- runs above maxmemory too
 local members = redis.call('ZRANGEBYSCORE', suspects, '+inf', '+inf', 'LIMIT', 0, room)
 for _, member in ipairs(members) do
-  local deaths, claims, payload = read_suspect(member)
+  local deaths, claims, _, _, payload = read_suspect(member)
   if tonumber(deaths) >= tonumber(max_deliveries) then
     write_letter(payload, died_of(deaths), '', deaths, claims)
     redis.call('ZREM', suspects, member)

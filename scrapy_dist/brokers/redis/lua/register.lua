@@ -2,7 +2,7 @@
 --
 -- KEYS  workers (zset)  state (hash)  requests (zset)  suspects (zset)  leases (zset)
 --       leased (hash)  dupefilter (set or hash)  stats (hash)  started (set)
---       control (hash)  failed (stream)  history (stream)
+--       control (hash)  failed (stream)  history (stream)  slots (zset)
 -- ARGV  worker: its number  info: for people  commit: number of its last one
 --       present_ms: of silence after which another worker is not counted as present
 --       flush: '1': delete what an earlier crawl left, if no other worker is present
@@ -17,7 +17,6 @@
 --       and then nothing was written, others present, 3 and the format that it cannot read,
 --       or 4 and a worker of another format, or 6 and the frontier's check value
 -- Cost  O(workers)
--- @use entry
 -- @use crawl
 -- @use history
 local now = now_ms()
@@ -41,23 +40,11 @@ local others = redis.call('ZCOUNT', workers, '(' .. now - present_ms, '+inf')
 if redis.call('ZSCORE', workers, worker) then
   others = others - 1
 end
-local found = redis.call('HGET', state, 'format')
-local theirs = tonumber(found or 1)
-if not found then
-  -- Before there were numbers: requests that are leased tell.
-  local ids = redis.call('ZRANGE', leases, 0, 9)
-  local entries = #ids > 0 and redis.call('HMGET', leased, unpack(ids)) or {}
-  local own, not_owned = 0, 0
-  for i, id in ipairs(ids) do
-    if entries[i] and is_entry(entries[i], id) then
-      own = own + 1
-    elseif entries[i] then
-      not_owned = not_owned + 1
-    end
-  end
-  theirs = not_owned > own and 0 or theirs
-end
-if not theirs or theirs > tonumber(format) or theirs < tonumber(oldest_format) then
+-- Before there were numbers, there was no field.
+local unknown = redis.call('EXISTS', state) == 1 and 1 or format
+local theirs = tonumber(redis.call('HGET', state, 'format') or unknown)
+local is_older = theirs and theirs >= 0 and theirs < tonumber(oldest_format)
+if not theirs or theirs > tonumber(format) or is_older and left > 0 and others <= 0 then
   return {others, 3, theirs or -1}
 end
 for _, other in ipairs(redis.call('ZRANGEBYSCORE', workers, '(' .. now - present_ms, '+inf')) do

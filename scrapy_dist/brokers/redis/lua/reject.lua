@@ -15,9 +15,9 @@ for i = rejects_at + 1, #ARGV, 3 do
   if owner and tonumber(owner) == tonumber(worker) then
     local entry = redis.call('HGET', leased, id)
     if entry then
-      local _, deaths, claims, payload = read_entry(entry)
+      local fields = {read_entry(entry, id)}
       local most = max_size + (kind == 'seed' and 1 or 0) -- the mark of a seed
-      set_aside(id, deaths, claims, payload, ARGV[i + 2], worker_name, deaths + 1, kind, most)
+      set_aside(fields, ARGV[i + 2], worker_name, fields[2] + 1, kind, most)
     end
     redis.call('HDEL', leased, id)
     redis.call('ZREM', leases, id)

@@ -1,10 +1,10 @@
 -- Give leases back undone: to pending, or to the suspects where they came from there.
 --
 -- KEYS  requests (zset)  suspects (zset)  leases (zset)  leased (hash)  state (hash)
+--       slots (zset)
 -- ARGV  worker: its number  ids*: order ids (<= 100)
 -- Reply leases given back
 -- Cost  O(ids * log(pending))
--- @use clock
 -- @use give_back
 if ids_count == 0 then
   return 0

@@ -12,6 +12,7 @@
 -- @use clock
 -- @use order
 -- @use kinds
+-- @use entry
 local now, left, held = now_ms(), 0, redis.call('ZCARD', leases)
 local reads = {
   list = function(key, n) return redis.call('LRANGE', key, 0, n - 1) end,
@@ -66,7 +67,7 @@ for i = seed_keys_at + 1, #KEYS do
       local entries, owners = {}, {}
       for n, seed in ipairs(seeds) do
         local id = order_id(order + n)
-        entries[2 * n - 1], entries[2 * n] = id, id .. '\0' .. seed
+        entries[2 * n - 1], entries[2 * n] = id, '0 0 - ' .. first_rank(id) .. '\0' .. seed
         owners[2 * n - 1], owners[2 * n] = worker, id
         reply[#reply + 1] = id
         reply[#reply + 1] = #seed > max_seed and #seed or seed

@@ -22,13 +22,15 @@ local function write_letter(payload, reason, worker, deliveries, claims, kind)
     unpack(claims ~= '-' and {'claims', claims} or {}))
 end
 
--- Write a letter, of *most* bytes of the payload, or keep the whole; true: it is a letter.
-local function set_aside(id, deaths, claims, payload, reason, worker, deliveries, kind, most)
+-- Write a letter of *entry*, as `read_entry` takes it apart, of *most* bytes of the payload,
+-- or keep the whole; true: it is a letter.
+local function set_aside(entry, reason, worker, deliveries, kind, most)
+  local slot, deaths, claims, rank, payload = unpack(entry)
   if has_room() then
     write_letter(payload:sub(1, most or -1), reason, worker, deliveries, claims, kind)
     return true
   end
-  put_suspect('+inf', id, deaths, claims, payload)
+  put_suspect('+inf', slot, rank, deaths, claims, payload)
   return false
 end
 

@@ -1,29 +1,36 @@
--- How a request is kept in S:leased and among the suspects.
+-- How a request is kept.
 --
--- In S:leased: ' score deaths claims id payload', or only 'id payload' of one where the score
--- is 0 and nothing has happened to the request. A suspect: 'id' and 'deaths claims payload'.
--- Deaths of workers that held it; claims: see claim.lua, '-' for none.
+-- Pending: its score in S:requests is the number of its slot, its member is its rank and its
+-- payload. The rank sorts the requests of a slot: 8 bytes of the score that its discipline
+-- gives it (see layout.py), then its order id. In S:leased, under the order id: 'slot deaths
+-- claims ', rank, payload. A suspect: rank, 'deaths claims slot ', payload; its score is 0 or,
+-- if it has failed and waits for room, +inf. Deaths of workers that held it; claims: see
+-- claim.lua, '-' for none.
 
--- Score, deaths and claims as text, payload, order id and payload. What is none of ours is a
--- payload.
-local function read_entry(entry)
-  if entry:byte() ~= 32 then
-    return '0', '0', '-', entry:sub(17), entry
+local rank_form = '^' .. ('.'):rep(8) .. ('%x'):rep(16)
+
+-- The rank of score 0 of what has order id *id*.
+local function first_rank(id)
+  return '\128' .. ('\0'):rep(7) .. id
+end
+
+-- Slot, deaths and claims as text, rank, payload. What is none of ours is a payload.
+local function read_entry(entry, id)
+  local slot, deaths, claims, at = entry:match('^(%S+) (%d+) (%S+) ()')
+  if not at or not entry:find(rank_form, at) then
+    return '0', '0', '-', first_rank(id), entry
   end
-  local score, deaths, claims, at = entry:match('^ (%S+) (%d+) (%S+) ()')
-  if not at then
-    return '0', '0', '-', entry, entry
-  end
-  return score, deaths, claims, entry:sub(at + 16), entry:sub(at)
+  return slot, deaths, claims, entry:sub(at, at + 23), entry:sub(at + 24)
 end
 
 -- Whether *entry* has the form of what is kept under *id*.
 local function is_entry(entry, id)
-  return select(5, read_entry(entry)):sub(1, 16) == id
+  local at = entry:match('^%S+ %d+ %S+ ()')
+  return at and entry:sub(at + 8, at + 23) == id
 end
 
--- Deaths and claims as text, payload.
+-- Deaths, claims and slot as text, rank, payload.
 local function read_suspect(member)
-  local deaths, claims, at = member:match('^(%d+) (%S+) ()', 17)
-  return deaths or '0', claims or '-', member:sub(at or 17)
+  local deaths, claims, slot, at = member:match('^(%d+) (%S+) (%S+) ()', 25)
+  return deaths or '0', claims or '-', slot or '0', member:sub(1, 24), member:sub(at or 25)
 end

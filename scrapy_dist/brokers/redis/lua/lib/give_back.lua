@@ -1,19 +1,18 @@
 -- @use suspects
--- @needs requests
+-- @use pending
 
 -- Put what S:leased has under *id* where it came from; true: among the pending requests.
 local function give_back(id, entry)
-  local score, deaths, claims, payload, member = read_entry(entry)
+  local slot, deaths, claims, rank, payload = read_entry(entry, id)
   if deaths ~= '0' or claims ~= '-' then
-    put_suspect(score, id, deaths, claims, payload)
+    put_suspect(0, slot, rank, deaths, claims, payload)
     return false
   end
-  local kind = payload:byte()
+  local kind, member = payload:byte(), rank .. payload
   -- What is no payload of ours may have got its order id from lease.lua.
-  if kind ~= 0 and kind ~= 1 and redis.sha1hex
-      and redis.sha1hex(payload):sub(1, 16) == member:sub(1, 16) then
+  if kind ~= 0 and kind ~= 1 and redis.sha1hex and redis.sha1hex(payload):sub(1, 16) == id then
     member = payload
   end
-  redis.call('ZADD', requests, score, member)
+  put_pending({slot, member})
   return true
 end

@@ -2,6 +2,8 @@
 -- @use entry
 -- @needs suspects
 
-local function put_suspect(score, id, deaths, claims, payload)
-  redis.call('ZADD', suspects, score, id .. deaths .. ' ' .. claims .. ' ' .. payload)
+-- *score* 0 or, if it waits for room among the dead letters, '+inf'.
+local function put_suspect(score, slot, rank, deaths, claims, payload)
+  redis.call('ZADD', suspects, score,
+    rank .. deaths .. ' ' .. claims .. ' ' .. slot .. ' ' .. payload)
 end
