@@ -24,7 +24,7 @@ from scrapy_dist.worker.loop import Loop
 from scrapy_dist.worker.recovery import Ending
 from scrapy_dist.worker.view import Account
 from tests.support.engine import Closer, FakeEngine, make_options, make_queues
-from tests.support.frontiers import Worker
+from tests.support.frontiers import Worker, suspect
 from tests.support.worker import Clock, until
 
 URL = "http://a.invalid/"
@@ -297,9 +297,9 @@ async def test_suspects_are_asked_for_once_in_an_exchange(crawl, monkeypatch):
     asked = []
     lease = crawl.frontier.lease
 
-    def spy(want, *, suspects):
+    def spy(want, *, suspects, enough):
         asked.append(suspects)
-        return lease(want, suspects=suspects)
+        return lease(want, suspects=suspects, enough=enough)
 
     monkeypatch.setattr(crawl.frontier, "lease", spy)
     monkeypatch.setattr(crawl.queues, "wanted", lambda: 2 * BATCH + 1)
@@ -313,7 +313,7 @@ async def test_suspect_that_was_not_heard_of_is_alone_until_it_is_given_back(
     """Else it would be blamed for the death of what was leased beside it."""
     url = URL + "last-chance"
     payload = crawl.codec.encode(Request(url))
-    await client.zadd(KEYS.suspects, {b"0000000000000001" + b"2 - " + payload: 0})
+    await client.zadd(KEYS.suspects, {suspect(payload, 1, deaths=2): 0})
     await push(other, *"abcdef")
     cut.off(no_reply=True)
     with pytest.raises(RedisUnavailable) as lost:

@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 
+from scrapy_dist.brokers.redis.layout import RANK
 from scrapy_dist.core.frontier import (
     BATCH,
     End,
@@ -196,7 +197,7 @@ async def test_last_death_is_of_the_request_and_not_of_its_neighbours(client):
         for suspect in [await worker.lease_one()]:
             await worker.release(suspect)
     members = await client.zrange(KEYS.suspects, 0, -1)
-    assert [member[16:] for member in members] == [b"2 - a", b"2 - b"]
+    assert [member[RANK:] for member in members] == [b"2 - 0 a", b"2 - 0 b"]
     assert [letter["payload"] for letter in await dead_letters(client)] == [b"poison"]
 
 
@@ -803,7 +804,7 @@ async def test_last_worker_that_leaves_with_leases_is_reaped_by_the_next(client)
 
 
 async def test_only_what_belongs_to_this_frontier_is_in_the_list():
-    assert len(CLEARED) == 10
+    assert len(CLEARED) == 11
 
 
 async def ended_before(client, seconds):

@@ -10,6 +10,7 @@ from redis.exceptions import OutOfMemoryError, ResponseError
 from scrapy import Spider
 
 from scrapy_dist.brokers.redis.buckets import Shape
+from scrapy_dist.brokers.redis.layout import RANK
 from scrapy_dist.brokers.redis.orphans import Orphans
 from scrapy_dist.brokers.redis.tools.check import check
 from scrapy_dist.core.frontier import (
@@ -31,9 +32,11 @@ from tests.support.frontiers import (
     contents,
     dead_letters,
     dump,
+    member,
     names,
     places,
     restore,
+    suspect,
 )
 
 
@@ -278,6 +281,7 @@ class TornWorld:
         self.me = await Worker(client).join()
         await self.me.push(payload("m1"), payload("m2"), score=-7)
         self.m1, self.m2 = await self.me.lease(2, suspect=False)
+        self.copy_of_m2 = member(payload("m2"), int(self.m2.id, 16), -7)
         await self.me.push(*(payload(f"p{n}") for n in range(1, 7)))
         await client.rpush(SEED_KEYS[0], payload("x1"), payload("x2"))
         await client.sadd(SEED_KEYS[1], payload("x3"))
@@ -291,8 +295,8 @@ class TornWorld:
                 {"payload": payload("l2"), "kind": "request", "claims": "-" + "a" * 16},
             ),
         ]
-        waits = f"{9:016x}1 - ".encode() + payload("w1")
-        failed = f"{10:016x}3 - ".encode() + payload("w2")
+        waits = suspect(payload("w1"), 9, deaths=1)
+        failed = suspect(payload("w2"), 10, deaths=3)
         await client.zadd(KEYS.suspects, {waits: "+inf", failed: "+inf"})
         #: What only the script at hand knows of.
         self.more = set()
@@ -311,11 +315,10 @@ class TornWorld:
         elif script == "check_leases":
             await client.zrem(KEYS.workers, self.dead.number)
         elif script == "check_pending":
-            member = self.m2.id.encode() + payload("m2")
-            await client.zadd(KEYS.requests, {member: 0})
+            await client.zadd(KEYS.requests, {self.copy_of_m2: 0})
         elif script == "check_twice":
             [self.kept] = await client.zrange(KEYS.requests, 0, 0)
-            self.twin = self.kept[:16] + payload("t1")
+            self.twin = self.kept[:RANK] + payload("t1")
             self.more = {"t1"}
             await client.zadd(KEYS.requests, {self.twin: 0})
         elif script == "check_order":
@@ -395,7 +398,7 @@ class TornWorld:
             "check_pending": lambda: {
                 **mend,
                 "place": 1,
-                "members": [self.m2.id.encode() + payload("m2")],
+                "members": [self.copy_of_m2],
             },
             "check_twice": lambda: {**mend, "twins": [1, self.kept, 1, self.twin]},
             "check_order": lambda: {
@@ -406,7 +409,7 @@ class TornWorld:
             "check_unreadable": lambda: {
                 **mend,
                 "max_payload": 99,
-                "entries": [1, self.kept, "", 17, 0, "why"],
+                "entries": [1, self.kept, "", RANK + 1, 0, "why"],
             },
         }[script]()
         return self.me.frontier.call(name, lambda raw: raw, **values)
@@ -473,7 +476,7 @@ class TornWorld:
 
 async def client_has(torn, name):
     members = await torn.client.zrange(KEYS.requests, 0, -1)
-    return payload(name) in {member[16:] for member in members}
+    return payload(name) in {member[RANK:] for member in members}
 
 
 def commit_of(number, pages, requests=()):
@@ -612,8 +615,8 @@ async def test_fingerprints_are_known_after_any_cut_of_a_growth(torn):
         await torn.replay(writes[:cut])
         buckets = int(await client.hget(key, "buckets"))
         now = Shape(key, "7", buckets, 99)
-        for member in members:
-            assert await client.sismember(now.place(member), member), (cut, member)
+        for name in members:
+            assert await client.sismember(now.place(name), name), (cut, name)
 
 
 async def test_lines_of_a_file_that_are_said_again_come_in_once(torn):

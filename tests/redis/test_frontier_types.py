@@ -16,6 +16,7 @@ from tests.support.frontiers import (
     Worker,
     contents,
     names,
+    suspect,
 )
 
 
@@ -42,7 +43,7 @@ async def build(client):
     await client.rpush(SEED_KEYS[0], "seed")
     await client.sadd(SEED_KEYS[1], "seed")
     await client.xadd(KEYS.history, {"crawl": "1-1"})
-    await client.zadd(KEYS.suspects, {f"{9:016x}0 - waits for room": "+inf"})
+    await client.zadd(KEYS.suspects, {suspect(b"waits for room", 9): "+inf"})
     assert set(await contents(client)) == {*vars(KEYS).values(), *SEED_KEYS}
     return me
 

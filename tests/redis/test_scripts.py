@@ -237,6 +237,6 @@ def test_values_stand_where_the_head_has_their_names():
     # Of all lists but the last one the length comes in front.
     call = frontier.push([("i", b"a"), ("j", b"b"), ("i", b"c")])
     assert (call.keys, call.args) == (["i", "j"], [1, b"a", 2, b"b", 1, b"c"])
-    call = frontier.call("lease", list, want=3, most_suspects=4, worker="me")
+    call = frontier.call("lease", list, want=3, most_suspects=4, worker="me", enough=())
     assert call.keys[0] == KEYS.requests
     assert call.args[:3] == ["me", 3, 4]

@@ -12,6 +12,7 @@ from scrapy_dist.brokers.memory.crawl import MemoryCrawl
 from scrapy_dist.brokers.memory.frontier import MemoryFrontier
 from scrapy_dist.brokers.redis.frontier import Frontier
 from scrapy_dist.brokers.redis.keys import Keys
+from scrapy_dist.brokers.redis.layout import RANK, encode_score
 from scrapy_dist.brokers.redis.session import RedisFrontier
 from scrapy_dist.core.frontier import (
     SUSPECTS,
@@ -52,6 +53,7 @@ CLEARED = (
     KEYS.stats,
     KEYS.started,
     KEYS.control,
+    KEYS.slots,
 )
 
 
@@ -188,12 +190,29 @@ async def contents(client: Redis) -> dict[str, Any]:
     return found
 
 
+def member(payload: bytes, order: int, score: float = 0.0) -> bytes:
+    """A pending request as S:requests has it, beside the number of its slot."""
+    return encode_score(score) + b"%016x" % order + payload
+
+
+def suspect(
+    payload: bytes,
+    order: int,
+    deaths: int = 0,
+    claims: str = "-",
+    *,
+    score: float = 0.0,
+    slot: int = 0,
+) -> bytes:
+    """A suspect as S:suspects has it."""
+    head = f"{deaths} {claims} {slot} ".encode()
+    return member(head + payload, order, score)
+
+
 def leased_as(entry: bytes) -> tuple[bytes, bytes, bytes, bytes]:
-    """An entry of S:leased: score, deaths, claims, order id and payload."""
-    if not entry.startswith(b" "):
-        return b"0", b"0", b"-", entry
-    _, score, deaths, claims, member = entry.split(b" ", 4)
-    return score, deaths, claims, member
+    """An entry of S:leased: slot, deaths, claims, member."""
+    slot, deaths, claims, ranked = entry.split(b" ", 3)
+    return slot, deaths, claims, ranked
 
 
 async def places(client: Redis) -> dict[str, list[str]]:
@@ -203,11 +222,11 @@ async def places(client: Redis) -> dict[str, list[str]]:
     leased = await client.hgetall(KEYS.leased)
     assert set(await client.zrange(KEYS.leases, 0, -1)) == set(leased)
     members = {id_: leased_as(entry)[3] for id_, entry in leased.items()}
-    assert all(member.startswith(id_) for id_, member in members.items())
+    assert all(ranked[8:RANK] == id_ for id_, ranked in members.items())
     return {
-        "pending": [member[16:].decode() for member in pending],
-        "suspects": [m[16:].split(b" ", 2)[2].decode() for m in suspects],
-        "leased": [members[id_][16:].decode() for id_ in sorted(members)],
+        "pending": [ranked[RANK:].decode() for ranked in pending],
+        "suspects": [m[RANK:].split(b" ", 3)[3].decode() for m in suspects],
+        "leased": [members[id_][RANK:].decode() for id_ in sorted(members)],
     }
 
 

@@ -58,7 +58,8 @@ _ALL = (1 << 64) - 1
 def encode_score(score: float) -> bytes:
     """*score* as 8 bytes that sort as scores do.
 
-    Of a double as IEEE 754 has it, the sign is inverted, and all of a negative one.
+    Of a double as IEEE 754 has it, the sign is inverted, and all of a negative one. What
+    is no number comes last.
     """
     (bits,) = unpack(">Q", pack(">d", score + 0.0))
     return pack(">Q", bits ^ (_ALL if bits & _SIGN else _SIGN))

@@ -6,8 +6,8 @@
 --
 -- KEYS  requests (zset)  dupefilter (set, or hash: see buckets.py)  leases (zset)
 --       leased (hash)  workers (zset)  state (hash)  started (set)  failed (stream)
---       suspects (zset)  slots (zset)  item_keys*: (list)  buckets*: of each fingerprint of the requests
---       its own and, where it may not be split yet, the one it is split from (set)
+--       suspects (zset)  slots (zset)  item_keys*: (list)  buckets*: of each fingerprint of
+--       the requests its own and, where it may not be split yet, the one it is split from (set)
 -- ARGV  worker: its number  number: of this commit  newest_first: '1' (LIFO)
 --       worker_name: for people
 --       failed_limit: most dead letters (what fails above that stays a suspect)
@@ -45,6 +45,7 @@ number, acks = tonumber(number), tonumber(acks)
 local simple = acks + bare_acks
 -- Keys that may be written and that nothing below reads before that.
 call('ZCARD', requests)
+call('ZCARD', slots)
 if ids_count > 0 then
   call('HLEN', leased)
 end

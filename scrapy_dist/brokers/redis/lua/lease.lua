@@ -35,6 +35,7 @@ local pending = call('ZCARD', requests)
 local suspect = call('ZCARD', suspects)
 local held = call('ZCARD', leases)
 call('HLEN', leased)
+call('ZCARD', slots)
 if not call('ZSCORE', workers, worker) then
   return {0, pending, suspect, 0, 0, 0, '', ''}
 end
@@ -57,7 +58,7 @@ local function hand_out(id, entry, lease)
 end
 -- Order id, and *member* with a rank in front.
 local function with_rank(member)
-  if member:find(rank_form) then
+  if has_rank(member, 1) then
     return member:sub(9, 24), member
   end
   -- Not the frontier's work: the worker will set it aside.
@@ -112,7 +113,7 @@ end
 for _, one in ipairs(taken) do
   local deaths, claims, slot, rank, payload = read_suspect(one)
   local id, lease = rank:sub(9), rank .. payload
-  if not rank:find(rank_form) then
+  if not has_rank(rank, 1) then
     id, lease = with_rank(one)
   end
   hand_out(id, slot .. ' ' .. deaths .. ' ' .. claims .. ' ' .. lease, lease)
@@ -186,11 +187,11 @@ if share > 0 then
       found[#found + 1] = slot
     end
   end
-  if #found == 0 and call('ZCARD', slots) == 0 then
-    -- Requests that came in past the frontier, or of a torn file.
-    found[1] = call('ZRANGE', requests, 0, 0, 'WITHSCORES')[2]
-  end
   take_in_turn(found, share)
+  if #members == 0 and call('ZCARD', slots) == #empty then
+    -- Requests that came in past the frontier, or of a torn file.
+    take_in_turn({call('ZRANGE', requests, 0, 0, 'WITHSCORES')[2]}, share)
+  end
 end
 reply[2] = pending - #members
 reply[3] = suspect - #taken

@@ -52,6 +52,7 @@ if is_new then
   write_record(now, reason)
 end
 if persist == '1' then
+  redis.call('UNLINK', slots) -- all are empty
   if is_new then
     redis.call('HSET', state, 'finished', ended, 'recorded', ended)
   end

@@ -7,7 +7,10 @@
 -- if it has failed and waits for room, +inf. Deaths of workers that held it; claims: see
 -- claim.lua, '-' for none.
 
-local rank_form = '^' .. ('.'):rep(8) .. ('%x'):rep(16)
+-- Whether a rank begins at *at* in *text*.
+local function has_rank(text, at)
+  return text:find('^........%x%x%x%x%x%x%x%x%x%x%x%x%x%x%x%x', at)
+end
 
 -- The rank of score 0 of what has order id *id*.
 local function first_rank(id)
@@ -17,7 +20,7 @@ end
 -- Slot, deaths and claims as text, rank, payload. What is none of ours is a payload.
 local function read_entry(entry, id)
   local slot, deaths, claims, at = entry:match('^(%S+) (%d+) (%S+) ()')
-  if not at or not entry:find(rank_form, at) then
+  if not at or not has_rank(entry, at) then
     return '0', '0', '-', first_rank(id), entry
   end
   return slot, deaths, claims, entry:sub(at, at + 23), entry:sub(at + 24)
