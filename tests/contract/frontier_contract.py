@@ -83,11 +83,14 @@ class Worker:
     async def settle(self, *settlements: Settlement) -> CommitReply:
         return await self.commit(settlements=settlements)
 
-    async def lease(self, most: int = 100, suspects: int = 8) -> list[Lease]:
-        return (await self.ask(leases=most, suspects=suspects)).leases
+    async def lease(
+        self, most: int = 100, suspects: int = 8, enough: Sequence[int] = ()
+    ) -> list[Lease]:
+        ask = self.ask(leases=most, suspects=suspects, enough=enough)
+        return (await ask).leases
 
-    async def lease_one(self) -> Lease:
-        [lease] = await self.lease(1)
+    async def lease_one(self, **limits: Any) -> Lease:
+        [lease] = await self.lease(1, **limits)
         return lease
 
     async def counts(self) -> Counts:
@@ -102,12 +105,22 @@ class Worker:
         return outcome
 
 
-def new(*names: str, score: float = 0) -> list[NewRequest]:
-    return [NewRequest(name.encode(), score, name) for name in names]
+def new(*names: str, score: float = 0, slot: int = 0) -> list[NewRequest]:
+    return [NewRequest(name.encode(), score, name, slot=slot) for name in names]
+
+
+def many(count: int, slot: int) -> list[NewRequest]:
+    """*count* requests of *slot*."""
+    return new(*(f"{slot} {n}" for n in range(count)), slot=slot)
 
 
 def payloads(leases: Sequence[Lease]) -> list[str]:
     return [lease.payload.decode() for lease in leases]
+
+
+def of_slots(leases: Sequence[Lease]) -> Counter[int]:
+    """How many *leases* each slot has."""
+    return Counter(lease.slot for lease in leases)
 
 
 class FrontierContract:
@@ -407,6 +420,185 @@ class FrontierContract:
         await worker.ask(rejects=[Reject(large.id, "request", "large")])
         [(_, reason, _)] = await broker.letters()
         assert reason == "large"
+
+    # Slots
+
+    async def test_slots_take_turns(self, join):
+        worker = await join()
+        await worker.commit([*many(4, 1), *many(4, 2), *many(4, 3)])
+        first = [(await worker.lease_one()).slot for _ in range(3)]
+        assert sorted(first) == [1, 2, 3]
+        assert [(await worker.lease_one()).slot for _ in range(9)] == first * 3
+
+    async def test_order_is_exact_inside_a_slot(self, join):
+        worker = await join()
+        await worker.commit([*new("b", "c", slot=1), *new("y", slot=2, score=7)])
+        await worker.commit(
+            [*new("a", slot=1, score=-0.5), *new("x", slot=2, score=-7)]
+        )
+        await worker.commit(
+            [*new("d", slot=1, score=1e300), *new("z", slot=2, score=8)]
+        )
+        found: dict[int, str] = {1: "", 2: ""}
+        while leases := await worker.lease(3):
+            for lease in leases:
+                found[lease.slot] += lease.payload.decode()
+        assert found == {1: "abcd", 2: "xyz"}
+
+    async def test_the_newest_come_first_inside_a_slot_if_the_crawl_says_so(self, join):
+        worker = await join(newest_first=True)
+        await worker.commit(
+            [*new("a", "b", slot=1), *new("x", slot=2), *new("c", slot=1)]
+        )
+        assert [p for p in payloads(await worker.lease()) if p != "x"] == list("cba")
+
+    async def test_one_order_holds_for_all_hosts_where_there_are_no_slots(self, join):
+        worker = await join()
+        await worker.commit(
+            [*new("a/2", score=2), *new("b/0", "a/0"), *new("b/1", score=1)]
+        )
+        assert payloads(await worker.lease(3)) == ["b/0", "a/0", "b/1"]
+        assert payloads(await worker.lease()) == ["a/2"]
+
+    @pytest.mark.parametrize("want", [1, 2, 3, 7, 8, 9, 10, 11, 23])
+    async def test_slots_have_equal_shares_as_far_as_they_go(self, join, want):
+        worker = await join()
+        there = Counter({1: 1, 2: 2, 3: 9, 4: 9, 5: 2})
+        await worker.commit([r for slot, n in there.items() for r in many(n, slot)])
+        given = of_slots(await worker.lease(want))
+        assert given.total() == want
+        goes_on = [given[slot] for slot in there if given[slot] < there[slot]]
+        assert max(given.values()) - min(goes_on, default=want) <= 1
+
+    async def test_shares_are_equal_where_slots_do_not_divide_what_is_asked(self, join):
+        worker = await join()
+        await worker.commit([r for slot in range(1, 61) for r in many(5, slot)])
+        given = of_slots(await worker.lease(100))
+        assert Counter(given.values()) == {2: 40, 1: 20}
+
+    async def test_there_is_a_lease_for_every_ask_while_anything_is_pending(self, join):
+        worker = await join()
+        await worker.commit([*many(3, 1), *many(1, 2), *many(1, 3), *many(2, 4)])
+        for _ in range(7):
+            await worker.lease_one()
+        assert not await worker.lease(1)
+
+    async def test_slot_of_which_a_worker_has_enough_is_left_out(self, join):
+        worker = await join()
+        await worker.commit([*many(3, 1), *many(3, 2), *many(3, 3)])
+        assert of_slots(await worker.lease(2, enough=[1, 3])) == {2: 2}
+        assert of_slots(await worker.lease(enough=[1])) == {2: 1, 3: 3}
+        assert not await worker.lease(enough=[1, 2, 3, 4])
+        assert of_slots(await worker.lease(enough=[2, 3])) == {1: 3}
+
+    async def test_slots_behind_many_that_are_left_out_are_found(self, join):
+        worker = await join()
+        await worker.commit([r for slot in range(1, 51) for r in many(1, slot)])
+        for slot in range(50, 0, -1):
+            enough = [n for n in range(1, 51) if n != slot]
+            assert (await worker.lease_one(enough=enough)).slot == slot
+
+    async def test_slot_that_ran_empty_comes_back(self, join):
+        worker = await join()
+        await worker.commit([*many(1, 1), *many(2, 2)])
+        assert of_slots(await worker.lease(2)) == {1: 1, 2: 1}
+        await worker.commit(new("again", slot=1))
+        assert of_slots(await worker.lease()) == {1: 1, 2: 1}
+        await worker.commit(new("once more", slot=1))
+        assert payloads(await worker.lease()) == ["once more"]
+
+    async def test_released_request_has_its_place_in_its_slot_again(self, join):
+        worker = await join()
+        await worker.commit([*new("a", "b", slot=1), *new("x", "y", slot=2)])
+        leases = await worker.lease(2)
+        assert sorted(payloads(leases)) == ["a", "x"]
+        await worker.ask(releases=[lease.id for lease in leases])
+        again = await worker.lease()
+        assert {(x.id, x.slot) for x in leases} < {(x.id, x.slot) for x in again}
+        for slot, names in ((1, "ab"), (2, "xy")):
+            assert payloads([x for x in again if x.slot == slot]) == list(names)
+
+    async def test_last_of_a_slot_is_leased_again_when_it_was_released(self, join):
+        worker = await join()
+        await worker.commit(new("a", slot=7))
+        lease = await worker.lease_one()
+        await worker.ask(releases=[lease.id])
+        assert await worker.lease_one() == lease
+
+    async def test_suspects_come_in_one_order_whatever_their_slots(self, join, kill):
+        worker, other = await join(), await join()
+        await other.commit([*new("c", slot=1, score=2), *new("b", slot=2, score=1)])
+        await other.commit([*new("d", slot=2, score=2), *new("a", slot=3, score=-1)])
+        await other.commit(new("e", "f", "g", "h", slot=4, score=3))
+        held = await worker.lease(4, enough=[4])
+        await kill(worker, other)
+        suspects = await other.lease(4, suspects=8, enough=[1, 2, 3, 4])
+        assert payloads(suspects) == list("abcd")
+        assert [lease.slot for lease in suspects] == [3, 2, 1, 2]
+        assert {lease.id for lease in held} == {lease.id for lease in suspects}
+
+    async def test_suspect_that_is_released_or_fails_keeps_its_slot(
+        self, join, kill, broker
+    ):
+        worker, other = await join(failed_limit=0), await join(failed_limit=0)
+        await other.commit([*new("a", slot=3), *new("b", slot=4)])
+        await worker.lease_one()
+        await kill(worker, other)
+        [suspect] = [x for x in await other.lease() if x.suspect]
+        await other.ask(releases=[suspect.id])
+        again = await other.lease_one()
+        assert (again.id, again.slot) == (suspect.id, suspect.slot)
+        await other.settle(Settlement(again.id, end=End.FAILED, reason="why"))
+        last = await join(failed_limit=1)
+        await last.ask(readmit=True)
+        again = await last.lease_one()
+        assert (again.id, again.slot) == (suspect.id, suspect.slot)
+
+    async def test_request_with_a_claim_keeps_its_slot(self, join):
+        worker = await join()
+        await worker.commit(new("page", slot=5))
+        page = await worker.lease_one()
+        assert (await worker.ask(claims=[Claim("x", [page.id])])).claims == [True]
+        await worker.ask(releases=[page.id])
+        again = await worker.lease_one(enough=[5])
+        assert (again.id, again.slot, again.suspect) == (page.id, 5, True)
+
+    async def test_page_yields_requests_of_many_slots(self, join):
+        worker = await join()
+        await worker.commit(new("page", slot=1))
+        page = await worker.lease_one()
+        parts = [NewRequest(b"%d" % n, -n, slot=n % 50) for n in range(100)]
+        filtered = [r for n in range(50) for r in new(f"f{n}", slot=n, score=-1000)]
+        await worker.commit(
+            [*filtered, *new("f1", slot=9)], settlements=[Settlement(page.id, parts)]
+        )
+        found: dict[int, list[str]] = {slot: [] for slot in range(50)}
+        for lease in await worker.lease(200):
+            found[lease.slot].append(lease.payload.decode())
+        assert found == {n: [f"f{n}", f"{n + 50}", f"{n}"] for n in range(50)}
+
+    async def test_a_thousand_slots_of_one_request_are_handed_out_once(self, join):
+        worker = await join()
+        for first in range(1, 1001, 100):
+            slots = range(first, first + 100)
+            await worker.commit([r for slot in slots for r in many(1, slot)])
+        found: Counter[int] = Counter()
+        for _ in range(10):
+            leases = await worker.lease(100)
+            assert len(leases) == 100
+            found.update(of_slots(leases))
+        assert found == dict.fromkeys(range(1, 1001), 1)
+
+    async def test_number_of_a_slot_is_exact(self, join, kill):
+        numbers = {2**52 - 1: "a", 2**52 - 2: "b", 2**51 + 1: "c", 1: "d", 0: "e"}
+        worker, other = await join(), await join()
+        for slot, name in numbers.items():
+            await other.commit(new(name, slot=slot))
+        [lease] = await worker.lease(1, enough=list(numbers)[1:])
+        assert (lease.slot, lease.payload) == (2**52 - 1, b"a")
+        await kill(worker, other)
+        leases = await other.lease()
+        assert {x.slot: x.payload.decode() for x in leases} == numbers
 
     # Deaths
 

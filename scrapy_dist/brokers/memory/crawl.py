@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import heapq
 import time
 from collections import deque
+from dataclasses import replace
 from datetime import datetime, timezone
 from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from scrapy_dist.brokers.memory.state import Entry
 from scrapy_dist.codec.seal import NO_SEAL
 from scrapy_dist.core.crawl import FRONTIER, Cleared, Paused, job_from_settings
 from scrapy_dist.core.dead_letters import DeadLetter, Forgotten, Retried
@@ -185,11 +184,7 @@ class MemoryCrawl:
         state = self._state
         with state.lock:
             for request in requests:
-                state.add(
-                    request.payload,
-                    request.score,
-                    newest_first=self._discipline.newest_first,
-                )
+                state.add(request, newest_first=self._discipline.newest_first)
                 if request.fingerprint:
                     state.seen.add(request.fingerprint)
             state.changed()
@@ -252,8 +247,7 @@ class MemoryCrawl:
                     state.push_seeds(self.seed_keys[0], [entry.payload])
                     done.seeds += 1
                 else:
-                    again = Entry(entry.order, entry.score, entry.payload)
-                    heapq.heappush(state.pending, again)
+                    state.pending.put(replace(entry, deaths=0, claims=set()))
                     done.requests += 1
                 del state.letters[id_]
             state.changed()

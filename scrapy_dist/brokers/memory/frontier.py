@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from scrapy_dist.brokers.memory.lending import Lending
@@ -197,7 +198,9 @@ class MemoryFrontier:
             answer.seeds = self._lending.lease_seeds(ask.seeds)
             answer.seeds_left = self._lending.seeds_left()
         if ask.leases:
-            answer.leases, answer.left = self._lending.lease(ask.leases, ask.suspects)
+            answer.leases, answer.left = self._lending.lease(
+                ask.leases, ask.suspects, ask.enough
+            )
         if ask.count:
             answer.counts = state.count(
                 seeds=self._lending.seeds_left(), failed_limit=self._limits.failed_limit
@@ -266,7 +269,7 @@ class MemoryFrontier:
             return False
         if name and request.start <= 1:
             state.seen.add(name)
-        state.add(request.payload, request.score, newest_first=self._newest_first)
+        state.add(request, newest_first=self._newest_first)
         return True
 
     def _push(self, items: Iterable[tuple[str, bytes]]) -> None:
@@ -277,7 +280,7 @@ class MemoryFrontier:
     def _settle(self, settlement: Settlement) -> bool:
         """Store what is part of it; whether the lease ends."""
         for request in settlement.requests:
-            self._store(NewRequest(request.payload, request.score))
+            self._store(replace(request, fingerprint="", start=0))
         self._push(settlement.items)
         if settlement.end is End.OPEN:
             return False

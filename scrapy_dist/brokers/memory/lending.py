@@ -10,7 +10,7 @@ from scrapy_dist.brokers.memory.state import Entry, Limits, State
 from scrapy_dist.core.frontier import Lease, Left
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
 #: Bytes of requests or seeds in one answer, after which no more are handed out.
 _ANSWER_BYTES = 4 << 20
@@ -43,7 +43,10 @@ class Lending:
                 heapq.heappush(state.suspects, entry)
         return len(state.waiting)
 
-    def lease(self, want: int, most: int) -> tuple[list[Lease], Left]:
+    def lease(
+        self, want: int, most: int, enough: Collection[int]
+    ) -> tuple[list[Lease], Left]:
+        """Hand out at most *want*, and *most* suspects; see `Ask` for *enough*."""
         state = self._state
         if self.worker not in state.workers or state.is_paused:
             return [], self._left()
@@ -52,10 +55,9 @@ class Lending:
             return [], self._left(alone=alone)
         leases = [self._hand_out(entry, alone=alone) for entry in suspects]
         if may_more:
-            for _ in range(self._share(want - len(leases), len(suspects))):
-                if sum(len(lease.payload) for lease in leases) >= _ANSWER_BYTES:
-                    break
-                leases.append(self._hand_out(heapq.heappop(state.pending)))
+            share = self._share(want - len(leases), len(suspects))
+            size = _ANSWER_BYTES - sum(len(lease.payload) for lease in leases)
+            leases += map(self._hand_out, state.pending.take(share, enough, size))
         return leases, self._left(alone=alone)
 
     def _left(self, *, alone: bool = False) -> Left:
@@ -129,6 +131,7 @@ class Lending:
             alone=alone,
             is_seed=entry.is_seed,
             too_large=size if size > most else 0,
+            slot=entry.slot,
         )
 
     def seeds_left(self) -> int:

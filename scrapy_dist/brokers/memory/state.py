@@ -9,14 +9,18 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from scrapy_dist.base import times
 from scrapy_dist.core.frontier import Counts
+from scrapy_dist.core.slots import NO_SLOT
 from scrapy_dist.core.status import Finished
 
 if TYPE_CHECKING:
-    from scrapy_dist.core.frontier import LeaseId
+    from collections.abc import Collection
+
+    from scrapy_dist.core.frontier import LeaseId, NewRequest
 
 
 #: Records of finished crawls that are kept.
@@ -38,6 +42,7 @@ class Entry:
     order: int
     score: float
     payload: bytes
+    slot: int = NO_SLOT
     deaths: int = 0
     claims: set[str] = field(default_factory=set)
     is_seed: bool = False
@@ -48,6 +53,46 @@ class Entry:
 
     def __lt__(self, other: Entry) -> bool:
         return (self.score, self.order) < (other.score, other.order)
+
+
+class Pending:
+    """Pending requests by slot; slots take turns, see lease.lua."""
+
+    def __init__(self) -> None:
+        #: Heaps; the slot that was handed out, or came in, the longest ago is the first.
+        self.slots: dict[int, list[Entry]] = {}
+        self._count = 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    def put(self, entry: Entry) -> None:
+        heapq.heappush(self.slots.setdefault(entry.slot, []), entry)
+        self._count += 1
+
+    def take(self, want: int, enough: Collection[int], size: int) -> list[Entry]:
+        """Take at most *want* out, equal shares of the next slots, but of none in *enough*.
+
+        *size*: bytes of payloads after which it is enough.
+        """
+        line = deque(islice((slot for slot in self.slots if slot not in enough), want))
+        taken: list[Entry] = []
+        while line and len(taken) < want and size > 0:
+            heap = self.slots[line[0]]
+            taken.append(heapq.heappop(heap))
+            size -= len(taken[-1].payload)
+            line.rotate(-1)
+            if not heap:
+                del self.slots[line.pop()]
+        for slot in dict.fromkeys(entry.slot for entry in taken):
+            if slot in self.slots:
+                self.slots[slot] = self.slots.pop(slot)
+        self._count -= len(taken)
+        return taken
+
+    def clear(self) -> None:
+        self.slots.clear()
+        self._count = 0
 
 
 @dataclass(slots=True)
@@ -95,7 +140,7 @@ class State:
     """All of one crawl. *now* is the clock, in ms."""
 
     now: Callable[[], int] = wall_clock
-    pending: list[Entry] = field(default_factory=list)
+    pending: Pending = field(default_factory=Pending)
     suspects: list[Entry] = field(default_factory=list)
     #: Suspects that have failed and wait for room among the dead letters.
     waiting: list[Entry] = field(default_factory=list)
@@ -132,18 +177,18 @@ class State:
         self.order = max(self.order + 1, self.now() * 1024)
         return self.order
 
-    def add(self, payload: bytes, score: float, *, newest_first: bool) -> None:
+    def add(self, request: NewRequest, *, newest_first: bool) -> None:
         """A new request is pending."""
         order = self.next_order()
         order = 2**53 - 1 - order if newest_first else order
-        heapq.heappush(self.pending, Entry(order, score, payload))
+        self.pending.put(Entry(order, request.score, request.payload, request.slot))
 
     def put(self, entry: Entry) -> None:
         """*entry* is pending, or a suspect if something has happened to it."""
         if entry.deaths or entry.claims:
             heapq.heappush(self.suspects, entry)
         else:
-            heapq.heappush(self.pending, entry)
+            self.pending.put(entry)
 
     def owner(self, lease: LeaseId) -> str | None:
         return self.leases[lease][0] if lease in self.leases else None
