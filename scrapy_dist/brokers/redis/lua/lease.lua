@@ -128,69 +128,81 @@ if share - held <= want then -- else it is enough, whoever holds them
 end
 share = math.max(0, math.min(want, pending, share))
 
-local members, turns, empty = {}, {}, {}
--- Hand out at most *most* requests of *slot*, but its first *skip*; how many that were.
-local function take(slot, skip, most)
+local members, given, is_empty, empty = {}, {}, {}, {}
+-- Hand out at most *most* requests of *slot*; how many that were.
+local function take(slot, most)
   -- Some at first: a few may be as large as a whole call may be.
-  local read, step, head = 0, 8, slot .. ' 0 - '
+  local read, skip, step, head = 0, given[slot] or 0, 8, slot .. ' 0 - '
   while read < most and bytes < limit do
     local part = math.min(step, most - read)
+    -- One more at the end shows whether the slot goes on.
+    local wanted = read + part == most and part + 1 or part
     local some = call('ZRANGEBYSCORE', requests, slot, slot, 'LIMIT',
-      format('%d', skip + read), format('%d', part))
-    for i = 1, #some do
+      format('%d', skip + read), format('%d', wanted))
+    for i = 1, math.min(#some, part) do
       local id, lease = with_rank(some[i])
       members[#members + 1] = some[i]
       bytes = bytes + #lease
       hand_out(id, head .. lease, lease)
     end
-    read = read + #some
-    if #some < part then
-      empty[#empty + 1] = slot
+    read = read + math.min(#some, part)
+    if #some < wanted then
+      is_empty[slot], empty[#empty + 1] = true, slot
       break
     end
     step = 4 * step
   end
   if read > 0 then
     of_slots[#of_slots + 1] = slot .. ':' .. read
+    given[slot] = skip + read
   end
   return read
 end
--- Hand out *left* requests of the slots *found*, as equal as can be.
+-- Hand out *left* requests of the slots *found*, as equal as can be, and of the first ones
+-- more; how many are left.
 local function take_in_turn(found, left)
-  local given = {}
   while #found > 0 and left > 0 and bytes < limit do
-    local more, part = {}, math.ceil(left / #found)
+    local part, extra, rest, ahead = math.floor(left / #found), left % #found, {}, {}
     for _, slot in ipairs(found) do
-      local most = math.min(part, left)
-      local n = most > 0 and take(slot, given[slot] or 0, most) or 0
-      given[slot] = (given[slot] or 0) + n
+      local most = extra > 0 and part + 1 or part
+      if most == 0 then
+        break
+      end
+      local n = take(slot, most)
       left = left - n
-      if n > 0 and n == most then
-        more[#more + 1] = slot
+      extra = n > part and extra - 1 or extra
+      if n == most and not is_empty[slot] then
+        local same = n > part and ahead or rest
+        same[#same + 1] = slot
       end
     end
-    found = more
-  end
-  for slot, n in pairs(given) do
-    if n > 0 then
-      turns[#turns + 1], turns[#turns + 2] = now, slot
+    for _, slot in ipairs(ahead) do
+      rest[#rest + 1] = slot
     end
+    found = rest
   end
+  return left
 end
 if share > 0 then
-  local skipped, found = {}, {}
+  local skipped, left, at, some = {}, share, 0, nil
   for i = enough_at + 1, enough_at + enough_count do
     skipped[ARGV[i]] = true
   end
-  for _, slot in ipairs(call('ZRANGE', slots, 0, format('%d', share + enough_count - 1))) do
-    if not skipped[slot] and #found < share then
-      found[#found + 1] = slot
+  local room = share + enough_count
+  repeat -- once, unless slots are there that have nothing
+    local found = {}
+    some = call('ZRANGE', slots, format('%d', at), format('%d', at + room - 1))
+    for _, slot in ipairs(some) do
+      if not skipped[slot] then
+        found[#found + 1] = slot
+      end
     end
-  end
-  take_in_turn(found, share)
+    left, at = take_in_turn(found, left), at + #some
+  until left == 0 or #some < room or at > 1000 or bytes >= limit
   if #members == 0 and call('ZCARD', slots) == #empty then
     -- Requests that came in past the frontier, or of a torn file.
-    take_in_turn({call('ZRANGE', requests, 0, 0, 'WITHSCORES')[2]}, share)
+    local slot = call('ZRANGE', requests, 0, 0, 'WITHSCORES')[2]
+    take_in_turn(skipped[slot] and {} or {slot}, share)
   end
 end
 reply[2] = pending - #members
@@ -217,6 +229,14 @@ if #entries > 0 then
   if #members > 0 then
     -- By value, not by rank: a torn file may be played twice.
     call('ZREM', requests, unpack(members))
+  end
+end
+local turns, last = {}, nil
+for slot in pairs(given) do
+  if not is_empty[slot] then
+    -- Behind all others, also within a ms, and when the clock has gone back.
+    last = last or tonumber(call('ZREVRANGE', slots, 0, 0, 'WITHSCORES')[2] or 0)
+    turns[#turns + 1], turns[#turns + 2] = math.max(now, last + 1), slot
   end
 end
 if #turns > 0 then
