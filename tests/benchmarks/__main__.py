@@ -18,7 +18,7 @@ from tests.benchmarks import report
 from tests.benchmarks.figures import Curve, Figure
 
 #: Modules, each with ``run(quick, pairs)``.
-SECTIONS = ("crawls", "capacity", "memory", "long_queues")
+SECTIONS = ("crawls", "hosts", "capacity", "memory", "long_queues")
 RESULTS = Path(__file__).with_name("results")
 
 

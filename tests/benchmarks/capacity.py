@@ -29,7 +29,9 @@ from selectors import EVENT_READ, DefaultSelector
 from typing import TYPE_CHECKING
 
 from scrapy_dist.core.frontier import BATCH, End, NewRequest, Outcome, Settlement
+from scrapy_dist.core.slots import NO_SLOT
 from tests.benchmarks.figures import Curve, Figure
+from tests.benchmarks.filling import fill_hosts
 from tests.benchmarks.light import (
     KEYS,
     Connection,
@@ -47,7 +49,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from scrapy_dist.brokers.redis.scripts import Call
-    from scrapy_dist.core.frontier import Commit, CommitReply
+    from scrapy_dist.core.frontier import Commit, CommitReply, Lease
     from tests.benchmarks.light import Word
 
 #: Bytes of a payload.
@@ -79,6 +81,12 @@ class Load:
     seconds: float = 2.0
     seen: int = 0
     compact: bool = False
+    #: Hosts, and pending requests of each; a page links to its own host. 0: as many
+    #: requests as *PENDING*.
+    hosts: int = 1
+    of_host: int = 0
+    #: Bytes of a payload.
+    payload: int = PAYLOAD
 
     @property
     def pages_of_commit(self) -> int:
@@ -110,9 +118,10 @@ class Player:
         self.client = LightClient(port, compact=load.compact)
         self.pages = 0
         self._load = load
-        self._next = (number + 1) << 32
-        self._payload = random.Random(number).randbytes(PAYLOAD)
-        self._held: list[str] = []
+        # An earlier run may have left its fingerprints.
+        self._next = random.getrandbits(62)
+        self._payload = random.Random(number).randbytes(load.payload)
+        self._held: Sequence[Lease] = ()
         self._commits: list[Commit] = []
         self._calls: list[Call[CommitReply]] = []
         self._known: list[NewRequest] = []
@@ -132,9 +141,9 @@ class Player:
         load, client = self._load, self.client
         step = load.pages_of_commit
         for first in range(0, len(self._held), step):
-            ids = self._held[first : first + step]
+            pages = self._held[first : first + step]
             commit = client.next_commit(
-                self._links(len(ids)), [Settlement(id_, end=End.ACK) for id_ in ids]
+                self._links(pages), [Settlement(page.id, end=End.ACK) for page in pages]
             )
             self._commits.append(commit)
         grow = client.frontier.grow()
@@ -158,22 +167,24 @@ class Player:
             self.pages += len(self._commits[done].settlements)
             done += 1
         del self._commits[:done]
-        self._held = [lease.id for lease in self._lease.reply().leases]
+        self._held = self._lease.reply().leases
 
     def close(self) -> None:
         self.client.connection.close()
 
-    def _links(self, pages: int) -> list[NewRequest]:
+    def _links(self, pages: Sequence[Lease]) -> list[NewRequest]:
         load = self._load
-        links = random.choices(self._known, k=pages * load.known) if load.known else []
-        for _ in range(pages * (load.links - load.known)):
-            self._next += 1
-            links.append(self._request(self._next))
+        known = len(pages) * load.known
+        links = random.choices(self._known, k=known) if known else []
+        for page in pages:
+            for _ in range(load.links - load.known):
+                self._next += 1
+                links.append(self._request(self._next, page.slot))
         return links
 
-    def _request(self, number: int) -> NewRequest:
+    def _request(self, number: int, slot: int = NO_SLOT) -> NewRequest:
         mark = fingerprint(number, compact=self._load.compact)
-        return NewRequest(self._payload, 0.0, mark)
+        return NewRequest(self._payload, 0.0, mark, slot=slot)
 
 
 class Predecessor:
@@ -280,9 +291,12 @@ class Court:
     def __exit__(self, *args: object) -> None:
         self._stack.__exit__(None, None, None)
 
-    def run(self, kind: type[Player | Predecessor], load: Load) -> Run:
-        """Play *load* on a frontier that holds what *load* needs."""
-        self._fill(load)
+    def run(
+        self, kind: type[Player | Predecessor], load: Load, *, keep: bool = False
+    ) -> Run:
+        """Play *load* on a frontier that holds what *load* needs; *keep*: as it is."""
+        if not keep:
+            self._fill(load)
         before = cpu_seconds(self.connection)
         begins = time.time() + _LEAD
         shares = [range(n, load.clients, PROCESSES) for n in range(PROCESSES)]
@@ -301,6 +315,9 @@ class Court:
         with LightClient(self.port, compact=load.compact) as filler:
             filler.register()
             fill_seen(filler, 0, load.seen, compact=load.compact)
+            if load.of_host:
+                fill_hosts(self.connection, load.hosts, load.of_host, load.payload)
+                return
             payload = random.Random(0).randbytes(PAYLOAD)
             batch = [NewRequest(payload, 0.0)] * BATCH
             for _ in range(PENDING // (10 * BATCH)):

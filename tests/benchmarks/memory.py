@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from scrapy_dist.brokers.redis.layout import encode_score
 from scrapy_dist.codec.request import PayloadCodec
 from scrapy_dist.core.frontier import BATCH, NewRequest
 from tests.benchmarks.figures import Curve, Figure
@@ -82,7 +83,8 @@ def _pending(connection: Connection, count: int) -> Figure:
 
     def ours(number: int) -> bytes:
         order = (number + 10**14).to_bytes(8, "big").hex()
-        return order.encode() + codec.encode(product(spider, number))
+        rank = encode_score(0.0) + order.encode()
+        return rank + codec.encode(product(spider, number))
 
     def theirs(number: int) -> bytes:
         return pickle.dumps(product(spider, number).to_dict(spider=spider), protocol=-1)

@@ -7,7 +7,14 @@ import json
 import pytest
 
 from scrapy_dist.core.frontier import NewRequest
-from tests.benchmarks import blocking, capacity, long_queues, memory, report
+from tests.benchmarks import (
+    blocking,
+    capacity,
+    host_capacity,
+    long_queues,
+    memory,
+    report,
+)
 from tests.benchmarks.capacity import Court, Load, Player, Predecessor
 from tests.benchmarks.figures import Curve, Figure
 from tests.benchmarks.light import KEYS, LightClient, fill_seen, fingerprint
@@ -54,6 +61,17 @@ def test_pages_are_counted_against_the_cpu_of_redis(monkeypatch):
         leased = court.connection.command("ZCARD", KEYS.leases)
         assert pending + leased == capacity.PENDING
         assert run.pages % 100 == 0
+
+
+def test_hosts_are_measured(monkeypatch):
+    towns = [host_capacity.Town(*town) for town in ((1, 3000, 1), (300, 10, 1))]
+    monkeypatch.setattr(host_capacity, "TOWNS", towns)
+    monkeypatch.setattr(host_capacity, "SECONDS", 0.1)
+    *found, host = host_capacity.run(quick=True, rounds=1)
+    assert len(found) == 4
+    assert all(figure.ours > 0 for figure in found)
+    assert "300 hosts" in found[2].name
+    assert 60 < host.ours < 200
 
 
 def test_memory_is_measured(monkeypatch):
