@@ -366,6 +366,7 @@ class Crawl:
         naming = self.naming
         name = naming.fingerprint(Request(url)) if naming.filters else ""
         score = self.options.discipline.score(request)
+        slot = self.options.slots.number(request)
         if not Policy.from_settings(self.settings).allows(request.url):
             raise ConfigurationError(
                 f"{quote(url, 200)[1:-1]}: workers read no requests of this scheme from"
@@ -384,7 +385,7 @@ class Crawl:
                 raise
             except ValueError as e:
                 raise ConfigurationError(f"{quote(url, 200)[1:-1]}: {e}") from None
-        return NewRequest(payload, score, name)
+        return NewRequest(payload, score, name, slot=slot)
 
     # Dead letters
 

@@ -9,6 +9,7 @@ from scrapy.utils.misc import load_object
 
 from scrapy_dist import defaults
 from scrapy_dist.base.settings import flag, number
+from scrapy_dist.core.slots import Slots, host_of
 from scrapy_dist.exceptions import ConfigurationError
 from scrapy_dist.queue import Base
 
@@ -35,11 +36,17 @@ def discipline(settings: BaseSettings) -> type[Base]:
     return cls
 
 
+def slots(discipline: type[Base]) -> Slots:
+    """Which slot requests are in by *discipline*."""
+    return Slots(host_of if discipline.by_slot else None)
+
+
 @dataclass(frozen=True)
 class Options:
     """Seconds are floats; see ``defaults`` for each meaning."""
 
     discipline: type[Base]
+    slots: Slots
     persist: bool
     flush_on_start: bool
     idle_before_close: float
@@ -61,8 +68,10 @@ class Options:
     @classmethod
     def from_settings(cls, settings: BaseSettings) -> Options:
         """Raises ConfigurationError for the first setting that cannot be used."""
+        found = discipline(settings)
         return cls(
-            discipline=discipline(settings),
+            discipline=found,
+            slots=slots(found),
             persist=flag(settings, "SCHEDULER_PERSIST"),
             flush_on_start=flag(settings, "SCHEDULER_FLUSH_ON_START"),
             idle_before_close=number(settings, "SCHEDULER_IDLE_BEFORE_CLOSE"),

@@ -6,12 +6,14 @@ from functools import lru_cache
 from hashlib import sha1
 from typing import TYPE_CHECKING
 
+from scrapy import Request
 from scrapy.utils.httpobj import urlparse_cached
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from scrapy_dist.codec.sizes import flaw_of_url
 
-    from scrapy import Request
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from typing import Any
 
 #: The slot of disciplines that know no hosts.
 NO_SLOT = 0
@@ -40,3 +42,17 @@ class Slots:
     def number(self, request: Request) -> int:
         """The number of the slot of *request*."""
         return NO_SLOT if self.name_of is None else slot_number(self.name_of(request))
+
+    def number_of_fields(self, fields: Mapping[str, Any]) -> int:
+        """The number of the slot of a request of which only its *fields* are known.
+
+        They may be anything, as `codec.request.fields_of` gives them. `NO_SLOT` if no slot
+        can be told.
+        """
+        url, meta = fields.get("url"), fields.get("meta")
+        if self.name_of is None or type(url) is not str or flaw_of_url(url):
+            return NO_SLOT
+        try:
+            return self.number(Request(url, meta=meta if type(meta) is dict else None))
+        except Exception:  # noqa: BLE001  whatever a rule of the project's makes of it
+            return NO_SLOT

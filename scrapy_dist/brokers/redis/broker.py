@@ -133,8 +133,10 @@ class RedisCrawl:
         self.items = partial(ItemReader, frontier)
         self.check = partial(check, frontier, spider=spider)
         self.export = partial(export_lines, frontier, spider=crawl_name(spider, job))
-        self.import_lines = partial(import_lines, frontier)
-        self.take_over = partial(take_over, frontier, discipline=discipline)
+        self.import_lines = partial(import_lines, frontier, slots=options.slots)
+        self.take_over = partial(
+            take_over, frontier, discipline=discipline, slots=options.slots
+        )
 
     async def _ask(self, call: Call[T]) -> T:
         await self._frontier.exchange([call])

@@ -5,6 +5,7 @@ The layout is that of the scripts in ``lua/``; workers never read it in Python.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -94,6 +95,8 @@ class Entry:
     deaths: int = 0
     claims: str = "-"
     flaw: str = ""
+    #: A suspect that has failed and waits for room among the dead letters.
+    waits: bool = False
 
     @property
     def kind(self) -> str:
@@ -111,7 +114,9 @@ class Entry:
 
     @property
     def score(self) -> float:
-        """What its discipline gave it: see ``NewRequest``."""
+        """What its discipline gave it, see ``NewRequest``; inf if it waits."""
+        if self.waits:
+            return math.inf
         return 0.0 if self.rank_at < 0 else decode_score(self.rank[:8])
 
     @property
@@ -138,11 +143,13 @@ def parse(place: int, member: bytes, value: bytes = b"", score: float = 0.0) -> 
             return Entry(place, member, member, RANK, 0, score)
         return Entry(place, member, member, slot=score, flaw="no rank in front")
     if place == SUSPECTS:
+        waits = score == math.inf
         if found := _SUSPECT.match(member):
-            return Entry(place, member, member, found.end(), 0, *_head(found, 3, 1, 2))
+            head = _head(found, 3, 1, 2)
+            return Entry(place, member, member, found.end(), 0, *head, waits=waits)
         flaw = "not of the form rank, deaths, claims, slot, payload"
         at = RANK if _RANK.match(member) else 0
-        return Entry(place, member, member, at, flaw=flaw)
+        return Entry(place, member, member, at, flaw=flaw, waits=waits)
     found = _LEASED.match(value)
     at = found.end() if found else 0
     if found and is_id(member) and value[at + 8 : at + RANK] == member:

@@ -14,6 +14,7 @@ from scrapy_dist.brokers.redis.broker import RedisBroker
 from scrapy_dist.codec import compact
 from scrapy_dist.core.crawl import PARTS
 from scrapy_dist.core.frontier import NewRequest
+from scrapy_dist.core.slots import slot_number
 from scrapy_dist.exceptions import ConfigurationError
 from tests.support.frontiers import KEYS, Worker, contents
 
@@ -32,7 +33,8 @@ async def crawl(client):
 def page(n):
     request = Request(f"{URL}{n}")
     payload = b"\x01" + compact.dumps({"url": request.url, "callback": "parse_page"})
-    return NewRequest(payload, float(n), fingerprint(request).hex())
+    slot = slot_number("site.example")
+    return NewRequest(payload, float(n), fingerprint(request).hex(), slot=slot)
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ import pytest
 
 from scrapy_dist.brokers.redis import fingerprints
 from scrapy_dist.brokers.redis.buckets import LOAD, compact
+from scrapy_dist.brokers.redis.layout import RANK
 from scrapy_dist.brokers.redis.tools.clear import recrawl
 from scrapy_dist.brokers.redis.tools.export import export_lines
 from scrapy_dist.brokers.redis.tools.import_ import import_lines
@@ -80,7 +81,7 @@ async def test_recrawled_request_is_pending_and_seen(client, worker, is_compact)
     assert await fingerprints.is_seen(worker.frontier, name)
     assert await fingerprints.count(worker.frontier) == 1
     members = await client.zrange(KEYS.requests, 0, -1)
-    assert [member[16:] for member in members] == [b"y", b"x"]
+    assert [member[RANK:] for member in members] == [b"y", b"x"]
 
 
 async def exported(frontier):

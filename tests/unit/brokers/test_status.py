@@ -7,6 +7,7 @@ import json
 import pytest
 
 from scrapy_dist.brokers.redis import fingerprints
+from scrapy_dist.brokers.redis.layout import encode_score
 from scrapy_dist.brokers.redis.views.status import MAX_WORKERS, read_status, url_of
 from scrapy_dist.codec import compact
 from scrapy_dist.core.frontier import NewRequest, Reject
@@ -212,7 +213,7 @@ async def test_what_a_filter_of_the_project_keeps_is_no_error(client):
     assert await fingerprints.count(frontier) == 0
     assert not await fingerprints.is_seen(frontier, "f")
     assert [names async for names in fingerprints.scan(frontier)] == []
-    seen, new = KEYS.dupefilter, ["f", 0, b"b"]
+    seen, new = KEYS.dupefilter, ["f", encode_score(0), 0, b"b"]
     call = frontier.call("recrawl", int, seen=seen, new=new)
     await frontier.exchange([call])
     assert call.reply() == 1

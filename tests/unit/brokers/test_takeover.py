@@ -7,12 +7,14 @@ import pickle
 import pytest
 from scrapy import Request, Spider
 
+from scrapy_dist.brokers.redis.layout import RANK, REQUESTS, encode_score, parse
 from scrapy_dist.brokers.redis.tools.takeover import take_over
 from scrapy_dist.codec.request import PayloadCodec
 from scrapy_dist.core.crawl import TakenOver
+from scrapy_dist.core.slots import Slots, host_of, slot_number
 from scrapy_dist.exceptions import ConfigurationError
 from scrapy_dist.fingerprints import ScrapyRedisFingerprinter, default
-from scrapy_dist.queue import LifoQueue, PriorityQueue
+from scrapy_dist.queue import LifoQueue, PriorityQueue, SlotQueue
 from tests.support.frontiers import KEYS, Worker, contents
 
 
@@ -25,6 +27,7 @@ class Shop(Spider):
 
 SPIDER = Shop()
 CODEC = PayloadCodec(SPIDER)
+NO_SLOTS = Slots(None)
 PROJECT = {"spider": SPIDER, "codec": CODEC, "fingerprint": default}
 
 
@@ -38,10 +41,10 @@ def theirs(n, **fields):
     return pickle.dumps(request.to_dict(spider=SPIDER), protocol=-1)
 
 
-async def take(client, prefix="old", queue=PriorityQueue):
+async def take(client, prefix="old", queue=PriorityQueue, slots=NO_SLOTS):
     taken = TakenOver()
     frontier = Worker(client, newest_first=queue is LifoQueue).frontier
-    project = PROJECT | {"discipline": queue}
+    project = PROJECT | {"discipline": queue, "slots": slots}
     async for _ in take_over(frontier, prefix, taken, **project):
         pass
     return taken
@@ -50,7 +53,7 @@ async def take(client, prefix="old", queue=PriorityQueue):
 async def pending(client):
     """URLs in the order of their leases."""
     members = await client.zrange(KEYS.requests, 0, -1)
-    requests = [CODEC.decode(member[16:]) for member in members]
+    requests = [CODEC.decode(member[RANK:]) for member in members]
     assert all(r.callback == SPIDER.parse_item for r in requests)
     assert all(r.url == url(r.meta["n"]) for r in requests)
     return [r.meta["n"] for r in requests]
@@ -63,7 +66,7 @@ async def test_a_priority_queue_is_taken_over(client, prefix):
     taken = await take(client, prefix)
     assert (taken.requests, taken.left) == (250, 0)
     assert await pending(client) == list(range(249, -1, -1))
-    assert await client.zscore(KEYS.requests, await first_member(client)) == -249
+    assert parse(REQUESTS, await first_member(client)).score == -249
     # Links to what is pending are duplicates.
     names = {default(Request(url(n))) for n in range(250)}
     assert {n.decode() for n in await client.smembers(KEYS.dupefilter)} == names
@@ -86,6 +89,25 @@ async def test_a_list_keeps_its_order(client, prefix, queue):
     order = list(range(250))
     assert await pending(client) == (order if queue is not LifoQueue else order[::-1])
     assert not await client.exists("old:requests", "s:requests:scrapy_redis")
+
+
+async def test_each_is_taken_into_the_slot_of_its_host(client):
+    hosts = {n: f"host{n % 3}" for n in range(9)}
+    for n, host in hosts.items():
+        fields = Request(f"http://{host}/{n}").to_dict()
+        await client.lpush("old:requests", pickle.dumps(fields, protocol=-1))
+    await take(client, queue=SlotQueue, slots=Slots(host_of))
+    found = {}
+    for host in set(hosts.values()):
+        number = slot_number(host)
+        members = await client.zrangebyscore(KEYS.requests, number, number)
+        urls = [CODEC.decode(member[RANK:]).url for member in members]
+        found |= {int(url.rsplit("/")[-1]): host for url in urls}
+        # In the order in which scrapy-redis would have taken them.
+        assert urls == sorted(urls)
+    assert found == hosts
+    slots = {int(slot) for slot in await client.zrange(KEYS.slots, 0, -1)}
+    assert slots == {slot_number(host) for host in hosts.values()}
 
 
 async def test_what_is_not_to_be_filtered_gets_no_fingerprint(client):
@@ -147,7 +169,7 @@ async def test_our_own_requests_stay_what_they_are(client):
     await client.zadd(KEYS.requests, {theirs(1): 0})
     taken = await take(client, "s")
     assert (taken.requests, taken.left) == (1, 0)
-    found = [m[16:] for m in await client.zrange(KEYS.requests, 0, -1)]
+    found = [m[RANK:] for m in await client.zrange(KEYS.requests, 0, -1)]
     assert found[0] == b"ours"
     assert len(found) == 2
 
@@ -181,7 +203,7 @@ async def test_of_equal_requests_in_a_list_each_is_moved_by_itself(client):
     """From the end where scrapy-redis takes its next; the others keep their places."""
     worker = await Worker(client).join()
     await client.rpush("old", "x", "y", "x")
-    found = ["x", "", 0, b"payload of x"]
+    found = ["x", "", encode_score(0), 0, b"payload of x"]
     names = {"seen": KEYS.dupefilter, "old": "old", "found": found}
     assert await worker.call(worker.frontier.call("takeover", int, **names)) == 1
     assert await client.lrange("old", 0, -1) == [b"x", b"y"]
@@ -196,7 +218,7 @@ async def test_seeds_stay_where_the_spider_reads_none(client):
     frontier = Worker(client).frontier
     frontier.seed_keys = ()
     taken = TakenOver()
-    project = PROJECT | {"discipline": PriorityQueue}
+    project = PROJECT | {"discipline": PriorityQueue, "slots": NO_SLOTS}
     async for _ in take_over(frontier, "old", taken, **project):
         pass
     assert (taken.seeds, taken.left) == (0, 2)

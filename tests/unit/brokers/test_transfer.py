@@ -9,6 +9,7 @@ import random
 import pytest
 import redis.asyncio
 
+from scrapy_dist.brokers.redis.layout import RANK, REQUESTS, SUSPECTS, parse
 from scrapy_dist.brokers.redis.tools.import_ import import_lines
 from scrapy_dist.brokers.redis.views import snapshot
 from scrapy_dist.codec import compact
@@ -17,7 +18,7 @@ from scrapy_dist.core.crawl import Imported
 from scrapy_dist.core.frontier import NewRequest, Settlement
 from scrapy_dist.exceptions import BadPayload, ConfigurationError
 from scrapy_dist.redis_client.client import close_client
-from tests.support.frontiers import KEYS, Worker, contents
+from tests.support.frontiers import KEYS, Worker, contents, member
 from tests.support.transfer import (
     bring_in,
     export,
@@ -69,10 +70,13 @@ async def test_all_of_a_frontier_comes_back(client, worker, fill):
     assert [f for _, f in after["s:failed"]] == [f for _, f in before["s:failed"]]
     # What was leased is pending, and comes first again; nothing else was lost.
     pending = await client.zrange(KEYS.requests, 0, -1, withscores=True)
-    assert [(m[16:], s) for m, s in pending] == [(request(n), 1.5) for n in range(3)]
+    found = [(parse(REQUESTS, m).score, m[RANK:], s) for m, s in pending]
+    assert found == [(1.5, request(n), 0) for n in range(3)]
     [(suspect, score)] = await client.zrange(KEYS.suspects, 0, -1, withscores=True)
-    assert (suspect[16:], score) == (b"1 - " + request("start"), -1)
-    assert {b"order", b"active", b"imported"} == set(after["s:state"])
+    assert (suspect[RANK:], score) == (b"1 - 0 " + request("start"), 0)
+    assert parse(SUSPECTS, suspect).score == -1
+    assert after[KEYS.slots][0][0] == b"0"
+    assert {b"order", b"active", b"imported", b"format"} == set(after[KEYS.state])
 
 
 async def test_without_items_they_are_not_in_the_file(worker, fill):
@@ -88,11 +92,11 @@ async def test_equal_priorities_keep_their_order(client, newest_first):
     for at in range(0, 350, 50):
         some = [NewRequest(request(n), n % 2) for n in range(at, at + 50)]
         await worker.commit(some)
-    order = [m[16:] for m in await client.zrange(KEYS.requests, 0, -1)]
+    order = [m[RANK:] for m in await client.zrange(KEYS.requests, 0, -1)]
     lines = await export(worker.frontier)
     await client.flushdb()
     await bring_in(worker.frontier, lines)
-    found = [m[16:] for m in await client.zrange(KEYS.requests, 0, -1)]
+    found = [m[RANK:] for m in await client.zrange(KEYS.requests, 0, -1)]
     assert found == order
 
 
@@ -103,7 +107,7 @@ async def test_requests_larger_than_a_page_are_all_read(client, worker):
     lines = await export(worker.frontier)
     await client.flushdb()
     await bring_in(worker.frontier, lines)
-    assert [m[16:] for m in await client.zrange(KEYS.requests, 0, -1)] == big
+    assert [m[RANK:] for m in await client.zrange(KEYS.requests, 0, -1)] == big
 
 
 async def test_what_is_no_request_of_ours_is_kept_as_it_is(client, worker):
@@ -112,17 +116,17 @@ async def test_what_is_no_request_of_ours_is_kept_as_it_is(client, worker):
     for payload in not_owned:
         await worker.commit([NewRequest(payload, 0)])
     await client.zadd(KEYS.requests, {"no id": 1})
-    await client.zadd(KEYS.suspects, {"0000000000000001no head": 1})
+    await client.zadd(KEYS.suspects, {member(b"no head", 1): 0})
     await client.hset(KEYS.leased, "0000000000000002", "no head")
-    await client.hset(KEYS.leased, "0000000000000003", " 0 0 - no id behind")
+    await client.hset(KEYS.leased, "0000000000000003", "0 0 - no rank behind")
     await client.zadd(KEYS.leases, {"0000000000000002": 1, "0000000000000003": 1})
     lines = await export(worker.frontier)
     await client.flushdb()
     await bring_in(worker.frontier, lines)
-    pending = {m[16:] for m in await client.zrange(KEYS.requests, 0, -1)}
-    assert pending == {*not_owned, b"no id", b"no head", b" 0 0 - no id behind"}
+    pending = {m[RANK:] for m in await client.zrange(KEYS.requests, 0, -1)}
+    assert pending == {*not_owned, b"no id", b"no head", b"0 0 - no rank behind"}
     [suspect] = await client.zrange(KEYS.suspects, 0, -1)
-    assert suspect[16:] == b"0 - no head"
+    assert suspect[RANK:] == b"0 - 0 no head"
 
 
 @pytest.mark.parametrize(
@@ -160,8 +164,8 @@ async def test_a_merge_adds_behind_what_is_there(client, worker):
     imported = await bring_in(worker.frontier, lines, merge=True)
     assert imported.is_complete
     first, second = await client.zrange(KEYS.requests, 0, -1)
-    assert first[16:] == second[16:] == b"old"
-    assert first[:16] < second[:16]
+    assert first[RANK:] == second[RANK:] == b"old"
+    assert first[:RANK] < second[:RANK]
 
 
 async def test_a_file_that_is_cut_off_is_noticed_and_can_be_completed(client, worker):
@@ -182,7 +186,7 @@ async def test_a_file_that_is_cut_off_is_noticed_and_can_be_completed(client, wo
         for key in ("s:dupefilter", "s:start_urls"):
             assert after[key] == before[key], cut
         found, order = (
-            [m[16:] for m, _ in kept["s:requests"]] for kept in (after, before)
+            [m[RANK:] for m, _ in kept[KEYS.requests]] for kept in (after, before)
         )
         assert found == order, cut
 

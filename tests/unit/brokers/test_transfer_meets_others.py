@@ -7,6 +7,7 @@ import json
 import pytest
 from redis.exceptions import ResponseError
 
+from scrapy_dist.brokers.redis.layout import RANK
 from scrapy_dist.brokers.redis.tools.export import export_lines
 from scrapy_dist.brokers.redis.tools.import_ import import_lines
 from scrapy_dist.brokers.redis.views.snapshot import Snapshot
@@ -14,7 +15,14 @@ from scrapy_dist.codec.dump_lines import dump
 from scrapy_dist.core.crawl import Exported, Imported
 from scrapy_dist.core.frontier import Claim, NewRequest
 from scrapy_dist.exceptions import BadPayload, ConfigurationError, RedisUnavailable
-from tests.support.frontiers import KEYS, ON_REDIS_ONLY, Worker, contents, dead_letters
+from tests.support.frontiers import (
+    KEYS,
+    ON_REDIS_ONLY,
+    Worker,
+    contents,
+    dead_letters,
+    suspect,
+)
 from tests.support.transfer import bring_in, export, kinds, request
 
 
@@ -371,8 +379,8 @@ async def test_what_a_request_claimed_is_followed_again_after_an_import(
 
 
 async def test_suspect_that_waits_for_room_still_waits_after_an_import(client, worker):
-    member = b"%016x" % 9 + b"1 - " + request("a")
-    await client.zadd(KEYS.suspects, {member: "+inf"})
+    waiting = suspect(request("a"), 9, 1, slot=7)
+    await client.zadd(KEYS.suspects, {waiting: "+inf"})
     lines = await export(worker.frontier)
     await client.flushdb()
     await bring_in(worker.frontier, lines)
@@ -438,8 +446,8 @@ async def test_numbers_and_names_at_their_bounds_are_taken(client, worker):
     assert not imported.is_whole
     assert await client.smembers(KEYS.dupefilter) == {b"x" * 1000}
     assert await client.zcard(KEYS.requests) == 1
-    [suspect] = await client.zrange(KEYS.suspects, 0, -1)
-    assert suspect[16:].startswith(b"1000000 abc \x01")
+    [found] = await client.zrange(KEYS.suspects, 0, -1)
+    assert found[RANK:].startswith(b"1000000 abc 0 \x01")
 
 
 @pytest.mark.parametrize("claims", ["a b", "", "\u00e9", 7, "-"])
@@ -447,8 +455,8 @@ async def test_claims_that_no_worker_made_are_left_out(client, worker, claims):
     """Else what follows them would be taken for another request."""
     line = PENDING | {"deaths": 1, "claims": claims}
     await bring_in(worker.frontier, [dump(x).encode() for x in (HEAD, line)])
-    [suspect] = await client.zrange(KEYS.suspects, 0, -1)
-    assert suspect[16:].startswith(b"1 - \x01")
+    [found] = await client.zrange(KEYS.suspects, 0, -1)
+    assert found[RANK:].startswith(b"1 - 0 \x01")
 
 
 async def test_long_sets_sorted_sets_letters_and_stats_come_whole(client, worker):

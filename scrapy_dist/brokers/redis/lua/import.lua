@@ -1,23 +1,25 @@
 -- Bring lines of an exported frontier in, and note how far the file has come.
 --
 -- KEYS  requests (zset)  suspects (zset)  state (hash)  started (set)  failed (stream)
---       stats (hash)  items (list)  seed_keys*: (list, set or zset)
--- ARGV  space: newest first (LIFO): more than the requests of the file, else 0
+--       stats (hash)  items (list)  slots (zset)  seed_keys*: (list, set or zset)
+-- ARGV  format: of a frontier that is new  space: newest first (LIFO): more than the requests of the file, else 0
 --       file: its name  before: lines before these  after: lines with these, or 'end'
 --       entries*: of each: its key, by the name above or as the number of a key of seeds
 --       (from 1), command ('request': under a new order id), number of its arguments,
---       arguments (of 'request': score, what follows the order id)
+--       arguments (of 'request': score as in a rank, slot, payload, and of a suspect score
+--       there, deaths, claims)
 -- Reply 1 done, 0 was done before, -1 it is not this file that is being brought in
 -- Cost  O(entries * log(pending))
--- @use clock
 -- @use order
+-- @use pending
+-- @use suspects
 local now = now_ms()
 local mark = redis.call('HGET', state, 'import')
 if not mark and redis.call('HGET', state, 'imported') == file then
   return 0 -- all of it, by another import of the same file
 end
-local name, lines, top = (mark or file .. ' 0 0'):match('^(%S+) (%d+) (%d+)$')
-if name ~= file or tonumber(lines) < tonumber(before) then
+local file_known, lines, top = (mark or file .. ' 0 0'):match('^(%S+) (%d+) (%d+)$')
+if file_known ~= file or tonumber(lines) < tonumber(before) then
   return -1
 elseif tonumber(lines) > tonumber(before) then
   return 0
@@ -30,12 +32,11 @@ if space > 0 and tonumber(top) == 0 then
   top = order
 end
 redis.call('HSET', state, 'order', order + entries_count, 'active', now)
-local keys = {requests = requests, suspects = suspects, started = started, failed = failed,
-  stats = stats, items = items}
-local at = entries_at + 1
+redis.call('HSETNX', state, 'format', format)
+local keys = {started = started, failed = failed, stats = stats, items = items}
+local at, pending = entries_at + 1, {}
 while at < #ARGV do
-  local key = keys[ARGV[at]] or KEYS[seed_keys_at + ARGV[at]]
-  local command, n = ARGV[at + 1], ARGV[at + 2]
+  local name, command, n = ARGV[at], ARGV[at + 1], ARGV[at + 2]
   local args = {unpack(ARGV, at + 3, at + 2 + n)}
   if command == 'request' then
     order = order + 1
@@ -44,18 +45,27 @@ while at < #ARGV do
       id = order_id(top, '1')
       top = top - 1
     end
-    redis.call('ZADD', key, args[1], id .. args[2])
-  elseif command == 'XADD' then
-    redis.call('XADD', key, '*', unpack(args))
+    local rank, slot, payload = args[1] .. id, args[2], args[3]
+    if name == 'suspects' then
+      put_suspect(args[4], slot, rank, args[5], args[6], payload)
+    else
+      pending[#pending + 1], pending[#pending + 2] = slot, rank .. payload
+    end
   else
-    redis.call(command, key, unpack(args))
+    local key = keys[name] or KEYS[seed_keys_at + name]
+    if command == 'XADD' then
+      redis.call('XADD', key, '*', unpack(args))
+    else
+      redis.call(command, key, unpack(args))
+    end
   end
   at = at + 3 + n
 end
+put_pending(pending)
 if after == 'end' then
-  redis.call('HSET', state, 'imported', name)
+  redis.call('HSET', state, 'imported', file)
   redis.call('HDEL', state, 'import')
 else
-  redis.call('HSET', state, 'import', name .. ' ' .. after .. string.format(' %.0f', top))
+  redis.call('HSET', state, 'import', file .. ' ' .. after .. string.format(' %.0f', top))
 end
 return 1

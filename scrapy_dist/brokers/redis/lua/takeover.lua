@@ -1,18 +1,20 @@
 -- Move requests of scrapy-redis over, each if it is still there.
 --
 -- KEYS  requests (zset)  seen (set)  state (hash)
---       old (zset or list: scrapy-redis' queue, may be the first of KEYS)
--- ARGV  newest_first: '1' (LIFO)  found*: of each request: how scrapy-redis has it, its
---       fingerprint ('' = none), score, payload
+--       old (zset or list: scrapy-redis' queue, may be the first of KEYS)  slots (zset)
+-- ARGV  newest_first: '1' (LIFO)  format: of a frontier that is new
+--       found*: of each request: how scrapy-redis has it, its fingerprint ('' = none), score
+--       as in a rank, slot, payload
 -- Reply requests moved
 -- Cost  O(requests * log(pending)), O(requests * their distance from the end of a list)
--- @use clock
 -- @use order
 -- @use kinds
+-- @use pending
 local is_list, now, moved = kind_of(old) == 'list', now_ms(), 0
 local order = order_at(redis.call('HGET', state, 'order'), now)
 redis.call('HSET', state, 'order', order + found_count, 'active', now)
-for i = found_at + 1, #ARGV, 4 do
+redis.call('HSETNX', state, 'format', format)
+for i = found_at + 1, #ARGV, 5 do
   local data, fingerprint = ARGV[i], ARGV[i + 1]
   local is_there
   if is_list then
@@ -22,7 +24,8 @@ for i = found_at + 1, #ARGV, 4 do
   end
   if is_there then
     order, moved = order + 1, moved + 1
-    redis.call('ZADD', requests, ARGV[i + 2], order_id(order, newest_first) .. ARGV[i + 3])
+    local rank = ARGV[i + 2] .. order_id(order, newest_first)
+    put_pending({ARGV[i + 3], rank .. ARGV[i + 4]})
     if fingerprint ~= '' then
       redis.call('SADD', seen, fingerprint)
     end

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from scrapy_dist.brokers.redis import fingerprints
 from scrapy_dist.brokers.redis.errors import asking
+from scrapy_dist.brokers.redis.layout import encode_score
 from scrapy_dist.brokers.redis.version import check_seal
 from scrapy_dist.core.crawl import FRONTIER, Cleared
 from scrapy_dist.core.frontier import BATCH
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 #: Parts of a frontier that can be cleared, and the keys (fields of ``Keys``) of each;
 #: the fingerprints and the seeds go with ``dupefilter`` and ``seeds``.
 _KEYS: dict[str, tuple[str, ...]] = {
-    "requests": ("requests", "suspects", "leases", "leased"),
+    "requests": ("requests", "suspects", "leases", "leased", "slots"),
     "dupefilter": ("started",),
     "failed": ("failed",),
     "items": ("items",),
@@ -67,7 +68,7 @@ async def recrawl(frontier: Frontier, requests: Sequence[NewRequest]) -> None:
         for request in some:
             # Compact ones need their bucket: they come behind, at worst too late.
             name = "" if compacted else request.fingerprint
-            args += (name, request.score, request.payload)
+            args += (name, encode_score(request.score), request.slot, request.payload)
         seen = k.started if compacted else k.dupefilter
         with asking():
             await frontier.run("recrawl", seen=seen, new=args)

@@ -11,9 +11,12 @@ from scrapy_dist.base.escaping import quote
 from scrapy_dist.brokers.redis import fingerprints
 from scrapy_dist.brokers.redis.buckets import Shape
 from scrapy_dist.brokers.redis.errors import asking
+from scrapy_dist.brokers.redis.layout import encode_score
 from scrapy_dist.brokers.redis.version import check_seal
 from scrapy_dist.codec import dump_lines
+from scrapy_dist.codec.request import fields_of
 from scrapy_dist.core.frontier import BATCH
+from scrapy_dist.core.slots import NO_SLOT, Slots
 from scrapy_dist.exceptions import BadPayload, ConfigurationError
 
 if TYPE_CHECKING:
@@ -36,6 +39,7 @@ _MARK = re.compile(rb"([0-9A-Za-z-]{1,40}) ([0-9]{1,15}) \S+")
 _CLAIMS = re.compile("-?[0-9A-Za-z]+")
 #: Calls in one round trip.
 _CALLS = 10
+_NO_SLOTS = Slots(None)
 
 
 async def import_lines(
@@ -44,17 +48,19 @@ async def import_lines(
     imported: Imported,
     *,
     merge: bool = False,
+    slots: Slots = _NO_SLOTS,
 ) -> AsyncIterator[int]:
     """Import, see `ports.Maintenance.import_lines`.
 
     What was leased becomes pending, or a suspect if it has a history. Order ids are new,
-    in the order of the file. How far it has come is noted in ``S:state``, in the same
+    in the order of the file; each request comes into the slot that *slots* says, and what
+    cannot be read without its spider into `NO_SLOT`. How far it has come is noted in ``S:state``, in the same
     script: the same file may be brought in again after an interruption, and goes on
     there. *merge*: the frontier may hold something already. Raises ConfigurationError,
     BadPayload with the number of a line, and RedisUnavailable.
     """
     with asking("the import is not complete", ". Import the same file again to go on."):
-        async for done in _Import(frontier, imported).run(lines, merge=merge):
+        async for done in _Import(frontier, imported, slots).run(lines, merge=merge):
             yield done
 
 
@@ -77,9 +83,10 @@ class _Batch:
 
 
 class _Import:
-    def __init__(self, frontier: Frontier, imported: Imported) -> None:
+    def __init__(self, frontier: Frontier, imported: Imported, slots: Slots) -> None:
         self._frontier = frontier
         self._imported = imported
+        self._slots = slots
         self._name = ""
         self._is_compact = False
         self._space = 0
@@ -251,11 +258,25 @@ class _Import:
         if type(claims) is not str or not _CLAIMS.fullmatch(claims):
             claims = "-"
         # As release.lua decides: what nobody died of, and claimed nothing, is pending.
+        place: tuple[bytes, int, bytes] = (
+            encode_score(score),
+            self._slot(payload),
+            payload,
+        )
         if line["type"] == "suspect" or deaths or claims != "-":
-            head = f"{deaths} {claims} ".encode("ascii")
-            batch.add("suspects", "request", score, head + payload)
+            waits = "+inf" if score == math.inf else 0
+            batch.add("suspects", "request", *place, waits, deaths, claims)
         else:
-            batch.add("requests", "request", score, payload)
+            batch.add("requests", "request", *place)
+
+    def _slot(self, payload: bytes) -> int:
+        if self._slots.name_of is None:
+            return NO_SLOT
+        try:
+            fields = fields_of(self._frontier.seal.shown(payload))
+        except BadPayload:
+            return NO_SLOT
+        return self._slots.number_of_fields(fields)
 
     def _take_seed(self, line: Line, batch: _Batch) -> None:
         if not self._seed_types:

@@ -15,9 +15,8 @@ from scrapy.utils.request import request_from_dict
 from scrapy_dist.base.escaping import quote
 from scrapy_dist.brokers.redis import fingerprints
 from scrapy_dist.brokers.redis.errors import asking
-from scrapy_dist.brokers.redis.layout import pages
+from scrapy_dist.brokers.redis.layout import REQUESTS, encode_score, pages, parse
 from scrapy_dist.brokers.redis.version import check_seal
-from scrapy_dist.codec.envelope import PICKLE
 from scrapy_dist.core.frontier import BATCH
 from scrapy_dist.exceptions import ConfigurationError
 
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
     from scrapy_dist.codec.request import PayloadCodec
     from scrapy_dist.core.crawl import TakenOver
     from scrapy_dist.core.ports import Fingerprint
+    from scrapy_dist.core.slots import Slots
     from scrapy_dist.queue import Base
 
 #: What a list that had the name of our requests is called while it is taken over.
@@ -44,9 +44,10 @@ class _Converter:
     codec: PayloadCodec
     fingerprint: Fingerprint | None
     discipline: type[Base]
+    slots: Slots
 
-    def convert(self, data: bytes) -> tuple[str, float, bytes]:
-        """Fingerprint, score and payload. Unpickles! Raises ValueError."""
+    def convert(self, data: bytes) -> tuple[str, bytes, int, bytes]:
+        """Fingerprint, score as in a rank, slot and payload. Unpickles! Raises ValueError."""
         try:
             fields = pickle.loads(data)  # noqa: S301 - the caller was asked for it
             request = request_from_dict(fields, spider=self.spider)
@@ -56,7 +57,8 @@ class _Converter:
         name = ""
         if self.fingerprint is not None and not request.dont_filter:
             name = self.fingerprint(request)
-        return name, self.discipline.score(request), payload
+        score = encode_score(self.discipline.score(request))
+        return name, score, self.slots.number(request), payload
 
 
 async def take_over(
@@ -68,6 +70,7 @@ async def take_over(
     codec: PayloadCodec,
     fingerprint: Fingerprint | None,
     discipline: type[Base],
+    slots: Slots,
 ) -> AsyncIterator[int]:
     """Take over, see `ports.Maintenance.take_over`.
 
@@ -77,7 +80,7 @@ async def take_over(
     not make, and RedisUnavailable.
     """
     await check_seal(frontier.client, frontier.keys.state, frontier.seal, writes=True)
-    converter = _Converter(spider, codec, fingerprint, discipline)
+    converter = _Converter(spider, codec, fingerprint, discipline, slots)
     move = _Move(frontier, converter, taken)
     with asking("what was moved by then is complete, the rest is where it was"):
         # Their fingerprints first: what is found now is pending, or was crawled.
@@ -126,7 +129,8 @@ class _Move:
         # Equal scores have no order there but that of their bytes.
         ours = key == self._frontier.keys.requests
         async for found in pages(self._client.zscan, key):
-            await self._move(key, [m for m, _ in found if m[:1] == PICKLE or not ours])
+            theirs = [m for m, _ in found if not (ours and _is_ours(m))]
+            await self._move(key, theirs)
             yield
 
     async def _list(self, key: str) -> AsyncIterator[None]:
@@ -143,11 +147,11 @@ class _Move:
         moved, args, size = 0, [], 0
         for data in found:
             try:
-                name, score, payload = self._converter.convert(data)
+                name, score, slot, payload = self._converter.convert(data)
             except ValueError as e:  # also Unserializable
                 self._taken.leave(str(e))
                 continue
-            args += [data, name, score, payload]
+            args += [data, name, score, slot, payload]
             size += len(data) + len(payload)
             if size > _CALL_BYTES:
                 moved += await self._call(key, args)
@@ -162,8 +166,8 @@ class _Move:
         seen, names = k.dupefilter, []
         if await fingerprints.shape_of(self._frontier) is not None:
             # Compact ones need their bucket: they come behind, at worst too late.
-            seen, names = k.started, [name for name in args[1::4] if name]
-            args = [arg if n % 4 != 1 else "" for n, arg in enumerate(args)]
+            seen, names = k.started, [name for name in args[1::5] if name]
+            args = [arg if n % 5 != 1 else "" for n, arg in enumerate(args)]
         moved = await self._frontier.run("takeover", seen=seen, old=key, found=args)
         if names:
             await fingerprints.add(self._frontier, names)
@@ -199,3 +203,7 @@ class _Move:
             f"{count} {'seed stays' if count == 1 else 'seeds stay'} in {key!r}: {why}"
         )
         self._taken.left += count
+
+
+def _is_ours(member: bytes) -> bool:
+    return not parse(REQUESTS, member).flaw

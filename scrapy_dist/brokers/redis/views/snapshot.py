@@ -49,6 +49,7 @@ from typing import TYPE_CHECKING, Any
 from scrapy_dist.brokers.redis.layout import (
     LEASED,
     LEASES,
+    RANK,
     REQUESTS,
     SUSPECTS,
     Entry,
@@ -129,7 +130,7 @@ class Snapshot:
 
     async def _fetch_leases(self, ids: Sequence[bytes]) -> AsyncIterator[list[Entry]]:
         client = self._frontier.client
-        unknown = [id_ for id_ in ids if self._add(id_)]
+        unknown = [id_ for id_ in ids if self._add(LEASES, id_)]
         for at in range(0, len(unknown), _FETCH):
             some = unknown[at : at + _FETCH]
             values = await client.hmget(self._frontier.keys.leased, some)
@@ -146,7 +147,7 @@ class Snapshot:
         while len(page) > 1:
             parts = page[1:]
             found = list(zip(parts[::2], parts[1::2], strict=True))
-            new = [(m, score) for m, score in found if self._add(m)]
+            new = [(m, score) for m, score in found if self._add(place, m)]
             yield [parse(place, m, score=float(score)) for m, score in new]
             if len(found) < BATCH and sum(map(len, parts)) < _PAGE_BYTES:
                 return  # there was no more
@@ -176,9 +177,9 @@ class Snapshot:
         )
         return reply
 
-    def _add(self, member: bytes) -> bool:
+    def _add(self, place: int, member: bytes) -> bool:
         """Whether it is new."""
-        id_ = member[:16]
+        id_ = member if place == LEASES else member[8:RANK]
         if not is_id(id_):
             is_new = member not in self._odd
             self._odd.add(member)
