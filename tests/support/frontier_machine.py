@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import math
+import re
+import zlib
 from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass, field
@@ -34,6 +36,7 @@ from scrapy_dist.core.frontier import (
     LeaveOutcome,
     Outcome,
 )
+from scrapy_dist.core.slots import NO_SLOT
 from scrapy_dist.exceptions import RedisUnavailable
 from tests.support.light_worker import LightWorker, Yield, plain, score
 
@@ -61,6 +64,8 @@ LAST = min(2, MAX_DELIVERIES - 1)
 FAILED_LIMIT = 2
 TTL = 60.0
 START = "home"
+#: Numbers of the slots that requests are in.
+SLOTS = (NO_SLOT, 1, 2, 2**52 - 1)
 #: Why a page is set aside that the worker cannot read.
 UNREADABLE = "it cannot be read"
 #: What an exchange may have parts of.
@@ -78,6 +83,7 @@ ACTIONS = (
     "exchange",
     "lease 1",
     "lease 3",
+    "spare 2",
     "yield",
     "finish",
     "finish",
@@ -128,6 +134,16 @@ def site(name: str, *, kept: bool = True) -> Yield:
     )
 
 
+def slot_of(name: str) -> int:
+    """The number of the slot of the page *name*.
+
+    A seed has none, and neither has what has failed under the lease of another page.
+    """
+    if re.search(r"^seed-\d+$|\.hx?$", name):
+        return NO_SLOT
+    return SLOTS[zlib.crc32(name.encode()) % len(SLOTS)]
+
+
 def comes_again(name: str) -> bool:
     """Whether *name* was sent ahead of the ack of its page, so that it may come twice."""
     return name.endswith(".t")
@@ -168,7 +184,9 @@ class Entry:
     id: str
     place: str
     name: str
+    #: Infinite if it has failed and waits for room.
     score: float
+    slot: int = NO_SLOT
     deaths: int = 0
     #: Fingerprints, as `FrontierMachine.claim` calls them.
     claims: Collection[str] = ()
@@ -182,6 +200,8 @@ class Look:
     #: Order ids of the pending ones and of the suspects, the first to be leased first.
     order: list[str]
     suspects: list[str]
+    #: Slots that are known to have pending ones, the next to be handed out first.
+    turns: list[int]
     #: Of each lease the worker.
     owners: dict[str, str]
     #: Fingerprints.
@@ -209,6 +229,14 @@ class Look:
     @property
     def known(self) -> set[str]:
         return {entry.name for entry in self.entries}
+
+    @property
+    def pending(self) -> dict[int, list[str]]:
+        """Order ids of the pending ones of each slot, in order."""
+        found: dict[int, list[str]] = {}
+        for id_ in self.order:
+            found.setdefault(self.by_id[id_].slot, []).append(id_)
+        return found
 
 
 class FrontierMachine(RuleBasedStateMachine):
@@ -310,6 +338,7 @@ class FrontierMachine(RuleBasedStateMachine):
             self.site,
             items=self.items,
             fingerprint=self.fingerprint,
+            slot=slot_of,
             watch=self.watch,
             may_go_ahead=self.may_go_ahead,
         )
@@ -335,7 +364,7 @@ class FrontierMachine(RuleBasedStateMachine):
                 return False
         return self.fingerprint(name) not in self.look().seen
 
-    def exchange(self, worker: LightWorker, **wants: int) -> None:
+    def exchange(self, worker: LightWorker, **wants: Any) -> None:
         self.seen = None  # it may join first
         try:
             self.run(worker.exchange(**wants))
@@ -352,6 +381,9 @@ class FrontierMachine(RuleBasedStateMachine):
                 self.exchange(worker)
             elif what == "lease":
                 self.exchange(worker, want=int(argument), seeds=1)
+            elif what == "spare":
+                enough = sorted({slot_of(name) for name in worker.in_hand})
+                self.exchange(worker, want=int(argument), enough=enough)
             elif what == "cut":
                 worker.cut_after(int(argument))
                 self.exchange(worker, want=2)
@@ -497,6 +529,9 @@ class FrontierMachine(RuleBasedStateMachine):
             if what not in ("leases", "seeds", "releases", "reap"):
                 new = after.leased_by(worker) - before.leased_by(worker)
                 assert not new, "nobody has asked for these leases"
+            for id_ in before.by_id.keys() & after.by_id.keys():
+                scores = before.by_id[id_].score, after.by_id[id_].score
+                assert len({*scores} - {math.inf}) < 2, "it has lost its place"
 
         return look
 
@@ -664,12 +699,49 @@ class FrontierMachine(RuleBasedStateMachine):
         else:
             assert suspects == group[: min(ask.leases, most)]
         assert not (alone and others)
-        assert others == before.order[: len(others)]
+        self.slots_take_turns(ask.enough, others, before, after)
+        if not (alone or worker.session.worker not in before.beats):
+            share = self.share(worker, ask, len(suspects), before)
+            assert len(others) == (0 if self.world.is_paused else share)
         for lease in leases:
             entry = before.by_id[lease.id]
             assert lease.payload.decode() == entry.name
+            assert lease.slot == entry.slot
             assert lease.alone == (lease.id in lone)
             assert lease.suspect or not entry.deaths
+
+    def share(self, worker: LightWorker, ask: Ask, suspects: int, before: Look) -> int:
+        """How many requests *worker* gets beside *suspects*."""
+        want = ask.leases - suspects
+        waiting = sum(before.by_id[id_].score == math.inf for id_ in before.suspects)
+        everybody = len(before.order) + len(before.suspects) - waiting
+        alive = sum(beat > before.now - TTL * 1000 for beat in before.beats.values())
+        share = math.ceil((everybody + len(before.owners)) / max(1, alive))
+        if share - len(before.owners) <= want:
+            share -= len(before.leased_by(worker)) + suspects
+        there = [len(i) for s, i in before.pending.items() if s not in ask.enough]
+        return max(0, min(want, share, sum(there)))
+
+    def slots_take_turns(
+        self, enough: Collection[int], leased: list[str], before: Look, after: Look
+    ) -> None:
+        """The next slots have given equal shares, their first ones, and come last now."""
+        pending = before.pending
+        given: dict[int, list[str]] = {}
+        for id_ in leased:
+            given.setdefault(before.by_id[id_].slot, []).append(id_)
+        line = [slot for slot in before.turns if slot in pending]
+        chosen = [slot for slot in line if slot not in enough]
+        assert given.keys() == set(chosen[: len(given)])
+        counts = {slot: len(given.get(slot, ())) for slot in chosen}
+        for slot, count in counts.items():
+            assert given.get(slot, []) == pending[slot][:count]
+            if count < len(pending[slot]):
+                assert count >= max(counts.values()) - 1
+        passed = [slot for slot in line if slot not in given]
+        assert after.turns[: len(passed)] == passed
+        goes_on = {slot for slot in given if counts[slot] < len(pending[slot])}
+        assert set(after.turns[len(passed) :]) == goes_on
 
     def after_releases(
         self, worker: LightWorker, ask: Ask, answer: Answer, before: Look, after: Look
@@ -732,6 +804,8 @@ class FrontierMachine(RuleBasedStateMachine):
     def everything_is_in_one_place(self, look: Look) -> None:
         """I3."""
         world = self.world
+        assert {e.name for e in look.entries if e.slot != slot_of(e.name)} == set()
+        assert sorted(look.turns) == sorted(look.pending)
         places = Counter(entry.name for entry in look.entries)
         places.update(world.done)
         places.update(world.killed)

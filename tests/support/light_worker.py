@@ -24,6 +24,7 @@ from scrapy_dist.core.frontier import (
     Outcome,
     Reject,
 )
+from scrapy_dist.core.slots import NO_SLOT
 from scrapy_dist.exceptions import RedisUnavailable
 from scrapy_dist.worker.leases import HeldLease, Leases
 from scrapy_dist.worker.outbox import Outbox, RecentFingerprints
@@ -77,7 +78,7 @@ def parts_of(ask: Ask) -> Iterator[Ask]:
     if ask.seeds:
         yield Ask(seeds=ask.seeds)
     if ask.leases:
-        yield Ask(leases=ask.leases, suspects=ask.suspects)
+        yield Ask(leases=ask.leases, suspects=ask.suspects, enough=ask.enough)
 
 
 @dataclass(eq=False)
@@ -96,8 +97,9 @@ class LightWorker:
 
     *items* is the key that items go to. After `cut_after`, the broker carries out so many
     parts of what is asked next, and then the connection is lost, before any answer.
-    *may_go_ahead*: whether this worker knows of the page *name*, without asking, that it is
-    new and that nobody else will yield it.
+    *slot*: the number of the slot of the page *name*. *may_go_ahead*: whether this worker
+    knows of the page *name*, without asking, that it is new and that nobody else will yield
+    it.
     """
 
     def __init__(
@@ -107,6 +109,7 @@ class LightWorker:
         *,
         items: str,
         fingerprint: Callable[[str], str] = plain,
+        slot: Callable[[str], int] = lambda name: NO_SLOT,
         watch: Watch | None = None,
         may_go_ahead: Callable[[LightWorker, str], bool] = lambda worker, name: False,
     ) -> None:
@@ -131,6 +134,7 @@ class LightWorker:
         self._name = ""
         self._site = site
         self._fingerprint = fingerprint
+        self._slot = slot
         self._watch = watch
         self._may_go_ahead = may_go_ahead
         self._items = items
@@ -159,7 +163,8 @@ class LightWorker:
             record.produced = True
             self._send(name, self._fingerprint(name))
         for name in result.unfiltered:
-            record.add_request(NewRequest(name.encode(), score(name)))
+            slot = self._slot(name)
+            record.add_request(NewRequest(name.encode(), score(name), slot=slot))
         for item in result.items:
             record.add_item(self._items, item)
         for name in result.chain:
@@ -216,8 +221,8 @@ class LightWorker:
     def _send(self, name: str, fingerprint: str, start: int = 0) -> None:
         self.sent.add(name)
         if self.recent.add(f"{start} {fingerprint}"):
-            new = NewRequest(name.encode(), score(name), fingerprint, start)
-            self.outbox.add_request(new, name)
+            place = score(name), fingerprint, start, self._slot(name)
+            self.outbox.add_request(NewRequest(name.encode(), *place), name)
 
     def _let_go(self, record: HeldLease) -> None:
         for done in self.leases.let_go((record,)):
@@ -254,8 +259,13 @@ class LightWorker:
         """Lose the connection when the broker has carried out so many *parts*."""
         self._budget = parts
 
-    async def exchange(self, *, want: int = 0, seeds: int = 0) -> None:
-        """One exchange. Raises RedisUnavailable, and nothing is lost then."""
+    async def exchange(
+        self, *, want: int = 0, seeds: int = 0, enough: Sequence[int] = ()
+    ) -> None:
+        """One exchange; see `Ask` for *enough*.
+
+        Raises RedisUnavailable, and nothing is lost then.
+        """
         if self.is_new_here:
             await self.join(self._name)
             self.has_doubts = True
@@ -279,6 +289,7 @@ class LightWorker:
             seeds=0 if self.to_be_alone else seeds,
             leases=want,
             suspects=max(0, SUSPECTS - self.leases.suspects),
+            enough=enough,
         )
         self.was_cut = True
         answer = await self._ask(ask)

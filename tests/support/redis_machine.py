@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 from hypothesis import strategies as st
 from hypothesis.stateful import rule
 
-from scrapy_dist.brokers.redis import buckets
+from scrapy_dist.brokers.redis import buckets, layout
 from scrapy_dist.brokers.redis.frontier import Frontier
+from scrapy_dist.brokers.redis.layout import LEASED, REQUESTS, SUSPECTS, parse
 from scrapy_dist.redis_client.client import close_client
 from tests.support.frontier_machine import (
     ANY,
@@ -27,7 +28,6 @@ from tests.support.frontiers import (
     KEYS,
     SEED_KEYS,
     dump,
-    leased_as,
     pass_time,
     restore,
     session,
@@ -83,41 +83,18 @@ class RedisMachine(FrontierMachine):
         pipeline.lrange(SEED_KEYS[0], 0, -1)
         pipeline.zrange(KEYS.workers, 0, -1, withscores=True)
         pipeline.hgetall(KEYS.state)
+        pipeline.zrange(KEYS.slots, 0, -1)
         pipeline.time()
         found = pipeline.execute()
         pending, suspects, leased, leases, items, failed, seeds, workers, state = found[
-            :-1
+            :-2
         ]
         seconds, microseconds = found[-1]
         entries = [
-            Entry(id_of(member), "pending", name_of(member[16:]), at)
-            for member, at in pending
+            *(entry_of(parse(REQUESTS, member, score=at)) for member, at in pending),
+            *(entry_of(parse(SUSPECTS, member), at) for member, at in suspects),
+            *(entry_of(parse(LEASED, *each)) for each in leased.items()),
         ]
-        for member, at in suspects:
-            deaths, claims, payload = member[16:].split(b" ", 2)
-            entries.append(
-                Entry(
-                    id_of(member),
-                    "suspect",
-                    name_of(payload),
-                    at,
-                    int(deaths),
-                    claims.decode(),
-                )
-            )
-        for id_, entry in leased.items():
-            at, deaths, claims, member = leased_as(entry)
-            assert member.startswith(id_)
-            entries.append(
-                Entry(
-                    id_of(member),
-                    "leased",
-                    name_of(member[16:]),
-                    float(at),
-                    int(deaths),
-                    claims.decode(),
-                )
-            )
         letters = [
             (
                 fields[b"payload"].decode(),
@@ -128,8 +105,9 @@ class RedisMachine(FrontierMachine):
         ]
         return Look(
             entries=entries,
-            order=[id_of(member) for member, _ in pending],
-            suspects=[id_of(member) for member, _ in suspects],
+            order=[entry.id for entry in entries if entry.place == "pending"],
+            suspects=[entry.id for entry in entries if entry.place == "suspect"],
+            turns=[int(slot) for slot in found[-2]],
             owners={id_.decode(): str(int(owner)) for id_, owner in leases},
             seen=set(fingerprints(self.redis)),
             items=Counter(items),
@@ -233,12 +211,18 @@ class RedisMachine(FrontierMachine):
         self.world.orphans = set()
 
 
-def id_of(member: bytes) -> str:
-    return member[:16].decode("latin-1")
-
-
-def name_of(payload: bytes) -> str:
-    return payload.removeprefix(b"\0").decode()
+def entry_of(found: layout.Entry, waits: float = 0.0) -> Entry:
+    """What is *found*; *waits*: infinite if it waits for room."""
+    assert not found.flaw, found
+    return Entry(
+        found.id.decode(),
+        found.kind,
+        found.payload.removeprefix(b"\0").decode(),
+        found.score + waits,
+        int(found.slot),
+        found.deaths,
+        found.claims,
+    )
 
 
 def fingerprints(client: Any) -> list[str]:

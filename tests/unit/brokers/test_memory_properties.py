@@ -32,7 +32,10 @@ class MemoryMachine(FrontierMachine):
 
     def read(self) -> Look:
         state = self.state
-        pending = sorted(state.pending, key=place_in_line)
+        pending = sorted(
+            (entry for heap in state.pending.slots.values() for entry in heap),
+            key=place_in_line,
+        )
         suspects = sorted(state.suspects, key=place_in_line)
         leased = [entry for _, entry in state.leases.values()]
         waiting = [held(entry, "suspect", float("inf")) for entry in state.waiting]
@@ -45,6 +48,7 @@ class MemoryMachine(FrontierMachine):
             ],
             order=[entry.id for entry in pending],
             suspects=[entry.id for entry in suspects],
+            turns=list(state.pending.slots),
             owners={id_: owner for id_, (owner, _) in state.leases.items()},
             seen=set(state.seen),
             items=Counter(state.items.get(self.items, ())),
@@ -92,6 +96,7 @@ def held(entry: Held, place: str, score: float | None = None) -> Entry:
         place,
         entry.payload.decode(),
         entry.score if score is None else score,
+        entry.slot,
         entry.deaths,
         frozenset(entry.claims),
     )
