@@ -187,6 +187,12 @@ class RedisMachine(FrontierMachine):
         self.redis.delete(KEYS.leases)
         self.world.orphans = {id_.decode() for id_ in self.redis.hkeys(KEYS.leased)}
 
+    @rule(last=st.integers(0, 3))
+    def loses_turns_of_slots(self, last: int) -> None:
+        self.seen = None
+        self.redis.zremrangebyrank(KEYS.slots, 0, last)
+        self.world.lost_turns = True
+
     @rule(at=ANY)
     def is_mended(self, at: int) -> None:
         self.make_whole(self.pick(at))
