@@ -589,6 +589,16 @@ class FrontierContract:
             found.update(of_slots(leases))
         assert found == dict.fromkeys(range(1, 1001), 1)
 
+    async def test_answer_that_is_large_leaves_the_rest_for_the_next(self, join, kill):
+        worker, other = await join(), await join()
+        for slot in (1, 1, 2, 2, 3, 3):
+            await other.commit([NewRequest(b"x" * 1_000_000, 0, slot=slot)] * 4)
+        assert len(await worker.lease(5)) == 5
+        await kill(worker, other)
+        assert [x.suspect for x in await other.lease()] == [True] * 5
+        rest = [await other.lease() for _ in range(5)]
+        assert 0 < len(rest[0]) < 19 == len([*itertools.chain(*rest)])
+
     async def test_number_of_a_slot_is_exact(self, join, kill):
         numbers = {2**52 - 1: "a", 2**52 - 2: "b", 2**51 + 1: "c", 1: "d", 0: "e"}
         worker, other = await join(), await join()

@@ -130,6 +130,29 @@ async def test_crawl_is_paused_stopped_and_cleared(client, worker):
     assert client.status().is_blank
 
 
+async def test_what_comes_back_from_outside_is_in_its_slot(client, worker):
+    ask = Ask(commits=[Commit(1, [NewRequest(b"a", 0, "a", slot=7)])], leases=1)
+    [lease] = (await worker.exchange(ask)).leases
+    end = Settlement(lease.id, end=End.FAILED, reason="why")
+    await worker.exchange(Ask(commits=[Commit(2, settlements=[end])]))
+    [letter] = client.failed()
+    assert client.retry(letter).requests == 1
+    settings = client._crawl.settings
+    crawl = MemoryBroker.of(settings).crawl(settings, "s")
+    await crawl.recrawl([NewRequest(b"b", 0, "b", slot=8)])
+    answer = await worker.exchange(Ask(leases=5, enough=[9]))
+    assert [(x.payload, x.slot) for x in answer.leases] == [(b"a", 7), (b"b", 8)]
+
+
+async def test_cleared_crawl_has_no_slots(client, worker):
+    await worker.exchange(Ask(commits=[Commit(1, [NewRequest(b"a", 0, slot=7)])]))
+    client.clear(force=True)
+    new = [NewRequest(b"b", 0, slot=7)]
+    await worker.join("host:1", commit=0, flush=False, persist=False, age=0)
+    answer = await worker.exchange(Ask(commits=[Commit(1, new)], leases=5))
+    assert [lease.payload for lease in answer.leases] == [b"b"]
+
+
 async def test_finished_crawl_is_remembered(client, worker):
     outcome, _ = await worker.leave(finished=True, persist=False, reason="finished")
     assert outcome is LeaveOutcome.DELETED
