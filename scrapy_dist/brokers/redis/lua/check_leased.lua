@@ -3,7 +3,7 @@
 -- Where a lease or a release was cut in half, the request is still or already there.
 --
 -- KEYS  requests (zset)  suspects (zset)  leases (zset)  leased (hash)  state (hash)
---       slots (zset)
+--       slots (zset)  resting (zset)
 -- ARGV  mend: '1' or '0'  ids*: order ids (<= 100) whose payloads can be read
 -- Reply positions of the order ids without a lease
 -- Cost  O(ids * log(pending))

@@ -6,8 +6,9 @@
 --
 -- KEYS  requests (zset)  dupefilter (set, or hash: see buckets.py)  leases (zset)
 --       leased (hash)  workers (zset)  state (hash)  started (set)  failed (stream)
---       suspects (zset)  slots (zset)  item_keys*: (list)  buckets*: of each fingerprint of
---       the requests its own and, where it may not be split yet, the one it is split from (set)
+--       suspects (zset)  slots (zset)  resting (zset)  item_keys*: (list)
+--       buckets*: of each fingerprint of the requests its own and, where it may not be split
+--       yet, the one it is split from (set)
 -- ARGV  worker: its number  number: of this commit  newest_first: '1' (LIFO)
 --       worker_name: for people
 --       failed_limit: most dead letters (what fails above that stays a suspect)
@@ -39,6 +40,7 @@
 -- @use order
 -- @use dead_letters
 -- @use buckets
+-- @use pending
 -- @types are seen by what is read
 local call, format, KEYS, ARGV = redis.call, string.format, KEYS, ARGV
 number, acks = tonumber(number), tonumber(acks)
@@ -46,6 +48,7 @@ local simple = acks + bare_acks
 -- Keys that may be written and that nothing below reads before that.
 call('ZCARD', requests)
 call('ZCARD', slots)
+call('ZCARD', resting)
 if ids_count > 0 then
   call('HLEN', leased)
 end
@@ -55,7 +58,8 @@ end
 if not call('ZSCORE', workers, worker) then
   return {0, 0}
 end
-local before = call('HMGET', state, 'commit:' .. worker, 'pages', 'order', 'items')
+local before = call('HMGET', state, 'commit:' .. worker, 'pages', 'order', 'items',
+  'slots:shift')
 local stored = tonumber(before[1] or -1)
 if stored >= number then
   -- The reply was lost. That leases were not ours must not be: their parts were not taken.
@@ -259,15 +263,18 @@ if fresh_count > 0 or pushes_count > 0 then
     members[2 * i] = score .. head .. digits[low] .. payload_of(n)
     if not put[slot] then
       put[slot] = true
-      their_slots[#their_slots + 1], their_slots[#their_slots + 2] = now, slot
+      their_slots[#their_slots + 1], their_slots[#their_slots + 2] = 0, slot
     end
   end
 else
   call('HDEL', state, '') -- acks go on above maxmemory
 end
 if fresh_count > 0 then
-  call('ZADD', slots, 'NX', unpack(their_slots)) -- first, see lib/pending.lua
+  local rested = add_slots(their_slots, now + (before[5] or 0))
   call('ZADD', requests, unpack(members))
+  if #rested > 0 then
+    call('ZREM', resting, unpack(rested))
+  end
 end
 local function see(new)
   if #new > 0 and epoch == '' then

@@ -4,6 +4,7 @@
 -- KEYS  workers (zset)  state (hash)  requests (zset)  suspects (zset)  leases (zset)
 --       leased (hash)  dupefilter (set or hash)  stats (hash)  started (set)
 --       control (hash)  failed (stream)  history (stream)  slots (zset)
+--       resting (zset)  politeness (hash)
 --       seed_keys*: (list, set or zset)
 -- ARGV  worker: its number  finished: '1': if nothing is left, the crawl has finished; '0':
 --       it goes on all the same; '': as the others see it
@@ -17,6 +18,7 @@
 -- @use workers
 -- @use crawl
 -- @use history
+-- @use owner
 local now, seen = now_ms(), count_fingerprints()
 local left = count_left()
 redis.call(kind_of(dupefilter) == 'hash' and 'HLEN' or 'SCARD', dupefilter)
@@ -24,8 +26,9 @@ for i = seed_keys_at + 1, #KEYS do
   left = left + count_seeds(KEYS[i])
 end
 redis.call('HDEL', state, 'commit:' .. worker)
-if redis.call('ZCOUNT', leases, worker, worker) > 0 then
-  -- It does not know of these leases. Whoever reaps finds a worker long dead.
+local own = string.format('%.0f', mark_of(worker))
+if redis.call('ZCOUNT', leases, worker, worker) + redis.call('ZCOUNT', slots, own, own) > 0 then
+  -- It does not know of these leases or slots. Whoever reaps finds a worker long dead.
   redis.call('ZADD', workers, 1, worker)
   return {0, seen}
 end
@@ -52,7 +55,7 @@ if is_new then
   write_record(now, reason)
 end
 if persist == '1' then
-  redis.call('UNLINK', slots) -- all are empty
+  redis.call('UNLINK', slots, resting, politeness) -- nothing is left in them
   if is_new then
     redis.call('HSET', state, 'finished', ended, 'recorded', ended)
   end

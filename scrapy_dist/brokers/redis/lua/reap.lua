@@ -1,15 +1,19 @@
--- Take the leases of one dead worker away, some at a time; they become suspects.
+-- Take the leases of one dead worker away, some at a time; they become suspects. Then its
+-- slots, which may be asked when their delay is over.
 --
 -- KEYS  workers (zset)  state (hash)  leases (zset)  leased (hash)  suspects (zset)
---       failed (stream)  control (hash)
+--       failed (stream)  control (hash)  slots (zset)  politeness (hash)
 -- ARGV  ttl_ms: of silence after which a worker is dead  most: leases per call
 --       max_deliveries: deaths after which a request has failed
 --       failed_limit: most dead letters
+--       delay_ms: between two starts in a slot  places: of a slot
 -- Reply new suspects, newly failed, workers ended
 -- Cost  O(leases per call * log(suspects))
 -- @use deaths
 -- @use workers
-local now = now_ms()
+-- @use slot_clock
+-- @use seats
+local slots_now, now, clock = slot_clock()
 local silent_since = now - ttl_ms
 if now < tonumber(redis.call('HGET', state, 'grace') or 0) then
   silent_since = 1 -- only those that are known to be dead, see gone.lua and leave.lua
@@ -40,6 +44,20 @@ if #ids > 0 then
   redis.call('ZREM', leases, unpack(ids))
 end
 if #ids == tonumber(most) then
+  return {new, letters, 0}
+end
+local own = string.format('%.0f', mark_of(dead))
+local taken = redis.call('ZRANGEBYSCORE', slots, own, own, 'LIMIT', 0, most)
+if #taken > 0 then
+  keep_slot_clock(clock)
+  local back = {}
+  for i, name in ipairs(taken) do
+    local delay = rules_of(redis.call('HGET', politeness, name:match('^%d+') or name), 1)
+    back[2 * i - 1], back[2 * i] = string.format('%.0f', slots_now + delay), name
+  end
+  redis.call('ZADD', slots, unpack(back))
+end
+if #taken == tonumber(most) then
   return {new, letters, 0}
 end
 forget_worker(dead)

@@ -3,6 +3,7 @@
 -- KEYS  workers (zset)  state (hash)  requests (zset)  suspects (zset)  leases (zset)
 --       leased (hash)  dupefilter (set or hash)  stats (hash)  started (set)
 --       control (hash)  failed (stream)  history (stream)  slots (zset)
+--       resting (zset)  politeness (hash)
 -- ARGV  worker: its number  info: for people  commit: number of its last one
 --       present_ms: of silence after which another worker is not counted as present
 --       flush: '1': delete what an earlier crawl left, if no other worker is present

@@ -1,7 +1,7 @@
 -- Give leases back undone: to pending, or to the suspects where they came from there.
 --
 -- KEYS  requests (zset)  suspects (zset)  leases (zset)  leased (hash)  state (hash)
---       slots (zset)
+--       slots (zset)  resting (zset)
 -- ARGV  worker: its number  ids*: order ids (<= 100)
 -- Reply leases given back
 -- Cost  O(ids * log(pending))

@@ -1,6 +1,6 @@
 -- All of a crawl, for those who join it and leave it.
 -- @use fingerprints
--- @needs requests suspects leases leased workers state stats started control slots
+-- @needs requests suspects leases leased workers state stats started control slots resting politeness
 
 -- Requests that somebody has to work on.
 local function count_left()
@@ -11,5 +11,5 @@ end
 local function delete_crawl()
   delete_fingerprints()
   redis.call('UNLINK', workers, state, requests, suspects, leases, leased, stats, started,
-    control, slots)
+    control, slots, resting, politeness)
 end

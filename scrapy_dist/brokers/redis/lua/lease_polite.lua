@@ -1,0 +1,153 @@
+-- Hand out requests of the slots whose owner this worker is, or becomes: see lib/seats.lua;
+-- and suspects whose slots are free, see lib/suspicion.lua.
+--
+-- KEYS  requests (zset)  suspects (zset)  leases (zset)  leased (hash)  workers (zset)
+--       state (hash)  control (hash)  slots (zset)  resting (zset)  politeness (hash)
+-- ARGV  worker: its number  want: most requests (<= 100)  most_suspects: most suspects
+--       ttl_ms: of silence after which a worker is dead
+--       max_deliveries: deaths after which a request has failed
+--       max_payload: bytes of the largest one
+--       reply_bytes: of payloads after which it is enough
+--       delay_ms: between two starts in a slot  places: of a slot without delay
+--       horizon_ms: of starts that a grant is for  portion: most requests of a grant
+--       most_seats: of a slot without delay
+--       renewals*: of each seat that this worker has: its name, most requests
+-- Reply as lease.lua, and behind the leases: seats ('name:delay:places:leases' of each, in the
+--       order of the leases; leases -1: it is not this worker's, -2: another one waits to
+--       visit the slot), ms until a slot may be asked (-1: nothing waits), slots that may be
+-- Cost  O(requests per call * log(pending) + slots per call)
+-- @use handing
+-- @use suspicion
+-- @use slot_clock
+-- @use seats
+local call, format = redis.call, string.format
+local now, wall, clock = slot_clock()
+local pending, suspect = call('ZCARD', requests), call('ZCARD', suspects)
+if not call('ZSCORE', workers, worker) then
+  return {0, pending, suspect, 0, 0, 0, '', '', '', -1, 0}
+end
+local waiting = suspect > 0 and call('ZCOUNT', suspects, '+inf', '+inf') or 0
+suspect = suspect - waiting
+want, most_seats, portion = tonumber(want), tonumber(most_seats), tonumber(portion)
+local is_paused = call('HGET', control, 'paused')
+local handing, grants, mine, open, empty = new_handing(), {}, {}, {}, {}
+local reply, own, at = handing.reply, mark_of(worker), format('%.0f', now)
+local mark, granted = format('%.0f', own), {}
+
+local function tell(seat, delay, count, leases_of)
+  grants[#grants + 1] = format('%s:%.0f:%.0f:%d', seat, delay, count, leases_of)
+end
+local function wanted_by_another(value)
+  local who, since = (value or ''):match('^(%d+) (%d+)$')
+  return who and who ~= worker and now - since < 2000
+end
+-- Requests of a seat (counted from 0); its next seat is free if there may be more.
+local function serve(slot, index, rules, most)
+  local delay, count, seats = rules_of(rules, most_seats)
+  local n, has_more = 0, false
+  if most > 0 then
+    n, has_more = hand_out_pending(handing, slot, most)
+    want = want - n
+  end
+  if n > 0 and has_more and index + 1 < seats then
+    open[#open + 1], open[#open + 2] = at, slot .. '.' .. index + 1
+  end
+  return n, delay, places_of(count, seats, index)
+end
+
+if is_paused then
+  want = 0
+elseif suspect > 0 and want > 0 then
+  local found, is_alone, waits = choose_suspects(wall, suspect, math.min(want, most_suspects),
+    function(slot)
+      local ready = tonumber(call('ZSCORE', slots, slot) or call('ZSCORE', resting, slot) or 0)
+      return ready <= now or ready == own
+    end)
+  if waits then
+    want = 0
+    reply[6] = 1
+  else
+    hand_out_suspects(handing, found)
+    want = is_alone and 0 or want - #handing.suspects
+    reply[6] = is_alone and 1 or 0
+    for _, run in ipairs(handing.runs) do
+      local slot = run:match('^[^:]+')
+      local delay, count, seats = rules_of(call('HGET', politeness, slot), most_seats)
+      tell(slot, delay, places_of(count, seats, 0), 1)
+      if not granted[slot] then
+        granted[slot] = true
+        mine[#mine + 1], mine[#mine + 2] = mark, slot
+      end
+    end
+  end
+end
+for i = renewals_at + 1, #ARGV, 2 do
+  local name, most = ARGV[i], tonumber(ARGV[i + 1])
+  local slot, index = name:match('^(%d+)%.?(%d*)$')
+  local rules = call('HMGET', politeness, slot, 'wanted:' .. slot)
+  if tonumber(call('ZSCORE', slots, name) or 0) ~= own then
+    tell(name, 0, 0, -1)
+  elseif wanted_by_another(rules[2]) then
+    tell(name, 0, 0, -2)
+  else
+    local n, delay, count = serve(slot, tonumber(index) or 0, rules[1],
+      math.min(want, most))
+    tell(name, delay, count, n)
+  end
+end
+local ready = call('ZCOUNT', slots, '-inf', at)
+if ready > 0 and want > 0 then
+  local alive = math.max(1, call('ZCOUNT', workers, format('(%d', wall - ttl_ms), '+inf'))
+  local most, given = math.min(want, math.ceil(ready / alive)), 0
+  local found = call('ZRANGEBYSCORE', slots, '-inf', at, 'LIMIT', '0', format('%d', most + 20))
+  local fields = {}
+  for i, name in ipairs(found) do
+    local slot = name:match('^%d+') or name
+    fields[2 * i - 1], fields[2 * i] = slot, 'wanted:' .. slot
+  end
+  local rules = call('HMGET', politeness, unpack(fields))
+  for i, name in ipairs(found) do
+    local slot = fields[2 * i - 1]
+    if given < most and want > 0 and not granted[slot]
+      and not wanted_by_another(rules[2 * i]) then
+      local index = name == slot and 0 or tonumber(name:sub(#slot + 2)) or 0
+      local delay = rules_of(rules[2 * i - 1], most_seats)
+      local part = math.min(want, portion)
+      if delay > 0 then
+        part = math.min(part, 1 + math.floor(horizon_ms / delay))
+      end
+      local n, _, count = serve(slot, index, rules[2 * i - 1], part)
+      if n == 0 then
+        empty[#empty + 1] = name
+      else
+        given = given + 1
+        mine[#mine + 1], mine[#mine + 2] = mark, name
+        tell(name, delay, count, n)
+      end
+    end
+  end
+  ready = ready - given - #empty
+end
+reply[2], reply[3], reply[5] = pending - #handing.members, suspect - #handing.suspects, waiting
+keep_slot_clock(clock)
+-- First who owns the slots, then the leases, then the requests are removed.
+if #mine > 0 then
+  call('ZADD', slots, unpack(mine))
+end
+if #open > 0 then
+  call('ZADD', slots, 'NX', unpack(open))
+end
+store_handing(handing, wall)
+if #empty > 0 then
+  call('ZREM', slots, unpack(empty))
+end
+local wait = ready > 0 and 0 or -1
+if wait < 0 then
+  local next_one = call('ZRANGEBYSCORE', slots, '(' .. at, '(4503599627370496', 'WITHSCORES',
+    'LIMIT', '0', '1')[2]
+  wait = next_one and next_one - now or -1
+end
+reply[#reply + 1] = table.concat(grants, ' ')
+reply[#reply + 1] = wait
+reply[#reply + 1] = math.max(0, ready)
+return reply

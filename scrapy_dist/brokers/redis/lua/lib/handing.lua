@@ -1,0 +1,113 @@
+-- Handing out: from the pending requests and the suspects to one worker.
+-- @use clock
+-- @use order
+-- @use entry
+-- @needs requests suspects leases leased state worker max_payload reply_bytes
+
+-- What is being handed out, and the reply that tells it.
+local function new_handing()
+  return {
+    reply = {1, 0, 0, 0, 0, 0, '', ''}, entries = {}, count = 0, bytes = 0, runs = {},
+    members = {}, suspects = {}, given = {}, empty = {}, largest = max_payload + 24, limit = tonumber(reply_bytes),
+  }
+end
+
+-- What strings cost Lua is their number and, as it hashes each, their length.
+local function hand_out(handing, id, entry, lease)
+  local entries, count = handing.entries, handing.count + 1
+  entries[2 * count - 1], entries[2 * count] = id, entry
+  handing.count = count
+  if #lease > handing.largest then -- stays here
+    handing.reply[7] = handing.reply[7] .. count .. ':' .. #lease - 24 .. ' '
+    lease = lease:sub(1, 25)
+  end
+  handing.reply[8 + count] = lease
+end
+
+-- Order id, and *member* with a rank in front.
+local function with_rank(member)
+  if has_rank(member, 1) then
+    return member:sub(9, 24), member
+  end
+  -- Not the frontier's work: the worker will set it aside.
+  local id = redis.sha1hex(member):sub(1, 16)
+  return id, first_rank(id) .. member
+end
+
+local function hand_out_suspects(handing, found)
+  for _, one in ipairs(found) do
+    if handing.bytes < handing.limit then
+      local deaths, claims, slot, rank, payload = read_suspect(one)
+      local id, lease = rank:sub(9), rank .. payload
+      if not has_rank(rank, 1) then
+        id, lease = with_rank(one)
+      end
+      hand_out(handing, id, slot .. ' ' .. deaths .. ' ' .. claims .. ' ' .. lease, lease)
+      handing.bytes = handing.bytes + #one
+      handing.suspects[#handing.suspects + 1] = one
+      handing.runs[#handing.runs + 1] = slot .. ':1'
+    end
+  end
+  handing.reply[4] = #handing.suspects
+end
+
+-- Hand out at most *most* requests of *slot*. How many that were, and whether it has more;
+-- slots that have no more are in *empty* of *handing*.
+local function hand_out_pending(handing, slot, most)
+  -- Some at first: a few may be as large as a whole call may be.
+  local read, skip, step, head = 0, handing.given[slot] or 0, 8, slot .. ' 0 - '
+  local has_more = true
+  while read < most and handing.bytes < handing.limit and has_more do
+    local part = math.min(step, most - read)
+    -- One more at the end shows whether the slot goes on.
+    local asked = read + part == most and part + 1 or part
+    local some = redis.call('ZRANGEBYSCORE', requests, slot, slot, 'LIMIT',
+      string.format('%d', skip + read), string.format('%d', asked))
+    for i = 1, math.min(#some, part) do
+      local id, lease = with_rank(some[i])
+      handing.members[#handing.members + 1] = some[i]
+      handing.bytes = handing.bytes + #lease
+      hand_out(handing, id, head .. lease, lease)
+    end
+    read = read + math.min(#some, part)
+    has_more = #some == asked
+    step = 4 * step
+  end
+  if read > 0 then
+    handing.runs[#handing.runs + 1] = slot .. ':' .. read
+    handing.given[slot] = skip + read
+  end
+  if not has_more then
+    handing.empty[#handing.empty + 1] = slot
+  end
+  return read, has_more
+end
+
+-- Make it so: first the leases, then what they came from goes.
+local function store_handing(handing, now)
+  local call, entries, members = redis.call, handing.entries, handing.members
+  handing.reply[8] = table.concat(handing.runs, ' ')
+  if #entries == 0 then
+    return
+  end
+  call('HDEL', state, '') -- runs above maxmemory too
+  call('HSET', leased, unpack(entries))
+  -- The highest id first: a small sorted set is searched from its beginning for a place.
+  local owners, count = {}, handing.count
+  for i = 1, count do
+    owners[2 * i - 1], owners[2 * i] = worker, entries[2 * (count - i) + 1]
+  end
+  call('ZADD', leases, unpack(owners))
+  -- A number above all that were given out: who looks at the frontier while it changes
+  -- sees by it which workers were handed something. See views/snapshot.py and commit.lua.
+  local order = string.format('%d', order_at(call('HGET', state, 'order'), now) + 1)
+  call('HSET', state, 'active', string.format('%d', now), 'order', order,
+    'handed:' .. worker, order)
+  for _, one in ipairs(handing.suspects) do
+    call('ZREM', suspects, one)
+  end
+  if #members > 0 then
+    -- By value, not by rank: a torn file may be played twice.
+    call('ZREM', requests, unpack(members))
+  end
+end

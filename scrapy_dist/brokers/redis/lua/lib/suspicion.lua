@@ -1,0 +1,47 @@
+-- Which suspects a worker gets.
+--
+-- A suspect that has died once goes out with others: if one of them kills the worker, it is
+-- left with a death to spare. One that has not is handed out alone: to a worker that holds
+-- nothing, and that is handed nothing beside it. If that worker dies, it was this request.
+-- Where all workers are busy one of them, the field 'alone' of S:state, gets nothing until
+-- it holds nothing; for a minute, as what it holds may wait for what is pending, and then
+-- for a minute nobody.
+-- @use entry
+-- @needs suspects leases workers state worker max_deliveries
+
+-- At most *most* of those that *may_go*, of *count* that do not wait for room; whether it is
+-- to be handed out alone; whether the worker gets nothing, to be alone.
+local function choose_suspects(now, count, most, may_go)
+  local call, taken, lone, is_alone = redis.call, {}, nil, false
+  local alone, since = (call('HGET', state, 'alone') or ''):match('^(%d+) (%d+)$')
+  local age = math.abs(now - (since or 0))
+  if alone and (age > 120000 or not call('ZSCORE', workers, alone)) then
+    alone = nil
+  end
+  local waits = alone == worker and age < 60000
+  if most > 0 then
+    for _, one in ipairs(call('ZRANGE', suspects, 0, math.min(count, 16) - 1)) do
+      local deaths, _, slot = read_suspect(one)
+      deaths = tonumber(deaths)
+      if may_go and not may_go(slot) then
+        deaths = nil
+      elseif deaths > 1 or deaths == 1 and tonumber(max_deliveries) < 3 then
+        lone = lone or one
+      elseif #taken < most then
+        taken[#taken + 1] = one
+      end
+    end
+    if lone and call('ZCOUNT', leases, worker, worker) == 0 then
+      taken, is_alone = {lone}, true
+    end
+    call('HDEL', state, '') -- runs above maxmemory too
+    if lone and (not alone or alone == worker and is_alone) then
+      call('HSET', state, 'alone', string.format('%s %d', worker, now))
+      waits = true
+    elseif not lone and alone == worker then
+      call('HDEL', state, 'alone')
+      waits = false
+    end
+  end
+  return taken, is_alone, waits and not is_alone
+end

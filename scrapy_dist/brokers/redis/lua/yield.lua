@@ -1,0 +1,63 @@
+-- A worker gives seats back: nothing of theirs waits in it or is being downloaded.
+--
+-- KEYS  requests (zset)  state (hash)  slots (zset)  resting (zset)  politeness (hash)
+-- ARGV  worker: its number  delay_ms: between two starts in a slot  places: of a slot
+--       seats*: of each (<= 100): its name, ms until it may be taken, 'delay places' of the
+--       slot from now on ('': as before, '-': as the settings say)
+-- Reply seats given back
+-- Cost  O(seats * log(slots))
+-- @use slot_clock
+-- @use seats
+local now, _, clock = slot_clock()
+if seats_count == 0 then
+  return 0
+end
+local names = {}
+for i = seats_at + 1, #ARGV, 3 do
+  names[#names + 1] = ARGV[i]
+end
+local own, owners = mark_of(worker), redis.call('ZMSCORE', slots, unpack(names))
+keep_slot_clock(clock)
+local back, keep, drop, rest, gone, given = {}, {}, {}, {}, {}, 0
+for i, name in ipairs(names) do
+  if tonumber(owners[i] or 0) == own then
+    local ms, value = ARGV[seats_at + 3 * i - 1], ARGV[seats_at + 3 * i]
+    local slot, ready = name:match('^%d+') or name, string.format('%.0f', now + ms)
+    given = given + 1
+    if redis.call('ZCOUNT', requests, slot, slot) > 0 then
+      back[#back + 1], back[#back + 2] = ready, name
+    else
+      gone[#gone + 1] = name
+      if slot == name and tonumber(ms) > 0 then
+        rest[#rest + 1], rest[#rest + 2] = ready, slot
+      end
+    end
+    if value == '-' then
+      drop[#drop + 1] = slot
+    elseif value ~= '' then
+      keep[#keep + 1], keep[#keep + 2] = slot, value
+    end
+  end
+end
+if #keep > 0 then
+  redis.call('HSET', politeness, unpack(keep))
+end
+if #drop > 0 then
+  redis.call('HDEL', politeness, unpack(drop))
+end
+if #back > 0 then
+  redis.call('ZADD', slots, unpack(back))
+end
+if #rest > 0 then
+  redis.call('ZADD', resting, unpack(rest))
+end
+if #gone > 0 then
+  redis.call('ZREM', slots, unpack(gone))
+end
+-- Those that have rested enough, some at a time.
+local rested = redis.call('ZRANGEBYSCORE', resting, '-inf', string.format('%.0f', now),
+  'LIMIT', 0, 200)
+if #rested > 0 then
+  redis.call('ZREM', resting, unpack(rested))
+end
+return given
