@@ -173,6 +173,10 @@ FRONTIER_CONTROL_KEY: str = "%(spider)s:control"
 FRONTIER_HISTORY_KEY: str = "%(spider)s:history"
 #: Key of the slots that have pending requests, in the order of their turns.
 FRONTIER_SLOTS_KEY: str = "%(spider)s:slots"
+#: Key of the slots without pending requests whose delay is not over.
+FRONTIER_RESTING_KEY: str = "%(spider)s:resting"
+#: Key of the slots whose delay or places are not as the settings say.
+FRONTIER_POLITENESS_KEY: str = "%(spider)s:politeness"
 
 # --- Constants of scrapy-redis that are no settings, or have another name there ---
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 
     from scrapy import Request, Spider
     from scrapy.settings import BaseSettings
@@ -21,7 +21,10 @@ if TYPE_CHECKING:
         Joined,
         LeaseId,
         LeaveOutcome,
+        Manners,
         NewRequest,
+        Rules,
+        Visit,
     )
     from scrapy_dist.core.inspection import Explained, Found, Shown
     from scrapy_dist.core.status import Finished, Status
@@ -66,6 +69,19 @@ class Frontier(Protocol):
 
     async def held(self) -> frozenset[LeaseId]:
         """The leases that the broker holds for this worker."""
+
+    async def seats(self) -> frozenset[str]:
+        """The names of the seats that the broker holds for this worker."""
+
+    async def visit(self, slot: int, manners: Manners) -> Visit | None:
+        """Ask for the first seat of *slot*, for a request that no lease stands for.
+
+        While the answer is no, this worker is waited for: who has the slot gets no more
+        of it, and nobody else gets it, for two seconds. None: this worker is not known.
+        """
+
+    async def set_rules(self, rules: Mapping[int, Rules]) -> None:
+        """Give slots, by their numbers, rules of their own that hold for all workers."""
 
     async def watch(self, changed: Callable[[], None]) -> bool:
         """Call *changed* once when there may be something new; false: poll instead."""

@@ -7,7 +7,7 @@ Redis-py's own types leave open whether replies are bytes or text, since that de
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 if TYPE_CHECKING:
     from redis.asyncio import ConnectionPool
@@ -42,6 +42,7 @@ class Redis(Protocol):
         self, key: str, *fields: str | list[bytes]
     ) -> list[bytes | None]: ...
     async def hgetall(self, key: str) -> dict[bytes, bytes]: ...
+    async def hset(self, key: str, *, mapping: Mapping[str | bytes, Any]) -> int: ...
     async def hsetnx(self, key: str, field: str, value: str) -> int: ...
     async def hdel(self, key: str, *fields: str) -> int: ...
     async def hscan(

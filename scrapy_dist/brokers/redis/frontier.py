@@ -9,8 +9,9 @@ is in ``session.py``.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from math import ceil
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from redis.exceptions import NoScriptError, RedisError, ResponseError
@@ -29,6 +30,8 @@ from scrapy_dist.core.frontier import (
     CommitReply,
     Counts,
     Deaths,
+    Grant,
+    Granted,
     Heartbeat,
     Joined,
     JoinOutcome,
@@ -36,6 +39,8 @@ from scrapy_dist.core.frontier import (
     LeaveOutcome,
     Left,
     Outcome,
+    Rules,
+    Visit,
 )
 from scrapy_dist.exceptions import RedisUnavailable
 from scrapy_dist.redis_client.client import drop_connections
@@ -44,7 +49,14 @@ from scrapy_dist.redis_client.waits import within
 if TYPE_CHECKING:
     from scrapy_dist.brokers.redis.keys import Keys
     from scrapy_dist.brokers.redis.scripts import Call
-    from scrapy_dist.core.frontier import Claim, Commit, LeaseId, Reject
+    from scrapy_dist.core.frontier import (
+        Claim,
+        Commit,
+        LeaseId,
+        Manners,
+        Reject,
+        Yield,
+    )
     from scrapy_dist.redis_client.typed import Redis
 
 T = TypeVar("T")
@@ -135,6 +147,8 @@ class Frontier:
         self.ttl_ms = int(ttl * 1000)
         self.max_deliveries = max_deliveries
         self.failed_limit = failed_limit
+        #: The rules of slots that have none of their own, in a polite crawl.
+        self.rules = Rules()
         self.newest_first = newest_first
         #: Bytes of the largest request, without what may be around it.
         self.max_payload = max_payload
@@ -163,6 +177,8 @@ class Frontier:
             "failed_limit": self.failed_limit,
             "newest_first": int(self.newest_first),
             "format": FORMAT,
+            "delay_ms": ceil(self.rules.delay * 1000),
+            "places": self.rules.places,
             "max_payload": max(self.max_payload, self.max_seed) + _ENVELOPE,
             "max_seed": self.max_seed,
             "reply_bytes": REPLY_BYTES,
@@ -257,6 +273,61 @@ class Frontier:
             most_suspects=suspects,
             enough=enough,
         )
+
+    def lease_politely(
+        self, want: int, manners: Manners, *, suspects: int
+    ) -> Call[tuple[LeaseReply, Granted]]:
+        """Take at most *want* (<= BATCH) requests of slots that this worker may ask."""
+        self.rules = manners.rules
+        return self.call(
+            "lease_polite",
+            _parse_granted,
+            want=min(want, BATCH),
+            most_suspects=suspects,
+            horizon_ms=int(manners.horizon * 1000),
+            portion=manners.portion,
+            most_seats=manners.seats,
+            renewals=[part for renewal in manners.renewals for part in renewal],
+        )
+
+    def give_seats_back(self, seats: Sequence[Yield]) -> Call[int]:
+        """Give seats (at most BATCH) back: how many were this worker's."""
+        args: list[str | int] = []
+        for seat in seats:
+            rules = "" if seat.rules is None else _rules_text(seat.rules)
+            args += (seat.name, max(0, ceil(seat.rest * 1000)), rules)
+        return self.call("yield", int, seats=args)
+
+    def visit(self, slot: int, manners: Manners) -> Call[Visit | None]:
+        """Ask for the slot of a request that no lease stands for; None: join first."""
+        self.rules = manners.rules
+
+        def parse(raw: list[int]) -> Visit | None:
+            outcome, wait, delay, places = raw
+            rules = Rules(delay / 1000, places)
+            seconds = wait / 1000 if wait >= 0 else None
+            return None if outcome < 0 else Visit(outcome > 0, seconds, rules)
+
+        return self.call("visit", parse, slot=slot, most_seats=manners.seats)
+
+    async def set_rules(self, rules: Mapping[int, Rules]) -> None:
+        """Give slots rules of their own, that hold for all workers."""
+        texts = {str(slot): _rules_text(each) for slot, each in rules.items()}
+        with asking():
+            for some in batches([*texts], BATCH):
+                mapping: dict[str | bytes, Any] = {name: texts[name] for name in some}
+                await within(
+                    self.limit, self.client.hset(self.keys.politeness, mapping=mapping)
+                )
+
+    async def seats_held(self) -> list[str]:
+        """Names of the seats that this worker has."""
+        mark = (1 << 52) + int(self.worker)
+        with asking():
+            names: list[Any] = await within(
+                self.limit, self.client.zrangebyscore(self.keys.slots, mark, mark)
+            )
+        return [name.decode("latin-1") for name in names]
 
     def commit(self, commit: Commit) -> Call[CommitReply]:
         """Store requests and items, then acknowledge; safe to repeat by its number."""
@@ -517,6 +588,26 @@ def _parse_leases(raw: list[Any]) -> LeaseReply:
         )
     left = Left(pending, suspects_left, waiting, bool(alone))
     return LeaseReply(bool(known), leases, left)
+
+
+def _rules_text(rules: Rules) -> str:
+    return f"{ceil(rules.delay * 1000)} {rules.places}"
+
+
+def _parse_granted(raw: list[Any]) -> tuple[LeaseReply, Granted]:
+    *raw, seats, wait, ready = raw
+    grants, taken, wanted = [], [], []
+    for word in seats.decode("latin-1").split():
+        name, delay, places, leases = word.split(":")
+        if leases == "-1":
+            taken.append(name)
+        elif leases == "-2":
+            wanted.append(name)
+        else:
+            rules = Rules(int(delay) / 1000, int(places))
+            grants.append(Grant(name, rules, int(leases)))
+    seconds = wait / 1000 if wait >= 0 else None
+    return _parse_leases(raw), Granted(grants, taken, wanted, seconds, ready)
 
 
 def _parse_seeds(raw: list[Any]) -> SeedsReply:

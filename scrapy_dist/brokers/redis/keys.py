@@ -32,6 +32,8 @@ class Keys:
     control: str
     history: str
     slots: str
+    resting: str
+    politeness: str
     stats: str
     items: str
 
@@ -74,6 +76,8 @@ SETTINGS = (
     ("control", "FRONTIER_CONTROL_KEY", "hash"),
     ("history", "FRONTIER_HISTORY_KEY", "stream"),
     ("slots", "FRONTIER_SLOTS_KEY", "zset"),
+    ("resting", "FRONTIER_RESTING_KEY", "zset"),
+    ("politeness", "FRONTIER_POLITENESS_KEY", "hash"),
     ("stats", "STATS_KEY", "hash"),
     ("items", "REDIS_ITEMS_KEY", "list"),
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from redis.exceptions import RedisError, ResponseError
@@ -11,18 +12,26 @@ from scrapy_dist.brokers.redis.layout import batches
 from scrapy_dist.brokers.redis.orphans import Orphans
 from scrapy_dist.brokers.redis.views.status import read_status
 from scrapy_dist.brokers.redis.wakeup import Wakeup
-from scrapy_dist.core.frontier import BATCH, Answer, CommitReply, Outcome
+from scrapy_dist.core.frontier import BATCH, Answer, CommitReply, Granted, Outcome
 from scrapy_dist.exceptions import RedisUnavailable
 from scrapy_dist.redis_client.client import close_client, describe
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from scrapy import Spider
 
     from scrapy_dist.brokers.redis.frontier import Frontier, LeaseReply, SeedsReply
     from scrapy_dist.brokers.redis.scripts import Call
-    from scrapy_dist.core.frontier import Ask, Joined, LeaseId, LeaveOutcome
+    from scrapy_dist.core.frontier import (
+        Ask,
+        Joined,
+        LeaseId,
+        LeaveOutcome,
+        Manners,
+        Rules,
+        Visit,
+    )
     from scrapy_dist.core.status import Status
 
 logger = get_logger(__name__)
@@ -94,6 +103,15 @@ class RedisFrontier:
 
     async def held(self) -> frozenset[LeaseId]:
         return frozenset(await self._frontier.leases_held())
+
+    async def seats(self) -> frozenset[str]:
+        return frozenset(await self._frontier.seats_held())
+
+    async def visit(self, slot: int, manners: Manners) -> Visit | None:
+        return await self._call(self._frontier.visit(slot, manners))
+
+    async def set_rules(self, rules: Mapping[int, Rules]) -> None:
+        await self._frontier.set_rules(rules)
 
     async def watch(self, changed: Callable[[], None]) -> bool:
         self._changed = changed
@@ -175,6 +193,8 @@ class _Round:
         self.calls += self._commits
         for ids in batches(ask.releases):
             self._add(frontier.release(ids))
+        for seats in batches(ask.yields):
+            self._add(frontier.give_seats_back(seats))
         for rejects in batches(ask.rejects):
             self._add(frontier.reject(rejects, max_size=frontier.max_payload))
         if ask.claims:
@@ -201,15 +221,18 @@ class _Round:
         # Seeds first, and suspects last: one that is to be alone comes only if nothing did.
         for first in range(0, ask.seeds, BATCH):
             self._add(frontier.take_seeds(ask.seeds - first), self._seeds)
+        manners = ask.manners
         for first in range(0, ask.leases, BATCH):
             last = first + BATCH >= ask.leases
             suspects = ask.suspects if last else 0
-            self._add(
-                frontier.lease(
-                    ask.leases - first, suspects=suspects, enough=ask.enough
-                ),
-                self._leases,
-            )
+            want = ask.leases - first
+            if manners is None:
+                call = frontier.lease(want, suspects=suspects, enough=ask.enough)
+                self._add(call, self._leases)
+            else:
+                polite = frontier.lease_politely(want, manners, suspects=suspects)
+                self._add(polite, self._granted)
+                manners = replace(manners, renewals=())
         if ask.count:
             self._add(frontier.drained(), self._sets("counts"))
         if ask.stats:
@@ -226,6 +249,17 @@ class _Round:
     def _leases(self, reply: LeaseReply) -> None:
         self._answer.leases += reply.leases
         self._answer.left = reply.left
+
+    def _granted(self, reply: tuple[LeaseReply, Granted]) -> None:
+        leases, new = reply
+        self._leases(leases)
+        old = self._answer.granted or Granted()
+        self._answer.granted = replace(
+            new,
+            grants=[*old.grants, *new.grants],
+            taken=[*old.taken, *new.taken],
+            wanted=[*old.wanted, *new.wanted],
+        )
 
     def read(self) -> Answer:
         """The answer, after the round trip."""

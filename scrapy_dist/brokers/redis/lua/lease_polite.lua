@@ -87,7 +87,8 @@ for i = renewals_at + 1, #ARGV, 2 do
   local rules = call('HMGET', politeness, slot, 'wanted:' .. slot)
   if tonumber(call('ZSCORE', slots, name) or 0) ~= own then
     tell(name, 0, 0, -1)
-  elseif wanted_by_another(rules[2]) then
+  elseif wanted_by_another(rules[2])
+    or (tonumber(index) or 0) >= select(3, rules_of(rules[1], most_seats)) then
     tell(name, 0, 0, -2)
   else
     local n, delay, count = serve(slot, tonumber(index) or 0, rules[1],
@@ -111,8 +112,8 @@ if ready > 0 and want > 0 then
     if given < most and want > 0 and not granted[slot]
       and not wanted_by_another(rules[2 * i]) then
       local index = name == slot and 0 or tonumber(name:sub(#slot + 2)) or 0
-      local delay = rules_of(rules[2 * i - 1], most_seats)
-      local part = math.min(want, portion)
+      local delay, _, seats = rules_of(rules[2 * i - 1], most_seats)
+      local part = index < seats and math.min(want, portion) or 0
       if delay > 0 then
         part = math.min(part, 1 + math.floor(horizon_ms / delay))
       end
