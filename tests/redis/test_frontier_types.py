@@ -7,7 +7,17 @@ from redis.exceptions import ResponseError
 
 from scrapy_dist.brokers.redis.keys import SETTINGS
 from scrapy_dist.brokers.redis.types import check_types
-from scrapy_dist.core.frontier import Claim, Commit, End, NewRequest, Reject, Settlement
+from scrapy_dist.core.frontier import (
+    Claim,
+    Commit,
+    End,
+    Manners,
+    NewRequest,
+    Reject,
+    Rules,
+    Settlement,
+    Yield,
+)
 from scrapy_dist.exceptions import ConfigurationError
 from tests.support.frontiers import (
     KEYS,
@@ -44,6 +54,8 @@ async def build(client):
     await client.sadd(SEED_KEYS[1], "seed")
     await client.xadd(KEYS.history, {"crawl": "1-1"})
     await client.zadd(KEYS.suspects, {suspect(b"waits for room", 9): "+inf"})
+    await client.zadd(KEYS.resting, {"7": 1})
+    await client.hset(KEYS.politeness, "0", "0 8")
     assert set(await contents(client)) == {*vars(KEYS).values(), *SEED_KEYS}
     return me
 
@@ -57,6 +69,7 @@ async def calls(me):
     )
     new = [NewRequest(b"d", 0, "fp-d"), NewRequest(b"e", 0, "fp-e", 1)]
     items = [("s:items", b"i")]
+    manners = Manners(Rules())
     return {
         "heartbeat": frontier.heartbeat(),
         "claim": frontier.claim([Claim("fp-f", [held]), Claim("fp-g", [], 1)]),
@@ -65,6 +78,7 @@ async def calls(me):
         "drained": frontier.drained(),
         "gone": frontier.gone("m", [(me.number, "1 1")]),
         "lease": frontier.lease(5, suspects=8),
+        "lease_polite": frontier.lease_politely(5, manners, suspects=8),
         "leave": frontier.leave(finished=True),
         "meet": frontier.meet("m", "1 2"),
         "pause": frontier.pause(True),
@@ -76,28 +90,33 @@ async def calls(me):
         "release": frontier.release([held]),
         "seeds": frontier.take_seeds(5),
         "stop": frontier.stop([me.number]),
+        "visit": frontier.visit(7, manners),
+        "yield": frontier.give_seats_back([Yield("9", 1.0, Rules(1.0, 1))]),
     }
 
 
 #: Scripts and their keys, by index.
 USES = [
     ("heartbeat", 4),
-    ("commit", 10),
+    ("commit", 12),
     ("count", 1),
     ("drained", 8),
     ("gone", 2),
-    ("lease", 7),
-    ("leave", 12),
+    ("lease", 8),
+    ("lease_polite", 10),
+    ("leave", 15),
     ("meet", 2),
     ("pause", 3),
     ("push", 1),
     ("readmit", 3),
-    ("reap", 7),
-    ("register", 12),
+    ("reap", 9),
+    ("register", 15),
     ("reject", 5),
-    ("release", 5),
+    ("release", 7),
     ("seeds", 7),
     ("stop", 2),
+    ("visit", 5),
+    ("yield", 5),
 ]
 MATRIX = [(script, at) for script, keys in USES for at in range(keys)]
 
@@ -130,6 +149,7 @@ async def test_claim_fails_before_it_writes(client, at):
 async def test_each_call_of_this_module_writes_where_it_can(client, script):
     """Else the tests above would say nothing."""
     me = await build(client)
+    await client.zadd(KEYS.slots, {"9": (1 << 52) + int(me.number)})
     before = await contents(client)
     await me.call((await calls(me))[script])
     assert (await contents(client) == before) == (script == "drained")

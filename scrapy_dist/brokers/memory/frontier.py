@@ -21,13 +21,16 @@ from scrapy_dist.core.frontier import (
     JoinOutcome,
     LeaseId,
     LeaveOutcome,
+    Manners,
     NewRequest,
     Outcome,
+    Rules,
     Settlement,
+    Visit,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from scrapy_dist.brokers.memory.crawl import MemoryCrawl
     from scrapy_dist.brokers.redis.keys import Keys
@@ -163,6 +166,15 @@ class MemoryFrontier:
 
     async def held(self) -> frozenset[LeaseId]:
         return frozenset(self._state.held(self.worker))
+
+    async def seats(self) -> frozenset[str]:
+        return frozenset()
+
+    async def visit(self, slot: int, manners: Manners) -> Visit | None:
+        return Visit(slot >= 0, 0.0, manners.rules)
+
+    async def set_rules(self, rules: Mapping[int, Rules]) -> None:
+        del rules
 
     async def watch(self, changed: Callable[[], None]) -> bool:
         self._state.watch(changed)

@@ -12,8 +12,8 @@
 --       horizon_ms: of starts that a grant is for  portion: most requests of a grant
 --       most_seats: of a slot without delay
 --       renewals*: of each seat that this worker has: its name, most requests
--- Reply as lease.lua, and behind the leases: seats ('name:delay:places:leases' of each, in the
---       order of the leases; leases -1: it is not this worker's, -2: another one waits to
+-- Reply as lease.lua, and behind the leases: seats ('name:delay:places:count' of each, in the
+--       order of the leases; -1 leases: it is not this worker's, -2: another one waits to
 --       visit the slot), ms until a slot may be asked (-1: nothing waits), slots that may be
 -- Cost  O(requests per call * log(pending) + slots per call)
 -- @use handing
@@ -130,6 +130,7 @@ if ready > 0 and want > 0 then
   ready = ready - given - #empty
 end
 reply[2], reply[3], reply[5] = pending - #handing.members, suspect - #handing.suspects, waiting
+redis.call('HDEL', state, '') -- runs above maxmemory too
 keep_slot_clock(clock)
 -- First who owns the slots, then the leases, then the requests are removed.
 if #mine > 0 then

@@ -25,6 +25,7 @@ end
 local ready = tonumber(mark or call('ZSCORE', resting, slot) or 0)
 local who, since = (found[2] or ''):match('^(%d+) (%d+)$')
 local is_mine = not who or who == worker or now - since >= 2000
+redis.call('HDEL', state, '') -- runs above maxmemory too
 keep_slot_clock(clock)
 if is_mine and ready <= now then
   call('ZADD', slots, string.format('%.0f', own), slot)

@@ -17,6 +17,7 @@ for i = seats_at + 1, #ARGV, 3 do
   names[#names + 1] = ARGV[i]
 end
 local own, owners = mark_of(worker), redis.call('ZMSCORE', slots, unpack(names))
+redis.call('HDEL', state, '') -- runs above maxmemory too
 keep_slot_clock(clock)
 local back, keep, drop, rest, gone, given = {}, {}, {}, {}, {}, 0
 for i, name in ipairs(names) do

@@ -13,9 +13,8 @@ local function slot_clock()
   return moved, wall, {'slots:seen', moved, 'slots:shift', shift + moved - now}
 end
 
--- Store what `slot_clock` has found; runs above maxmemory too.
+-- Store what `slot_clock` has found.
 local function keep_slot_clock(found)
-  redis.call('HDEL', state, '')
   redis.call('HSET', state, found[1], string.format('%.0f', found[2]),
     found[3], string.format('%.0f', found[4]))
 end
