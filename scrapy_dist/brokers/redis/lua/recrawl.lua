@@ -1,7 +1,7 @@
 -- Queue requests whatever was crawled before; their fingerprints stay, or become, known.
 --
 -- KEYS  requests (zset)  seen (set; a filter of the project's may keep anything there)
---       state (hash)  slots (zset)
+--       state (hash)  slots (zset)  resting (zset)
 -- ARGV  newest_first: '1' (LIFO)  format: of a frontier that is new
 --       new*: of each request (<= 100): fingerprint ('' = none), score as in a rank, slot,
 --       payload

@@ -2,6 +2,7 @@
 --
 -- KEYS  requests (zset)  seen (set)  state (hash)
 --       old (zset or list: scrapy-redis' queue, may be the first of KEYS)  slots (zset)
+--       resting (zset)
 -- ARGV  newest_first: '1' (LIFO)  format: of a frontier that is new
 --       found*: of each request: how scrapy-redis has it, its fingerprint ('' = none), score
 --       as in a rank, slot, payload
