@@ -21,12 +21,10 @@ if TYPE_CHECKING:
         Joined,
         LeaseId,
         LeaveOutcome,
-        Manners,
         NewRequest,
-        Rules,
-        Visit,
     )
     from scrapy_dist.core.inspection import Explained, Found, Shown
+    from scrapy_dist.core.politeness import Manners, Rules, Visit
     from scrapy_dist.core.status import Finished, Status
 
     Fingerprint = Callable[[Request], str]

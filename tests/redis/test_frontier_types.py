@@ -11,13 +11,11 @@ from scrapy_dist.core.frontier import (
     Claim,
     Commit,
     End,
-    Manners,
     NewRequest,
     Reject,
-    Rules,
     Settlement,
-    Yield,
 )
+from scrapy_dist.core.politeness import Manners, Rules, Yield
 from scrapy_dist.exceptions import ConfigurationError
 from tests.support.frontiers import (
     KEYS,

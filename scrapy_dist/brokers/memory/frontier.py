@@ -21,13 +21,11 @@ from scrapy_dist.core.frontier import (
     JoinOutcome,
     LeaseId,
     LeaveOutcome,
-    Manners,
     NewRequest,
     Outcome,
-    Rules,
     Settlement,
-    Visit,
 )
+from scrapy_dist.core.politeness import Manners, Rules, Visit
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence

@@ -30,8 +30,6 @@ from scrapy_dist.core.frontier import (
     CommitReply,
     Counts,
     Deaths,
-    Grant,
-    Granted,
     Heartbeat,
     Joined,
     JoinOutcome,
@@ -39,9 +37,8 @@ from scrapy_dist.core.frontier import (
     LeaveOutcome,
     Left,
     Outcome,
-    Rules,
-    Visit,
 )
+from scrapy_dist.core.politeness import Grant, Granted, Rules, Visit
 from scrapy_dist.exceptions import RedisUnavailable
 from scrapy_dist.redis_client.client import drop_connections
 from scrapy_dist.redis_client.waits import within
@@ -53,10 +50,9 @@ if TYPE_CHECKING:
         Claim,
         Commit,
         LeaseId,
-        Manners,
         Reject,
-        Yield,
     )
+    from scrapy_dist.core.politeness import Manners, Yield
     from scrapy_dist.redis_client.typed import Redis
 
 T = TypeVar("T")

@@ -12,7 +12,13 @@ from scrapy_dist.brokers.redis.layout import batches
 from scrapy_dist.brokers.redis.orphans import Orphans
 from scrapy_dist.brokers.redis.views.status import read_status
 from scrapy_dist.brokers.redis.wakeup import Wakeup
-from scrapy_dist.core.frontier import BATCH, Answer, CommitReply, Granted, Outcome
+from scrapy_dist.core.frontier import (
+    BATCH,
+    Answer,
+    CommitReply,
+    Outcome,
+)
+from scrapy_dist.core.politeness import Granted
 from scrapy_dist.exceptions import RedisUnavailable
 from scrapy_dist.redis_client.client import close_client, describe
 
@@ -28,10 +34,8 @@ if TYPE_CHECKING:
         Joined,
         LeaseId,
         LeaveOutcome,
-        Manners,
-        Rules,
-        Visit,
     )
+    from scrapy_dist.core.politeness import Manners, Rules, Visit
     from scrapy_dist.core.status import Status
 
 logger = get_logger(__name__)
