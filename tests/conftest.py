@@ -10,6 +10,7 @@
 * ``project``: `Project` whose Redis is ``redis_server``. A crawl of it that ended as
   ``finished`` leaves only dead letters, items and history.
 * ``make_project``: ``make_project(redis_url)`` for another Redis, or None.
+* ``hosts``: `Site` with six more hosts, each an address of loopback.
 * ``shared_redis``, ``shared_site``: the same things for fixtures of a whole module.
 """
 
@@ -151,6 +152,21 @@ def site(shared_site: Site) -> Site:
     """The loopback site, with an empty log."""
     shared_site.reset()
     return shared_site
+
+
+@pytest.fixture(scope="session")
+def shared_hosts() -> Iterator[Site]:
+    """One site of six more hosts for the whole run; not reset."""
+    server = Site(hosts=6)
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def hosts(shared_hosts: Site) -> Site:
+    """A site of six more hosts, with an empty log; see `Site.gaps` and `host_pages`."""
+    shared_hosts.reset()
+    return shared_hosts
 
 
 @pytest.fixture

@@ -19,6 +19,7 @@ from tests.benchmarks.distance import Distance
 from tests.benchmarks.shop import Shop
 from tests.support.project import package_parent
 from tests.support.redis_server import RedisServer
+from tests.support.site import Site
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -140,6 +141,7 @@ class Bench:
         self.folder = Path(enter(tempfile.TemporaryDirectory()))
         self.redis = enter(RedisServer(self.folder / "redis"))
         self.shop = enter(Shop())
+        self._towns: dict[int, Site] = {}
         self._distances: dict[float, Distance] = {}
         self._crawls = 0
 
@@ -155,6 +157,14 @@ class Bench:
             distance = Distance(self.redis.port, ms)
             self._distances[ms] = self._ends.enter_context(distance)
         return self._distances[ms]
+
+    def town(self, hosts: int) -> Site:
+        """The site of as many hosts, with an empty log."""
+        if hosts not in self._towns:
+            self._towns[hosts] = Site(hosts)
+            self._ends.callback(self._towns[hosts].stop)
+        self._towns[hosts].reset()
+        return self._towns[hosts]
 
     @cached_property
     def python_of_theirs(self) -> str | None:
@@ -180,22 +190,24 @@ class Bench:
         url: str | None = None,
         tick: bool = False,
         stop: bool = False,
+        site: str | None = None,
+        settings: dict[str, Any] | None = None,
     ) -> Crawl:
-        """Start a crawl of the site's *path*, with Redis *ms* away or at *url*.
+        """Start a crawl of the *path* of the shop or *site*, with Redis *ms* away or at *url*.
 
         *pages* end the measured part, with *stop* the crawl too. *tick*: look for gaps
-        of the event loop.
+        of the event loop. *settings* of this crawl, besides those of the library.
         """
         if url is None:
             url = self.distance(ms).url if ms else self.redis.url
         job = {
             "spider": library if spider == "pushed" else spider,
-            "url": self.shop.url + path,
+            "url": (site or self.shop.url) + path,
             "pages": pages,
             "tick": tick,
             "stop": stop,
             "redis_port": self.redis.port,
-            "settings": {**SETTINGS[library], "REDIS_URL": url},
+            "settings": {**SETTINGS[library], "REDIS_URL": url, **(settings or {})},
         }
         env = {k: v for k, v in os.environ.items() if not k.startswith("SCRAPY")}
         env.pop("PYTHONPATH", None)

@@ -6,11 +6,15 @@ import json
 import math
 import subprocess
 import sys
+import urllib.parse
 import urllib.request
 from collections import Counter
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
+
+from tests.support.site_server import host
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -33,14 +37,18 @@ class Hit:
     clock: float
     port: int
     status: int
+    host: str
 
 
 class Site:
-    """The site in a process of its own, so that it does not slow the test down."""
+    """The site in a process of its own, so that it does not slow the test down.
 
-    def __init__(self) -> None:
+    *hosts*: how many addresses of loopback it has besides 127.0.0.1, see `host`.
+    """
+
+    def __init__(self, hosts: int = 0) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.support.site_server"],
+            [sys.executable, "-m", "tests.support.site_server", str(hosts)],
             cwd=ROOT,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -78,9 +86,12 @@ class Site:
         """Answer what waits, and go on."""
         self.answer(math.inf)
 
-    def waiting(self) -> Counter[str]:
-        """How many requests of each worker wait to be answered; those at gates do not count."""
-        return Counter(self._control("waiting"))
+    def waiting(self, gate: str = "") -> Counter[str]:
+        """How many requests of each worker wait to be answered.
+
+        Those at gates and at hosts on hold do not count, but those of the one named.
+        """
+        return Counter(self._control(f"waiting?gate={gate}"))
 
     def go_on(self, count: int) -> None:
         """Let *count* requests more be answered if all wait that there are."""
@@ -90,6 +101,32 @@ class Site:
     def open_gate(self, name: str) -> None:
         """Answer the requests for /gate/NAME, those that wait and those to come."""
         self._control(f"open?gate={name}")
+
+    def hold(self, name: str) -> None:
+        """Take requests of host *name* but answer none until `let_go`."""
+        self._control(f"hold?host={name}")
+
+    def let_go(self, name: str) -> None:
+        """Answer what waits at host *name*, and go on."""
+        self._control(f"let_go?host={name}")
+
+    def robots(self, name: str, text: str) -> None:
+        """Let *text* be the robots.txt of host *name*, until the next reset."""
+        self._control(f"robots?{urllib.parse.urlencode({'host': name, 'text': text})}")
+
+    def most_open(self) -> dict[str, int]:
+        """How many requests of each host were under way at once, at the most."""
+        found: dict[str, int] = self._control("most_open")
+        return found
+
+    def arrivals(self, name: str) -> list[float]:
+        """When requests of host *name* arrived, robots.txt too, as `time.monotonic`."""
+        return sorted(hit.time for hit in self.log() if hit.host == name)
+
+    def gaps(self, name: str) -> list[float]:
+        """Seconds between requests of host *name*, in the order of their arrival."""
+        times = self.arrivals(name)
+        return [later - time for time, later in pairwise(times)]
 
     def log(self) -> list[Hit]:
         """All requests in the order of their arrival."""
@@ -114,6 +151,11 @@ class Site:
     def _control(self, command: str) -> Any:
         with urllib.request.urlopen(f"{self.url}/_control/{command}") as reply:
             return json.load(reply)
+
+
+def host_pages(hosts: int, pages: int) -> Counter[tuple[str, str]]:
+    """Host and path of each page that /hosts/HOSTS/PAGES links to."""
+    return Counter((host(n), f"/page/{i}") for n in range(hosts) for i in range(pages))
 
 
 def tree_pages(size: int, fan: int) -> Counter[str]:

@@ -1,4 +1,7 @@
-"""The loopback web site of the tests; run as ``python -m tests.support.site_server``.
+"""The loopback web site of the tests; run as ``python -m tests.support.site_server [HOSTS]``.
+
+It listens on 127.0.0.1 and, with HOSTS, on as many more addresses of loopback, at the same
+port: each is a host of its own for Scrapy, see `host`.
 
 A page is described by its path, so that the site needs no set-up:
 
@@ -21,6 +24,9 @@ A page is described by its path, so that the site needs no set-up:
     /sitemap/SIZE              a sitemap of /page/map-0 … /page/map-(SIZE - 1)
     /cached/NAME               a page with a long Cache-Control
     /gate/NAME/PATH            links to /PATH (if any); answers when the test opens NAME
+    /to/N/PATH                 redirects to /PATH of host N
+    /hosts/HOSTS/PAGES[/A/B]   links to PAGES pages of each host, host after host; A, B:
+                               they are answered after A (first host) to B ms (last one)
 
 ``?delay=MS`` delays any page, /_control/delay?ms=MS all of them. All pages but /echo and /sitemap are HTML. Everything
 else, robots.txt too, is 404. Paths below /_control are not counted.
@@ -53,6 +59,12 @@ class Site:
         self.opened: set[str] = set()
         #: How many requests may still be answered.
         self.answers = math.inf
+        #: Hosts that answer nothing now, robots.txt by host, and how many requests of each
+        #: host are under way, and were at the most.
+        self.held: set[str] = set()
+        self.robots: dict[str, str] = {}
+        self.open: collections.Counter[str] = collections.Counter()
+        self.most_open: collections.Counter[str] = collections.Counter()
         self._waiting: dict[str, list[Waiting]] = {}
 
     def reset(self) -> None:
@@ -61,6 +73,9 @@ class Site:
         self.delay_ms = 0.0
         self.opened.clear()
         self.answers = math.inf
+        self.held.clear()
+        self.robots.clear()
+        self.most_open.clear()
         self._waiting.clear()
 
     def may_answer(self, gate: str) -> bool:
@@ -72,12 +87,23 @@ class Site:
     def wait(self, gate: str, waiting: Waiting) -> None:
         self._waiting.setdefault(gate, []).append(waiting)
 
-    def agents_waiting(self) -> collections.Counter[str]:
-        waiting = self._waiting.get("", [])
+    def agents_waiting(self, gate: str) -> collections.Counter[str]:
+        waiting = self._waiting.get(gate, [])
         return collections.Counter(w.agent for w in waiting if not w.is_gone())
+
+    def arrived(self, host: str) -> None:
+        self.open[host] += 1
+        self.most_open[host] = max(self.most_open[host], self.open[host])
+
+    def let_go(self, host: str) -> None:
+        self.held.discard(host)
+        self.send_waiting(host)
 
     def open_gate(self, gate: str) -> None:
         self.opened.add(gate)
+        self.send_waiting(gate)
+
+    def send_waiting(self, gate: str) -> None:
         for waiting in self._waiting.pop(gate, []):
             waiting.send()
 
@@ -117,6 +143,24 @@ class Reply:
         self.delay_ms = delay_ms
         self.gate = gate
         self.kind = kind
+
+
+def host(n: int) -> str:
+    """The address of host *n*, from 0."""
+    return f"127.0.{1 + n // 250}.{1 + n % 250}"
+
+
+def latency(n: int, hosts: int, first: float, last: float) -> float:
+    """Milliseconds that host *n* of *hosts* takes: the same factor between neighbours."""
+    return first * (last / first) ** (n / max(1, hosts - 1))
+
+
+def of_hosts(port: str, hosts: int, pages: int, *ms: str) -> Reply:
+    links = []
+    for n in range(hosts):
+        delay = f"?delay={latency(n, hosts, *map(float, ms)):.0f}" if ms else ""
+        links += [f"http://{host(n)}:{port}/page/{i}{delay}" for i in range(pages)]
+    return Reply(html("hosts", links))
 
 
 def html(title: str, links: list[str]) -> str:
@@ -182,6 +226,7 @@ def answer(site: Site, request: dict[str, str], headers: dict[str, str]) -> Repl
     path = request["path"]
     kind, *rest = path.lstrip("/").split("/")
     cookies = cookies_of(request["cookies"])
+    port = headers.get("host", "").rpartition(":")[2]
     match kind, rest:
         case "tree", [size, fan, n]:
             return tree(size, fan, n)
@@ -203,6 +248,13 @@ def answer(site: Site, request: dict[str, str], headers: dict[str, str]) -> Repl
         case "gate", [name, *target]:
             links = ["/" + "/".join(target)] if target else []
             return Reply(html("gate", links), gate=name)
+        case "robots.txt", [] if request["host"] in site.robots:
+            return Reply(site.robots[request["host"]], kind="text/plain")
+        case "to", [n, *target]:
+            location = f"http://{host(int(n))}:{port}/{'/'.join(target)}"
+            return Reply("", 302, (("Location", location),))
+        case "hosts", [hosts, pages, *ms]:
+            return of_hosts(port, int(hosts), int(pages), *ms)
         case "redirect", [status, *target]:
             return Reply("", int(status), (("Location", "/" + "/".join(target)),))
         case "status", [status, *_]:
@@ -231,12 +283,24 @@ def answer(site: Site, request: dict[str, str], headers: dict[str, str]) -> Repl
 
 
 def control(site: Site, path: str, query: str) -> Reply:
-    """Answer the test: /_control/records, waiting, reset, delay, open, answer."""
+    """Answer the test: what `tests.support.site.Site` asks for."""
     options = dict(urllib.parse.parse_qsl(query))
     if path == "/_control/records":
         return Reply(json.dumps(site.records), kind="application/json")
     if path == "/_control/waiting":
-        return Reply(json.dumps(site.agents_waiting()), kind="application/json")
+        agents = site.agents_waiting(options.get("gate", ""))
+        return Reply(json.dumps(agents), kind="application/json")
+    if path == "/_control/most_open":
+        return Reply(json.dumps(site.most_open), kind="application/json")
+    if path == "/_control/hold":
+        site.held.add(options["host"])
+        return Reply("{}", kind="application/json")
+    if path == "/_control/let_go":
+        site.let_go(options["host"])
+        return Reply("{}", kind="application/json")
+    if path == "/_control/robots":
+        site.robots[options["host"]] = options["text"]
+        return Reply("{}", kind="application/json")
     if path == "/_control/reset":
         site.reset()
         return Reply("{}", kind="application/json")
@@ -259,12 +323,19 @@ class Connection(asyncio.Protocol):
         self._site = site
         self._data = b""
         self._port = 0
+        self._host = ""
+        self._open = 0
         self._transport: asyncio.Transport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
         self._port = transport.get_extra_info("peername")[1]
+        self._host = transport.get_extra_info("sockname")[0]
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._site.open[self._host] -= self._open
+        self._open = 0
 
     def data_received(self, data: bytes) -> None:
         self._data += data
@@ -298,7 +369,10 @@ class Connection(asyncio.Protocol):
             "cookies": headers.get("cookie", ""),
             "agent": headers.get("user-agent", ""),
             "body": body,
+            "host": self._host,
         }
+        self._open += 1
+        self._site.arrived(self._host)
         self._site.seen[path] += 1
         try:
             reply = answer(self._site, request, headers)
@@ -316,10 +390,11 @@ class Connection(asyncio.Protocol):
         delay = dict(urllib.parse.parse_qsl(query)).get("delay", 0)
         total_ms = self._site.delay_ms + reply.delay_ms + float(delay)
         loop = asyncio.get_running_loop()
-        if not self._site.may_answer(reply.gate):
+        gate = self._host if self._host in self._site.held else reply.gate
+        if gate in self._site.held or not self._site.may_answer(gate):
             send = functools.partial(self._send, method, reply)
             waiting = Waiting(request["agent"], self._transport.is_closing, send)
-            self._site.wait(reply.gate, waiting)
+            self._site.wait(gate, waiting)
         elif total_ms:
             loop.call_later(total_ms / 1000, self._send, method, reply)
         else:
@@ -328,6 +403,9 @@ class Connection(asyncio.Protocol):
     def _send(self, method: str, reply: Reply) -> None:
         if self._transport.is_closing():
             return
+        if self._open:  # else it was asked by the test
+            self._open -= 1
+            self._site.open[self._host] -= 1
         reason = http.HTTPStatus(reply.status).phrase
         lines = [f"HTTP/1.1 {reply.status} {reason}"]
         lines += [f"{name}: {value}" for name, value in reply.headers]
@@ -339,8 +417,20 @@ class Connection(asyncio.Protocol):
 async def main() -> None:
     site = Site()
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(lambda: Connection(site), "127.0.0.1", 0)
-    print(server.sockets[0].getsockname()[1], flush=True)
+    more = [host(n) for n in range(int(sys.argv[1]) if len(sys.argv) > 1 else 0)]
+    servers: list[asyncio.Server] = []
+    while not servers:
+        server = await loop.create_server(lambda: Connection(site), "127.0.0.1", 0)
+        port = server.sockets[0].getsockname()[1]
+        try:
+            if more:
+                servers.append(
+                    await loop.create_server(lambda: Connection(site), more, port)
+                )
+            servers.append(server)
+        except OSError:  # somebody has the port at another address
+            server.close()
+    print(port, flush=True)
     # The parent holds our standard input: end with it, however it ends.
     await loop.run_in_executor(None, sys.stdin.read)
 
