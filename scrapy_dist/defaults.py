@@ -6,7 +6,12 @@ new ones begin with ``FRONTIER_``. README's table is made from this module.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from scrapy import Request
 
 # --- Connection ------------------------------------------------------------------
 
@@ -50,6 +55,10 @@ SCHEDULER_FLUSH_ON_START: bool = False
 SCHEDULER_QUEUE_KEY: str = "%(spider)s:requests"
 #: Discipline: the order in which pending requests are handed out.
 SCHEDULER_QUEUE_CLASS: str = "scrapy_dist.queue.SlotQueue"
+#: Slot that a request belongs to, where slots take turns: ``"host"``, ``"domain"`` (the
+#: registered one; needs ``scrapy-dist[domain]``), or a function (or its path) that takes
+#: the request and returns a name.
+FRONTIER_SLOT: str | Callable[[Request], str] = "host"
 #: Key of the fingerprint set.
 SCHEDULER_DUPEFILTER_KEY: str = "%(spider)s:dupefilter"
 #: Whether every filtered duplicate is logged.

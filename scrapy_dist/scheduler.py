@@ -38,6 +38,7 @@ from scrapy_dist.compat import extension_points
 from scrapy_dist.compat.overrides import names_in
 from scrapy_dist.core.crawl import job_from_settings
 from scrapy_dist.core.settings import Options
+from scrapy_dist.core.slots import Order
 from scrapy_dist.dupefilter import (
     CompactDupeFilter,
     RFPDupeFilter,
@@ -396,11 +397,12 @@ class Scheduler(BaseScheduler):
             self._frozen = True
 
     def _make_worker(self, codec: PayloadCodec) -> Worker:
+        order = Order(self._score, self.options.slots)
         queues = Queues(
             self._engine,
             codec,
             self.options,
-            score=self._score,
+            order=order,
             report_duplicate=self._report_duplicate,
             failed_key=self.frontier.failed_key,
         )
@@ -418,7 +420,7 @@ class Scheduler(BaseScheduler):
             codec,
             queues,
             filter_,
-            score=self._score,
+            order=order,
             seen=self._seen,
             name=extension_points.path_of(type(self.df)),
         )

@@ -9,7 +9,7 @@ from scrapy.utils.misc import load_object
 
 from scrapy_dist import defaults
 from scrapy_dist.base.settings import flag, number
-from scrapy_dist.core.slots import Slots, host_of
+from scrapy_dist.core.slots import Slots
 from scrapy_dist.exceptions import ConfigurationError
 from scrapy_dist.queue import Base
 
@@ -34,11 +34,6 @@ def discipline(settings: BaseSettings) -> type[Base]:
             " subclass."
         )
     return cls
-
-
-def slots(discipline: type[Base]) -> Slots:
-    """Which slot requests are in by *discipline*."""
-    return Slots(host_of if discipline.by_slot else None)
 
 
 @dataclass(frozen=True)
@@ -71,7 +66,7 @@ class Options:
         found = discipline(settings)
         return cls(
             discipline=found,
-            slots=slots(found),
+            slots=Slots.from_settings(settings, found),
             persist=flag(settings, "SCHEDULER_PERSIST"),
             flush_on_start=flag(settings, "SCHEDULER_FLUSH_ON_START"),
             idle_before_close=number(settings, "SCHEDULER_IDLE_BEFORE_CLOSE"),

@@ -1,19 +1,33 @@
-"""Slots: the hosts, or other groups of requests, that take turns."""
+"""Slots: the hosts, or other groups of requests, that take turns.
+
+FRONTIER_SLOT says which slot a request belongs to, and the discipline its place there.
+"""
 
 from __future__ import annotations
 
+import inspect
+import logging
 from functools import lru_cache
 from hashlib import sha1
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from scrapy import Request
 from scrapy.utils.httpobj import urlparse_cached
+from scrapy.utils.misc import load_object
 
+from scrapy_dist import defaults
 from scrapy_dist.codec.sizes import flaw_of_url
+from scrapy_dist.core.frontier import NewRequest
+from scrapy_dist.exceptions import ConfigurationError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from typing import Any
+
+    from scrapy.settings import BaseSettings
+
+    from scrapy_dist.queue import Base
+
+logger = logging.getLogger(__name__)
 
 #: The slot of disciplines that know no hosts.
 NO_SLOT = 0
@@ -39,6 +53,11 @@ class Slots:
     def __init__(self, name_of: Callable[[Request], str] | None) -> None:
         self.name_of = name_of
 
+    @property
+    def are_many(self) -> bool:
+        """Whether slots take turns."""
+        return self.name_of is not None
+
     def number(self, request: Request) -> int:
         """The number of the slot of *request*."""
         return NO_SLOT if self.name_of is None else slot_number(self.name_of(request))
@@ -56,3 +75,110 @@ class Slots:
             return self.number(Request(url, meta=meta if type(meta) is dict else None))
         except Exception:  # noqa: BLE001  whatever a rule of the project's makes of it
             return NO_SLOT
+
+    @classmethod
+    def from_settings(cls, settings: BaseSettings, discipline: type[Base]) -> Slots:
+        """FRONTIER_SLOT of *discipline*. Raises ConfigurationError."""
+        value = settings.get("FRONTIER_SLOT")
+        if not discipline.by_slot:
+            if value is not None:
+                raise ConfigurationError(
+                    f"FRONTIER_SLOT = {value!r} has no effect with SCHEDULER_QUEUE_CLASS"
+                    f" = {discipline.__module__ + '.' + discipline.__qualname__!r}, which"
+                    " keeps all requests in one order. Remove it, or name"
+                    f" {defaults.SCHEDULER_QUEUE_CLASS}."
+                )
+            return cls(None)
+        value = defaults.FRONTIER_SLOT if value is None else value
+        if value == "host":
+            return cls(host_of)
+        if value == "domain":
+            return cls(_domains())
+        return cls(_Named(_load(value), value))
+
+
+def _domains() -> Callable[[Request], str]:
+    """What names the registered domain of a request, by the list in the package."""
+    try:
+        import tldextract  # noqa: PLC0415  an optional dependency
+    except ImportError:
+        raise ConfigurationError(
+            "FRONTIER_SLOT = 'domain' needs tldextract, which is not installed: pip"
+            " install 'scrapy-dist[domain]'. Or write FRONTIER_SLOT = 'host'."
+        ) from None
+    extract = tldextract.TLDExtract(cache_dir=None, suffix_list_urls=())
+
+    @lru_cache(10_000)
+    def domain(host: str) -> str:
+        found = extract(host)
+        if not (found.domain and found.suffix):
+            return host  # an address, or a name of the project's
+        return f"{found.domain}.{found.suffix}".lower()
+
+    return lambda request: domain(host_of(request))
+
+
+def _load(value: Any) -> Callable[[Request], object]:
+    wanted = (
+        "Write 'host', 'domain', or the path of a function that takes a request and"
+        " returns the name of its slot."
+    )
+    try:
+        found = load_object(value) if isinstance(value, str) else value
+    except Exception as e:  # noqa: BLE001  whatever the import of that module raises
+        raise ConfigurationError(
+            f"FRONTIER_SLOT = {value!r} cannot be imported: {e}. {wanted}"
+        ) from None
+    if not callable(found) or isinstance(found, type):
+        raise ConfigurationError(f"FRONTIER_SLOT = {value!r} is no function. {wanted}")
+    if inspect.iscoroutinefunction(found):
+        raise ConfigurationError(
+            f"FRONTIER_SLOT = {value!r} is a coroutine, and the name of a slot is needed"
+            f" at once. {wanted}"
+        )
+    return found  # type: ignore[no-any-return]
+
+
+class _Named:
+    """Names given by a function of the project's; where it fails, the host."""
+
+    def __init__(self, function: Callable[[Request], object], setting: object) -> None:
+        self._function = function
+        self._setting = setting
+        self._said = False
+
+    def __call__(self, request: Request) -> str:
+        try:
+            name = self._function(request)
+        except Exception as e:  # noqa: BLE001  of any code
+            return self._failed(request, f"has failed with {e!r}")
+        if isinstance(name, str):
+            return name
+        return self._failed(request, f"has returned {name!r}, which is no string")
+
+    def _failed(self, request: Request, what: str) -> str:
+        if not self._said:
+            self._said = True
+            logger.error(
+                "FRONTIER_SLOT = %r %s for %s. Such requests are in the slots of their"
+                " hosts; no more of these are logged.",
+                self._setting,
+                what,
+                request,
+            )
+        return host_of(request)
+
+
+class Order:
+    """The place of a request in the frontier: its slot, and its *score* there."""
+
+    def __init__(self, score: Callable[[Request], float], slots: Slots) -> None:
+        self.score = score
+        self.slots = slots
+
+    def new(
+        self, request: Request, payload: bytes, fingerprint: str = "", start: int = 0
+    ) -> NewRequest:
+        """*request* for the frontier, as *payload*; the others: see `NewRequest`."""
+        slot = self.slots.number(request)
+        return NewRequest(payload, self.score(request), fingerprint, start, slot)

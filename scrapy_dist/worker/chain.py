@@ -19,15 +19,15 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
-from scrapy_dist.core.frontier import BATCH, ChainLink, NewRequest
+from scrapy_dist.core.frontier import BATCH, ChainLink
 from scrapy_dist.exceptions import Unserializable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from scrapy import Request
 
     from scrapy_dist.codec.request import PayloadCodec
+    from scrapy_dist.core.frontier import NewRequest
+    from scrapy_dist.core.slots import Order
     from scrapy_dist.worker.leases import HeldLease, Leases
     from scrapy_dist.worker.outbox import RecentFingerprints
     from scrapy_dist.worker.view import EngineView, View
@@ -54,7 +54,7 @@ class Chain:
         leases: Leases,
         recent: RecentFingerprints,
         view: View,
-        score: Callable[[Request], float],
+        order: Order,
     ) -> None:
         self.chain: WeakKeyDictionary[Request, ChainLink] = WeakKeyDictionary()
         self._engine = engine
@@ -62,7 +62,7 @@ class Chain:
         self._leases = leases
         self._recent = recent
         self._view = view
-        self._score = score
+        self._order = order
         self._chain = 0
 
     # Whether
@@ -163,7 +163,7 @@ class Chain:
         except Unserializable:
             return None
         record.chain.remove(link)
-        return NewRequest(payload, self._score(request), link.fingerprint)
+        return self._order.new(request, payload, link.fingerprint)
 
     def forget(self, record: HeldLease) -> None:
         """Its hops will not be seen: *record* does not end as it should."""

@@ -9,18 +9,23 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import inspect
 import sys
 import threading
+import time
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary, WeakSet
 
 from scrapy import Spider, signals, version_info
+from scrapy.core import downloader
 from scrapy.exceptions import CloseSpider
 from scrapy.utils.reactor import is_asyncio_reactor_installed, is_reactor_installed
 from twisted.internet.defer import Deferred
 
 from scrapy_dist.base.escaping import get_logger
+from scrapy_dist.core.slots import host_of
 from scrapy_dist.exceptions import ConfigurationError, FrontierError
+from scrapy_dist.worker.view import Downloads
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine
@@ -33,6 +38,14 @@ if TYPE_CHECKING:
 
 logger = get_logger("scrapy_dist")
 
+#: Whether the downloader looks a slot up with its spider, and knows a slot's jitter.
+_get_slot = inspect.unwrap(downloader.Downloader._get_slot)  # noqa: SLF001
+_SLOT_OF_SPIDER = "spider" in inspect.getfullargspec(_get_slot).args and not (
+    _get_slot.__defaults__
+)
+_HAS_JITTER = hasattr(downloader.Slot, "jitter")
+#: The clock of ``Slot.lastseen``.
+_download_clock: Callable[[], float] = getattr(downloader, "monotonic", time.time)
 #: Whether Scrapy's ``Spider.start()`` calls ``start_requests()``.
 CALLS_START_REQUESTS = hasattr(Spider, "start_requests")
 #: Whether pipelines' open_spider() may be a coroutine; before, it is a Deferred.
@@ -147,6 +160,29 @@ class ScrapyEngine:
     def downloading(self, request: Request) -> bool:
         return request in self.crawler.engine.downloader.active
 
+    def in_downloader(self) -> set[Request]:
+        return self.crawler.engine.downloader.active  # type: ignore[no-any-return]
+
+    def download_slot(self, request: Request) -> str:
+        try:
+            key = self.crawler.engine.downloader.get_slot_key(request)
+        except AttributeError:  # a downloader of the project's
+            return host_of(request)
+        return key if isinstance(key, str) else repr(key)
+
+    def download_state(self, request: Request) -> Downloads | None:
+        try:
+            get_slot = self.crawler.engine.downloader._get_slot  # noqa: SLF001
+            spider = (self.spider,) if _SLOT_OF_SPIDER else ()
+            _, slot = get_slot(request, *spider)
+            jitter = slot.jitter if _HAS_JITTER else 0.5 * slot.randomize_delay
+            since = _download_clock() - slot.lastseen
+            transferring = len(slot.transferring)
+            return Downloads(slot.concurrency, slot.delay, jitter, transferring, since)
+        except (AttributeError, TypeError):
+            # A downloader of the project's, or a request that none will take.
+            return None
+
     def left_downloader(self, request: Request) -> bool:
         return (
             request in self.in_progress()
@@ -161,7 +197,10 @@ class ScrapyEngine:
 
     # Start, idle and the end
 
-    def wake(self) -> None:
+    def wake(self, after: float = 0.0) -> None:
+        if after > 0:
+            asyncio.get_running_loop().call_later(after, self.wake)
+            return
         slot = _slot(self.crawler)
         if slot is not None and slot.closing is None:
             slot.nextcall.schedule()

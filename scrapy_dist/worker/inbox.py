@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from hashlib import sha1
 from typing import TYPE_CHECKING
 
@@ -18,6 +17,7 @@ if TYPE_CHECKING:
     from scrapy_dist.codec.request import PayloadCodec
     from scrapy_dist.core.frontier import Lease
     from scrapy_dist.worker.leases import HeldLease, Leases
+    from scrapy_dist.worker.lines import Line, Lines
     from scrapy_dist.worker.pacing import Pacing
     from scrapy_dist.worker.rejects import Rejects
     from scrapy_dist.worker.view import EngineView
@@ -28,7 +28,7 @@ LARGE, AHEAD_BYTES = 1 << 14, 8 << 20
 
 
 class Inbox:
-    """Requests in the order of their leases; the first of them is decoded."""
+    """Decodes the first one of each line; those of a line are in the order of their leases."""
 
     def __init__(
         self,
@@ -37,10 +37,9 @@ class Inbox:
         leases: Leases,
         pacing: Pacing,
         rejects: Rejects,
+        lines: Lines,
     ) -> None:
-        self.waiting: deque[tuple[HeldLease, bytes]] = deque()
-        #: The next one to hand out, if it is decoded.
-        self.head: tuple[HeldLease, Request] | None = None
+        self._lines = lines
         #: Whether most of what this worker reads cannot be decoded.
         self.is_unreadable = False
         self._engine = engine
@@ -54,18 +53,20 @@ class Inbox:
     @property
     def size(self) -> int:
         """Bytes of those that wait."""
-        return sum(len(payload) for _, payload in self.waiting)
+        return sum(len(payload) for line in self._lines for _, payload in line.leases)
 
-    def decode(self) -> tuple[HeldLease, Request] | None:
-        """The next one, which is the head then; None: there is none for now."""
-        while self.waiting and not self.is_unreadable:
-            record, payload = self.waiting[0]
+    def decode(self, line: Line) -> None:
+        """Let *line* have a head, unless there is none for now."""
+        waiting = line.leases
+        while line.head is None and waiting and not self.is_unreadable:
+            record, payload = waiting[0]
             if len(payload) > LARGE and self._is_crowded(len(payload)):
-                return None
-            self.waiting.popleft()
+                return
+            waiting.popleft()
             try:
                 request = self._read(record, payload)
             except BadPayload as e:
+                self._lines.removed(line)
                 if e.cause == POLICY:
                     # What others wrote is no sign that the code is wrong.
                     self._rejects.add(record, str(e))
@@ -74,9 +75,7 @@ class Inbox:
                 continue
             if self._doubts.counting:
                 self._judged(self._doubts.readable())
-            self.head = record, request
-            return self.head
-        return None
+            line.head = record, request
 
     def _is_crowded(self, size: int) -> bool:
         """Whether one of *size* bytes is to wait until large ones under way are done.
@@ -147,20 +146,10 @@ class Inbox:
 
     def drop(self, ids: set[str]) -> list[HeldLease]:
         """Those with these order ids are no longer this worker's; returns theirs."""
-        dropped = [record for record, _ in self.waiting if record.id in ids]
-        self.waiting = deque(e for e in self.waiting if e[0].id not in ids)
-        dropped += self._doubts.drop(ids)
-        if self.head is not None and self.head[0].id in ids:
-            dropped.append(self.head[0])
-            self.head = None
-        return dropped
+        dropped, _ = self._lines.keep(leased=lambda record: record.id not in ids)
+        return dropped + self._doubts.drop(ids)
 
     def close(self) -> list[HeldLease]:
         """All of them, which this worker does not hand out any more."""
-        left = [record for record, _ in self.waiting]
-        if self.head is not None:
-            left.append(self.head[0])
-        left += [doubtful.record for doubtful in self._doubts.take()]
-        self.waiting.clear()
-        self.head = None
-        return left
+        left, _ = self._lines.keep(leased=lambda record: False)
+        return left + [doubtful.record for doubtful in self._doubts.take()]

@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from scrapy_dist.base.escaping import spider_logger
-from scrapy_dist.core.frontier import NewRequest
 from scrapy_dist.exceptions import Unserializable
 from scrapy_dist.worker.asking import Asked, Asking
 from scrapy_dist.worker.seeds import SEED_MARK
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
     from scrapy import Request
 
     from scrapy_dist.codec.request import PayloadCodec
+    from scrapy_dist.core.slots import Order
     from scrapy_dist.worker.filtering import Filter
     from scrapy_dist.worker.leases import HeldLease, HeldLeases
     from scrapy_dist.worker.queues import Queues
@@ -45,7 +45,7 @@ class Intake:
         queues: Queues,
         filter_: Filter,
         *,
-        score: Callable[[Request], float],
+        order: Order,
         seen: Callable[[Request], object] | None,
         name: str,
     ) -> None:
@@ -60,7 +60,7 @@ class Intake:
         self._codec = codec
         self._queues = queues
         self._filter = filter_
-        self._score = score
+        self._order = order
         # What the warnings about requests that stay have named; None: there was none.
         self._named: frozenset[str] | None = None
 
@@ -175,7 +175,7 @@ class Intake:
         except Unserializable as e:
             self._tell_that_it_stays(request, e)
             return outputs.scraping() if origin is None else origin
-        new = NewRequest(payload, self._score(request), fingerprint, start)
+        new = self._order.new(request, payload, fingerprint, start)
         is_known = self.asking is not None and not request.dont_filter
         outputs.add_request(new, request, origin, is_known=is_known)
         return None

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import heapq
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
 from scrapy_dist.base.escaping import spider_logger
 from scrapy_dist.core.frontier import Claim
+from scrapy_dist.worker.lines import Own
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from scrapy_dist.worker.chain import Chain
     from scrapy_dist.worker.leases import HeldLease, HeldLeases, Leases
+    from scrapy_dist.worker.lines import Lines
     from scrapy_dist.worker.outbox import RecentFingerprints
     from scrapy_dist.worker.outputs import Outputs
     from scrapy_dist.worker.view import EngineView
@@ -33,15 +34,6 @@ class _Claimed(NamedTuple):
     records: HeldLeases
 
 
-class _Entry(NamedTuple):
-    """A request that can be handed out."""
-
-    priority: int
-    number: int
-    request: Request
-    records: HeldLeases
-
-
 class Pinned:
     """The pinned requests of one worker; *drop* is told of duplicates."""
 
@@ -53,9 +45,9 @@ class Pinned:
         chain: Chain,
         outputs: Outputs,
         drop: Callable[[Request], None],
+        lines: Lines,
     ) -> None:
-        #: A heap of those that can be handed out.
-        self.waiting: list[_Entry] = []
+        self._lines = lines
         self._engine = engine
         self._logger = spider_logger(__name__, engine.spider)
         self._leases = leases
@@ -110,13 +102,8 @@ class Pinned:
         stats = self._engine.stats
         stats.inc_value("scheduler/enqueued")
         stats.inc_value("scheduler/enqueued/memory")
-        entry = _Entry(-request.priority, self._number, request, records)
-        heapq.heappush(self.waiting, entry)
-
-    def pop(self) -> tuple[Request, HeldLeases]:
-        """The best one that waits."""
-        _, _, request, records = heapq.heappop(self.waiting)
-        return request, records
+        own = Own(-request.priority, self._number, request, records)
+        self._lines.add_own(own)
 
     # Claims
 
@@ -174,7 +161,7 @@ class Pinned:
         if self._had_own:
             self._had_own = not (
                 all(self._leases.handed.values())
-                and all(entry.records for entry in self.waiting)
+                and all(own.records for line in self._lines for own in line.own)
                 and all(claim.records for claim in self._unclaimed)
                 and all(claim.records for claim in self._claiming)
             )
@@ -207,16 +194,15 @@ class Pinned:
         Whoever gets these leases will make the requests again.
         """
 
-        def is_dropped(entry: _Entry | _Claimed) -> bool:
+        def is_dropped(entry: Own | _Claimed) -> bool:
             records = entry.records
             return bool(records) and all(record.id in ids for record in records)
 
-        dropped = [entry.records for entry in self.waiting if is_dropped(entry)]
+        _, owns = self._lines.keep(own=lambda own: not is_dropped(own))
+        dropped = [own.records for own in owns]
         dropped += [claim.records for claim in self._unclaimed if is_dropped(claim)]
         if not dropped:
             return []
-        self.waiting = [entry for entry in self.waiting if not is_dropped(entry)]
-        heapq.heapify(self.waiting)
         self._unclaimed = [e for e in self._unclaimed if not is_dropped(e)]
         return [
             record for records in dropped for record in self._leases.let_go(records)
@@ -229,8 +215,8 @@ class Pinned:
 
         Without those that *hand_over* gives to Redis.
         """
-        left = [e.records for e in self.waiting if not hand_over(e.request, e.records)]
+        _, owns = self._lines.keep(own=lambda own: False)
+        left = [e.records for e in owns if not hand_over(e.request, e.records)]
         left += [claim.records for claim in self._unclaimed]
-        self.waiting.clear()
         self._unclaimed.clear()
         return left

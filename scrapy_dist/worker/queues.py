@@ -6,11 +6,12 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from scrapy_dist.core.frontier import ChainLink, NewRequest
+from scrapy_dist.core.frontier import ChainLink
 from scrapy_dist.exceptions import Unserializable
 from scrapy_dist.worker.chain import Chain
 from scrapy_dist.worker.inbox import AHEAD_BYTES, LARGE, Inbox
 from scrapy_dist.worker.leases import HeldLeases, Leases
+from scrapy_dist.worker.lines import Lines
 from scrapy_dist.worker.outbox import Outbox, RecentFingerprints
 from scrapy_dist.worker.outputs import Outputs
 from scrapy_dist.worker.pacing import Pacing
@@ -19,7 +20,9 @@ from scrapy_dist.worker.prefetch import Prefetch
 from scrapy_dist.worker.progress import Progress
 from scrapy_dist.worker.provenance import Provenance
 from scrapy_dist.worker.rejects import Rejects
+from scrapy_dist.worker.room import Room
 from scrapy_dist.worker.seeds import Seeds
+from scrapy_dist.worker.turns import Turns
 from scrapy_dist.worker.view import View
 
 if TYPE_CHECKING:
@@ -30,6 +33,7 @@ if TYPE_CHECKING:
     from scrapy_dist.codec.request import PayloadCodec
     from scrapy_dist.core.frontier import Counts, Lease
     from scrapy_dist.core.settings import Options
+    from scrapy_dist.core.slots import Order
     from scrapy_dist.worker.asking import Asking
     from scrapy_dist.worker.leases import HeldLease
     from scrapy_dist.worker.outbox import Numbered
@@ -48,7 +52,7 @@ class Queues:
         codec: PayloadCodec,
         options: Options,
         *,
-        score: Callable[[Request], float],
+        order: Order,
         report_duplicate: Callable[[Request], None],
         failed_key: str,
     ) -> None:
@@ -59,7 +63,7 @@ class Queues:
         self.progress = Progress()
         self.provenance = Provenance()
         self.recent = RecentFingerprints(options.local_fingerprints)
-        self.chain = Chain(engine, codec, leases, self.recent, self.view, score)
+        self.chain = Chain(engine, codec, leases, self.recent, self.view, order)
         self.outputs = Outputs(
             engine,
             leases,
@@ -70,21 +74,22 @@ class Queues:
             self.progress,
             options,
         )
-        self.rejects = Rejects(
-            engine, self.outbox, self.pacing, self.progress, failed_key
-        )
-        self.inbox = Inbox(engine, codec, leases, self.pacing, self.rejects)
+        report = (self.outbox, self.pacing, self.progress)
+        self.rejects = Rejects(engine, *report, failed_key)
+        #: What can be handed out.
+        self.lines = lines = Lines(order.slots)
+        self.inbox = Inbox(engine, codec, leases, self.pacing, self.rejects, lines)
         self.pinned = Pinned(
-            engine, leases, self.recent, self.chain, self.outputs, self.drop
+            engine, leases, self.recent, self.chain, self.outputs, self.drop, lines
         )
+        self.turns = Turns(engine, lines, Room(engine), self.inbox.decode)
         self.seeds = Seeds(leases, self.outputs, self.rejects, self.view, self.pacing)
         self.on_drained: Callable[[Counts], float | None] = lambda _: None
         #: Requests that wait for a filter that decides itself.
         self.asking: Asking | None = None
         self._engine = engine
         self._codec = codec
-        self._options = options
-        self._score = score
+        self._options, self._order = options, order
         self._report_duplicate = report_duplicate
         self.prefetch = Prefetch(options.concurrency)
         #: Whether a request or seed that waits here may be large.
@@ -94,31 +99,21 @@ class Queues:
 
     def __len__(self) -> int:
         """Requests that could be handed out now."""
-        inbox = self.inbox
-        head = inbox.head is not None
-        return len(inbox.waiting) + head + len(self.pinned.waiting)
+        return len(self.lines)
 
     # For the scheduler
 
     def next(self) -> tuple[Request, bool] | None:
         """Hand out the best request, and whether it came from Redis."""
-        inbox, pinned = self.inbox, self.pinned
-        head = inbox.head or inbox.decode()
-        if pinned.waiting and (
-            head is None or -pinned.waiting[0].priority >= head[1].priority
-        ):
-            request, records = pinned.pop()
-        elif head is not None:
-            record, request = head
-            records = (record,)
-            inbox.head = None
-        else:
+        line = self.turns.next()
+        if line is None:
             self.prefetch.missed()
             return None
+        request, records, is_shared = self.lines.take(line)
         self.outputs.handed_out(records)
         self.leases.handed[request] = records
         self.prefetch.used()
-        return request, head is not None and request is head[1]
+        return request, is_shared
 
     @property
     def is_low(self) -> bool:
@@ -193,7 +188,7 @@ class Queues:
             # The filter has seen it: its page would lead to it no more.
             with suppress(Unserializable):
                 payload = self._codec.encode(request)
-                new = NewRequest(payload, self._score(request), "")
+                new = self._order.new(request, payload)
         if new is None:
             return False
         self.outputs.add_request(new, request, records, is_known=True)
@@ -298,7 +293,7 @@ class Queues:
             if seeds or (lease.is_seed and read_seeds):
                 self.seeds.add(record, lease.payload)
             else:
-                self.inbox.waiting.append((record, lease.payload))
+                self.lines.add(lease.slot, record, lease.payload)
         if not seeds:
             self._engine.wake()
         return not known

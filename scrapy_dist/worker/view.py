@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from scrapy import Request, Spider
     from scrapy.statscollectors import StatsCollector
 
-__all__ = ["Account", "EngineView", "Memory", "View"]
+__all__ = ["Account", "Downloads", "EngineView", "Memory", "View"]
 
 
 class Account(Enum):
@@ -75,6 +75,20 @@ class View:
         return self.account is Account.OVER
 
 
+class Downloads(NamedTuple):
+    """One slot of the downloader; times in seconds.
+
+    *places*: downloads at once. *delay*: between two starts, times 1 minus to 1 plus
+    *jitter*. *transferring* of its requests have started, the last one *since* then.
+    """
+
+    places: int
+    delay: float
+    jitter: float
+    transferring: int
+    since: float
+
+
 class EngineView(Protocol):
     """What a worker needs of the engine that crawls; see `engine.ScrapyEngine`."""
 
@@ -93,6 +107,15 @@ class EngineView(Protocol):
     def downloading(self, request: Request) -> bool:
         """Whether *request* waits for, or is in, its download."""
 
+    def in_downloader(self) -> set[Request]:
+        """Requests of which `downloading` is true, whoever has asked for them."""
+
+    def download_slot(self, request: Request) -> str:
+        """The downloader's name of the slot in which *request* is downloaded."""
+
+    def download_state(self, request: Request) -> Downloads | None:
+        """That slot; None: this downloader has no such slots."""
+
     def left_downloader(self, request: Request) -> bool:
         """Whether *request* has been downloaded and has not reached its callback.
 
@@ -103,8 +126,11 @@ class EngineView(Protocol):
     def report_dropped(self, request: Request) -> None:
         """Send ``request_dropped``, as the engine does when a scheduler says no."""
 
-    def wake(self) -> None:
-        """Let the engine ask for requests now; by itself it looks now and then."""
+    def wake(self, after: float = 0.0) -> None:
+        """Let the engine ask for requests in *after* seconds.
+
+        By itself it looks when something ends, and now and then.
+        """
 
     def start_ended(self) -> bool:
         """Whether all that ``Spider.start()`` yields has come."""

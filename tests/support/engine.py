@@ -11,7 +11,9 @@ from scrapy.statscollectors import MemoryStatsCollector
 from scrapy.utils.test import get_crawler
 
 from scrapy_dist.core.settings import Options
+from scrapy_dist.core.slots import Order, host_of
 from scrapy_dist.worker.queues import Queues
+from scrapy_dist.worker.view import Downloads
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,6 +40,11 @@ class FakeEngine:
         self.is_closing = False
         self.has_started = True
         self.woken = self.idle = 0
+        #: Seconds after which it was asked to wake.
+        self.alarms: list[float] = []
+        #: Places and delay of the downloader's slots, and what is known of some of them.
+        self.places, self.delay, self.jitter = 8, 0.0, 0.0
+        self.slots: dict[str, Downloads] = {}
 
     def in_progress(self) -> set[Request]:
         return self.requests
@@ -48,6 +55,16 @@ class FakeEngine:
     def downloading(self, request: Request) -> bool:
         return request in self.downloads
 
+    def in_downloader(self) -> set[Request]:
+        return self.downloads
+
+    def download_slot(self, request: Request) -> str:
+        return host_of(request)
+
+    def download_state(self, request: Request) -> Downloads | None:
+        idle = Downloads(self.places, self.delay, self.jitter, 0, 1e9)
+        return self.slots.get(host_of(request), idle)
+
     def left_downloader(self, request: Request) -> bool:
         waits = request in self.downloads or request in self.scraping
         return request in self.requests and not waits
@@ -55,8 +72,10 @@ class FakeEngine:
     def report_dropped(self, request: Request) -> None:
         self.dropped.append(request)
 
-    def wake(self) -> None:
-        self.woken += 1
+    def wake(self, after: float = 0.0) -> None:
+        self.woken += not after
+        if after:
+            self.alarms.append(after)
 
     def start_ended(self) -> bool:
         return self.has_started
@@ -114,11 +133,12 @@ def make_queues(
     **options: object,
 ) -> Queues:
     """The real queues on *engine*; *options* as settings are."""
+    made = make_options(**options)
     return Queues(
         engine,
         codec,
-        make_options(**options),
-        score=lambda request: 0.0,
+        made,
+        order=Order(lambda request: 0.0, made.slots),
         report_duplicate=[].append if duplicates is None else duplicates.append,
         failed_key="s:failed",
     )

@@ -67,6 +67,7 @@ LONG_FILES: dict[str, str] = {
     "brokers/redis/frontier.py": "all calls of the protocol",
     "brokers/redis/tools/check.py": "all checks",
     "codec/request.py": "one class, which encodes and decodes",
+    "worker/engine.py": "all private names of Scrapy",
     "scheduler.py": "Scrapy's interface, what scrapy-redis lets override, and the closing",
     "spiders.py": "both mixins",
 }

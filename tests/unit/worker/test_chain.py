@@ -13,7 +13,6 @@ from scrapy_dist.core.frontier import (
     Claim,
     End,
     Lease,
-    NewRequest,
     Settlement,
 )
 from scrapy_dist.exceptions import Unserializable
@@ -341,7 +340,7 @@ def test_closing_in_the_middle_leaves_the_next_hop_to_others(crawl, page):
     *_, done = crawl.pages()
     assert (done.lease, done.chain) == ("3", [ChainLink("1")])
     [new] = [new for n in crawl.queues.outbox.take(100) for new in n.commit.requests]
-    assert new == NewRequest(f"{URL}2".encode(), 0.0, "2")
+    assert (new.payload, new.fingerprint) == (f"{URL}2".encode(), "2")
     assert crawl.queues.outbox.releases == []
 
 

@@ -327,7 +327,7 @@ async def test_releases_and_rejects_are_told_until_redis_has_heard_and_no_longer
     for id_ in "12":
         round_.lease(id_)
     first, second = (round_.queues.leases.records[id_] for id_ in "12")
-    round_.queues.inbox.waiting.clear()
+    round_.queues.inbox.close()
     first.settled = True
     round_.outbox.releases.append("1")
     round_.queues.rejects.add(second, "bad")

@@ -301,7 +301,9 @@ async def test_rubbish_is_set_aside_and_told_in_few_lines(start, redis, caplog):
     redis.zadd("s:requests", rubbish)
     [page] = await lease(worker, "page")
     worker.end(page)
-    await until(lambda: count_failed(redis, "s") == 5, "dead letters")
+    await until(
+        lambda: worker.take() is None and count_failed(redis, "s") == 5, "dead letters"
+    )
     await until(lambda: worker.is_finished, "the end")
     await worker.close("shutdown")
     assert worker.stat("frontier/rejected") == 5

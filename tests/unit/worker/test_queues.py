@@ -55,7 +55,7 @@ def intake(queues: Queues) -> Intake:
         queues._codec,
         queues,
         None,
-        score=queues._score,
+        order=queues._order,
         seen=None,
         name="",
     )
@@ -352,7 +352,7 @@ def test_pinned_request_of_two_pages_goes_only_with_both(
     assert queues.accept([Lease(n, b"") for n in "12"])
     queues.pinned.keep(Request(URL), tuple(queues.leases.records.values()), fingerprint)
     queues.lost(lost)
-    assert (queues.pinned.is_claiming or bool(queues.pinned.waiting)) is stays
+    assert (queues.pinned.is_claiming or len(queues) > 0) is stays
 
 
 def test_what_is_set_aside_does_not_flood_the_log(queues, caplog):
@@ -596,9 +596,9 @@ def test_what_waits_here_is_bounded_in_bytes(queues):
         assert queues.wanted() > 0
         queues.accept([Lease(str(n), payload)])
     assert queues.wanted() == 0
-    queues.inbox.waiting.popleft()
+    queues.inbox.drop({"0"})
     assert queues.wanted() > 0
-    queues.inbox.waiting.clear()
+    queues.inbox.close()
     assert queues.wanted() > 3
 
 

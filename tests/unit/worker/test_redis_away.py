@@ -185,7 +185,9 @@ async def test_bad_request_is_a_dead_letter_once_though_an_exchange_was_lost(
     lose_reply(worker, "reject")
     worker.starts_with(request("1"))
     worker.end(await worker.next())
-    await until(lambda: count_failed(redis, "s"), "a dead letter")
+    await until(
+        lambda: worker.take() is None and count_failed(redis, "s"), "a dead letter"
+    )
     await is_away(worker, caplog)
     await until(lambda: worker.is_finished, "the end")
     assert count_failed(redis, "s") == 1

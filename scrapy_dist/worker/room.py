@@ -1,0 +1,90 @@
+"""Whether the downloader can start one more request of a slot, and if not, when."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from scrapy import Request
+
+    from scrapy_dist.worker.view import Downloads, EngineView
+
+#: Seconds that a request may wait in the downloader for the delay of its slot to be over,
+#: so that it starts in time even if this process is busy then.
+_LEAD = 0.02
+#: Seconds between two looks at a slot that is to start something, at least; and what part
+#: of its delay.
+_LOOK, _LOOK_PART = 0.01, 4
+
+
+class Room:
+    """Counts the requests in the downloader by its slots, and knows how many more may go.
+
+    Scrapy's downloader takes as many requests as there are places in all, and those that
+    wait there for a slot keep these places from others. So a slot gets no more than it
+    can start now or soon.
+    """
+
+    def __init__(self, engine: EngineView) -> None:
+        self._engine = engine
+        self._keys: dict[Request, str] = {}
+        self._active: dict[str, int] = {}
+
+    def look(self) -> None:
+        """See which requests have come to and left the downloader."""
+        now, keys, active = self._engine.in_downloader(), self._keys, self._active
+        for request in keys.keys() - now:
+            key = keys.pop(request)
+            if active[key] == 1:
+                del active[key]
+            else:
+                active[key] -= 1
+        for request in now.difference(keys):
+            key = keys[request] = self._engine.download_slot(request)
+            active[key] = active.get(key, 0) + 1
+
+    def active(self, request: Request) -> int:
+        """Requests in the downloader that are of the same slot as *request*."""
+        return self._active.get(self._engine.download_slot(request), 0)
+
+    def opens_at(self, request: Request, active: int, now: float) -> float:
+        """When *request* may go to the downloader (`time.monotonic`); *now* or before: now.
+
+        Infinite: when one of the *active* ones of its slot leaves the downloader.
+        """
+        slot = self._engine.download_state(request)
+        if slot is None:
+            return 0.0
+        if not slot.delay:
+            return 0.0 if active < _most(slot) else math.inf
+        if slot.transferring >= slot.places:
+            return math.inf
+        if active > slot.transferring:
+            expected = slot.delay - slot.since
+            return now + max(expected, slot.delay / _LOOK_PART, _LOOK)
+        return now + slot.delay * (1 - slot.jitter) - slot.since - _LEAD
+
+    def could_start(self, request: Request, active: int, within: float) -> float:
+        """How many requests of its slot the downloader could start in *within* seconds.
+
+        As far as its places and its delay are known; without a delay it is those that
+        have a place now.
+        """
+        slot = self._engine.download_state(request)
+        if slot is None:
+            return math.inf
+        if not slot.delay:
+            return max(0, _most(slot) - active)
+        shortest = slot.delay * max(1 - slot.jitter, 0.5)
+        waits = (
+            max(0.0, shortest - slot.since) + (active - slot.transferring) * shortest
+        )
+        if waits > within:
+            return 0
+        return min(slot.places, 1 + (within - waits) // shortest)
+
+
+def _most(slot: Downloads) -> int:
+    """Requests that a *slot* without a delay holds: some wait there for a place."""
+    return slot.places + max(1, slot.places // 2)
