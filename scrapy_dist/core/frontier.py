@@ -60,13 +60,14 @@ class ChainLink:
 
     *fingerprint* counts as seen when that lease ends; '': it is not filtered. *reason*:
     why it has failed for good; it becomes a dead letter then, and *payload* is its
-    request. *is_page*: it is not where another one was redirected to.
+    request, of *slot*. *is_page*: it is not where another one was redirected to.
     """
 
     fingerprint: str
     reason: str = ""
     payload: bytes = b""
     is_page: bool = True
+    slot: int = 0
 
 
 @dataclass(frozen=True, slots=True)

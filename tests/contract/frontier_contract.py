@@ -554,6 +554,21 @@ class FrontierContract:
         again = await last.lease_one()
         assert (again.id, again.slot) == (suspect.id, suspect.slot)
 
+    async def test_link_of_a_chain_that_waits_for_room_keeps_its_slot(self, join):
+        worker = await join(failed_limit=0)
+        await worker.commit(new("page", slot=1))
+        page = await worker.lease_one()
+        chain = [
+            ChainLink("9 x", "why", b"1", slot=9),
+            ChainLink("", "2", b"2", slot=8),
+        ]
+        await worker.settle(Settlement(page.id, chain=chain))
+        last = await join(failed_limit=2)
+        await last.ask(readmit=True)
+        leases = await last.lease()
+        assert [(x.payload, x.slot) for x in leases] == [(b"1", 9), (b"2", 8)]
+        assert list((await last.commit(new("9 x"))).duplicates) == [0]
+
     async def test_request_with_a_claim_keeps_its_slot(self, join):
         worker = await join()
         await worker.commit(new("page", slot=5))

@@ -135,11 +135,8 @@ def site(name: str, *, kept: bool = True) -> Yield:
 
 
 def slot_of(name: str) -> int:
-    """The number of the slot of the page *name*.
-
-    A seed has none, and neither has what has failed under the lease of another page.
-    """
-    if re.search(r"^seed-\d+$|\.hx?$", name):
+    """The number of the slot of the page *name*; a seed has none."""
+    if re.fullmatch(r"seed-\d+", name):
         return NO_SLOT
     return SLOTS[zlib.crc32(name.encode()) % len(SLOTS)]
 

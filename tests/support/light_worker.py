@@ -178,7 +178,8 @@ class LightWorker:
                 record.produced = True
                 self._send(name, fingerprint)
             elif self.recent.add(fingerprint):
-                self._go_ahead(Task(name, record, True, ChainLink(fingerprint)))
+                link = ChainLink(fingerprint, slot=self._slot(name))
+                self._go_ahead(Task(name, record, True, link))
         for name in result.kept:
             fingerprint = self._fingerprint(name)
             if not record.chain:

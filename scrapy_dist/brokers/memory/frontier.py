@@ -299,9 +299,8 @@ class MemoryFrontier:
             self._bury(entry, settlement.reason)
         for link in settlement.chain:
             if link.reason:
-                self._bury(
-                    Entry(self._state.next_order(), 0, link.payload), link.reason
-                )
+                order = self._state.next_order()
+                self._bury(Entry(order, 0, link.payload, link.slot), link.reason)
             if link.fingerprint:
                 self._state.seen.add(link.fingerprint)
         return True

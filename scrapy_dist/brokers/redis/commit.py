@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 _START = "!"
 #: In front of the number of the lease, within its commit, that a request is part of.
 _PART_OF = "#"
-#: In front of a link of a chain: the number of its lease, the length of its fingerprint.
+#: In front of a link of a chain: the number of its lease, the length of its fingerprint,
+#: its slot.
 _LINK_OF = "@"
 #: What no fingerprint may begin with.
 _MARKS = ("", _START, _PART_OF, _LINK_OF)
@@ -73,7 +74,7 @@ def encode(commit: Commit, shape: Shape | None, *, apart: bool) -> dict[str, Any
     for settled in commit.settlements:  # behind all requests
         for link in settled.chain:
             size = len(link.fingerprint.encode())
-            head = f"{_LINK_OF}{numbers[settled.lease]} {size} "
+            head = f"{_LINK_OF}{numbers[settled.lease]} {size} {link.slot} "
             names.append(f"{head}{link.fingerprint}{link.reason}")
             payloads.append(link.payload)
             looked_up.append(link.fingerprint)

@@ -27,7 +27,7 @@
 --       names*: of each request its fingerprint (else '!…' = a start request, to be taken
 --       once per crawl; '!!…' = one that equals an earlier one of its start(): only the
 --       others of its name filter it; '' = do not filter; '#n' = do not filter, part of
---       lease n; '@n size …' = was crawled already under lease n, which ends now: its
+--       lease n; '@n size slot …' = was crawled already under lease n, which ends now: its
 --       fingerprint of that size, then the reason if it is a dead letter)
 --       pushes*: of each item: number of its key, lease that it is part of (0: none), data
 --       apart*: payloads of the requests, if they are not in one
@@ -99,7 +99,7 @@ end
 local reply, at = {1, lost, 0, 0}, names_at
 -- Seen: 1 by position. Filtered: position of each fingerprint that is looked up.
 local marks, fingerprints, filtered, seen, count = {}, {}, {}, {}, 0
--- Hops: whether their lease is ours, their fingerprint, the reason of a dead letter.
+-- Hops: whether their lease is ours, their fingerprint, the reason of a dead letter, slot.
 local hops, letters = {}, simple < ids_count
 if plain == '1' then
   count = names_count
@@ -110,10 +110,10 @@ for i = 1, names_count - count do
   local mark = fingerprint:byte(1) or 0
   marks[i] = (mark == 0 or mark == 33 or mark == 35 or mark == 64) and mark -- '!' '#' '@'
   if mark == 64 then
-    local lease, size, from = fingerprint:match('^@(%d+) (%d+) ()')
+    local lease, size, its_slot, from = fingerprint:match('^@(%d+) (%d+) (%d+) ()')
     fingerprint = fingerprint:sub(from, from + size - 1)
     local reason = ARGV[at + i]:sub(from + size)
-    hops[i] = {is_ours(lease), fingerprint, reason}
+    hops[i] = {is_ours(lease), fingerprint, reason, its_slot}
     letters = letters or reason ~= ''
     mark = size == '0' and 0 or mark
   end
@@ -307,7 +307,7 @@ for i = 1, letters and names_count or 0 do
     fresh_count = fresh_count + 1
     call('HSET', state, 'order', format('%d', order + fresh_count))
     local rank = first_rank(order_id(order + fresh_count, newest_first))
-    set_aside({'0', 0, '-', rank, payload_of(i)}, hop[3], worker_name, 1)
+    set_aside({hop[4], 0, '-', rank, payload_of(i)}, hop[3], worker_name, 1)
   end
 end
 if lost > 0 then
