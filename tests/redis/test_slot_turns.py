@@ -76,6 +76,15 @@ async def test_slots_without_a_turn_are_found_behind_the_others(client, worker):
     assert await turns(client) == []
 
 
+async def test_slots_without_a_turn_are_found_behind_some_that_have_nothing(
+    client, worker
+):
+    await fill(worker, 1)
+    await client.zrem(KEYS.slots, *SLOTS)
+    await client.zadd(KEYS.slots, {str(n): 1 for n in range(7, 70)})
+    assert [(await worker.lease_one()).slot for _ in range(3)] == [1, 2, 3]
+
+
 async def test_slot_without_a_turn_is_left_out_if_there_is_enough_of_it(client, worker):
     await fill(worker, 2, slots=[1])
     await client.delete(KEYS.slots)

@@ -190,7 +190,9 @@ class RedisMachine(FrontierMachine):
     @rule(last=st.integers(0, 3))
     def loses_turns_of_slots(self, last: int) -> None:
         self.seen = None
+        """And slots have turns that have no requests."""
         self.redis.zremrangebyrank(KEYS.slots, 0, last)
+        self.redis.zadd(KEYS.slots, {str(1000 + n): 1 for n in range(last)})
         self.world.lost_turns = True
 
     @rule(at=ANY)
