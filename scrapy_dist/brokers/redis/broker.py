@@ -127,7 +127,9 @@ class RedisCrawl:
         self.recrawl = partial(clear.recrawl, frontier)
         self.failed = partial(list_failed, frontier)
         self.count_failed = partial(count_failed, frontier)
-        self.retry = partial(dead_letters.retry, frontier, discipline=discipline)
+        self.retry = partial(
+            dead_letters.retry, frontier, discipline=discipline, slots=options.slots
+        )
         self.forget = partial(dead_letters.forget, frontier)
         self.seed_pusher = partial(SeedPusher, client)
         self.items = partial(ItemReader, frontier)

@@ -48,8 +48,9 @@ _PAGE = 512
 RANK = 24
 _ID = re.compile(rb"[0-9a-fA-F]{16}")
 _RANK = re.compile(rb"(?s:.{8})[0-9a-fA-F]{16}")
-_SUSPECT = re.compile(rb"(?s:.{8})[0-9a-fA-F]{16}(\d{1,15}) (\S+) (\S+) ")
-_LEASED = re.compile(rb"(\S+) (\d{1,15}) (\S+) ")
+_SLOT = rb"([-+]?(?:inf|\d+(?:\.\d+)?(?:e[-+]?\d+)?)) "
+_SUSPECT = re.compile(rb"(?s:.{8})[0-9a-fA-F]{16}(\d{1,15}) (\S+) " + _SLOT)
+_LEASED = re.compile(_SLOT + rb"(\d{1,15}) (\S+) ")
 
 _SIGN = 1 << 63
 _ALL = (1 << 64) - 1
@@ -162,11 +163,7 @@ def _head(
     found: re.Match[bytes], slot: int, deaths: int, claims: int
 ) -> tuple[float, int, str]:
     """Slot, deaths and claims, by the numbers of their groups."""
-    try:
-        number = float(found[slot])
-    except ValueError:
-        number = 0
-    return number, int(found[deaths]), found[claims].decode("latin-1")
+    return float(found[slot]), int(found[deaths]), found[claims].decode("latin-1")
 
 
 def is_id(text: bytes) -> bool:

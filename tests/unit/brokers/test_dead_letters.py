@@ -8,6 +8,7 @@ from itertools import count
 import pytest
 from scrapy import Request, Spider
 
+from scrapy_dist.brokers.redis.layout import RANK, decode_score
 from scrapy_dist.brokers.redis.tools import dead_letters
 from scrapy_dist.brokers.redis.tools.check import check
 from scrapy_dist.brokers.redis.tools.dead_letters import forget, retry
@@ -176,11 +177,11 @@ async def test_request_may_be_retried_as_often_as_a_new_one(client):
     await write(client, json.dumps({"url": URL, "meta": meta}).encode())
     done = await retry(Worker(client).frontier)
     assert done.requests == 2
-    found = await client.zrange(KEYS.requests, 0, -1, withscores=True)
-    assert [score for _, score in found] == [-7, -2]
-    fresh = CODEC.decode(found[0][0][16:])
+    found = await client.zrange(KEYS.requests, 0, -1)
+    assert [decode_score(member[:8]) for member in found] == [-7, -2]
+    fresh = CODEC.decode(found[0][RANK:])
     assert (fresh.priority, fresh.meta) == (7, {"depth": 3})
-    assert json.loads(found[1][0][16:])["meta"] == {"depth": 3}
+    assert json.loads(found[1][RANK:])["meta"] == {"depth": 3}
 
 
 async def test_letter_with_claims_becomes_a_suspect_that_keeps_them(client):
@@ -190,8 +191,9 @@ async def test_letter_with_claims_becomes_a_suspect_that_keeps_them(client):
     worker = await Worker(client).join()
     assert (await retry(worker.frontier)).requests == 2
     [(suspect, score)] = await client.zrange(KEYS.suspects, 0, -1, withscores=True)
-    assert suspect[16:] == b"0 " + claims.encode() + b" " + payload(1, priority=2)
-    assert score == -2
+    ranked = b"0 " + claims.encode() + b" 0 " + payload(1, priority=2)
+    assert suspect[RANK:] == ranked
+    assert (decode_score(suspect[:8]), score) == (-2, 0)
     assert len(await worker.lease()) == 2
 
 
@@ -202,8 +204,8 @@ async def test_seed_with_claims_becomes_a_suspect_that_keeps_them(client):
     worker = await Worker(client).join()
     assert (await retry(worker.frontier)).seeds == 1
     [(suspect, score)] = await client.zrange(KEYS.suspects, 0, -1, withscores=True)
-    assert suspect[16:] == b"0 " + claims.encode() + b" \0" + URL.encode()
-    assert score == 0
+    assert suspect[RANK:] == b"0 " + claims.encode() + b" 0 \0" + URL.encode()
+    assert (decode_score(suspect[:8]), score) == (0, 0)
     assert not await client.exists(*SEED_KEYS)
     lease = await worker.lease_one()
     assert (lease.payload, lease.is_seed) == (URL.encode(), True)
@@ -323,7 +325,7 @@ async def test_order_ids_are_never_those_of_others(client):
     await retry_all(client)
     await worker.push(*(payload(i) for i in range(5, 10)))
     members = await client.zrange(KEYS.requests, 0, -1)
-    assert len({member[:16] for member in members}) == 10
+    assert len({member[8:RANK] for member in members}) == 10
     assert [CODEC.decode(lease.payload).url for lease in await worker.lease()] == [
         f"{URL}{i}" for i in range(10)
     ]
@@ -345,9 +347,8 @@ async def test_newest_goes_first_where_that_is_the_discipline(client):
 async def test_discipline_without_priorities_gives_none(client):
     await write(client, payload(1, priority=5))
     await retry_all(client, discipline=FifoQueue)
-    assert [
-        s for _, s in await client.zrange(KEYS.requests, 0, -1, withscores=True)
-    ] == [0]
+    [member] = await client.zrange(KEYS.requests, 0, -1)
+    assert decode_score(member[:8]) == 0
 
 
 async def test_priority_is_found_without_a_project(client):
@@ -355,8 +356,8 @@ async def test_priority_is_found_without_a_project(client):
     await write(client, json.dumps({"url": URL, "priority": -3}).encode())
     await write(client, b"\x80a pickle")
     assert (await retry_all(client)).requests == 3
-    scores = [s for _, s in await client.zrange(KEYS.requests, 0, -1, withscores=True)]
-    assert scores == [-5, 0, 3]
+    members = await client.zrange(KEYS.requests, 0, -1)
+    assert [decode_score(member[:8]) for member in members] == [-5, 0, 3]
 
 
 async def test_activity_is_noted_so_that_a_drained_crawl_goes_on(client):
@@ -410,7 +411,7 @@ async def test_pickle_is_put_back_unread(client):
     await write(client, b"\x80 a pickle")
     assert (await retry_all(client, decode=unpickle)).requests == 1
     [member] = await client.zrange(KEYS.requests, 0, -1)
-    assert member[16:] == b"\x80 a pickle"
+    assert member[RANK:] == b"\x80 a pickle"
 
 
 @pytest.mark.parametrize("kind", ["list", "set", "zset"])
@@ -494,7 +495,7 @@ async def test_thousand_letters_are_put_back_in_their_order(client):
         await write(client, payload(i))
     assert (await retry_all(client)).requests == total
     members = await client.zrange(KEYS.requests, 0, -1)
-    urls = [CODEC.decode(member[16:]).url for member in members]
+    urls = [CODEC.decode(member[RANK:]).url for member in members]
     assert urls == [f"{URL}{i}" for i in range(total)]
 
 

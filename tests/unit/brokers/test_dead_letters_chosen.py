@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from scrapy import Request, Spider
 
+from scrapy_dist.brokers.redis.layout import RANK, decode_score
 from scrapy_dist.brokers.redis.tools.dead_letters import forget, retry
 from scrapy_dist.brokers.redis.views.dead_letters import list_failed
 from scrapy_dist.codec import compact
@@ -91,10 +92,10 @@ async def test_the_priority_is_that_of_before_the_retries(
     await write(client, CODEC.encode(request))
     done = await retry(Worker(client).frontier, decode=CODEC.decode)
     assert done.requests == 1
-    [(member, score)] = await client.zrange(KEYS.requests, 0, -1, withscores=True)
-    found = CODEC.decode(member[16:])
+    [member] = await client.zrange(KEYS.requests, 0, -1)
+    found = CODEC.decode(member[RANK:])
     assert found.priority == expected
-    assert score == -expected
+    assert decode_score(member[:8]) == -expected
     assert type(found.meta.get("retry_times")) is not int
 
 

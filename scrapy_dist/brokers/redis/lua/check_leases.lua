@@ -19,13 +19,8 @@ for i = 1, ids_count do
   local id = ARGV[ids_at + i]
   local owner = redis.call('ZSCORE', leases, id)
   local entry = owner and redis.call('HGET', leased, id)
-  local unknown = entry and not redis.call('ZSCORE', workers, owner)
   -- What cannot be read is set aside by check_unreadable.lua.
-  if unknown then
-    local score = tonumber((read_entry(entry)))
-    unknown = score and score == score and is_entry(entry, id)
-      and id:find('^' .. ('%x'):rep(16) .. '$')
-  end
+  local unknown = entry and not redis.call('ZSCORE', workers, owner) and is_entry(entry, id)
   if owner and (not entry or unknown) then
     local worker = redis.call('HGET', state, 'worker:' .. owner) or owner
     reply[#reply + 1] = i - 1

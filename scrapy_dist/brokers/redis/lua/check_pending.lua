@@ -16,21 +16,22 @@ if mend == '1' then
 end
 for i = 1, members_count do
   local member = ARGV[members_at + i]
-  local id, payload = member:sub(1, 16), member:sub(17)
+  local rank, payload = member:sub(1, 24), member:sub(25)
+  local id = rank:sub(9)
   if place == '2' then
-    payload = select(3, read_suspect(member))
+    payload = select(5, read_suspect(member))
   end
   if redis.call('ZSCORE', key, member) then
     local entry = redis.call('ZSCORE', leases, id) and redis.call('HGET', leased, id)
     local is_leased = entry and is_entry(entry, id)
-    local same = is_leased and select(4, read_entry(entry)) == payload
-    local both = place == '2' and redis.call('ZSCORE', requests, id .. payload)
+    local same = is_leased and select(5, read_entry(entry, id)) == payload
+    local both = place == '2' and redis.call('ZSCORE', requests, rank .. payload)
     if is_leased or both then
       reply[#reply + 1] = i - 1
       reply[#reply + 1] = (same or both) and 1 or 2
     end
     if mend == '1' and both then
-      redis.call('ZREM', requests, id .. payload)
+      redis.call('ZREM', requests, rank .. payload)
     end
     if mend == '1' and same then
       redis.call('ZREM', key, member)

@@ -15,7 +15,7 @@ end
 for i = 1, twins_count, 4 do
   local kept, key = ARGV[twins_at + i + 1], places[tonumber(ARGV[twins_at + i + 2])]
   local member = ARGV[twins_at + i + 3]
-  local id = member:sub(1, 16)
+  local id = member:sub(9, 24)
   local score = redis.call('ZSCORE', key, member)
   -- The other one may have been leased in the meantime.
   local taken = redis.call('ZSCORE', places[tonumber(ARGV[twins_at + i])], kept)
@@ -26,8 +26,8 @@ for i = 1, twins_count, 4 do
       local order, old = order_at(redis.call('HGET', state, 'order'), now) + 1, tonumber(id, 16)
       local is_newest_first = old >= 4503599627370496 and old <= 9007199254740991
       redis.call('HSET', state, 'order', order)
-      redis.call('ZADD', key, score,
-        order_id(order, is_newest_first and '1' or '0') .. member:sub(17))
+      redis.call('ZADD', key, score, member:sub(1, 8)
+        .. order_id(order, is_newest_first and '1' or '0') .. member:sub(25))
       redis.call('ZREM', key, member)
     end
   end

@@ -29,7 +29,7 @@ for i = entries_at + 1, #ARGV, 6 do
   elseif entry and mend == '1' then
     local claims = '-'
     if place == 4 then
-      claims = select(3, read_entry(entry))
+      claims = select(3, read_entry(entry, member))
     elseif place == 2 then
       claims = select(2, read_suspect(entry))
     end

@@ -3,16 +3,18 @@
 -- One that has claimed fingerprints (see claim.lua) becomes a suspect, request or seed:
 -- suspects keep claims.
 --
--- KEYS  requests (zset)  failed (stream)  state (hash)  suspects (zset)
+-- KEYS  requests (zset)  failed (stream)  state (hash)  suspects (zset)  slots (zset)
 --       seed_keys*: the first is the one of seeds, if there is one (list, set or zset)
--- ARGV  newest_first: '1' (LIFO)  seeds_as: 'list', 'set' or 'zset': the key of seeds to
---       make if there is none  letters*: of each (<= 100): id, score (of a seed: priority),
+-- ARGV  newest_first: '1' (LIFO)  format: of a frontier that is new
+--       seeds_as: 'list', 'set' or 'zset': the key of seeds to make if there is none
+--       letters*: of each (<= 100): id, score as in a rank (priority of a seed), slot,
 --       payload ('': as it is)
 -- Reply for each letter 1 (put back) or 0 (there is no such letter, or it is a seed and
 --       there is no key of seeds)
 -- Cost  O(letters * log(pending))
--- @use clock
 -- @use order
+-- @use pending
+-- @use suspects
 -- @use kinds
 local seed_key, now = KEYS[seed_keys_at + 1], now_ms()
 local kind = seed_key and kind_of(seed_key)
@@ -23,7 +25,7 @@ elseif kind and not select(2, count_seeds(seed_key)) then
 end
 local order = order_at(redis.call('HGET', state, 'order'), now)
 local reply, ids, pending, claimed, seeds = {}, {}, {}, {}, {}
-for i = letters_at + 1, #ARGV, 3 do
+for i = letters_at + 1, #ARGV, 4 do
   local letter = redis.call('XRANGE', failed, ARGV[i], ARGV[i])[1]
   local fields = {}
   for n = 1, letter and #letter[2] or 0, 2 do
@@ -37,12 +39,15 @@ for i = letters_at + 1, #ARGV, 3 do
     local claims = fields.claims and fields.claims:match('^-?%x+$')
     if claims or not is_seed then
       order = order + 1
-      local id = order_id(order, newest_first)
-      local payload = ARGV[i + 2] ~= '' and ARGV[i + 2] or fields.payload
+      local id, slot = order_id(order, newest_first), ARGV[i + 2]
+      local rank = is_seed and first_rank(id) or ARGV[i + 1] .. id
+      local payload = ARGV[i + 3] ~= '' and ARGV[i + 3] or fields.payload
       payload = is_seed and '\0' .. payload or payload
-      local to = claims and claimed or pending
-      to[#to + 1] = is_seed and 0 or ARGV[i + 1]
-      to[#to + 1] = claims and id .. '0 ' .. claims .. ' ' .. payload or id .. payload
+      if claims then
+        claimed[#claimed + 1] = {slot, rank, '0', claims, payload}
+      else
+        pending[#pending + 1], pending[#pending + 2] = slot, rank .. payload
+      end
     else
       if kind == 'zset' then
         seeds[#seeds + 1] = ARGV[i + 1]
@@ -55,12 +60,11 @@ if #ids == 0 then
   return reply
 end
 redis.call('HSET', state, 'order', order, 'active', now)
+redis.call('HSETNX', state, 'format', format)
 redis.call('HDEL', state, 'finished')
-if #pending > 0 then
-  redis.call('ZADD', requests, unpack(pending))
-end
-if #claimed > 0 then
-  redis.call('ZADD', suspects, unpack(claimed))
+put_pending(pending)
+for _, suspect in ipairs(claimed) do
+  put_suspect(0, unpack(suspect))
 end
 if #seeds > 0 then
   local push = {list = 'RPUSH', set = 'SADD', zset = 'ZADD'}

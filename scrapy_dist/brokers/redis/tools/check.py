@@ -20,6 +20,7 @@ from scrapy_dist.brokers.redis.layout import (
     LEASED,
     LEASES,
     PLACES,
+    RANK,
     REQUESTS,
     SUSPECTS,
     Entry,
@@ -322,7 +323,7 @@ class _Check:
             return
         found = await self._call("check_pending", place=place, members=members)
         for at, kind in zip(*[iter(found)] * 2, strict=True):
-            id_ = members[at][:16]
+            id_ = members[at][8:RANK]
             if kind == 1:
                 self._found("in_two_places", f"{id_.decode()} in {PLACES[place]}")
             else:
@@ -350,7 +351,8 @@ class _Check:
 
     async def _check_counter(self, place: int, members: list[bytes]) -> None:
         """Compare the order counter with the ids of *members*."""
-        orders = [(order_of(member[:16]), member) for member in members]
+        ids = members if place == LEASES else [member[8:RANK] for member in members]
+        orders = [*zip(map(order_of, ids), members, strict=True)]
         need = max((order for order, _ in orders), default=0)
         if need <= self._order:
             return

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from scrapy_dist.base.escaping import quote
 from scrapy_dist.brokers.redis.errors import asking
-from scrapy_dist.brokers.redis.layout import batches
+from scrapy_dist.brokers.redis.layout import batches, encode_score
 from scrapy_dist.brokers.redis.version import check_format, check_seal
 from scrapy_dist.brokers.redis.views.dead_letters import (
     matches,
@@ -22,6 +22,7 @@ from scrapy_dist.codec import compact
 from scrapy_dist.codec.envelope import JSON, MSGPACK, OTHER, PICKLE
 from scrapy_dist.codec.request import fields_of
 from scrapy_dist.core.dead_letters import DeadLetter, Forgotten, Retried
+from scrapy_dist.core.slots import NO_SLOT, Slots
 from scrapy_dist.exceptions import BadPayload, ConfigurationError
 from scrapy_dist.queue import PriorityQueue
 
@@ -41,6 +42,7 @@ _EXAMPLES = 3
 _ID = re.compile(r"[0-9]{1,20}-[0-9]{1,20}")
 #: Scrapy's default of the setting RETRY_PRIORITY_ADJUST.
 _RETRY_PRIORITY_ADJUST = -1
+_NO_SLOTS = Slots(None)
 
 
 async def retry(
@@ -50,28 +52,28 @@ async def retry(
     *,
     decode: Callable[[bytes], Request] | None = None,
     discipline: type[Base] = PriorityQueue,
+    slots: Slots = _NO_SLOTS,
     seeds_as: str = "list",
 ) -> Retried:
     """Put back, see `ports.DeadLetters.retry`; *decode* is never asked about a pickle.
 
-    A request is pending with the priority that it had before Scrapy's retries, behind
-    equal ones, may be retried as often as a new one, and is crawled although its
-    fingerprint is known. What cannot be read stays. Raises
-    RedisUnavailable: then some may have been put back; and ConfigurationError for an id
-    that is none.
+    A request is pending in its slot with the priority that it had before Scrapy's retries,
+    behind equal ones, may be retried as often as a new one, and is crawled although its
+    fingerprint is known. What cannot be read stays. Raises RedisUnavailable: then some may
+    have been put back; and ConfigurationError for an id that is none.
     """
     await check_format(frontier.client, frontier.keys.state)
     await check_seal(frontier.client, frontier.keys.state, frontier.seal, writes=True)
     done = Retried()
     async for letters in _chosen(frontier, ids, reason, done):
-        readable: list[tuple[DeadLetter, float, bytes]] = []
+        readable: list[tuple[DeadLetter, float | bytes, int, bytes]] = []
         for letter in letters:
             try:
                 _check_destination(letter, frontier)
                 fresh = _without_retries(letter)
-                score = _score(fresh, decode, discipline)
+                rank = _rank(fresh, decode, discipline, slots)
                 is_same = fresh.payload == letter.payload
-                readable.append((fresh, score, b"" if is_same else fresh.payload))
+                readable.append((fresh, *rank, b"" if is_same else fresh.payload))
             except BadPayload as e:
                 done.unreadable += 1
                 if len(done.examples) < _EXAMPLES:
@@ -166,30 +168,35 @@ def _check_destination(letter: DeadLetter, frontier: Frontier) -> None:
         raise BadPayload("it is a seed, and this spider reads none")
 
 
-def _score(
+def _rank(
     letter: DeadLetter,
     decode: Callable[[bytes], Request] | None,
     discipline: type[Base],
-) -> float:
-    """The score to be pending with. Raises BadPayload for what no worker could read."""
+    slots: Slots,
+) -> tuple[float | bytes, int]:
+    """What retry.lua is told of its place: score and slot.
+
+    Raises BadPayload for what no worker could read.
+    """
     if letter.kind == "seed":
-        return letter.priority
-    head = letter.seal.open(letter.payload)[:1]
-    if head == PICKLE:
-        return 0.0  # nothing is unpickled only to know a priority
+        return letter.priority, NO_SLOT
+    opened = letter.seal.open(letter.payload)
+    head = opened[:1]
+    if head == PICKLE or (head == OTHER and decode is None):
+        return encode_score(0), NO_SLOT  # nothing is unpickled only to know its place
     if decode is not None:
-        return discipline.score(decode(letter.payload))
-    if head == OTHER:
-        return 0.0
+        request = decode(letter.payload)
+        return encode_score(discipline.score(request)), slots.number(request)
     if not letter.url:
         raise BadPayload(f"it holds no request: {quote(letter.payload[:40])}")
     # Outside the project: its discipline, if it is a special one, is not known.
-    return -letter.priority if issubclass(discipline, PriorityQueue) else 0.0
+    score = -letter.priority if issubclass(discipline, PriorityQueue) else 0.0
+    return encode_score(score), slots.number_of_fields(fields_of(opened))
 
 
 async def _put_back(
     frontier: Frontier,
-    letters: Sequence[tuple[DeadLetter, float, bytes]],
+    letters: Sequence[tuple[DeadLetter, float | bytes, int, bytes]],
     seeds_as: str,
     done: Retried,
 ) -> None:
