@@ -122,7 +122,7 @@ class RedisCrawl:
         self.peek = partial(browse.next_requests, frontier)
         self.find = partial(browse.find, frontier)
         self.explain = partial(browse.explain, frontier)
-        self.reason_against = partial(reason_against, client, keys.state)
+        self.reason_against = partial(reason_against, client, keys)
         self.clear = partial(clear.clear, frontier)
         self.recrawl = partial(clear.recrawl, frontier)
         self.failed = partial(list_failed, frontier)

@@ -72,12 +72,13 @@ _JOINED = {
     5: JoinOutcome.MISSED,
     6: JoinOutcome.REFUSED,
     7: JoinOutcome.LATE,
+    8: JoinOutcome.REFUSED,
 }
 _LEFT = (LeaveOutcome.LEFT, LeaveOutcome.DELETED, LeaveOutcome.KEPT)
 #: Why ``register`` has refused: this version cannot read the frontier; a worker of another
 #: version is at work that cannot read what this one would write; its requests are signed
-#: with another secret, or with none.
-_WRONG_FORMAT, _MIXED_FORMATS, _OTHER_SECRET = 3, 4, 6
+#: with another secret, or with none; it is to be converted first.
+_WRONG_FORMAT, _MIXED_FORMATS, _OTHER_SECRET, _OLDER = 3, 4, 6, 8
 
 #: Keys that are deleted in one command.
 _SWEEP = 500
@@ -134,6 +135,8 @@ class Frontier:
         self.shape = Shape(keys.dupefilter) if compact else None
         #: Seconds that an exchange may take; None: as many as the client allows.
         self.limit: float | None = None
+        #: Whether it was refused because it is to be converted first (see upgrade.py).
+        self.is_older = False
         #: The crawl that this worker belongs to, when it has joined one.
         self.crawl = ""
         self.worker = str(1 + secrets.randbits(52) % (2**52 - 1))
@@ -219,7 +222,8 @@ class Frontier:
     def _parse_joined(self, raw: list[Any]) -> Joined:
         others, code, *rest = raw
         outcome = _JOINED[code]
-        if code == _WRONG_FORMAT:
+        self.is_older = code == _OLDER
+        if code in (_WRONG_FORMAT, _OLDER):
             reason = refusal(self.keys.state, rest[0])
         elif code == _MIXED_FORMATS:
             reason = mixed(rest[0].decode("utf-8", "replace"))

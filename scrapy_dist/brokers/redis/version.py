@@ -9,16 +9,20 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from scrapy_dist.brokers.redis.errors import asking
+from scrapy_dist.brokers.redis.layout import LEASED
+from scrapy_dist.brokers.redis.older import is_older_member, parse_older
 from scrapy_dist.codec.seal import FIELD, differ
 from scrapy_dist.exceptions import ConfigurationError
 
 if TYPE_CHECKING:
+    from scrapy_dist.brokers.redis.keys import Keys
     from scrapy_dist.codec.seal import Seal
     from scrapy_dist.redis_client.typed import Redis
 
-#: What this version writes, and the oldest that it reads. Versions that wrote no number
-#: left 1; still older ones, which it cannot read, count as 0.
-FORMAT, OLDEST = 4, 4
+#: What this version writes, the oldest that it reads, and the oldest that a worker converts
+#: (see upgrade.py). Versions that wrote no number left 1; still older ones, which it cannot
+#: read, count as 0.
+FORMAT, OLDEST, CONVERTED = 4, 4, 1
 
 
 def refusal(key: str, found: int) -> str:
@@ -34,10 +38,18 @@ def refusal(key: str, found: int) -> str:
             f" knows formats up to {FORMAT}: it is too old for it. Install the version"
             " that the other workers have."
         )
+    if found < CONVERTED:
+        return (
+            f"The frontier in Redis has format {found} ({key}), and this scrapy-dist reads"
+            f" format {CONVERTED} or later: it is too new for it. Let workers of the old"
+            " version finish that crawl, or delete it: scrapy frontier clear of the old"
+            " version."
+        )
     return (
-        f"The frontier in Redis has format {found} ({key}), and this scrapy-dist reads"
-        f" format {OLDEST} or later: it is too new for it. Let workers of the old version"
-        " finish that crawl, or delete it: scrapy frontier clear of the old version."
+        f"The frontier in Redis has format {found} ({key}), of an older scrapy-dist. Start a"
+        " worker of this version: it converts it, and goes on with the crawl. Or export it"
+        " with the older version (scrapy frontier export), clear it and import it with this"
+        " one."
     )
 
 
@@ -51,30 +63,63 @@ def mixed(worker: str) -> str:
     )
 
 
-async def read_format(client: Redis, key: str) -> int:
-    """The format of the frontier whose state is *key*; FORMAT if there is none yet.
+async def read_format(client: Redis, keys: Keys) -> int:
+    """The format of a frontier; FORMAT if there is none yet, or no request in it.
 
     Raises RedisUnavailable.
     """
     try:
         with asking():
-            value = await client.hget(key, "format")
-            exists = value is not None or await client.exists(key)
+            found, mark = await client.hmget(keys.state, [b"format", b"upgrade"])
+            value = mark.split()[0] if mark else found
+            if value is None:
+                return CONVERTED if await _is_older(client, keys) else FORMAT
+            number = int(value) if value.isdigit() and len(value) < 10 else FORMAT + 1
+            if CONVERTED <= number < OLDEST and not await _has_requests(client, keys):
+                return FORMAT
     except ConfigurationError:
         return FORMAT  # no frontier of any version: for others to find
-    if value is None:
-        return OLDEST if exists else FORMAT
-    return int(value) if value.isdigit() and len(value) < 10 else FORMAT + 1
+    return number
 
 
-async def reason_against(client: Redis, key: str) -> str:
-    """Why this version must not change the frontier whose state is *key*, or ''."""
-    return refusal(key, await read_format(client, key))
+async def _has_requests(client: Redis, keys: Keys) -> bool:
+    async with client.pipeline(transaction=False) as pipeline:
+        pipeline.zcard(keys.requests)
+        pipeline.zcard(keys.suspects)
+        pipeline.hlen(keys.leased)
+        return any(await pipeline.execute())
 
 
-async def check_format(client: Redis, key: str) -> None:
-    """Raise ConfigurationError if this version must not change that frontier."""
-    if reason := await reason_against(client, key):
+async def _is_older(client: Redis, keys: Keys) -> bool:
+    """Whether some requests have the form of an older version."""
+    async with client.pipeline(transaction=False) as pipeline:
+        pipeline.zrange(keys.requests, 0, 9)
+        pipeline.zrange(keys.suspects, 0, 9)
+        pipeline.zrange(keys.leases, 0, 9)
+        *found, ids = await pipeline.execute()
+    entries = await client.hmget(keys.leased, ids) if ids else []
+    return any(
+        is_older_member(member) for members in found for member in members
+    ) or any(
+        entry and parse_older(LEASED, id_, entry)
+        for id_, entry in zip(ids, entries, strict=True)
+    )
+
+
+async def reason_against(client: Redis, keys: Keys, *, converts: bool = False) -> str:
+    """Why this version must not change a frontier, or ''.
+
+    *converts*: it is a worker, which converts an older one.
+    """
+    found = await read_format(client, keys)
+    if converts and CONVERTED <= found < OLDEST:
+        return ""
+    return refusal(keys.state, found)
+
+
+async def check_format(client: Redis, keys: Keys, *, converts: bool = False) -> None:
+    """Raise ConfigurationError if there is a `reason_against`."""
+    if reason := await reason_against(client, keys, converts=converts):
         raise ConfigurationError(reason)
 
 

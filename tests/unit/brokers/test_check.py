@@ -17,10 +17,12 @@ from scrapy_dist.brokers.redis.frontier import Frontier
 from scrapy_dist.brokers.redis.keys import Keys
 from scrapy_dist.brokers.redis.layout import (
     LEASED,
+    RANK,
     REQUESTS,
     SUSPECTS,
     IdsSeen,
     check_form,
+    encode_score,
     order_of,
     parse,
 )
@@ -40,9 +42,13 @@ def payload(name: str) -> bytes:
     return b"\x01" + messagepack.dumps({"url": f"http://site/{name}"})
 
 
-def lease(id_: str, name: str) -> bytes:
-    """What S:leased holds behind score, deaths and claims."""
-    return id_.encode() + payload(name)
+def ranked(id_: str, name: str, score: float = -1) -> bytes:
+    """A pending member; what S:leased holds behind slot, deaths and claims."""
+    return encode_score(score) + id_.encode() + payload(name)
+
+
+def suspect(id_: str, name: str, score: float = 0, head: str = "1 - 0 ") -> bytes:
+    return encode_score(score) + (id_ + head).encode() + payload(name)
 
 
 def name_of(data: bytes) -> str:
@@ -197,31 +203,31 @@ async def payload_has_lost_its_lease(world):
 
 async def payload_with_deaths_has_lost_its_lease(world):
     id_ = world.ids["f"]
-    await world.client.hset(KEYS.leased, id_, b" -1 2 - " + lease(id_, "f"))
+    await world.client.hset(KEYS.leased, id_, b"0 2 - " + ranked(id_, "f"))
     await world.client.zrem(KEYS.leases, id_)
     return "abcdefgh"
 
 
 async def payload_with_claims_has_lost_its_lease(world):
     id_ = world.ids["f"]
-    entry = b" -1 0 -0123456789abcdef " + lease(id_, "f")
+    entry = b"0 0 -0123456789abcdef " + ranked(id_, "f")
     await world.client.hset(KEYS.leased, id_, entry)
     await world.client.zrem(KEYS.leases, id_)
     # Of a lease cut in half the request is still there.
-    await world.client.zadd(KEYS.requests, {id_.encode() + payload("f"): -1})
+    await world.client.zadd(KEYS.requests, {ranked(id_, "f"): 0})
     return "abcdefgh"
 
 
 async def lease_cut_in_half(world):
     member, _ = await world.member(KEYS.requests, "a")
-    await world.client.hset(KEYS.leased, member[:16], b" 0 0 - " + member)
+    await world.client.hset(KEYS.leased, member[8:RANK], b"0 0 - " + member)
     return "abcdefgh"
 
 
 async def lease_of_a_suspect_cut_in_half(world):
     member, _ = await world.member(KEYS.suspects, "h")
-    entry = b" -2 1 - " + lease(member[:16].decode(), "h")
-    await world.client.hset(KEYS.leased, member[:16], entry)
+    entry = b"0 1 - " + ranked(member[8:RANK].decode(), "h", -2)
+    await world.client.hset(KEYS.leased, member[8:RANK], entry)
     return "abcdefgh"
 
 
@@ -233,20 +239,18 @@ async def worker_is_forgotten(world):
 
 
 async def pending_copy_of_a_lease(world):
-    member = world.ids["f"].encode() + payload("f")
-    await world.client.zadd(KEYS.requests, {member: -1})
+    await world.client.zadd(KEYS.requests, {ranked(world.ids["f"], "f"): 0})
     return "abcdefgh"
 
 
 async def suspect_copy_of_a_lease(world):
-    member = world.ids["f"].encode() + b"1 - " + payload("f")
-    await world.client.zadd(KEYS.suspects, {member: -1})
+    await world.client.zadd(KEYS.suspects, {suspect(world.ids["f"], "f", -1): 0})
     return "abcdefgh"
 
 
 async def pending_copy_of_a_suspect(world):
-    member, score = await world.member(KEYS.suspects, "h")
-    await world.client.zadd(KEYS.requests, {member[:16] + payload("h"): score})
+    member, _ = await world.member(KEYS.suspects, "h")
+    await world.client.zadd(KEYS.requests, {member[:RANK] + payload("h"): 0})
     return "abcdefgh"
 
 
@@ -256,7 +260,9 @@ async def garbage_is_pending(world):
 
 
 async def garbage_is_suspect(world):
-    await world.client.zadd(KEYS.suspects, {b"0000000000000003garbage": -5})
+    await world.client.zadd(
+        KEYS.suspects, {b"\x80" + bytes(7) + b"0000000000000003garbage": 0}
+    )
     return "abcdefgh"
 
 
@@ -266,45 +272,49 @@ async def garbage_is_leased(world):
 
 
 async def garbage_is_leased_by_an_unknown_worker(world):
-    await world.client.hset(
-        KEYS.leased, "00000000000000ff", b" nan 0 - 00000000000000ffx"
-    )
+    entry = b"nan 0 - " + ranked("00000000000000ff", "x")
+    await world.client.hset(KEYS.leased, "00000000000000ff", entry)
     await world.client.zadd(KEYS.leases, {"00000000000000ff": 5})
     return "abcdefgh"
 
 
 async def garbage_is_leased_under_no_order_id(world):
-    await world.client.hset(KEYS.leased, "an id", b" 0 0 - " + lease("an id", "x"))
+    await world.client.hset(KEYS.leased, "an id", b"0 0 - " + ranked("an id", "x"))
     return "abcdefgh"
 
 
-async def lease_with_a_head_that_says_nothing(world):
+async def lease_of_a_slot_that_has_no_number_of_ours(world):
     id_ = world.ids["f"]
-    await world.client.hset(KEYS.leased, id_, b" 0 0 - " + lease(id_, "f"))
+    await world.client.hset(KEYS.leased, id_, b"-1.5e+3 0 - " + ranked(id_, "f"))
     await world.client.zrem(KEYS.leases, id_)
     return "abcdefgh"
 
 
 async def an_unknown_worker_holds_what_has_no_order_id(world):
-    entry = b" 0 0 - " + payload("x")
+    entry = b"0 0 - " + payload("x")
     await world.client.hset(KEYS.leased, "00000000000000ff", entry)
     await world.client.zadd(KEYS.leases, {"00000000000000ff": 5})
     return "abcdefgh"
 
 
 async def payload_cannot_be_decoded(world):
-    await world.client.zadd(KEYS.requests, {b"0000000000000000\x01garbage": -5})
+    await world.client.zadd(
+        KEYS.requests, {encode_score(-5) + b"%016x" % 0 + b"\x01garbage": 0}
+    )
     return "abcdefgh"
 
 
 async def payload_of_a_suspect_cannot_be_decoded(world):
-    await world.client.zadd(KEYS.suspects, {b"00000000000000001 - \x01garbage": -5})
+    await world.client.zadd(
+        KEYS.suspects, {encode_score(-5) + b"%016x" % 0 + b"1 - 0 \x01garbage": 0}
+    )
     return "abcdefgh"
 
 
 async def payload_of_a_lease_cannot_be_decoded(world):
     id_ = world.ids["f"]
-    await world.client.hset(KEYS.leased, id_, f" -1 0 - {id_}\x01garbage")
+    entry = b"0 0 - " + encode_score(-1) + id_.encode() + b"\x01garbage"
+    await world.client.hset(KEYS.leased, id_, entry)
     return "abcdegh"
 
 
@@ -325,19 +335,19 @@ async def state_is_lost(world):
 
 async def pending_request_under_the_id_of_another(world):
     member, _ = await world.member(KEYS.requests, "a")
-    await world.client.zadd(KEYS.requests, {member[:16] + payload("x"): 0})
+    await world.client.zadd(KEYS.requests, {member[:RANK] + payload("x"): 0})
     return "abcdefghx"
 
 
 async def pending_request_under_the_id_of_a_lease(world):
-    member = world.ids["f"].encode() + payload("x")
-    await world.client.zadd(KEYS.requests, {member: 0})
+    await world.client.zadd(KEYS.requests, {ranked(world.ids["f"], "x"): 0})
     return "abcdefghx"
 
 
 async def suspect_under_the_id_of_a_pending_request(world):
     member, _ = await world.member(KEYS.requests, "a")
-    await world.client.zadd(KEYS.suspects, {member[:16] + b"1 - " + payload("x"): 0})
+    member = suspect(member[8:RANK].decode(), "x")
+    await world.client.zadd(KEYS.suspects, {member: 0})
     return "abcdefghx"
 
 
@@ -365,7 +375,7 @@ DAMAGES = [
     (ack_cut_in_half, {"lease_without_payload": 1}),
     (payload_has_lost_its_lease, {"payload_without_lease": 1}),
     (payload_with_deaths_has_lost_its_lease, {"payload_without_lease": 1}),
-    (lease_with_a_head_that_says_nothing, {"payload_without_lease": 1}),
+    (lease_of_a_slot_that_has_no_number_of_ours, {"payload_without_lease": 1}),
     (payload_with_claims_has_lost_its_lease, {"payload_without_lease": 1}),
     (lease_cut_in_half, {"payload_without_lease": 1}),
     (lease_of_a_suspect_cut_in_half, {"payload_without_lease": 1}),
@@ -445,7 +455,7 @@ async def test_what_is_set_aside_is_kept_whole(world):
     await world.check(repair=True)
     [letter] = await world.failed()
     assert letter[b"payload"] == b"garbage \x00\xff"
-    assert letter[b"reason"] == b"no order id in front"
+    assert letter[b"reason"] == b"no rank in front"
     assert letter[b"deliveries"] == b"0"
 
 
@@ -460,7 +470,7 @@ async def test_a_decoded_payload_is_set_aside_without_what_is_in_front(world):
 async def test_a_request_that_lost_too_many_workers_has_failed(client):
     world = await World(client).build()
     id_ = world.ids["f"]
-    await client.hset(KEYS.leased, id_, b" -1 2 - " + lease(id_, "f"))
+    await client.hset(KEYS.leased, id_, b"0 2 - " + ranked(id_, "f"))
     await client.zrem(KEYS.workers, world.worker.frontier.worker)
     report = await world.check(repair=True)
     assert report.ok
@@ -470,7 +480,7 @@ async def test_a_request_that_lost_too_many_workers_has_failed(client):
     assert letter[b"worker"] == b"host:1"
     assert letter[b"deliveries"] == b"3"
     member, _ = await world.member(KEYS.suspects, "g")
-    assert member[16:].startswith(b"1 - ")
+    assert member[RANK:].startswith(b"1 - 0 ")
 
 
 async def test_new_ids_count_on_in_either_direction(client):
@@ -483,17 +493,17 @@ async def test_new_ids_count_on_in_either_direction(client):
     # The newest goes first.
     await world.worker.push("z")
     members = await client.zrange(KEYS.requests, 0, -1)
-    assert "".join(name_of(member[16:]) for member in members) == "zedcba"
+    assert "".join(name_of(member[RANK:]) for member in members) == "zedcba"
 
 
 async def test_requests_that_got_ids_in_use_after_a_lost_counter_get_others(world):
     # f is leased. Only a clock that was set back gives ids once more.
-    ids = [world.ids["f"].encode()]
+    ids = [world.ids["f"]]
     for name in "abcde":
         member, _ = await world.member(KEYS.requests, name)
-        ids.append(member[:16])
+        ids.append(member[8:RANK].decode())
     for id_, name in zip([*ids, ids[1]], "tuvwxyz", strict=True):
-        await world.client.zadd(KEYS.requests, {id_ + payload(name): 0})
+        await world.client.zadd(KEYS.requests, {ranked(id_, name, 0): 0})
     assert (await world.check()).findings.keys() == {"order_id_twice"}
     report = await world.check(repair=True)
     assert report.ok
@@ -505,12 +515,12 @@ async def test_requests_that_got_ids_in_use_after_a_lost_counter_get_others(worl
 async def test_a_new_id_keeps_its_place_where_the_newest_goes_first(client):
     world = await World(client).build(newest_first=True)
     member, _ = await world.member(KEYS.requests, "e")
-    await client.zadd(KEYS.requests, {member[:16] + payload("x"): 0})
+    await client.zadd(KEYS.requests, {member[:RANK] + payload("x"): 0})
     report = await world.check(repair=True)
     assert report.findings["order_id_twice"].mended == 1
     await world.worker.push("z")
     members = await client.zrange(KEYS.requests, 0, -1)
-    assert name_of(members[0][16:]) == "z"
+    assert name_of(members[0][RANK:]) == "z"
 
 
 @pytest.mark.parametrize(
@@ -672,39 +682,45 @@ async def test_workers_at_work_cause_no_findings(world):
 # How requests look in Redis
 
 
+RANK_OF_255 = encode_score(-2.5) + b"00000000000000ff"
+
+
 def test_members_are_taken_apart():
-    entry = parse(REQUESTS, b"00000000000000ff\x01abc")
-    assert (entry.id, entry.payload, entry.flaw) == (
-        b"00000000000000ff",
-        b"\x01abc",
-        "",
-    )
-    entry = parse(SUSPECTS, b"00000000000000ff12 -0123 \x01a b")
-    assert (entry.payload, entry.deliveries) == (b"\x01a b", 12)
-    entry = parse(
-        LEASED, b"00000000000000ff", b" -1.5e+20 0 - 00000000000000ff\x00seed\n"
-    )
-    assert (entry.payload, entry.deliveries) == (b"\x00seed\n", 1)
-    entry = parse(LEASED, b"00000000000000ff", b"00000000000000ff\x01 1 - abc")
-    assert (entry.payload, entry.deliveries) == (b"\x01 1 - abc", 1)
+    id_ = b"00000000000000ff"
+    entry = parse(REQUESTS, RANK_OF_255 + b"\x01abc", score=7.0)
+    assert (entry.id, entry.payload, entry.flaw) == (id_, b"\x01abc", "")
+    assert (entry.rank, entry.score, entry.slot) == (RANK_OF_255, -2.5, 7)
+    entry = parse(SUSPECTS, RANK_OF_255 + b"12 -0123 9 \x01a b")
+    assert (entry.id, entry.payload, entry.deliveries) == (id_, b"\x01a b", 12)
+    assert (entry.rank, entry.slot, entry.claims) == (RANK_OF_255, 9, "-0123")
+    entry = parse(LEASED, id_, b"8 0 - " + RANK_OF_255 + b"\x00seed\n")
+    assert (entry.id, entry.payload, entry.deliveries) == (id_, b"\x00seed\n", 1)
+    assert (entry.rank, entry.slot) == (RANK_OF_255, 8)
+    # What is none of ours has any slot, and bytes of a score may be anything.
+    entry = parse(LEASED, id_, b"-1.5e+20 3 - " + b" \n 1 - \x00" + id_ + b"\x01 1 - a")
+    assert (entry.payload, entry.deaths, entry.slot) == (b"\x01 1 - a", 3, -1.5e20)
 
 
 @pytest.mark.parametrize(
     ("place", "member", "value"),
     [
         (REQUESTS, b"", b""),
-        (REQUESTS, b"00000000000000f", b""),
-        (REQUESTS, b"00000000000000fg\x01", b""),
-        (SUSPECTS, b"00000000000000ff\x01abc", b""),
-        (SUSPECTS, b"00000000000000ff1 -", b""),
-        (SUSPECTS, b"00000000000000ffx - abc", b""),
-        (LEASED, b"00000000000000ff", b" 0 - 00000000000000ffabc"),
-        (LEASED, b"00000000000000ff", b" nan 0 - 00000000000000ffabc"),
-        (LEASED, b"00000000000000ff", b" 0 x - 00000000000000ffabc"),
-        (LEASED, b"00000000000000ff0", b" 0 0 - 00000000000000ff0abc"),
-        (LEASED, b"00000000000000ff", b" 0 0 - 00000000000000feabc"),
-        (LEASED, b"00000000000000ff", b"00000000000000feabc"),
-        (LEASED, b"00000000000000ff", b"0 0 - 00000000000000ffabc"),
+        (REQUESTS, b"00000000000000ff\x01abc", b""),
+        (REQUESTS, RANK_OF_255[:-1], b""),
+        (REQUESTS, RANK_OF_255[:-1] + b"g\x01", b""),
+        (SUSPECTS, RANK_OF_255 + b"\x01abc", b""),
+        (SUSPECTS, RANK_OF_255 + b"1 - 0", b""),
+        (SUSPECTS, RANK_OF_255 + b"1 - abc", b""),
+        (SUSPECTS, RANK_OF_255 + b"1 - nan abc", b""),
+        (SUSPECTS, RANK_OF_255 + b"x - 0 abc", b""),
+        (LEASED, b"00000000000000ff", b"0 - " + RANK_OF_255 + b"abc"),
+        (LEASED, b"00000000000000ff", b"nan 0 - " + RANK_OF_255 + b"abc"),
+        (LEASED, b"00000000000000ff", b"0x1 0 - " + RANK_OF_255 + b"abc"),
+        (LEASED, b"00000000000000ff", b"0 x - " + RANK_OF_255 + b"abc"),
+        (LEASED, b"00000000000000fe", b"0 0 - " + RANK_OF_255 + b"abc"),
+        (LEASED, b"00000000000000ff0", b"0 0 - " + RANK_OF_255 + b"0abc"),
+        (LEASED, b"00000000000000ff", b"00000000000000ffabc"),
+        (LEASED, b"00000000000000ff", b" 0 0 - " + RANK_OF_255 + b"abc"),
     ],
 )
 def test_what_has_another_form_has_a_flaw(place, member, value):
@@ -805,7 +821,7 @@ async def test_other_damage_is_mended_beside_code_that_is_wrong(world):
 async def test_requests_that_wait_for_room_are_told_of(world):
     world.worker.frontier.failed_limit = 1
     await world.client.xadd(KEYS.failed, {"payload": b"x"})
-    member = f"{9:016x}".encode() + b"1 - " + payload("z")
+    member = suspect(f"{9:016x}", "z")
     await world.client.zadd(KEYS.suspects, {member: "+inf"})
     report = await world.check()
     assert report.ok
@@ -912,7 +928,7 @@ async def test_what_is_left_of_a_worker_in_the_control_is_forgotten(world, what)
 
 
 async def test_what_fails_while_there_is_room_does_not_wait(world):
-    member = f"{9:016x}".encode() + b"1 - " + payload("z")
+    member = suspect(f"{9:016x}", "z")
     await world.client.zadd(KEYS.suspects, {member: "+inf"})
     assert not (await world.check()).notes
 
@@ -920,7 +936,7 @@ async def test_what_fails_while_there_is_room_does_not_wait(world):
 async def test_suspects_alone_need_a_worker_too(client):
     world = World(client)
     world.worker = Worker(client)
-    member = f"{9:016x}".encode() + b"1 - " + payload("z")
+    member = suspect(f"{9:016x}", "z")
     await client.hset(KEYS.state, "order", 10)
     await client.zadd(KEYS.suspects, {member: 0})
     assert "start one" in " ".join((await world.check()).notes)
@@ -932,7 +948,7 @@ async def test_nobody_is_told_to_start_a_worker_that_would_find_nothing(client):
     world.worker.frontier.failed_limit = 1
     await client.xadd(KEYS.failed, {"payload": b"x"})
     await client.hset(KEYS.state, "order", 10)
-    member = f"{9:016x}".encode() + b"1 - " + payload("z")
+    member = suspect(f"{9:016x}", "z")
     await client.zadd(KEYS.suspects, {member: "+inf"})
     [note] = (await world.check()).notes
     assert "start one" not in note

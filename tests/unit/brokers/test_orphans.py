@@ -12,6 +12,7 @@ from tests.support.frontiers import (
     SEED_KEYS,
     Worker,
     dead_letters,
+    member,
     names,
     places,
 )
@@ -75,16 +76,18 @@ async def test_many_go_back_some_at_a_time_beside_living_leases(client):
     "value",
     [
         b"junk",
-        b" 0 0 - junk",
-        b" nan 0 - %016x.",
-        b" 1e 0 - %016x.",
-        b" 0x1 0 - %016x.",
-        b" 0 x - %016x.",
+        b"0 0 - junk",
+        b"nan 0 - RANK.",
+        b"1e 0 - RANK.",
+        b"0x1 0 - RANK.",
+        b"0 x - RANK.",
+        b" 0 0 - RANK.",
+        b"0 0 - RANK"[:-1] + b"g",
     ],
 )
 async def test_entry_of_another_form_is_set_aside(client, value):
     worker = await Worker(client).join()
-    value = value.replace(b"%016x", b"%016x" % 9)
+    value = value.replace(b"RANK", member(b"", 9))
     await client.hset(KEYS.leased, f"{9:016x}", value)
     await search(orphans_of(worker), worker)
     [letter] = await dead_letters(client)
@@ -92,12 +95,16 @@ async def test_entry_of_another_form_is_set_aside(client, value):
     assert await client.hlen(KEYS.leased) == 0
 
 
-@pytest.mark.parametrize("score", [b"-inf", b"+inf", b"inf", b"1.5e+3", b"-3", b"7.25"])
-async def test_score_of_an_orphan_is_kept(client, score):
+@pytest.mark.parametrize(
+    "slot", [b"-inf", b"+inf", b"inf", b"1.5e+3", b"-3", b"7.25", b"%d" % (2**52 - 1)]
+)
+async def test_slot_and_rank_of_an_orphan_are_kept(client, slot):
     worker = await Worker(client).join()
-    await client.hset(KEYS.leased, f"{9:016x}", b" %s 0 - %016x." % (score, 9))
+    ranked = member(b".", 9, score=-2.5)
+    await client.hset(KEYS.leased, f"{9:016x}", slot + b" 0 - " + ranked)
     await search(orphans_of(worker), worker)
-    assert await client.zscore(KEYS.requests, b"%016x." % 9) == float(score)
+    assert await client.zscore(KEYS.requests, ranked) == float(slot)
+    assert names(await worker.lease()) == ["."]
 
 
 @pytest.mark.parametrize("backend", ["redis"], indirect=True)

@@ -6,7 +6,7 @@ import pytest
 
 from scrapy_dist.brokers.redis.tools import dead_letters
 from scrapy_dist.brokers.redis.tools.check import check
-from scrapy_dist.brokers.redis.version import FORMAT, OLDEST, check_format
+from scrapy_dist.brokers.redis.version import CONVERTED, FORMAT, check_format
 from scrapy_dist.core.frontier import JoinOutcome
 from scrapy_dist.exceptions import ConfigurationError
 from tests.support.frontiers import KEYS, TTL, Worker, contents, names, pass_time
@@ -24,7 +24,7 @@ async def test_worker_notes_the_format(client):
     assert (await Worker(client).register()).outcome is JoinOutcome.JOINED
 
 
-@pytest.mark.parametrize("found", [FORMAT + 1, FORMAT + 100, "none", -1, OLDEST - 1])
+@pytest.mark.parametrize("found", [FORMAT + 1, FORMAT + 100, "none", -1, CONVERTED - 1])
 @pytest.mark.parametrize("flush", [False, True])
 async def test_format_that_it_does_not_know_is_left_alone(client, found, flush):
     old = await Worker(client).join()
@@ -134,4 +134,4 @@ async def test_nothing_is_changed_from_outside_in_a_format_that_is_not_known(cli
 async def test_own_and_unnumbered_formats_may_be_changed(client, state):
     if state:
         await client.hset(KEYS.state, mapping=state)
-    await check_format(client, KEYS.state)
+    await check_format(client, KEYS)

@@ -16,10 +16,12 @@
 --       finished without it, 7 the same while it was starting: not joined in both), pending,
 --       1 if no fingerprint is known, crawl; or,
 --       and then nothing was written, others present, 3 and the format that it cannot read,
---       or 4 and a worker of another format, or 6 and the frontier's check value
+--       or 4 and a worker of another format, or 6 and the frontier's check value, or 8 and
+--       the older format of what is to be converted first, see upgrade.py
 -- Cost  O(workers)
 -- @use crawl
 -- @use history
+-- @use older
 local now = now_ms()
 local left = count_left()
 local is_compact = kind_of(dupefilter) == 'hash'
@@ -37,15 +39,39 @@ local function read_records(name)
   end
   return newest or {}, found or {}
 end
+-- The format by the form of what is there: before there were numbers, or after somebody has
+-- deleted S:state.
+local function format_seen()
+  local ids = redis.call('ZRANGE', leases, 0, 9)
+  local entries = #ids > 0 and redis.call('HMGET', leased, unpack(ids)) or {}
+  local own, not_owned, older = 0, 0, false
+  for i, id in ipairs(ids) do
+    if entries[i] and read_older_entry(entries[i], id) then
+      own, older = own + 1, true
+    elseif entries[i] and is_entry(entries[i], id) then
+      own = own + 1
+    elseif entries[i] then
+      not_owned = not_owned + 1
+    end
+  end
+  if not_owned > own then
+    return 0
+  end
+  for _, key in ipairs({requests, suspects}) do
+    for _, member in ipairs(redis.call('ZRANGE', key, 0, 9)) do
+      older = older or is_older_member(member)
+    end
+  end
+  return older and 1 or format
+end
 local others = redis.call('ZCOUNT', workers, '(' .. now - present_ms, '+inf')
 if redis.call('ZSCORE', workers, worker) then
   others = others - 1
 end
--- Before there were numbers, there was no field.
-local unknown = redis.call('EXISTS', state) == 1 and 1 or format
-local theirs = tonumber(redis.call('HGET', state, 'format') or unknown)
-local is_older = theirs and theirs >= 0 and theirs < tonumber(oldest_format)
-if not theirs or theirs > tonumber(format) or is_older and left > 0 and others <= 0 then
+local mark = redis.call('HGET', state, 'upgrade')
+local theirs = tonumber(mark and mark:match('^%d+')
+  or redis.call('HGET', state, 'format') or format_seen())
+if not theirs or theirs < 1 or theirs > tonumber(format) then
   return {others, 3, theirs or -1}
 end
 for _, other in ipairs(redis.call('ZRANGEBYSCORE', workers, '(' .. now - present_ms, '+inf')) do
@@ -79,6 +105,9 @@ if secret ~= signed and outcome == 0 and redis.call('EXISTS', state) == 1
   and (others > 0 or (left > 0 and flush ~= '1')) then
   return {math.max(others, 0), 6, secret}
 end
+if theirs < tonumber(oldest_format) and left > 0 and (others > 0 or flush ~= '1') then
+  return {math.max(others, 0), 8, theirs}
+end
 redis.call('HDEL', state, '') -- runs above maxmemory too: more workers drain it sooner
 if others > 0 then
   outcome = flush == '1' and 2 or 0
@@ -108,6 +137,7 @@ if newest and now - newest > tonumber(ttl_ms) then
 end
 redis.call('HSET', state, 'worker:' .. worker, info, 'commit:' .. worker, commit,
   'ttl', ttl_ms, 'format', format, 'format:' .. worker, format)
+redis.call('HDEL', state, 'upgrade')
 if signed ~= '' then
   redis.call('HSET', state, 'signed', signed)
 else

@@ -68,7 +68,7 @@ async def check(
     the ids of a commit). About a second for 40,000 requests. Raises RedisUnavailable, and
     ConfigurationError for a format that this version does not know.
     """
-    await check_format(frontier.client, frontier.keys.state)
+    await check_format(frontier.client, frontier.keys)
     await check_seal(frontier.client, frontier.keys.state, frontier.seal)
     with asking("the check is not complete"):
         decode = decode or (lambda payload: check_form(frontier.seal.open(payload)))

@@ -62,7 +62,7 @@ async def retry(
     fingerprint is known. What cannot be read stays. Raises RedisUnavailable: then some may
     have been put back; and ConfigurationError for an id that is none.
     """
-    await check_format(frontier.client, frontier.keys.state)
+    await check_format(frontier.client, frontier.keys)
     await check_seal(frontier.client, frontier.keys.state, frontier.seal, writes=True)
     done = Retried()
     async for letters in _chosen(frontier, ids, reason, done):
@@ -91,7 +91,7 @@ async def forget(
     Raises RedisUnavailable: then some may have been deleted; and ConfigurationError for
     an id that is none.
     """
-    await check_format(frontier.client, frontier.keys.state)
+    await check_format(frontier.client, frontier.keys)
     done = Forgotten()
     if ids is None and not reason:
         await _trim(frontier, done)
