@@ -15,6 +15,7 @@ from scrapy_dist.brokers.redis.tools.dead_letters import forget, retry
 from scrapy_dist.brokers.redis.views.dead_letters import list_failed
 from scrapy_dist.codec.request import PayloadCodec
 from scrapy_dist.core.frontier import BATCH, Claim, End, Reject, Settlement
+from scrapy_dist.core.slots import NO_SLOT, Slots, host_of, slot_number
 from scrapy_dist.exceptions import BadPayload, ConfigurationError, RedisUnavailable
 from scrapy_dist.queue import FifoQueue, LifoQueue
 from tests.support.frontiers import KEYS, ON_REDIS_ONLY, SEED_KEYS, Worker
@@ -182,6 +183,46 @@ async def test_request_may_be_retried_as_often_as_a_new_one(client):
     fresh = CODEC.decode(found[0][RANK:])
     assert (fresh.priority, fresh.meta) == (7, {"depth": 3})
     assert json.loads(found[1][RANK:])["meta"] == {"depth": 3}
+
+
+@pytest.mark.parametrize("decode", [None, CODEC.decode])
+async def test_what_is_put_back_has_its_slot(client, decode):
+    claims = "-0123456789abcdef"
+    await write(client, payload(1))
+    await write(client, payload(2), claims=claims)
+    await write(client, CODEC.encode(Request(f"{URL}3", meta={"download_slot": "x"})))
+    await write(client, json.dumps({"url": "http://other/"}).encode())
+    await write(client, b"\x80a pickle")
+    known = {"http://other/": CODEC.encode(Request("http://other/"))}
+
+    def read(data):
+        return decode(known["http://other/"] if data[:1] == b"{" else data)
+
+    worker = await Worker(client).join()
+    slots = Slots(host_of)
+    done = await retry(worker.frontier, decode=decode and read, slots=slots)
+    assert (done.requests, done.unreadable) == (5, 0)
+    pending = await client.zrange(KEYS.requests, 0, -1, withscores=True)
+    host = slot_number("site.example")
+    found = {member[RANK:]: int(slot) for member, slot in pending}
+    assert found[payload(1)] == host
+    assert found[b"\x80a pickle"] == NO_SLOT
+    assert sorted(found.values()) == sorted(
+        [host, slot_number("x"), slot_number("other"), NO_SLOT]
+    )
+    assert {int(slot) for slot in await client.zrange(KEYS.slots, 0, -1)} == {
+        *found.values()
+    }
+    [suspect] = await client.zrange(KEYS.suspects, 0, -1)
+    assert suspect[RANK:].startswith(f"0 {claims} {host} ".encode())
+    assert len(await worker.lease()) == 5
+
+
+async def test_slots_of_a_discipline_without_them_are_one(client):
+    for i in range(2):
+        await write(client, CODEC.encode(Request(f"http://host{i}/")))
+    await retry_all(client, discipline=FifoQueue, slots=Slots(None))
+    assert await client.zrange(KEYS.slots, 0, -1) == [b"0"]
 
 
 async def test_letter_with_claims_becomes_a_suspect_that_keeps_them(client):

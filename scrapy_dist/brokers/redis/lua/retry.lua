@@ -4,6 +4,7 @@
 -- suspects keep claims.
 --
 -- KEYS  requests (zset)  failed (stream)  state (hash)  suspects (zset)  slots (zset)
+--       resting (zset)
 --       seed_keys*: the first is the one of seeds, if there is one (list, set or zset)
 -- ARGV  newest_first: '1' (LIFO)  format: of a frontier that is new
 --       seeds_as: 'list', 'set' or 'zset': the key of seeds to make if there is none
