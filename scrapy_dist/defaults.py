@@ -6,12 +6,7 @@ new ones begin with ``FRONTIER_``. README's table is made from this module.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from scrapy import Request
+from typing import Any
 
 # --- Connection ------------------------------------------------------------------
 
@@ -58,7 +53,7 @@ SCHEDULER_QUEUE_CLASS: str = "scrapy_dist.queue.SlotQueue"
 #: Slot that a request belongs to, where slots take turns: ``"host"``, ``"domain"`` (the
 #: registered one; needs ``scrapy-dist[domain]``), or a function (or its path) that takes
 #: the request and returns a name.
-FRONTIER_SLOT: str | Callable[[Request], str] = "host"
+FRONTIER_SLOT: object = "host"
 #: Key of the fingerprint set.
 SCHEDULER_DUPEFILTER_KEY: str = "%(spider)s:dupefilter"
 #: Whether every filtered duplicate is logged.

@@ -147,6 +147,7 @@ class Exchange:
             seeds=queues.seeds_wanted() if hungry else 0,
             leases=want,
             suspects=queues.leases.suspects_wanted if want else 0,
+            enough=queues.enough() if want else (),
             count=take and queues.is_empty(),
             stats=self._stats_due(force=not take),
         )

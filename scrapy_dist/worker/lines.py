@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from scrapy_dist.core.slots import Slots
     from scrapy_dist.worker.leases import HeldLease, HeldLeases
 
-#: Seconds over which the rate of a line is measured.
-_RATE_WINDOW = 1.0
+#: Seconds over which the rate of a line is measured, and that the first of them count for.
+_RATE_WINDOW, _RATE_FIRST = 1.0, 0.2
 
 
 class Own(NamedTuple):
@@ -72,7 +72,7 @@ class Line:
             self._rate = self._used / elapsed
             self._used, self._since = 0, now
             return self._rate
-        return max(self._rate, self._used / _RATE_WINDOW)
+        return max(self._rate, self._used / max(elapsed, _RATE_FIRST))
 
     def used(self) -> None:
         """It hands one out."""

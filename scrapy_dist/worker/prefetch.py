@@ -12,6 +12,8 @@ _RATE_FIRST = 0.2
 #: Requests kept in reserve at the most, for each place of the downloader, and in any case
 #: allowed: whatever the clock says, what one worker holds nobody else can crawl.
 _RESERVE_EACH, _RESERVE_LEAST = 8, 100
+#: Requests that are held for places or time in any case.
+_HELD_LEAST = 256
 
 
 class Rate:
@@ -86,6 +88,14 @@ class Prefetch:
         free = self._concurrency - handed
         if free < 0:  # as many pages again may wait for the spider
             free = min(0, free + self._concurrency)
+        return free + self.ahead(round_trip, pause)
+
+    def ahead(self, round_trip: float, pause: float) -> int:
+        """The reserve, and what is used between two exchanges."""
         between = math.ceil(self.rate.value() * pause * self._thirst)
-        ahead = int(self.reserve(round_trip)) + min(2 * self._concurrency, between)
-        return free + ahead
+        return int(self.reserve(round_trip)) + min(2 * self._concurrency, between)
+
+    @property
+    def most_held(self) -> int:
+        """How many requests may wait here because their slots cannot start them."""
+        return max(_HELD_LEAST, _RESERVE_EACH * self._concurrency)

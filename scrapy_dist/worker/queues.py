@@ -22,6 +22,7 @@ from scrapy_dist.worker.provenance import Provenance
 from scrapy_dist.worker.rejects import Rejects
 from scrapy_dist.worker.room import Room
 from scrapy_dist.worker.seeds import Seeds
+from scrapy_dist.worker.stock import Stock
 from scrapy_dist.worker.turns import Turns
 from scrapy_dist.worker.view import View
 
@@ -64,18 +65,11 @@ class Queues:
         self.provenance = Provenance()
         self.recent = RecentFingerprints(options.local_fingerprints)
         self.chain = Chain(engine, codec, leases, self.recent, self.view, order)
-        self.outputs = Outputs(
-            engine,
-            leases,
-            self.provenance,
-            self.outbox,
-            self.view,
-            self.pacing,
-            self.progress,
-            options,
+        sides = (self.outbox, self.view, self.pacing, self.progress)
+        self.outputs = Outputs(engine, leases, self.provenance, *sides, options)
+        self.rejects = Rejects(
+            engine, self.outbox, self.pacing, self.progress, failed_key
         )
-        report = (self.outbox, self.pacing, self.progress)
-        self.rejects = Rejects(engine, *report, failed_key)
         #: What can be handed out.
         self.lines = lines = Lines(order.slots)
         self.inbox = Inbox(engine, codec, leases, self.pacing, self.rejects, lines)
@@ -83,6 +77,8 @@ class Queues:
             engine, leases, self.recent, self.chain, self.outputs, self.drop, lines
         )
         self.turns = Turns(engine, lines, Room(engine), self.inbox.decode)
+        self.prefetch = Prefetch(options.concurrency)
+        self.stock = Stock(lines, self.turns.room, self.prefetch, self.view)
         self.seeds = Seeds(leases, self.outputs, self.rejects, self.view, self.pacing)
         self.on_drained: Callable[[Counts], float | None] = lambda _: None
         #: Requests that wait for a filter that decides itself.
@@ -91,9 +87,9 @@ class Queues:
         self._codec = codec
         self._options, self._order = options, order
         self._report_duplicate = report_duplicate
-        self.prefetch = Prefetch(options.concurrency)
-        #: Whether a request or seed that waits here may be large.
-        self._has_large = False
+        #: Whether a request or seed that waits here may be large; and whether Redis had
+        #: nothing of other slots when it was asked last.
+        self._has_large = self._is_vain = False
         #: Whether nothing was left for anybody when Redis was asked last.
         self.is_drained = False
 
@@ -110,6 +106,8 @@ class Queues:
             self.prefetch.missed()
             return None
         request, records, is_shared = self.lines.take(line)
+        if not len(line):
+            self._is_vain = False
         self.outputs.handed_out(records)
         self.leases.handed[request] = records
         self.prefetch.used()
@@ -118,8 +116,11 @@ class Queues:
     @property
     def is_low(self) -> bool:
         """Whether the inbox may run empty before an exchange could fill it."""
+        if self._is_vain and len(self):
+            return False  # there is nothing but what waits for the slots in hand
         reserve = self.prefetch.reserve(self.view.round_trip)
-        return len(self) + self.seeds.in_hand() <= reserve
+        in_hand = len(self) - self.stock.held_back + self.seeds.in_hand()
+        return in_hand <= reserve
 
     def go_ahead(
         self, request: Request, fingerprint: str, origin: HeldLeases | None
@@ -226,7 +227,15 @@ class Queues:
         in_hand = self.prefetch.in_hand(
             len(self.leases.handed), self.view.round_trip, self.view.pause
         )
-        return max(0, in_hand - len(self) - self.seeds.in_hand())
+        self.stock.look()
+        waiting, held_back = len(self), self.stock.held_back
+        room = self.prefetch.most_held - held_back
+        want = in_hand - (waiting - held_back) - self.seeds.in_hand()
+        return max(0, min(want, room) if held_back else want)
+
+    def enough(self) -> list[int]:
+        """Numbers of the slots of which no more are to be leased."""
+        return self.stock.enough
 
     def _is_heavy(self) -> bool:
         """Whether what waits here is large, so that no more should come for now."""
@@ -270,7 +279,7 @@ class Queues:
         What that page had sent ahead of its ack may not have been taken: see `Recovery`.
         *seeds*: they were asked for as such.
         """
-        known = False
+        known = self._is_vain = False
         idle = not (seeds or len(self) or self._engine.in_progress())
         self.chain.arrived(len(leases), idle=idle)
         read_seeds = self.seeds.most or self.seeds.are_read
@@ -300,6 +309,7 @@ class Queues:
 
     def nothing_came(self) -> None:
         """Redis had no request for this worker, though it asked."""
+        self._is_vain = self.lines.by_slot
         # What this worker has may lead to more.
         if not (len(self) or self.leases.handed or self.view.paused):
             self.inbox.nothing_came()

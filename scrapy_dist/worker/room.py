@@ -65,6 +65,11 @@ class Room:
             return now + max(expected, slot.delay / _LOOK_PART, _LOOK)
         return now + slot.delay * (1 - slot.jitter) - slot.since - _LEAD
 
+    def has_delay(self, request: Request) -> bool:
+        """Whether there is time between two starts of its slot."""
+        slot = self._engine.download_state(request)
+        return slot is not None and slot.delay > 0
+
     def could_start(self, request: Request, active: int, within: float) -> float:
         """How many requests of its slot the downloader could start in *within* seconds.
 

@@ -29,7 +29,7 @@ class Turns:
     ) -> None:
         self._engine = engine
         self._lines = lines
-        self._room = room
+        self.room = room
         self._decode = decode
         #: When the engine is woken for a slot that rests (`time.monotonic`).
         self._wakes_at = 0.0
@@ -43,7 +43,7 @@ class Turns:
             return line if line.first is not None else None
         if not len(lines):
             return None
-        room = self._room
+        room = self.room
         room.look()
         now = time.monotonic()
         best, fewest, opens_at = None, math.inf, math.inf
