@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from scrapy_dist.core.frontier import BATCH, Answer, Ask, JoinOutcome, Outcome
 from scrapy_dist.exceptions import RedisUnavailable
+from scrapy_dist.worker.delays import Delays
 from scrapy_dist.worker.recovery import Link
 from scrapy_dist.worker.view import Account
 
@@ -62,6 +63,7 @@ class Exchange:
         self._pacing = queues.pacing
         self._recovery = recovery
         self._neighbours = neighbours
+        self._delays = Delays(engine.spider)
         self._name = name
         self._persist = persist
         #: Whether Redis has been told that a request without a lease is in hand.
@@ -254,6 +256,7 @@ class Exchange:
         view = self._view
         view.alive = max(1, beat.alive)
         view.alone = view.alone and view.alive == 1
+        self._delays.look(view.alive)
         self._silent = beat.silent
         self._neighbours.heard(beat.met, beat.alive)
         self._neighbours.look()
