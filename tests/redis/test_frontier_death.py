@@ -103,7 +103,6 @@ async def test_dead_worker_loses_its_leases_to_the_suspects(client):
         b"worker:" + other.number.encode(),
         b"commit:" + other.number.encode(),
         b"since:" + other.number.encode(),
-        b"handed:" + other.number.encode(),
         b"format:" + other.number.encode(),
         b"format",
         b"ttl",

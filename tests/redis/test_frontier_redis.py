@@ -10,7 +10,7 @@ from redis.exceptions import OutOfMemoryError, ResponseError
 from scrapy import Spider
 
 from scrapy_dist.brokers.redis.buckets import Shape
-from scrapy_dist.brokers.redis.layout import RANK
+from scrapy_dist.brokers.redis.layout import RANK, encode_score
 from scrapy_dist.brokers.redis.orphans import Orphans
 from scrapy_dist.brokers.redis.tools.check import check
 from scrapy_dist.core.frontier import (
@@ -376,9 +376,11 @@ class TornWorld:
     def tool(self, script):
         """A script that people run, not workers."""
         name = script.partition(",")[0]
-        seen, new = {"seen": KEYS.dupefilter}, ["fp-c1", 0, payload("c1")]
-        old = [payload("o1"), "fp-o1", 0, payload("o1")]
-        old_2 = [payload("o2"), "fp-o2", 0, payload("o2")]
+        seen = {"seen": KEYS.dupefilter}
+        place = (encode_score(0), 7)
+        new = ["fp-c1", *place, payload("c1")]
+        old = [payload("o1"), "fp-o1", *place, payload("o1")]
+        old_2 = [payload("o2"), "fp-o2", *place, payload("o2")]
         letters = [part for id_ in self.letters for part in (id_, 0, "")]
         mend = {"mend": 1}
         values = {
@@ -391,7 +393,7 @@ class TornWorld:
                 "file": "file",
                 "before": 0,
                 "after": 1,
-                "entries": ["requests", "request", 2, 0, payload("f1")],
+                "entries": ["requests", "request", 3, *place, payload("f1")],
             },
             "check_leased": lambda: {**mend, "ids": [self.m1.id]},
             "check_leases": lambda: {**mend, "max_deliveries": 2, "ids": self.d_ids},
@@ -625,7 +627,7 @@ async def test_lines_of_a_file_that_are_said_again_come_in_once(torn):
     before = await client.zcard(KEYS.requests)
 
     async def bring_in(name, first, last):
-        entries = ["requests", "request", 2, 0, payload(name)]
+        entries = ["requests", "request", 3, encode_score(0), 7, payload(name)]
         values = {"file": "file", "before": first, "after": last, "entries": entries}
         return await torn.me.call(frontier.call("import", int, space=0, **values))
 

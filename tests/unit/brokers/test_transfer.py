@@ -9,16 +9,17 @@ import random
 import pytest
 import redis.asyncio
 
-from scrapy_dist.brokers.redis.layout import RANK, REQUESTS, SUSPECTS, parse
+from scrapy_dist.brokers.redis.layout import LEASES, RANK, REQUESTS, SUSPECTS, parse
+from scrapy_dist.brokers.redis.tools.export import export_lines
 from scrapy_dist.brokers.redis.tools.import_ import import_lines
 from scrapy_dist.brokers.redis.views import snapshot
 from scrapy_dist.codec import compact
 from scrapy_dist.codec.dump_lines import dump, load, payload_of, show_payload
-from scrapy_dist.core.crawl import Imported
+from scrapy_dist.core.crawl import Exported, Imported
 from scrapy_dist.core.frontier import NewRequest, Settlement
 from scrapy_dist.exceptions import BadPayload, ConfigurationError
 from scrapy_dist.redis_client.client import close_client
-from tests.support.frontiers import KEYS, Worker, contents, member
+from tests.support.frontiers import KEYS, ON_REDIS_ONLY, Worker, contents, member
 from tests.support.transfer import (
     bring_in,
     export,
@@ -276,24 +277,28 @@ async def test_a_line_that_cannot_be_read_is_named(client, worker, line):
 
 
 class Crawler:
-    """Crawls a tree of pages on one frontier: page n links to 3n+1, 3n+2 and 3n+3."""
+    """Crawls a tree of pages on one frontier: page n links to 3n+1, 3n+2 and 3n+3.
+
+    *slots*: of how many hosts they are.
+    """
 
     PAGES = 800
 
-    def __init__(self, client, rng):
+    def __init__(self, client, rng, *, slots=1):
         self.client = client
         self.rng = rng
+        self.slots = slots
         self.done = set()
 
-    @staticmethod
-    def page(n, rng):
-        return NewRequest(request(n), rng.choice([-1, 0, 0, 1]), f"fp{n}")
+    def page(self, n):
+        score, slot = self.rng.choice([-1, 0, 0, 1]), n % self.slots
+        return NewRequest(request(n), score, f"fp{n}", slot=slot)
 
     async def work(self, *, delay):
         """As one worker, until nothing is left."""
         worker = await Worker(self.client).join()
         if not self.done:
-            await worker.commit([self.page(0, self.rng)])
+            await worker.commit([self.page(0)])
         while True:
             leases = await worker.lease(8)
             if not leases:
@@ -308,29 +313,29 @@ class Crawler:
                 await asyncio.sleep(delay * self.rng.random())
                 n = int(compact.loads(lease.payload[1:])["url"][12:])
                 links = [m for m in (3 * n + 1, 3 * n + 2, 3 * n + 3) if m < self.PAGES]
-                children = [self.page(m, self.rng) for m in links]
+                children = [self.page(m) for m in links]
                 # Before it is in Redis: the reply may be later than that of an export.
                 self.done.add(n)
                 await worker.commit(children, [Settlement(lease.id)])
 
 
-#: Leases in a page, and in one look at what was handed out since: as they are, and so few
-#: that each export of the small frontiers here needs several of both.
-LIMITS = [(200, 3000), (5, 4)]
+#: Entries in a page, of leases and of others: as they are, and so few that each export of
+#: the small frontiers here needs many.
+LIMITS = [(200, 100), (5, 7)]
 
 
+@pytest.mark.parametrize("slots", [1, 60])
 @pytest.mark.parametrize("limits", LIMITS, ids=["usual", "tiny"])
-@pytest.mark.parametrize("seed", range(2))
 async def test_a_copy_made_while_workers_work_loses_no_page(
-    redis_server, seed, limits, monkeypatch
+    redis_server, slots, limits, monkeypatch
 ):
     monkeypatch.setattr(snapshot, "_LEASES_PAGE", limits[0])
-    monkeypatch.setattr(snapshot, "_LEASES_LOOK", limits[1])
-    rng = random.Random(seed)
+    monkeypatch.setattr(snapshot, "BATCH", limits[1])
+    rng = random.Random(slots)
     client = redis.asyncio.Redis.from_url(redis_server.url, protocol=2)
     other = redis.asyncio.Redis.from_url(f"{redis_server.url}/1", protocol=2)
     try:
-        crawler = Crawler(client, rng)
+        crawler = Crawler(client, rng, slots=slots)
         tasks = [asyncio.create_task(crawler.work(delay=0.02)) for _ in range(6)]
         exports = []
         while not all(task.done() for task in tasks):
@@ -343,7 +348,7 @@ async def test_a_copy_made_while_workers_work_loses_no_page(
         for lines, done in exports[:: max(1, len(exports) // 6)]:
             await other.flushdb()
             await bring_in(Worker(other).frontier, lines)
-            copy = Crawler(other, rng)
+            copy = Crawler(other, rng, slots=slots)
             copy.done.add(-1)  # so that it does not begin by itself
             await copy.work(delay=0)
             missing = set(range(Crawler.PAGES)) - done - copy.done
@@ -364,13 +369,18 @@ async def export_noting_done(client, crawler):
 
     async def noting(calls):
         await exchange(calls)
-        if calls[0].values["place"] == 0 and len(calls[0].raw) > 2:
+        if is_moment(calls[0]):
             done.clear()
             done.update(crawler.done)
         await asyncio.sleep(0.003)
 
     frontier.exchange = noting
     return await export(frontier), done
+
+
+def is_moment(call):
+    """Whether *call* is the moment that a copy is of, unless there is a later one."""
+    return call.values.get("place") == SUSPECTS and not call.values["score"]
 
 
 class Between:
@@ -387,8 +397,12 @@ class Between:
         await self._exchange(calls)
         self.calls += calls
 
+    def pages(self, place):
+        """What was read of *place*: members of each page."""
+        return [c.raw[3][::2] for c in self.calls if c.values.get("place") == place]
+
     def moments(self):
-        return [call for call in self.calls if call.values["place"] == 0]
+        return sum(map(is_moment, self.calls))
 
 
 def urls(lines):
@@ -398,23 +412,30 @@ def urls(lines):
     return sorted(url.removeprefix("http://site/") for url in found)
 
 
+async def push(worker, names, *, slots=1):
+    """Requests, one after the other in so many slots."""
+    requests = [
+        NewRequest(request(n), 0, slot=at % slots) for at, n in enumerate(names)
+    ]
+    for at in range(0, len(requests), 50):
+        await worker.commit(requests[at : at + 50])
+
+
+@pytest.mark.parametrize("slots", [1, 30])
 async def test_what_is_handed_out_while_leases_are_read_is_in_the_copy(
-    client, worker, monkeypatch
+    client, worker, monkeypatch, slots
 ):
     monkeypatch.setattr(snapshot, "_LEASES_PAGE", 2)
-    monkeypatch.setattr(snapshot, "_LEASES_LOOK", 1)
     others = [await Worker(client).join() for _ in range(4)]
     names = [f"{n:03}" for n in range(300)]
-    for at in range(0, 300, 50):
-        some = names[at : at + 50]
-        await worker.commit([NewRequest(request(n), 0) for n in some])
+    await push(worker, names, slots=slots)
     held = [await other.lease(3) for other in others]
     passed = []
 
     async def work(at):
         # The holder of the first page's leases gives some back, and others, whose leases
         # were read, too or not, take them; later nobody does anything.
-        if at >= 6:
+        if not 0 < at < 6:
             return
         giver, taker = others[at % 4], others[(at + 1) % 4]
         if held[at % 4]:
@@ -428,8 +449,31 @@ async def test_what_is_handed_out_while_leases_are_read_is_in_the_copy(
 
     assert passed
     assert urls(lines) == names
-    # It took more than one look to know all that was handed out.
-    assert len(between.moments()) > 1
+    assert between.moments() == 1
+
+
+async def test_leases_that_end_while_they_are_read_leave_the_copy_whole(
+    client, worker, monkeypatch
+):
+    """What they led to is pending then, or was handed out and done as well."""
+    monkeypatch.setattr(snapshot, "_LEASES_PAGE", 2)
+    await push(worker, ["a", "b", "c", "d", "e", "f"])
+    held = sorted(await worker.lease(6), key=lambda lease: lease.id)
+
+    async def work(at):
+        if at != 2:  # The first page of leases was read.
+            return
+        ended = [Settlement(lease.id) for lease in held]
+        children = [NewRequest(request(f"child{n}"), 0, slot=n) for n in range(3)]
+        await worker.commit(children, ended)
+        [first, _] = await worker.lease(2)
+        await worker.commit(
+            [NewRequest(request("grandchild"), 0)], [Settlement(first.id)]
+        )
+
+    lines = await export(Between(client, work).frontier)
+    children = ["child0", "child1", "child2", "grandchild"]
+    assert urls(lines) == ["a", "b", *children]
 
 
 async def test_seeds_taken_while_leases_are_read_are_in_the_copy(client, worker):
@@ -437,19 +481,19 @@ async def test_seeds_taken_while_leases_are_read_are_in_the_copy(client, worker)
     await worker.lease(2)
 
     async def work(at):
-        if at == 1:  # Seeds have been read, and so has the first page of leases.
-            await client.rpush("s:start_urls", "http://late/")
-            [lease] = await worker.seeds(1)
-            assert lease.payload == b"http://late/"
+        if at == 1:  # Seeds have been read.
+            await client.rpush("s:start_urls", "http://late/", "http://later/")
+            late, _ = await worker.seeds(2)
+            assert late.payload == b"http://late/"
+            await worker.ack(late)
 
     lines = await export(Between(client, work).frontier)
-    assert "http://late/" in [json.loads(line).get("seed") for line in lines]
+    seeds = {json.loads(line).get("seed") for line in lines}
+    assert seeds == {None, "http://late/", "http://later/"}
 
 
 async def test_leases_that_nobody_touches_are_read_once_and_in_pages(client, worker):
-    for at in range(0, 450, 50):
-        some = [NewRequest(request(n), 0) for n in range(at, at + 50)]
-        await worker.commit(some)
+    await push(worker, range(450))
     for _ in range(5):
         await worker.lease(100)
 
@@ -459,31 +503,8 @@ async def test_leases_that_nobody_touches_are_read_once_and_in_pages(client, wor
     between = Between(client, nothing)
     lines = await export(between.frontier)
     assert kinds(lines).count("leased") == 450
-    [moment] = between.moments()
-    _, ids, pending, suspects = moment.raw
-    assert (ids, pending, suspects) == ([], [1], [1])
-    assert all(len(call.raw[1]) <= 401 for call in between.calls)
-
-
-async def test_workers_that_are_faster_than_the_export_are_read_at_once(
-    client, worker, monkeypatch
-):
-    monkeypatch.setattr(snapshot, "_LEASES_LOOK", 1)
-    monkeypatch.setattr(snapshot, "_LOOKS", 3)
-    others = [await Worker(client).join() for _ in range(3)]
-    names = [f"{n:03}" for n in range(120)]
-    for at in range(0, 120, 40):
-        some = [NewRequest(request(n), 0) for n in names[at : at + 40]]
-        await worker.commit(some)
-
-    async def work(at):
-        for other in others:
-            await other.lease(1)
-
-    between = Between(client, work)
-    lines = await export(between.frontier)
-    assert urls(lines) == names
-    assert len(between.moments()) == 3
+    assert [len(page) for page in between.pages(LEASES)] == [200, 200, 50]
+    assert between.pages(SUSPECTS) == between.pages(REQUESTS) == [[]]
 
 
 async def test_a_lease_without_its_request_does_not_hold_the_copy_up(client, worker):
@@ -494,30 +515,184 @@ async def test_a_lease_without_its_request_does_not_hold_the_copy_up(client, wor
     assert kinds(lines).count("leased") == 1
 
 
-async def test_a_front_that_has_caught_up_is_noticed_behind_new_requests(
-    client, worker
+@pytest.mark.parametrize("slots", [1, 25])
+async def test_what_is_crawled_before_its_page_is_read_is_in_the_copy(
+    client, worker, slots, monkeypatch
 ):
+    """Workers take from the front of every slot, and all that is left, and are faster."""
+    monkeypatch.setattr(snapshot, "BATCH", 50)
     names = [f"{n:03}" for n in range(250)]
-    for at in range(0, 250, 50):
-        some = names[at : at + 50]
-        await worker.commit([NewRequest(request(n), 0) for n in some])
-    caught_up = []
+    await push(worker, names, slots=slots)
+    done = []
 
     async def work(at):
-        if at != 2 or caught_up:  # After the first page of the first moment.
+        # Behind the first page of pending requests.
+        if len(between.pages(REQUESTS)) != 1 or done:
             return
-        for _ in range(2):
-            leases = await worker.lease(75)
-            caught_up.extend(leases)
-            # What they lead to goes to the front.
-            new = [NewRequest(request(f"child-{lease.id}"), -1) for lease in leases]
-            pages = [Settlement(lease.id) for lease in leases]
-            await worker.commit((), pages)
-        await worker.commit(new)
+        while leases := await worker.lease(70):
+            done.extend(leases)
+            # What they lead to goes to the front of a slot that has been read.
+            new = [
+                NewRequest(request(f"child-{x.id}"), -1)
+                for x in leases
+                if len(done) < 80
+            ]
+            await worker.commit(new, [Settlement(lease.id) for lease in leases])
 
     between = Between(client, work)
     lines = await export(between.frontier)
 
-    assert len(caught_up) == 150
-    assert sum(url.startswith("child") for url in urls(lines)) == 75
-    assert len(between.moments()) == 2
+    assert len(done) > 250
+    found = urls(lines)
+    assert [name for name in found if name.isdigit()] == names
+    assert between.moments() == 1
+
+
+async def test_suspects_handed_out_before_their_page_is_read_are_in_the_copy(
+    client, worker, monkeypatch
+):
+    monkeypatch.setattr(snapshot, "BATCH", 5)
+    other = await Worker(client).join()
+    names = [f"{n:03}" for n in range(40)]
+    await push(worker, names, slots=3)
+    await other.lease(20)
+    await other.dies(worker)
+    assert await client.zcard(KEYS.suspects) == 20
+    done = []
+
+    async def work(at):
+        if len(between.pages(SUSPECTS)) == 1:
+            while leases := await worker.lease(20):
+                done.extend(leases)
+                await worker.ack(*leases)
+
+    between = Between(client, work)
+    lines = await export(between.frontier)
+    assert len(done) == 40
+    assert urls(lines) == names
+
+
+@ON_REDIS_ONLY
+async def test_what_somebody_else_put_there_is_in_the_copy_though_it_is_taken(
+    client, worker
+):
+    strange = {b"not ours": 1.5, b"\x80\x04neither": -3}
+    await client.zadd(KEYS.requests, strange)
+
+    async def work(at):
+        if at == 1:
+            leases = [await worker.lease_one(), await worker.lease_one()]
+            await worker.ack(*leases)
+
+    lines = await export(Between(client, work).frontier)
+    assert {payload_of(json.loads(line)) for line in lines[1:-1]} == {*strange}
+
+
+async def copies(client):
+    """What S:state has on account of copies."""
+    return [f for f in await client.hkeys(KEYS.state) if f.startswith(b"cop")]
+
+
+@pytest.mark.parametrize("late", [0, 1])
+async def test_copies_at_the_same_time_are_both_whole_and_leave_nothing(
+    client, worker, late
+):
+    names = [f"{n:03}" for n in range(30)]
+    await push(worker, names, slots=5)
+    found = []
+
+    async def other(at):
+        if at == 1:
+            await worker.ack(*await worker.lease(20))
+
+    async def work(at):
+        if at == late:
+            found.append(await export(Between(client, other).frontier))
+        if at == 2:
+            await worker.ack(*await worker.lease(20))
+
+    found.append(await export(Between(client, work).frontier))
+    assert urls(found[0]) == names
+    assert urls(found[1]) == (names[20:] if late == 0 else names)
+    assert await copies(client) == []
+
+
+async def test_copy_that_somebody_ends_early_leaves_nothing(client, worker):
+    await push(worker, range(300))
+    reading = snapshot.Snapshot(worker.frontier).read()
+    await anext(reading)
+    assert await copies(client) == [b"copies"]
+    await worker.lease(3)
+    assert len(await copies(client)) == 2
+    await reading.aclose()
+    assert await copies(client) == []
+
+
+@pytest.mark.parametrize("full", ["4000 9", "9 8000000", "late"])
+async def test_notes_that_nobody_collects_are_given_up_and_all_is_read_again(
+    client, worker, full
+):
+    names = [f"{n:03}" for n in range(30)]
+    await push(worker, names, slots=5)
+
+    async def work(at):
+        if at != 1:
+            return
+        await worker.ack(*await worker.lease(3))
+        name, till, *_ = (await client.hget(KEYS.state, "copies")).decode().split()
+        left = f"{name} {till} {full};" if full != "late" else f"{name} 1 1 1;"
+        await client.hset(KEYS.state, "copies", left)
+        await worker.ack(*await worker.lease(2))
+        assert await copies(client) == []
+
+    between = Between(client, work)
+    # They were done by the moment that the copy is of.
+    assert urls(await export(between.frontier)) == names[5:]
+    assert between.moments() == 2
+    assert await copies(client) == []
+
+
+async def test_notes_of_whoever_died_while_copying_go(client, worker):
+    await push(worker, range(30))
+    reading = snapshot.Snapshot(worker.frontier).read()
+    await anext(reading)
+    await worker.lease(1)
+    assert len(await copies(client)) == 2
+    # It is killed, and a minute later somebody else makes a copy.
+    name, _, *rest = (await client.hget(KEYS.state, "copies")).decode().split()
+    await client.hset(KEYS.state, "copies", " ".join((name, "1", *rest)))
+    await export(worker.frontier)
+    assert await copies(client) == []
+
+
+async def test_copy_of_nothing_makes_no_frontier(client):
+    lines = await export(Worker(client).frontier)
+    assert kinds(lines) == ["frontier", "end"]
+    assert await contents(client) == {}
+
+
+@ON_REDIS_ONLY
+@pytest.mark.parametrize("works", [False, True])
+async def test_where_redis_lets_nobody_write_a_copy_of_what_rests_is_whole(
+    client, worker, works, monkeypatch
+):
+    monkeypatch.setattr(snapshot, "_ROUNDS", 3)
+    names = [f"{n:03}" for n in range(30)]
+    await push(worker, names, slots=5)
+    await client.config_set("min-replicas-to-write", 1)
+
+    async def work(at):
+        if works and at % 4 == 2:
+            await client.config_set("min-replicas-to-write", 0)
+            await worker.lease(1)
+            await client.config_set("min-replicas-to-write", 1)
+
+    try:
+        exported = Exported()
+        frontier = Between(client, work).frontier
+        found = export_lines(frontier, exported, spider="s")
+        lines = [dump(line).encode() async for some in found for line in some]
+    finally:
+        await client.config_set("min-replicas-to-write", 0)
+    assert exported.is_whole is not works
+    assert works or urls(lines) == names

@@ -1,25 +1,20 @@
--- Read requests, suspects and leases in their order, while workers change them; or see
--- what they are at one moment, beyond what was read. See views/snapshot.py.
+-- Read requests, suspects or leases in their order, while workers change them; and collect
+-- the notes of what was handed out meanwhile. See views/snapshot.py.
 --
 -- A page goes on behind the last member that was read, whether that is still there or
 -- not: what is there all the time is read exactly once.
 --
--- KEYS  requests (zset)  suspects (zset)  leases (zset)  workers (zset)  state (hash)
--- ARGV  most: entries of a page  limit: bytes after which it ends
---       place: the number of what is read in the order of KEYS, '0' = a moment
+-- KEYS  requests (zset)  suspects (zset)  leases (zset)  state (hash)
+-- ARGV  name: of the copy, see lib/copies.lua  most: entries of a page
+--       limit: bytes after which it ends
+--       place: the number of what is read in the order of KEYS
 --       score: of what was read last, '' = from the first on  member: what was read last
---       since: of a moment: order counter up to which what workers were handed was read
---       most_ids: of a moment: leases after which the reply ends, with those of the worker
---       they belong to
--- Reply of a page: order counter, 1 if the member that was read last is still there,
---       members and scores
---       of a moment: order counter up to which this tells all, ids of the leases of
---       workers that were handed some since, then, if these are all, the first page of
---       requests and that of suspects: 1, members and scores
--- Cost  O(log(entries) ^ 2 + entries of a page), of a moment O(workers + ids)
+-- Reply 1 if all that was handed out since the last page, or since the copy began, is in
+--       the notes; order counter; notes; members and scores
+-- Cost  O(log(entries) ^ 2 + entries of a page + notes)
+-- @use clock
+-- @use copies
 local call = redis.call
-local places = {requests, suspects, leases}
-local order = tonumber(call('HGET', state, 'order') or 0)
 -- Redis compares bytes; Lua's < would ask the locale.
 local function is_behind(a, b)
   for i = 1, math.min(#a, #b) do
@@ -44,8 +39,8 @@ local function rank_behind(key)
   end
   return low
 end
-local function page(key, rank, is_there)
-  local found, bytes = {is_there and 1 or 0}, 0
+local function page(key, rank)
+  local found, bytes = {}, 0
   local last = math.min(call('ZCARD', key), rank + most)
   while rank < last and bytes < tonumber(limit) do
     local to = math.min(last, rank + 10)
@@ -57,37 +52,16 @@ local function page(key, rank, is_there)
   end
   return found
 end
-local key = places[tonumber(place)]
-if key and score == '' then
-  return {order, page(key, 0, true)}
-elseif key then
-  return {order, page(key, rank_behind(key), call('ZSCORE', key, member))}
+local function collect()
+  local count = (call('HGET', state, 'copies') or ''):match(name .. ' %d+ (%d+) %d+;')
+  if not count or not is_writable() then
+    return 0, {}
+  end
+  local notes = tonumber(count) > 0 and call('HMGET', state, unpack(notes_of(name, count)))
+  renew_copy(name, now_ms())
+  return 1, notes or {}
 end
--- Workers that were handed something since, by when: no two have the same number.
-local handed, owners, known = {}, {}, tonumber(since)
-local numbers = order == known and {} or call('ZRANGE', workers, 0, -1)
-for first = 1, #numbers, 1000 do -- Lua's stack is bounded
-  local fields = {}
-  for i = first, math.min(first + 999, #numbers) do
-    fields[i - first + 1] = 'handed:' .. numbers[i]
-  end
-  for i, at in ipairs(call('HMGET', state, unpack(fields))) do
-    at = at and tonumber(at) or 0
-    if at > known then
-      handed[#handed + 1] = at
-      owners[at] = numbers[first + i - 1]
-    end
-  end
-end
-table.sort(handed)
-local ids = {}
-for _, at in ipairs(handed) do
-  if #ids >= tonumber(most_ids) then
-    return {known, ids}
-  end
-  known = at
-  for _, id in ipairs(call('ZRANGEBYSCORE', leases, owners[at], owners[at])) do
-    ids[#ids + 1] = id
-  end
-end
-return {order, ids, page(requests, 0, true), page(suspects, 0, true)}
+local key = ({requests, suspects, leases})[tonumber(place)]
+local is_noted, notes = collect()
+return {is_noted, call('HGET', state, 'order') or '0', notes,
+  page(key, score == '' and 0 or rank_behind(key))}

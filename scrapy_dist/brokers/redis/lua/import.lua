@@ -1,7 +1,8 @@
 -- Bring lines of an exported frontier in, and note how far the file has come.
 --
 -- KEYS  requests (zset)  suspects (zset)  state (hash)  started (set)  failed (stream)
---       stats (hash)  items (list)  slots (zset)  resting (zset)  seed_keys*: (list, set or zset)
+--       stats (hash)  items (list)  slots (zset)  resting (zset)
+--       seed_keys*: (list, set or zset)
 -- ARGV  format: of a frontier that is new
 --       space: newest first (LIFO): more than the requests of the file, else 0
 --       file: its name  before: lines before these  after: lines with these, or 'end'

@@ -13,6 +13,7 @@
 -- @use order
 -- @use kinds
 -- @use entry
+-- @use copies
 local now, left, held = now_ms(), 0, redis.call('ZCARD', leases)
 local reads = {
   list = function(key, n) return redis.call('LRANGE', key, 0, n - 1) end,
@@ -60,11 +61,10 @@ for i = seed_keys_at + 1, #KEYS do
         break
       end
       redis.call('HDEL', state, '') -- runs above maxmemory too
-      local order = order_at(redis.call('HGET', state, 'order'), now)
-      -- The second is for views/snapshot.py, see lease.lua.
-      redis.call('HSET', state, 'order', order + #seeds, 'handed:' .. worker,
-        order + #seeds)
-      local entries, owners = {}, {}
+      local known = redis.call('HMGET', state, 'order', 'copies')
+      local order = order_at(known[1], now)
+      redis.call('HSET', state, 'order', order + #seeds)
+      local entries, owners, fields = {}, {}, {'active', now}
       for n, seed in ipairs(seeds) do
         local id = order_id(order + n)
         entries[2 * n - 1], entries[2 * n] = id, '0 0 - ' .. first_rank(id) .. '\0' .. seed
@@ -75,7 +75,10 @@ for i = seed_keys_at + 1, #KEYS do
       end
       redis.call('HSET', leased, unpack(entries))
       redis.call('ZADD', leases, unpack(owners))
-      redis.call('HSET', state, 'active', now)
+      if known[2] then
+        note(known[2], entries, now, fields)
+      end
+      redis.call('HSET', state, unpack(fields))
       removes[kind](KEYS[i], seeds)
       want = want - #seeds
       reply[2] = reply[2] - #seeds

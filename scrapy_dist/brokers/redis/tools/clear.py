@@ -28,7 +28,16 @@ _KEYS: dict[str, tuple[str, ...]] = {
     "history": ("history",),
 }
 #: Of what a worker with SCHEDULER_FLUSH_ON_START deletes.
-_FRONTIER_KEYS = (*_KEYS["requests"], "workers", "state", "stats", "started", "control")
+_FRONTIER_KEYS = (
+    *_KEYS["requests"],
+    "resting",
+    "politeness",
+    "workers",
+    "state",
+    "stats",
+    "started",
+    "control",
+)
 
 
 async def clear(

@@ -2,6 +2,7 @@
 -- @use clock
 -- @use order
 -- @use entry
+-- @use copies
 -- @needs requests suspects leases leased state worker max_payload reply_bytes
 
 -- What is being handed out, and the reply that tells it.
@@ -98,11 +99,15 @@ local function store_handing(handing, now)
     owners[2 * i - 1], owners[2 * i] = worker, entries[2 * (count - i) + 1]
   end
   call('ZADD', leases, unpack(owners))
-  -- A number above all that were given out: who looks at the frontier while it changes
-  -- sees by it which workers were handed something. See views/snapshot.py and commit.lua.
-  local order = string.format('%d', order_at(call('HGET', state, 'order'), now) + 1)
-  call('HSET', state, 'active', string.format('%d', now), 'order', order,
-    'handed:' .. worker, order)
+  -- A number above all that were given out: who copies the frontier sees by it that
+  -- something was handed out. See views/snapshot.py.
+  local known = call('HMGET', state, 'order', 'copies')
+  local fields = {'active', string.format('%d', now),
+    'order', string.format('%d', order_at(known[1], now) + 1)}
+  if known[2] then
+    note(known[2], entries, now, fields)
+  end
+  call('HSET', state, unpack(fields))
   for _, one in ipairs(handing.suspects) do
     call('ZREM', suspects, one)
   end

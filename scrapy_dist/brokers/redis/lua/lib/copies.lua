@@ -1,0 +1,73 @@
+-- Notes of what is handed out while somebody copies the frontier, see views/snapshot.py.
+--
+-- The field 'copies' of S:state has 'name until count bytes;' of each who does: the ms when
+-- nobody believes in it any more, and how many notes of how many bytes wait to be collected.
+-- A note, in the field 'copy:NAME:NUMBER', is what one call has handed out: of each lease the
+-- length of what S:leased has of it, a space, its order id, and that. Who collects none for
+-- a minute, or lets 4,000 of them wait, or 8 MB, is given up.
+-- @needs state
+
+-- Whether Redis lets somebody write; above maxmemory too.
+local function is_writable()
+  local reply = redis.pcall('HDEL', state, '')
+  return type(reply) ~= 'table' or not reply.err
+end
+
+local function notes_of(name, count)
+  local fields = {}
+  for i = 1, count do
+    fields[i] = 'copy:' .. name .. ':' .. i
+  end
+  return fields
+end
+
+local function forget_notes(name, count)
+  if tonumber(count) > 0 then
+    redis.call('HDEL', state, unpack(notes_of(name, count)))
+  end
+end
+
+-- Note *entries*, order ids and what S:leased has of each, for all of *copies*, which is not
+-- false: *fields* of S:state to be set, and their values, become more.
+local function note(copies, entries, now, fields)
+  local parts, kept = {}, ''
+  for i = 1, #entries, 2 do
+    parts[#parts + 1] = #entries[i + 1] .. ' ' .. entries[i] .. entries[i + 1]
+  end
+  local text = table.concat(parts)
+  for name, till, count, bytes in copies:gmatch('(%x+) (%d+) (%d+) (%d+);') do
+    if now > tonumber(till) or tonumber(count) >= 4000 or tonumber(bytes) >= 8000000 then
+      forget_notes(name, count)
+    else
+      kept = string.format('%s%s %s %d %d;', kept, name, till, count + 1, bytes + #text)
+      fields[#fields + 1] = 'copy:' .. name .. ':' .. string.format('%d', count + 1)
+      fields[#fields + 1] = text
+    end
+  end
+  fields[#fields + 1], fields[#fields + 2] = 'copies', kept
+  if kept == '' then
+    redis.call('HDEL', state, 'copies')
+    fields[#fields], fields[#fields - 1] = nil, nil
+  end
+end
+
+-- Note for *name* from now on, and no more what waits; with *ends* nothing any more.
+local function renew_copy(name, now, ends)
+  local kept = ''
+  for other, till, count, bytes in
+    (redis.call('HGET', state, 'copies') or ''):gmatch('(%x+) (%d+) (%d+) (%d+);') do
+    if other == name or now > tonumber(till) then
+      forget_notes(other, count)
+    else
+      kept = kept .. other .. ' ' .. till .. ' ' .. count .. ' ' .. bytes .. ';'
+    end
+  end
+  if not ends then
+    kept = kept .. string.format('%s %d 0 0;', name, now + 60000)
+  end
+  if kept == '' then
+    redis.call('HDEL', state, 'copies')
+  else
+    redis.call('HSET', state, 'copies', kept)
+  end
+end
