@@ -192,7 +192,7 @@ class RedisMachine(FrontierMachine):
         self.seen = None
         """And slots have turns that have no requests."""
         self.redis.zremrangebyrank(KEYS.slots, 0, last)
-        self.redis.zadd(KEYS.slots, {str(1000 + n): 1 for n in range(last)})
+        self.redis.zadd(KEYS.slots, {str(1000 + n): 1 for n in range(1 + last)})
         self.world.lost_turns = True
 
     @rule(at=ANY)
