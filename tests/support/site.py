@@ -115,7 +115,7 @@ class Site:
         self._control(f"robots?{urllib.parse.urlencode({'host': name, 'text': text})}")
 
     def most_open(self) -> dict[str, int]:
-        """How many requests of each host were under way at once, at the most."""
+        """How many requests of each host or group were under way at once, at the most."""
         found: dict[str, int] = self._control("most_open")
         return found
 

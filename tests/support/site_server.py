@@ -28,7 +28,8 @@ A page is described by its path, so that the site needs no set-up:
     /hosts/HOSTS/PAGES[/A/B]   links to PAGES pages of each host, host after host; A, B:
                                they are answered after A (first host) to B ms (last one)
 
-``?delay=MS`` delays any page, /_control/delay?ms=MS all of them. All pages but /echo and /sitemap are HTML. Everything
+``?delay=MS`` delays any page, /_control/delay?ms=MS all of them. ``?group=NAME`` counts
+what is under way as one more of NAME, too. All pages but /echo and /sitemap are HTML. Everything
 else, robots.txt too, is 404. Paths below /_control are not counted.
 """
 
@@ -60,7 +61,7 @@ class Site:
         #: How many requests may still be answered.
         self.answers = math.inf
         #: Hosts that answer nothing now, robots.txt by host, and how many requests of each
-        #: host are under way, and were at the most.
+        #: host or group are under way, and were at the most.
         self.held: set[str] = set()
         self.robots: dict[str, str] = {}
         self.open: collections.Counter[str] = collections.Counter()
@@ -91,9 +92,11 @@ class Site:
         waiting = self._waiting.get(gate, [])
         return collections.Counter(w.agent for w in waiting if not w.is_gone())
 
-    def arrived(self, host: str) -> None:
-        self.open[host] += 1
-        self.most_open[host] = max(self.most_open[host], self.open[host])
+    def arrived(self, groups: list[str]) -> None:
+        self.open.update(groups)
+        self.most_open |= collections.Counter(
+            {name: self.open[name] for name in groups}
+        )
 
     def let_go(self, host: str) -> None:
         self.held.discard(host)
@@ -324,7 +327,8 @@ class Connection(asyncio.Protocol):
         self._data = b""
         self._port = 0
         self._host = ""
-        self._open = 0
+        #: The groups that its request under way counts among.
+        self._open: list[str] = []
         self._transport: asyncio.Transport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -334,8 +338,11 @@ class Connection(asyncio.Protocol):
         self._host = transport.get_extra_info("sockname")[0]
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._site.open[self._host] -= self._open
-        self._open = 0
+        self._end_request()
+
+    def _end_request(self) -> None:
+        self._site.open.subtract(self._open)
+        self._open = []
 
     def data_received(self, data: bytes) -> None:
         self._data += data
@@ -371,8 +378,9 @@ class Connection(asyncio.Protocol):
             "body": body,
             "host": self._host,
         }
-        self._open += 1
-        self._site.arrived(self._host)
+        options = dict(urllib.parse.parse_qsl(query))
+        self._open = [self._host, *filter(None, [options.get("group")])]
+        self._site.arrived(self._open)
         self._site.seen[path] += 1
         try:
             reply = answer(self._site, request, headers)
@@ -387,7 +395,7 @@ class Connection(asyncio.Protocol):
                 "status": reply.status,
             }
         )
-        delay = dict(urllib.parse.parse_qsl(query)).get("delay", 0)
+        delay = options.get("delay", 0)
         total_ms = self._site.delay_ms + reply.delay_ms + float(delay)
         loop = asyncio.get_running_loop()
         gate = self._host if self._host in self._site.held else reply.gate
@@ -403,9 +411,7 @@ class Connection(asyncio.Protocol):
     def _send(self, method: str, reply: Reply) -> None:
         if self._transport.is_closing():
             return
-        if self._open:  # else it was asked by the test
-            self._open -= 1
-            self._site.open[self._host] -= 1
+        self._end_request()
         reason = http.HTTPStatus(reply.status).phrase
         lines = [f"HTTP/1.1 {reply.status} {reason}"]
         lines += [f"{name}: {value}" for name, value in reply.headers]

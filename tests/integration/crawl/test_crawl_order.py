@@ -1,4 +1,7 @@
-"""The order in which pages are fetched, also when others stored the requests."""
+"""The order in which pages are fetched, also when others stored the requests.
+
+Those of several hosts have one order by these disciplines.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import pytest
 
 from tests.support.project import assert_finished, wait_all
 from tests.support.redis_state import count_pending
+from tests.support.site_server import host
 from tests.support.together import start_together
 from tests.support.wait import wait_until
 
@@ -17,6 +21,7 @@ from pathlib import Path
 class Order(Spider):
     name = "order"
     part = None
+    hosts = ""
     numbers = ""
 
     async def start(self):
@@ -26,7 +31,8 @@ class Order(Spider):
         while not (self.crawler.engine.downloader.active and Path(self.turn).exists()):
             await asyncio.sleep(0.01)
         for i, n in enumerate(self.numbers.split(",")):
-            yield Request(f"{self.url}/page/{self.part}-{i}", priority=int(n))
+            url = self.hosts.split(",")[i % 3]
+            yield Request(f"{url}/page/{self.part}-{i}", priority=int(n))
 
     def parse(self, response):
         pass
@@ -59,6 +65,7 @@ def fill(project, site, client, settings):
             "part": part,
             "numbers": ",".join(map(str, numbers)),
             "turn": turns[part],
+            "hosts": ",".join(f"http://{host(n)}:{site.port}" for n in range(3)),
         }
         workers.append(project.crawl("order", args=args, settings=settings))
     gates = {f"/gate/{part}": 1 for part in PRIORITIES}
@@ -87,8 +94,9 @@ DISCIPLINES = ["PriorityQueue", "FifoQueue", "LifoQueue"]
 
 @pytest.mark.parametrize("discipline", DISCIPLINES)
 def test_order_is_exact_for_what_other_workers_stored(
-    project, site, redis_server, discipline
+    project, hosts, redis_server, discipline
 ):
+    site = hosts
     project.spider(FILL_AND_DRAIN)
     settings = {
         "CONCURRENT_REQUESTS": 1,
@@ -104,7 +112,8 @@ def test_order_is_exact_for_what_other_workers_stored(
 
 
 @pytest.mark.parametrize("discipline", ["PriorityQueue", "LifoQueue"])
-def test_two_workers_share_one_order(project, site, redis_server, discipline):
+def test_two_workers_share_one_order(project, hosts, redis_server, discipline):
+    site = hosts
     project.spider(FILL_AND_DRAIN)
     settings = {
         "CONCURRENT_REQUESTS": 1,
