@@ -51,8 +51,7 @@ SCHEDULER_QUEUE_KEY: str = "%(spider)s:requests"
 #: Discipline: the order in which pending requests are handed out.
 SCHEDULER_QUEUE_CLASS: str = "scrapy_dist.queue.SlotQueue"
 #: Slot that a request belongs to, where slots take turns: ``"host"``, ``"domain"`` (the
-#: registered one; needs ``scrapy-dist[domain]``), or a function (or its path) that takes
-#: the request and returns a name.
+#: registered one), or a function (or its path) that takes the request and returns a name.
 FRONTIER_SLOT: object = "host"
 #: Key of the fingerprint set.
 SCHEDULER_DUPEFILTER_KEY: str = "%(spider)s:dupefilter"

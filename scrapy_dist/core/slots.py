@@ -100,11 +100,11 @@ class Slots:
 def _domains() -> Callable[[Request], str]:
     """What names the registered domain of a request, by the list in the package."""
     try:
-        import tldextract  # noqa: PLC0415  an optional dependency
+        import tldextract  # noqa: PLC0415  of Scrapy's; for this setting only
     except ImportError:
         raise ConfigurationError(
             "FRONTIER_SLOT = 'domain' needs tldextract, which is not installed: pip"
-            " install 'scrapy-dist[domain]'. Or write FRONTIER_SLOT = 'host'."
+            " install tldextract. Or write FRONTIER_SLOT = 'host'."
         ) from None
     extract = tldextract.TLDExtract(cache_dir=None, suffix_list_urls=())
 

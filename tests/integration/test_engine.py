@@ -15,12 +15,17 @@ ExecutionEngine._SLOT_HEARTBEAT_INTERVAL = 600.0
 
 class Private(Spider):
     name = "private"
+    custom_settings = {
+        "DOWNLOAD_SLOTS": {"slow": {"concurrency": 3, "delay": 30.0}},
+        "CONCURRENT_REQUESTS_PER_DOMAIN": 5,
+    }
 
     @classmethod
     def from_crawler(cls, crawler, *args, **kwargs):
         spider = super().from_crawler(crawler, *args, **kwargs)
         crawler.signals.connect(spider.scheduled, signals.request_scheduled)
         crawler.signals.connect(spider.dropped, signals.request_dropped)
+        crawler.signals.connect(spider.reached, signals.request_reached_downloader)
         crawler.signals.connect(spider.idle, signals.spider_idle)
         return spider
 
@@ -29,6 +34,10 @@ class Private(Spider):
         self.engine = engine.ScrapyEngine(self.crawler)
         self.first = Request(self.url + "/redirect/302/page/target")
         yield self.first
+
+    def reached(self, request):
+        # By the second one, the first has left.
+        record(self, what="reached", active=len(self.engine.in_downloader()))
 
     def scheduled(self, request):
         if "redirect_urls" in request.meta:
@@ -45,6 +54,20 @@ class Private(Spider):
         record(self, what="dropped", url=request.url)
 
     def parse(self, response):
+        slow = self.engine.download_state(Request(self.url, meta={"download_slot": "slow"}))
+        here = self.engine.download_state(response.request)
+        record(
+            self,
+            what="slots",
+            key=self.engine.download_slot(response.request) in self.url,
+            own=self.engine.download_slot(Request("http://a", meta={"download_slot": "b"})),
+            slow=[slow.places, slow.delay, slow.jitter, slow.transferring],
+            never=slow.since > 1000,
+            here=[here.places, here.delay, here.transferring],
+            since=0 <= here.since < 60,
+            odd=self.engine.download_state(Request(self.url, meta={"download_slot": []})),
+            active=response.request in self.engine.in_downloader(),
+        )
         record(
             self,
             what="parsed",
@@ -59,7 +82,7 @@ class Private(Spider):
     def idle(self):
         if not self.woken:
             self.woken = True
-            asyncio.get_running_loop().call_later(0.1, self.engine.wake)
+            self.engine.wake(0.1)
             raise DontCloseSpider
         record(self, what="idle again")
 
@@ -75,7 +98,21 @@ def test_private_names_of_scrapy_mean_what_they_meant(project, site):
 
     agent = {"worker": worker.agent}
     assert project.records() == [
+        {"what": "reached", "active": 1, **agent},
         {"what": "replaced", "same": True, "left": True, "scraped": False, **agent},
+        {"what": "reached", "active": 1, **agent},
+        {
+            "what": "slots",
+            "key": True,
+            "own": "b",
+            "slow": [3, 30.0, 0.5, 0],
+            "never": True,
+            "here": [5, 0.0, 0],
+            "since": True,
+            "odd": None,
+            "active": False,
+            **agent,
+        },
         {
             "what": "parsed",
             "in_progress": True,
