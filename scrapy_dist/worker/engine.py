@@ -170,11 +170,13 @@ class ScrapyEngine:
             return host_of(request)
         return key if isinstance(key, str) else repr(key)
 
-    def download_state(self, request: Request) -> Downloads | None:
+    def download_state(self, key: str, request: Request) -> Downloads | None:
+        downloader: Any = self.crawler.engine.downloader
         try:
-            get_slot = self.crawler.engine.downloader._get_slot  # noqa: SLF001
-            spider = (self.spider,) if _SLOT_OF_SPIDER else ()
-            _, slot = get_slot(request, *spider)
+            slot = downloader.slots.get(key)
+            if slot is None:
+                spider = (self.spider,) if _SLOT_OF_SPIDER else ()
+                _, slot = downloader._get_slot(request, *spider)  # noqa: SLF001
             jitter = slot.jitter if _HAS_JITTER else 0.5 * slot.randomize_delay
             since = _download_clock() - slot.lastseen
             transferring = len(slot.transferring)

@@ -35,13 +35,16 @@ class Own(NamedTuple):
 class Line:
     """The requests of one slot, by its *number*; the first lease of them is decoded.
 
-    *own* is a heap of those that stay in this worker. *rests_until* (`time.monotonic`): none may be started before.
+    *own* is a heap of those that stay in this worker. *key* is the downloader's name of the
+    slot of *keyed*, which was the first one when somebody looked. *rests_until* (`time.monotonic`): none may be started before.
     """
 
     number: int
     leases: deque[tuple[HeldLease, bytes]] = field(default_factory=deque)
     head: tuple[HeldLease, Request] | None = None
     own: list[Own] = field(default_factory=list)
+    key: str = ""
+    keyed: Request | None = None
     rests_until: float = 0.0
     _used: int = 0
     _since: float = 0.0

@@ -106,8 +106,9 @@ class Queues:
             self.prefetch.missed()
             return None
         request, records, is_shared = self.lines.take(line)
-        if not len(line):
-            self._is_vain = False
+        if self.lines.by_slot:
+            self.turns.room.goes(line, request)
+            self._is_vain = self._is_vain and len(line) > 0
         self.outputs.handed_out(records)
         self.leases.handed[request] = records
         self.prefetch.used()
@@ -119,8 +120,7 @@ class Queues:
         if self._is_vain and len(self):
             return False  # there is nothing but what waits for the slots in hand
         reserve = self.prefetch.reserve(self.view.round_trip)
-        in_hand = len(self) - self.stock.held_back + self.seeds.in_hand()
-        return in_hand <= reserve
+        return len(self) + self.seeds.in_hand() <= reserve
 
     def go_ahead(
         self, request: Request, fingerprint: str, origin: HeldLeases | None

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from scrapy import Request
 
+    from scrapy_dist.worker.lines import Line
     from scrapy_dist.worker.view import Downloads, EngineView
 
 #: Seconds that a request may wait in the downloader for the delay of its slot to be over,
@@ -44,16 +45,27 @@ class Room:
             key = keys[request] = self._engine.download_slot(request)
             active[key] = active.get(key, 0) + 1
 
-    def active(self, request: Request) -> int:
-        """Requests in the downloader that are of the same slot as *request*."""
-        return self._active.get(self._engine.download_slot(request), 0)
+    def active(self, line: Line, first: Request) -> int:
+        """Requests in the downloader that are of the same slot as the *first* of *line*."""
+        if line.keyed is not first:
+            line.key, line.keyed = self._engine.download_slot(first), first
+        return self._active.get(line.key, 0)
 
-    def opens_at(self, request: Request, active: int, now: float) -> float:
-        """When *request* may go to the downloader (`time.monotonic`); *now* or before: now.
+    def goes(self, line: Line, request: Request) -> None:
+        """*request*, which was the first one of *line*, goes to the downloader now."""
+        key = line.key if line.keyed is request else self._engine.download_slot(request)
+        line.keyed = None
+        if request not in self._keys:
+            self._keys[request] = key
+            self._active[key] = self._active.get(key, 0) + 1
 
-        Infinite: when one of the *active* ones of its slot leaves the downloader.
+    def opens_at(self, line: Line, first: Request, active: int, now: float) -> float:
+        """When *first* may go to the downloader (`time.monotonic`); *now* or before: now.
+
+        Infinite: when one of the *active* ones of its slot leaves the downloader. Both as
+        `active` has found them.
         """
-        slot = self._engine.download_state(request)
+        slot = self._engine.download_state(line.key, first)
         if slot is None:
             return 0.0
         if not slot.delay:
@@ -65,29 +77,26 @@ class Room:
             return now + max(expected, slot.delay / _LOOK_PART, _LOOK)
         return now + slot.delay * (1 - slot.jitter) - slot.since - _LEAD
 
-    def has_delay(self, request: Request) -> bool:
-        """Whether there is time between two starts of its slot."""
-        slot = self._engine.download_state(request)
-        return slot is not None and slot.delay > 0
+    def could_start(
+        self, line: Line, first: Request, within: float
+    ) -> tuple[float, bool]:
+        """How many of *line* the downloader could start in *within* seconds.
 
-    def could_start(self, request: Request, active: int, within: float) -> float:
-        """How many requests of its slot the downloader could start in *within* seconds.
-
-        As far as its places and its delay are known; without a delay it is those that
-        have a place now.
+        And whether it has a delay. Without one it is those that have a place now.
         """
-        slot = self._engine.download_state(request)
+        active = self.active(line, first)
+        slot = self._engine.download_state(line.key, first)
         if slot is None:
-            return math.inf
+            return math.inf, False
         if not slot.delay:
-            return max(0, _most(slot) - active)
+            return max(0, _most(slot) - active), False
         shortest = slot.delay * max(1 - slot.jitter, 0.5)
         waits = (
             max(0.0, shortest - slot.since) + (active - slot.transferring) * shortest
         )
         if waits > within:
-            return 0
-        return min(slot.places, 1 + (within - waits) // shortest)
+            return 0, True
+        return min(slot.places, 1 + (within - waits) // shortest), True
 
 
 def _most(slot: Downloads) -> int:

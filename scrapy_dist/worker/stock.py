@@ -47,8 +47,10 @@ class Stock:
         self.enough, self.held_back = [], 0
         for line in self._lines:
             waiting, soon = len(line), self._soon(line, now)
-            self.held_back += max(0, waiting - math.ceil(soon)) if soon < waiting else 0
-            if waiting >= max(1, soon):
+            if soon < waiting:
+                self.held_back += waiting - math.ceil(soon)
+            # And a spare one, so that a line does not end with each start.
+            if waiting > soon:
                 self.enough.append(line.number)
 
     def _soon(self, line: Line, now: float) -> float:
@@ -56,12 +58,11 @@ class Stock:
         request = line.first
         if request is None:
             return math.inf  # nobody has tried
-        view, room = self._view, self._room
+        view = self._view
         within = 2 * view.round_trip + view.pause
-        active = room.active(request)
-        if room.has_delay(request):
-            return room.could_start(request, active, within)
-        free = room.could_start(request, active, within)
+        free, has_delay = self._room.could_start(line, request, within)
+        if has_delay:
+            return free
         if len(self._lines.lines) == 1:
             return free + self._prefetch.ahead(view.round_trip, view.pause)
         return free + math.ceil(2 * line.rate(now) * within)

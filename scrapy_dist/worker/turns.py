@@ -55,10 +55,10 @@ class Turns:
             request = line.first
             if request is None:
                 continue
-            active = room.active(request)
+            active = room.active(line, request)
             if active >= fewest:
                 continue
-            opens = room.opens_at(request, active, now)
+            opens = room.opens_at(line, request, active, now)
             if opens > now:
                 opens_at = min(opens_at, opens)
                 # Without an end it is looked at again, as downloads end at any time.

@@ -113,8 +113,8 @@ class EngineView(Protocol):
     def download_slot(self, request: Request) -> str:
         """The downloader's name of the slot in which *request* is downloaded."""
 
-    def download_state(self, request: Request) -> Downloads | None:
-        """That slot; None: this downloader has no such slots."""
+    def download_state(self, key: str, request: Request) -> Downloads | None:
+        """The slot *key*, that of *request*; None: this downloader has no such slots."""
 
     def left_downloader(self, request: Request) -> bool:
         """Whether *request* has been downloaded and has not reached its callback.

@@ -54,8 +54,11 @@ class Private(Spider):
         record(self, what="dropped", url=request.url)
 
     def parse(self, response):
-        slow = self.engine.download_state(Request(self.url, meta={"download_slot": "slow"}))
-        here = self.engine.download_state(response.request)
+        slow = self.engine.download_state(
+            "slow", Request(self.url, meta={"download_slot": "slow"})
+        )
+        key = self.engine.download_slot(response.request)
+        here = self.engine.download_state(key, response.request)
         record(
             self,
             what="slots",
@@ -65,7 +68,7 @@ class Private(Spider):
             never=slow.since > 1000,
             here=[here.places, here.delay, here.transferring],
             since=0 <= here.since < 60,
-            odd=self.engine.download_state(Request(self.url, meta={"download_slot": []})),
+            odd=self.engine.download_state("[]", Request(self.url, meta={"download_slot": []})),
             active=response.request in self.engine.in_downloader(),
         )
         record(

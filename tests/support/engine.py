@@ -61,9 +61,9 @@ class FakeEngine:
     def download_slot(self, request: Request) -> str:
         return host_of(request)
 
-    def download_state(self, request: Request) -> Downloads | None:
+    def download_state(self, key: str, request: Request) -> Downloads | None:
         idle = Downloads(self.places, self.delay, self.jitter, 0, 1e9)
-        return self.slots.get(host_of(request), idle)
+        return self.slots.get(key, idle)
 
     def left_downloader(self, request: Request) -> bool:
         waits = request in self.downloads or request in self.scraping

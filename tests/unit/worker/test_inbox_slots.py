@@ -237,10 +237,10 @@ def test_a_look_at_many_slots_that_rest_is_cheap(crawl):
     assert len(crawl.all()) == 200
     crawl.leases(*[f"h{n}/2" for n in range(200)])
     assert crawl.next() is None
-    looked: list[Request] = []
+    looked: list[str] = []
     state = crawl.engine.download_state
-    crawl.engine.download_state = lambda request: (
-        looked.append(request) or state(request)
+    crawl.engine.download_state = lambda key, first: (
+        looked.append(key) or state(key, first)
     )
     begin = time.monotonic()
     assert crawl.next() is None
