@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tests.benchmarks.bench import MEMORY, OURS, Bench, Run
-from tests.benchmarks.pairs import alternate, compare
-
-if TYPE_CHECKING:
-    from tests.benchmarks.figures import Figure
+from tests.benchmarks.figures import Figure
+from tests.benchmarks.pairs import alternate, below, compare
+from tests.support.redis_state import wait_for_workers
+from tests.support.site import gaps_of
+from tests.support.site_server import host
 
 #: Seconds of DOWNLOAD_DELAY.
 DELAY = 0.25
@@ -77,4 +78,97 @@ def _of_visit(bench: Bench, visit: Visit, pairs: int, pages: int) -> Figure:
         base_name=MEMORY_NAME,
         at_least=0.97,
         note=f"{count} pages, queued host after host",
+    )
+
+
+@dataclass(frozen=True)
+class Manners:
+    """What several workers did at the site: *gaps* in seconds, of all hosts.
+
+    *allowed*: pages/s by the delay.
+    """
+
+    gaps: list[float]
+    pages: int
+    seconds: float
+    allowed: float
+
+    @property
+    def short(self) -> int:
+        """Gaps shorter than the delay by more than 2 ms."""
+        return sum(gap < DELAY - 0.002 for gap in self.gaps)
+
+    @property
+    def rate(self) -> float:
+        """Pages/s, to those that the delay allows."""
+        return self.pages / self.seconds / self.allowed
+
+
+def polite(bench: Bench, *, quick: bool, politeness: bool = True) -> list[Figure]:
+    """Gaps and rates at the site, for 1 to 4 workers and 1 to 60 hosts."""
+    figures = []
+    for workers in (1, 3) if quick else (1, 2, 3, 4):
+        for hosts in (1, 6, 60):
+            pages = (20 if hosts < 60 else 8) if quick else 40
+            seen = manners(bench, workers, hosts, pages, politeness=politeness)
+            name = f"{workers} worker(s), {hosts} host(s), delay {DELAY} s"
+            figures.append(
+                below(
+                    f"gaps shorter than the delay by more than 2 ms, {name}",
+                    [seen.short],
+                    unit=f"of {len(seen.gaps)}",
+                    at_most=0,
+                    note=f"the shortest {min(seen.gaps) * 1000:.1f} ms",
+                )
+            )
+            figures.append(
+                Figure(
+                    name=f"rate at the site, {name}",
+                    ours=seen.rate,
+                    unit="of the rate allowed",
+                    target=">= 0.97",
+                    met=round(seen.rate, 2) >= 0.97,
+                    note=f"{seen.pages} pages in {seen.seconds:.1f} s",
+                )
+            )
+    return figures
+
+
+def manners(
+    bench: Bench, workers: int, hosts: int, pages: int, *, politeness: bool
+) -> Manners:
+    """Let *workers* crawl *pages* of each of *hosts*, and look at the site's log."""
+    bench.clear()
+    site = bench.town(hosts)
+    site.pause()
+    settings = {
+        "DOWNLOAD_DELAY": DELAY,
+        "DOWNLOAD_DELAY_JITTER": 0.0,
+        "RANDOMIZE_DOWNLOAD_DELAY": False,
+        "FRONTIER_POLITENESS": politeness,
+    }
+    count = hosts * pages
+    crawls = [
+        bench.start(
+            OURS,
+            f"/hosts/{hosts}/{pages}",
+            count + 1,
+            site=site.url,
+            settings=settings,
+        )
+        for _ in range(workers)
+    ]
+    with bench.redis.client() as client:
+        wait_for_workers(client, "bench", workers)
+    site.resume()
+    for crawl in crawls:
+        crawl.result()
+    log = [hit for hit in site.log() if hit.host != "127.0.0.1"]
+    assert len(log) == count, f"{len(log)} requests for {count} pages"
+    times = sorted(hit.time for hit in log)
+    return Manners(
+        gaps=[gap for n in range(hosts) for gap in gaps_of(log, host(n))],
+        pages=count - hosts,  # the first one of each waits for nothing
+        seconds=times[-1] - times[0],
+        allowed=hosts / DELAY,
     )

@@ -2,7 +2,7 @@
 
     python -m tests.benchmarks.hosts [--quick] [--pairs 5] [--only NAME]
 
-NAME is a part of ``redis`` or of the name of a crawl.
+NAME is ``redis``, ``polite``, or a part of the name of a crawl.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ def run(quick: bool, pairs: int, only: str = "") -> list[Figure]:
     if only != "redis":
         with Bench() as bench:
             figures += host_crawls.run(bench, pairs, quick=quick, only=only)
+            if only in ("", "polite"):
+                figures += host_crawls.polite(bench, quick=quick)
     if only in ("", "redis"):
         figures += host_capacity.run(quick=quick, rounds=pairs)
     return figures
@@ -33,7 +35,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--quick", action="store_true", help="short, rough figures")
     parser.add_argument("--pairs", type=int, default=5, help="rounds, default 5")
-    parser.add_argument("--only", default="", help="redis, or a part of a crawl's name")
+    parser.add_argument("--only", default="", help="redis, polite, or a part of a name")
     options = parser.parse_args()
     show(run(options.quick, options.pairs, options.only))
 

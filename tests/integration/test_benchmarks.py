@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 import redis
 
-from tests.benchmarks import waits
+from tests.benchmarks import host_crawls, waits
 from tests.benchmarks.bench import MEMORY, OURS, Bench
 from tests.benchmarks.distance import CommandCount, Distance
 from tests.benchmarks.fill import fill
@@ -120,3 +120,17 @@ def test_a_ratio_is_the_median_of_the_pairs_and_not_of_the_sides() -> None:
     figure = compare("rate", pairs, float, unit="", base_name="x", at_least=0.96)
     assert figure.ratio == pytest.approx(0.95)
     assert (figure.ours, figure.base, figure.met) == (19.6, 20.0, False)
+
+
+def test_a_crawl_of_hosts_is_measured_beside_the_memory_scheduler(bench: Bench) -> None:
+    visit = host_crawls.Visit("two", 2, 2, 2, latencies="/1/2")
+    figure = host_crawls._of_visit(bench, visit, 1, 2)
+    assert figure.ours > 0
+    assert figure.note.endswith("5 pages, queued host after host")
+
+
+def test_gaps_at_the_site_are_counted(bench: Bench) -> None:
+    seen = host_crawls.manners(bench, 2, 2, 3, politeness=False)
+    assert len(seen.gaps) == 4
+    assert 0 <= seen.short <= 4
+    assert seen.rate > 0

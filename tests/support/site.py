@@ -121,12 +121,11 @@ class Site:
 
     def arrivals(self, name: str) -> list[float]:
         """When requests of host *name* arrived, robots.txt too, as `time.monotonic`."""
-        return sorted(hit.time for hit in self.log() if hit.host == name)
+        return arrivals_of(self.log(), name)
 
     def gaps(self, name: str) -> list[float]:
         """Seconds between requests of host *name*, in the order of their arrival."""
-        times = self.arrivals(name)
-        return [later - time for time, later in pairwise(times)]
+        return gaps_of(self.log(), name)
 
     def log(self) -> list[Hit]:
         """All requests in the order of their arrival."""
@@ -151,6 +150,16 @@ class Site:
     def _control(self, command: str) -> Any:
         with urllib.request.urlopen(f"{self.url}/_control/{command}") as reply:
             return json.load(reply)
+
+
+def arrivals_of(log: list[Hit], name: str) -> list[float]:
+    """See `Site.arrivals`."""
+    return sorted(hit.time for hit in log if hit.host == name)
+
+
+def gaps_of(log: list[Hit], name: str) -> list[float]:
+    """See `Site.gaps`."""
+    return [later - time for time, later in pairwise(arrivals_of(log, name))]
 
 
 def host_pages(hosts: int, pages: int) -> Counter[tuple[str, str]]:
