@@ -54,7 +54,7 @@ async def test_turns_go_on_when_the_clock_has_gone_back(client, worker):
 async def test_new_requests_of_a_slot_do_not_take_its_turn_away(client, worker):
     await fill(worker, 1)
     await client.zadd(KEYS.slots, {"1": 1, "2": 2, "3": 3})
-    await fill(worker, 1)
+    await fill(worker, 1, slots=[1])
     again = await worker.lease_one()
     assert again.slot == 1
     await worker.release(again)
