@@ -77,7 +77,7 @@ async def open_session(
     except BaseException:
         await close_client(frontier.client)
         raise
-    return RedisFrontier(frontier, spider, process=process)
+    return RedisFrontier(frontier, spider, process=process, slots=options.slots)
 
 
 async def open_frontier(

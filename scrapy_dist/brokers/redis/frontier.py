@@ -135,8 +135,8 @@ class Frontier:
         self.shape = Shape(keys.dupefilter) if compact else None
         #: Seconds that an exchange may take; None: as many as the client allows.
         self.limit: float | None = None
-        #: Whether it was refused because it is to be converted first (see upgrade.py).
-        self.is_older = False
+        #: The older format that is to be converted before it is joined (see upgrade.py).
+        self.older = 0
         #: The crawl that this worker belongs to, when it has joined one.
         self.crawl = ""
         self.worker = str(1 + secrets.randbits(52) % (2**52 - 1))
@@ -222,7 +222,7 @@ class Frontier:
     def _parse_joined(self, raw: list[Any]) -> Joined:
         others, code, *rest = raw
         outcome = _JOINED[code]
-        self.is_older = code == _OLDER
+        self.older = rest[0] if code == _OLDER else 0
         if code in (_WRONG_FORMAT, _OLDER):
             reason = refusal(self.keys.state, rest[0])
         elif code == _MIXED_FORMATS:

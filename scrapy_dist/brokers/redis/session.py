@@ -10,6 +10,7 @@ from redis.exceptions import RedisError, ResponseError
 from scrapy_dist.base.escaping import get_logger
 from scrapy_dist.brokers.redis.layout import batches
 from scrapy_dist.brokers.redis.orphans import Orphans
+from scrapy_dist.brokers.redis.upgrade import upgrade
 from scrapy_dist.brokers.redis.views.status import read_status
 from scrapy_dist.brokers.redis.wakeup import Wakeup
 from scrapy_dist.core.frontier import (
@@ -19,6 +20,7 @@ from scrapy_dist.core.frontier import (
     Outcome,
 )
 from scrapy_dist.core.politeness import Granted
+from scrapy_dist.core.slots import Slots
 from scrapy_dist.exceptions import RedisUnavailable
 from scrapy_dist.redis_client.client import close_client, describe
 
@@ -42,11 +44,16 @@ logger = get_logger(__name__)
 
 T = TypeVar("T")
 
+#: How often an older format is converted before this worker gives it up.
+_UPGRADES = 3
+_NO_SLOTS = Slots(None)
+
 
 class RedisFrontier:
     """`core.ports.Frontier`.
 
     *process*: machine and process of this worker, if its neighbours are to see it.
+    *slots*: those of what an older version has left.
     """
 
     def __init__(
@@ -55,11 +62,13 @@ class RedisFrontier:
         spider: Spider | None,
         *,
         process: tuple[str, str] | None = None,
+        slots: Slots = _NO_SLOTS,
     ) -> None:
         self.worker = frontier.worker
         self._frontier = frontier
         self._spider = spider
         self.process = process
+        self._slots = slots
         self._changed: Callable[[], None] = lambda: None
         keys = frontier.keys
         self.where = describe(frontier.client)
@@ -92,11 +101,17 @@ class RedisFrontier:
     async def join(
         self, info: str, *, commit: int, flush: bool, persist: bool, age: float
     ) -> Joined:
-        return await self._call(
-            self._frontier.register(
-                info, commit=commit, flush=flush, persist=persist, age=age
+        for left in range(_UPGRADES, -1, -1):
+            joined = await self._call(
+                self._frontier.register(
+                    info, commit=commit, flush=flush, persist=persist, age=age
+                )
             )
-        )
+            older = self._frontier.older
+            if not older or not left:
+                break
+            await upgrade(self._frontier, self._slots, self._spider, older)
+        return joined
 
     async def leave(
         self, *, finished: bool | None, persist: bool, reason: str
