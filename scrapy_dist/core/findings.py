@@ -59,6 +59,16 @@ KINDS = {
         "order ids with two requests",
         "one of the requests is to get a new id",
     ),
+    "slot_without_turn": Kind(
+        "slot whose requests nobody would be given while others have work",
+        "slots whose requests nobody would be given while others have work",
+        "to be given a turn",
+    ),
+    "slot_of_unknown_worker": Kind(
+        "slot that an unknown worker has",
+        "slots that unknown workers have",
+        "to be free for others, as if the worker had died",
+    ),
     "unknown_worker": Kind(
         "worker of which only traces are left",
         "workers of which only traces are left",

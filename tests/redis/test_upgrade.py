@@ -83,6 +83,7 @@ class Older:
             "ttl": 60000,
         }
         state |= {f"worker:{self.worker}": "old:1", f"commit:{self.worker}": 7}
+        state[f"handed:{self.worker}"] = 9
         if number:
             state |= {"format": number, f"format:{self.worker}": number}
         await c.hset(KEYS.state, mapping=state)

@@ -285,7 +285,7 @@ async def garbage_is_leased_under_no_order_id(world):
 
 async def lease_of_a_slot_that_has_no_number_of_ours(world):
     id_ = world.ids["f"]
-    await world.client.hset(KEYS.leased, id_, b"-1.5e+3 0 - " + ranked(id_, "f"))
+    await world.client.hset(KEYS.leased, id_, b"-1500 0 - " + ranked(id_, "f"))
     await world.client.zrem(KEYS.leases, id_)
     return "abcdefgh"
 
@@ -356,9 +356,26 @@ async def traces_of_a_worker(world):
     return "abcdefgh"
 
 
-async def mark_of_a_worker_that_was_handed_something(world):
-    await world.client.hset(KEYS.state, "handed:77", 3)
-    return "abcdefgh"
+async def slot_without_a_turn(world):
+    await world.worker.commit([NewRequest(payload("x"), 0, slot=77)])
+    await world.client.zrem(KEYS.slots, 77)
+    return "abcdefghx"
+
+
+async def no_slot_has_a_turn(world):
+    slots = (*range(1, 250), 2**52 - 1)
+    requests = [NewRequest(payload("x"), 0, slot=slot) for slot in slots]
+    await world.worker.commit(requests)
+    await world.client.delete(KEYS.slots)
+    return "abcdefgh" + 250 * "x"
+
+
+async def slots_of_workers_that_nobody_knows(world):
+    await world.worker.commit([NewRequest(payload("x"), 0, slot=77)])
+    await world.client.hset(KEYS.state, "slots:seen", 1)
+    owners = {"0": 2**52 + 7, "77": 2**52 + 7, "77.3": 2**52 + 2**51}
+    await world.client.zadd(KEYS.slots, owners)
+    return "abcdefghx"
 
 
 async def mark_of_a_worker_whose_leases_were_not_its_own(world):
@@ -399,7 +416,9 @@ DAMAGES = [
     (pending_request_under_the_id_of_a_lease, {"order_id_twice": 1}),
     (suspect_under_the_id_of_a_pending_request, {"order_id_twice": 1}),
     (traces_of_a_worker, {"unknown_worker": 1}),
-    (mark_of_a_worker_that_was_handed_something, {"unknown_worker": 1}),
+    (slot_without_a_turn, {"slot_without_turn": 1}),
+    (no_slot_has_a_turn, {"slot_without_turn": 251}),
+    (slots_of_workers_that_nobody_knows, {"slot_of_unknown_worker": 3}),
     (mark_of_a_worker_whose_leases_were_not_its_own, {"unknown_worker": 1}),
     (a_worker_with_a_name, {"unknown_worker": 1}),
 ]

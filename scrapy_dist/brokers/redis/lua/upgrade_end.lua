@@ -19,6 +19,7 @@ for _, field in ipairs(redis.call('HKEYS', state)) do
   local number = field:match('^worker:(.*)')
   if number and not redis.call('ZSCORE', workers, number) then
     forget_worker(number)
+    redis.call('HDEL', state, 'handed:' .. number) -- only older versions have that
   end
 end
 return 1

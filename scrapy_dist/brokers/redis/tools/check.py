@@ -38,6 +38,7 @@ from scrapy_dist.brokers.redis.version import check_format, check_seal
 from scrapy_dist.codec.envelope import PICKLE, SEED
 from scrapy_dist.codec.policy import POLICY
 from scrapy_dist.core.findings import KINDS, Counts, Finding, Report
+from scrapy_dist.core.frontier import BATCH
 from scrapy_dist.exceptions import BadPayload
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ _LEAST = 10
 #: The worker that dead letters of a check name.
 _WHO = "scrapy frontier check"
 #: Fields of S:state, in front of ``:`` and the number of a worker.
-_TRACES = frozenset(b"worker commit since beat handed strange process format".split())
+_TRACES = frozenset(b"worker commit since beat strange process format".split())
 
 
 async def check(
@@ -119,6 +120,7 @@ class _Check:
                     await self._check_pending(place, batch)
             if self._twice:
                 await self._check_twice()
+            await self._check_slots()
             if self._is_code_wrong():
                 self._report.code_is_wrong = True
                 self._advise()
@@ -348,6 +350,19 @@ class _Check:
                 for at in await self._call("check_twice", twins=args):
                     entry = clashes[at]
                     self._found("order_id_twice", str(entry))
+
+    async def _check_slots(self) -> None:
+        after = b""
+        while True:
+            after, *found = await self._call("check_slots", after=after, most=BATCH)
+            for slot, kind, what in zip(*[iter(found)] * 3, strict=True):
+                if kind == 1:
+                    self._found("slot_without_turn", f"{_show(slot)}, {what} pending")
+                else:
+                    example = f"{_show(slot)} of {_show(what)}"
+                    self._found("slot_of_unknown_worker", example)
+            if not after:
+                return
 
     async def _check_counter(self, place: int, members: list[bytes]) -> None:
         """Compare the order counter with the ids of *members*."""
