@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from scrapy_dist.base.escaping import spider_logger
 from scrapy_dist.codec.envelope import PICKLE
 from scrapy_dist.codec.policy import POLICY
+from scrapy_dist.core.slots import NO_SLOT
 from scrapy_dist.exceptions import BadPayload
 from scrapy_dist.worker.doubts import Doubtful, Doubts, Verdict
 
@@ -75,6 +76,12 @@ class Inbox:
                 continue
             if self._doubts.counting:
                 self._judged(self._doubts.readable())
+            if self._lines.by_slot and line.number == NO_SLOT:
+                # It came in without a slot, as nobody knew it.
+                self._lines.move(line, record, request)
+                if len(payload) > LARGE:
+                    return
+                continue
             line.head = record, request
 
     def _is_crowded(self, size: int) -> bool:

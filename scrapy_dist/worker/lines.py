@@ -93,6 +93,8 @@ class Lines:
         self._slots = slots
         self.lines: dict[int, Line] = {}
         self._count = 0
+        #: Number of the last lease that was moved; those that stay here count from 1.
+        self._moved = -(1 << 62)
         if not self.by_slot:
             self.lines[NO_SLOT] = Line(NO_SLOT)
 
@@ -121,11 +123,19 @@ class Lines:
         heapq.heappush(self._line(number).own, own)
         self._count += 1
 
+    def move(self, line: Line, record: HeldLease, request: Request) -> None:
+        """Put *request*, a lease that *line* had, into the line of its slot."""
+        self._moved += 1
+        other = self._line(self._slots.number(request))
+        own = Own(-request.priority, self._moved, request, (record,))
+        heapq.heappush(other.own, own)
+        self.removed(line, 0)
+
     def take(self, line: Line) -> tuple[Request, HeldLeases, bool]:
         """The first one of *line*, its leases, and whether it was leased; it is decoded."""
         if line.own_is_first:
             own = heapq.heappop(line.own)
-            found = own.request, own.records, False
+            found = own.request, own.records, own.number < 0
         else:
             assert line.head is not None
             record, request = line.head

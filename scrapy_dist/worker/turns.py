@@ -9,6 +9,8 @@ import math
 import time
 from typing import TYPE_CHECKING
 
+from scrapy_dist.core.slots import NO_SLOT
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -46,8 +48,13 @@ class Turns:
         room = self.room
         room.look()
         now = time.monotonic()
+        unknown = lines.lines.get(NO_SLOT)
+        if unknown is not None:
+            self._decode(unknown)  # which puts them into their lines
         best, fewest, opens_at = None, math.inf, math.inf
         for line in list(lines):
+            if line is unknown:
+                continue
             if line.rests_until > now:
                 opens_at = min(opens_at, line.rests_until)
                 continue

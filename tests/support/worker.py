@@ -29,6 +29,7 @@ from scrapy.utils.misc import build_from_crawler, load_object
 from twisted.internet.defer import Deferred
 
 from scrapy_dist.brokers.redis import scripts
+from scrapy_dist.core.slots import host_of
 from scrapy_dist.middleware import (
     FrontierDownloaderMiddleware,
     FrontierPipeline,
@@ -139,6 +140,28 @@ class Frontier:
         pipeline.execute()
 
 
+class Downloader:
+    """What a worker sees of Scrapy's downloader, if DOWNLOAD_DELAY is set."""
+
+    def __init__(self, active: set[Request], crawler: Crawler) -> None:
+        self.active = active
+        self.slots: dict[str, Any] = {}
+        self._settings = crawler.settings
+
+    def get_slot_key(self, request: Request) -> str:
+        return host_of(request)
+
+    def _get_slot(
+        self, request: Request, spider: Spider | None = None
+    ) -> tuple[str, Any]:
+        key = host_of(request)
+        places = self._settings.getint("CONCURRENT_REQUESTS_PER_DOMAIN")
+        delay = self._settings.getfloat("DOWNLOAD_DELAY")
+        slot = SimpleNamespace(concurrency=places, delay=delay, transferring=set())
+        slot.jitter, slot.randomize_delay, slot.lastseen = 0.0, False, 0.0
+        return key, self.slots.setdefault(key, slot)
+
+
 class Engine:
     """What a worker sees of Scrapy's engine."""
 
@@ -148,7 +171,9 @@ class Engine:
         self.running = True
         self.paused = False
         self.spider = crawler.spider
-        self.downloader = SimpleNamespace(active=set())
+        self.downloader: Any = SimpleNamespace(active=set())
+        if crawler.settings.getfloat("DOWNLOAD_DELAY"):
+            self.downloader = Downloader(set(), crawler)
         self.scraper = SimpleNamespace(slot=SimpleNamespace(active=set()))
         #: Reasons for which the worker has asked to be closed.
         self.asked_to_close: list[str] = []

@@ -246,3 +246,21 @@ def test_a_look_at_many_slots_that_rest_is_cheap(crawl):
     assert crawl.next() is None
     if time.monotonic() - begin < 10:
         assert looked == []
+
+
+def test_what_came_without_a_slot_goes_where_it_belongs(crawl):
+    names = ["a/1", "a/2", "b/1", "a/3", "c/1"]
+    leases = [Lease(name, name.encode(), slot=0) for name in names]
+    assert crawl.queues.accept(leases)
+    assert crawl.all() == ["a/1", "b/1", "c/1", "a/2", "a/3"]
+    assert len(crawl.queues) == 0
+
+
+def test_what_was_moved_is_given_back_as_it_was(crawl):
+    leases = [Lease(name, name.encode(), slot=0) for name in ("a/1", "b/1", "c/1")]
+    assert crawl.queues.accept(leases)
+    assert crawl.queues.next()[1] is True
+    crawl.queues.lost(["b/1"])
+    assert len(crawl.queues) == 1
+    crawl.queues.give_back()
+    assert crawl.queues.outbox.releases == ["c/1"]

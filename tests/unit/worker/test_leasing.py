@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
 
 import pytest
+from scrapy import Request
 
+from scrapy_dist.core.slots import slot_number
 from tests.support.pages import names, request
 from tests.support.redis_state import (
     count_failed,
@@ -17,9 +18,6 @@ from tests.support.redis_state import (
     stored_items,
 )
 from tests.support.worker import Worker, until
-
-if TYPE_CHECKING:
-    from scrapy import Request
 
 
 async def crawl_all(worker: Worker) -> list[str]:
@@ -315,3 +313,32 @@ async def test_request_that_comes_while_redis_says_that_nothing_is_left(
         assert not worker.is_finished
         await asyncio.sleep(0.002)
     assert names(page) == ["b"]
+
+
+async def test_a_slot_that_waits_for_its_delay_is_asked_for_no_more(start):
+    worker = await start(DOWNLOAD_DELAY=600)
+    names = [f"http://a.invalid/{n}" for n in range(40)]
+    worker.starts_with(*map(Request, names))
+    assert (await worker.next()).url == names[0]
+    slot = str(slot_number("a.invalid")).encode()
+    await until(
+        lambda: worker.take() is None and worker.calls("lease")[-1][-1] == slot,
+        "a lease of other slots",
+    )
+    # Nothing of it came since, and others are found.
+    worker.starts_with(Request("http://b.invalid/"))
+    assert (await worker.next()).url == "http://b.invalid/"
+    assert len(worker.scheduler.worker.queues) < len(names) - 1
+
+
+async def test_an_idle_worker_asks_seldom_while_its_slots_wait(start):
+    worker = await start(DOWNLOAD_DELAY=600)
+    worker.starts_with(*[Request(f"http://a.invalid/{n}") for n in range(40)])
+    await worker.next()
+    pacing = worker.scheduler.worker.queues.pacing
+    await until(
+        lambda: worker.take() is None and pacing._vain >= 0.2, "a pause of vain asks"
+    )
+    count = pacing.exchanges
+    await until(lambda: pacing.exchanges >= count + 3, "some exchanges")
+    assert pacing._vain >= 0.2
