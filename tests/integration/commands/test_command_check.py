@@ -14,7 +14,7 @@ from scrapy_dist.brokers.redis.keys import Keys
 from scrapy_dist.brokers.redis.tools.check import check as check_frontier
 from scrapy_dist.redis_client.client import close_client, open_client
 from tests.support.commands import run_frontier
-from tests.support.frontiers import leased_as
+from tests.support.frontiers import leased_as, member
 from tests.support.project import assert_finished
 from tests.support.redis_server import free_port
 from tests.support.redis_state import count_leased, failed
@@ -142,7 +142,8 @@ def test_requests_that_the_spider_cannot_run_are_found(project, redis_server):
     with redis_server.client() as client:
         for i, name in enumerate(("parse_old", "parse_new"), 1):
             payload = json.dumps({"url": site_url(i), "callback": name})
-            client.zadd("changed:requests", {f"{i:016x}{payload}": 0})
+            client.zadd("changed:requests", {member(payload.encode(), i): 0})
+        client.zadd("changed:slots", {"0": 1})
         client.hset("changed:state", "order", 2)
         client.set("changed:items", "x")
     result = check(project, "changed")

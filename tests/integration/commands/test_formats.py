@@ -8,6 +8,7 @@ import asyncio
 import pytest
 from scrapy.settings import Settings
 
+from scrapy_dist.brokers.redis.layout import RANK, decode_score
 from scrapy_dist.brokers.redis.version import FORMAT
 from scrapy_dist.client import Client
 from scrapy_dist.commands.frontier import SUBCOMMANDS
@@ -102,7 +103,22 @@ def test_client_reads_and_does_not_change(redis_server, newer):
     assert everything(newer) == before
 
 
-def test_stopped_crawl_of_a_version_without_numbers_goes_on(
+def make_older(client):
+    """The stopped crawl as format 3 had it; how many requests there are."""
+    for key in ("follow:requests", "follow:suspects"):
+        for member in client.zrange(key, 0, -1):
+            rest = member[8:]
+            if key == "follow:suspects":
+                deaths, claims, _, payload = member[RANK:].split(b" ", 3)
+                rest = member[8:RANK] + b"%s %s %s" % (deaths, claims, payload)
+            client.zadd(key, {rest: decode_score(member[:8])})
+            client.zrem(key, member)
+    client.delete("follow:slots")
+    client.hset("follow:state", "format", 3)
+    return client.zcard("follow:requests") + client.zcard("follow:suspects")
+
+
+def test_stopped_crawl_of_an_older_format_is_converted_and_goes_on(
     project, site, redis_server
 ):
     project.spider(FOLLOW)
@@ -110,7 +126,15 @@ def test_stopped_crawl_of_a_version_without_numbers_goes_on(
     first = project.crawl("follow", {"CLOSESPIDER_PAGECOUNT": 20}, args)
     assert first.wait() == 0
     with redis_server.client() as client:
-        client.hdel("follow:state", "format")
-        assert count_pending(client, "follow") > 0
-    assert_finished([project.crawl("follow", args=args)])
+        left = make_older(client)
+        assert left == count_pending(client, "follow") > 0
+        before = everything(client)
+        with pytest.raises(ConfigurationError, match="Start a worker of this version"):
+            run(redis_server, "check", "--repair")
+        assert everything(client) == before
+    # Two at once, each of which may convert a part.
+    workers = [project.crawl("follow", args=args) for _ in range(2)]
+    assert_finished(workers)
     assert site.hits() == tree_pages(60, 3)
+    lines = [w for w in workers if "requests are converted to format" in w.log()]
+    assert lines

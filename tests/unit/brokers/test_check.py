@@ -675,7 +675,8 @@ async def test_workers_at_work_cause_no_findings(world):
             count += 1
             names = [f"{number}-{count}-{i}" for i in range(len(kept) or 20)]
             requests = [
-                NewRequest(payload(name), choose.randrange(3)) for name in names
+                NewRequest(payload(name), choose.randrange(3), slot=choose.randrange(5))
+                for name in names
             ]
             await worker.commit(requests, [Settlement(lease.id) for lease in kept])
             if back:

@@ -13,6 +13,7 @@ import pytest
 from scrapy import Request, Spider
 from scrapy.settings import Settings
 
+from scrapy_dist.brokers.redis.layout import RANK
 from scrapy_dist.brokers.redis.tools import dead_letters
 from scrapy_dist.brokers.redis.tools.check import check
 from scrapy_dist.brokers.redis.tools.clear import recrawl
@@ -31,7 +32,7 @@ from scrapy_dist.core.crawl import Exported, Imported, TakenOver
 from scrapy_dist.core.frontier import JoinOutcome, NewRequest
 from scrapy_dist.exceptions import BadPayload, ConfigurationError
 from scrapy_dist.queue import PriorityQueue
-from tests.support.frontiers import KEYS, Worker, contents
+from tests.support.frontiers import KEYS, Worker, contents, member
 
 SECRET = b"a secret of many characters"
 SEAL, OTHER = Seal(SECRET, KEYS.requests), Seal(SECRET, "other:requests")
@@ -157,7 +158,7 @@ async def test_a_crawl_that_is_over_or_flushed_is_no_obstacle(client):
 
 
 async def test_what_was_planted_before_the_crawl_does_not_keep_workers_away(client):
-    await client.zadd(KEYS.requests, {b"0" * 16 + PLAIN: 0})
+    await client.zadd(KEYS.requests, {member(PLAIN, 0): 0})
     assert (await Worker(client, seal=SEAL).register()).outcome is JoinOutcome.JOINED
 
 
@@ -167,7 +168,7 @@ async def test_what_was_planted_before_the_crawl_does_not_keep_workers_away(clie
 async def fill(client, seal):
     worker = await Worker(client, seal=seal).join()
     await worker.push(seal.sign(PLAIN))
-    await client.zadd(KEYS.requests, {b"f" * 16 + PLAIN: 5})
+    await client.zadd(KEYS.requests, {member(PLAIN, 2**52, score=5): 0})
     return worker.frontier
 
 
@@ -211,8 +212,8 @@ async def test_letters_are_signed_again_when_their_retries_are_taken_off(client)
     done = await dead_letters.retry(worker.frontier, decode=codec.decode)
 
     assert (done.requests, done.unreadable) == (1, 1)
-    (member,) = await client.zrange(KEYS.requests, 0, -1)
-    again = codec.decode(member[16:])
+    (pending,) = await client.zrange(KEYS.requests, 0, -1)
+    again = codec.decode(pending[RANK:])
     assert (again.meta, again.priority) == ({}, 0)
 
 
@@ -239,8 +240,8 @@ async def test_repair_sets_aside_what_is_not_signed(client):
     report = await check(frontier, repair=True, decode=codec.decode)
 
     assert report.findings["unreadable_payload"].count == 1
-    (member,) = await client.zrange(KEYS.requests, 0, -1)
-    assert member[16:] == SEAL.sign(PLAIN)
+    (pending,) = await client.zrange(KEYS.requests, 0, -1)
+    assert pending[RANK:] == SEAL.sign(PLAIN)
 
 
 async def bring_in(frontier):
