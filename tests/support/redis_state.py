@@ -13,6 +13,7 @@ from scrapy.settings import Settings
 
 from scrapy_dist.brokers.redis.frontier import Frontier
 from scrapy_dist.brokers.redis.keys import Keys
+from scrapy_dist.brokers.redis.layout import RANK, decode_score
 from scrapy_dist.brokers.redis.tools.check import check
 from scrapy_dist.redis_client.client import close_client, open_client
 from tests.support.wait import wait_until
@@ -148,3 +149,27 @@ async def _damage(url: str, spider: str) -> dict[str, int]:
     finally:
         await close_client(client)
     return {kind: found.left for kind, found in report.findings.items() if found.left}
+
+
+def as_older(client: redis.Redis, crawl: str) -> int:
+    """Turn a stopped crawl into one of format 3; how many requests there are."""
+    keys, left = keys_of(crawl), 0
+    for key in (keys.requests, keys.suspects):
+        for member in client.zrange(key, 0, -1):
+            rest = member[8:]
+            if key == keys.suspects:
+                deaths, claims, _, payload = member[RANK:].split(b" ", 3)
+                rest = member[8:RANK] + b"%s %s %s" % (deaths, claims, payload)
+            client.zadd(key, {rest: decode_score(member[:8])})
+            client.zrem(key, member)
+            left += 1
+    client.delete(keys.slots)
+    client.hset(keys.state, "format", 3)
+    return left
+
+
+def put_pending(client: redis.Redis, crawl: str, member: bytes) -> None:
+    """Make *member* pending, in slot 0."""
+    keys = keys_of(crawl)
+    client.zadd(keys.slots, {"0": 1})
+    client.zadd(keys.requests, {member: 0})

@@ -17,7 +17,7 @@ from tests.support.commands import run_frontier
 from tests.support.frontiers import leased_as, member
 from tests.support.project import assert_finished
 from tests.support.redis_server import free_port
-from tests.support.redis_state import count_leased, failed
+from tests.support.redis_state import count_leased, failed, put_pending
 from tests.support.site import tree_pages
 from tests.support.spiders import FOLLOW, SEEDED
 from tests.support.together import start_together
@@ -142,8 +142,7 @@ def test_requests_that_the_spider_cannot_run_are_found(project, redis_server):
     with redis_server.client() as client:
         for i, name in enumerate(("parse_old", "parse_new"), 1):
             payload = json.dumps({"url": site_url(i), "callback": name})
-            client.zadd("changed:requests", {member(payload.encode(), i): 0})
-        client.zadd("changed:slots", {"0": 1})
+            put_pending(client, "changed", member(payload.encode(), i))
         client.hset("changed:state", "order", 2)
         client.set("changed:items", "x")
     result = check(project, "changed")

@@ -8,13 +8,12 @@ import asyncio
 import pytest
 from scrapy.settings import Settings
 
-from scrapy_dist.brokers.redis.layout import RANK, decode_score
 from scrapy_dist.brokers.redis.version import FORMAT
 from scrapy_dist.client import Client
 from scrapy_dist.commands.frontier import SUBCOMMANDS
 from scrapy_dist.exceptions import ConfigurationError
 from tests.support.project import assert_finished
-from tests.support.redis_state import count_pending
+from tests.support.redis_state import as_older, count_pending
 from tests.support.site import tree_pages
 from tests.support.spiders import FOLLOW
 
@@ -103,21 +102,6 @@ def test_client_reads_and_does_not_change(redis_server, newer):
     assert everything(newer) == before
 
 
-def make_older(client):
-    """The stopped crawl as format 3 had it; how many requests there are."""
-    for key in ("follow:requests", "follow:suspects"):
-        for member in client.zrange(key, 0, -1):
-            rest = member[8:]
-            if key == "follow:suspects":
-                deaths, claims, _, payload = member[RANK:].split(b" ", 3)
-                rest = member[8:RANK] + b"%s %s %s" % (deaths, claims, payload)
-            client.zadd(key, {rest: decode_score(member[:8])})
-            client.zrem(key, member)
-    client.delete("follow:slots")
-    client.hset("follow:state", "format", 3)
-    return client.zcard("follow:requests") + client.zcard("follow:suspects")
-
-
 def test_stopped_crawl_of_an_older_format_is_converted_and_goes_on(
     project, site, redis_server
 ):
@@ -126,7 +110,7 @@ def test_stopped_crawl_of_an_older_format_is_converted_and_goes_on(
     first = project.crawl("follow", {"CLOSESPIDER_PAGECOUNT": 20}, args)
     assert first.wait() == 0
     with redis_server.client() as client:
-        left = make_older(client)
+        left = as_older(client, "follow")
         assert left == count_pending(client, "follow") > 0
         before = everything(client)
         with pytest.raises(ConfigurationError, match="Start a worker of this version"):
