@@ -51,6 +51,17 @@ async def test_turns_go_on_when_the_clock_has_gone_back(client, worker):
     assert sorted(leased[:3]) == [1, 2, 3]
 
 
+async def test_turns_are_times_also_behind_the_marks_of_owners(client, worker):
+    """As an earlier, polite crawl may have left them."""
+    await fill(worker, 2)
+    await client.zadd(KEYS.slots, {"1": 2**52 + 7})
+    assert [(await worker.lease_one()).slot for _ in range(5)] == [2, 3, 2, 3, 1]
+    [(slot, at)] = await client.zrange(KEYS.slots, 0, -1, withscores=True)
+    assert (slot, at < 2**52) == (b"1", True)
+    assert (await worker.lease_one()).slot == 1
+    assert await turns(client) == []
+
+
 async def test_new_requests_of_a_slot_do_not_take_its_turn_away(client, worker):
     await fill(worker, 1)
     await client.zadd(KEYS.slots, {"1": 1, "2": 2, "3": 3})

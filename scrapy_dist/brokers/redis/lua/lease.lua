@@ -116,8 +116,10 @@ for _, slot in ipairs(empty) do
   given[slot] = nil
 end
 if next(given) then
-  -- Behind all others, also within a ms, and when the clock has gone back.
-  local last = call('ZREVRANGE', slots, 0, 0, 'WITHSCORES')[2]
+  -- Behind all others, also within a ms, and when the clock has gone back; not behind
+  -- marks of owners, which lib/seats.lua has above these times.
+  local last = call('ZREVRANGEBYSCORE', slots, '(4503599627370496', '-inf', 'WITHSCORES',
+    'LIMIT', '0', '1')[2]
   local turn, turns = format('%.0f', math.max(now, (last or 0) + 1)), {}
   for slot in pairs(given) do
     turns[#turns + 1], turns[#turns + 2] = turn, slot
