@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _EXPLAIN = """\
 Tell what the frontier of SPIDER knows of URL: its fingerprint, whether it was seen, whether
 this crawl starts with it, where it is now (pending, suspect, leased, failed, done, unknown),
-how many requests are before it, who works on it, why it has failed.
+how many requests of its slot (host) are before it, who works on it, why it has failed.
 
 Where a request is is found by looking through them, which takes some seconds where a
 million is pending; it costs Redis little, and workers may be at work. Inside a project
@@ -83,7 +83,12 @@ def _lines(found: Explained, *, filters: bool) -> list[str]:
 
 def _place(found: Explained) -> str:
     if found.found is not None and found.found.rank is not None:
-        return f"pending, {count(found.found.rank, 'request is', 'requests are')} before it"
+        rank, among = found.found.rank, found.found.among
+        if among is not None:
+            return (
+                f"pending, {rank:,} of the {among:,} requests of its slot are before it"
+            )
+        return f"pending, {count(rank, 'request is', 'requests are')} before it"
     if found.place == "leased":
         holder = found.holder
         if holder is None:

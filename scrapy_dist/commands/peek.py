@@ -22,7 +22,8 @@ _FORM = "{:>8}  {:<6}  {:>5}  {:<20}  {}"
 
 _DESCRIPTION = f"""\
 Show the next requests of SPIDER in the order in which they will be handed out: some
-suspects first, if there are any (requests whose worker died), then the pending ones.
+suspects first, if there are any (requests whose worker died), then the pending ones, one of
+each slot (host) in turn.
 {_SHOWN} are shown, or as many as -n says. It only reads, and loads no pickle.
 
 Exit code: 0 shown, also if there is none; 2 wrong use, Redis away."""

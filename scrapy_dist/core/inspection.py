@@ -48,12 +48,17 @@ class Shown:
 
 @dataclass(frozen=True)
 class Found:
-    """*url* as it was looked for, and where its request is; *rank*: how many before it."""
+    """*url* as it was looked for, and where its request is.
+
+    *rank*: how many are before it, of its slot; *among*: how many requests that has, None
+    where slots take no turns.
+    """
 
     url: str
     request: Shown
     id: str
     rank: int | None = None
+    among: int | None = None
 
 
 @dataclass(frozen=True)
@@ -98,6 +103,7 @@ class Explained:
             "seen": self.seen,
             "start": self.start,
             "before": found.rank if found else None,
+            "among": found.among if found else None,
             "request": found.request.as_json() if found else None,
             "worker": asdict(holder) if holder else None,
             "failed": [
@@ -119,7 +125,7 @@ class Recrawled:
     """What `Crawl.recrawl` did with *url*: it is queued once more, or was left alone.
 
     *place*: where its request is now: pending, suspect or leased. *before*: how many
-    requests are before one that was pending already; None: it is not known.
+    requests of its slot are before one that was pending already; None: it is not known.
     """
 
     url: str

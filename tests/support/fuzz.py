@@ -53,12 +53,14 @@ from scrapy_dist.brokers.redis.keys import Keys
 from scrapy_dist.brokers.redis.layout import check_form
 from scrapy_dist.brokers.redis.tools.export import export_lines
 from scrapy_dist.brokers.redis.tools.import_ import import_lines
+from scrapy_dist.brokers.redis.version import FORMAT
 from scrapy_dist.codec import compact, dump_lines, messagepack
 from scrapy_dist.codec import seed as seed_codec
 from scrapy_dist.codec.request import PayloadCodec
 from scrapy_dist.codec.request_fields import with_text_headers
 from scrapy_dist.core.crawl import Exported, Imported
 from scrapy_dist.core.dead_letters import DeadLetter
+from scrapy_dist.core.slots import Slots, host_of
 from scrapy_dist.exceptions import (
     BadPayload,
     BadSeed,
@@ -66,6 +68,7 @@ from scrapy_dist.exceptions import (
     Unserializable,
 )
 from tests.support.commands import run_here
+from tests.support.frontiers import member, suspect
 from tests.support.redis_server import RedisServer
 
 if TYPE_CHECKING:
@@ -545,6 +548,9 @@ def import_case(rng: random.Random) -> str:
     return asyncio.run(_import(lines))
 
 
+_HOSTS = Slots(host_of)
+
+
 async def _import(lines: list[bytes]) -> str:
     client = redis.asyncio.Redis.from_url(_server().url, protocol=2)
     keys = Keys.from_settings(Settings(), "s")
@@ -557,7 +563,7 @@ async def _import(lines: list[bytes]) -> str:
         imported = Imported()
         outcome = "read"
         try:
-            async for _ in import_lines(frontier, lines, imported):
+            async for _ in import_lines(frontier, lines, imported, slots=_HOSTS):
                 pass
         except (BadPayload, ConfigurationError) as e:
             check_shown(str(e))
@@ -652,17 +658,21 @@ def plant(
     info = json.dumps({"pages": 3, "failed": 10**400, "memory": 10})
     crawl = f"{int(time.time() * 1000)}-{other}"
     client.hset(key + b":state", "active", str(int(time.time() * 1000)))
-    client.hset(key + b":state", "crawl", crawl)
+    client.hset(key + b":state", mapping={"crawl": crawl, "format": FORMAT})
     client.hset(key + b":state", f"worker:{number}", worker)
     client.hset(key + b":state", f"since:{number}", reason)
     client.hset(key + b":state", f"beat:{number}", info)
     client.zadd(key + b":workers", {number: time.time() * 1000})
     client.zadd(key + b":workers", {other: time.time() * 1000})
-    client.zadd(key + b":requests", {b"0000000000000001" + request: 0})
-    client.zadd(key + b":requests", {f"nonsense {other}": 1})
-    client.zadd(key + b":suspects", {b"00000000000000021 - " + request: 0})
+    client.zadd(key + b":requests", {member(request, 1): 7})
+    client.zadd(key + b":requests", {f"nonsense {other}": 1.5})
+    client.zadd(key + b":slots", {"7": 1, other: 2, "1.5": 3})
+    client.zadd(key + b":suspects", {suspect(request, 2, 1, slot=7): 0})
+    client.zadd(key + b":suspects", {f"nonsense {other}": 0})
     client.zadd(key + b":leases", {"0000000000000003": number})
-    client.hset(key + b":leased", "0000000000000003", b"0000000000000003" + request)
+    leased = f"{other} 0 - ".encode("utf-8", "replace") + member(request, 4)
+    client.hset(key + b":leased", "0000000000000003", b"7 0 - " + member(request, 3))
+    client.hset(key + b":leased", "0000000000000004", leased)
     client.sadd(key + b":dupefilter", other)
     client.rpush(key + b":start_urls", other, f"http://site/{reason}")
     client.rpush(key + b":items", other)

@@ -15,17 +15,19 @@ import pytest
 import redis.asyncio
 from scrapy.settings import Settings
 
+from scrapy_dist.brokers.redis.layout import encode_score
+from scrapy_dist.brokers.redis.version import FORMAT
 from scrapy_dist.commands import clear
 from scrapy_dist.core.frontier import NewRequest
 from scrapy_dist.exceptions import ConfigurationError
 from scrapy_dist.redis_client.client import close_client
-from tests.support.frontiers import Worker
+from tests.support.frontiers import KEYS, Worker
 
 FRONTIER = {
     f"s:{name}"
     for name in (
         *("requests", "suspects", "leases", "leased", "dupefilter", "started"),
-        *("workers", "state", "stats", "control"),
+        *("workers", "state", "stats", "control", "slots"),
     )
 }
 KEPT = {"s:failed", "s:items", "s:start_urls"}
@@ -101,7 +103,10 @@ def test_without_options_the_frontier_goes_and_the_results_stay(run, keys):
     ("options", "gone"),
     [
         (["--dupefilter"], {"s:dupefilter", "s:started"}),
-        (["--requests"], {"s:requests", "s:suspects", "s:leases", "s:leased"}),
+        (
+            ["--requests"],
+            {KEYS.slots, "s:requests", "s:suspects", "s:leases", "s:leased"},
+        ),
         (["--failed"], {"s:failed"}),
         (["--items"], {"s:items"}),
         (["--stats"], {"s:stats"}),
@@ -170,13 +175,13 @@ def test_on_a_terminal_it_asks(tmp_path, keys, redis_server, answer, code):
 def test_a_large_frontier_goes_without_a_long_command(run, redis_server):
     fill = """
     for i = tonumber(ARGV[1]), ARGV[1] + 999 do
-      redis.call('ZADD', KEYS[1], 0, string.format('%016x', i + 1) .. ('x'):rep(200))
+      redis.call('ZADD', KEYS[1], 0, ARGV[2] .. string.format('%016x', i + 1) .. ('x'):rep(200))
       redis.call('SADD', KEYS[2], redis.sha1hex(i))
     end"""
     with redis_server.client() as client:
         for at in range(0, 200_000, 1000):
-            client.eval(fill, 2, "s:requests", "s:dupefilter", at)
-        client.hset("s:state", "order", 200_001)
+            client.eval(fill, 2, "s:requests", "s:dupefilter", at, encode_score(0))
+        client.hset("s:state", mapping={"order": 200_001, "format": FORMAT})
         client.config_resetstat()
         code, out = run("s", "--yes")
         assert code == 0

@@ -12,13 +12,15 @@ from scrapy import Request
 from scrapy.settings import Settings
 from scrapy.utils.request import fingerprint
 
+from scrapy_dist.brokers.redis.layout import encode_score
+from scrapy_dist.brokers.redis.version import FORMAT
 from scrapy_dist.codec import compact
 from scrapy_dist.commands import base, explain, peek
 from scrapy_dist.core.frontier import NewRequest, Reject
 from scrapy_dist.exceptions import ConfigurationError
 from scrapy_dist.redis_client.client import close_client
 from tests.support.commands import run_frontier
-from tests.support.frontiers import Worker
+from tests.support.frontiers import KEYS, Worker, member
 from tests.support.project import assert_finished
 from tests.support.redis_server import free_port
 from tests.support.redis_state import count_pending
@@ -206,19 +208,25 @@ def test_explain_reads_200_000_requests_in_steps(run, redis_server):
     fill = """
     for i = tonumber(ARGV[1]), ARGV[1] + 999 do
       local url = 'http://site/page/' .. string.format('%06d', i)
-      redis.call('ZADD', KEYS[1], i % 5, string.format('%016x', i + 1)
+      redis.call('ZADD', KEYS[1], 7, ARGV[2 + i % 5] .. string.format('%016x', i + 1)
         .. string.char(1, 0x81, 0xa3) .. 'url' .. string.char(0xd9, #url) .. url)
     end"""
     with redis_server.client() as client:
         for at in range(0, 200_000, 1000):
-            client.eval(fill, 1, "s:requests", at)
-        client.hset("s:state", "order", 200_001)
+            client.eval(fill, 1, "s:requests", at, *map(encode_score, range(5)))
+        client.zadd(KEYS.requests, {member(b"of another slot", 1): 1})
+        client.hset("s:state", mapping={"order": 200_001, "format": FORMAT})
         client.config_resetstat()
         code, out = run(explain.EXPLAIN, "s", f"{url('199999')}?b", "--json")
         assert code == 1
         code, out = run(explain.EXPLAIN, "s", url("199999"), "--json")
         told = json.loads(out)
-        assert (told["before"], told["request"]["score"]) == (199_999, 4)
+        assert (told["before"], told["among"]) == (199_999, 200_000)
+        assert told["request"]["score"] == 4
+        _, out = run(explain.EXPLAIN, "s", url("199999"))
+        assert (
+            "pending, 199,999 of the 200,000 requests of its slot are before it" in out
+        )
         # Neither one that blocks Redis, nor one for each.
         assert 200 < client.info("stats")["total_commands_processed"] < 10_000
 

@@ -19,8 +19,10 @@ from prometheus_client.parser import text_string_to_metric_families
 from scrapy.settings import Settings
 
 from scrapy_dist.admin import metrics
+from scrapy_dist.brokers.redis.version import FORMAT
 from scrapy_dist.commands.metrics import SUBCOMMAND
 from scrapy_dist.exceptions import ConfigurationError
+from tests.support.frontiers import member, suspect
 from tests.support.project import SETTINGS
 from tests.support.redis_server import free_port
 from tests.support.spiders import SEEDED
@@ -97,11 +99,12 @@ def fill(server, name="books"):
     seconds, _ = server.time()
     server.zadd(f"{name}:workers", {"1": seconds * 1000, "2": 1})
     info = {"pages": 40, "failed": 1, "pages_per_second": 2.5, "memory": 1000}
-    state = {"active": 1, "pages": 42, "worker:1": "host:1", "worker:2": "host:2"}
+    state = {"active": 1, "pages": 42, "format": FORMAT}
+    state |= {"worker:1": "host:1", "worker:2": "host:2"}
     server.hset(f"{name}:state", mapping={**state, "beat:1": json.dumps(info)})
-    server.zadd(f"{name}:requests", {f"{n:016x}x": 0 for n in range(5)})
+    server.zadd(f"{name}:requests", {member(b"x", n): 0 for n in range(5)})
     server.zadd(f"{name}:leases", {f"{n:016x}": 1 for n in range(10, 13)})
-    server.zadd(f"{name}:suspects", {"00000000000000200 - x": 0})
+    server.zadd(f"{name}:suspects", {suspect(b"x", 32): 0})
     server.sadd(f"{name}:dupefilter", *range(9))
     server.rpush(f"{name}:start_urls", "a", "b")
     server.rpush(f"{name}:items", *"abcdef")

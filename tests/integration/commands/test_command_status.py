@@ -11,9 +11,11 @@ import time
 import pytest
 from scrapy.settings import Settings
 
+from scrapy_dist.brokers.redis.version import FORMAT
 from scrapy_dist.commands import pause, status, workers
 from scrapy_dist.exceptions import ConfigurationError, FrontierError
 from tests.support.commands import run_frontier
+from tests.support.frontiers import member
 from tests.support.project import assert_finished, wait_all
 from tests.support.redis_server import free_port
 from tests.support.redis_state import count_workers
@@ -45,7 +47,8 @@ def plant(client, name, *, alive=(), silent=(), pending=0, **told):
     """A frontier as workers would have left it."""
     now = int(time.time() * 1000)
     told = {"pages": 10, "failed": 0, "pages_per_second": 2.0, "memory": 5e7} | told
-    client.hset(f"{name}:state", mapping={"active": now, "order": 1, "pages": 30})
+    state = {"active": now, "order": 1, "pages": 30, "format": FORMAT}
+    client.hset(f"{name}:state", mapping=state)
     for number, worker in enumerate([*alive, *silent], 1):
         client.zadd(f"{name}:workers", {number: now if worker in alive else 1})
         client.hset(
@@ -57,7 +60,7 @@ def plant(client, name, *, alive=(), silent=(), pending=0, **told):
             },
         )
     if pending:
-        requests = {f"{i:016x}x": 0 for i in range(pending)}
+        requests = {member(b"x", i): 0 for i in range(pending)}
         client.zadd(f"{name}:requests", requests)
 
 
@@ -212,8 +215,8 @@ def test_workers_are_shown_with_what_they_do(frontier, redis_server):
         plant(client, "shop", alive=["web:1", "web:12"], silent=["db:7"])
         client.zadd("shop:leases", {f"{n:016x}": 2 for n in range(1, 6)})
         for n in range(1, 6):
-            url = json.dumps({"url": f"http://site.example/{n}"})
-            client.hset("shop:leased", f"{n:016x}", f"{n:016x}{url}")
+            url = json.dumps({"url": f"http://site.example/{n}"}).encode()
+            client.hset("shop:leased", f"{n:016x}", b"0 0 - " + member(url, n))
         client.hset("shop:control", "stop:1", 1)
     code, out = frontier(workers.SUBCOMMAND, "shop", "--urls", "2")
     assert code == 0
@@ -483,7 +486,7 @@ def test_large_frontier_is_shown_at_once(frontier, redis_server):
         plant(client, "shop", alive=["a:1"])
         for start in range(0, 200_000, 20_000):
             some = range(start, start + 20_000)
-            client.zadd("shop:requests", {f"{i:016x}x": 0 for i in some})
+            client.zadd("shop:requests", {member(b"x", i): 0 for i in some})
             client.sadd("shop:dupefilter", *(f"{i:040x}" for i in some))
         client.config_set("slowlog-log-slower-than", 10_000)
 

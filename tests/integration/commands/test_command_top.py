@@ -23,6 +23,7 @@ import pytest
 from rich.console import Console
 from scrapy.settings import Settings
 
+from scrapy_dist.brokers.redis.version import FORMAT
 from scrapy_dist.commands import project, top
 from scrapy_dist.commands.terminal.picture import History
 from scrapy_dist.commands.terminal.screen import Lines
@@ -30,6 +31,7 @@ from scrapy_dist.commands.terminal.view import View, as_svg, draw
 from scrapy_dist.core.dead_letters import DeadLetter
 from scrapy_dist.core.status import Status, WorkerStatus
 from scrapy_dist.exceptions import ConfigurationError, RedisUnavailable
+from tests.support.frontiers import member
 from tests.support.wait import wait_until
 
 NOW = datetime(2026, 11, 21, 12, 0, tzinfo=timezone.utc)
@@ -201,8 +203,10 @@ def test_history_is_that_of_redis_clock_and_bounded():
 def plant(client, **fields):
     """A frontier called shop."""
     now = int(time.time() * 1000)
-    client.hset("shop:state", mapping={"active": now, "pages": 30, **fields})
-    client.zadd("shop:requests", {f"{i:016x}x": 0 for i in range(20)})
+    client.hset(
+        "shop:state", mapping={"active": now, "pages": 30, "format": FORMAT, **fields}
+    )
+    client.zadd("shop:requests", {member(b"x", i): 0 for i in range(20)})
 
 
 @pytest.fixture

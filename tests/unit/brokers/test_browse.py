@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from scrapy import Request, Spider
 
@@ -10,6 +12,7 @@ from scrapy_dist.brokers.redis.tools.clear import recrawl
 from scrapy_dist.brokers.redis.views.browse import explain, find, next_requests
 from scrapy_dist.codec.request import PayloadCodec
 from scrapy_dist.core.frontier import NewRequest, Reject
+from scrapy_dist.core.slots import slot_number
 from tests.support.frontiers import KEYS, Worker, pass_time
 
 SITE = "http://site.example/"
@@ -135,6 +138,65 @@ async def test_holder_and_its_silence_are_told(client, worker):
     assert found.holder.number == worker.number
     assert found.holder.worker == "host:1"
     assert 40 <= found.holder.silent_for < 100
+
+
+# Slots
+
+
+def of_hosts(hosts, each):
+    """*each* requests of so many hosts, host after host, and the first ones last."""
+    return [
+        replace(new(f"{host}/{n}", -n), slot=slot_number(f"host{host}"))
+        for host in range(hosts)
+        for n in range(each)
+    ]
+
+
+@pytest.mark.parametrize(("hosts", "each"), [(3, 40), (130, 3), (1, 250)])
+async def test_slots_are_shown_in_turn_as_they_are_handed_out(
+    client, worker, hosts, each
+):
+    requests = of_hosts(hosts, each)
+    for at in range(0, len(requests), 50):
+        await worker.commit(requests[at : at + 50])
+    shown = await paths(worker, 999)
+    assert len(shown) == len({*shown}) == len(requests)
+    for count in (1, 2, hosts, hosts + 1):
+        assert await paths(worker, count) == shown[:count]
+    leases = [await worker.lease_one() for _ in requests]
+    urls = [CODEC.decode(lease.payload).url for lease in leases]
+    assert [url.removeprefix(SITE) for url in urls] == shown
+
+
+async def test_slots_that_some_hold_and_some_wait_for_are_shown_once(client, worker):
+    await worker.commit(of_hosts(2, 3))
+    first, second = (slot_number(f"host{n}") for n in range(2))
+    # As in a polite crawl: one has an owner and a second seat, the other a delay.
+    await client.zadd(
+        KEYS.slots, {str(first): 2**52 + 7, f"{first}.1": 5, str(second): 9}
+    )
+    assert await paths(worker, 9) == ["0/2", "1/2", "0/1", "1/1", "0/0", "1/0"]
+
+
+async def test_what_has_no_turn_comes_last_and_slots_without_requests_are_left_out(
+    client, worker
+):
+    await worker.commit(of_hosts(2, 2))
+    await client.zrem(KEYS.slots, str(slot_number("host1")))
+    await client.zadd(KEYS.slots, {str(n): -n for n in range(1, 300)} | {"no slot": 1})
+    assert await paths(worker, 2) == ["0/1", "0/0"]
+    assert await paths(worker, 3) == ["0/1", "0/0", "1/1"]
+    await client.delete(KEYS.slots)
+    assert {*await paths(worker, 9)} == {"0/0", "0/1", "1/0", "1/1"}
+
+
+async def test_rank_is_how_many_of_its_slot_are_before_it(worker):
+    await worker.commit(of_hosts(3, 4))
+    for found in await explained(worker, "0/3", "1/3", "2/3"):
+        assert (found.found.rank, found.found.among) == (0, 4)
+    [found] = await explained(worker, "1/1")
+    assert found.as_json()["before"] == 2
+    assert found.as_json()["among"] == 4
 
 
 # Once more

@@ -17,6 +17,7 @@ from scrapy_dist.codec import compact
 from scrapy_dist.codec.dump_lines import dump, load, payload_of, show_payload
 from scrapy_dist.core.crawl import Exported, Imported
 from scrapy_dist.core.frontier import NewRequest, Settlement
+from scrapy_dist.core.slots import Slots, host_of, slot_number
 from scrapy_dist.exceptions import BadPayload, ConfigurationError
 from scrapy_dist.redis_client.client import close_client
 from tests.support.frontiers import KEYS, ON_REDIS_ONLY, Worker, contents, member
@@ -274,6 +275,94 @@ async def test_a_line_that_cannot_be_read_is_named(client, worker, line):
     head = (await export(worker.frontier))[0]
     with pytest.raises(BadPayload, match=r"^Line 2 of the file: "):
         await bring_in(worker.frontier, [head, dump(line).encode()])
+
+
+# Slots
+
+
+HOSTS = Slots(host_of)
+
+
+def of_host(host, n, **fields):
+    return b"\x01" + compact.dumps({"url": f"http://{host}/{n}", **fields})
+
+
+async def in_slots(client):
+    """The payloads of each slot that has some, in their order; all slots have turns."""
+    slots = {int(name) for name in await client.zrange(KEYS.slots, 0, -1)}
+    found = {}
+    for ranked, slot in await client.zrange(KEYS.requests, 0, -1, withscores=True):
+        found.setdefault(int(slot), []).append(ranked[RANK:])
+    assert slots == set(found)
+    return found
+
+
+@pytest.mark.parametrize("newest_first", [False, True])
+async def test_order_inside_each_slot_is_kept(client, newest_first):
+    worker = await Worker(client, newest_first=newest_first).join()
+    hosts = [f"host{n}" for n in range(7)]
+    new = [
+        NewRequest(of_host(host, n), n % 3, slot=slot_number(host))
+        for n in range(40)
+        for host in hosts
+    ]
+    for at in range(0, len(new), 50):
+        await worker.commit(new[at : at + 50])
+    before = await in_slots(client)
+    assert set(before) == {slot_number(host) for host in hosts}
+    # What is leased is in the file, too, and comes in front of its own slot.
+    assert len(await worker.lease(10)) == 10
+    lines = await export(worker.frontier)
+    await client.flushdb()
+    await bring_in(worker.frontier, lines, slots=HOSTS)
+    assert await in_slots(client) == before
+
+
+async def test_requests_of_an_older_file_come_into_their_slots(client, worker):
+    """Its lines say nothing of slots, and a project with one order says nothing else."""
+    payloads = {
+        of_host("a.example", 1): slot_number("a.example"),
+        of_host("A.example", 2, meta={"download_slot": "b"}): slot_number("b"),
+        of_host("c.example", 3, meta={"download_slot": 7}): slot_number("c.example"),
+        of_host("d.example", 4, meta={7: 8}): slot_number("d.example"),
+        b'{"url": "http://e.example/", "meta": {"download_slot": "b"}}': slot_number(
+            "b"
+        ),
+        b"\x00http://seed.example/": 0,
+        b"\x80\x04pickle": 0,
+        b"\x02of its spider": 0,
+        b"\x01\xc1": 0,
+        of_host("e.example", 1, meta=[3]): slot_number("e.example"),
+        b"\x01" + compact.dumps({"url": 7}): 0,
+        b"\x01" + compact.dumps({"url": "http://["}): 0,
+    }
+    await worker.commit([NewRequest(payload, 0) for payload in payloads])
+    lines = await export(worker.frontier)
+    assert all("slot" not in json.loads(line) for line in lines)
+    await client.flushdb()
+    await bring_in(worker.frontier, lines, slots=HOSTS)
+    found = {
+        payload: slot
+        for slot, payloads in (await in_slots(client)).items()
+        for payload in payloads
+    }
+    assert found == payloads
+    await client.flushdb()
+    await bring_in(worker.frontier, lines)
+    assert set(await in_slots(client)) == {0}
+
+
+async def test_suspects_of_a_file_keep_their_slots(client, worker):
+    line = {"type": "suspect", "score": -2, "deaths": 1, "claims": "abc"}
+    line |= show_payload(of_host("a.example", 1))
+    head, *_ = await export(worker.frontier)
+    await bring_in(worker.frontier, [head, dump(line).encode()], slots=HOSTS)
+    [stored] = await client.zrange(KEYS.suspects, 0, -1)
+    found = parse(SUSPECTS, stored)
+    assert (found.slot, found.score) == (slot_number("a.example"), -2)
+    assert (found.deaths, found.claims) == (1, "abc")
+    lease = await worker.lease_one()
+    assert lease.slot == slot_number("a.example")
 
 
 class Crawler:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote_to_bytes
 
@@ -15,7 +16,14 @@ from scrapy.http import Request
 
 from scrapy_dist.brokers.redis import fingerprints
 from scrapy_dist.brokers.redis.errors import asking
-from scrapy_dist.brokers.redis.layout import LEASED, REQUESTS, SUSPECTS, parse, scan
+from scrapy_dist.brokers.redis.layout import (
+    LEASED,
+    REQUESTS,
+    SUSPECTS,
+    batches,
+    parse,
+    scan,
+)
 from scrapy_dist.brokers.redis.views.dead_letters import list_failed
 from scrapy_dist.codec import dump_lines
 from scrapy_dist.codec.envelope import MSGPACK, PICKLE, SEED, SIGNED
@@ -23,6 +31,7 @@ from scrapy_dist.codec.messagepack import from_jsonable
 from scrapy_dist.core.frontier import BATCH
 from scrapy_dist.core.frontier import SUSPECTS as MOST_SUSPECTS
 from scrapy_dist.core.inspection import Explained, Found, Holder, Shown
+from scrapy_dist.core.slots import NO_SLOT
 
 if TYPE_CHECKING:
     from scrapy_dist.brokers.redis.frontier import Frontier
@@ -33,6 +42,8 @@ if TYPE_CHECKING:
 
 #: What a seed may say of its request that is a name, or close to one.
 _SEED_FIELDS = ("url", "method", "callback")
+#: Slots without requests that are passed by, at least.
+_EMPTY = 1000
 #: Dead letters of one URL that are told, the newest.
 _LETTERS = 5
 
@@ -77,7 +88,8 @@ def _shown(place: int, found: Iterable[tuple[bytes, float]], seal: Seal) -> list
 async def next_requests(frontier: Frontier, count: int) -> AsyncIterator[list[Shown]]:
     """See `ports.CrawlReader.peek`.
 
-    Some suspects go first, as with a worker that holds none.
+    Some suspects go first, as with a worker that holds none. Then slots have their turns,
+    and each gives one request. What is in no slot that has a turn comes last.
     """
     client = frontier.client
     k = frontier.keys
@@ -86,13 +98,87 @@ async def next_requests(frontier: Frontier, count: int) -> AsyncIterator[list[Sh
         first = [(m, score) for m, score in first[:count] if math.isfinite(score)]
         if first:
             yield _shown(SUSPECTS, first, frontier.seal)
-        end = count - len(first)
-        for at in range(0, end, BATCH):
-            last = min(at + BATCH, end) - 1
-            found = await client.zrange(k.requests, at, last, withscores=True)
+        if count == len(first):
+            return
+        async for found in _in_turn(frontier, count - len(first)):
             yield _shown(REQUESTS, found, frontier.seal)
-            if len(found) < BATCH:
+
+
+async def _in_turn(
+    frontier: Frontier, count: int
+) -> AsyncIterator[list[tuple[bytes, float]]]:
+    """Members and slots of at most *count* pending requests, in the order of turns."""
+    known: set[float] = set()
+    more: list[bytes] = []
+    left, at, most = count, 0, 0
+    async for slots in _slots(frontier, count, known):
+        # Fewer than a page are all that there are, and may give more at once.
+        most = most or max(1, BATCH // len(slots))
+        found, have_more = await _of_slots(frontier, slots, 0, most, left)
+        left -= len(found)
+        more += have_more
+        yield found
+        if not left:
+            return
+    while more and left:
+        at += most
+        most, slots, more = max(1, BATCH // len(more)), more, []
+        for some in batches(slots):
+            if not left:
                 return
+            found, have_more = await _of_slots(frontier, some, at, most, left)
+            left -= len(found)
+            more += have_more
+            yield found
+    for at in range(0, 2 * count if left else 0, BATCH):
+        page = await frontier.client.zrange(
+            frontier.keys.requests, at, at + BATCH - 1, withscores=True
+        )
+        rest = [(member, slot) for member, slot in page if slot not in known]
+        yield rest[:left]
+        left -= len(rest[:left])
+        if not left or len(page) < BATCH:
+            return
+
+
+async def _slots(
+    frontier: Frontier, count: int, known: set[float]
+) -> AsyncIterator[list[bytes]]:
+    """Slots in the order of their turns, some at a time; those that come are *known*.
+
+    There are *count* at least, and some more, as a few may have no requests.
+    """
+    for at in range(0, count + _EMPTY, BATCH):
+        names = await frontier.client.zrange(
+            frontier.keys.slots, at, at + BATCH - 1, withscores=True
+        )
+        slots = []
+        for name, _ in names:
+            # Of several seats of a slot the first counts: see lib/seats.lua.
+            slot, _, _ = name.partition(b".")
+            if slot.isdigit() and float(slot) not in known:
+                known.add(float(slot))
+                slots.append(slot)
+        if slots:
+            yield slots
+        if len(names) < BATCH:
+            return
+
+
+async def _of_slots(
+    frontier: Frontier, slots: Sequence[bytes], at: int, most: int, left: int
+) -> tuple[list[tuple[bytes, float]], list[bytes]]:
+    """Requests of each of *slots* in turn, *left* at the most; slots that may have more."""
+    found = await frontier.run("peek", at=at, most=most, slots=slots)
+    turns = zip_longest(*found)
+    shown = [
+        (member, float(slot))
+        for turn in turns
+        for slot, member in zip(slots, turn, strict=True)
+        if member is not None
+    ]
+    have_more = zip(slots, found, strict=True)
+    return shown[:left], [slot for slot, some in have_more if len(some) == most]
 
 
 class _Matcher:
@@ -192,15 +278,31 @@ async def _find(
                 url = matcher.match(frontier.seal.shown(stored.payload))
                 if url not in wanted:
                     continue
-                rank = None
+                rank, among = None, None
                 if place == REQUESTS:
-                    rank = await client.zrank(k.requests, stored.member)
+                    rank, among = await _rank(frontier, stored)
                 wanted.discard(url)
                 id_ = stored.id.decode("latin-1")
-                yield Found(url, _show(stored, frontier.seal), id_, rank)
+                yield Found(url, _show(stored, frontier.seal), id_, rank, among)
                 if not wanted:
                     return
             progress(done, total)
+
+
+async def _rank(frontier: Frontier, stored: Entry) -> tuple[int | None, int | None]:
+    """How many requests of its slot are before it, and how many the slot has.
+
+    The second is None where slots take no turns.
+    """
+    key, slot = frontier.keys.requests, stored.slot
+    async with frontier.client.pipeline(transaction=True) as pipeline:
+        pipeline.zrank(key, stored.member)
+        pipeline.zcount(key, "-inf", f"({slot!r}")
+        pipeline.zcount(key, slot, slot)
+        rank, before, among = await pipeline.execute()
+    if rank is None:
+        return None, None
+    return rank - before, among if slot != NO_SLOT else None
 
 
 async def explain(
