@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from scrapy_dist.brokers.redis.tools.check import check
+from scrapy_dist.codec import compact
 from scrapy_dist.core.frontier import NewRequest
+from scrapy_dist.core.politeness import Manners, Rules
 from tests.support.frontiers import KEYS, ON_REDIS_ONLY, Worker
 
 SLOTS = (1, 2, 3)
@@ -122,3 +125,24 @@ async def test_what_others_have_put_there_comes_out_whatever_its_score(
         (b"other", float(score)),
     ]
     assert len(await worker.lease()) == 2
+
+
+@pytest.mark.parametrize("delay", [0.0, 5.0])
+async def test_slots_that_a_full_reply_had_no_room_for_keep_their_turns(
+    client, worker, monkeypatch, delay
+):
+    monkeypatch.setattr("scrapy_dist.brokers.redis.frontier.REPLY_BYTES", 1000)
+    slots, manners = range(1, 21), Manners(Rules(delay, 8), 1.0, 8)
+    payloads = [
+        b"\x01" + compact.dumps({"url": "http://s/" + n * "x"}) for n in (600, 700)
+    ]
+    await worker.commit(
+        [NewRequest(data, 0, slot=slot) for data in payloads for slot in slots]
+    )
+    call = worker.frontier.lease_politely(100, manners, suspects=8)
+    reply, _ = await worker.call(call)
+    assert 0 < len(reply.leases) < 10
+    # Each is there, or has this worker as its owner.
+    assert (await check(worker.frontier)).findings == {}
+    known = {name.partition(b".")[0] for name in await client.zrange(KEYS.slots, 0, -1)}
+    assert known == {b"%d" % slot for slot in slots}

@@ -109,7 +109,7 @@ if ready > 0 and want > 0 then
   local rules = call('HMGET', politeness, unpack(fields))
   for i, name in ipairs(found) do
     local slot = fields[2 * i - 1]
-    if given < most and want > 0 and not granted[slot]
+    if given < most and want > 0 and handing.bytes < handing.limit and not granted[slot]
       and not wanted_by_another(rules[2 * i]) then
       local index = name == slot and 0 or tonumber(name:sub(#slot + 2)) or 0
       local delay, _, seats = rules_of(rules[2 * i - 1], most_seats)
