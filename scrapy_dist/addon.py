@@ -27,6 +27,7 @@ class Addon:
         for chain, cls, place in (
             ("SPIDER_MIDDLEWARES", middleware.FrontierSpiderMiddleware, 51),
             ("DOWNLOADER_MIDDLEWARES", middleware.FrontierDownloaderMiddleware, 1),
+            ("DOWNLOADER_MIDDLEWARES", middleware.FrontierGateMiddleware, 1_000_000),
             ("ITEM_PIPELINES", middleware.FrontierPipeline, -1_000_000),
         ):
             settings.setdefault_in_component_priority_dict(chain, cls, place)

@@ -53,6 +53,11 @@ SCHEDULER_QUEUE_CLASS: str = "scrapy_dist.queue.SlotQueue"
 #: Slot that a request belongs to, where slots take turns: ``"host"``, ``"domain"`` (the
 #: registered one), or a function (or its path) that takes the request and returns a name.
 FRONTIER_SLOT: object = "host"
+#: Whether Scrapy's delays and places of slots hold for all workers together; else they
+#: count for each of them.
+FRONTIER_POLITENESS: bool = False
+#: Seconds for which a worker of a polite crawl keeps a slot while others wait for one.
+FRONTIER_TURN: float = 2.0
 #: Key of the fingerprint set.
 SCHEDULER_DUPEFILTER_KEY: str = "%(spider)s:dupefilter"
 #: Whether every filtered duplicate is logged.

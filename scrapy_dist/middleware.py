@@ -137,6 +137,27 @@ class FrontierDownloaderMiddleware(_Component):
             self._fail(request, f"the download failed: {_described(exception)}")
 
 
+class FrontierGateMiddleware(_Component):
+    """Lets each download start when the slots of a polite crawl allow it.
+
+    Its place is next to the downloader, behind all others: what they answer by themselves,
+    as from a cache, costs no delay. Without FRONTIER_POLITENESS it is not there.
+    """
+
+    @classmethod
+    def from_crawler(cls, crawler: Crawler) -> Self:
+        if not crawler.settings.getbool("FRONTIER_POLITENESS"):
+            raise NotConfigured
+        return cls(crawler)
+
+    async def process_request(
+        self, request: Request, spider: Spider | None = None
+    ) -> None:
+        gate = None if self._worker is None else self._worker.gate
+        if gate is not None:
+            await gate.admit(request)
+
+
 class _Guard(_Component):
     """Keeps seeds, and where they are redirected to, to the hosts that the rules allow.
 

@@ -12,7 +12,7 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from scrapy_dist.core.politeness import Granted, Manners, Yield
+    from scrapy_dist.core.politeness import Granted, Manners, Visit, Yield
 
 LeaseId = str
 
@@ -310,9 +310,11 @@ class Ask:
     suspects: int = 0
     #: Numbers of slots of which no leases but suspects are to come.
     enough: Sequence[int] = ()
-    #: Seats that are given back; and, in a polite crawl, how its leases are to come.
-    yields: Sequence[Yield] = ()
+    #: In a polite crawl: how leases are to come, seats that are given back, and slots that
+    #: requests need of which no lease stands for.
     manners: Manners | None = None
+    yields: Sequence[Yield] = ()
+    visits: Sequence[int] = ()
     count: bool = False
     stats: Sequence[tuple[str, str, str]] = ()
 
@@ -340,6 +342,7 @@ class Answer:
     leases: list[Lease] = field(default_factory=list)
     left: Left | None = None
     granted: Granted | None = None
+    visits: list[Visit] = field(default_factory=list)
     counts: Counts | None = None
     refused: str = ""
     #: The broker is in the middle of something that goes on when it is asked again.

@@ -90,9 +90,10 @@ class Granted:
 
 @dataclass(frozen=True, slots=True)
 class Visit:
-    """Whether a worker may ask a slot that it was handed nothing of.
+    """Whether a worker may ask a slot that it was handed nothing of; it gets its first seat.
 
-    *wait*: seconds until it may ask again, None: another worker has the slot.
+    While the answer is no, this worker is waited for: who has the slot gets no more of it,
+    and nobody else gets it, for two seconds. *wait*: seconds until it may ask again, None: another worker has the slot.
     """
 
     granted: bool

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
         NewRequest,
     )
     from scrapy_dist.core.inspection import Explained, Found, Shown
-    from scrapy_dist.core.politeness import Manners, Rules, Visit
+    from scrapy_dist.core.politeness import Rules
     from scrapy_dist.core.status import Finished, Status
 
     Fingerprint = Callable[[Request], str]
@@ -70,13 +70,6 @@ class Frontier(Protocol):
 
     async def seats(self) -> frozenset[str]:
         """The names of the seats that the broker holds for this worker."""
-
-    async def visit(self, slot: int, manners: Manners) -> Visit | None:
-        """Ask for the first seat of *slot*, for a request that no lease stands for.
-
-        While the answer is no, this worker is waited for: who has the slot gets no more
-        of it, and nobody else gets it, for two seconds. None: this worker is not known.
-        """
 
     async def set_rules(self, rules: Mapping[int, Rules]) -> None:
         """Give slots, by their numbers, rules of their own that hold for all workers."""

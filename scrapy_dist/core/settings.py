@@ -58,6 +58,7 @@ class Options:
     close_timeout: float
     gc_freeze: bool
     concurrency: int
+    is_polite: bool
     report_interval: float
 
     @classmethod
@@ -87,6 +88,7 @@ class Options:
             gc_freeze=flag(settings, "FRONTIER_GC_FREEZE"),
             report_interval=settings.getfloat("LOGSTATS_INTERVAL"),
             concurrency=max(1, settings.getint("CONCURRENT_REQUESTS")),
+            is_polite=flag(settings, "FRONTIER_POLITENESS"),
         )
 
     def limits(self) -> dict[str, Any]:

@@ -170,13 +170,30 @@ class ScrapyEngine:
             return host_of(request)
         return key if isinstance(key, str) else repr(key)
 
-    def download_state(self, key: str, request: Request) -> Downloads | None:
+    def _download_slot(self, key: str, request: Request) -> Any:
         downloader: Any = self.crawler.engine.downloader
+        slot = downloader.slots.get(key)
+        if slot is None:
+            spider = (self.spider,) if _SLOT_OF_SPIDER else ()
+            _, slot = downloader._get_slot(request, *spider)  # noqa: SLF001
+        return slot
+
+    def start_now(self, request: Request) -> None:
+        # A downloader of the project's may have no such slots.
+        with contextlib.suppress(AttributeError, TypeError):
+            slot = self._download_slot(self.download_slot(request), request)
+            slot.lastseen = 0
+            if slot.latercall is not None:
+                slot.latercall.cancel()
+                slot.latercall = None
+
+    def set_delay(self, request: Request, delay: float) -> None:
+        with contextlib.suppress(AttributeError, TypeError):
+            self._download_slot(self.download_slot(request), request).delay = delay
+
+    def download_state(self, key: str, request: Request) -> Downloads | None:
         try:
-            slot = downloader.slots.get(key)
-            if slot is None:
-                spider = (self.spider,) if _SLOT_OF_SPIDER else ()
-                _, slot = downloader._get_slot(request, *spider)  # noqa: SLF001
+            slot = self._download_slot(key, request)
             jitter = slot.jitter if _HAS_JITTER else 0.5 * slot.randomize_delay
             since = _download_clock() - slot.lastseen
             transferring = len(slot.transferring)

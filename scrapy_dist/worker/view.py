@@ -116,6 +116,12 @@ class EngineView(Protocol):
     def download_state(self, key: str, request: Request) -> Downloads | None:
         """The slot *key*, that of *request*; None: this downloader has no such slots."""
 
+    def start_now(self, request: Request) -> None:
+        """Let the downloader start *request* when it comes, whatever delay it thinks of."""
+
+    def set_delay(self, request: Request, delay: float) -> None:
+        """Set the delay of the slot in which *request* is downloaded, in seconds."""
+
     def left_downloader(self, request: Request) -> bool:
         """Whether *request* has been downloaded and has not reached its callback.
 

@@ -25,7 +25,7 @@ from scrapy_dist.core.frontier import (
     Outcome,
     Settlement,
 )
-from scrapy_dist.core.politeness import Manners, Rules, Visit
+from scrapy_dist.core.politeness import Rules
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -167,9 +167,6 @@ class MemoryFrontier:
 
     async def seats(self) -> frozenset[str]:
         return frozenset()
-
-    async def visit(self, slot: int, manners: Manners) -> Visit | None:
-        return Visit(slot >= 0, 0.0, manners.rules)
 
     async def set_rules(self, rules: Mapping[int, Rules]) -> None:
         del rules

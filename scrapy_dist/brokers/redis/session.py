@@ -19,7 +19,7 @@ from scrapy_dist.core.frontier import (
     CommitReply,
     Outcome,
 )
-from scrapy_dist.core.politeness import Granted
+from scrapy_dist.core.politeness import Granted, Visit
 from scrapy_dist.core.slots import Slots
 from scrapy_dist.exceptions import RedisUnavailable
 from scrapy_dist.redis_client.client import close_client, describe
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
         LeaseId,
         LeaveOutcome,
     )
-    from scrapy_dist.core.politeness import Manners, Rules, Visit
+    from scrapy_dist.core.politeness import Rules
     from scrapy_dist.core.status import Status
 
 logger = get_logger(__name__)
@@ -125,9 +125,6 @@ class RedisFrontier:
 
     async def seats(self) -> frozenset[str]:
         return frozenset(await self._frontier.seats_held())
-
-    async def visit(self, slot: int, manners: Manners) -> Visit | None:
-        return await self._call(self._frontier.visit(slot, manners))
 
     async def set_rules(self, rules: Mapping[int, Rules]) -> None:
         await self._frontier.set_rules(rules)
@@ -241,6 +238,9 @@ class _Round:
         for first in range(0, ask.seeds, BATCH):
             self._add(frontier.take_seeds(ask.seeds - first), self._seeds)
         manners = ask.manners
+        if manners is not None:
+            for slot in ask.visits:
+                self._add(frontier.visit(slot, manners), self._visited)
         for first in range(0, ask.leases, BATCH):
             last = first + BATCH >= ask.leases
             suspects = ask.suspects if last else 0
@@ -268,6 +268,10 @@ class _Round:
     def _leases(self, reply: LeaseReply) -> None:
         self._answer.leases += reply.leases
         self._answer.left = reply.left
+
+    def _visited(self, visit: Visit | None) -> None:
+        # A worker that is not known finds out by its beat.
+        self._answer.visits.append(visit or Visit(granted=False))
 
     def _granted(self, reply: tuple[LeaseReply, Granted]) -> None:
         leases, new = reply
