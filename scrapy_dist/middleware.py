@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from urllib.request import getproxies
 
 from scrapy import signals
-from scrapy.exceptions import IgnoreRequest
+from scrapy.exceptions import IgnoreRequest, NotConfigured
 from scrapy.http.request import NO_CALLBACK
 from scrapy.spidermiddlewares.httperror import HttpError
 from twisted.internet.error import DNSLookupError
@@ -148,6 +148,7 @@ class FrontierGateMiddleware(_Component):
     def from_crawler(cls, crawler: Crawler) -> Self:
         if not crawler.settings.getbool("FRONTIER_POLITENESS"):
             raise NotConfigured
+        engine.has_gate.add(crawler)
         return cls(crawler)
 
     async def process_request(

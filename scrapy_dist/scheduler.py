@@ -37,6 +37,7 @@ from scrapy_dist.codec.seed import check_limits
 from scrapy_dist.compat import extension_points
 from scrapy_dist.compat.overrides import names_in
 from scrapy_dist.core.crawl import job_from_settings
+from scrapy_dist.core.politeness_settings import PolitenessOptions
 from scrapy_dist.core.settings import Options
 from scrapy_dist.core.slots import Order
 from scrapy_dist.dupefilter import (
@@ -57,6 +58,7 @@ from scrapy_dist.worker import engine, gc_freeze, in_memory
 from scrapy_dist.worker.filtering import Filter
 from scrapy_dist.worker.intake import Intake
 from scrapy_dist.worker.neighbours import find_self
+from scrapy_dist.worker.politeness import Politeness
 from scrapy_dist.worker.queues import Queues
 from scrapy_dist.worker.session import LAST_WORDS, Session
 from scrapy_dist.worker.worker import Worker
@@ -331,6 +333,11 @@ class Scheduler(BaseScheduler):
                 self._bind(spider.crawler, Options.from_settings(spider.settings))
             extension_points.check(self.crawler, type(self))
             check_limits(spider, self.crawler)
+            self._polite = None
+            if self.options.is_polite:
+                self._polite = PolitenessOptions.from_settings(
+                    self.crawler.settings, spider, self.options.discipline
+                )
             self._make_queue(spider)
         except CloseSpider:
             raise
@@ -368,6 +375,8 @@ class Scheduler(BaseScheduler):
         try:
             self.worker = self._make_worker(codec)
             await self._join()
+            if self._polite is not None and self._polite.own:
+                await self.frontier.set_rules(self._polite.own)
         except BaseException:
             await self.frontier.disconnect()
             raise
@@ -405,6 +414,7 @@ class Scheduler(BaseScheduler):
             order=order,
             report_duplicate=self._report_duplicate,
             failed_key=self.frontier.failed_key,
+            politeness=self._politeness(),
         )
         filter_ = Filter(
             self.df,
@@ -431,6 +441,26 @@ class Scheduler(BaseScheduler):
             intake,
             self.options,
             name=f"{socket.gethostname()}:{os.getpid()}",
+        )
+
+    def _politeness(self) -> Politeness | None:
+        if self._polite is None:
+            return None
+        is_gated = self.crawler in engine.has_gate
+        if not is_gated:
+            logger.warning(
+                "FRONTIER_POLITENESS: robots.txt, media and redirects to other hosts are"
+                " fetched without regard to other workers, as the gate is not there. Use"
+                " ADDONS = {'scrapy_dist.Addon': 500}, or add"
+                " 'scrapy_dist.middleware.FrontierGateMiddleware': 1_000_000 to"
+                " DOWNLOADER_MIDDLEWARES."
+            )
+        return Politeness(
+            self._engine,
+            self._polite,
+            self.options.slots,
+            ttl=self.options.worker_ttl,
+            is_gated=is_gated,
         )
 
     async def _join(self) -> None:

@@ -56,6 +56,8 @@ _NO_CRAWL = frozenset(
     f"scrapy.commands.{name}"
     for name in ("bench", "check", "fetch", "parse", "shell", "view")
 )
+#: Crawlers whose downloads pass the gate of a polite crawl.
+has_gate: WeakSet[Crawler] = WeakSet()
 #: What ``command_without_crawl`` has found.
 _commands: WeakKeyDictionary[Crawler, str] = WeakKeyDictionary()
 

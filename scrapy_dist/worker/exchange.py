@@ -61,6 +61,7 @@ class Exchange:
         self._outbox = queues.outbox
         self._view = queues.view
         self._pacing = queues.pacing
+        self._politeness = queues.politeness
         self._recovery = recovery
         self._neighbours = neighbours
         self._delays = Delays(engine.spider)
@@ -86,6 +87,8 @@ class Exchange:
             return
         if view.account is Account.RECONCILING:
             await self._compare_leases()
+        if self._politeness is not None and self._politeness.is_unsure:
+            self._politeness.compare(await self._frontier.seats())
         queues.collect()
         commits = self._outbox.take(1 if view.is_full else COMMITS)
         ask = self._ask(commits, take=take)
@@ -97,6 +100,7 @@ class Exchange:
             answer = await self._frontier.exchange(ask)
         except BaseException:  # it may have been cancelled, too
             queues.pinned.claimed([])
+            self._grants_are_unsure()
             raise
         self._pacing.exchanged(time.monotonic() - started)
         self._heard_of(ask, started)
@@ -106,6 +110,7 @@ class Exchange:
             return
         if answer.heartbeat is not None and not self._apply_beat(answer.heartbeat):
             return
+        self._apply_grants(ask, answer, started)
         if answer.readmitted is not None:
             view.waiting = answer.readmitted
         news = self._apply_leases(ask, answer)
@@ -113,6 +118,10 @@ class Exchange:
         self._plan(answer, news=news)
         if answer.refused:
             raise RedisUnavailable(answer.refused)
+
+    def _grants_are_unsure(self) -> None:
+        if self._politeness is not None:
+            self._politeness.is_unsure = True
 
     # What to ask for
 
@@ -151,6 +160,7 @@ class Exchange:
             suspects=queues.leases.suspects_wanted if want else 0,
             enough=queues.enough() if want else (),
             count=take and queues.is_empty(),
+            **queues.ask_politely(want=want),
             stats=self._stats_due(force=not take),
         )
 
@@ -265,6 +275,18 @@ class Exchange:
         self._recovery.heard(beat)
         return True
 
+    def _apply_grants(self, ask: Ask, answer: Answer, sent_at: float) -> None:
+        """Take in which slots this worker may ask, and that Redis counts it as alive."""
+        politeness = self._politeness
+        if politeness is None:
+            return
+        if answer.heartbeat is not None:
+            politeness.beaten(sent_at)
+        if answer.refused:
+            self._grants_are_unsure()
+        else:
+            politeness.answered(ask, answer, time.monotonic())
+
     def _apply_leases(self, ask: Ask, answer: Answer) -> bool:
         """Hand what was leased to the scheduler; false if there was nothing."""
         queues, view = self._queues, self._view
@@ -315,6 +337,10 @@ class Exchange:
             pacing.request(look_again)
         if news:
             pacing.sated()
+        if self._politeness is not None:
+            look_again = self._politeness.next_look(time.monotonic())
+            if look_again is not None:
+                pacing.request(look_again)
         if queues.wanted() and not self._recovery.refusal:
             pacing.hungry(vain=not news, lead_time=queues.lead_time())
 
@@ -322,7 +348,9 @@ class Exchange:
     def is_unsettled(self) -> bool:
         """Whether leases are to end, beside those of the pages in the outbox."""
         joined = self._view.account is Account.JOINED
-        return bool(self._outbox.releases or self._outbox.rejects or not joined)
+        leaves = self._politeness is not None and bool(self._politeness.leaving)
+        ends = self._outbox.releases or self._outbox.rejects
+        return bool(ends or leaves or not joined)
 
     # Redis went back to an earlier state
 
@@ -331,6 +359,8 @@ class Exchange:
         acks = self._outbox.withdraw_settlements()
         self._outbox.releases += acks
         self._outbox.releases += self._queues.rolled_back()
+        if self._politeness is not None:
+            self._politeness.forget()
         self._pacing.request()
 
     async def _join_again(self) -> None:

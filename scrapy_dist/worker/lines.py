@@ -112,6 +112,10 @@ class Lines:
             line = self.lines[number] = Line(number, _since=time.monotonic())
         return line
 
+    def waiting(self, number: int) -> int:
+        """Requests in the line of slot *number*."""
+        return len(self.lines.get(number, ()))
+
     def add(self, number: int, record: HeldLease, payload: bytes) -> None:
         """A lease of the slot *number* has come."""
         self._line(number).leases.append((record, payload))

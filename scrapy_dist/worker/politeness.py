@@ -14,8 +14,9 @@ from __future__ import annotations
 
 import math
 import random
+import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from scrapy_dist.core.politeness import Manners, Rules, Yield, slot_of_seat
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
     from scrapy import Request
 
+    from scrapy_dist.core.frontier import Answer, Ask
     from scrapy_dist.core.politeness import Granted, Visit
     from scrapy_dist.core.politeness_settings import PolitenessOptions
     from scrapy_dist.core.slots import Slots
@@ -77,9 +79,7 @@ class Held:
 
 
 class Politeness:
-    """The slots of one worker. *waiting* tells how many requests of a slot it has.
-
-    *ttl*: FRONTIER_WORKER_TTL.
+    """The slots of one worker. *ttl*: FRONTIER_WORKER_TTL.
     *is_gated*: every download passes `start`; else what is handed out counts as started.
     """
 
@@ -88,7 +88,6 @@ class Politeness:
         engine: EngineView,
         options: PolitenessOptions,
         slots: Slots,
-        waiting: Callable[[int], int],
         *,
         ttl: float,
         is_gated: bool,
@@ -101,7 +100,8 @@ class Politeness:
         self.is_unsure = False
         self._engine = engine
         self._slots = slots
-        self._waiting = waiting
+        #: Tells how many requests of a slot wait in this worker.
+        self.waiting: Callable[[int], int] = lambda _: 0
         self._options = options
         self._rules = options.rules
         self._fence = _FENCE * ttl
@@ -113,6 +113,10 @@ class Politeness:
         #: Slots that requests at the gate need, how many do, and when to ask next.
         self._wishes: dict[int, int] = {}
         self._wish_at: dict[int, float] = {}
+        #: Delays of slots that this worker had when Redis forgot it.
+        self._forgotten: dict[int, float] = {}
+        #: Seconds until another slot may be asked, as Redis said last; None: none.
+        self.wait: float | None = None
         #: Called when something may start that had to wait.
         self.changed: Callable[[], None] = lambda: None
 
@@ -136,6 +140,17 @@ class Politeness:
         if held.busy >= held.places or (held.delay > 0 and held.coming):
             return math.inf
         return held.next_start - (_LEAD if self.is_gated else 0.0)
+
+    def could_start(self, number: int, within: float) -> int:
+        """How many requests of slot *number* may be handed out in *within* seconds."""
+        held = self.held.get(number)
+        if held is None:
+            return 0
+        free = max(0, held.places - held.busy)
+        if held.delay <= 0:
+            return free
+        waits = held.next_start - time.monotonic() + len(held.coming) * held.delay
+        return min(free, max(0, int(1 + (within - max(0.0, waits)) // held.delay)))
 
     def _comes_alone(self, number: int) -> bool:
         return not any(held.number == number for held in self._where.values())
@@ -222,7 +237,7 @@ class Politeness:
             self._wishes.pop(number, None)
             self._wish_at.pop(number, None)
 
-    def visits(self, now: float) -> list[int]:
+    def _visits(self, now: float) -> list[int]:
         """The slots to be asked for now, on behalf of what waits at the gate."""
         due = [
             number
@@ -231,33 +246,54 @@ class Politeness:
         ]
         return due[:_MOST]
 
-    def visited(
+    def _visited(
         self, numbers: Sequence[int], answers: Sequence[Visit], now: float
     ) -> None:
         """Take in what came of `visits`."""
         for number, answer in zip(numbers, answers, strict=True):
             if answer.granted:
-                self.take(str(number), answer.rules, now)
+                self._take(str(number), answer.rules, now)
                 self._wish_at.pop(number, None)
             else:
                 wait = _VISIT_AGAIN if answer.wait is None else answer.wait
                 self._wish_at[number] = now + min(wait, _VISIT_LONGEST)
         self.changed()
 
-    def next_visit(self, now: float) -> float | None:
-        """Seconds until a slot is to be asked for; None: there is none."""
+    def next_look(self, now: float) -> float | None:
+        """Seconds until Redis is to be asked about a slot; None: there is no reason to."""
         waits = [
             self._wish_at.get(number, now) - now
             for number in self._wishes
             if number not in self.held
         ]
+        if self.wait is not None:
+            waits.append(self.wait)
         return max(0.0, min(waits)) if waits else None
 
-    def manners(self, now: float) -> Manners:
+    def ask(self, now: float, *, want: int) -> dict[str, Any]:
+        """What the next `Ask` says of slots; *want* requests are asked for."""
+        self.look()
+        manners = self._manners(now) if want else Manners(self._rules, seats=_SEATS)
+        return {
+            "manners": manners,
+            "yields": self._yields(now, manners.renewals),
+            "visits": self._visits(now),
+        }
+
+    def answered(self, ask: Ask, answer: Answer, now: float) -> None:
+        """Take in the answer, all of which is right."""
+        for seat in ask.yields:
+            self.leaving.pop(seat.name, None)
+        if ask.visits:
+            self._visited(ask.visits, answer.visits, now)
+        if answer.granted is not None and ask.manners is not None:
+            self._granted(answer.granted, ask.manners, now)
+
+    def _manners(self, now: float) -> Manners:
         """How leases are to come now."""
         renewals: list[tuple[str, int]] = []
         for held in self.held.values():
-            more = self._portion(held) - self._waiting(held.number)
+            more = self._portion(held) - self.waiting(held.number)
             if more > 0 and len(renewals) < _MOST and self._goes_on(held, now):
                 renewals += [(name, more) for name in held.seats]
         return Manners(self._rules, _HORIZON, _PORTION, _SEATS, renewals)
@@ -274,12 +310,12 @@ class Politeness:
             return min(_PORTION, 1 + int(_HORIZON / held.delay))
         return max(1, min(_PORTION, held.places))
 
-    def yields(self, now: float, renewals: Iterable[tuple[str, int]]) -> list[Yield]:
+    def _yields(self, now: float, renewals: Iterable[tuple[str, int]]) -> list[Yield]:
         """The seats to be given back: those of slots that have nothing, but *renewals*."""
         renewed = {slot_of_seat(name) for name, _ in renewals}
         for held in list(self.held.values()):
             number = held.number
-            is_used = held.busy or number in self._wishes or self._waiting(number)
+            is_used = held.busy or number in self._wishes or self.waiting(number)
             if not is_used and (held.in_vain or number not in renewed):
                 self._leave(held, now)
         return list(self.leaving.values())[:_MOST]
@@ -290,17 +326,12 @@ class Politeness:
         for name in held.seats:
             self.leaving[name] = Yield(name, rest, held.learned)
 
-    def yielded(self, seats: Iterable[Yield]) -> None:
-        """Redis has *seats* back."""
-        for seat in seats:
-            self.leaving.pop(seat.name, None)
-
     def beaten(self, sent_at: float) -> None:
         """Redis has confirmed a beat that was sent then."""
         self._beat_at = max(self._beat_at, sent_at)
         self.changed()
 
-    def granted(self, answer: Granted, asked: Manners, now: float) -> None:
+    def _granted(self, answer: Granted, asked: Manners, now: float) -> None:
         """Take in what came of *asked*."""
         self._others_wait = answer.ready > 0
         for held in self.held.values():
@@ -312,11 +343,13 @@ class Politeness:
             if held_ is not None:
                 held_.is_wanted = True
         for grant in answer.grants:
-            held = self.take(grant.name, grant.rules, now)
+            held = self._take(grant.name, grant.rules, now)
             if grant.leases:
                 held.in_vain = False
+        self.wait = answer.wait
+        self.changed()
 
-    def take(self, name: str, rules: Rules, now: float) -> Held:
+    def _take(self, name: str, rules: Rules, now: float) -> Held:
         """The seat *name* is this worker's."""
         number = slot_of_seat(name)
         self.leaving.pop(name, None)
@@ -347,16 +380,14 @@ class Politeness:
         for name in names - here - self.leaving.keys():
             # Granted in an answer that was lost: nothing was started, but what it had
             # started before may be as young as can be.
-            self.leaving[name] = Yield(name, self._rules.delay)
+            delay = self._forgotten.get(slot_of_seat(name), 0.0)
+            self.leaving[name] = Yield(name, max(self._rules.delay, delay))
+        self._forgotten.clear()
         self.is_unsure = False
 
     def forget(self) -> None:
         """Redis does not know this worker any more: it has no slot."""
+        self._forgotten |= {number: held.delay for number, held in self.held.items()}
         self.held.clear()
         self.leaving.clear()
         self.is_unsure = True
-
-    @property
-    def is_settled(self) -> bool:
-        """Whether Redis has all seats back."""
-        return not (self.held or self.leaving)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from scrapy_dist.core.frontier import ChainLink
 from scrapy_dist.exceptions import Unserializable
@@ -20,7 +20,7 @@ from scrapy_dist.worker.prefetch import Prefetch
 from scrapy_dist.worker.progress import Progress
 from scrapy_dist.worker.provenance import Provenance
 from scrapy_dist.worker.rejects import Rejects
-from scrapy_dist.worker.room import Room
+from scrapy_dist.worker.room import PoliteRoom, Room
 from scrapy_dist.worker.seeds import Seeds
 from scrapy_dist.worker.stock import Stock
 from scrapy_dist.worker.turns import Turns
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from scrapy_dist.worker.asking import Asking
     from scrapy_dist.worker.leases import HeldLease
     from scrapy_dist.worker.outbox import Numbered
+    from scrapy_dist.worker.politeness import Politeness
     from scrapy_dist.worker.view import EngineView
 
 
@@ -56,6 +57,7 @@ class Queues:
         order: Order,
         report_duplicate: Callable[[Request], None],
         failed_key: str,
+        politeness: Politeness | None = None,
     ) -> None:
         self.view = View()
         self.outbox = Outbox()
@@ -76,7 +78,13 @@ class Queues:
         self.pinned = Pinned(
             engine, leases, self.recent, self.chain, self.outputs, self.drop, lines
         )
-        self.turns = Turns(engine, lines, Room(engine), self.inbox.decode)
+        #: The slots of this worker, where the crawl is polite.
+        self.politeness = politeness
+        room = Room(engine)
+        if politeness is not None:
+            politeness.waiting = lines.waiting
+            room = PoliteRoom(engine, politeness)
+        self.turns = Turns(engine, lines, room, self.inbox.decode)
         self.prefetch = Prefetch(options.concurrency)
         self.stock = Stock(lines, self.turns.room, self.prefetch, self.view)
         self.seeds = Seeds(leases, self.outputs, self.rejects, self.view, self.pacing)
@@ -232,6 +240,12 @@ class Queues:
         room = self.prefetch.most_held - held_back
         want = in_hand - (waiting - held_back) - self.seeds.in_hand()
         return max(0, min(want, room) if held_back else want)
+
+    def ask_politely(self, *, want: int) -> dict[str, Any]:
+        """What an `Ask` says of slots; nothing where the crawl is not polite."""
+        if self.politeness is None:
+            return {}
+        return self.politeness.ask(time.monotonic(), want=want)
 
     def enough(self) -> list[int]:
         """Numbers of the slots of which no more are to be leased."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import time
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from scrapy import Request
 
     from scrapy_dist.worker.lines import Line
+    from scrapy_dist.worker.politeness import Politeness
     from scrapy_dist.worker.view import Downloads, EngineView
 
 #: Seconds that a request may wait in the downloader for the delay of its slot to be over,
@@ -102,3 +104,30 @@ class Room:
 def _most(slot: Downloads) -> int:
     """Requests that a *slot* without a delay holds: some wait there for a place."""
     return slot.places + max(1, slot.places // 2)
+
+
+class PoliteRoom(Room):
+    """As `Room`, where *politeness* says when a slot of the frontier may be asked."""
+
+    def __init__(self, engine: EngineView, politeness: Politeness) -> None:
+        super().__init__(engine)
+        self._politeness = politeness
+
+    def look(self) -> None:
+        super().look()
+        self._politeness.look()
+
+    def goes(self, line: Line, request: Request) -> None:
+        super().goes(line, request)
+        self._politeness.handed(line.number, request, time.monotonic())
+
+    def opens_at(self, line: Line, first: Request, active: int, now: float) -> float:
+        return self._politeness.opens_at(line.number, now)
+
+    def could_start(
+        self, line: Line, first: Request, within: float
+    ) -> tuple[float, bool]:
+        self.active(line, first)
+        held = self._politeness.held.get(line.number)
+        count = self._politeness.could_start(line.number, within)
+        return count, held is not None and held.delay > 0

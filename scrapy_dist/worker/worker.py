@@ -6,6 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 from scrapy_dist.base.escaping import spider_logger
+from scrapy_dist.worker.gate import Gate
 from scrapy_dist.worker.loop import Loop
 from scrapy_dist.worker.recovery import Ending
 from scrapy_dist.worker.seed_feed import SeedFeed
@@ -57,6 +58,11 @@ class Worker:
         self._is_stuck = False
         self.loop = Loop(engine, frontier, queues, options, self, name=name)
         queues.on_drained = self._look
+        self.gate: Gate | None = None
+        if queues.politeness is not None:
+            slots = options.slots
+            gate = Gate(engine, queues.politeness, slots, queues.leases, queues.pacing)
+            self.gate = gate
         spider = self.spider = engine.spider
         if hasattr(spider, "seed_idle_limit"):
             self._idle_limit = spider.seed_idle_limit

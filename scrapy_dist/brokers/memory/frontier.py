@@ -25,13 +25,13 @@ from scrapy_dist.core.frontier import (
     Outcome,
     Settlement,
 )
-from scrapy_dist.core.politeness import Rules
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from scrapy_dist.brokers.memory.crawl import MemoryCrawl
     from scrapy_dist.brokers.redis.keys import Keys
+    from scrapy_dist.core.politeness import Rules
 
 
 class MemoryFrontier:
