@@ -23,13 +23,11 @@ if TYPE_CHECKING:
 class PolitenessOptions:
     """Times are in seconds.
 
-    *rules* are those of slots that have none in *own*, by their numbers. *jitter*: the part
-    of a delay by which it varies. *turn*: how long a worker keeps a slot that others wait
-    for. *learns*: AutoThrottle changes the delays.
+    *rules* are those of slots that have none in *own*, by their numbers. *turn*: how
+    long a worker keeps a slot that others wait for. *learns*: AutoThrottle changes the delays.
     """
 
     rules: Rules
-    jitter: float
     turn: float
     learns: bool = False
     own: Mapping[int, Rules] = field(default_factory=dict)
@@ -53,7 +51,7 @@ class PolitenessOptions:
                 " together (FRONTIER_POLITENESS = True). Remove it, and let FRONTIER_SLOT"
                 " name a function that returns the address of a request's host."
             )
-        delay = number(settings, "DOWNLOAD_DELAY")
+        delay = settings.getfloat("DOWNLOAD_DELAY")
         delay = float(getattr(spider, "download_delay", None) or delay)
         places = settings.getint("CONCURRENT_REQUESTS_PER_DOMAIN")
         places = int(getattr(spider, "max_concurrent_requests", None) or places)
@@ -63,18 +61,10 @@ class PolitenessOptions:
         rules = Rules(delay, max(1, places))
         return cls(
             rules,
-            _jitter(settings),
             number(settings, "FRONTIER_TURN", least=0.1),
             learns,
             _own(settings.getdict("DOWNLOAD_SLOTS"), rules),
         )
-
-
-def _jitter(settings: BaseSettings) -> float:
-    jitter = settings.get("DOWNLOAD_DELAY_JITTER")  # from Scrapy 2.17 on
-    if jitter is not None:
-        return float(jitter)
-    return 0.5 if settings.getbool("RANDOMIZE_DOWNLOAD_DELAY") else 0.0
 
 
 def _own(slots: Mapping[str, Any], rules: Rules) -> dict[int, Rules]:

@@ -188,7 +188,7 @@ class Politeness:
         held.active.add(request)
         if held.delay > 0:
             state = self._engine.download_state(request)
-            jitter = self._options.jitter if state is None else state.jitter
+            jitter = 0.0 if state is None else state.jitter
             held.next_start = now + held.delay * (1 + jitter * random.uniform(-1, 1))
 
     def look(self) -> bool:
