@@ -10,14 +10,11 @@ if TYPE_CHECKING:
     from scrapy import Spider
     from scrapy.settings import BaseSettings
 
-#: What makes the delays those of the crawl; '': nothing does.
-_REMEDY = ""
-
 
 def delays_of(spider: Spider) -> list[str]:
-    """The settings that space the requests of one worker, as they are written."""
+    """The settings that space the requests of one worker only, as they are written."""
     settings: BaseSettings | None = getattr(spider, "settings", None)
-    if settings is None:
+    if settings is None or settings.getbool("FRONTIER_POLITENESS"):
         return []
     found = []
     delay = getattr(spider, "download_delay", None)
@@ -47,10 +44,10 @@ class Delays:
             return
         self._logger.warning(
             "%d workers are at this crawl, and each keeps delays of its own (%s): a site"
-            " gets requests %d times as often.%s",
+            " gets requests %d times as often. FRONTIER_POLITENESS = True makes them those"
+            " of all workers together.",
             workers,
             ", ".join(self._found),
             workers,
-            _REMEDY,
         )
         self._found = []

@@ -187,7 +187,9 @@ class Politeness:
         held.coming.discard(request)
         held.active.add(request)
         if held.delay > 0:
-            state = self._engine.download_state(request)
+            state = self._engine.download_state(
+                self._engine.download_slot(request), request
+            )
             jitter = 0.0 if state is None else state.jitter
             held.next_start = now + held.delay * (1 + jitter * random.uniform(-1, 1))
 
@@ -221,7 +223,9 @@ class Politeness:
 
     def _learn(self, held: Held, request: Request) -> None:
         """AutoThrottle may have changed the delay: it is that of all workers."""
-        state = self._engine.download_state(request)
+        state = self._engine.download_state(
+            self._engine.download_slot(request), request
+        )
         if state is not None and state.delay > 0 and state.delay != held.delay:
             held.delay = state.delay
             held.learned = Rules(state.delay, self._rules.places)

@@ -35,6 +35,9 @@ class FakeEngine:
         self.scraping: set[Request] = set()
         self.dropped: list[Request] = []
         self.crawled: list[Request] = []
+        #: What the gate has let go; and the delays that were set, by slot.
+        self.started: list[Request] = []
+        self.delays: dict[str, float] = {}
         #: Reasons for which it was asked to close; 'error: …' with an exit code of 1.
         self.asked_to_close: list[str] = []
         self.is_closing = False
@@ -64,6 +67,12 @@ class FakeEngine:
     def download_state(self, key: str, request: Request) -> Downloads | None:
         idle = Downloads(self.places, self.delay, self.jitter, 0, 1e9)
         return self.slots.get(key, idle)
+
+    def start_now(self, request: Request) -> None:
+        self.started.append(request)
+
+    def set_delay(self, request: Request, delay: float) -> None:
+        self.delays[host_of(request)] = delay
 
     def left_downloader(self, request: Request) -> bool:
         waits = request in self.downloads or request in self.scraping
