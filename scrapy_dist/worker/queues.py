@@ -20,7 +20,7 @@ from scrapy_dist.worker.prefetch import Prefetch
 from scrapy_dist.worker.progress import Progress
 from scrapy_dist.worker.provenance import Provenance
 from scrapy_dist.worker.rejects import Rejects
-from scrapy_dist.worker.room import PoliteRoom, Room
+from scrapy_dist.worker.room import room_of
 from scrapy_dist.worker.seeds import Seeds
 from scrapy_dist.worker.stock import Stock
 from scrapy_dist.worker.turns import Turns
@@ -80,10 +80,7 @@ class Queues:
         )
         #: The slots of this worker, where the crawl is polite.
         self.politeness = politeness
-        room = Room(engine)
-        if politeness is not None:
-            politeness.waiting = lines.waiting
-            room = PoliteRoom(engine, politeness)
+        room = room_of(engine, lines, politeness)
         self.turns = Turns(engine, lines, room, self.inbox.decode)
         self.prefetch = Prefetch(options.concurrency)
         self.stock = Stock(lines, self.turns.room, self.prefetch, self.view)

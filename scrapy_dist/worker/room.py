@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from scrapy import Request
 
-    from scrapy_dist.worker.lines import Line
+    from scrapy_dist.worker.lines import Line, Lines
     from scrapy_dist.worker.politeness import Politeness
     from scrapy_dist.worker.view import Downloads, EngineView
 
@@ -104,6 +104,14 @@ class Room:
 def _most(slot: Downloads) -> int:
     """Requests that a *slot* without a delay holds: some wait there for a place."""
     return slot.places + max(1, slot.places // 2)
+
+
+def room_of(engine: EngineView, lines: Lines, politeness: Politeness | None) -> Room:
+    """The room of a worker that has *lines*; *politeness* None: each worker for itself."""
+    if politeness is None:
+        return Room(engine)
+    politeness.waiting = lines.waiting
+    return PoliteRoom(engine, politeness)
 
 
 class PoliteRoom(Room):
