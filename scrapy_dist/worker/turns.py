@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from scrapy_dist.worker.room import Room
     from scrapy_dist.worker.view import EngineView
 
+#: Seconds by which a timer may be early.
+_EARLY = 0.001
+
 
 class Turns:
     """Chooses among *lines*; *decode* decodes the first one of a line, if it can."""
@@ -80,7 +83,8 @@ class Turns:
 
     def _wake_at(self, when: float, now: float) -> None:
         """Let the engine ask again; it does so by itself only when a download ends."""
-        if now < self._wakes_at <= when:
+        # A timer may end a little too early.
+        if now + _EARLY < self._wakes_at <= when:
             return
         self._wakes_at = when
         self._engine.wake(when - now)
