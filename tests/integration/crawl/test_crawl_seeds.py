@@ -210,7 +210,7 @@ def test_seed_in_work_is_taken_over_after_ctrl_c(project, site, client):
 def leased(client, spider: str = "seeded") -> list[bytes]:
     """The payloads of all leases, sorted."""
     entries = map(leased_as, client.hvals(f"{spider}:leased"))
-    return sorted(member[16:] for _, _, _, member in entries)
+    return sorted(member[24:] for _, _, _, member in entries)
 
 
 def test_seed_is_leased_until_its_page_is_done_and_passes_redis_once(
@@ -487,7 +487,7 @@ def test_stopped_worker_gives_seeds_back_as_seeds(project, site, client):
     assert worker.wait() == 0
 
     assert count_leased(client, "seeded") == count_suspects(client, "seeded") == 0
-    back = [member[16:] for member in client.zrange("seeded:requests", 0, -1)]
+    back = [member[24:] for member in client.zrange("seeded:requests", 0, -1)]
     assert back
     assert back == [SEED + url.encode() for url in urls[1 : 1 + len(back)]]
     result = run_frontier(
