@@ -22,6 +22,7 @@ from scrapy_dist.brokers.redis.session import RedisFrontier
 from scrapy_dist.brokers.redis.tools import dead_letters as letters
 from scrapy_dist.brokers.redis.tools.check import check
 from scrapy_dist.brokers.redis.tools.dead_letters import retry
+from scrapy_dist.brokers.redis.upgrade import upgrade
 from scrapy_dist.brokers.redis.version import FORMAT, check_format
 from scrapy_dist.codec import compact
 from scrapy_dist.codec.seal import NO_SEAL, Seal
@@ -375,6 +376,18 @@ async def test_older_worker_that_was_frozen_is_none_of_the_crawl(client):
         await check_format(client, KEYS)
     await joins(client)
     await assert_converted(client, older)
+
+
+async def test_who_comes_late_finds_it_done_and_leaves_the_mark_alone(client):
+    await Older(client, pending=3).build()
+    late = session(client)
+    frontier = late._frontier
+    await late._call(frontier.register("late:1", commit=0))
+    assert frontier.older == 3
+    await joins(client)
+    before = await contents(client)
+    assert await upgrade(frontier, BY_HOST, None, frontier.older)
+    assert await contents(client) == before
 
 
 async def test_another_secret_converts_nothing(client):

@@ -57,10 +57,9 @@ async def upgrade(
     conversion = _Conversion(frontier, slots)
     ended = False
     for _ in range(_PASSES):
-        is_alone, mark = await frontier.run(
-            "upgrade_begin", format=FORMAT, theirs=theirs
-        )
-        if not is_alone:
+        outcome, mark = await frontier.run("upgrade_begin", theirs=theirs)
+        ended = outcome == 2
+        if outcome != 1:
             break
         if not await conversion.go_through():
             ended = await frontier.run("upgrade_end", mark=mark) != 0

@@ -7,11 +7,14 @@
 -- KEYS  workers (zset)  state (hash)
 -- ARGV  present_ms: of silence after which another worker is not counted as present
 --       format: that is written  theirs: the older one, as register.lua tells it
--- Reply 1 and the mark of the last change (see upgrade_end.lua); or 0: a worker of another
---       version is here, and nothing was written
+-- Reply 1 and the mark of the last change (see upgrade_end.lua); or, and nothing was written,
+--       0: a worker of another version is here, 2: somebody else has ended it
 -- Cost  O(workers)
 -- @use clock
-local now = now_ms()
+local now, known = now_ms(), redis.call('HMGET', state, 'format', 'upgrade')
+if known[1] == format and not known[2] then
+  return {2, ''}
+end
 for _, other in ipairs(redis.call('ZRANGEBYSCORE', workers, '(' .. now - present_ms, '+inf')) do
   local facts = redis.call('HMGET', state, 'worker:' .. other, 'format:' .. other)
   if facts[1] and facts[2] ~= format then
