@@ -172,9 +172,12 @@ class Crawl:
         """Where Redis is, without user name and password."""
         return self._connected.where
 
-    async def check_format(self) -> None:
-        """Raise ConfigurationError if this version must not change it."""
-        if reason := await self.port.reason_against():
+    async def check_format(self, *, older: bool = False) -> None:
+        """Raise ConfigurationError if this version must not change it.
+
+        *older*: see `ports.CrawlReader.reason_against`.
+        """
+        if reason := await self.port.reason_against(older=older):
             raise ConfigurationError(reason)
 
     # How it stands
@@ -279,7 +282,7 @@ class Crawl:
         what they hold. Raises ConfigurationError for these.
         """
         chosen = checked_parts(parts) or [FRONTIER]
-        await self.check_format()
+        await self.check_format(older=True)
         counts = await self.counts(await self.status(), parts)
         cleared = await self.port.clear(chosen, force=force)
         if not cleared.done:

@@ -73,7 +73,7 @@ async def open_session(
         await check_types(frontier)
         if process is not None:
             # What tells of it comes before this worker joins.
-            await check_format(frontier.client, keys, converts=True)
+            await check_format(frontier.client, keys, older=True)
     except BaseException:
         await close_client(frontier.client)
         raise

@@ -96,5 +96,5 @@ SUBCOMMAND = base.Subcommand(
         options.flag("--yes", "do not ask"),
         options.flag("--force", "also while workers are alive"),
     ),
-    run=project.of_crawl(_run, changes=True),
+    run=project.of_crawl(_run, changes=True, older=True),
 )

@@ -83,16 +83,21 @@ def _tell_once(text: str) -> None:
 
 @asynccontextmanager
 async def opened(
-    crawl: Crawl, *, changes: bool = False, timeout: float | None = None
+    crawl: Crawl,
+    *,
+    changes: bool = False,
+    older: bool = False,
+    timeout: float | None = None,
 ) -> AsyncIterator[Crawl]:
     """*crawl*, opened; says if it may be shown wrong, as another version has it.
 
-    *changes*: raise ConfigurationError then. *timeout*: seconds that connecting may take.
+    *changes*: raise ConfigurationError then, with *older* only if it is not an older one
+    that a worker converts. *timeout*: seconds that connecting may take.
     """
     try:
         await crawl.open(timeout=timeout)
         if changes:
-            await crawl.check_format()
+            await crawl.check_format(older=older)
         elif reason := await crawl.port.reason_against():
             sys.stderr.write(
                 f"scrapy frontier: what is shown may be wrong. {escape(reason)}\n"
@@ -106,13 +111,15 @@ def of_crawl(
     run: Callable[[Crawl, argparse.Namespace], Awaitable[int]],
     *,
     changes: bool = False,
+    older: bool = False,
     check: Callable[[argparse.Namespace], object] = bool,
 ) -> Callable[[Settings, argparse.Namespace], Coroutine[Any, Any, int]]:
     """*run* with the crawl that the options name, `opened`; first *check* sees them."""
 
     async def run_opened(settings: Settings, opts: argparse.Namespace) -> int:
         check(opts)
-        async with opened(find_crawl(settings, opts), changes=changes) as crawl:
+        crawl = find_crawl(settings, opts)
+        async with opened(crawl, changes=changes, older=older):
             return await run(crawl, opts)
 
     return run_opened

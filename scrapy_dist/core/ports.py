@@ -180,8 +180,11 @@ class CrawlReader(Protocol):
     ) -> list[Explained]:
         """All that is known of *urls*; arguments as in `find`."""
 
-    async def reason_against(self) -> str:
-        """Why this version must not change it; '' if it may."""
+    async def reason_against(self, *, older: bool = False) -> str:
+        """Why this version must not change it; '' if it may.
+
+        *older*: an older format, which a worker converts, is no reason.
+        """
 
 
 class Control(Protocol):

@@ -430,6 +430,8 @@ async def test_commands_leave_it_alone_and_say_what_helps(client, number):
         with pytest.raises(ConfigurationError, match="Start a worker of this version"):
             await change()
     assert await contents(client) == before
+    # Who deletes it needs not read it.
+    await check_format(client, KEYS, older=True)
 
 
 async def test_what_is_put_back_into_a_finished_one_is_crawled(client):

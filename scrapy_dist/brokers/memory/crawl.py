@@ -118,7 +118,7 @@ class MemoryCrawl:
         state = self._state
         return {"stats": len(state.stats), "history": len(state.records)}
 
-    async def reason_against(self) -> str:
+    async def reason_against(self, *, older: bool = False) -> str:
         return ""
 
     def _refuse(self, what: str, *_: object, **__: object) -> NoReturn:

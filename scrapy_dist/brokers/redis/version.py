@@ -106,20 +106,21 @@ async def _is_older(client: Redis, keys: Keys) -> bool:
     )
 
 
-async def reason_against(client: Redis, keys: Keys, *, converts: bool = False) -> str:
+async def reason_against(client: Redis, keys: Keys, *, older: bool = False) -> str:
     """Why this version must not change a frontier, or ''.
 
-    *converts*: it is a worker, which converts an older one.
+    *older*: an older format is none, for a worker converts it, and who deletes it needs
+    not read it.
     """
     found = await read_format(client, keys)
-    if converts and CONVERTED <= found < OLDEST:
+    if older and CONVERTED <= found < OLDEST:
         return ""
     return refusal(keys.state, found)
 
 
-async def check_format(client: Redis, keys: Keys, *, converts: bool = False) -> None:
+async def check_format(client: Redis, keys: Keys, *, older: bool = False) -> None:
     """Raise ConfigurationError if there is a `reason_against`."""
-    if reason := await reason_against(client, keys, converts=converts):
+    if reason := await reason_against(client, keys, older=older):
         raise ConfigurationError(reason)
 
 

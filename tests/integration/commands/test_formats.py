@@ -88,6 +88,14 @@ def test_commands_that_read_show_what_they_can(redis_server, newer, capsys, name
     assert "what is shown may be wrong" in capsys.readouterr().err
 
 
+def test_an_older_crawl_may_be_deleted(redis_server):
+    with redis_server.client() as client:
+        make_newer(client)
+        client.hset("follow:state", "format", 3)
+        assert run(redis_server, "clear", "--yes") == 0
+        assert client.keys("*") == [b"follow:failed"]
+
+
 def test_client_reads_and_does_not_change(redis_server, newer):
     before = everything(newer)
     with Client(redis_server.url, "follow") as there:
