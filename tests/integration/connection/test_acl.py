@@ -11,9 +11,12 @@ import pytest
 import redis
 
 from scrapy_dist import Client
+from scrapy_dist.brokers.redis.version import FORMAT
 from tests.support.acl import acl
 from tests.support.commands import run_here
+from tests.support.frontiers import member, suspect
 from tests.support.project import package_parent
+from tests.support.redis_state import keys_of
 from tests.support.wait import wait_until
 
 SPIDER = "books"
@@ -74,13 +77,15 @@ def fill(client, name: str = SPIDER) -> None:
     """A crawl that has something of everything."""
     seconds, _ = client.time()
     client.zadd(f"{name}:workers", {"1": seconds * 1000, "2": 1})
-    state = {"active": 1, "pages": 42, "worker:1": "host:1", "worker:2": "host:2"}
+    state = {"active": 1, "pages": 42, "format": FORMAT}
+    state |= {"worker:1": "host:1", "worker:2": "host:2"}
     client.hset(f"{name}:state", mapping={**state, "beat:1": json.dumps({"pages": 40})})
     client.hset(f"{name}:control", "paused", "1")
-    client.zadd(f"{name}:requests", {f"{n:016x}x": 0 for n in range(5)})
+    client.zadd(f"{name}:requests", {member(b"x", n): 0 for n in range(5)})
+    client.zadd(keys_of(name).slots, {"0": 1})
     client.zadd(f"{name}:leases", {f"{n:016x}": 1 for n in range(10, 13)})
     client.hset(f"{name}:leased", mapping={f"{n:016x}": "x" for n in range(10, 13)})
-    client.zadd(f"{name}:suspects", {"00000000000000200 - x": 0})
+    client.zadd(f"{name}:suspects", {suspect(b"x", 32): 0})
     client.sadd(f"{name}:dupefilter", *range(9))
     client.rpush(f"{name}:start_urls", "http://a/")
     client.rpush(f"{name}:items", *['{"n": 1}'] * 6)

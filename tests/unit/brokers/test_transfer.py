@@ -717,7 +717,7 @@ async def test_copy_that_somebody_ends_early_leaves_nothing(client, worker):
     assert await copies(client) == []
 
 
-@pytest.mark.parametrize("full", ["4000 9", "9 8000000", "late"])
+@pytest.mark.parametrize("full", ["4000:9", "9:8000000", "late"])
 async def test_notes_that_nobody_collects_are_given_up_and_all_is_read_again(
     client, worker, full
 ):
@@ -728,8 +728,8 @@ async def test_notes_that_nobody_collects_are_given_up_and_all_is_read_again(
         if at != 1:
             return
         await worker.ack(*await worker.lease(3))
-        name, till, *_ = (await client.hget(KEYS.state, "copies")).decode().split()
-        left = f"{name} {till} {full};" if full != "late" else f"{name} 1 1 1;"
+        name, till, *_ = (await client.hget(KEYS.state, "copies")).decode().split(":")
+        left = f"{name}:{till}:{full} " if full != "late" else f"{name}:1:1:1 "
         await client.hset(KEYS.state, "copies", left)
         await worker.ack(*await worker.lease(2))
         assert await copies(client) == []
@@ -748,8 +748,8 @@ async def test_notes_of_whoever_died_while_copying_go(client, worker):
     await worker.lease(1)
     assert len(await copies(client)) == 2
     # It is killed, and a minute later somebody else makes a copy.
-    name, _, *rest = (await client.hget(KEYS.state, "copies")).decode().split()
-    await client.hset(KEYS.state, "copies", " ".join((name, "1", *rest)))
+    name, _, *rest = (await client.hget(KEYS.state, "copies")).decode().split(":")
+    await client.hset(KEYS.state, "copies", ":".join((name, "1", *rest)))
     await export(worker.frontier)
     assert await copies(client) == []
 

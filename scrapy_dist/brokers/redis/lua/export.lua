@@ -53,13 +53,15 @@ local function page(key, rank)
   return found
 end
 local function collect()
-  local count = (call('HGET', state, 'copies') or ''):match(name .. ' %d+ (%d+) %d+;')
-  if not count or not is_writable() then
-    return 0, {}
+  for word in (call('HGET', state, 'copies') or ''):gmatch('%S+') do
+    local one, _, count = read_copy(word)
+    if one == name and is_writable() then
+      local notes = count > 0 and call('HMGET', state, unpack(notes_of(name, count)))
+      renew_copy(name, now_ms())
+      return 1, notes or {}
+    end
   end
-  local notes = tonumber(count) > 0 and call('HMGET', state, unpack(notes_of(name, count)))
-  renew_copy(name, now_ms())
-  return 1, notes or {}
+  return 0, {}
 end
 local key = ({requests, suspects, leases})[tonumber(place)]
 local is_noted, notes = collect()
