@@ -32,6 +32,7 @@ from scrapy_dist.codec.policy import POLICY
 from scrapy_dist.codec.request import PayloadCodec
 from scrapy_dist.commands.check import _lines
 from scrapy_dist.core.frontier import Commit, NewRequest, Outcome, Settlement
+from scrapy_dist.core.politeness import Manners, Rules, Yield
 from scrapy_dist.exceptions import BadPayload, RedisUnavailable
 from scrapy_dist.redis_client.client import close_client
 
@@ -693,6 +694,49 @@ async def test_workers_at_work_cause_no_findings(world):
         for i in range(30):
             report = await world.check(repair=bool(i % 2))
             assert report.ok, report
+            assert report.findings == {}, report
+    finally:
+        stop = True
+        await asyncio.gather(*tasks)
+
+
+@pytest.mark.parametrize("delay", [0.0, 0.002])
+async def test_polite_workers_at_work_cause_no_findings(world, delay):
+    """Seats are taken, shared, given back and lost, and slots emptied and filled."""
+    seed = random.randrange(10**6)
+    print(f"seed {seed}")
+    choose = random.Random(seed)
+    stop = False
+
+    async def work(number):
+        worker = await Worker(world.client).join(f"host:{number}")
+        count = 0
+        while not stop:
+            mine = [(name, 5) for name in await worker.frontier.seats_held()]
+            manners = Manners(Rules(delay, 6), portion=3, seats=3, renewals=mine[:2])
+            reply, _ = await worker.call(
+                worker.frontier.lease_politely(20, manners, suspects=8)
+            )
+            count += 1
+            names = [f"{number}-{count}-{i}" for i in range(choose.randrange(8))]
+            slots = [choose.randrange(9) for _ in names]
+            await worker.commit(
+                [
+                    NewRequest(payload(n), 0, slot=s)
+                    for n, s in zip(names, slots, strict=True)
+                ],
+                [Settlement(lease.id) for lease in reply.leases],
+            )
+            back = [Yield(name, choose.choice((0, delay))) for name, _ in mine[1:]]
+            await worker.call(worker.frontier.give_seats_back(back))
+            if choose.random() < 0.1:
+                await worker.die(world.client)
+                worker = await Worker(world.client).join(f"host:{number}")
+
+    tasks = [asyncio.create_task(work(number)) for number in range(3)]
+    try:
+        for i in range(40):
+            report = await world.check(repair=bool(i % 2))
             assert report.findings == {}, report
     finally:
         stop = True
