@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from scrapy_dist.stats import RedisStatsCollector
+from tests.support.frontiers import member
 from tests.support.pages import URL, request
 from tests.support.redis_state import (
     count_failed,
@@ -180,7 +181,7 @@ async def test_bad_request_is_a_dead_letter_once_though_an_exchange_was_lost(
     worker = await start()
     await worker.has_sent("heartbeat")
     worker.proxy.refuse()
-    redis.zadd("s:requests", {b"0000000000000001rubbish": 0})
+    redis.zadd("s:requests", {member(b"rubbish", 1): 0})
     worker.proxy.accept()
     lose_reply(worker, "reject")
     worker.starts_with(request("1"))

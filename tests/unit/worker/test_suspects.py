@@ -9,7 +9,7 @@ import pytest
 
 from scrapy_dist.brokers.redis.frontier import LeaseReply
 from scrapy_dist.core.frontier import SUSPECTS, Left
-from tests.support.frontiers import KEYS, Worker, dead_letters, names, places
+from tests.support.frontiers import KEYS, Worker, dead_letters, names, places, suspect
 
 if TYPE_CHECKING:
     from scrapy_dist.core.frontier import Lease
@@ -22,7 +22,7 @@ async def take(worker: Worker, want: int = 100, suspects: int = SUSPECTS) -> Lea
 async def plant(client, deaths: str, first: int = 1) -> None:
     """Suspects in the order of *deaths*, one digit each, named by their place."""
     for n, digit in enumerate(deaths, first):
-        await client.zadd(KEYS.suspects, {f"{n:016x}{digit} - {n}": n})
+        await client.zadd(KEYS.suspects, {suspect(b"%d" % n, n, int(digit)): 0})
 
 
 async def test_those_that_died_once_go_out_in_groups(client):

@@ -34,7 +34,7 @@ async def test_a_large_request_is_leased_and_does_not_travel(client, worker):
         (b"y" * 1000, 0),
     ]
     large = leases[1]
-    assert (await client.hget(KEYS.leased, large.id))[16:] == LARGE
+    assert (await client.hget(KEYS.leased, large.id)).endswith(LARGE)
     # It can be given back as it was, or set aside with as much as is allowed.
     await worker.release(large)
     [again] = await worker.lease()

@@ -64,14 +64,19 @@ local function hand_out_pending(handing, slot, most)
     local asked = read + part == most and part + 1 or part
     local some = redis.call('ZRANGEBYSCORE', requests, slot, slot, 'LIMIT',
       string.format('%d', skip + read), string.format('%d', asked))
-    for i = 1, math.min(#some, part) do
+    local last = math.min(#some, part)
+    for i = 1, last do
+      if handing.bytes >= handing.limit then
+        last = i - 1
+        break
+      end
       local id, lease = with_rank(some[i])
       handing.members[#handing.members + 1] = some[i]
       handing.bytes = handing.bytes + #lease
       hand_out(handing, id, head .. lease, lease)
     end
-    read = read + math.min(#some, part)
-    has_more = #some == asked
+    read = read + last
+    has_more = #some == asked or last < #some
     step = 4 * step
   end
   if read > 0 then
