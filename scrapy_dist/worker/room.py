@@ -93,9 +93,8 @@ class Room:
         if not slot.delay:
             return max(0, _most(slot) - active), False
         shortest = slot.delay * max(1 - slot.jitter, 0.5)
-        waits = (
-            max(0.0, shortest - slot.since) + (active - slot.transferring) * shortest
-        )
+        before = max(0, active - slot.transferring)
+        waits = max(0.0, shortest - slot.since) + before * shortest
         if waits > within:
             return 0, True
         return min(slot.places, 1 + (within - waits) // shortest), True
