@@ -381,7 +381,7 @@ class TornWorld:
         new = ["fp-c1", *place, payload("c1")]
         old = [payload("o1"), "fp-o1", *place, payload("o1")]
         old_2 = [payload("o2"), "fp-o2", *place, payload("o2")]
-        letters = [part for id_ in self.letters for part in (id_, 0, "")]
+        letters = [part for id_ in self.letters for part in (id_, *place, "")]
         mend = {"mend": 1}
         values = {
             "retry": lambda: {"seeds_as": "list", "letters": letters, "seed_keys": []},
@@ -522,7 +522,7 @@ SCRIPTS = {
     "reject, full": 4,
     "reap, full": 4,
     "commit a failure, full": 6,
-    "retry": 4,
+    "retry": 5,
     "recrawl": 3,
     "takeover": 4,
     "takeover, list": 4,

@@ -11,6 +11,7 @@ import pytest
 from scrapy import Request, Spider
 from scrapy.settings import Settings
 
+from scrapy_dist.brokers.redis.layout import RANK, decode_score
 from scrapy_dist.codec.request import PayloadCodec
 from scrapy_dist.commands.failed import FAILED, FORGET, RETRY
 from scrapy_dist.exceptions import ConfigurationError
@@ -181,8 +182,8 @@ def test_all_are_put_back_without_a_project(command, client):
     assert first == "3 put back, and 1 to the seeds (books:start_urls)"
     assert second == "1 cannot be put back, and stay:"
     assert "garbage" in example
-    members = client.zrange("books:requests", 0, -1, withscores=True)
-    assert [(CODEC.decode(m[16:]).url, s) for m, s in members] == [
+    members = client.zrange("books:requests", 0, -1)
+    assert [(CODEC.decode(m[RANK:]).url, decode_score(m[:8])) for m in members] == [
         (f"{URL}3", -3),
         (f"{URL}2", -2),
         (f"{URL}1", -1),
