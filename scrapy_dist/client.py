@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from scrapy_dist.admin.arguments import Ids, Workers
     from scrapy_dist.core.crawl import Cleared, Paused
     from scrapy_dist.core.dead_letters import DeadLetter, Forgotten, Retried
+    from scrapy_dist.core.hosts import Hosts
     from scrapy_dist.core.inspection import Explained, Recrawled, Shown
     from scrapy_dist.core.status import Finished, Status
 
@@ -236,6 +237,17 @@ class Client:
 
     async def _peek(self, limit: int) -> list[Shown]:
         return [shown async for some in self._crawl.peek(limit) for shown in some]
+
+    def hosts(self, limit: int = 20, sort: str = "pending") -> Hosts:
+        """The *limit* largest hosts (or what else FRONTIER_SLOT says) by *sort*.
+
+            for host in client.hosts(5).hosts:
+                print(host.name, host.pending, host.owners, host.wait)
+
+        *sort*: pending, delay or errors. Of very many hosts only some are looked at, those
+        with the most requests among them.
+        """
+        return self._run(partial(self._crawl.hosts, limit, sort))
 
     def explain(self, url: str) -> Explained:
         """What the frontier knows of *url*: whether it was seen, where it is, why it failed.

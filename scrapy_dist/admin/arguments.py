@@ -11,6 +11,7 @@ from scrapy_dist.base.escaping import nearest, quote
 from scrapy_dist.codec.request_fields import MAX_PRIORITY
 from scrapy_dist.core.crawl import PARTS
 from scrapy_dist.core.dead_letters import DeadLetter
+from scrapy_dist.core.hosts import SORTS
 from scrapy_dist.core.status import Status, WorkerStatus
 from scrapy_dist.exceptions import ConfigurationError
 
@@ -23,6 +24,15 @@ def checked_limit(limit: int) -> int:
     if type(limit) is not int or limit < 0:
         raise ConfigurationError(f"limit = {quote(limit)} is no whole number from 0.")
     return limit
+
+
+def checked_sort(sort: str) -> str:
+    """*sort*, if hosts can be sorted so. Raises ConfigurationError."""
+    if sort not in SORTS:
+        raise ConfigurationError(
+            f"sort = {quote(sort)} is none of {', '.join(map(repr, SORTS))}."
+        )
+    return sort
 
 
 def checked_url(url: str) -> str:

@@ -18,6 +18,7 @@ from scrapy_dist.admin.arguments import (
     checked_limit,
     checked_parts,
     checked_priority,
+    checked_sort,
     checked_url,
     checked_urls,
     chosen_workers,
@@ -41,6 +42,7 @@ from scrapy_dist.core.crawl import (
 )
 from scrapy_dist.core.frontier import NewRequest
 from scrapy_dist.core.inspection import Explained, Found, Recrawled
+from scrapy_dist.core.politeness_settings import PolitenessOptions
 from scrapy_dist.core.settings import Options
 from scrapy_dist.exceptions import ConfigurationError, FrontierError
 
@@ -54,6 +56,7 @@ if TYPE_CHECKING:
     from scrapy_dist.core.crawl import TakenOver
     from scrapy_dist.core.dead_letters import DeadLetter, Forgotten, Retried
     from scrapy_dist.core.findings import Report
+    from scrapy_dist.core.hosts import Hosts
     from scrapy_dist.core.inspection import Shown
     from scrapy_dist.core.status import Status
 
@@ -64,6 +67,9 @@ _SUGGEST_TIMEOUT = 3.0
 #: Workers that are asked to close at once.
 _STOP_STEP = 100
 
+
+#: Hosts that are looked at all, and dead letters that are counted, without other words.
+LOOK, LETTERS = 2000, 1000
 
 #: What is counted of a part, if that is not called like it.
 _COUNTED = {
@@ -304,6 +310,43 @@ class Crawl:
         """The next *limit* requests in the order of their leases, some at a time."""
         async for some in self.port.peek(checked_limit(limit)):
             yield some
+
+    async def hosts(
+        self,
+        limit: int = 20,
+        sort: str = "pending",
+        *,
+        look: int = LOOK,
+        letters: int = LETTERS,
+    ) -> Hosts:
+        """The first *limit* hosts (slots, see FRONTIER_SLOT) in the order of *sort*.
+
+        *sort*: pending, delay or errors, the largest first. Of more than *look* hosts only
+        some are looked at, those with the most requests among them; errors are those of
+        the newest *letters* dead letters.
+        """
+        return await self.port.hosts(
+            checked_limit(limit),
+            sort=checked_sort(sort),
+            look=look,
+            letters=letters,
+            delay_of=self._delay_of,
+        )
+
+    def _delay_of(self, slot: int) -> float | None:
+        """The delay of a slot that has none of its own in Redis; None: of each worker."""
+        if self._politeness is None:
+            return None
+        return self._politeness.own.get(slot, self._politeness.rules).delay
+
+    @cached_property
+    def _politeness(self) -> PolitenessOptions | None:
+        if not self.options.is_polite:
+            return None
+        spider = self.project.spider if self.project else None
+        return PolitenessOptions.from_settings(
+            self.settings, spider, self.options.discipline
+        )
 
     @cached_property
     def naming(self) -> Naming:

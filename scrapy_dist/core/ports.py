@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         LeaveOutcome,
         NewRequest,
     )
+    from scrapy_dist.core.hosts import Hosts
     from scrapy_dist.core.inspection import Explained, Found, Shown
     from scrapy_dist.core.politeness import Rules
     from scrapy_dist.core.status import Finished, Status
@@ -156,6 +157,22 @@ class CrawlReader(Protocol):
 
     def peek(self, count: int) -> AsyncIterator[list[Shown]]:
         """The next *count* requests in the order of their leases, some at a time."""
+
+    async def hosts(
+        self,
+        count: int,
+        *,
+        sort: str,
+        look: int,
+        letters: int,
+        delay_of: Callable[[int], float | None],
+    ) -> Hosts:
+        """The first *count* hosts in the order of *sort*, one of `core.hosts.SORTS`.
+
+        Of more than *look* (200 at least) only some are looked at, those with the most
+        requests among them; and the newest *letters*. *delay_of*: the delay, in seconds,
+        of a slot, by its number, that has none of its own.
+        """
 
     def find(
         self,

@@ -32,6 +32,8 @@ logger = logging.getLogger(__name__)
 #: The slot of disciplines that know no hosts.
 NO_SLOT = 0
 _LAST = 2**52 - 1
+#: Labels of a host that may be in front of the name of its slot, at the most.
+_MOST_LABELS = 20
 
 
 @lru_cache(10_000)
@@ -61,6 +63,25 @@ class Slots:
     def number(self, request: Request) -> int:
         """The number of the slot of *request*."""
         return NO_SLOT if self.name_of is None else slot_number(self.name_of(request))
+
+    def name_in(self, slot: float, fields: Mapping[str, Any]) -> str | None:
+        """The name of *slot*, told by the *fields* of a request there; None if they do not.
+
+        Also as FRONTIER_SLOT may be set elsewhere: a host, or what it is part of.
+        """
+        url, meta = fields.get("url"), fields.get("meta")
+        if type(url) is not str or flaw_of_url(url):
+            return None
+        try:
+            request = Request(url, meta=meta if type(meta) is dict else None)
+            host = host_of(request)
+            labels = host.split(".")[:_MOST_LABELS]
+            names = [host, *(host.split(".", n)[n] for n in range(1, len(labels)))]
+            if self.name_of is not None and slot != NO_SLOT:
+                names.insert(0, self.name_of(request))
+        except Exception:  # noqa: BLE001  whatever a rule of the project's makes of it
+            return None
+        return next((name for name in names if slot_number(name) == slot), None)
 
     def number_of_fields(self, fields: Mapping[str, Any]) -> int:
         """The number of the slot of a request of which only its *fields* are known.

@@ -29,6 +29,7 @@ READS = {
         "XLEN",
         "XRANGE",
         "XREVRANGE",
+        "ZRANDMEMBER",
         "LINDEX",
         "LLEN",
         "LPOS",

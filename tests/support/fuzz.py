@@ -701,6 +701,7 @@ def commands_for(name: str, job: str, worker: str) -> list[list[str]]:
             ["status", name, *option],
             ["workers", name, "--urls", "5", *option],
             ["history", name, *option],
+            ["hosts", name, *option],
             ["failed", name, *option],
             ["peek", name, *option],
             ["explain", name, f"http://site/{job}", *option],
@@ -709,6 +710,7 @@ def commands_for(name: str, job: str, worker: str) -> list[list[str]]:
         ]
     words += [
         ["peek", name, "--verbose"],
+        ["hosts", name, "--sort", "errors", "-n", "3"],
         ["metrics", name, "--once"],
         ["status", f"{name}x"],
         ["failed", f"{name}x"],

@@ -58,6 +58,7 @@ class MemoryCrawl:
         self._ttl = int(options.worker_ttl * 1000)
         self._discipline = options.discipline
         self.peek = partial(self._refuse, "looked into (peek)")
+        self.hosts = partial(self._refuse, "looked into (hosts)")
         self.find = partial(self._refuse, "searched (find)")
         self.explain = partial(self._refuse, "searched (explain)")
         self.check = partial(self._refuse, "checked (check)")

@@ -21,6 +21,7 @@ from scrapy_dist.brokers.redis.version import reason_against
 from scrapy_dist.brokers.redis.views import browse
 from scrapy_dist.brokers.redis.views.dead_letters import count_failed, list_failed
 from scrapy_dist.brokers.redis.views.discover import crawl_names
+from scrapy_dist.brokers.redis.views.hosts import read_hosts
 from scrapy_dist.brokers.redis.views.status import read_history, read_status
 from scrapy_dist.codec.seal import Seal
 from scrapy_dist.core.crawl import Paused, crawl_name, job_from_settings
@@ -121,6 +122,7 @@ class RedisCrawl:
         self.history = partial(read_history, frontier)
         self.peek = partial(browse.next_requests, frontier)
         self.find = partial(browse.find, frontier)
+        self.hosts = partial(read_hosts, frontier, options.slots)
         self.explain = partial(browse.explain, frontier)
         self.reason_against = partial(reason_against, client, keys)
         self.clear = partial(clear.clear, frontier)

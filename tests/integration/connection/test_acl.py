@@ -268,6 +268,7 @@ def test_reader_reads(login, admin):
         ["history", SPIDER],
         ["failed", SPIDER],
         ["peek", SPIDER],
+        ["hosts", SPIDER],
         ["metrics", SPIDER, "--once"],
     ):
         assert assert_runs(url, *arguments)

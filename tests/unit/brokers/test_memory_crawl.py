@@ -169,7 +169,7 @@ def test_names_keep_crawls_apart(client, url):
 
 
 def test_what_cannot_be_done_in_memory_is_refused_by_name(client, url):
-    for ask in (client.peek, lambda: client.explain(URL)):
+    for ask in (client.peek, client.hosts, lambda: client.explain(URL)):
         with pytest.raises(ConfigurationError, match=f"REDIS_URL = '{url}'"):
             ask()
 

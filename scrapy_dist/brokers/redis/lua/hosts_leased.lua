@@ -1,0 +1,16 @@
+-- Which slots leased requests are of, seeds aside. Writes nothing.
+--
+-- KEYS  leases (zset)  leased (hash)
+-- ARGV  at: leases to leave out  most: leases to look at (<= 100)
+-- Reply for each request: its slot, its order id
+-- Cost  O(leases looked at)
+-- @use entry
+local reply = {}
+for _, id in ipairs(redis.call('ZRANGE', leases, at, at + most - 1)) do
+  local entry = redis.call('HGET', leased, id)
+  local slot, rank = (entry or ''):match('^(%S+) %d+ %S+ ()')
+  if rank and is_slot(slot) and entry:byte(rank + 24) ~= 0 then
+    reply[#reply + 1], reply[#reply + 2] = slot, id
+  end
+end
+return reply

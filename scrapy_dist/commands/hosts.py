@@ -1,0 +1,103 @@
+"""Show the largest hosts of the crawl of SPIDER (or what else FRONTIER_SLOT lets take turns),
+one line each. It only reads.
+
+  PENDING  nobody works on them       IN FLIGHT  in the hands of workers
+  OWNER    who may ask it now, where FRONTIER_POLITENESS gives a host to one worker at a time;
+           empty: any worker
+  DELAY    seconds between two starts, for all workers together; -: each worker has its own
+  NEXT     when a worker may get the host: now, or in so many seconds; -: when its owner lets
+           it go
+  ERRORS   dead letters of it, among the newest 1,000
+
+A host is named by its first request; one whose request cannot be read by its number (#…). Of
+more than 2,000 hosts only some are looked at: those of 1,000 requests chosen at random, which
+finds the largest ones, and those that workers had last.
+
+Exit code: 0 shown, also if there is none; 2 wrong use, Redis away.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from scrapy_dist.commands import base, options, project
+from scrapy_dist.commands.terminal import text
+from scrapy_dist.core.hosts import SORTS
+
+if TYPE_CHECKING:
+    from scrapy_dist.core.hosts import Host, Hosts
+
+#: Hosts shown by default, and at the most.
+_SHOWN, _MOST = 20, 1000
+_COLUMNS = ("HOST", "PENDING", "IN FLIGHT", "OWNER", "DELAY", "NEXT", "ERRORS")
+
+
+async def _run(crawl: project.Crawl, opts: base.Namespace) -> int:
+    await crawl.known_status()
+    found = await crawl.hosts(opts.count, opts.sort)
+    value = {"spider": crawl.spider, "job": crawl.job, **found.as_json()}
+    base.tell(opts, value, _lines(crawl, found))
+    return base.OK
+
+
+def _lines(crawl: project.Crawl, found: Hosts) -> list[str]:
+    if not found.looked_at:
+        return [f"No host of {text.clean(crawl.name)} has a request."]
+    lines = text.table(_COLUMNS, [*map(cells, found.hosts)], left=("HOST", "OWNER"))
+    lines = lines if found.hosts else []
+    said = f"{text.number(len(found.hosts))} of {text.count(found.looked_at, 'host')}"
+    if found.slots > found.looked_at:
+        said += f" that were looked at, of {text.number(found.slots)}"
+    said += f", {text.count(found.pending, 'pending request')}"
+    if found.polite:
+        said += f"; {found.owned:,} owned, {found.waiting:,} wait for their delay"
+    return [*lines, f"{said}."]
+
+
+def cells(host: Host) -> tuple[str, ...]:
+    """What a table has of *host*."""
+    return (
+        text.clean(host.name, 80) or text.UNKNOWN,
+        str(host.pending),
+        str(host.leased),
+        " ".join(text.clean(owner, 60) for owner in host.owners),
+        text.UNKNOWN if host.delay is None else f"{host.delay:g}",
+        next_start(host),
+        str(host.errors),
+    )
+
+
+def next_start(host: Host) -> str:
+    """When a worker may get *host*, in a word."""
+    if host.wait is None:
+        return text.UNKNOWN
+    return "now" if host.wait < 0.05 else f"{host.wait:.1f}"
+
+
+SUBCOMMAND = base.Subcommand(
+    name="hosts",
+    summary="the largest hosts: what waits, who has them, and when they are next",
+    description=__doc__,
+    example="scrapy frontier hosts myspider --sort errors -n 50",
+    topic="watching",
+    options=(
+        *options.common(),
+        options.option(
+            "--sort",
+            choices=SORTS,
+            default=SORTS[0],
+            help="the largest first by pending requests (without it), delay or errors",
+        ),
+        options.option(
+            "-n",
+            dest="count",
+            type=options.number(
+                options.whole, 0, _MOST, f"is not a number from 0 to {_MOST}"
+            ),
+            default=_SHOWN,
+            metavar="N",
+            help=f"show N hosts; {_SHOWN} without it",
+        ),
+    ),
+    run=project.of_crawl(_run),
+)
