@@ -127,7 +127,10 @@ async def test_several_seats_are_one_host(client, worker):
     await lease_politely(worker, 0)  # a polite crawl
     other = await Worker(client).join("web:2")
     mark = 2**52
-    seats = {f"{slot}": mark + int(worker.number), f"{slot}.1": mark + int(other.number)}
+    seats = {
+        f"{slot}": mark + int(worker.number),
+        f"{slot}.1": mark + int(other.number),
+    }
     await client.zadd(KEYS.slots, {**seats, f"{slot}.2": 5})
     found = await hosts(worker)
     [host] = found.hosts
