@@ -30,6 +30,7 @@ from scrapy_dist.codec.request import PayloadCodec
 from scrapy_dist.codec.seal import NO_SEAL, Seal
 from scrapy_dist.core.crawl import Exported, Imported, TakenOver
 from scrapy_dist.core.frontier import JoinOutcome, NewRequest
+from scrapy_dist.core.slots import Slots
 from scrapy_dist.exceptions import BadPayload, ConfigurationError
 from scrapy_dist.queue import PriorityQueue
 from tests.support.frontiers import KEYS, Worker, contents, member
@@ -190,7 +191,7 @@ async def test_an_export_is_signed_anew_where_it_is_imported(client, target):
     async for _ in import_lines(where, text, Imported()):
         pass
 
-    found = sorted(m[16:] for m in await client.zrange(KEYS.requests, 0, -1))
+    found = sorted(m[RANK:] for m in await client.zrange(KEYS.requests, 0, -1))
     assert sorted(found) == sorted([PLAIN, target.sign(PLAIN)])
     # What it could not verify there, it does not vouch for here.
     codec = PayloadCodec(Spider("s"), seal=target)
@@ -275,6 +276,7 @@ async def move_over(frontier):
         codec=codec,
         fingerprint=None,
         discipline=PriorityQueue,
+        slots=Slots(None),
     ):
         pass
 
