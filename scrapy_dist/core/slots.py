@@ -6,7 +6,6 @@ FRONTIER_SLOT says which slot a request belongs to, and the discipline its place
 from __future__ import annotations
 
 import inspect
-import logging
 from functools import lru_cache
 from hashlib import sha1
 from typing import TYPE_CHECKING, Any
@@ -16,6 +15,7 @@ from scrapy.utils.httpobj import urlparse_cached
 from scrapy.utils.misc import load_object
 
 from scrapy_dist import defaults
+from scrapy_dist.base.escaping import get_logger
 from scrapy_dist.codec.sizes import flaw_of_url
 from scrapy_dist.core.frontier import NewRequest
 from scrapy_dist.exceptions import ConfigurationError
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from scrapy_dist.queue import Base
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 #: The slot of disciplines that know no hosts.
 NO_SLOT = 0

@@ -56,7 +56,8 @@ SETTINGS = {
     "SCHEDULER_FLUSH_ON_START": False,
     "SCHEDULER_IDLE_BEFORE_CLOSE": 0,
     "SCHEDULER_QUEUE_KEY": "%(spider)s:requests",
-    "SCHEDULER_QUEUE_CLASS": "scrapy_dist.queue.PriorityQueue",
+    # PriorityQueue there: hosts take turns, as with Scrapy's own scheduler.
+    "SCHEDULER_QUEUE_CLASS": "scrapy_dist.queue.SlotQueue",
     "SCHEDULER_DUPEFILTER_KEY": "%(spider)s:dupefilter",
     "SCHEDULER_SERIALIZER": None,
     "DUPEFILTER_DEBUG": False,
