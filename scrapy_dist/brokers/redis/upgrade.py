@@ -85,17 +85,21 @@ class _Conversion:
         self._frontier = frontier
         self._slots = slots
         self._marks = 0
+        #: Whether Redis has gone back to before the conversion began.
+        self._is_lost = False
         #: Requests converted by this worker.
         self.done = 0
 
     async def go_through(self) -> int:
-        """Convert all; how many were old."""
-        found = 0
+        """Convert all; how many were old, or some number if it is to begin once more."""
+        found, self._is_lost = 0, False
         with asking("the frontier is not converted to the new format"):
             for place in (LEASED, LEASES, REQUESTS, SUSPECTS):
                 async for page in self._pages(place):
                     found += len(page) if place != LEASES else 0
                     await self._convert(place, page)
+                    if self._is_lost:
+                        return 1
         return found
 
     async def _pages(self, place: int) -> AsyncIterator[list[Older]]:
@@ -130,9 +134,9 @@ class _Conversion:
     async def _send(self, place: int, args: list[bytes | int]) -> None:
         self._marks += 1
         mark = f"{self._frontier.worker}-{self._marks}"
-        self.done += await self._frontier.run(
-            "upgrade", mark=mark, place=place, entries=args
-        )
+        done = await self._frontier.run("upgrade", mark=mark, place=place, entries=args)
+        self._is_lost = self._is_lost or done < 0
+        self.done += max(0, done)
 
     def _slot(self, payload: bytes) -> int:
         if not payload or not self._slots.are_many:

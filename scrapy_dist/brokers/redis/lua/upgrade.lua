@@ -8,12 +8,16 @@
 --       failed_limit: most dead letters  mark: of this change, like no other
 --       place: '1' requests, '2' suspects, '3' leases, '4' leased
 --       entries*: of each (<= 100): member (3 and 4: order id), slot, score as in a rank
--- Reply requests converted
+-- Reply requests converted; -1: begin once more, Redis has gone back to before that
 -- Cost  O(entries * log(pending))
 -- @use older
 -- @use deaths
 -- @use pending
 local done, is_changed, key = 0, false, place == '2' and suspects or requests
+local known = redis.call('HGET', state, 'upgrade')
+if not known then
+  return -1
+end
 redis.call('HDEL', state, '') -- runs above maxmemory too
 local pending, gone = {}, {}
 for i = entries_at + 1, #ARGV, 3 do
@@ -61,7 +65,7 @@ if #gone > 0 then
 end
 done = done + #gone
 if done > 0 or is_changed then
-  local theirs = (redis.call('HGET', state, 'upgrade') or ''):match('^%d+') or '1'
-  redis.call('HSET', state, 'upgrade', theirs .. ' ' .. mark, 'active', now_ms())
+  redis.call('HSET', state, 'upgrade', (known:match('^%d+') or '1') .. ' ' .. mark,
+    'active', now_ms())
 end
 return done
