@@ -7,6 +7,7 @@ from collections import Counter
 import msgpack
 
 from tests.support.commands import run_frontier
+from tests.support.frontiers import member
 from tests.support.project import assert_finished, wait_all
 from tests.support.redis_state import failed, wait_for_workers
 from tests.support.site import tree_pages
@@ -31,7 +32,7 @@ def test_workers_with_one_secret_share_a_crawl_and_nobody_else_joins(
     args = {"url": f"{site.url}/tree/40/3/0"}
     planted = b"\x01" + msgpack.packb({"url": f"{site.url}/page/planted"})
     with redis_server.client() as client:
-        client.zadd("shop:requests", {b"0000007000000000" + planted: -9})
+        client.zadd("shop:requests", {member(planted, 0x70, -9): 0})
         site.pause()
         workers = project.crawl_many(
             2,
