@@ -365,8 +365,19 @@ class Crawl:
             naming.fingerprint,
             exact=naming.exact,
             progress=progress,
+            delay_of=self._delay_of,
         )
-        return explained
+        return self._with_name(explained)
+
+    def _with_name(self, explained: Explained) -> Explained:
+        found, waiting = explained.found, explained.waiting
+        if found is None or waiting is None or waiting.host is None:
+            return explained
+        name = self.options.slots.name_in(found.slot, found.request.fields)
+        if name is None:
+            return explained
+        host = replace(waiting.host, name=name)
+        return replace(explained, waiting=replace(waiting, host=host))
 
     async def recrawl(
         self,

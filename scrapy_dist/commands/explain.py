@@ -14,12 +14,19 @@ from scrapy_dist.commands.terminal.text import age, clean, count
 from scrapy_dist.exceptions import ConfigurationError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from scrapy_dist.core.inspection import Explained
+
+#: Seconds that are told as such.
+_SHOWN_REST = 0.05
 
 _EXPLAIN = """\
 Tell what the frontier of SPIDER knows of URL: its fingerprint, whether it was seen, whether
 this crawl starts with it, where it is now (pending, suspect, leased, failed, done, unknown),
-how many requests of its slot (host) are before it, who works on it, why it has failed.
+how many requests of its slot (host) are before it, who works on it, why it has failed; and
+of one that waits what for: whether the crawl is paused, whether anybody works, who has its
+host or how long that rests, and about when it will be fetched.
 
 Where a request is is found by looking through them, which takes some seconds where a
 million is pending; it costs Redis little, and workers may be at work. Inside a project
@@ -69,6 +76,7 @@ def _lines(found: Explained, *, filters: bool) -> list[str]:
         rows.append(("request", clean(f"{shown['method']} {shown['url']}", 2000)))
         rows.append(("callback", clean(str(shown["callback"] or "parse"))))
         rows.append(("priority", clean(str(shown["priority"]))))
+        rows += _waits(found)
         if shown["deaths"]:
             rows.append(("deaths", f"{count(shown['deaths'], 'worker')} died with it"))
     for letter in found.failed:
@@ -104,6 +112,37 @@ def _place(found: Explained) -> str:
         " frontier_local request",
         "unknown": "unknown: the frontier has never met it",
     }.get(found.place, found.place)
+
+
+def _waits(found: Explained) -> Iterator[tuple[str, str]]:
+    """Why it is not fetched now, and when it will be."""
+    waiting = found.waiting
+    if waiting is None:
+        return
+    host = waiting.host
+    if host is not None:
+        delay = "" if host.delay is None else f", one request each {host.delay:g} s"
+        yield "host", f"{clean(host.name)}{delay}"
+    if waiting.paused:
+        yield "waits", "the crawl is paused (scrapy frontier resume)"
+    if not waiting.alive:
+        yield "waits", "nobody works on the crawl: start a worker"
+    if host is not None and host.owners:
+        has = "has" if len(host.owners) == 1 else "have"
+        names = ", ".join(map(clean, host.owners))
+        yield "waits", f"{names} {has} its host now, and fetches what is before it"
+    elif host is not None and host.wait and host.wait >= _SHOWN_REST:
+        yield "waits", f"its host rests for {host.wait:.1f} s"
+    if host is not None and found.found is not None and found.found.among:
+        place, among = f"{waiting.before + 1:,}", f"{found.found.among:,}"
+        yield "waits", f"it is number {place} of the {among} of its host"
+    if waiting.turn:
+        have = count(waiting.turn, "host has its turn", "hosts have their turn")
+        yield "waits", f"{have} before its own"
+    seconds = waiting.seconds
+    if seconds is not None:
+        when = "next" if seconds < 1 else f"in about {age(seconds)}"
+        yield "when", f"{when}, if all goes on like this"
 
 
 def _check_urls(opts: base.Namespace) -> None:

@@ -9,7 +9,8 @@ one line each. It only reads.
            it go
   ERRORS   dead letters of it, among the newest 1,000
 
-A host is named by its first request; one whose request cannot be read by its number (#…). Of
+A host is named by its first request; one whose request cannot be read by its number (#…);
+#0 has all requests of a crawl whose SCHEDULER_QUEUE_CLASS keeps them in one order. Of
 more than 2,000 hosts only some are looked at: those of 1,000 requests chosen at random, which
 finds the largest ones, and those that workers had last.
 

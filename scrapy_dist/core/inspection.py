@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from scrapy_dist.core.dead_letters import DeadLetter
+    from scrapy_dist.core.hosts import Host
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ class Shown:
 class Found:
     """*url* as it was looked for, and where its request is.
 
-    *rank*: how many are before it, of its slot; *among*: how many requests that has, None
+    *rank*: how many are before it, of its *slot*; *among*: how many requests that has, None
     where slots take no turns.
     """
 
@@ -59,6 +60,54 @@ class Found:
     id: str
     rank: int | None = None
     among: int | None = None
+    slot: float = 0.0
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """What a request waits for that is pending or suspect.
+
+    *before* it are so many requests of its *host*, and *turn* other hosts have their turn
+    before that; None: not known, as where one worker at a time has a host, or (*host*)
+    where all requests are in one order. *slots*: how many hosts have requests.
+    *pages_per_second* of all *alive* workers.
+    """
+
+    paused: bool
+    alive: int
+    pages_per_second: float
+    pending: int
+    before: int
+    host: Host | None
+    slots: int = 1
+    turn: int | None = None
+
+    @property
+    def seconds(self) -> float | None:
+        """About how long it will wait, if all goes on like this; None: not known.
+
+        By the delay of its host, else by the pages of the last minute.
+        """
+        if self.paused or not self.alive:
+            return None
+        host = self.host
+        rest = (host.wait or 0.0) if host else 0.0
+        if host and host.delay:
+            return rest + self.before * host.delay
+        if self.pages_per_second <= 0:
+            return None
+        ahead = self.before * self.slots + (self.turn or 0)
+        return rest + min(ahead, self.pending) / self.pages_per_second
+
+    def as_json(self) -> dict[str, Any]:
+        seconds = self.seconds
+        return {
+            "paused": self.paused,
+            "alive": self.alive,
+            "host": self.host.as_json() if self.host else None,
+            "turn": self.turn,
+            "seconds": None if seconds is None else round(seconds, 1),
+        }
 
 
 @dataclass(frozen=True)
@@ -84,6 +133,8 @@ class Explained:
     found: Found | None
     holder: Holder | None
     failed: tuple[DeadLetter, ...]
+    #: Why it is not fetched now, if it is pending or suspect.
+    waiting: Waiting | None = None
 
     @property
     def place(self) -> str:
@@ -106,6 +157,7 @@ class Explained:
             "among": found.among if found else None,
             "request": found.request.as_json() if found else None,
             "worker": asdict(holder) if holder else None,
+            "waiting": self.waiting.as_json() if self.waiting else None,
             "failed": [
                 {
                     "id": letter.id,

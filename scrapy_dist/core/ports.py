@@ -194,8 +194,9 @@ class CrawlReader(Protocol):
         *,
         exact: bool,
         progress: Progress,
+        delay_of: Callable[[int], float | None],
     ) -> list[Explained]:
-        """All that is known of *urls*; arguments as in `find`."""
+        """All that is known of *urls*; arguments as in `find` and `hosts`."""
 
     async def reason_against(self, *, older: bool = False) -> str:
         """Why this version must not change it; '' if it may.

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote_to_bytes
@@ -25,12 +25,14 @@ from scrapy_dist.brokers.redis.layout import (
     scan,
 )
 from scrapy_dist.brokers.redis.views.dead_letters import list_failed
+from scrapy_dist.brokers.redis.views.hosts import read_host
+from scrapy_dist.brokers.redis.views.status import read_status
 from scrapy_dist.codec import dump_lines
 from scrapy_dist.codec.envelope import MSGPACK, PICKLE, SEED, SIGNED
 from scrapy_dist.codec.messagepack import from_jsonable
 from scrapy_dist.core.frontier import BATCH
 from scrapy_dist.core.frontier import SUSPECTS as MOST_SUSPECTS
-from scrapy_dist.core.inspection import Explained, Found, Holder, Shown
+from scrapy_dist.core.inspection import Explained, Found, Holder, Shown, Waiting
 from scrapy_dist.core.slots import NO_SLOT
 
 if TYPE_CHECKING:
@@ -283,7 +285,8 @@ async def _find(
                     rank, among = await _rank(frontier, stored)
                 wanted.discard(url)
                 id_ = stored.id.decode("latin-1")
-                yield Found(url, _show(stored, frontier.seal), id_, rank, among)
+                shown = _show(stored, frontier.seal)
+                yield Found(url, shown, id_, rank, among, stored.slot)
                 if not wanted:
                     return
             progress(done, total)
@@ -312,6 +315,7 @@ async def explain(
     *,
     exact: bool,
     progress: Progress,
+    delay_of: Callable[[int], float | None] = lambda slot: None,
 ) -> list[Explained]:
     matcher = _Matcher(urls, fingerprint, exact=exact)
     with asking():
@@ -326,6 +330,7 @@ async def explain(
                 found=found.get(url),
                 holder=await _holder(frontier, found.get(url)),
                 failed=tuple(letters.get(url, ())),
+                waiting=await _waiting(frontier, found.get(url), delay_of),
             )
             for url, name in matcher.names.items()
         ]
@@ -342,6 +347,31 @@ async def _letters(
         if url is not None and len(found.setdefault(url, [])) < _LETTERS:
             found[url].append(letter)
     return found
+
+
+async def _waiting(
+    frontier: Frontier,
+    found: Found | None,
+    delay_of: Callable[[int], float | None],
+) -> Waiting | None:
+    if found is None or found.request.kind not in ("pending", "suspect"):
+        return None
+    status = await read_status(frontier)
+    host, slots, polite = await read_host(frontier, found.slot, delay_of)
+    turn = None
+    if not polite:
+        name = f"{found.slot:.0f}".encode()
+        turn = await frontier.client.zrank(frontier.keys.slots, name)
+    return Waiting(
+        paused=status.paused,
+        alive=len(status.alive),
+        pages_per_second=status.pages_per_second,
+        pending=status.pending,
+        before=found.rank or 0,
+        host=None if found.slot == NO_SLOT else host,
+        slots=max(1, slots),
+        turn=turn,
+    )
 
 
 async def _holder(frontier: Frontier, found: Found | None) -> Holder | None:
