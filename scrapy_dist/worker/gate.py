@@ -65,6 +65,9 @@ class Gate:
         finally:
             self._politeness.wish(number, -1)
         self._engine.start_now(request)
+        # It begins in the next turn of the loop, which may take long: count from there.
+        loop = asyncio.get_running_loop()
+        loop.call_soon(loop.call_soon, self._politeness.began, request)
 
     def _starts(self, request: Request) -> bool:
         now = time.monotonic()

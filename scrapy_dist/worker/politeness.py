@@ -6,8 +6,6 @@ sure to count it as alive: within 0.99 of FRONTIER_WORKER_TTL after its last con
 was sent. Who has a slot with a delay spaces the starts by its own clock, and says when it
 gives the slot back how much of the delay is left. So the clocks of workers need not agree:
 each duration errs to the safe side at both ends.
-
-No I/O, and no clock of its own but ``time.monotonic``.
 """
 
 from __future__ import annotations
@@ -60,6 +58,8 @@ class Held:
     delay: float = 0.0
     seats: dict[str, int] = field(default_factory=dict)
     next_start: float = 0.0
+    #: The delay as it was drawn for the last start.
+    gap: float = 0.0
     coming: set[Request] = field(default_factory=set)
     active: set[Request] = field(default_factory=set)
     #: Whether another one waits to visit it, or all seats but the first are too many.
@@ -136,7 +136,8 @@ class Politeness:
         if self.is_fenced(now) or (held is None and not self.is_gated):
             return math.inf
         if held is None:
-            return now if self._comes_alone(number) else math.inf
+            is_alone = all(each.number != number for each in self._where.values())
+            return now if is_alone else math.inf
         if held.busy >= held.places or (held.delay > 0 and held.coming):
             return math.inf
         return held.next_start - (_LEAD if self.is_gated else 0.0)
@@ -151,9 +152,6 @@ class Politeness:
             return free
         waits = held.next_start - time.monotonic() + len(held.coming) * held.delay
         return min(free, max(0, int(1 + (within - max(0.0, waits)) // held.delay)))
-
-    def _comes_alone(self, number: int) -> bool:
-        return not any(held.number == number for held in self._where.values())
 
     def handed(self, number: int, request: Request, now: float) -> None:
         """*request* is on its way to the downloader."""
@@ -191,7 +189,14 @@ class Politeness:
                 self._engine.download_slot(request), request
             )
             jitter = 0.0 if state is None else state.jitter
-            held.next_start = now + held.delay * (1 + jitter * random.uniform(-1, 1))
+            held.gap = held.delay * (1 + jitter * random.uniform(-1, 1))
+            held.next_start = now + held.gap
+
+    def began(self, request: Request) -> None:
+        """The download of *request* has begun by now: its delay counts from here."""
+        held = self._where.get(request)
+        if held is not None and held.delay > 0:
+            held.next_start = max(held.next_start, time.monotonic() + held.gap)
 
     def look(self) -> bool:
         """See which downloads have ended; whether any has."""
@@ -265,11 +270,8 @@ class Politeness:
 
     def next_look(self, now: float) -> float | None:
         """Seconds until Redis is to be asked about a slot; None: there is no reason to."""
-        waits = [
-            self._wish_at.get(number, now) - now
-            for number in self._wishes
-            if number not in self.held
-        ]
+        missing = self._wishes.keys() - self.held.keys()
+        waits = [self._wish_at.get(number, now) - now for number in missing]
         if self.wait is not None:
             waits.append(self.wait)
         return max(0.0, min(waits)) if waits else None
