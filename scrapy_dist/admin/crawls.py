@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, TypeVar
 
 from scrapy_dist.base.escaping import nearest
 from scrapy_dist.brokers.opening import open_broker
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from scrapy_dist.admin.crawl import Crawl
     from scrapy_dist.core.ports import Broker
     from scrapy_dist.core.status import Status
+
+T = TypeVar("T")
 
 #: Crawls that are asked at the same time.
 _AT_ONCE = 10
@@ -102,20 +104,32 @@ async def read_statuses(
     crawls: Iterable[Crawl],
 ) -> tuple[list[Status], list[tuple[Crawl, ConfigurationError]]]:
     """How *crawls* stand; and those whose keys are no frontier's, and why."""
-    limit = asyncio.Semaphore(_AT_ONCE)
+    return await read_each(crawls, lambda crawl: crawl.status())
 
-    async def read(crawl: Crawl) -> Status | tuple[Crawl, ConfigurationError]:
+
+async def read_each(
+    crawls: Iterable[Crawl], read: Callable[[Crawl], Awaitable[T]]
+) -> tuple[list[T], list[tuple[Crawl, ConfigurationError]]]:
+    """What *read* gives of each of *crawls*; and those that it cannot read, and why."""
+    limit = asyncio.Semaphore(_AT_ONCE)
+    found: list[T] = []
+    refused: list[tuple[Crawl, ConfigurationError]] = []
+
+    async def one(crawl: Crawl) -> T | ConfigurationError:
         async with limit:
             try:
-                return await crawl.status()
+                return await read(crawl)
             except ConfigurationError as e:
-                return crawl, e
+                return e
 
-    found = await asyncio.gather(*map(read, crawls))
-    return (
-        [each for each in found if not isinstance(each, tuple)],
-        [each for each in found if isinstance(each, tuple)],
-    )
+    crawls = [*crawls]
+    answers = await asyncio.gather(*map(one, crawls))
+    for crawl, answer in zip(crawls, answers, strict=True):
+        if isinstance(answer, ConfigurationError):
+            refused.append((crawl, answer))
+        else:
+            found.append(answer)
+    return found, refused
 
 
 def _split_crawl_name(name: str) -> tuple[str, str]:

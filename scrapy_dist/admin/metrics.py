@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -15,14 +16,16 @@ from typing import TYPE_CHECKING
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from scrapy_dist.admin.crawls import read_statuses
+from scrapy_dist.admin.crawls import read_each
 from scrapy_dist.base.escaping import escape
+from scrapy_dist.core.hosts import NO_HOSTS
 from scrapy_dist.exceptions import ConfigurationError, RedisUnavailable
 
 if TYPE_CHECKING:
     from prometheus_client import Metric
 
     from scrapy_dist.admin.crawl import Crawl
+    from scrapy_dist.core.hosts import Hosts
     from scrapy_dist.core.status import Status
 
     Family = GaugeMetricFamily | CounterMetricFamily
@@ -35,6 +38,10 @@ _TIMEOUT = 5.0
 MOST_CRAWLS = 500
 #: Not ``job``, which Prometheus itself adds to what it scrapes.
 _LABELS = ("spider", "frontier_job")
+#: Hosts of a crawl that are looked at all; of more only some are.
+_LOOK = 500
+#: What all other hosts are called.
+_OTHER = "other"
 #: Characters of the longest value of a label.
 _LABEL = 200
 
@@ -43,12 +50,13 @@ _LABEL = 200
 class Reading:
     """What Redis said; *up* is false if it did not answer.
 
-    *unreadable* are the spider and job of crawls that have a key of a wrong type, and
+    *hosts* are those of *statuses*. *unreadable* are the spider and job of crawls that have a key of a wrong type, and
     why.
     """
 
     up: bool
     statuses: Sequence[Status] = ()
+    hosts: Sequence[Hosts] = ()
     unreadable: Sequence[tuple[str, str, str]] = ()
     #: Why it is not up.
     problem: str = ""
@@ -57,15 +65,19 @@ class Reading:
 class Watch:
     """Reads the crawls that *find* finds, and remembers both for a while.
 
-    *tell* is called, once, with each sentence that people should know.
+    *tell* is called, once, with each sentence that people should know. *hosts*: how many
+    of each crawl, those with the most pending requests.
     """
 
     def __init__(
         self,
         find: Callable[[], Awaitable[Sequence[Crawl]]],
         tell: Callable[[str], object],
+        *,
+        hosts: int = 20,
     ) -> None:
         self._find = find
+        self._hosts = hosts
         self._tell = tell
         self._told: set[str] = set()
         self._lock = asyncio.Lock()
@@ -114,9 +126,20 @@ class Watch:
                 )
             self._left_out, self._crawls = left_out, crawls[:MOST_CRAWLS]
             self._listed_until = time.monotonic() + _LIST_AGE
-        statuses, unreadable = await read_statuses(self._crawls)
+        found, unreadable = await read_each(self._crawls, self._read_one)
         problems = [(crawl.spider, crawl.job or "", str(e)) for crawl, e in unreadable]
-        return Reading(up=True, statuses=statuses, unreadable=problems)
+        return Reading(
+            up=True,
+            statuses=[status for status, _ in found],
+            hosts=[hosts for _, hosts in found],
+            unreadable=problems,
+        )
+
+    async def _read_one(self, crawl: Crawl) -> tuple[Status, Hosts]:
+        status = await crawl.status()
+        if not (status.pending or status.leased):
+            return status, NO_HOSTS
+        return status, await crawl.hosts(self._hosts, look=_LOOK, letters=0)
 
 
 class CrawlsCollector(Collector):
@@ -142,6 +165,7 @@ class CrawlsCollector(Collector):
         )
         yield _filled(pages, reading.statuses, "pages")
         yield _workers(reading.statuses)
+        yield from _hosts(reading)
         yield _readable(reading)
 
 
@@ -169,6 +193,16 @@ _GAUGES = {
 }
 
 
+_HOST_GAUGES = {
+    "hosts": (
+        "slots",
+        "Hosts (or what FRONTIER_SLOT says) with pending requests or an owner.",
+    ),
+    "hosts_waiting": ("waiting", "Hosts that no worker may ask yet, as they rest."),
+    "hosts_owned": ("owned", "Hosts that a worker has, with FRONTIER_POLITENESS."),
+}
+
+
 def _filled(family: Family, statuses: Iterable[Status], field: str) -> Family:
     for status in statuses:
         family.add_metric(_labels(status), float(getattr(status, field)))
@@ -180,6 +214,10 @@ def _label(name: str) -> str:
     shown = escape(name)
     if shown == name and len(name) <= _LABEL:
         return name
+    return _marked(name, shown)
+
+
+def _marked(name: str, shown: str) -> str:
     mark = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:8]
     return f"{shown[: _LABEL - 9]}…{mark}"
 
@@ -199,6 +237,32 @@ def _workers(statuses: Iterable[Status]) -> GaugeMetricFamily:
         workers.add_metric((*_labels(status), "alive"), alive)
         workers.add_metric((*_labels(status), "dead"), len(status.workers) - alive)
     return workers
+
+
+def _hosts(reading: Reading) -> Iterator[GaugeMetricFamily]:
+    for name, (field, meaning) in _HOST_GAUGES.items():
+        gauge = GaugeMetricFamily(_PREFIX + name, meaning, labels=_LABELS)
+        for status, hosts in zip(reading.statuses, reading.hosts, strict=True):
+            gauge.add_metric(_labels(status), getattr(hosts, field))
+        yield gauge
+    largest = GaugeMetricFamily(
+        f"{_PREFIX}host_pending_requests",
+        "Requests that wait for a worker, of the largest hosts; of the rest as"
+        f" {_OTHER!r}.",
+        labels=(*_LABELS, "host"),
+    )
+    for status, hosts in zip(reading.statuses, reading.hosts, strict=True):
+        pending: Counter[str] = Counter()
+        for host in hosts.hosts:
+            pending[_host_label(host.name)] += host.pending
+        pending[_OTHER] = hosts.rest
+        for label, value in pending.items():
+            largest.add_metric((*_labels(status), label), value)
+    yield largest
+
+
+def _host_label(name: str) -> str:
+    return _marked(name, name) if name == _OTHER else _label(name)
 
 
 def _readable(reading: Reading) -> GaugeMetricFamily:

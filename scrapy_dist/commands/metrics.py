@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from scrapy_dist.admin.metrics import Reading, Watch
 
 _HOST, _PORT = "127.0.0.1", 9410
+#: Hosts of a crawl with a series of their own, and at the most.
+_HOSTS, _MOST_HOSTS = 20, 1000
 #: Seconds that an answer to Prometheus may take; a reading takes less.
 _TIMEOUT = 10.0
 
@@ -80,7 +82,8 @@ async def _run(settings: Settings, opts: base.Namespace) -> int:
             for crawl in await find():
                 if inside_project() and opts.spiders:
                     await crawl.require_known()
-        watch = metrics.Watch(find, partial(base.warn, "metrics"))
+        tell = partial(base.warn, "metrics")
+        watch = metrics.Watch(find, tell, hosts=opts.hosts)
         if opts.once:
             return await _print(watch)
         await _serve(watch, opts.host, opts.port, describe(settings))
@@ -167,6 +170,19 @@ SUBCOMMAND = base.Subcommand(
             type=_port,
             default=_PORT,
             help="port to listen at, 0 for any that is free; %(default)s without it",
+        ),
+        options.option(
+            "--hosts",
+            metavar="N",
+            type=options.number(
+                options.whole,
+                0,
+                _MOST_HOSTS,
+                f"is not a number from 0 to {_MOST_HOSTS}",
+            ),
+            default=_HOSTS,
+            help="tell the pending requests of the N largest hosts of each crawl, the"
+            f" rest as one; {_HOSTS} without it",
         ),
         options.flag("--once", "print the metrics and end"),
     ),

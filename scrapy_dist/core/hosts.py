@@ -72,3 +72,7 @@ class Hosts:
             "polite": self.polite,
             "hosts": [host.as_json() for host in self.hosts],
         }
+
+
+#: Those of a crawl that has no requests.
+NO_HOSTS = Hosts((), 0, 0, 0, 0, 0, polite=False)

@@ -20,7 +20,9 @@ from scrapy.settings import Settings
 
 from scrapy_dist.admin import metrics
 from scrapy_dist.brokers.redis.version import FORMAT
+from scrapy_dist.codec import compact
 from scrapy_dist.commands.metrics import SUBCOMMAND
+from scrapy_dist.core.slots import slot_number
 from scrapy_dist.exceptions import ConfigurationError
 from tests.support.frontiers import member, suspect
 from tests.support.project import SETTINGS
@@ -43,6 +45,10 @@ NAMES = {
     "scrapy_frontier_pages_per_second": "gauge",
     "scrapy_frontier_paused": "gauge",
     "scrapy_frontier_workers": "gauge",
+    "scrapy_frontier_hosts": "gauge",
+    "scrapy_frontier_hosts_waiting": "gauge",
+    "scrapy_frontier_hosts_owned": "gauge",
+    "scrapy_frontier_host_pending_requests": "gauge",
 }
 
 
@@ -135,7 +141,77 @@ def test_everything_is_measured_with_the_types_of_prometheus(command, server):
         "paused": 1,
         "workers_alive": 1,
         "workers_dead": 1,
+        "hosts": 0,
+        "hosts_waiting": 0,
+        "hosts_owned": 0,
+        "host_pending_requests": 5,
     }
+
+
+def fill_hosts(server, hosts):
+    """Pending requests of each of *hosts*."""
+    fill(server)
+    for name, count in hosts.items():
+        slot = slot_number(name)
+        meta = {"download_slot": name}
+        payload = b"\x01" + compact.dumps({"url": "http://site/", "meta": meta})
+        server.zadd("books:slots", {str(slot): 1})
+        members = {member(payload, 100 + n): slot for n in range(count)}
+        server.zadd("books:requests", members)
+
+
+def pending_of_hosts(text):
+    return {
+        sample.labels["host"]: sample.value
+        for family in text_string_to_metric_families(text)
+        if family.name == "scrapy_frontier_host_pending_requests"
+        for sample in family.samples
+    }
+
+
+def test_the_largest_hosts_are_measured_and_the_rest_as_one(command, server):
+    fill_hosts(server, {f"h{n}.example": n for n in range(1, 31)})
+    _, out, _ = command("--once")
+    assert of(parse(out), "books")["hosts"] == 30
+    found = pending_of_hosts(out)
+    assert found.pop("other") == 5 + sum(range(1, 11))
+    assert found == {f"h{n}.example": n for n in range(11, 31)}
+    assert pending_of_hosts(command("--once", "--hosts", "2")[1]) == {
+        "h30.example": 30,
+        "h29.example": 29,
+        "other": 5 + sum(range(1, 29)),
+    }
+    none = pending_of_hosts(command("--once", "--hosts", "0")[1])
+    assert none == {"other": 5 + sum(range(1, 31))}
+
+
+def test_hosts_that_wait_and_that_are_owned_are_counted(command, server):
+    fill_hosts(server, {"rests": 1, "owned": 1, "free": 1})
+    seconds, _ = server.time()
+    now = seconds * 1000
+    server.hset("books:state", "slots:seen", now)
+    times = {"rests": now + 500_000, "owned": 2**52 + 1, "free": 1}
+    server.zadd("books:slots", {str(slot_number(n)): t for n, t in times.items()})
+    values = of(parse(command("--once")[1]), "books")
+    assert [values[f"hosts{kind}"] for kind in ("", "_waiting", "_owned")] == [3, 1, 1]
+
+
+def test_names_of_hosts_are_escaped_short_and_different(command, server):
+    names = ["other", 'a"b\\\n\x1b', "\u202e", "\\u202e", "x" * 500, "x" * 501, ""]
+    fill_hosts(server, dict.fromkeys(names, 3))
+    _, out, _ = command("--once")
+    found = pending_of_hosts(out)
+    assert found.pop("other") == 5
+    assert [*found.values()] == [3] * len(names)
+    assert all(len(label) <= 200 for label in found)
+    assert all(label.isprintable() for label in found)
+
+
+def test_slots_of_a_wrong_type_make_the_crawl_unreadable(command, server):
+    fill(server)
+    server.set("books:slots", "x")
+    values = of(parse(command("--once")[1]), "books")
+    assert values == {"readable": 0}
 
 
 def test_all_crawls_of_a_redis_are_found_and_jobs_told_apart(command, server):
