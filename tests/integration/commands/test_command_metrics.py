@@ -19,6 +19,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from scrapy.settings import Settings
 
 from scrapy_dist.admin import metrics
+from scrapy_dist.brokers.redis.keys import Keys
 from scrapy_dist.brokers.redis.version import FORMAT
 from scrapy_dist.codec import compact
 from scrapy_dist.commands.metrics import SUBCOMMAND
@@ -30,6 +31,7 @@ from tests.support.redis_server import free_port
 from tests.support.spiders import SEEDED
 from tests.support.wait import wait_until
 
+BOOKS = Keys.from_settings(Settings(), "books")
 #: All metrics; dashboards and alerts rely on them.
 NAMES = {
     "scrapy_frontier_redis_up": "gauge",
@@ -155,9 +157,9 @@ def fill_hosts(server, hosts):
         slot = slot_number(name)
         meta = {"download_slot": name}
         payload = b"\x01" + compact.dumps({"url": "http://site/", "meta": meta})
-        server.zadd("books:slots", {str(slot): 1})
+        server.zadd(BOOKS.slots, {str(slot): 1})
         members = {member(payload, 100 + n): slot for n in range(count)}
-        server.zadd("books:requests", members)
+        server.zadd(BOOKS.requests, members)
 
 
 def pending_of_hosts(text):
@@ -189,9 +191,9 @@ def test_hosts_that_wait_and_that_are_owned_are_counted(command, server):
     fill_hosts(server, {"rests": 1, "owned": 1, "free": 1})
     seconds, _ = server.time()
     now = seconds * 1000
-    server.hset("books:state", "slots:seen", now)
+    server.hset(BOOKS.state, "slots:seen", now)
     times = {"rests": now + 500_000, "owned": 2**52 + 1, "free": 1}
-    server.zadd("books:slots", {str(slot_number(n)): t for n, t in times.items()})
+    server.zadd(BOOKS.slots, {str(slot_number(n)): t for n, t in times.items()})
     values = of(parse(command("--once")[1]), "books")
     assert [values[f"hosts{kind}"] for kind in ("", "_waiting", "_owned")] == [3, 1, 1]
 
@@ -209,7 +211,7 @@ def test_names_of_hosts_are_escaped_short_and_different(command, server):
 
 def test_slots_of_a_wrong_type_make_the_crawl_unreadable(command, server):
     fill(server)
-    server.set("books:slots", "x")
+    server.set(BOOKS.slots, "x")
     values = of(parse(command("--once")[1]), "books")
     assert values == {"readable": 0}
 

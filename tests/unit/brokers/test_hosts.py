@@ -10,7 +10,7 @@ from scrapy_dist.codec.request import PayloadCodec
 from scrapy_dist.core.frontier import NewRequest, Reject
 from scrapy_dist.core.politeness import Manners, Rules
 from scrapy_dist.core.slots import Slots, host_of, slot_number
-from tests.support.frontiers import KEYS, Worker
+from tests.support.frontiers import KEYS, SEED_KEYS, Worker
 
 CODEC = PayloadCodec(Spider("s"))
 SLOTS = Slots(host_of)
@@ -63,7 +63,7 @@ async def test_a_host_whose_last_request_is_in_flight_is_still_named(worker):
 
 
 async def test_seeds_in_flight_are_of_no_host(client, worker):
-    await client.rpush("s:start_urls", "http://a.example/")
+    await client.rpush(SEED_KEYS[0], "http://a.example/")
     assert len(await worker.seeds()) == 1
     assert (await hosts(worker)).hosts == ()
 
