@@ -6,6 +6,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from scrapy_dist.core.frontier import NewRequest
+from scrapy_dist.core.politeness import Manners, Rules, Yield
+from tests.support.frontiers import KEYS, Worker, member, names
 from tests.support.politeness_mistakes import IN_LUA, IN_THE_WORKER, notice
 from tests.support.politeness_sim import Setup, simulate
 
@@ -51,3 +54,81 @@ def test_mistake_is_noticed(path, name):
     """Of these at once; of the others by `tests.support.politeness_mistakes`."""
     assert name in {*IN_LUA, *IN_THE_WORKER}
     assert notice(path, name).broken
+
+
+# What the simulation is not likely to meet
+
+RULES = Rules(1.0, 8)
+
+
+async def lease(worker, want=10, rules=RULES, **manners):
+    manners = Manners(rules, **manners)
+    call = worker.frontier.lease_politely(want, manners, suspects=8)
+    return await worker.call(call)
+
+
+def in_slot(slot, *names):
+    return [NewRequest(name.encode(), 0.0, slot=slot) for name in names]
+
+
+async def test_slot_that_comes_in_right_after_a_leap_of_the_clock_may_be_asked(client):
+    worker = await Worker(client).join()
+    await lease(worker)
+    await client.hincrby(KEYS.state, "slots:shift", 3_600_000)
+    await worker.commit(in_slot(7, "a"))
+    reply, granted = await lease(worker)
+    assert names(reply.leases) == ["a"]
+    assert [grant.name for grant in granted.grants] == ["7"]
+
+
+async def test_released_request_may_be_asked_for_right_after_a_leap(client):
+    worker = await Worker(client).join()
+    await worker.commit(in_slot(7, "a"))
+    reply, _ = await lease(worker)
+    await worker.call(worker.frontier.give_seats_back([Yield("7")]))
+    await client.hincrby(KEYS.state, "slots:shift", 3_600_000)
+    await worker.release(*reply.leases)
+    reply, _ = await lease(worker)
+    assert names(reply.leases) == ["a"]
+
+
+@pytest.mark.parametrize("score", [3, 2.5, -1])
+async def test_requests_whose_slot_is_missing_are_found_when_there_are_no_others(
+    client, score
+):
+    """They came in past the frontier, or a file was torn."""
+    worker = await Worker(client).join()
+    await client.zadd(KEYS.requests, {member(b"a", 1): score, member(b"b", 2): score})
+    found = []
+    for _ in range(6):
+        reply, granted = await lease(worker)
+        found += names(reply.leases)
+        await worker.ack(*reply.leases)
+        seats = [Yield(grant.name) for grant in granted.grants]
+        await worker.call(worker.frontier.give_seats_back(seats))
+    assert found == ["a", "b"]
+
+
+async def test_last_worker_may_leave_with_seats(client):
+    """It had nothing to do in them any more."""
+    worker = await Worker(client).join()
+    await worker.commit(in_slot(7, "a"))
+    reply, _ = await lease(worker)
+    await worker.ack(*reply.leases)
+    assert await worker.frontier.seats_held() == ["7"]
+    assert await worker.leave(finished=True)
+
+
+async def test_seats_of_a_worker_that_has_left_rest(client):
+    worker, other = await Worker(client).join(), await Worker(client).join()
+    await worker.commit(in_slot(7, "a", "b"))
+    reply, _ = await lease(worker, 1)
+    await worker.ack(*reply.leases)
+    await worker.leave()
+    reply, granted = await lease(other)
+    assert not reply.leases
+    assert granted.wait is not None
+    assert 0 < granted.wait <= 1
+    await client.hincrby(KEYS.state, "slots:shift", 1000)
+    reply, _ = await lease(other)
+    assert names(reply.leases) == ["b"]

@@ -58,11 +58,14 @@ class Setup:
     #: Of slots without rules of their own: ms, places.
     delay: int = 200
     places: int = 8
-    #: Part of the slots that have rules of their own.
+    #: Part of the slots that have rules of their own, and the longest delay of these.
     own_rules: float = 0.5
+    longest: int = 3000
     #: Each request is found by the one before it; else all are there at the start.
     chained: bool = True
+    #: Ms of a download; how many a worker has at once.
     latency: float = 80.0
+    capacity: tuple[int, ...] = (4, 16, 40)
     deaths: float = 0.02
     freezes: float = 0.02
     lost: float = 0.005
@@ -203,7 +206,6 @@ class Simulation:
         self.skew = 0.0
         self.drift = self.random.uniform(-1e-4, 1e-4)
         self.members: list[_Member] = []
-        self.snapshots: list[tuple[float, list[tuple[bytes, bytes]], Any]] = []
         self.total = setup.slots * setup.per
         self.done = bytearray(self.total)
         self.left = self.total
@@ -277,7 +279,7 @@ class Simulation:
         rnd = self.random
         if rnd.random() < 0.5:
             return Rules(0.0, rnd.choice([1, 2, 3, 8, 20]))
-        delay = rnd.choice([20, 50, 100, 200, 400, 1000, 3000])
+        delay = min(rnd.choice([20, 50, 100, 200, 400, 1000, 3000]), self.setup.longest)
         return Rules(delay / 1000, rnd.choice([1, 1, 4, 8]))
 
     @staticmethod
@@ -297,7 +299,7 @@ class Simulation:
             number,
             ttl=TTL,
             rules=Rules(setup.delay / 1000, setup.places),
-            capacity=rnd.choice([4, 16, 40, 100]),
+            capacity=rnd.choice(setup.capacity),
             horizon=rnd.choice([50, 300, 1500]),
             portion=rnd.choice([3, 8, 20]),
             seats=8,
@@ -482,7 +484,7 @@ class Simulation:
         for name in served:
             if name in seats:
                 self._serve(member, seats[name])
-        pause = self.random.uniform(5, 30)
+        pause = self.random.uniform(5, 60)
         if not answer.leases and not core.acks and not core.yielding:
             wait = answer.granted.wait if answer.granted else None
             least = 300.0 if wait is None else min(300.0, wait * 1000)
@@ -589,10 +591,8 @@ class Simulation:
             self.skew += leap
             if leap > 0:
                 self.checker.incident = self.t
-        if setup.rollbacks:
+        if rnd.random() < setup.rollbacks * part:
             self._keep_snapshot()
-            if rnd.random() < setup.rollbacks * part:
-                self._roll_back()
         self.at(self.t + 1000 * part, self._mischief)
 
     def _kill(self, member: _Member) -> None:
@@ -636,18 +636,24 @@ class Simulation:
         self.wire.send([pack(command)])
 
     def _keep_snapshot(self) -> None:
+        """What Redis will be set back to in a while."""
         keys = self.wire.ask("KEYS", "*")
         data = [(key, self.wire.ask("DUMP", key)) for key in keys]
-        rules = dict(self.rules), {k: [*v] for k, v in self.checker.places.items()}
-        self.snapshots = [*self.snapshots[-8:], (self.t, data, rules)]
+        places = {slot: [*changes] for slot, changes in self.checker.places.items()}
+        later = self.t + self.random.choice([50, 500, 1000, 3000])
+        self.at(later, self._roll_back, data, dict(self.rules), places)
 
-    def _roll_back(self) -> None:
-        _, data, (rules, places) = self.random.choice(self.snapshots)
+    def _roll_back(
+        self,
+        data: list[tuple[bytes, bytes]],
+        rules: dict[int, Rules],
+        places: dict[int, list[tuple[float, int]]],
+    ) -> None:
         self.result.counts["rollbacks"] += 1
         self.wire.ask("FLUSHALL")
         for key, value in data:
             self.wire.ask("RESTORE", key, 0, value)
-        self.rules = dict(rules)
+        self.rules = rules
         for slot, changes in places.items():
             before = self.checker.places[slot]
             after = [*before, (self.t, changes[-1][1])]
@@ -686,21 +692,23 @@ class Simulation:
 
 
 def setups(seed: int, *, large: bool = False) -> Iterator[Setup]:
-    """Rounds, without an end."""
+    """Rounds, without an end; *large*: of many slots, which take less time a start."""
     for number in itertools.count(seed):
         rnd = random.Random(number)
-        slots = rnd.choice([1, 3, 10, 40, 200] if large else [1, 3, 10, 30])
-        most = 40_000 if large else 1500
+        is_large = large and number % 5 > 0
+        slots = rnd.choice([1000, 3000] if is_large else [1, 3, 10, 30])
         yield Setup(
             seed=number,
-            workers=rnd.choice([1, 2, 3, 4, 8, 16]),
+            workers=rnd.choice([8, 16] if is_large else [1, 2, 3, 4, 8, 16]),
             slots=slots,
-            per=max(20, min(2000, most // slots)),
-            delay=rnd.choice([0, 20, 50, 200, 200, 1000]),
+            per=(90_000 if is_large else 1500) // slots,
+            delay=rnd.choice([0, 20, 50, 200] if is_large else [0, 50, 200, 1000]),
             places=rnd.choice([1, 3, 8]),
             own_rules=rnd.choice([0.0, 0.3, 1.0]),
-            chained=rnd.random() < 0.3,
-            latency=rnd.choice([10, 80, 300]),
+            longest=400 if is_large else 3000,
+            chained=rnd.random() < (0.1 if is_large else 0.3),
+            capacity=(100, 200) if is_large else (4, 16, 40),
+            latency=rnd.choice([10, 80, 80 if is_large else 300]),
             leaps=rnd.choice([0.0, 0.0, 0.03]),
             rollbacks=rnd.choice([0.0, 0.0, 0.03]),
         )

@@ -59,7 +59,7 @@ if not call('ZSCORE', workers, worker) then
   return {0, 0}
 end
 local before = call('HMGET', state, 'commit:' .. worker, 'pages', 'order', 'items',
-  'slots:shift')
+  'slots:seen', 'slots:shift')
 local stored = tonumber(before[1] or -1)
 if stored >= number then
   -- The reply was lost. That leases were not ours must not be: their parts were not taken.
@@ -270,7 +270,7 @@ else
   call('HDEL', state, '') -- acks go on above maxmemory
 end
 if fresh_count > 0 then
-  local rested = add_slots(their_slots, now + (before[5] or 0))
+  local rested = add_slots(their_slots, (on_slot_clock(now, {before[5], before[6]})))
   call('ZADD', requests, unpack(members))
   if #rested > 0 then
     call('ZREM', resting, unpack(rested))

@@ -129,6 +129,15 @@ if ready > 0 and want > 0 then
   end
   ready = ready - given - #empty
 end
+local adopted
+if want > 0 and pending > 0 and call('ZCARD', slots) == #empty then
+  -- Requests that came in past the frontier, or of a torn file: the next call finds them.
+  adopted = call('ZRANGE', requests, 0, 0, 'WITHSCORES')
+  if not adopted[2]:find('^%d+$') then
+    adopted[2] = '0' -- the names of its seats would be those of others
+  end
+  open[#open + 1], open[#open + 2] = call('ZSCORE', resting, adopted[2]) or at, adopted[2]
+end
 reply[2], reply[3], reply[5] = pending - #handing.members, suspect - #handing.suspects, waiting
 redis.call('HDEL', state, '') -- runs above maxmemory too
 keep_slot_clock(clock)
@@ -138,6 +147,9 @@ if #mine > 0 then
 end
 if #open > 0 then
   call('ZADD', slots, 'NX', unpack(open))
+end
+if adopted then
+  call('ZADD', requests, adopted[2], adopted[1])
 end
 store_handing(handing, wall)
 if #empty > 0 then

@@ -10,25 +10,28 @@
 --       it goes on all the same; '': as the others see it
 --       present_ms: of silence after which another worker is not counted as present
 --       persist: '1': keep a finished crawl  reason: of the closing
+--       delay_ms: between two starts in a slot  places: of a slot
 -- Reply outcome (0 something is left, or others are here, or a finished crawl is kept;
 --       1 the frontier was deleted; 2 nothing is left, and the frontier is kept all the
 --       same), fingerprints known
--- Cost  O(log workers + log leases + keys of seeds)
+-- Cost  O(log workers + log leases + keys of seeds + seats)
 -- @use kinds
 -- @use workers
 -- @use crawl
 -- @use history
--- @use owner
-local now, seen = now_ms(), count_fingerprints()
+-- @use slot_clock
+-- @use seats
+local slots_now, now, clock = slot_clock()
+local seen = count_fingerprints()
 local left = count_left()
 redis.call(kind_of(dupefilter) == 'hash' and 'HLEN' or 'SCARD', dupefilter)
 for i = seed_keys_at + 1, #KEYS do
   left = left + count_seeds(KEYS[i])
 end
 redis.call('HDEL', state, 'commit:' .. worker)
-local own = string.format('%.0f', mark_of(worker))
-if redis.call('ZCOUNT', leases, worker, worker) + redis.call('ZCOUNT', slots, own, own) > 0 then
-  -- It does not know of these leases or slots. Whoever reaps finds a worker long dead.
+local freed = free_seats(worker, slots_now, clock, 100)
+if redis.call('ZCOUNT', leases, worker, worker) > 0 or freed == 100 then
+  -- It does not know of these leases. Whoever reaps finds a worker long dead.
   redis.call('ZADD', workers, 1, worker)
   return {0, seen}
 end

@@ -46,18 +46,7 @@ end
 if #ids == tonumber(most) then
   return {new, letters, 0}
 end
-local own = string.format('%.0f', mark_of(dead))
-local taken = redis.call('ZRANGEBYSCORE', slots, own, own, 'LIMIT', 0, most)
-if #taken > 0 then
-  keep_slot_clock(clock)
-  local back = {}
-  for i, name in ipairs(taken) do
-    local delay = rules_of(redis.call('HGET', politeness, name:match('^%d+') or name), 1)
-    back[2 * i - 1], back[2 * i] = string.format('%.0f', slots_now + delay), name
-  end
-  redis.call('ZADD', slots, unpack(back))
-end
-if #taken == tonumber(most) then
+if free_seats(dead, slots_now, clock, most) == tonumber(most) then
   return {new, letters, 0}
 end
 forget_worker(dead)

@@ -4,10 +4,11 @@
 -- in: the longest ago is the next. In a polite crawl it is when the slot may be asked again,
 -- or who has it: see lib/seats.lua. Slots come first and go last: one without requests does
 -- no harm, requests without a slot wait until lease.lua finds no other.
--- @use clock
+-- @use slot_clock
 -- @needs requests slots resting state
 
--- *found*: slots, each behind a free place, which gets when it may be asked.
+-- *found*: slots, each behind a free place, which gets when it may be asked: *now*, on the
+-- clock of slots, or later.
 local function add_slots(found, now)
   local ready, rested = string.format('%.0f', now), {}
   if redis.call('ZCARD', resting) > 0 then
@@ -39,7 +40,7 @@ local function put_pending(members)
       found[#found + 1], found[#found + 2] = 0, slot
     end
   end
-  local rested = add_slots(found, now_ms() + (redis.call('HGET', state, 'slots:shift') or 0))
+  local rested = add_slots(found, (slot_clock()))
   redis.call('ZADD', requests, unpack(members))
   if #rested > 0 then
     redis.call('ZREM', resting, unpack(rested))

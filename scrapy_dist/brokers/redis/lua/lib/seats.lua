@@ -7,7 +7,8 @@
 -- of its owner. S:politeness has 'delay places' of slots that are not as the settings say,
 -- and under 'wanted:slot' who waits to visit it (see visit.lua): 'worker ms'.
 -- @use owner
--- @needs politeness delay_ms places
+-- @use slot_clock
+-- @needs slots politeness delay_ms places
 
 -- Delay in ms, places and seats of a slot; *value* is what S:politeness has of it.
 local function rules_of(value, most_seats)
@@ -22,4 +23,20 @@ end
 -- The places of one seat, counted from 0.
 local function places_of(count, seats, seat)
   return math.floor(count / seats) + (seat < count % seats and 1 or 0)
+end
+
+-- Take the seats of *owner* away, at most *most*; they may be taken when the delay of their
+-- slots is over. *now*, *clock*: see `slot_clock`. How many that were.
+local function free_seats(owner, now, clock, most)
+  local own = string.format('%.0f', mark_of(owner))
+  local taken, back = redis.call('ZRANGEBYSCORE', slots, own, own, 'LIMIT', 0, most), {}
+  for i, name in ipairs(taken) do
+    local delay = rules_of(redis.call('HGET', politeness, name:match('^%d+') or name), 1)
+    back[2 * i - 1], back[2 * i] = string.format('%.0f', now + delay), name
+  end
+  if #taken > 0 then
+    keep_slot_clock(clock)
+    redis.call('ZADD', slots, unpack(back))
+  end
+  return #taken
 end

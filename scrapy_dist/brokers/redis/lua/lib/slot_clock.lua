@@ -3,14 +3,21 @@
 -- @use clock
 -- @needs state
 
--- Now on the clock of slots, and on Redis' clock; the third is stored by `keep_slot_clock`.
-local function slot_clock()
-  local wall, kept = now_ms(), redis.call('HMGET', state, 'slots:seen', 'slots:shift')
+-- *wall*, by Redis' clock, on the clock of slots; *kept*: what S:state has of 'slots:seen'
+-- and 'slots:shift'. And the shift from then on.
+local function on_slot_clock(wall, kept)
   local shift = tonumber(kept[2] or nil) or 0
   local now = wall + shift
   local seen = tonumber(kept[1] or nil) or now
   local moved = math.min(math.max(now, seen), seen + 10000)
-  return moved, wall, {'slots:seen', moved, 'slots:shift', shift + moved - now}
+  return moved, shift + moved - now
+end
+
+-- Now on the clock of slots, and on Redis' clock; the third is stored by `keep_slot_clock`.
+local function slot_clock()
+  local wall = now_ms()
+  local now, shift = on_slot_clock(wall, redis.call('HMGET', state, 'slots:seen', 'slots:shift'))
+  return now, wall, {'slots:seen', now, 'slots:shift', shift}
 end
 
 -- Store what `slot_clock` has found.
