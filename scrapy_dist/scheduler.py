@@ -449,8 +449,8 @@ class Scheduler(BaseScheduler):
         is_gated = self.crawler in engine.has_gate
         if not is_gated:
             logger.warning(
-                "FRONTIER_POLITENESS: robots.txt, media and redirects to other hosts are"
-                " fetched without regard to other workers, as the gate is not there. Use"
+                "FRONTIER_POLITENESS: robots.txt, media and what redirects of them lead to"
+                " are fetched without regard to other workers, as the gate is not there. Use"
                 " ADDONS = {'scrapy_dist.Addon': 500}, or add"
                 " 'scrapy_dist.middleware.FrontierGateMiddleware': 1_000_000 to"
                 " DOWNLOADER_MIDDLEWARES."

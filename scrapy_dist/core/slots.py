@@ -9,6 +9,7 @@ import inspect
 from functools import lru_cache
 from hashlib import sha1
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from scrapy import Request
 from scrapy.utils.httpobj import urlparse_cached
@@ -47,6 +48,30 @@ def host_of(request: Request) -> str:
     """The name of Scrapy's own slot of *request*: ``download_slot``, or else its host."""
     name = request.meta.get("download_slot")
     return name if isinstance(name, str) else urlparse_cached(request).hostname or ""
+
+
+def drop_inherited_slot(request: Request) -> None:
+    """Let *request*, where a redirect leads to another host, be of a slot of its own.
+
+    The downloader names the slot in ``download_slot``, and the redirected request has a
+    copy (https://github.com/scrapy/scrapy/issues/2141). What a spider has set to
+    something else stays.
+    """
+    before = request.meta.get("redirect_urls")
+    if not before or not isinstance(before, (list, tuple)):
+        return
+    name = request.meta.get("download_slot")
+    if isinstance(name, str) and name == _hostname(before[-1]) != _hostname(
+        request.url
+    ):
+        del request.meta["download_slot"]
+
+
+def _hostname(url: object) -> str:
+    try:
+        return urlsplit(str(url)).hostname or ""
+    except ValueError:
+        return ""
 
 
 class Slots:

@@ -146,6 +146,7 @@ class Chain:
         if link is not None:
             with suppress(Unserializable):
                 link.payload, link.reason = self._codec.encode(request), reason
+                link.slot = self._order.slots.number(request)
                 return
         for record in self._leases.handed.get(request, ()):
             record.failure = reason

@@ -180,6 +180,20 @@ class ScrapyEngine:
             _, slot = downloader._get_slot(request, *spider)  # noqa: SLF001
         return slot
 
+    def watch_downloads(self, reached: Callable[[Request, float], None]) -> None:
+        def begins(request: Request) -> None:
+            reached(request, time.monotonic())
+            # The downloader begins in the next turn of the loop.
+            loop.call_soon(loop.call_soon, has_begun, request)
+
+        def has_begun(request: Request) -> None:
+            reached(request, time.monotonic())
+
+        loop = asyncio.get_running_loop()
+        self.crawler.signals.connect(
+            begins, signal=signals.request_reached_downloader, weak=False
+        )
+
     def start_now(self, request: Request) -> None:
         # A downloader of the project's may have no such slots.
         with contextlib.suppress(AttributeError, TypeError):

@@ -266,6 +266,8 @@ class Exchange:
         view = self._view
         view.alive = max(1, beat.alive)
         view.alone = view.alone and view.alive == 1
+        if self._politeness is not None:
+            self._politeness.is_alone = view.alive == 1
         self._delays.look(view.alive)
         self._silent = beat.silent
         self._neighbours.heard(beat.met, beat.alive)
@@ -338,11 +340,14 @@ class Exchange:
         if news:
             pacing.sated()
         if self._politeness is not None:
-            look_again = self._politeness.next_look(time.monotonic())
+            look_again = self._politeness.wishes.next_look(time.monotonic())
             if look_again is not None:
                 pacing.request(look_again)
         if queues.wanted() and not self._recovery.refusal:
-            pacing.hungry(vain=not news, lead_time=queues.lead_time())
+            opening = None
+            if self._politeness is not None and not news:
+                opening = self._politeness.next_opening(time.monotonic())
+            pacing.hungry(vain=not news, lead_time=queues.lead_time(), opening=opening)
 
     @property
     def is_unsettled(self) -> bool:

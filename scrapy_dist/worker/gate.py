@@ -10,9 +10,12 @@ from __future__ import annotations
 import asyncio
 import time
 from contextlib import suppress
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from scrapy.exceptions import IgnoreRequest
+
+from scrapy_dist.core.slots import drop_inherited_slot
 
 if TYPE_CHECKING:
     from scrapy import Request
@@ -25,6 +28,14 @@ if TYPE_CHECKING:
 
 #: Seconds after which what waits looks again, whatever has happened.
 _LOOK = 0.5
+
+
+@dataclass(slots=True)
+class _Way:
+    """The way into one slot: requests go one after the other, as they have come."""
+
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    waiting: int = 0
 
 
 class Gate:
@@ -43,8 +54,10 @@ class Gate:
         self._slots = slots
         self._leases = leases
         self._pacing = pacing
+        self._ways: dict[int, _Way] = {}
         self._event = asyncio.Event()
         politeness.changed = self._changed
+        politeness.unused = pacing.something_waits
 
     def _changed(self) -> None:
         event, self._event = self._event, asyncio.Event()
@@ -56,22 +69,26 @@ class Gate:
         Raises IgnoreRequest if the worker closes and may not start anything any more: what
         it had of Redis is given back then.
         """
+        drop_inherited_slot(request)
         number = self._slots.number(request)
-        self._politeness.wish(number, 1)
+        way = self._ways.setdefault(number, _Way())
+        way.waiting += 1
+        self._politeness.wishes.add(number)
         try:
-            while not self._starts(request):
-                self._give_up_if_closing(request)
-                await self._wait(request)
+            async with way.lock:
+                while not self._starts(request):
+                    self._give_up_if_closing(request)
+                    await self._wait(request)
         finally:
-            self._politeness.wish(number, -1)
+            self._politeness.wishes.add(number, -1)
+            way.waiting -= 1
+            if not way.waiting:
+                del self._ways[number]
         self._engine.start_now(request)
-        # It begins in the next turn of the loop, which may take long: count from there.
-        loop = asyncio.get_running_loop()
-        loop.call_soon(loop.call_soon, self._politeness.began, request)
 
     def _starts(self, request: Request) -> bool:
-        now = time.monotonic()
         self._politeness.look()
+        now = time.monotonic()
         if self._politeness.may_start(request, now) != 0.0:
             return False
         self._politeness.start(request, now)
@@ -80,7 +97,9 @@ class Gate:
     async def _wait(self, request: Request) -> None:
         wait = self._politeness.may_start(request, time.monotonic())
         if wait is None:
-            self._pacing.request()
+            self._pacing.request(
+                self._politeness.wishes.next_look(time.monotonic()) or 0.0
+            )
         with suppress(asyncio.TimeoutError):
             await asyncio.wait_for(
                 self._event.wait(), _LOOK if wait is None else min(wait, _LOOK)
@@ -90,7 +109,13 @@ class Gate:
         is_fenced = self._politeness.is_fenced(time.monotonic())
         if not (is_fenced and self._engine.closing()):
             return
-        for record in self._leases.handed.get(request, ()):
-            record.invalidated = True
-            record.drop_outputs()
+        handed = self._leases.handed
+        if request in handed:
+            waiting = [request]
+        else:  # as for media, of a page in the scraper: nobody knows which
+            waiting = [each for each in self._engine.in_scraper() if each in handed]
+        for each in waiting:
+            for record in handed[each]:
+                record.invalidated = True
+                record.drop_outputs()
         raise IgnoreRequest("this worker closes, and Redis does not answer")

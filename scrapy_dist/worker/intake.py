@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from scrapy_dist.base.escaping import spider_logger
+from scrapy_dist.core.slots import drop_inherited_slot
 from scrapy_dist.exceptions import Unserializable
 from scrapy_dist.worker.asking import Asked, Asking
 from scrapy_dist.worker.seeds import SEED_MARK
@@ -67,6 +68,7 @@ class Intake:
     def take(self, request: Request) -> bool:
         """Take *request*; false if it is known to be a duplicate."""
         if self.asking is not None and not request.dont_filter:
+            drop_inherited_slot(request)
             return self._ask(request)
         if not request.meta.keys().isdisjoint(_TELLING):
             return self._take_special(request)
@@ -86,6 +88,7 @@ class Intake:
     def _take_special(self, request: Request) -> bool:
         """``take`` of what may be more than a link."""
         meta = request.meta
+        drop_inherited_slot(request)
         seed = meta.pop(SEED_MARK, None)
         # Copies of a start request (retries, children with its meta) must not count as
         # start requests; Scrapy sets True, so an equal value that is not True tells.

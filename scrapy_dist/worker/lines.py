@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from scrapy_dist.core.slots import NO_SLOT
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Collection, Iterator
 
     from scrapy import Request
 
@@ -111,6 +111,10 @@ class Lines:
         if line is None:
             line = self.lines[number] = Line(number, _since=time.monotonic())
         return line
+
+    def numbers(self) -> Collection[int]:
+        """The slots that have a line."""
+        return self.lines.keys()
 
     def waiting(self, number: int) -> int:
         """Requests in the line of slot *number*."""

@@ -210,17 +210,21 @@ class Pacing:
         """The last exchange has brought something."""
         self._vain = 0.0
 
-    def hungry(self, *, vain: bool, lead_time: float) -> None:
+    def hungry(
+        self, *, vain: bool, lead_time: float, opening: float | None = None
+    ) -> None:
         """This worker wants more. *vain*: the last exchange has brought nothing.
 
-        It will ask by itself in *lead_time* seconds.
+        It will ask by itself in *lead_time* seconds. *opening*: seconds before which there
+        will be nothing for it, None: nobody knows.
         """
         view = self._view
         if vain:
             self._vain = min(max(self._vain * 2, _VAIN_FIRST), _VAIN_LONGEST)
         if (view.pending or view.seeds_left) and not view.paused:
             # Others had their share first, or a suspect is in hand.
-            self.request(max(self._flush, self._vain))
+            pause = self._vain if opening is None else opening
+            self.request(max(self._flush, pause))
         elif self.alarm is Alarm.OFF and self._timers is not None:
             # A worker that goes ahead will ask by itself, and so will one that has just
             # got something to do; the arming takes connections and round trips.

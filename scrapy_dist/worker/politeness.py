@@ -13,18 +13,20 @@ from __future__ import annotations
 import math
 import random
 import time
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from scrapy_dist.core.politeness import Manners, Rules, Yield, slot_of_seat
+from scrapy_dist.core.slots import NO_SLOT
+from scrapy_dist.worker.held import HORIZON, PORTION, Held
+from scrapy_dist.worker.wishes import Wishes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable
 
     from scrapy import Request
 
     from scrapy_dist.core.frontier import Answer, Ask
-    from scrapy_dist.core.politeness import Granted, Visit
+    from scrapy_dist.core.politeness import Granted
     from scrapy_dist.core.politeness_settings import PolitenessOptions
     from scrapy_dist.core.slots import Slots
     from scrapy_dist.worker.view import EngineView
@@ -34,53 +36,19 @@ _FENCE = 0.99
 #: Seconds before the end of a delay at which a request is handed out, for its way through
 #: the downloader middlewares to the gate.
 _LEAD = 0.02
-#: Seconds of starts that one grant is for, and requests in it at the most.
-_HORIZON, _PORTION = 0.5, 16
 #: Seats of a slot without a delay, at the most.
 _SEATS = 8
 #: Seats that are renewed, given back or asked for in one exchange.
 _MOST = 100
-#: Seconds after which a slot that somebody else has is asked for again; and at the longest.
-_VISIT_AGAIN, _VISIT_LONGEST = 0.05, 1.0
-
-
-@dataclass(eq=False, slots=True)
-class Held:
-    """A slot that this worker may ask; times are those of `time.monotonic`.
-
-    *seats*: their names and places. *since*: when it got the slot. *next_start*: before
-    that no download may start. *coming* are requests on their way to the gate, *active*
-    those behind it that have not left the downloader.
-    """
-
-    number: int
-    since: float
-    delay: float = 0.0
-    seats: dict[str, int] = field(default_factory=dict)
-    next_start: float = 0.0
-    #: The delay as it was drawn for the last start.
-    gap: float = 0.0
-    coming: set[Request] = field(default_factory=set)
-    active: set[Request] = field(default_factory=set)
-    #: Whether another one waits to visit it, or all seats but the first are too many.
-    is_wanted: bool = False
-    #: Whether nothing came when more was asked for.
-    in_vain: bool = False
-    #: What this worker has learned of the slot, to be kept.
-    learned: Rules | None = None
-
-    @property
-    def places(self) -> int:
-        return sum(self.seats.values())
-
-    @property
-    def busy(self) -> int:
-        return len(self.coming) + len(self.active)
+#: Seconds between two questions of a worker that waits for a slot to open, at the longest.
+_LOOK_LONGEST = 0.5
 
 
 class Politeness:
     """The slots of one worker. *ttl*: FRONTIER_WORKER_TTL.
-    *is_gated*: every download passes `start`; else what is handed out counts as started.
+
+    *is_gated*: every download passes `start`; else those that are handed out wait for
+    their slots, and the others only count.
     """
 
     def __init__(
@@ -98,10 +66,13 @@ class Politeness:
         self.leaving: dict[str, Yield] = {}
         #: Whether Redis may have granted seats that this worker has not heard of.
         self.is_unsure = False
+        #: Whether there is no other worker.
+        self.is_alone = False
         self._engine = engine
         self._slots = slots
-        #: Tells how many requests of a slot wait in this worker.
+        #: Tells how many requests of a slot wait in this worker, and of which slots some do.
         self.waiting: Callable[[int], int] = lambda _: 0
+        self.waiting_slots: Callable[[], Iterable[int]] = tuple
         self._options = options
         self._rules = options.rules
         self._fence = _FENCE * ttl
@@ -110,13 +81,14 @@ class Politeness:
         self._where: dict[Request, Held] = {}
         #: Those that were seen in the downloader.
         self._arrived: set[Request] = set()
-        #: Slots that requests at the gate need, how many do, and when to ask next.
-        self._wishes: dict[int, int] = {}
-        self._wish_at: dict[int, float] = {}
-        #: Delays of slots that this worker had when Redis forgot it.
-        self._forgotten: dict[int, float] = {}
-        #: Seconds until another slot may be asked, as Redis said last; None: none.
-        self.wait: float | None = None
+        #: Slots that are to be asked for.
+        self.wishes = Wishes(self.held)
+        #: When something may be started in slots that were given back or lost.
+        self._rests: dict[int, float] = {}
+        #: When another slot may be asked, as Redis said last; None: nobody knows.
+        self._opens_at: float | None = None
+        #: Called when a slot of this worker is not used any more.
+        self.unused: Callable[[], None] = lambda: None
         #: Called when something may start that had to wait.
         self.changed: Callable[[], None] = lambda: None
 
@@ -136,10 +108,10 @@ class Politeness:
         if self.is_fenced(now) or (held is None and not self.is_gated):
             return math.inf
         if held is None:
-            is_alone = all(each.number != number for each in self._where.values())
-            return now if is_alone else math.inf
+            return now if self._comes_alone(number) else math.inf
         if held.busy >= held.places or (held.delay > 0 and held.coming):
             return math.inf
+        # Where there is no gate, the downloader starts it at once.
         return held.next_start - (_LEAD if self.is_gated else 0.0)
 
     def could_start(self, number: int, within: float) -> int:
@@ -153,13 +125,14 @@ class Politeness:
         waits = held.next_start - time.monotonic() + len(held.coming) * held.delay
         return min(free, max(0, int(1 + (within - max(0.0, waits)) // held.delay)))
 
+    def _comes_alone(self, number: int) -> bool:
+        return not any(held.number == number for held in self._where.values())
+
     def handed(self, number: int, request: Request, now: float) -> None:
         """*request* is on its way to the downloader."""
         held = self.held.get(number) or Held(number, now)
         self._where[request] = held
         held.coming.add(request)
-        if not self.is_gated:
-            self._started(held, request, now)
 
     def may_start(self, request: Request, now: float) -> float | None:
         """Seconds until *request* may start, 0: now; None: a seat of its slot is needed."""
@@ -168,7 +141,18 @@ class Politeness:
             return None
         if self.is_fenced(now) or len(held.active) >= held.places:
             return math.inf
+        if self._ends_visits(held, now) and request not in self._where:
+            return math.inf
         return max(0.0, held.next_start - now)
+
+    def _ends_visits(self, held: Held, now: float) -> bool:
+        """Whether the turn of a slot is over that this worker only visits.
+
+        It gives it back then, and asks for it again: others may need it.
+        """
+        if self.is_alone or now - held.since < self._options.turn:
+            return False
+        return not held.coming and not self.waiting(held.number)
 
     def start(self, request: Request, now: float) -> None:
         """*request* starts now, as `may_start` has allowed."""
@@ -189,14 +173,25 @@ class Politeness:
                 self._engine.download_slot(request), request
             )
             jitter = 0.0 if state is None else state.jitter
-            held.gap = held.delay * (1 + jitter * random.uniform(-1, 1))
+            held.gap = held.delay * max(0.0, 1 + jitter * random.uniform(-1, 1))
             held.next_start = now + held.gap
 
-    def began(self, request: Request) -> None:
-        """The download of *request* has begun by now: its delay counts from here."""
+    def reached(self, request: Request, now: float) -> None:
+        """*request* has reached the downloader; said once more when it is under way.
+
+        The delay counts from then on, as this process may have done other things between.
+        """
         held = self._where.get(request)
-        if held is not None and held.delay > 0:
-            held.next_start = max(held.next_start, time.monotonic() + held.gap)
+        if held is not None and request in held.active:
+            held.next_start = max(held.next_start, now + held.gap)
+            return
+        if self.is_gated:
+            return
+        held = held or self.held.get(self._slots.number(request))
+        if held is not None:
+            self._where[request] = held
+            self._started(held, request, now)
+            self._engine.start_now(request)
 
     def look(self) -> bool:
         """See which downloads have ended; whether any has."""
@@ -222,6 +217,8 @@ class Politeness:
                 self._learn(held, request)
             held.active.discard(request)
             held.coming.discard(request)
+            if not held.busy and held.number in self.held and not self._is_needed(held):
+                self.unused()
         if ended:
             self.changed()
         return bool(ended)
@@ -233,56 +230,26 @@ class Politeness:
         )
         if state is not None and state.delay > 0 and state.delay != held.delay:
             held.delay = state.delay
-            held.learned = Rules(state.delay, self._rules.places)
+            held.learned = Rules(state.delay, held.places or self._rules.places)
 
     # With Redis
 
-    def wish(self, number: int, by: int) -> None:
-        """*by* more requests (or less) wait at the gate for slot *number*."""
-        count = self._wishes.get(number, 0) + by
-        if count > 0:
-            self._wishes[number] = count
-        else:
-            self._wishes.pop(number, None)
-            self._wish_at.pop(number, None)
-
-    def _visits(self, now: float) -> list[int]:
-        """The slots to be asked for now, on behalf of what waits at the gate."""
-        due = [
-            number
-            for number in self._wishes
-            if number not in self.held and self._wish_at.get(number, now) <= now
-        ]
-        return due[:_MOST]
-
-    def _visited(
-        self, numbers: Sequence[int], answers: Sequence[Visit], now: float
-    ) -> None:
-        """Take in what came of `visits`."""
-        for number, answer in zip(numbers, answers, strict=True):
-            if answer.granted:
-                self._take(str(number), answer.rules, now)
-                self._wish_at.pop(number, None)
-            else:
-                wait = _VISIT_AGAIN if answer.wait is None else answer.wait
-                self._wish_at[number] = now + min(wait, _VISIT_LONGEST)
-        self.changed()
-
-    def next_look(self, now: float) -> float | None:
-        """Seconds until Redis is to be asked about a slot; None: there is no reason to."""
-        missing = self._wishes.keys() - self.held.keys()
-        waits = [self._wish_at.get(number, now) - now for number in missing]
-        if self.wait is not None:
-            waits.append(self.wait)
-        return max(0.0, min(waits)) if waits else None
+    def next_opening(self, now: float) -> float | None:
+        """Seconds after which a worker that was given nothing is to ask; None: unknown."""
+        if self._opens_at is None or self._opens_at <= now:
+            return None
+        return min(self._opens_at - now, _LOOK_LONGEST)
 
     def ask(self, now: float, *, want: int) -> dict[str, Any]:
         """What the next `Ask` says of slots; *want* requests are asked for."""
         self.look()
-        manners = self._manners(now) if want else Manners(self._rules, seats=_SEATS)
+        self._rests = {n: at for n, at in self._rests.items() if at > now}
+        renewals = self._renewals(now) if want else []
+        yields = self._yields(now, renewals)
+        kept = [each for each in renewals if slot_of_seat(each[0]) in self.held]
         return {
-            "manners": manners,
-            "yields": self._yields(now, manners.renewals),
+            "manners": Manners(self._rules, HORIZON, PORTION, _SEATS, kept),
+            "yields": yields,
             "visits": self._visits(now),
         }
 
@@ -291,18 +258,30 @@ class Politeness:
         for seat in ask.yields:
             self.leaving.pop(seat.name, None)
         if ask.visits:
-            self._visited(ask.visits, answer.visits, now)
+            for number, visit in zip(ask.visits, answer.visits, strict=True):
+                if visit.granted:
+                    self._take(str(number), visit.rules, now)
+                self.wishes.answered(number, visit, now)
+            self.changed()
+            if not self.is_gated:
+                self._engine.wake()
         if answer.granted is not None and ask.manners is not None:
             self._granted(answer.granted, ask.manners, now)
 
-    def _manners(self, now: float) -> Manners:
-        """How leases are to come now."""
+    def _visits(self, now: float) -> list[int]:
+        if not self.is_gated:
+            # On behalf of what waits in this worker.
+            self.wishes.keep(n for n in self.waiting_slots() if n != NO_SLOT)
+        return self.wishes.due(now, _MOST)
+
+    def _renewals(self, now: float) -> list[tuple[str, int]]:
+        """The seats that more requests are wanted of, and how many of each."""
         renewals: list[tuple[str, int]] = []
         for held in self.held.values():
-            more = self._portion(held) - self.waiting(held.number)
+            more = held.portion - self.waiting(held.number)
             if more > 0 and len(renewals) < _MOST and self._goes_on(held, now):
                 renewals += [(name, more) for name in held.seats]
-        return Manners(self._rules, _HORIZON, _PORTION, _SEATS, renewals)
+        return renewals
 
     def _goes_on(self, held: Held, now: float) -> bool:
         """Whether this worker may keep the slot for more requests of it."""
@@ -310,32 +289,41 @@ class Politeness:
             return False
         return not self._others_wait or now - held.since < self._options.turn
 
-    @staticmethod
-    def _portion(held: Held) -> int:
-        if held.delay > 0:
-            return min(_PORTION, 1 + int(_HORIZON / held.delay))
-        return max(1, min(_PORTION, held.places))
-
     def _yields(self, now: float, renewals: Iterable[tuple[str, int]]) -> list[Yield]:
         """The seats to be given back: those of slots that have nothing, but *renewals*."""
         renewed = {slot_of_seat(name) for name, _ in renewals}
         for held in list(self.held.values()):
             number = held.number
-            is_used = held.busy or number in self._wishes or self.waiting(number)
-            if not is_used and (held.in_vain or number not in renewed):
+            if held.busy or (
+                self._is_needed(held) and not self._ends_visits(held, now)
+            ):
+                continue
+            if held.in_vain or number not in renewed or number in self.wishes:
                 self._leave(held, now)
         return list(self.leaving.values())[:_MOST]
 
+    def _is_needed(self, held: Held) -> bool:
+        """Whether something waits here for the slot."""
+        return held.number in self.wishes or self.waiting(held.number) > 0
+
     def _leave(self, held: Held, now: float) -> None:
-        del self.held[held.number]
+        self._drop(held)
         rest = max(0.0, held.next_start - now) if held.delay > 0 else 0.0
         for name in held.seats:
             self.leaving[name] = Yield(name, rest, held.learned)
 
+    def _drop(self, held: Held) -> None:
+        """The slot is not this worker's any more; it may soon be again."""
+        if self.held.pop(held.number, None) is not None and held.delay > 0:
+            self._rests[held.number] = held.next_start
+
     def beaten(self, sent_at: float) -> None:
         """Redis has confirmed a beat that was sent then."""
+        was_fenced = self.is_fenced(time.monotonic())
         self._beat_at = max(self._beat_at, sent_at)
-        self.changed()
+        if was_fenced:
+            self.changed()
+            self._engine.wake()
 
     def _granted(self, answer: Granted, asked: Manners, now: float) -> None:
         """Take in what came of *asked*."""
@@ -352,7 +340,9 @@ class Politeness:
             held = self._take(grant.name, grant.rules, now)
             if grant.leases:
                 held.in_vain = False
-        self.wait = answer.wait
+        self._opens_at = None
+        if answer.wait:
+            self._opens_at = now + answer.wait
         self.changed()
 
     def _take(self, name: str, rules: Rules, now: float) -> Held:
@@ -361,7 +351,8 @@ class Politeness:
         self.leaving.pop(name, None)
         held = self.held.get(number)
         if held is None:
-            held = self.held[number] = Held(number, now)
+            rests_until = self._rests.pop(number, 0.0)
+            held = self.held[number] = Held(number, now, next_start=rests_until)
         if held.learned is None:
             held.delay = rules.delay
         held.seats[name] = rules.places
@@ -372,7 +363,7 @@ class Politeness:
         if held is not None:
             held.seats.pop(name, None)
             if not held.seats:
-                del self.held[held.number]
+                self._drop(held)
 
     def compare(self, in_redis: Iterable[str]) -> None:
         """Redis holds exactly these seats for this worker."""
@@ -384,16 +375,15 @@ class Politeness:
         here = {name for held in self.held.values() for name in held.seats}
         self.leaving = {n: seat for n, seat in self.leaving.items() if n in names}
         for name in names - here - self.leaving.keys():
-            # Granted in an answer that was lost: nothing was started, but what it had
-            # started before may be as young as can be.
-            delay = self._forgotten.get(slot_of_seat(name), 0.0)
-            self.leaving[name] = Yield(name, max(self._rules.delay, delay))
-        self._forgotten.clear()
+            # Granted in an answer that was lost. Nothing was started, but what this worker
+            # had started there before may be as young as can be.
+            rest = self._rests.get(slot_of_seat(name), 0.0) - time.monotonic()
+            self.leaving[name] = Yield(name, max(self._rules.delay, rest))
         self.is_unsure = False
 
     def forget(self) -> None:
         """Redis does not know this worker any more: it has no slot."""
-        self._forgotten |= {number: held.delay for number, held in self.held.items()}
-        self.held.clear()
+        for held in list(self.held.values()):
+            self._drop(held)
         self.leaving.clear()
         self.is_unsure = True

@@ -109,7 +109,8 @@ def room_of(engine: EngineView, lines: Lines, politeness: Politeness | None) -> 
     """The room of a worker that has *lines*; *politeness* None: each worker for itself."""
     if politeness is None:
         return Room(engine)
-    politeness.waiting = lines.waiting
+    politeness.waiting, politeness.waiting_slots = lines.waiting, lines.numbers
+    engine.watch_downloads(politeness.reached)
     return PoliteRoom(engine, politeness)
 
 

@@ -116,6 +116,13 @@ class EngineView(Protocol):
     def download_state(self, key: str, request: Request) -> Downloads | None:
         """The slot *key*, that of *request*; None: this downloader has no such slots."""
 
+    def watch_downloads(self, reached: Callable[[Request, float], None]) -> None:
+        """Call *reached* with each request that comes to the downloader, and when.
+
+        That is after all middlewares, as `time.monotonic`. And once more when its download
+        is under way.
+        """
+
     def start_now(self, request: Request) -> None:
         """Let the downloader start *request* when it comes, whatever delay it thinks of."""
 

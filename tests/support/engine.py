@@ -68,6 +68,9 @@ class FakeEngine:
         idle = Downloads(self.places, self.delay, self.jitter, 0, 1e9)
         return self.slots.get(key, idle)
 
+    def watch_downloads(self, reached: Callable[[Request, float], None]) -> None:
+        self.reached = reached
+
     def start_now(self, request: Request) -> None:
         self.started.append(request)
 

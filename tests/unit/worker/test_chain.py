@@ -15,6 +15,7 @@ from scrapy_dist.core.frontier import (
     Lease,
     Settlement,
 )
+from scrapy_dist.core.slots import slot_number
 from scrapy_dist.exceptions import Unserializable
 from scrapy_dist.worker import chain
 from scrapy_dist.worker.view import Memory
@@ -267,7 +268,13 @@ def test_hop_that_fails_is_a_dead_letter_and_not_its_page(crawl, page):
     crawl.queues.chain.fail(one, "HTTP 404 is not handled")
     crawl.finish(one)
     *_, done = crawl.pages()
-    link = ChainLink("1", "HTTP 404 is not handled", f"{URL}1".encode())
+    failed = (
+        "HTTP 404 is not handled",
+        f"{URL}1".encode(),
+        True,
+        slot_number("a.invalid"),
+    )
+    link = ChainLink("1", *failed)
     assert (done.end, done.chain) == (End.ACK, [link])
 
 

@@ -1,0 +1,55 @@
+"""A slot that a worker of a polite crawl may ask."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from scrapy import Request
+
+    from scrapy_dist.core.politeness import Rules
+
+#: Seconds of starts that one grant is for, and requests in it at the most.
+HORIZON, PORTION = 0.5, 16
+
+
+@dataclass(eq=False, slots=True)
+class Held:
+    """A slot that this worker may ask; times are those of `time.monotonic`.
+
+    *seats*: their names and places. *since*: when it got the slot. *next_start*: before
+    that no download may start. *coming* are requests on their way to the gate, *active*
+    those behind it that have not left the downloader.
+    """
+
+    number: int
+    since: float
+    delay: float = 0.0
+    seats: dict[str, int] = field(default_factory=dict)
+    next_start: float = 0.0
+    #: Seconds from the last start to the next one: the delay, with its jitter.
+    gap: float = 0.0
+    coming: set[Request] = field(default_factory=set)
+    active: set[Request] = field(default_factory=set)
+    #: Whether another one waits to visit it, or all seats but the first are too many.
+    is_wanted: bool = False
+    #: Whether nothing came when more was asked for.
+    in_vain: bool = False
+    #: What this worker has learned of the slot, to be kept.
+    learned: Rules | None = None
+
+    @property
+    def places(self) -> int:
+        return sum(self.seats.values())
+
+    @property
+    def busy(self) -> int:
+        return len(self.coming) + len(self.active)
+
+    @property
+    def portion(self) -> int:
+        """Requests that this worker has in hand of it, at the most."""
+        if self.delay > 0:
+            return min(PORTION, 1 + int(HORIZON / self.delay))
+        return max(1, min(PORTION, self.places))
