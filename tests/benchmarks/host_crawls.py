@@ -92,6 +92,8 @@ class Manners:
     pages: int
     seconds: float
     allowed: float
+    #: When each request arrived, and of which worker it was.
+    arrivals: list[tuple[float, str]]
 
     @property
     def short(self) -> int:
@@ -135,14 +137,20 @@ def polite(bench: Bench, *, quick: bool, politeness: bool = True) -> list[Figure
 
 
 def manners(
-    bench: Bench, workers: int, hosts: int, pages: int, *, politeness: bool
+    bench: Bench,
+    workers: int,
+    hosts: int,
+    pages: int,
+    *,
+    politeness: bool,
+    delay: float = DELAY,
 ) -> Manners:
     """Let *workers* crawl *pages* of each of *hosts*, and look at the site's log."""
     bench.clear()
     site = bench.town(hosts)
     site.pause()
     settings = {
-        "DOWNLOAD_DELAY": DELAY,
+        "DOWNLOAD_DELAY": delay,
         "DOWNLOAD_DELAY_JITTER": 0.0,
         "RANDOMIZE_DOWNLOAD_DELAY": False,
         "FRONTIER_POLITENESS": politeness,
@@ -154,9 +162,9 @@ def manners(
             f"/hosts/{hosts}/{pages}",
             count + 1,
             site=site.url,
-            settings=settings,
+            settings={**settings, "USER_AGENT": f"worker {n + 1}"},
         )
-        for _ in range(workers)
+        for n in range(workers)
     ]
     with bench.redis.client() as client:
         wait_for_workers(client, "bench", workers)
@@ -170,5 +178,6 @@ def manners(
         gaps=[gap for n in range(hosts) for gap in gaps_of(log, host(n))],
         pages=count - hosts,  # the first one of each waits for nothing
         seconds=times[-1] - times[0],
-        allowed=hosts / DELAY,
+        allowed=hosts / delay,
+        arrivals=[(hit.time, hit.agent) for hit in log],
     )
