@@ -22,15 +22,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from scrapy_dist.commands import base, options, project
-from scrapy_dist.commands.terminal import text
+from scrapy_dist.commands.terminal import hosts, text
 from scrapy_dist.core.hosts import SORTS
 
 if TYPE_CHECKING:
-    from scrapy_dist.core.hosts import Host, Hosts
+    from scrapy_dist.core.hosts import Hosts
 
 #: Hosts shown by default, and at the most.
 _SHOWN, _MOST = 20, 1000
-_COLUMNS = ("HOST", "PENDING", "IN FLIGHT", "OWNER", "DELAY", "NEXT", "ERRORS")
 
 
 async def _run(crawl: project.Crawl, opts: base.Namespace) -> int:
@@ -44,35 +43,9 @@ async def _run(crawl: project.Crawl, opts: base.Namespace) -> int:
 def _lines(crawl: project.Crawl, found: Hosts) -> list[str]:
     if not found.looked_at:
         return [f"No host of {text.clean(crawl.name)} has a request."]
-    lines = text.table(_COLUMNS, [*map(cells, found.hosts)], left=("HOST", "OWNER"))
-    lines = lines if found.hosts else []
-    said = f"{text.number(len(found.hosts))} of {text.count(found.looked_at, 'host')}"
-    if found.slots > found.looked_at:
-        said += f" that were looked at, of {text.number(found.slots)}"
-    said += f", {text.count(found.pending, 'pending request')}"
-    if found.polite:
-        said += f"; {found.owned:,} owned, {found.waiting:,} wait for their delay"
-    return [*lines, f"{said}."]
-
-
-def cells(host: Host) -> tuple[str, ...]:
-    """What a table has of *host*."""
-    return (
-        text.clean(host.name, 80) or text.UNKNOWN,
-        str(host.pending),
-        str(host.leased),
-        " ".join(text.clean(owner, 60) for owner in host.owners),
-        text.UNKNOWN if host.delay is None else f"{host.delay:g}",
-        next_start(host),
-        str(host.errors),
-    )
-
-
-def next_start(host: Host) -> str:
-    """When a worker may get *host*, in a word."""
-    if host.wait is None:
-        return text.UNKNOWN
-    return "now" if host.wait < 0.05 else f"{host.wait:.1f}"
+    rows = [*map(hosts.cells, found.hosts)]
+    lines = text.table(hosts.COLUMNS, rows, left=hosts.LEFT) if rows else []
+    return [*lines, f"{hosts.summary(found)}."]
 
 
 SUBCOMMAND = base.Subcommand(

@@ -1,5 +1,6 @@
 """Watch the crawl of SPIDER: how far it is, how fast, every worker, the newest failures.
-q or Ctrl-C ends it. Without a terminal it prints one line each time.
+q or Ctrl-C ends it, h switches between the workers and the largest hosts (see hosts --help).
+Without a terminal it prints one line each time, and with --hosts one more for each host.
 
 The history shows pages per second from one look to the next. What the bar calls known is
 what is done and what is left; a crawl that still finds links makes it longer.
@@ -29,11 +30,12 @@ from scrapy_dist.commands.terminal.screen import Lines
 from scrapy_dist.exceptions import ConfigurationError, RedisUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterator
+    from collections.abc import Callable, Coroutine, Iterator, Mapping
 
     from scrapy.settings import Settings
 
     from scrapy_dist.core.dead_letters import DeadLetter
+    from scrapy_dist.core.hosts import Hosts
     from scrapy_dist.core.status import Status
 
 T = TypeVar("T")
@@ -44,6 +46,8 @@ _TIMEOUT = 5.0
 _LATE, _LATE_AGAIN = 2.0, 1.0
 #: Newest dead letters that are read, at the most.
 _FAILURES = 8
+#: Hosts that are shown at the most; hosts and dead letters that are looked at for them.
+_HOSTS, _LOOK, _LETTERS = 30, 500, 200
 #: Signals that end the command in order.
 _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -61,11 +65,12 @@ async def _run(settings: Settings, opts: base.Namespace) -> int:
             from scrapy_dist.commands.terminal.picture import Picture  # noqa: PLC0415
 
             screen = Picture(status, None if live else screen)
+        switch = Switch(hosts=opts.hosts)
         watching = asyncio.ensure_future(
-            _watch(crawl, screen, opts.interval, opts.count)
+            _watch(crawl, screen, opts.interval, opts.count, switch)
         )
         with (
-            _keys(watching.cancel, wanted=live),
+            _keys({b"q": watching.cancel, b"h": switch.turn}, wanted=live),
             screen,
             base.on_signals(watching.cancel, *_ENDING),
         ):
@@ -98,17 +103,35 @@ def _save(path: Path, picture: str) -> None:
         raise ConfigurationError(f"--svg {path}: {e.strerror}. Name a file.") from None
 
 
+class Switch:
+    """Whether *hosts* are shown, or workers; the event *turned* tells of a change."""
+
+    def __init__(self, *, hosts: bool = False) -> None:
+        self.hosts = hosts
+        self.turned = asyncio.Event()
+
+    def turn(self) -> None:
+        self.hosts = not self.hosts
+        self.turned.set()
+
+
 async def _watch(
     crawl: project.Crawl,
     screen: Lines,
     interval: float,
     count: int | None,
+    switch: Switch | None = None,
 ) -> None:
-    """Look, show, wait; *count* times, or as long as somebody watches."""
-    looks = 0
+    """Look, show, wait; *count* times, or as long as somebody watches.
+
+    Looks at once when the *switch* is turned.
+    """
+    looks, switch = 0, switch or Switch()
     while True:
         try:
-            looking = _marking_what_is_old(_look(crawl), screen)
+            switch.turned.clear()
+            look_at = _look(crawl, hosts=switch.hosts)
+            looking = _marking_what_is_old(look_at, screen)
             look = await asyncio.wait_for(looking, _TIMEOUT)
         except (RedisUnavailable, asyncio.TimeoutError) as e:
             # A reply that comes late must not be taken for that of the next question.
@@ -120,7 +143,8 @@ async def _watch(
         looks += 1
         if looks == count or not watched:
             return
-        await asyncio.sleep(interval)
+        with suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(switch.turned.wait(), interval)
 
 
 async def _marking_what_is_old(look: Coroutine[Any, Any, T], screen: Lines) -> T:
@@ -136,16 +160,21 @@ async def _marking_what_is_old(look: Coroutine[Any, Any, T], screen: Lines) -> T
     return looking.result()
 
 
-async def _look(crawl: project.Crawl) -> tuple[Status, list[DeadLetter]]:
+async def _look(
+    crawl: project.Crawl, *, hosts: bool
+) -> tuple[Status, list[DeadLetter], Hosts | None]:
     status = await crawl.status()
-    return status, await crawl.newest_failed(_FAILURES) if status.failed else []
+    failures = await crawl.newest_failed(_FAILURES) if status.failed else []
+    if not hosts:
+        return status, failures, None
+    return status, failures, await crawl.hosts(_HOSTS, look=_LOOK, letters=_LETTERS)
 
 
 @contextmanager
-def _keys(end: Callable[[], object], *, wanted: bool) -> Iterator[None]:
-    """Let the key q call *end*, and give the terminal back as it was.
+def _keys(do: Mapping[bytes, Callable[[], object]], *, wanted: bool) -> Iterator[None]:
+    """Let each key call what *do* says, and give the terminal back as it was.
 
-    Nothing is done without a terminal to type on.
+    A terminal that has gone is the key q. Nothing is done without a terminal to type on.
     """
     if not wanted or sys.stdin is None or not sys.stdin.isatty():
         yield
@@ -156,8 +185,9 @@ def _keys(end: Callable[[], object], *, wanted: bool) -> Iterator[None]:
         keys = b""
         with suppress(OSError):  # the terminal has gone
             keys = os.read(terminal, 1024)
-        if not keys or b"q" in keys.lower():
-            end()
+        for key in (bytes([code]) for code in keys.lower() or b"q"):
+            if key in do:
+                do[key]()
 
     before = termios.tcgetattr(terminal)
     loop = asyncio.get_running_loop()
@@ -200,6 +230,7 @@ SUBCOMMAND = base.Subcommand(
             type=options.number(options.whole, 1, math.inf, "is not a number above 0"),
             help="look N times, then end",
         ),
+        options.flag("--hosts", "begin with the largest hosts in place of the workers"),
         options.option(
             "--svg", metavar="FILE", help="at the end, write the last picture as SVG"
         ),

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from scrapy_dist.core.dead_letters import DeadLetter
+    from scrapy_dist.core.hosts import Hosts
     from scrapy_dist.core.status import Status
 
 #: Samples of the rate that the history shows.
@@ -72,11 +73,17 @@ class Picture(Lines):
         with suppress(OSError):  # the terminal has gone
             self._live.stop()
 
-    def show(self, status: Status, failures: Sequence[DeadLetter]) -> bool:
+    def show(
+        self,
+        status: Status,
+        failures: Sequence[DeadLetter],
+        found: Hosts | None = None,
+    ) -> bool:
         self._history.add(status)
-        self._view = View(status, failures, tuple(self._history.rates))
+        rates = tuple(self._history.rates)
+        self._view = View(status, failures, rates, hosts=found)
         if self._lines is not None:
-            return self._lines.show(status, failures)
+            return self._lines.show(status, failures, found)
         return self._draw()
 
     def late(self, seconds: float) -> bool:

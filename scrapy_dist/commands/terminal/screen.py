@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING
 
 from scrapy_dist.base import times
 from scrapy_dist.commands import base
-from scrapy_dist.commands.terminal import text
+from scrapy_dist.commands.terminal import hosts, text
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from scrapy_dist.core.dead_letters import DeadLetter
+    from scrapy_dist.core.hosts import Hosts
     from scrapy_dist.core.status import Status
 
 
@@ -27,10 +28,17 @@ class Lines:
     def __exit__(self, *exc: object) -> None:
         pass
 
-    def show(self, status: Status, failures: Sequence[DeadLetter]) -> bool:
+    def show(
+        self,
+        status: Status,
+        failures: Sequence[DeadLetter],
+        found: Hosts | None = None,
+    ) -> bool:
+        """*found*: the hosts, if they are wanted."""
         if self._as_json:
-            return base.write_json(status.as_json())
-        return base.write(_line(status))
+            told = {} if found is None else {"hosts": found.as_json()}
+            return base.write_json({**status.as_json(), **told})
+        return base.write(_line(status), *(() if found is None else _lines(found)))
 
     def late(self, seconds: float) -> bool:
         return True
@@ -41,6 +49,14 @@ class Lines:
 
     def as_svg(self) -> str:
         raise NotImplementedError
+
+
+def _lines(found: Hosts) -> Iterator[str]:
+    yield f"  {hosts.summary(found)}"
+    for name, *cells in map(hosts.cells, found.hosts):
+        told = zip(hosts.COLUMNS[1:], cells, strict=True)
+        values = ", ".join(f"{head.lower()} {cell}" for head, cell in told if cell)
+        yield f"  {name}: {values}"
 
 
 def _line(status: Status) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from rich.console import Console, Group
@@ -13,7 +13,7 @@ from rich.text import Text
 
 from scrapy_dist.base import times
 from scrapy_dist.base.escaping import escape
-from scrapy_dist.commands.terminal import text
+from scrapy_dist.commands.terminal import hosts, text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from scrapy_dist.core.dead_letters import DeadLetter
+    from scrapy_dist.core.hosts import Hosts
     from scrapy_dist.core.status import Status, WorkerStatus
 
 #: Lines beside those of the workers and the failures.
@@ -38,12 +39,16 @@ _PHASE_STYLES = {"running": "green", "paused": "yellow", "stopped": "red"}
 
 @dataclass(frozen=True)
 class View:
-    """What is shown: the last look that succeeded, and why the newest did not."""
+    """What is shown: the last look that succeeded, and why the newest did not.
+
+    With *hosts* these are shown in place of the workers.
+    """
 
     status: Status
     failures: Sequence[DeadLetter] = ()
     rates: Sequence[float] = field(default=())
     trouble: str = ""
+    hosts: Hosts | None = None
 
 
 def draw(view: View, *, height: int, ascii_only: bool = False) -> RenderableType:
@@ -63,7 +68,7 @@ def draw(view: View, *, height: int, ascii_only: bool = False) -> RenderableType
         Text(),
         _counts(status),
         Text(),
-        *_workers(status, room),
+        *(_workers(status, room) if view.hosts is None else _hosts(view.hosts, room)),
     ]
     if failures:
         parts += [Text(), _failures(failures)]
@@ -166,6 +171,18 @@ def _workers(status: Status, room: int) -> list[RenderableType]:
     return [table, Text(f"… and {more} more", "dim")] if more > 0 else [table]
 
 
+def _hosts(found: Hosts, room: int) -> list[RenderableType]:
+    if not found.hosts:
+        return [Text("no host has a request", "dim")]
+    left = [name.lower() for name in hosts.LEFT]
+    table = _table(*(name.lower() for name in hosts.COLUMNS), left=left)
+    shown = found.hosts[:room]
+    for host in shown:
+        table.add_row(*map(Text, hosts.cells(host)))
+    summary = hosts.summary(replace(found, hosts=shown))
+    return [table, Text(summary, "dim", no_wrap=True, overflow="ellipsis")]
+
+
 def _worker_state(worker: WorkerStatus) -> tuple[str, str]:
     if not worker.alive:
         return "silent", "red"
@@ -188,11 +205,11 @@ def _failures(failures: Sequence[DeadLetter]) -> Table:
     return table
 
 
-def _table(*heads: str) -> Table:
+def _table(*heads: str, left: Sequence[str] = ("worker",)) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0), expand=False, header_style="dim")
     for head in heads:
         table.add_column(
-            head, no_wrap=True, justify="left" if head == "worker" else "right"
+            head, no_wrap=True, justify="left" if head in left else "right"
         )
     return table
 
@@ -203,4 +220,5 @@ def _foot(view: View) -> Text:
             f"{escape(view.trouble)} What is shown is of {times.shown(view.status.time)}.",
             "bold red",
         )
-    return Text("q ends", "dim")
+    other = "hosts" if view.hosts is None else "workers"
+    return Text(f"q ends  h shows the {other}", "dim")

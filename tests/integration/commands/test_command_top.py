@@ -17,21 +17,25 @@ import subprocess
 import sys
 import termios
 import time
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 
 import pytest
 from rich.console import Console
 from scrapy.settings import Settings
 
+from scrapy_dist.brokers.redis.keys import Keys
 from scrapy_dist.brokers.redis.version import FORMAT
 from scrapy_dist.commands import project, top
 from scrapy_dist.commands.terminal.picture import History
 from scrapy_dist.commands.terminal.screen import Lines
 from scrapy_dist.commands.terminal.view import View, as_svg, draw
 from scrapy_dist.core.dead_letters import DeadLetter
+from scrapy_dist.core.hosts import Host, Hosts
 from scrapy_dist.core.status import Status, WorkerStatus
 from scrapy_dist.exceptions import ConfigurationError, RedisUnavailable
 from tests.support.frontiers import member
+from tests.support.project import package_parent
 from tests.support.wait import wait_until
 
 NOW = datetime(2026, 11, 21, 12, 0, tzinfo=timezone.utc)
@@ -177,6 +181,51 @@ def test_picture_without_unicode():
     assert "=#" in text
 
 
+def some_hosts(count=3, **changed):
+    hosts = [
+        Host(f"h{n}.example", n, 100 - n, n, ("web:1",), 2.5, None)
+        for n in range(count)
+    ]
+    told = {"slots": count, "looked_at": count, "waiting": 1, "owned": 2}
+    told |= {"pending": 700, "polite": True}
+    return Hosts(hosts=tuple(hosts), **{**told, **changed})
+
+
+def test_hosts_are_shown_in_place_of_the_workers():
+    lines = drawn(View(a_status(), [a_letter(404)], hosts=some_hosts()))
+    [head] = [n for n, line in enumerate(lines) if line.split()[:1] == ["host"]]
+    assert lines[head].split() == [
+        *("host", "pending", "in", "flight", "owner", "delay", "next", "errors")
+    ]
+    assert lines[head + 2].split() == [
+        "h1.example",
+        "99",
+        "1",
+        "web:1",
+        "2.5",
+        "-",
+        "0",
+    ]
+    said = "3 of 3 hosts, 700 pending requests; 2 owned, 1 wait for their delay"
+    assert said in lines[head + 4]
+    assert not any("pages/s  leased" in line for line in lines)
+    assert lines[-1].strip() == "q ends  h shows the workers"
+    assert drawn(View(a_status()))[-1].strip() == "q ends  h shows the hosts"
+    none = "\n".join(drawn(View(a_status(), hosts=some_hosts(0))))
+    assert "no host has a request" in none
+
+
+@pytest.mark.parametrize("height", [10, 24, 50])
+def test_hosts_fit_the_terminal_and_move_no_cursor(height):
+    hosts = some_hosts(30)
+    evil = Host("\x1b[2J\u202e", 1, 5, owners=("\x1b]0;x",))
+    hosts = replace(hosts, hosts=(evil, *hosts.hosts))
+    lines = drawn(View(a_status(), hosts=hosts), height=height)
+    assert len(lines) <= max(height, 18)
+    assert any("x1b[2J" in line for line in lines)
+    assert all(line.isprintable() for line in lines)
+
+
 def test_svg_is_the_same_picture():
     svg = as_svg(View(a_status(spider="<shop>"), [a_letter(404)], (1.0, 2.0)))
     assert svg.startswith("<svg")
@@ -247,6 +296,21 @@ def test_json_lines_are_printed_if_asked_for(run_top, redis_server):
     ] * 2
 
 
+def test_hosts_are_lines_without_a_terminal(run_top, redis_server):
+    with redis_server.client() as client:
+        plant(client)
+        client.zadd(Keys.from_settings(Settings(), "shop").slots, {"0": 1})
+    _, printed = run_top("-n", "2", "--hosts")
+    lines = printed.out.splitlines()
+    assert len(lines) == 6
+    assert lines[1] == lines[4] == "  1 of 1 host, 20 pending requests"
+    assert lines[2] == "  #0: pending 20, in flight 0, delay -, next now, errors 0"
+    _, printed = run_top("-n", "1", "--hosts", "--json")
+    told = json.loads(printed.out)
+    assert told["pending"] == 20
+    assert told["hosts"]["hosts"][0]["pending"] == 20
+
+
 def test_picture_is_written_at_the_end(run_top, redis_server, tmp_path):
     with redis_server.client() as client:
         plant(client)
@@ -266,7 +330,7 @@ class Saboteur:
         self._take_away, self._bring_back = take_away, bring_back
         self.seen = []
 
-    def show(self, status, failures):
+    def show(self, status, failures, found):
         self.seen.append(status.pending)
         if len(self.seen) == 1:
             self._take_away()
@@ -393,7 +457,7 @@ class Terminal:
                 *("--interval", "0.2", *args),
             ],
             cwd=folder,
-            env={**env, "TERM": "xterm-256color"},
+            env={**env, "TERM": "xterm-256color", "PYTHONPATH": package_parent()},
             stdin=self._its,
             stdout=self._its,
             stderr=self._its,
@@ -482,6 +546,20 @@ def test_q_ends_it_and_the_terminal_is_as_before(terminal):
     assert assert_restored(window) == b""
 
 
+def test_h_switches_to_the_hosts_and_back(terminal):
+    window = terminal("--interval", "500")
+    window.wait_for(b"h shows the hosts")
+    window.type(b"h")
+    window.wait_for(b"h shows the workers")
+    assert b"in flight" in window.output
+    seen = len(window.output)
+    window.type(b"H")
+    wait_until(lambda: b"h shows the hosts" in window.read()[seen:], "the workers")
+    window.type(b"q")
+    assert window.wait_end() == 0
+    assert assert_restored(window) == b""
+
+
 def test_ctrl_c_ends_it_and_the_terminal_is_as_before(terminal):
     window = terminal()
     window.wait_for(b"q ends")
@@ -523,7 +601,11 @@ def test_reader_that_has_seen_enough_ends_it(tmp_path, redis_server):
     command = [sys.executable, "-m", "scrapy", "frontier", "top", "shop"]
     command += ["--redis", redis_server.url, "--interval", "0.1"]
     process = subprocess.Popen(
-        command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        command,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": package_parent()},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
     )
     try:
         assert b"20 pending" in process.stdout.readline()
