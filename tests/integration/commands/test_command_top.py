@@ -546,7 +546,9 @@ def test_q_ends_it_and_the_terminal_is_as_before(terminal):
     assert assert_restored(window) == b""
 
 
-def test_h_switches_to_the_hosts_and_back(terminal):
+def test_h_switches_to_the_hosts_and_back(terminal, redis_server):
+    with redis_server.client() as client:
+        client.zadd(Keys.from_settings(Settings(), "shop").slots, {"0": 1})
     window = terminal("--interval", "500")
     window.wait_for(b"h shows the hosts")
     window.type(b"h")
