@@ -225,6 +225,14 @@ def test_crawl_is_steered_from_a_program(connect, server):
     assert client.explain(f"{URL}page").place == "pending"
     assert client.explain(f"{URL}other").place == "unknown"
     assert client.peek(0) == []
+    [host] = client.hosts().hosts
+    assert (host.name, host.pending, host.leased, host.wait) == (
+        "site.example",
+        1,
+        0,
+        0,
+    )
+    assert client.hosts(0).hosts == ()
     assert client.clear("requests").deleted == {"pending": 1, "leased": 0, "suspect": 0}
     assert client.explain(f"{URL}page").place == "done"
     assert client.clear("dupefilter", "seeds").deleted == {"seen": 1, "seeds": 1}
@@ -242,6 +250,8 @@ def test_crawl_is_steered_from_a_program(connect, server):
         lambda client: client.forget(5),
         lambda client: client.items(consumer=7),
         lambda client: client.peek("3"),
+        lambda client: client.hosts("3"),
+        lambda client: client.hosts(3, sort="size"),
         lambda client: client.recrawl([URL], priority="high"),
         lambda client: client.retry(None),
         lambda client: client.stop("web9:1"),

@@ -10,7 +10,7 @@ from scrapy.settings import Settings
 
 from scrapy_dist import exceptions, queue
 from scrapy_dist.core.settings import Options
-from scrapy_dist.core.slots import NO_SLOT, Order, Slots, slot_number
+from scrapy_dist.core.slots import NO_SLOT, Order, Slots, host_of, slot_number
 
 
 def slots(**settings: object) -> Slots:
@@ -117,3 +117,46 @@ def test_a_new_request_has_score_and_slot():
     new = order.new(request, b"x", "f", 2)
     assert (new.payload, new.fingerprint, new.start) == (b"x", "f", 2)
     assert (new.score, new.slot) == (-3, slot_number("a.example"))
+
+
+@pytest.mark.parametrize(
+    ("name", "fields"),
+    [
+        ("a.example", {"url": "http://a.example/x"}),
+        ("example", {"url": "http://a.example/x"}),
+        (
+            "mine\x1b",
+            {"url": "http://a.example/", "meta": {"download_slot": "mine\x1b"}},
+        ),
+        ("", {"url": "data:,x"}),
+    ],
+)
+def test_name_of_a_slot_is_told_by_a_request_of_it(name, fields):
+    for slots in (Slots(host_of), Slots(None), Slots(lambda request: "another")):
+        assert slots.name_in(slot_number(name), fields) == name
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"url": 1},
+        {"url": "no url"},
+        {"url": "http://other.example/"},
+        {"url": "http://[::1/"},
+        {"url": "http://" + "a." * 5000},
+        {"url": "http://x/", "meta": 7},
+    ],
+)
+def test_no_name_is_told_of_a_slot_that_a_request_is_not_of(fields):
+    for slot in (slot_number("a.example"), 0, 1.5, float("inf")):
+        assert Slots(host_of).name_in(slot, fields) is None
+
+
+def test_a_rule_that_fails_tells_no_name():
+    def fails(request):
+        raise ZeroDivisionError
+
+    number = slot_number("mine")
+    assert Slots(fails).name_in(number, {"url": "http://a.example/"}) is None
+    assert Slots(lambda r: "mine").name_in(number, {"url": "http://a/"}) == "mine"
