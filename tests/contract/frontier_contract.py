@@ -58,6 +58,9 @@ class Broker(Protocol):
     async def roll_back(self) -> None:
         """Forget all workers, as if the broker went back to before they came."""
 
+    async def pass_time(self, seconds: float) -> None:
+        """Let the clock of slots go on, by less than 10 s."""
+
     async def stats(self) -> dict[str, str]: ...
 
 

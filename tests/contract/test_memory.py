@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from scrapy_dist.brokers.memory.state import State
+from scrapy_dist.brokers.memory.state import State, wall_clock
 from tests.contract.frontier_contract import ITEMS, SEEDS, FrontierContract, Worker
+from tests.contract.politeness_contract import PolitenessContract
 from tests.support.frontiers import in_memory
 
 if TYPE_CHECKING:
@@ -16,7 +17,8 @@ if TYPE_CHECKING:
 
 class MemoryBroker:
     def __init__(self) -> None:
-        self.state = State()
+        self._ahead = 0
+        self.state = State(now=lambda: wall_clock() + self._ahead)
 
     def session(self, **options: Any) -> MemoryFrontier:
         return in_memory(self.state, **options)
@@ -43,11 +45,14 @@ class MemoryBroker:
     async def roll_back(self) -> None:
         self.state.workers.clear()
 
+    async def pass_time(self, seconds: float) -> None:
+        self._ahead += int(seconds * 1000)
+
     async def stats(self) -> dict[str, str]:
         return {name: str(value) for name, value in self.state.stats.items()}
 
 
-class TestMemory(FrontierContract):
+class TestMemory(FrontierContract, PolitenessContract):
     @pytest.fixture
     def broker(self) -> MemoryBroker:
         return MemoryBroker()

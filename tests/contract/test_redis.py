@@ -8,6 +8,7 @@ import pytest
 
 from scrapy_dist.brokers.redis.frontier import Frontier
 from tests.contract.frontier_contract import ITEMS, SEEDS, FrontierContract, Worker
+from tests.contract.politeness_contract import PolitenessContract
 from tests.support.frontiers import KEYS, ON_REDIS_ONLY, dead_letters, session
 
 if TYPE_CHECKING:
@@ -54,13 +55,16 @@ class RedisBroker:
     async def roll_back(self) -> None:
         await self._client.delete(KEYS.workers)
 
+    async def pass_time(self, seconds: float) -> None:
+        await self._client.hincrby(KEYS.state, "slots:shift", int(seconds * 1000))  # type: ignore[misc]
+
     async def stats(self) -> dict[str, str]:
         found = await self._client.hgetall(KEYS.stats)  # type: ignore[misc]
         return {name.decode(): value.decode() for name, value in found.items()}
 
 
 @ON_REDIS_ONLY
-class TestRedis(FrontierContract):
+class TestRedis(FrontierContract, PolitenessContract):
     @pytest.fixture
     def broker(self, client: Redis) -> RedisBroker:
         return RedisBroker(client)

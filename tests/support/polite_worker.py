@@ -243,6 +243,10 @@ class PoliteWorker:
     def open(self, name: str, delay: int, places: int, now: float) -> Seat:
         """The seat of that name, with what Redis says of it."""
         seat = self.seats.get(name)
+        if seat is None and name in self.yielding:
+            # It was not given back yet: a suspect came, or a visit was asked for.
+            seat = self.seats[name] = self.yielding.pop(name)
+            seat.is_dry = seat.stops = False
         if seat is None:
             slot = int(name.partition(".")[0])
             seat = self.seats[name] = Seat(name, slot, delay, places, now, now)
@@ -300,8 +304,10 @@ class PoliteWorker:
     # What it starts
 
     def is_fenced(self, now: float) -> bool:
-        if "no fence" in self.faults:
-            return False
+        return "no fence" not in self.faults and self.is_late(now)
+
+    def is_late(self, now: float) -> bool:
+        """Whether its last confirmed beat is too long ago."""
         return self.beat is None or now - self.beat > FENCE * self.ttl
 
     def start(self, seat: Seat, now: float) -> tuple[str, int] | None:

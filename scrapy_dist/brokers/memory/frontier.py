@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from scrapy_dist.brokers.memory.lending import Lending
+from scrapy_dist.brokers.memory.polite_lending import PoliteLending
 from scrapy_dist.brokers.memory.presence import Presence
 from scrapy_dist.brokers.memory.state import Entry, Limits, Present, State
 from scrapy_dist.core.frontier import (
@@ -25,6 +26,7 @@ from scrapy_dist.core.frontier import (
     Outcome,
     Settlement,
 )
+from scrapy_dist.core.politeness import Visit
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -55,6 +57,7 @@ class MemoryFrontier:
         self._limits = heeded = Limits(int(ttl * 1000), **limits)
         self._newest_first = newest_first
         self._lending = Lending(state, self.worker, heeded, seed_keys)
+        self._polite = PoliteLending(state, self._lending)
         self._presence = Presence(state, self.worker, heeded, process)
         self._name = ""
         self.status = crawl.status
@@ -130,6 +133,7 @@ class MemoryFrontier:
                     state.changed()
                 return LeaveOutcome.LEFT, seen
             state.workers.pop(self.worker, None)
+            state.seats.end(self.worker, state.now())
             state.changed()
             present = state.alive(self._limits.ttl // 2)
             if state.left() or state.busy() or self._lending.seeds_left():
@@ -166,10 +170,11 @@ class MemoryFrontier:
         return frozenset(self._state.held(self.worker))
 
     async def seats(self) -> frozenset[str]:
-        return frozenset()
+        return frozenset(self._state.seats.held(self.worker))
 
     async def set_rules(self, rules: Mapping[int, Rules]) -> None:
-        del rules
+        with self._state.lock:
+            self._state.seats.rules.update(rules)
 
     async def watch(self, changed: Callable[[], None]) -> bool:
         self._state.watch(changed)
@@ -187,6 +192,8 @@ class MemoryFrontier:
         before = (len(state.pending), len(state.suspects), len(state.leases))
         answer.commits = [self._commit(commit) for commit in ask.commits]
         self._release(ask.releases)
+        if ask.yields:
+            self._polite.give_back(ask.yields)
         for reject in ask.rejects:
             self._bury(self._take(reject.lease), reject.reason)
         if ask.claims:
@@ -204,7 +211,15 @@ class MemoryFrontier:
         if ask.seeds:
             answer.seeds = self._lending.lease_seeds(ask.seeds)
             answer.seeds_left = self._lending.seeds_left()
-        if ask.leases:
+        if ask.manners is not None:
+            manners = ask.manners
+            visits = [self._polite.visit(slot, manners) for slot in ask.visits]
+            answer.visits = [visit or Visit(granted=False) for visit in visits]
+        if ask.leases and ask.manners is not None:
+            answer.leases, answer.left, answer.granted = self._polite.lease(
+                ask.leases, ask.suspects, ask.manners
+            )
+        elif ask.leases:
             answer.leases, answer.left = self._lending.lease(
                 ask.leases, ask.suspects, ask.enough
             )

@@ -10,7 +10,7 @@ from scrapy_dist.brokers.memory.state import Entry, Limits, State
 from scrapy_dist.core.frontier import Lease, Left
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Callable, Collection, Sequence
 
 #: Bytes of requests or seeds in one answer, after which no more are handed out.
 _ANSWER_BYTES = 4 << 20
@@ -30,6 +30,8 @@ class Lending:
         self._state = state
         self._limits = limits
         self._seed_keys = seed_keys
+        #: Milliseconds of silence after which a worker is dead.
+        self.ttl = limits.ttl
 
     def readmit(self) -> int:
         """Take up what has failed while there was no room; how many still wait."""
@@ -49,18 +51,30 @@ class Lending:
         """Hand out at most *want*, and *most* suspects; see `Ask` for *enough*."""
         state = self._state
         if self.worker not in state.workers or state.is_paused:
-            return [], self._left()
-        suspects, alone, may_more = self._choose_suspects(want, most)
-        if not may_more and not suspects:
-            return [], self._left(alone=alone)
-        leases = [self._hand_out(entry, alone=alone) for entry in suspects]
+            return [], self.left()
+        leases, alone, may_more = self.lease_suspects(want, most, lambda _: True)
         if may_more:
-            share = self._share(want - len(leases), len(suspects))
+            share = self._share(want - len(leases), len(leases))
             size = _ANSWER_BYTES - sum(len(lease.payload) for lease in leases)
             leases += map(self._hand_out, state.pending.take(share, enough, size))
-        return leases, self._left(alone=alone)
+        return leases, self.left(alone=alone)
 
-    def _left(self, *, alone: bool = False) -> Left:
+    def lease_suspects(
+        self, want: int, most: int, may_go: Callable[[int], bool]
+    ) -> tuple[list[Lease], bool, bool]:
+        """Suspects of slots that *may_go*; whether the worker is to be alone, and may get more."""
+        suspects, alone, may_more = self._choose_suspects(want, most, may_go)
+        leases = [self._hand_out(entry, alone=alone) for entry in suspects]
+        return leases, alone, may_more
+
+    def lease_of(self, slot: int, most: int, leases: list[Lease]) -> int:
+        """Add at most *most* requests of *slot* to *leases*; how many."""
+        size = _ANSWER_BYTES - sum(len(lease.payload) for lease in leases)
+        taken = self._state.pending.take_of(slot, most, size)
+        leases += map(self._hand_out, taken)
+        return len(taken)
+
+    def left(self, *, alone: bool = False) -> Left:
         state = self._state
         return Left(len(state.pending), len(state.suspects), len(state.waiting), alone)
 
@@ -73,7 +87,9 @@ class Lending:
             share -= len(state.held(self.worker))
         return max(0, min(want, len(state.pending), share))
 
-    def _choose_suspects(self, want: int, most: int) -> tuple[list[Entry], bool, bool]:
+    def _choose_suspects(
+        self, want: int, most: int, may_go: Callable[[int], bool]
+    ) -> tuple[list[Entry], bool, bool]:
         """Suspects to hand out, whether this worker is to be alone, whether more may come.
 
         One that the next death sets aside is handed out alone, see lease.lua.
@@ -93,6 +109,7 @@ class Lending:
         if most <= 0:
             return [], waits, not waits
         first = heapq.nsmallest(_LOOKED_AT, state.suspects)
+        first = [entry for entry in first if may_go(entry.slot)]
         lone = [entry for entry in first if self._dies_next(entry)][:1]
         if lone and not state.held(self.worker):
             state.alone = state.alone or (self.worker, now)

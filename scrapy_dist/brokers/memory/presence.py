@@ -74,6 +74,7 @@ class Presence:
         state.active = state.now()
         if len(held) == _MOST:
             return Deaths(suspects - failed, failed)
+        state.seats.end(dead[0], state.now())
         del state.workers[dead[0]]
         return Deaths(suspects - failed, failed, 1)
 

@@ -13,6 +13,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from scrapy_dist.base import times
+from scrapy_dist.brokers.memory.seats import Seats
 from scrapy_dist.core.frontier import Counts
 from scrapy_dist.core.slots import NO_SLOT
 from scrapy_dist.core.status import Finished
@@ -90,6 +91,18 @@ class Pending:
         self._count -= len(taken)
         return taken
 
+    def take_of(self, slot: int, most: int, size: int) -> list[Entry]:
+        """Take at most *most* of one slot out, which has had its turn; *size* as in `take`."""
+        taken: list[Entry] = []
+        heap = self.slots.pop(slot, [])
+        while heap and len(taken) < most and size > 0:
+            taken.append(heapq.heappop(heap))
+            size -= len(taken[-1].payload)
+        if heap:
+            self.slots[slot] = heap
+        self._count -= len(taken)
+        return taken
+
     def clear(self) -> None:
         self.slots.clear()
         self._count = 0
@@ -141,6 +154,7 @@ class State:
 
     now: Callable[[], int] = wall_clock
     pending: Pending = field(default_factory=Pending)
+    seats: Seats = field(default_factory=Seats)
     suspects: list[Entry] = field(default_factory=list)
     #: Suspects that have failed and wait for room among the dead letters.
     waiting: list[Entry] = field(default_factory=list)
@@ -284,7 +298,7 @@ class State:
         if all_:
             for part in (
                 *(self.pending, self.suspects, self.waiting, self.leases),
-                *(self.seen, self.workers, self.stats),
+                *(self.seen, self.workers, self.stats, self.seats),
             ):
                 part.clear()
             self.is_paused = False

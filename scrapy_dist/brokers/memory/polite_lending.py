@@ -1,0 +1,152 @@
+"""Which requests a worker is given of a polite crawl in memory, and of which slots.
+
+As the scripts of Redis do it: see lease_polite.lua, yield.lua and visit.lua.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from scrapy_dist.brokers.memory.seats import count_seats, index_of, rules_of_seat
+from scrapy_dist.core.politeness import Grant, Granted, Visit, slot_of_seat
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from scrapy_dist.brokers.memory.lending import Lending
+    from scrapy_dist.brokers.memory.state import State
+    from scrapy_dist.core.frontier import Lease, Left
+    from scrapy_dist.core.politeness import Manners, Rules, Yield
+
+
+class PoliteLending:
+    """Hands out what *lending* hands out, of slots that its worker has or takes."""
+
+    def __init__(self, state: State, lending: Lending) -> None:
+        self._state, self._lending = state, lending
+        self._worker = lending.worker
+
+    def give_back(self, yields: Iterable[Yield]) -> None:
+        self._state.seats.give_back(self._worker, yields, self._state.now())
+
+    def visit(self, slot: int, manners: Manners) -> Visit | None:
+        """See `Visit`; None: this worker is not known."""
+        state, name = self._state, str(slot)
+        seats, now = state.seats, state.now()
+        seats.default = manners.rules
+        if self._worker not in state.workers:
+            return None
+        rules = self._rules_of(name, manners)
+        if seats.taken.get(name) == self._worker:
+            return Visit(True, 0.0, rules)
+        if seats.is_wanted(slot, self._worker, now):
+            return Visit(False, None, rules)
+        wait = seats.waits(name, now)
+        if wait == 0:
+            seats.taken[name] = self._worker
+            seats.wanted.pop(slot, None)
+            return Visit(True, 0.0, rules)
+        seats.want(slot, self._worker, now)
+        return Visit(False, None if wait is None else wait / 1000, rules)
+
+    def _rules_of(self, name: str, manners: Manners) -> Rules:
+        rules = self._state.seats.rules_of(slot_of_seat(name))
+        return rules_of_seat(rules, name, manners.seats)
+
+    def lease(
+        self, want: int, most: int, manners: Manners
+    ) -> tuple[list[Lease], Left, Granted]:
+        """See `Ask`; the leases are in the order of the grants."""
+        state, lending = self._state, self._lending
+        state.seats.default = manners.rules
+        if self._worker not in state.workers:
+            return [], lending.left(), Granted()
+        grants: list[Grant] = []
+        leases: list[Lease] = []
+        alone, may_more = False, not state.is_paused
+        if may_more:
+            leases, alone, may_more = lending.lease_suspects(want, most, self._may_go)
+        for lease in leases:
+            state.seats.taken[str(lease.slot)] = self._worker
+            grants.append(self._grant(str(lease.slot), manners, 1))
+        suspects = {lease.slot for lease in leases}
+        most = want if may_more else len(leases)  # with these
+        taken, wanted = self._renew(most - len(leases), manners, grants, leases)
+        self._take(most - len(leases), manners, suspects, grants, leases)
+        waits = [wait for _, wait in self._found(manners)]
+        granted = Granted(
+            grants,
+            taken,
+            wanted,
+            min(waits) / 1000 if waits else None,
+            sum(wait == 0 for wait in waits),
+        )
+        return leases, lending.left(alone=alone), granted
+
+    def _may_go(self, slot: int) -> bool:
+        seats, name = self._state.seats, str(slot)
+        is_mine = seats.taken.get(name) == self._worker
+        return is_mine or seats.waits(name, self._state.now()) == 0
+
+    def _grant(self, name: str, manners: Manners, leases: int) -> Grant:
+        return Grant(name, self._rules_of(name, manners), leases)
+
+    def _renew(
+        self, want: int, manners: Manners, grants: list[Grant], leases: list[Lease]
+    ) -> tuple[list[str], list[str]]:
+        """More of the seats that this worker has; those it has not, and is to give back."""
+        seats, now = self._state.seats, self._state.now()
+        taken, wanted = [], []
+        for name, most in manners.renewals:
+            slot = slot_of_seat(name)
+            count = count_seats(seats.rules_of(slot), manners.seats)
+            if seats.taken.get(name) != self._worker:
+                taken.append(name)
+            elif seats.is_wanted(slot, self._worker, now) or index_of(name) >= count:
+                wanted.append(name)
+            else:
+                new = self._lending.lease_of(slot, min(most, want), leases)
+                grants.append(self._grant(name, manners, new))
+                want -= new
+        return taken, wanted
+
+    def _take(
+        self,
+        want: int,
+        manners: Manners,
+        suspects: set[int],
+        grants: list[Grant],
+        leases: list[Lease],
+    ) -> None:
+        """Seats that nobody has, a fair share of them."""
+        state = self._state
+        found = [name for name, wait in self._found(manners) if wait == 0]
+        share = -(-len(found) // max(1, state.alive(self._lending.ttl)))
+        for name in found:
+            slot = slot_of_seat(name)
+            is_wanted = state.seats.is_wanted(slot, self._worker, state.now())
+            if not (share > 0 and want > 0) or slot in suspects or is_wanted:
+                continue
+            most = min(want, self._portion(slot, manners))
+            new = self._lending.lease_of(slot, most, leases)
+            if not new:
+                break  # the answer is large enough
+            state.seats.taken[name] = self._worker
+            grants.append(self._grant(name, manners, new))
+            want -= new
+            share -= 1
+
+    def _portion(self, slot: int, manners: Manners) -> int:
+        delay = self._state.seats.rules_of(slot).delay
+        if delay <= 0:
+            return manners.portion
+        return min(manners.portion, 1 + int(manners.horizon / delay))
+
+    def _found(self, manners: Manners) -> list[tuple[str, int]]:
+        """A free seat of each slot that has requests, and ms until it may be taken."""
+        state, now = self._state, self._state.now()
+        found = (
+            state.seats.free_seat(slot, manners.seats, now)
+            for slot in state.pending.slots
+        )
+        return [seat for seat in found if seat is not None]

@@ -1,0 +1,110 @@
+"""Who has which slot of a polite crawl in memory: see lib/seats.lua of Redis."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from scrapy_dist.core.politeness import Rules, slot_of_seat
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from scrapy_dist.core.politeness import Yield
+
+#: Milliseconds that a leap of the clock counts at the most, and that a visitor is waited for.
+_LEAP, _VISITOR = 10_000, 2000
+
+
+def index_of(name: str) -> int:
+    """Of a seat: 0 is the first one of its slot."""
+    return int(name.partition(".")[2] or 0)
+
+
+def _name(slot: int, index: int) -> str:
+    return f"{slot}.{index}" if index else str(slot)
+
+
+def count_seats(rules: Rules, most: int) -> int:
+    """How many seats a slot has, *most* at the most; only one if it has a delay."""
+    return 1 if rules.delay > 0 else min(max(1, rules.places), most)
+
+
+def rules_of_seat(rules: Rules, name: str, most: int) -> Rules:
+    """*rules* of a slot, with the places of one seat."""
+    share, more = divmod(max(1, rules.places), count_seats(rules, most))
+    return replace(rules, places=share + (index_of(name) < more))
+
+
+@dataclass(slots=True)
+class Seats:
+    """All seats of a crawl. *now*: ms on the wall clock."""
+
+    taken: dict[str, str] = field(default_factory=dict)
+    #: When a seat may be taken, if that is not now; on a clock that never goes back.
+    ready: dict[str, int] = field(default_factory=dict)
+    rules: dict[int, Rules] = field(default_factory=dict)
+    #: Who waits to visit a slot, and since when.
+    wanted: dict[int, tuple[str, int]] = field(default_factory=dict)
+    #: The rules of slots that have none of their own.
+    default: Rules = field(default_factory=Rules)
+    _seen: int = 0
+    _shift: int = 0
+
+    def _time(self, wall: int) -> int:
+        now = wall + self._shift
+        moved = min(max(now, self._seen), self._seen + _LEAP) if self._seen else now
+        self._seen, self._shift = moved, self._shift + moved - now
+        return moved
+
+    def rules_of(self, slot: int) -> Rules:
+        return self.rules.get(slot, self.default)
+
+    def held(self, worker: str) -> list[str]:
+        return [name for name, owner in self.taken.items() if owner == worker]
+
+    def waits(self, name: str, now: int) -> int | None:
+        """Ms until a seat may be taken; None: somebody has it."""
+        if name in self.taken:
+            return None
+        return max(0, self.ready.get(name, 0) - self._time(now))
+
+    def want(self, slot: int, worker: str, now: int) -> None:
+        """*worker* waits to visit *slot*."""
+        self.wanted[slot] = worker, self._time(now)
+
+    def is_wanted(self, slot: int, worker: str, now: int) -> bool:
+        """Whether another one than *worker* waits to visit *slot*."""
+        who, since = self.wanted.get(slot, (worker, 0))
+        return who != worker and self._time(now) - since < _VISITOR
+
+    def free_seat(self, slot: int, most: int, now: int) -> tuple[str, int] | None:
+        """The first seat of *slot* that nobody has, and ms until it may be taken."""
+        for index in range(count_seats(self.rules_of(slot), most)):
+            wait = self.waits(_name(slot, index), now)
+            if wait is not None:
+                return _name(slot, index), wait
+        return None
+
+    def give_back(self, worker: str, yields: Iterable[Yield], now: int) -> None:
+        time = self._time(now)
+        for seat in yields:
+            if self.taken.get(seat.name) != worker:
+                continue
+            del self.taken[seat.name]
+            self.ready[seat.name] = time + round(seat.rest * 1000)
+            if seat.rules is not None:
+                self.rules[slot_of_seat(seat.name)] = seat.rules
+        self.ready = {name: at for name, at in self.ready.items() if at > time}
+
+    def end(self, worker: str, now: int) -> None:
+        """*worker* is gone: its seats may be taken when their delays are over."""
+        time = self._time(now)
+        for name in self.held(worker):
+            del self.taken[name]
+            delay = self.rules_of(slot_of_seat(name)).delay
+            self.ready[name] = time + round(delay * 1000)
+
+    def clear(self) -> None:
+        for part in (self.taken, self.ready, self.rules, self.wanted):
+            part.clear()
