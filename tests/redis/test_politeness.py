@@ -6,11 +6,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from scrapy_dist.brokers.redis import scripts
 from scrapy_dist.core.frontier import NewRequest
 from scrapy_dist.core.politeness import Manners, Rules, Yield
 from tests.support.frontiers import KEYS, Worker, member, names
 from tests.support.politeness_mistakes import IN_LUA, IN_THE_WORKER, notice
 from tests.support.politeness_sim import Setup, simulate
+from tests.support.politeness_wire import source
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -45,6 +47,11 @@ def test_simulated_crawl_is_polite_and_done(path, setup):
     assert result.starts >= setup.slots * setup.per
     incidents = result.counts["leaps"] + result.counts["rollbacks"]
     assert result.excused == 0 or incidents, f"{setup}: {result}"
+
+
+@pytest.mark.parametrize("name", IN_LUA)
+def test_mistake_is_one_in_the_lua(name):
+    assert any(source(script, IN_LUA[name])[1] for script in scripts.names())
 
 
 @pytest.mark.parametrize(

@@ -55,8 +55,8 @@ IN_LUA: dict[str, Mistake] = {
         "math.min(count, most_seats)",
     ),
     "a dead worker's slot does not rest": (
-        "string.format('%.0f', slots_now + delay), name",
-        "string.format('%.0f', slots_now), name",
+        "string.format('%.0f', now + delay), name",
+        "string.format('%.0f', now), name",
     ),
     "a dead worker's seats stay": ("if #taken > 0 then", "if false then"),
     "suspects do not wait for their slots": (

@@ -379,6 +379,16 @@ async def slots_of_workers_that_nobody_knows(world):
     return "abcdefghx"
 
 
+async def seats_of_a_worker_that_nobody_knows(world):
+    """Nothing waits in them, and what comes would not be handed out."""
+    owners = {f"{slot}.1": 2**52 + 7 for slot in range(250)}
+    known = {
+        str(slot): 2**52 + int(world.worker.frontier.worker) for slot in range(20, 150)
+    }
+    await world.client.zadd(KEYS.slots, owners | known)
+    return "abcdefgh"
+
+
 async def mark_of_a_worker_whose_leases_were_not_its_own(world):
     await world.client.hset(KEYS.state, "strange:77", 3)
     return "abcdefgh"
@@ -420,6 +430,7 @@ DAMAGES = [
     (slot_without_a_turn, {"slot_without_turn": 1}),
     (no_slot_has_a_turn, {"slot_without_turn": 251}),
     (slots_of_workers_that_nobody_knows, {"slot_of_unknown_worker": 3}),
+    (seats_of_a_worker_that_nobody_knows, {"slot_of_unknown_worker": 250}),
     (mark_of_a_worker_whose_leases_were_not_its_own, {"unknown_worker": 1}),
     (a_worker_with_a_name, {"unknown_worker": 1}),
 ]

@@ -1,19 +1,13 @@
--- Find slots whose requests nobody would be given while others have work, and slots that an
--- unknown worker has; let both be asked again.
+-- Find slots whose requests nobody would be given while others have work; let them be asked.
 --
--- KEYS  requests (zset)  slots (zset)  workers (zset)  state (hash)  resting (zset)
---       politeness (hash)
+-- KEYS  requests (zset)  slots (zset)  state (hash)  resting (zset)
 -- ARGV  mend: '1' or '0'  after: the slot to begin behind, '' for the first
 --       most: slots to look at (<= 100)
---       delay_ms: between two starts in a slot  places: of a slot
--- Reply the slot to go on behind ('': there are no more), then for each finding: slot, 1 (it
--- has no turn) or 2 (an unknown worker has it), requests in it or that worker
+-- Reply the slot to go on behind ('': there are no more), then for each finding: slot,
+--       requests in it
 -- Cost  O(slots looked at * log(pending))
 -- @use entry
 -- @use pending
--- @use slot_clock
--- @use seats
-local now, _, clock = slot_clock()
 -- More than any worker asks for; only a polite crawl has a clock of slots.
 local most_seats = redis.call('HEXISTS', state, 'slots:seen') == 1 and 64 or 1
 local reply, from = {''}, after == '' and '-inf' or '(' .. after
@@ -39,26 +33,15 @@ for _ = 1, most do
   for seat = 1, most_seats - 1 do
     names[seat + 1] = slot .. '.' .. seat
   end
-  for i, turn in ipairs(redis.call('ZMSCORE', slots, unpack(names))) do
-    local owner = turn and tonumber(turn) - mark_of(0) or -1
+  for _, turn in ipairs(redis.call('ZMSCORE', slots, unpack(names))) do
     has_turn = has_turn or turn
-    if owner >= 0 and not redis.call('ZSCORE', workers, string.format('%.0f', owner)) then
-      reply[#reply + 1], reply[#reply + 2] = names[i], 2
-      reply[#reply + 1] = string.format('%.0f', owner)
-      if mend == '1' then
-        -- As of a worker that has died, see reap.lua.
-        local delay = rules_of(redis.call('HGET', politeness, slot), 1)
-        keep_slot_clock(clock)
-        redis.call('ZADD', slots, string.format('%.0f', now + delay), names[i])
-      end
-    end
   end
   local member, count = nil, 0
   if not has_turn then
     member, count = request_in(slot)
   end
   if member then
-    reply[#reply + 1], reply[#reply + 2], reply[#reply + 3] = slot, 1, count
+    reply[#reply + 1], reply[#reply + 2] = slot, count
     if mend == '1' then
       put_pending({slot, member})
     end

@@ -355,14 +355,16 @@ class _Check:
         after = b""
         while True:
             after, *found = await self._call("check_slots", after=after, most=BATCH)
-            for slot, kind, what in zip(*[iter(found)] * 3, strict=True):
-                if kind == 1:
-                    self._found("slot_without_turn", f"{_show(slot)}, {what} pending")
-                else:
-                    example = f"{_show(slot)} of {_show(what)}"
-                    self._found("slot_of_unknown_worker", example)
+            for slot, count in zip(found[::2], found[1::2], strict=True):
+                self._found("slot_without_turn", f"{_show(slot)}, {count} pending")
             if not after:
-                return
+                break
+        at = 0
+        while at >= 0:
+            at, *found = await self._call("check_seats", at=at, most=BATCH)
+            for name, owner in zip(found[::2], found[1::2], strict=True):
+                example = f"{_show(name)} of {_show(owner)}"
+                self._found("slot_of_unknown_worker", example)
 
     async def _check_counter(self, place: int, members: list[bytes]) -> None:
         """Compare the order counter with the ids of *members*."""
