@@ -4,7 +4,8 @@ one line each. It only reads.
   PENDING  nobody works on them       IN FLIGHT  in the hands of workers
   OWNER    who may ask it now, where FRONTIER_POLITENESS gives a host to one worker at a time;
            empty: any worker
-  DELAY    seconds between two starts, for all workers together; -: each worker has its own
+  DELAY    seconds between two starts, for all workers together; -: each worker has its own, or
+           only the settings of the project, which is not here, say it
   NEXT     when a worker may get the host: now, or in so many seconds; -: when its owner lets
            it go
   ERRORS   dead letters of it, among the newest 1,000

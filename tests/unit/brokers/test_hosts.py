@@ -185,6 +185,8 @@ async def test_what_is_none_of_ours_is_told_too(client, worker):
     names = {"abc": 1, "": 2, "9" * 100: 4, "-1": 5, "inf": 6, "1e20": 7}
     await client.zadd(KEYS.slots, names)
     await client.hset(KEYS.politeness, "-1", "nonsense")
+    for field in ("slots:seen", "slots:shift"):
+        await client.hset(KEYS.state, field, "nonsense")
     found = await hosts(worker, delay_of=lambda slot: 1.0)
     assert all(h.name.startswith("#") for h in found.hosts)
     assert {"#inf", "#100000000000000000000"} <= {h.name for h in found.hosts}

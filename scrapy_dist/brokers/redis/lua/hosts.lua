@@ -19,7 +19,8 @@ local call, seats_told = redis.call, 8
 local now, wall = slot_clock()
 local seen = call('HMGET', state, 'slots:seen', 'slots:shift')
 -- No polite worker says nothing for a minute.
-local silent = seen[1] and wall + (seen[2] or 0) - seen[1]
+local last, shift = tonumber(seen[1] or nil), tonumber(seen[2] or nil) or 0
+local silent = last and wall + shift - last
 local is_polite = silent and (silent < 60000 or alive_workers(wall) == 0)
 local reply = {call('ZCARD', slots), 0, 0, call('ZCARD', requests), is_polite and 1 or 0}
 if is_polite then

@@ -2,10 +2,10 @@
 --
 -- KEYS  leases (zset)  leased (hash)
 -- ARGV  at: leases to leave out  most: leases to look at (<= 100)
--- Reply for each request: its slot, its order id
+-- Reply leases in all, then for each request: its slot, its order id
 -- Cost  O(leases looked at)
 -- @use entry
-local reply = {}
+local reply = {redis.call('ZCARD', leases)}
 for _, id in ipairs(redis.call('ZRANGE', leases, at, at + most - 1)) do
   local entry = redis.call('HGET', leased, id)
   local slot, rank = (entry or ''):match('^(%S+) %d+ %S+ ()')

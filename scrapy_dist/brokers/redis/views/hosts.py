@@ -167,12 +167,12 @@ def _delay(
 
 async def _read_leases(frontier: Frontier, looked: _Looked) -> None:
     for at in range(0, _LEASES, BATCH):
-        found = await frontier.run("hosts_leased", at=at, most=BATCH)
+        total, *found = await frontier.run("hosts_leased", at=at, most=BATCH)
         for slot, id_ in zip(map(float, found[::2]), found[1::2], strict=True):
             looked.leased[slot] += 1
             looked.ids[slot] = id_
         # Seeds are left out, so a page may be short.
-        if at + BATCH >= await frontier.client.zcard(frontier.keys.leases):
+        if at + BATCH >= total:
             return
 
 
