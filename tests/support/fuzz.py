@@ -667,8 +667,12 @@ def plant(
     client.zadd(key + b":requests", {member(request, 1): 7})
     client.zadd(key + b":requests", {f"nonsense {other}": 1.5})
     client.zadd(key + b":slots", {"7": 2**52 + int(number), other: 2, "1.5": 3})
-    client.zadd(key + b":slots", {"7.1": 2**60, "7.2": float("inf"), "8": -float("inf")})
-    client.hset(key + b":politeness", mapping={"7": "1 1", "1": other, "wanted:7": other})
+    client.zadd(
+        key + b":slots", {"7.1": 2**60, "7.2": float("inf"), "8": -float("inf")}
+    )
+    client.hset(
+        key + b":politeness", mapping={"7": "1 1", "1": other, "wanted:7": other}
+    )
     client.hset(key + b":state", "slots:seen", str(int(time.time() * 1000)))
     client.zadd(key + b":suspects", {suspect(request, 2, 1, slot=7): 0})
     client.zadd(key + b":suspects", {f"nonsense {other}": 0})

@@ -199,3 +199,35 @@ async def test_nothing_is_written(client, worker):
     before = {key: await client.dump(key) for key in await client.keys("*")}
     await hosts(worker)
     assert {key: await client.dump(key) for key in await client.keys("*")} == before
+
+
+async def test_a_host_that_rests_without_requests_is_told_with_its_errors(
+    client, worker
+):
+    slot = str(slot_number("a.example"))
+    await worker.commit([new("a.example")])
+    [lease], _ = await lease_politely(worker, 1)
+    await worker.call(
+        worker.frontier.reject([Reject(lease.id, "request", "x")], max_size=999)
+    )
+    seconds, _ = await client.time()
+    await client.zrem(KEYS.slots, slot)
+    await client.zadd(KEYS.resting, {slot: (seconds + 900) * 1000})
+    [host] = (await hosts(worker)).hosts
+    assert (host.name, host.pending, host.errors) == ("a.example", 0, 1)
+    assert 0 < host.wait <= 900
+
+
+async def test_each_order_has_its_own_first(client, worker):
+    requests = [new("large.example", n) for n in range(3)] + [new("slow.example")]
+    await worker.commit([*requests, new("bad.example"), new("bad.example", 1)])
+    await client.hset(KEYS.politeness, slot_number("slow.example"), "9000 8")
+    leases = await worker.lease(6)
+    [bad, _] = [lease for lease in leases if b"bad" in lease.payload]
+    await worker.call(
+        worker.frontier.reject([Reject(bad.id, "request", "x")], max_size=999)
+    )
+    await worker.release(*(lease for lease in leases if lease is not bad))
+    for sort, name in (("pending", "large"), ("delay", "slow"), ("errors", "bad")):
+        found = await hosts(worker, sort=sort, delay_of=lambda slot: 2.0)
+        assert found.hosts[0].name == f"{name}.example", sort
