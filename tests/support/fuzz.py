@@ -724,6 +724,7 @@ def commands_for(name: str, job: str, worker: str) -> list[list[str]]:
         ["status", "nobody"],
         ["workers", name, "--stop", f"{worker}x"],
         ["top", name, "-n", "1"],
+        ["top", name, "-n", "1", "--hosts"],
         ["pause", name],
         ["resume", name],
         ["recrawl", name, f"http://site/{job}"],
