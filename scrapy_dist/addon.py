@@ -24,10 +24,14 @@ class Addon:
         settings.set(
             "DUPEFILTER_CLASS", "scrapy_dist.dupefilter.RFPDupeFilter", "addon"
         )
+        # What a project's own middleware answers by itself costs no delay, either.
+        places = settings.getdict("DOWNLOADER_MIDDLEWARES").values()
+        numbers = [place for place in places if isinstance(place, (int, float))]
+        last = max([1_000_000, *(int(place) + 1 for place in numbers)])
         for chain, cls, place in (
             ("SPIDER_MIDDLEWARES", middleware.FrontierSpiderMiddleware, 51),
             ("DOWNLOADER_MIDDLEWARES", middleware.FrontierDownloaderMiddleware, 1),
-            ("DOWNLOADER_MIDDLEWARES", middleware.FrontierGateMiddleware, 1_000_000),
+            ("DOWNLOADER_MIDDLEWARES", middleware.FrontierGateMiddleware, last),
             ("ITEM_PIPELINES", middleware.FrontierPipeline, -1_000_000),
         ):
             settings.setdefault_in_component_priority_dict(chain, cls, place)

@@ -336,7 +336,10 @@ class Scheduler(BaseScheduler):
             self._polite = None
             if self.options.is_polite:
                 self._polite = PolitenessOptions.from_settings(
-                    self.crawler.settings, spider, self.options.discipline
+                    self.crawler.settings,
+                    spider,
+                    self.options.discipline,
+                    self.options.slots,
                 )
             self._make_queue(spider)
         except CloseSpider:

@@ -69,6 +69,8 @@ async def open_session(
     frontier = await open_frontier(
         settings, keys, options, seed_keys=seed_keys, compact=compact
     )
+    if options.is_polite:
+        frontier.polite = str(frontier.ttl_ms)
     try:
         await check_types(frontier)
         if process is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,12 @@ if TYPE_CHECKING:
     from scrapy import Spider
     from scrapy.settings import BaseSettings
 
+    from scrapy_dist.core.slots import Slots
     from scrapy_dist.queue import Base
+
+#: Seconds of delay that are believed at the most; and at least where AutoThrottle is to
+#: learn it, as a slot with a delay has one owner, who does.
+_LONGEST, _LEARNING = 1e6, 0.001
 
 
 @dataclass(frozen=True)
@@ -34,7 +40,11 @@ class PolitenessOptions:
 
     @classmethod
     def from_settings(
-        cls, settings: BaseSettings, spider: Spider | None, discipline: type[Base]
+        cls,
+        settings: BaseSettings,
+        spider: Spider | None,
+        discipline: type[Base],
+        slots: Slots | None = None,
     ) -> PolitenessOptions:
         """Raises ConfigurationError for what cannot hold for all workers together."""
         if not discipline.by_slot:
@@ -51,33 +61,73 @@ class PolitenessOptions:
                 " together (FRONTIER_POLITENESS = True). Remove it, and let FRONTIER_SLOT"
                 " name a function that returns the address of a request's host."
             )
-        delay = settings.getfloat("DOWNLOAD_DELAY")
-        delay = float(getattr(spider, "download_delay", None) or delay)
-        places = settings.getint("CONCURRENT_REQUESTS_PER_DOMAIN")
-        places = int(getattr(spider, "max_concurrent_requests", None) or places)
+        delay = getattr(spider, "download_delay", None)
+        places = getattr(spider, "max_concurrent_requests", None)
+        if delay is None:
+            delay = settings.get("DOWNLOAD_DELAY")
+        if places is None:
+            places = settings.get("CONCURRENT_REQUESTS_PER_DOMAIN")
         learns = settings.getbool("AUTOTHROTTLE_ENABLED")
-        if learns:
-            delay = max(delay, settings.getfloat("AUTOTHROTTLE_START_DELAY"))
-        rules = Rules(delay, max(1, places))
-        return cls(
-            rules,
-            number(settings, "FRONTIER_TURN", least=0.1),
-            learns,
-            _own(settings.getdict("DOWNLOAD_SLOTS"), rules),
+        rules = Rules(
+            _seconds("DOWNLOAD_DELAY", delay),
+            _count("CONCURRENT_REQUESTS_PER_DOMAIN", places),
         )
+        if learns:
+            first = settings.get("AUTOTHROTTLE_START_DELAY")
+            first = _seconds("AUTOTHROTTLE_START_DELAY", first)
+            rules = Rules(max(rules.delay, first, _LEARNING), rules.places)
+        own = _own(settings.getdict("DOWNLOAD_SLOTS"), rules, slots, learns=learns)
+        return cls(rules, number(settings, "FRONTIER_TURN", least=0.1), learns, own)
 
 
-def _own(slots: Mapping[str, Any], rules: Rules) -> dict[int, Rules]:
+def _seconds(name: str, value: Any) -> float:
+    try:
+        seconds = float(value)
+    except (TypeError, ValueError):
+        seconds = math.nan
+    if 0 <= seconds <= _LONGEST:
+        return seconds
+    raise ConfigurationError(
+        f"{name} = {value!r} is not a number of seconds from 0 to {_LONGEST:g}, as"
+        " FRONTIER_POLITENESS = True needs it."
+    )
+
+
+def _count(name: str, value: Any) -> int:
+    try:
+        count = int(value)
+    except (OverflowError, TypeError, ValueError):
+        count = 0
+    if 1 <= count < 2**31:
+        return count
+    raise ConfigurationError(
+        f"{name} = {value!r} is not a whole number of at least 1, as"
+        " FRONTIER_POLITENESS = True needs it."
+    )
+
+
+def _own(
+    entries: Mapping[str, Any], rules: Rules, slots: Slots | None, *, learns: bool
+) -> dict[int, Rules]:
     """What DOWNLOAD_SLOTS says of slots, by their numbers."""
     found = {}
-    for name, each in slots.items():
-        try:
-            delay = float(each.get("delay", rules.delay))
-            places = int(each.get("concurrency", rules.places))
-        except (AttributeError, TypeError, ValueError):
+    for name, each in entries.items():
+        if not isinstance(name, str) or not isinstance(each, dict):
             raise ConfigurationError(
-                f"DOWNLOAD_SLOTS has {name!r}: {each!r}. Write a dict with the numbers"
-                " 'concurrency' and 'delay'."
-            ) from None
-        found[slot_number(name)] = Rules(delay, max(1, places))
+                f"DOWNLOAD_SLOTS has {name!r}: {each!r}. Write the name of a slot and a"
+                " dict with the numbers 'concurrency' and 'delay'."
+            )
+        where = f"DOWNLOAD_SLOTS[{name!r}]"
+        delay = _seconds(f"{where}['delay']", each.get("delay", rules.delay))
+        places = each.get("concurrency", rules.places)
+        if learns:
+            delay = max(delay, _LEARNING)
+        if slots is not None and (domain := slots.domain_of(name)) != name:
+            raise ConfigurationError(
+                f"{where} is a part of the slot {domain!r} (FRONTIER_SLOT = 'domain')."
+                " Give the whole slot its delay, or write FRONTIER_SLOT = 'host'."
+            )
+        found[slot_number(name)] = Rules(
+            delay, _count(f"{where}['concurrency']", places)
+        )
     return found

@@ -85,6 +85,12 @@ class Slots:
         """Whether slots take turns."""
         return self.name_of is not None
 
+    def domain_of(self, name: str) -> str:
+        """The slot of a host *name* where slots are domains; else *name* itself."""
+        if isinstance(self.name_of, _Domains):
+            return self.name_of.of(name)
+        return name
+
     def number(self, request: Request) -> int:
         """The number of the slot of *request*."""
         return NO_SLOT if self.name_of is None else slot_number(self.name_of(request))
@@ -139,29 +145,34 @@ class Slots:
         if value == "host":
             return cls(host_of)
         if value == "domain":
-            return cls(_domains())
+            return cls(_Domains())
         return cls(_Named(_load(value), value))
 
 
-def _domains() -> Callable[[Request], str]:
-    """What names the registered domain of a request, by the list in the package."""
-    try:
-        import tldextract  # noqa: PLC0415  of Scrapy's; for this setting only
-    except ImportError:
-        raise ConfigurationError(
-            "FRONTIER_SLOT = 'domain' needs tldextract, which is not installed: pip"
-            " install tldextract. Or write FRONTIER_SLOT = 'host'."
-        ) from None
-    extract = tldextract.TLDExtract(cache_dir=None, suffix_list_urls=())
+class _Domains:
+    """Registered domains of requests, by the list in tldextract."""
 
-    @lru_cache(10_000)
-    def domain(host: str) -> str:
-        found = extract(host)
-        if not (found.domain and found.suffix):
-            return host  # an address, or a name of the project's
-        return f"{found.domain}.{found.suffix}".lower()
+    def __init__(self) -> None:
+        try:
+            import tldextract  # noqa: PLC0415  of Scrapy's; for this setting only
+        except ImportError:
+            raise ConfigurationError(
+                "FRONTIER_SLOT = 'domain' needs tldextract, which is not installed: pip"
+                " install tldextract. Or write FRONTIER_SLOT = 'host'."
+            ) from None
+        extract = tldextract.TLDExtract(cache_dir=None, suffix_list_urls=())
 
-    return lambda request: domain(host_of(request))
+        @lru_cache(10_000)
+        def of(host: str) -> str:
+            found = extract(host)
+            if not (found.domain and found.suffix):
+                return host  # an address, or a name of the project's
+            return f"{found.domain}.{found.suffix}".lower()
+
+        self.of = of
+
+    def __call__(self, request: Request) -> str:
+        return self.of(host_of(request))
 
 
 def _load(value: Any) -> Callable[[Request], object]:

@@ -22,7 +22,13 @@ from scrapy_dist.brokers.redis.buckets import SPLITS, Shape
 from scrapy_dist.brokers.redis.commit import OUTCOMES, encode, marked
 from scrapy_dist.brokers.redis.errors import asking, is_elsewhere, is_temporary
 from scrapy_dist.brokers.redis.layout import batches
-from scrapy_dist.brokers.redis.version import FORMAT, OLDEST, mixed, refusal
+from scrapy_dist.brokers.redis.version import (
+    FORMAT,
+    OLDEST,
+    differ_in_manners,
+    mixed,
+    refusal,
+)
 from scrapy_dist.codec.envelope import SEED
 from scrapy_dist.codec.seal import NO_SEAL, Seal, differ
 from scrapy_dist.core.frontier import (
@@ -73,12 +79,14 @@ _JOINED = {
     6: JoinOutcome.REFUSED,
     7: JoinOutcome.LATE,
     8: JoinOutcome.REFUSED,
+    9: JoinOutcome.REFUSED,
 }
 _LEFT = (LeaveOutcome.LEFT, LeaveOutcome.DELETED, LeaveOutcome.KEPT)
 #: Why ``register`` has refused: this version cannot read the frontier; a worker of another
 #: version is at work that cannot read what this one would write; its requests are signed
-#: with another secret, or with none; it is to be converted first.
-_WRONG_FORMAT, _MIXED_FORMATS, _OTHER_SECRET, _OLDER = 3, 4, 6, 8
+#: with another secret, or with none; it is to be converted first; the other workers have
+#: another FRONTIER_POLITENESS.
+_WRONG_FORMAT, _MIXED_FORMATS, _OTHER_SECRET, _OLDER, _OTHER_MANNERS = 3, 4, 6, 8, 9
 
 #: Keys that are deleted in one command.
 _SWEEP = 500
@@ -146,6 +154,9 @@ class Frontier:
         self.ttl_ms = int(ttl * 1000)
         self.max_deliveries = max_deliveries
         self.failed_limit = failed_limit
+        #: In a polite crawl its `ttl_ms`: who counts as dead loses its slots, so that must
+        #: be the same for all; else ''.
+        self.polite = ""
         #: The rules of slots that have none of their own, in a polite crawl.
         self.rules = Rules()
         self.newest_first = newest_first
@@ -170,6 +181,7 @@ class Frontier:
             "worker": self.worker,
             "worker_name": self.name,
             "ttl_ms": self.ttl_ms,
+            "polite": self.polite,
             # Somebody who beats four times per TTL and missed two beats is not here.
             "present_ms": self.ttl_ms // 2,
             "max_deliveries": self.max_deliveries,
@@ -230,6 +242,8 @@ class Frontier:
         elif code == _OTHER_SECRET:
             theirs = rest[0].decode("latin-1")
             reason = differ(self.seal.check, theirs, self.keys.state)
+        elif code == _OTHER_MANNERS:
+            reason = differ_in_manners(self.polite, rest[0].decode("latin-1"))
         else:
             self.crawl = rest[2].decode("latin-1")
             return Joined(outcome, others, rest[0], bool(rest[1]))

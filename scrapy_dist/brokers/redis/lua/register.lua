@@ -11,13 +11,15 @@
 --       format: that it writes  oldest_format: that it reads, see version.py
 --       crawl: that it belonged to before it was declared dead, else ''
 --       signed: check value of its secret, '' without one, see codec/seal.py
+--       polite: its ttl_ms if delays hold for all workers together, else ''
 --       age_ms: since it was started, if a crawl that has ended since was its, else 0
 -- Reply others present, outcome (0 joined, 1 cleared first, 2 flush refused, 5 its crawl has
 --       finished without it, 7 the same while it was starting: not joined in both), pending,
 --       1 if no fingerprint is known, crawl; or,
 --       and then nothing was written, others present, 3 and the format that it cannot read,
 --       or 4 and a worker of another format, or 6 and the frontier's check value, or 8 and
---       the older format of what is to be converted first, see upgrade.py
+--       the older format of what is to be converted first, see upgrade.py, or 9 and what
+--       the others have for polite
 -- Cost  O(workers)
 -- @use crawl
 -- @use history
@@ -105,6 +107,11 @@ if secret ~= signed and outcome == 0 and redis.call('EXISTS', state) == 1
   and (others > 0 or (left > 0 and flush ~= '1')) then
   return {math.max(others, 0), 6, secret}
 end
+-- One alone may go on with a crawl in another way.
+local manners = redis.call('HGET', state, 'polite') or ''
+if manners ~= polite and others > 0 then
+  return {others, 9, manners}
+end
 if theirs < tonumber(oldest_format) and left > 0 and (others > 0 or flush ~= '1') then
   return {math.max(others, 0), 8, theirs}
 end
@@ -142,6 +149,11 @@ if signed ~= '' then
   redis.call('HSET', state, 'signed', signed)
 else
   redis.call('HDEL', state, 'signed')
+end
+if polite ~= '' then
+  redis.call('HSET', state, 'polite', polite)
+else
+  redis.call('HDEL', state, 'polite')
 end
 redis.call('HSETNX', state, 'active', now)
 redis.call('HSETNX', state, 'since:' .. worker, now)
