@@ -36,11 +36,12 @@ ROUNDS = [
     Setup(seed=3, workers=8, slots=6, per=60, deaths=0.1, freezes=0.2, lost=0.03),
     Setup(seed=4, workers=4, slots=6, per=60, delay=0, places=3, own_rules=0.3),
     Setup(seed=5, workers=4, slots=6, per=60, leaps=0.1),
+    Setup(seed=3, workers=4, slots=6, per=60, lost=0.1, late=0.5),
     Setup(seed=6, workers=4, slots=6, per=60, rollbacks=0.1),
 ]
 
 
-@pytest.mark.parametrize("setup", ROUNDS, ids=lambda setup: str(setup.seed))
+@pytest.mark.parametrize("setup", ROUNDS, ids=range(7))
 def test_simulated_crawl_is_polite_and_done(path, setup):
     result = simulate(path, setup)
     assert result.broken == [], f"{setup}: {result}"
@@ -122,7 +123,7 @@ async def test_last_worker_may_leave_with_seats(client):
     await worker.commit(in_slot(7, "a"))
     reply, _ = await lease(worker)
     await worker.ack(*reply.leases)
-    assert await worker.frontier.seats_held() == ["7"]
+    assert await worker.call(worker.frontier.held_seats()) == ["7"]
     assert await worker.leave(finished=True)
 
 
@@ -139,3 +140,32 @@ async def test_seats_of_a_worker_that_has_left_rest(client):
     await client.hincrby(KEYS.state, "slots:shift", 1000)
     reply, _ = await lease(other)
     assert names(reply.leases) == ["b"]
+
+
+async def test_what_is_carried_out_late_gives_no_seat_back(client):
+    """The worker has given up on it, and got the seat again."""
+    worker, other = await Worker(client).join(), await Worker(client).join()
+    await worker.commit(in_slot(7, "a", "b", "c"))
+    await lease(worker, 1)
+    late = [
+        worker.frontier.give_seats_back([Yield("7")]),
+        worker.frontier.visit(8, Manners(RULES)),
+        worker.frontier.lease_politely(5, Manners(RULES), suspects=8),
+    ]
+    assert await worker.call(worker.frontier.held_seats()) == ["7"]
+    await worker.call(worker.frontier.give_seats_back([Yield("7")]))
+    reply, _ = await lease(worker, 1)
+    assert names(reply.leases) == ["b"]
+    await worker.frontier.exchange(late)
+    reply, _ = await lease(other)
+    assert names(reply.leases) == []
+    assert await worker.call(worker.frontier.held_seats()) == ["7"]
+
+
+async def test_worker_that_is_forgotten_leaves_no_round_behind(client):
+    worker = await Worker(client).join()
+    await worker.call(worker.frontier.held_seats())
+    await worker.leave()
+    await worker.call(worker.frontier.held_seats())
+    fields = await client.hkeys(KEYS.state)
+    assert [field for field in fields if field.startswith(b"round:")] == []

@@ -69,6 +69,8 @@ class Setup:
     deaths: float = 0.02
     freezes: float = 0.02
     lost: float = 0.005
+    #: Part of the lost requests that are carried out seconds later.
+    late: float = 0.0
     visits: float = 0.3
     #: Per second: changes of rules, by people; a leap of Redis' clock; data are lost.
     changes: float = 0.1
@@ -346,13 +348,13 @@ class Simulation:
         elif core.compares or 0 < core.compares_at < now:
             if core.compares_at < now:
                 core.compares_at = 0.0
-            mark = str((1 << 52) + int(frontier.worker))
             number = frontier.worker
+            seats = frontier.held_seats()
             commands = [
-                pack(["ZRANGEBYSCORE", KEYS.slots, mark, mark]),
+                wire.pack_call(seats),
                 pack(["ZRANGEBYSCORE", KEYS.leases, number, number]),
             ]
-            self._send(member, commands, self._compared, ())
+            self._send(member, commands, self._compared, (seats,))
         elif self._wants_to_visit(member):
             assert core.visit is not None
             visit = frontier.visit(core.visit, core.manners())
@@ -392,7 +394,17 @@ class Simulation:
             return
         is_lost = luck < self.setup.lost or up + down > PATIENCE
         up = min(up, PATIENCE)
+        if is_lost and rnd.random() < self.setup.late:
+            # Its connection is given up, but what was sent comes all the same.
+            self.at(self.t + PATIENCE, self._lost, member)
+            up = PATIENCE + rnd.uniform(0, 3000)
+            self.at(self.t + up, self._execute_late, commands)
+            return
         self.at(self.t + up, self._execute, member, commands, down, is_lost, read, args)
+
+    def _execute_late(self, commands: list[bytes]) -> None:
+        self.result.counts["carried out late"] += 1
+        self.wire.send([self.clock(self.t), *commands])
 
     def _execute(
         self,
@@ -437,9 +449,10 @@ class Simulation:
         member.core.is_known = True
         self._exchange(member)
 
-    def _compared(self, member: _Member, replies: list[Any]) -> None:
-        seats, leases = ({name.decode() for name in reply} for reply in replies)
-        member.core.compare(seats, leases, member.local(self.t))
+    def _compared(self, member: _Member, replies: list[Any], seats: Any) -> None:
+        seats.raw = replies[0]
+        leases = {id_.decode() for id_ in replies[1]}
+        member.core.compare({*seats.reply()}, leases, member.local(self.t))
         self._exchange(member)
 
     def _visited(self, member: _Member, replies: list[Any], visit: Any) -> None:
@@ -725,6 +738,7 @@ def setups(seed: int, *, large: bool = False) -> Iterator[Setup]:
             chained=rnd.random() < (0.1 if is_large else 0.3),
             capacity=(100, 200) if is_large else (4, 16, 40),
             latency=rnd.choice([10, 80, 80 if is_large else 300]),
+            late=rnd.choice([0.0, 0.3]),
             leaps=rnd.choice([0.0, 0.0, 0.03]),
             rollbacks=rnd.choice([0.0, 0.0, 0.03]),
         )

@@ -168,6 +168,8 @@ class Frontier:
         # payloads are arguments of their own while most are stored, and one together
         # while most are duplicates.
         self._mostly_new = True
+        # See lib/rounds.lua.
+        self._round = 0
 
     def call(self, script: str, parse: Callable[[Any], T], /, **values: Any) -> Call[T]:
         """The call of ``lua/<script>.lua``, its keys and arguments by their names.
@@ -187,6 +189,7 @@ class Frontier:
             "max_deliveries": self.max_deliveries,
             "failed_limit": self.failed_limit,
             "newest_first": int(self.newest_first),
+            "round": self._round,
             "format": FORMAT,
             "delay_ms": ceil(self.rules.delay * 1000),
             "places": self.rules.places,
@@ -334,14 +337,15 @@ class Frontier:
                     self.limit, self.client.hset(self.keys.politeness, mapping=mapping)
                 )
 
-    async def seats_held(self) -> list[str]:
-        """Names of the seats that this worker has."""
-        mark = (1 << 52) + int(self.worker)
-        with asking():
-            names: list[Any] = await within(
-                self.limit, self.client.zrangebyscore(self.keys.slots, mark, mark)
-            )
-        return [name.decode("latin-1") for name in names]
+    def held_seats(self) -> Call[list[str]]:
+        """Names of the seats that this worker has.
+
+        What it has asked for before changes none of them any more, see lib/rounds.lua.
+        """
+        self._round += 1
+        return self.call(
+            "held_seats", lambda raw: [name.decode("latin-1") for name in raw]
+        )
 
     def commit(self, commit: Commit) -> Call[CommitReply]:
         """Store requests and items, then acknowledge; safe to repeat by its number."""

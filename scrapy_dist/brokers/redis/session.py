@@ -124,7 +124,8 @@ class RedisFrontier:
         return frozenset(await self._frontier.leases_held())
 
     async def seats(self) -> frozenset[str]:
-        return frozenset(await self._frontier.seats_held())
+        names = await self._call(self._frontier.held_seats())
+        return frozenset(names)
 
     async def set_rules(self, rules: Mapping[int, Rules]) -> None:
         await self._frontier.set_rules(rules)

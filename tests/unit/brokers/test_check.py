@@ -723,7 +723,9 @@ async def test_polite_workers_at_work_cause_no_findings(world, delay):
         worker = await Worker(world.client).join(f"host:{number}")
         count = 0
         while not stop:
-            mine = [(name, 5) for name in await worker.frontier.seats_held()]
+            mine = [
+                (name, 5) for name in await worker.call(worker.frontier.held_seats())
+            ]
             manners = Manners(Rules(delay, 6), portion=3, seats=3, renewals=mine[:2])
             reply, _ = await worker.call(
                 worker.frontier.lease_politely(20, manners, suspects=8)

@@ -3,7 +3,8 @@
 --
 -- KEYS  requests (zset)  suspects (zset)  leases (zset)  leased (hash)  workers (zset)
 --       state (hash)  control (hash)  slots (zset)  resting (zset)  politeness (hash)
--- ARGV  worker: its number  want: most requests (<= 100)  most_suspects: most suspects
+-- ARGV  worker: its number  round: that it is in, see lib/rounds.lua
+--       want: most requests (<= 100)  most_suspects: most suspects
 --       ttl_ms: of silence after which a worker is dead
 --       max_deliveries: deaths after which a request has failed
 --       max_payload: bytes of the largest one
@@ -18,12 +19,13 @@
 -- Cost  O(requests per call * log(pending) + slots per call)
 -- @use handing
 -- @use suspicion
+-- @use rounds
 -- @use slot_clock
 -- @use seats
 local call, format = redis.call, string.format
 local now, wall, clock = slot_clock()
 local pending, suspect = call('ZCARD', requests), call('ZCARD', suspects)
-if not call('ZSCORE', workers, worker) then
+if not call('ZSCORE', workers, worker) or is_late() then
   return {0, pending, suspect, 0, 0, 0, '', '', '', -1, 0}
 end
 local waiting = suspect > 0 and call('ZCOUNT', suspects, '+inf', '+inf') or 0

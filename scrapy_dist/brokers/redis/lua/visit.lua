@@ -3,16 +3,18 @@
 -- and nobody else gets it.
 --
 -- KEYS  workers (zset)  state (hash)  slots (zset)  resting (zset)  politeness (hash)
--- ARGV  worker: its number  delay_ms: between two starts in a slot  places: of a slot
+-- ARGV  worker: its number  round: that it is in, see lib/rounds.lua
+--       delay_ms: between two starts in a slot  places: of a slot
 --       most_seats: of a slot without delay  slot: its number
 -- Reply outcome (1 it is the owner now, 2 it was before, 0 not now, -1 unknown worker), ms to
 --       wait (-1: another one has it), delay in ms, places of its seat
 -- Cost  O(log(slots))
+-- @use rounds
 -- @use slot_clock
 -- @use seats
 local now, _, clock = slot_clock()
 local call, own = redis.call, mark_of(worker)
-if not call('ZSCORE', workers, worker) then
+if not call('ZSCORE', workers, worker) or is_late() then
   return {-1, -1, 0, 0}
 end
 local found = call('HMGET', politeness, slot, 'wanted:' .. slot)

@@ -1,15 +1,17 @@
 -- A worker gives seats back: nothing of theirs waits in it or is being downloaded.
 --
 -- KEYS  requests (zset)  state (hash)  slots (zset)  resting (zset)  politeness (hash)
--- ARGV  worker: its number  delay_ms: between two starts in a slot  places: of a slot
+-- ARGV  worker: its number  round: that it is in, see lib/rounds.lua
+--       delay_ms: between two starts in a slot  places: of a slot
 --       seats*: of each (<= 100): its name, ms until it may be taken, 'delay places' of the
 --       slot from now on ('': as before, '-': as the settings say)
 -- Reply seats given back
 -- Cost  O(seats * log(slots))
+-- @use rounds
 -- @use slot_clock
 -- @use seats
 local now, _, clock = slot_clock()
-if seats_count == 0 then
+if seats_count == 0 or is_late() then
   return 0
 end
 local names = {}

@@ -53,7 +53,7 @@ _LEAST = 10
 #: The worker that dead letters of a check name.
 _WHO = "scrapy frontier check"
 #: Fields of S:state, in front of ``:`` and the number of a worker.
-_TRACES = frozenset(b"worker commit since beat strange process format".split())
+_TRACES = frozenset(b"worker commit since beat strange round process format".split())
 
 
 async def check(

@@ -4,7 +4,7 @@
 -- Those of S:state.
 local function fields_of(worker)
   return {'worker:' .. worker, 'commit:' .. worker, 'since:' .. worker, 'beat:' .. worker,
-    'strange:' .. worker, 'process:' .. worker, 'format:' .. worker}
+    'strange:' .. worker, 'round:' .. worker, 'process:' .. worker, 'format:' .. worker}
 end
 
 local function forget_worker(worker)
