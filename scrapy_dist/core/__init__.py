@@ -1,6 +1,8 @@
 """The words, values and ports of the frontier, without any input or output.
 
 **frontier**: all shared state of one crawl. **pending**: a request that nobody works on.
+**slot**: the host (or FRONTIER_SLOT's answer) that a request belongs to: slots take turns.
+**seat**: in a polite crawl, the right of one worker to ask a slot; see `politeness`.
 **lease**: a request handed to one worker and not yet settled; it stays with the broker
 until it is. **settle**: to end a lease: ack (done, and all that it produced is stored),
 fail (dead letter) or release (given back). **worker**: one running ``scrapy crawl``.
