@@ -117,7 +117,7 @@ PROMISES = {
 
 #: Said of Scrapy, of the machine, or of the reader's own programs.
 NOT_OURS = (
-    "**Delays are not shared.**",
+    "**Delays are not shared by themselves.**",
     "`robots.txt` and the files",
     "It starts no processes",
 )
