@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -48,6 +49,16 @@ def test_simulated_crawl_is_polite_and_done(path, setup):
     assert result.starts >= setup.slots * setup.per
     incidents = result.counts["leaps"] + result.counts["rollbacks"]
     assert result.excused == 0 or incidents, f"{setup}: {result}"
+
+
+@pytest.mark.parametrize("slots", [1, 6])
+def test_starts_are_as_fast_as_the_delay_allows(path, slots):
+    """Where nothing goes wrong; every worker waits for Redis and gives slots back."""
+    setup = Setup(workers=3, slots=slots, per=50, delay=250, capacity=(100,))
+    setup = replace(setup, chained=False, own_rules=0, learns=0, changes=0, visits=0)
+    result = simulate(path, replace(setup, deaths=0, freezes=0, lost=0))
+    assert result.broken == []
+    assert 0.95 < result.rate <= 1.001, str(result)
 
 
 @pytest.mark.parametrize("name", IN_LUA)

@@ -94,6 +94,12 @@ class Result:
     #: Of slots with a delay: ms that their starts took, and the least they can take.
     took: float = 0.0
     least: float = 0.0
+
+    @property
+    def rate(self) -> float:
+        """Of starts in slots with a delay, as a part of the rate allowed."""
+        return self.least / self.took if self.took else 1.0
+
     wall: float = 0.0
     simulated: float = 0.0
 
@@ -111,13 +117,13 @@ class Result:
 
     def __str__(self) -> str:
         counts = ", ".join(f"{n} {name}" for name, n in sorted(self.counts.items()))
-        rate = f"{self.least / self.took:.3f}" if self.took else "-"
         return (
             f"{self.starts} starts in {self.simulated / 1000:.0f} simulated seconds and"
             f" {self.wall:.1f} s ({self.starts / max(self.wall, 0.001):.0f} a second);"
             f" {len(self.broken)} broken {self.broken[:3]}; in an aftermath"
             f" {self.excused} (at most {self.longest:.0f} ms after the incident);"
-            f" earliest by {self.worst:.2f} ms; rate {rate} of the rate allowed; {counts}"
+            f" earliest by {self.worst:.2f} ms; rate {self.rate:.3f} of"
+            f" the rate allowed; {counts}"
         )
 
 
@@ -161,7 +167,11 @@ class Checker:
         result.starts += 1
         last = self.last.get(slot)
         if last is not None:
-            short = min(last[1], delay) - (t - last[0])
+            need, gap = min(last[1], delay), t - last[0]
+            if need > 0:
+                result.least += need
+                result.took += gap
+            short = need - gap
             if short > result.worst and t - self.incident > AFTERMATH:
                 result.worst = short
             if short > TOLERANCE:
