@@ -151,9 +151,10 @@ class _Member:
 class Checker:
     """Looks at each start, in true time."""
 
-    def __init__(self, result: Result, count: Callable[[int], int]) -> None:
+    def __init__(self, result: Result, count: Callable[[int], tuple[int, int]]) -> None:
         self.result = result
-        #: Downloads in a slot, exactly: some are of workers that count as dead.
+        #: Downloads in a slot, exactly, and its places in Redis: some are of workers that
+        #: count as dead, and some workers know of older rules and bring them back.
         self.count = count
         #: Slot -> time, delay and worker of its last start.
         self.last: dict[int, tuple[float, int]] = {}
@@ -179,8 +180,8 @@ class Checker:
         self.last[slot] = (t, delay)
         self.active[slot] += 1
         if self.active[slot] > 1 and self.active[slot] > self.cap(slot, t, granted):
-            count = self.count(slot)
-            if count > self.cap(slot, t, granted):
+            count, places = self.count(slot)
+            if count > max(places, self.cap(slot, t, granted)):
                 self._broken(t, f"slot {slot}: {count} downloads at once")
 
     def cap(self, slot: int, t: float, granted: float) -> int:
@@ -547,17 +548,19 @@ class Simulation:
             seat.timer = t + (seat.ready - now) / member.rate + 0.001
             self.at(seat.timer, self._again, member, seat)
 
-    def _downloads(self, slot: int) -> int:
-        """Those in *slot* of workers that may start others.
+    def _downloads(self, slot: int) -> tuple[int, int]:
+        """Those in *slot* of workers that may start others; its places in Redis.
 
         One that was started just before that ended may outlive it.
         """
-        return sum(
+        count = sum(
             counts and where == slot
             for member in self.members
             if not member.core.is_late(member.local(self.t))
             for where, counts in member.running.values()
         )
+        rules = self.wire.ask("HGET", KEYS.politeness, str(slot))
+        return count, int(rules.split()[1]) if rules else self.setup.places
 
     def _again(self, member: _Member, seat: Seat) -> None:
         if self._absent(member, self._again, seat):
