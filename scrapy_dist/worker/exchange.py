@@ -104,6 +104,7 @@ class Exchange:
             raise
         self._pacing.exchanged(time.monotonic() - started)
         self._heard_of(ask, started)
+        self._grants_are_unsure()  # until all of the answer was taken in
         self._end_leases(ask, answer)
         if not self._apply_commits(commits, answer.commits):
             # Leases of this exchange are found again by comparing accounts.

@@ -255,6 +255,7 @@ class Politeness:
 
     def answered(self, ask: Ask, answer: Answer, now: float) -> None:
         """Take in the answer, all of which is right."""
+        self.is_unsure = False
         for seat in ask.yields:
             self.leaving.pop(seat.name, None)
         if ask.visits:

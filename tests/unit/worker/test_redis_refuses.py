@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from scrapy import Request
 
 from tests.support.pages import requests
 from tests.support.redis_state import (
@@ -187,3 +188,18 @@ async def test_worker_leases_nothing_while_what_it_has_for_a_full_redis_is_too_m
     redis.config_set("maxmemory", 0)
     for _ in range(37):
         worker.end(await worker.next(), ask=False)
+
+
+async def test_seats_that_came_with_a_refusal_are_given_back(start, redis, log):
+    """Nobody else could ask their hosts."""
+    worker = await start(FRONTIER_POLITENESS=True, CONCURRENT_REQUESTS=4)
+    worker.starts_with(*(Request(f"http://host{n}/") for n in range(40)))
+    pages = [await worker.next() for _ in range(4)]
+    redis.set("s:items", "no list")
+    for page in pages:
+        worker.yields(page, {"n": 1})
+        worker.end(page)
+    await until(lambda: WAITS in log.text, "the refusal")
+    redis.delete("s:items")
+    for _ in range(36):
+        worker.end(await worker.next())
