@@ -313,6 +313,17 @@ class PolitenessContract:
         answer = await ask(second)
         assert [(x.payload, x.suspect) for x in answer.leases] == [(b"7 0", True)]
 
+    async def test_suspects_behind_many_that_wait_are_found(self, join, kill):
+        first, second, third = await join(), await join(), await join()
+        await first.session.set_rules({7: Rules(0.0, 1)})
+        await first.commit([*many(70, 7), *many(1, 8)])
+        for _ in range(2):  # a third of the slots each
+            await ask(first, rules=PLACES, portion=70, renew=[("7", 70)])
+        assert (await first.ask(heartbeat=True)).heartbeat.held == 71
+        await kill(first, third)
+        assert (await visit(second, 7)).granted
+        assert await lease(third, rules=PLACES) == ["8 0"]
+
     async def test_worker_may_leave_with_seats(self, join, broker):
         first, second = await join(), await join()
         await first.commit(many(2, 7))

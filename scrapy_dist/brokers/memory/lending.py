@@ -108,8 +108,8 @@ class Lending:
             return [], False, True
         if most <= 0:
             return [], waits, not waits
-        first = heapq.nsmallest(_LOOKED_AT, state.suspects)
-        first = [entry for entry in first if may_go(entry.slot)]
+        found = (entry for entry in state.suspects if may_go(entry.slot))
+        first = heapq.nsmallest(_LOOKED_AT, found)
         lone = [entry for entry in first if self._dies_next(entry)][:1]
         if lone and not state.held(self.worker):
             state.alone = state.alone or (self.worker, now)

@@ -20,17 +20,22 @@ local function choose_suspects(now, count, most, may_go)
   end
   local waits = alone == worker and age < 60000
   if most > 0 then
-    for _, one in ipairs(call('ZRANGE', suspects, 0, math.min(count, 16) - 1)) do
-      local deaths, _, slot = read_suspect(one)
-      deaths = tonumber(deaths)
-      if may_go and not may_go(slot) then
-        deaths = nil
-      elseif deaths > 1 or deaths == 1 and tonumber(max_deliveries) < 3 then
-        lone = lone or one
-      elseif #taken < most then
-        taken[#taken + 1] = one
+    local looked, found = 0, 0
+    repeat -- once, unless there are some that wait for their slots
+      local some = call('ZRANGE', suspects, looked, math.min(count, looked + 16) - 1)
+      for _, one in ipairs(some) do
+        local deaths, _, slot = read_suspect(one)
+        deaths = tonumber(deaths)
+        if may_go and not may_go(slot) then
+          found = found - 1
+        elseif deaths > 1 or deaths == 1 and tonumber(max_deliveries) < 3 then
+          lone = lone or one
+        elseif #taken < most then
+          taken[#taken + 1] = one
+        end
       end
-    end
+      looked, found = looked + #some, found + #some
+    until found > 0 or #some < 16 or looked >= 160
     if lone and call('ZCOUNT', leases, worker, worker) == 0 then
       taken, is_alone = {lone}, true
     end
