@@ -121,6 +121,7 @@ async def test_requests_whose_slot_is_missing_are_found_when_there_are_no_others
     found = []
     for _ in range(6):
         reply, granted = await lease(worker)
+        assert reply.leases or granted.wait == 0.0 or found == ["a", "b"]
         found += names(reply.leases)
         await worker.ack(*reply.leases)
         seats = [Yield(grant.name) for grant in granted.grants]

@@ -2,7 +2,8 @@
 
     python -m tests.support.politeness_mistakes
 
-tells of each after how many starts it was noticed.
+tells of each after how many starts it was noticed. What the workers' own account covers
+is not among them (who gives back what is not its own): tests/contract has that.
 """
 
 from __future__ import annotations
@@ -29,10 +30,6 @@ IN_LUA: dict[str, Mistake] = {
     "a yield forgets the rest": (
         "string.format('%.0f', now + ms)",
         "string.format('%.0f', now)",
-    ),
-    "whoever yields is the owner": (
-        "tonumber(owners[i] or 0) == own then",
-        "true then",
     ),
     "an emptied slot does not rest": (
         "if slot == name and tonumber(ms) > 0 then",

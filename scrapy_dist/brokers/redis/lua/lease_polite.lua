@@ -139,6 +139,7 @@ if want > 0 and pending > 0 and call('ZCARD', slots) == #empty then
     adopted[2] = '0' -- the names of its seats would be those of others
   end
   open[#open + 1], open[#open + 2] = call('ZSCORE', resting, adopted[2]) or at, adopted[2]
+  ready = 1
 end
 reply[2], reply[3], reply[5] = pending - #handing.members, suspect - #handing.suspects, waiting
 redis.call('HDEL', state, '') -- runs above maxmemory too
