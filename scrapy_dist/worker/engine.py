@@ -180,14 +180,18 @@ class ScrapyEngine:
             _, slot = downloader._get_slot(request, *spider)  # noqa: SLF001
         return slot
 
-    def watch_downloads(self, reached: Callable[[Request, float], None]) -> None:
+    def watch_downloads(
+        self,
+        reached: Callable[[Request, float], None],
+        began: Callable[[Request, float], None],
+    ) -> None:
         def begins(request: Request) -> None:
             reached(request, time.monotonic())
             # The downloader begins in the next turn of the loop.
             loop.call_soon(loop.call_soon, has_begun, request)
 
         def has_begun(request: Request) -> None:
-            reached(request, time.monotonic())
+            began(request, time.monotonic())
 
         loop = asyncio.get_running_loop()
         self.crawler.signals.connect(
@@ -199,9 +203,10 @@ class ScrapyEngine:
         with contextlib.suppress(AttributeError, TypeError):
             slot = self._download_slot(self.download_slot(request), request)
             slot.lastseen = 0
-            if slot.latercall is not None:
-                slot.latercall.cancel()
-                slot.latercall = None
+            latercall, slot.latercall = slot.latercall, None
+            # Before Scrapy 2.14 one that is over is still there.
+            if latercall is not None and getattr(latercall, "active", lambda: True)():
+                latercall.cancel()
 
     def set_delay(self, request: Request, delay: float) -> None:
         with contextlib.suppress(AttributeError, TypeError):

@@ -84,7 +84,6 @@ class Gate:
             way.waiting -= 1
             if not way.waiting:
                 del self._ways[number]
-        self._engine.start_now(request)
 
     def _starts(self, request: Request) -> bool:
         self._politeness.look()

@@ -40,8 +40,8 @@ _LEAD = 0.02
 _SEATS = 8
 #: Seats that are renewed, given back or asked for in one exchange.
 _MOST = 100
-#: Seconds between two questions of a worker that waits for a slot to open, at the longest.
-_LOOK_LONGEST = 0.5
+#: Seconds between two questions of a worker that waits for a slot to open.
+_LOOK_SHORTEST, _LOOK_LONGEST = 0.05, 0.5
 
 
 class Politeness:
@@ -177,21 +177,26 @@ class Politeness:
             held.next_start = now + held.gap
 
     def reached(self, request: Request, now: float) -> None:
-        """*request* has reached the downloader; said once more when it is under way.
+        """*request* has reached the downloader."""
+        held = self._where.get(request)
+        if held is None and not self.is_gated:
+            held = self.held.get(self._slots.number(request))
+        if held is None:
+            return
+        if request not in held.active:
+            self._where[request] = held
+            self._started(held, request, now)
+        self.began(request, now)
+        self._engine.start_now(request)
 
-        The delay counts from then on, as this process may have done other things between.
+    def began(self, request: Request, now: float) -> None:
+        """The download of *request* is under way: its delay counts from here at the earliest.
+
+        This process may have done other things since `start`.
         """
         held = self._where.get(request)
         if held is not None and request in held.active:
             held.next_start = max(held.next_start, now + held.gap)
-            return
-        if self.is_gated:
-            return
-        held = held or self.held.get(self._slots.number(request))
-        if held is not None:
-            self._where[request] = held
-            self._started(held, request, now)
-            self._engine.start_now(request)
 
     def look(self) -> bool:
         """See which downloads have ended; whether any has."""
@@ -235,10 +240,14 @@ class Politeness:
     # With Redis
 
     def next_opening(self, now: float) -> float | None:
-        """Seconds after which a worker that was given nothing is to ask; None: unknown."""
-        if self._opens_at is None or self._opens_at <= now:
-            return None
-        return min(self._opens_at - now, _LOOK_LONGEST)
+        """Seconds after which a worker that was given nothing is to ask; None: unknown.
+
+        Where others have all slots, it asks some times in each delay.
+        """
+        if self._opens_at is not None and self._opens_at > now:
+            return min(self._opens_at - now, _LOOK_LONGEST)
+        delay = self._rules.delay
+        return min(max(_LOOK_SHORTEST, delay / 3), _LOOK_LONGEST) if delay > 0 else None
 
     def ask(self, now: float, *, want: int) -> dict[str, Any]:
         """What the next `Ask` says of slots; *want* requests are asked for."""

@@ -110,7 +110,7 @@ def room_of(engine: EngineView, lines: Lines, politeness: Politeness | None) -> 
     if politeness is None:
         return Room(engine)
     politeness.waiting, politeness.waiting_slots = lines.waiting, lines.numbers
-    engine.watch_downloads(politeness.reached)
+    engine.watch_downloads(politeness.reached, politeness.began)
     return PoliteRoom(engine, politeness)
 
 

@@ -116,15 +116,19 @@ class EngineView(Protocol):
     def download_state(self, key: str, request: Request) -> Downloads | None:
         """The slot *key*, that of *request*; None: this downloader has no such slots."""
 
-    def watch_downloads(self, reached: Callable[[Request, float], None]) -> None:
+    def watch_downloads(
+        self,
+        reached: Callable[[Request, float], None],
+        began: Callable[[Request, float], None],
+    ) -> None:
         """Call *reached* with each request that comes to the downloader, and when.
 
-        That is after all middlewares, as `time.monotonic`. And once more when its download
+        That is after all middlewares, as `time.monotonic`. And *began* when its download
         is under way.
         """
 
     def start_now(self, request: Request) -> None:
-        """Let the downloader start *request* when it comes, whatever delay it thinks of."""
+        """Let the downloader start *request*, which it just gets, whatever its own delay."""
 
     def set_delay(self, request: Request, delay: float) -> None:
         """Set the delay of the slot in which *request* is downloaded, in seconds."""

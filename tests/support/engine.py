@@ -35,7 +35,7 @@ class FakeEngine:
         self.scraping: set[Request] = set()
         self.dropped: list[Request] = []
         self.crawled: list[Request] = []
-        #: What the gate has let go; and the delays that were set, by slot.
+        #: What the downloader is to start at once; and the delays that were set, by slot.
         self.started: list[Request] = []
         self.delays: dict[str, float] = {}
         #: Reasons for which it was asked to close; 'error: …' with an exit code of 1.
@@ -68,8 +68,12 @@ class FakeEngine:
         idle = Downloads(self.places, self.delay, self.jitter, 0, 1e9)
         return self.slots.get(key, idle)
 
-    def watch_downloads(self, reached: Callable[[Request, float], None]) -> None:
-        self.reached = reached
+    def watch_downloads(
+        self,
+        reached: Callable[[Request, float], None],
+        began: Callable[[Request, float], None],
+    ) -> None:
+        self.reached, self.began = reached, began
 
     def start_now(self, request: Request) -> None:
         self.started.append(request)

@@ -52,6 +52,8 @@ class Crawl:
             self.engine, self.polite, Slots(host_of), self.leases, self.pacing
         )
         self.tasks: list[asyncio.Task[None]] = []
+        #: What the gate has let go, in order.
+        self.started: list[Request] = []
         self.beat()
 
     def beat(self) -> None:
@@ -62,9 +64,13 @@ class Crawl:
         request = Request(url, meta=meta)
         self.engine.requests.add(request)
         self.engine.downloads.add(request)
-        self.tasks.append(asyncio.ensure_future(self.gate.admit(request)))
+        self.tasks.append(asyncio.ensure_future(self._passes(request)))
         await self.turns()
         return request
+
+    async def _passes(self, request: Request) -> None:
+        await self.gate.admit(request)
+        self.started.append(request)
 
     async def visit(self, *, granted: bool = True) -> list[int]:
         """An exchange; says which slots were asked for."""
@@ -84,10 +90,6 @@ class Crawl:
     async def turns(self) -> None:
         for _ in range(20):
             await asyncio.sleep(0)
-
-    @property
-    def started(self) -> list[Request]:
-        return self.engine.started
 
 
 @pytest.fixture

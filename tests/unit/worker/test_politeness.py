@@ -154,7 +154,7 @@ def test_delay_counts_from_when_the_download_is_under_way(crawl):
     request = crawl.hand()
     assert crawl.starts(request)
     crawl.now += 0.5  # another callback was at work
-    crawl.polite.reached(request, crawl.now)
+    crawl.polite.began(request, crawl.now)
     assert crawl.polite.may_start(Request("http://a/2"), crawl.now) == DELAY
 
 
@@ -565,7 +565,7 @@ def test_without_the_gate_what_is_handed_out_waits_for_its_slot(gateless):
     assert gateless.engine.started == [request]
     assert gateless.opens_in() == DELAY
     gateless.now += 0.1
-    gateless.polite.reached(request, gateless.now)
+    gateless.polite.began(request, gateless.now)
     assert gateless.opens_in() == DELAY
     assert gateless.engine.started == [request]
 
@@ -600,7 +600,8 @@ def test_without_the_gate_slots_of_what_stays_in_the_worker_are_asked_for(gatele
 # When to ask
 
 
-def test_worker_that_was_given_nothing_asks_when_a_slot_opens(crawl):
+def test_worker_that_was_given_nothing_asks_when_a_slot_opens(monkeypatch):
+    crawl = Crawl(monkeypatch, Rules(0.0, 3))
     assert crawl.polite.next_opening(crawl.now) is None
     crawl.told(crawl.ask(), wait=0.3)
     assert crawl.polite.next_opening(crawl.now) == pytest.approx(0.3)
@@ -614,3 +615,10 @@ def test_worker_that_was_given_nothing_asks_when_a_slot_opens(crawl):
     crawl.told(crawl.ask(), Grant(str(A), Rules(DELAY, 3), 1), wait=0.0, ready=3)
     assert crawl.polite.next_opening(crawl.now) is None
     assert crawl.polite.wishes.next_look(crawl.now) is None
+
+
+def test_worker_that_waits_for_others_asks_some_times_in_a_delay(monkeypatch):
+    for delay, pause in ((0.01, 0.05), (0.3, 0.1), (10.0, 0.5)):
+        crawl = Crawl(monkeypatch, Rules(delay, 3))
+        crawl.told(crawl.ask(), wait=None)
+        assert crawl.polite.next_opening(crawl.now) == pytest.approx(pause)
