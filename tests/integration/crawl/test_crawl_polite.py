@@ -215,25 +215,29 @@ def test_delay_survives_deaths_and_freezes(polite, hosts):
         hosts,
         3,
         "follow",
-        args={"url": f"{hosts.url}/hosts/6/14"},
+        answers=10,
+        args={"url": f"{hosts.url}/hosts/6/8"},
         frontier="addon",
-        settings={**POLITE, "CONCURRENT_REQUESTS": 2},
+        settings=POLITE,
     )
 
     def at_work():
-        hits = hosts.hits_by_worker()
-        return [worker for worker in workers if hits[worker.agent] > 3]
+        waiting = hosts.waiting()
+        return [w for w in workers if w.running() and waiting[w.agent]]
 
-    killed, frozen = wait_until(lambda: at_work()[1:] and at_work()[:2], "two at work")
+    [killed, *_] = wait_until(at_work, "one waits for pages")
     killed.kill()
+    hosts.answer(10)
+    [frozen, *_] = wait_until(at_work, "another one waits for pages")
     frozen.freeze()
+    hosts.resume()
     [other] = set(workers) - {killed, frozen}
     wait_until(lambda: polite.deaths() >= 2, "both are found dead")
     frozen.thaw()
     assert_finished([other, frozen])
     assert_polite(polite)
     found = pages(hosts)
-    assert found.keys() == host_pages(6, 14).keys()
+    assert found.keys() == host_pages(6, 8).keys()
     # What they had at work is fetched again, and no more.
     assert max(found.values()) <= 1 + polite.deaths()
 

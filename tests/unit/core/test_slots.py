@@ -10,7 +10,14 @@ from scrapy.settings import Settings
 
 from scrapy_dist import exceptions, queue
 from scrapy_dist.core.settings import Options
-from scrapy_dist.core.slots import NO_SLOT, Order, Slots, host_of, slot_number
+from scrapy_dist.core.slots import (
+    NO_SLOT,
+    Order,
+    Slots,
+    drop_inherited_slot,
+    host_of,
+    slot_number,
+)
 
 
 def slots(**settings: object) -> Slots:
@@ -160,3 +167,25 @@ def test_a_rule_that_fails_tells_no_name():
     number = slot_number("mine")
     assert Slots(fails).name_in(number, {"url": "http://a.example/"}) is None
     assert Slots(lambda r: "mine").name_in(number, {"url": "http://a/"}) == "mine"
+
+
+@pytest.mark.parametrize(
+    ("url", "before", "slot", "stays"),
+    [
+        ("http://b/", ["http://a/"], "a", False),
+        ("http://c/", ["http://a/", "http://b/"], "b", False),
+        ("http://c/", ["http://a/", "http://b/"], "a", True),
+        ("http://a/2", ["http://a/"], "a", True),
+        ("http://b/", ["http://a/"], "mine", True),
+        ("http://b/", [], "a", True),
+        ("http://b/", ["http://[a/"], "a", True),
+        ("http://b/", "http://a/", "a", True),
+        ("http://b/", [7], "a", True),
+        ("http://b/", ["http://a/"], 7, True),
+    ],
+)
+def test_redirect_to_another_host_does_not_inherit_its_slot(url, before, slot, stays):
+    meta = {"redirect_urls": before, "download_slot": slot}
+    request = Request(url, meta=meta)
+    drop_inherited_slot(request)
+    assert request.meta.get("download_slot") == (slot if stays else None)
