@@ -544,7 +544,7 @@ class Simulation:
             if member.doomed:
                 self._kill(member)
                 return
-        if seat.queue and seat.ready > now and seat.timer < t:
+        if seat.queue and seat.ready > now and seat.timer <= t:
             seat.timer = t + (seat.ready - now) / member.rate + 0.001
             self.at(seat.timer, self._again, member, seat)
 
