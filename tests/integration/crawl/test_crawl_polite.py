@@ -136,7 +136,7 @@ class Gated(Spider):
         yield Request(self.url)
 
     def parse(self, response):
-        for n in range(3):
+        for n in range(2):
             host = f"http://127.0.1.{n + 1}:{self.port}"
             yield Request(f"{host}/page/secret-{n}", self.parse_page)
             for i in range(3):
@@ -184,28 +184,28 @@ def test_robots_txt_redirects_and_pipelines_pass_the_gate(polite, hosts):
         polite, hosts, 2, "gated", args=args, frontier="addon", settings=settings
     )
     assert_finished(workers)
-    assert_polite(polite, NAMES[:5])
+    assert_polite(polite, [NAMES[n] for n in (0, 1, 3, 4)])
     found = pages(hosts)
     asked = {path for _, path in found}
     assert "/robots.txt" in asked
     assert not any("secret" in path for path in asked)
-    expected = {(host(n), f"/page/{i}") for n in range(3) for i in range(3)}
-    redirects = {(host(n), f"/to/3/page/{n}-{i}") for n in range(3) for i in range(3)}
+    expected = {(host(n), f"/page/{i}") for n in range(2) for i in range(3)}
+    redirects = {(host(n), f"/to/3/page/{n}-{i}") for n in range(2) for i in range(3)}
     expected |= redirects
-    expected |= {(host(3), f"/page/{n}-{i}") for n in range(3) for i in range(3)}
+    expected |= {(host(3), f"/page/{n}-{i}") for n in range(2) for i in range(3)}
     shown = {
         page for page in found if "robots" not in page[1] and "image" not in page[1]
     }
     assert shown == expected
     assert {found[page] for page in expected} == {1}
-    assert len(polite.recorded("image")) == 18
+    assert len(polite.recorded("image")) == 12
     # A redirected request is of the slot of its new host.
     slots = {
         (urlsplit(r["url"]).hostname, r["slot"])
         for r in polite.records()
         if "slot" in r
     }
-    assert slots == {(host(n), host(n)) for n in range(4)}
+    assert slots == {(host(n), host(n)) for n in (0, 1, 3)}
 
 
 def test_delay_survives_deaths_and_freezes(polite, hosts):
