@@ -5,6 +5,7 @@ For a test class that is a `FrontierContract`, too.
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any
 
 from scrapy_dist.core.frontier import Settlement
@@ -182,6 +183,20 @@ class PolitenessContract:
         await worker.session.set_rules({7: Rules(5.0, 1)})
         found = await granted(worker, renew=[("7", 1)])
         assert [grant.rules for grant in found.grants] == [Rules(5.0, 1)]
+
+    async def test_new_delay_brings_all_places_when_the_old_seats_are_back(self, join):
+        first, second = await join(), await join()
+        await first.commit(many(20, 7))
+        for worker in (first, second):
+            await lease(worker, rules=Rules(0.0, 3), portion=1)
+        await first.session.set_rules({7: Rules(5.0, 4)})
+        found = await granted(first, renew=[("7", 1)])
+        assert [grant.rules for grant in found.grants] == [Rules(5.0, 1)]
+        found = await granted(second, renew=[("7.1", 1)])
+        assert list(found.wanted) == ["7.1"]
+        await give_back(second, "7.1")
+        found = await granted(first, renew=[("7", 1)])
+        assert [grant.rules for grant in found.grants] == [Rules(5.0, 4)]
 
     # Slots without a delay
 
@@ -368,9 +383,11 @@ class PolitenessContract:
         worker = await join()
         await worker.commit([*many(2, 7), *many(2, 8)])
         assert await lease(worker, 1) == ["7 0"]
+        await asyncio.sleep(0.005)  # turns are ordered by ms
         await give_back(worker, "7")
         await broker.pass_time(0.1)
         assert await lease(worker, 1) == ["8 0"]
+        await asyncio.sleep(0.005)
         await give_back(worker, "8")
         assert await lease(worker, 1) == ["7 1"]
 

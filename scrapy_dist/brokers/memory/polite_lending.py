@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from scrapy_dist.brokers.memory.seats import count_seats, index_of, rules_of_seat
+from scrapy_dist.brokers.memory.seats import count_seats, index_of
 from scrapy_dist.core.politeness import Grant, Granted, Visit, slot_of_seat
 
 if TYPE_CHECKING:
@@ -50,8 +50,7 @@ class PoliteLending:
         return Visit(False, None if wait is None else wait / 1000, rules)
 
     def _rules_of(self, name: str, manners: Manners) -> Rules:
-        rules = self._state.seats.rules_of(slot_of_seat(name))
-        return rules_of_seat(rules, name, manners.seats)
+        return self._state.seats.rules_of_seat(name, manners.seats)
 
     def lease(
         self, want: int, most: int, manners: Manners

@@ -30,12 +30,6 @@ def count_seats(rules: Rules, most: int) -> int:
     return 1 if rules.delay > 0 else min(max(1, rules.places), most)
 
 
-def rules_of_seat(rules: Rules, name: str, most: int) -> Rules:
-    """*rules* of a slot, with the places of one seat."""
-    share, more = divmod(max(1, rules.places), count_seats(rules, most))
-    return replace(rules, places=share + (index_of(name) < more))
-
-
 @dataclass(slots=True)
 class Seats:
     """All seats of a crawl. *now*: ms on the wall clock."""
@@ -59,6 +53,18 @@ class Seats:
 
     def rules_of(self, slot: int) -> Rules:
         return self.rules.get(slot, self.default)
+
+    def rules_of_seat(self, name: str, most: int) -> Rules:
+        """The rules of its slot, with the places of one seat.
+
+        With a delay all are those of the first one, when the others are given back.
+        """
+        slot = slot_of_seat(name)
+        rules = self.rules_of(slot)
+        if rules.delay > 0 and any(_name(slot, n) in self.taken for n in range(1, 8)):
+            return replace(rules, places=1)
+        share, more = divmod(max(1, rules.places), count_seats(rules, most))
+        return replace(rules, places=share + (index_of(name) < more))
 
     def held(self, worker: str) -> list[str]:
         return [name for name, owner in self.taken.items() if owner == worker]

@@ -54,7 +54,7 @@ local function serve(slot, index, rules, most)
   if n > 0 and has_more and index + 1 < seats then
     open[#open + 1], open[#open + 2] = at, slot .. '.' .. index + 1
   end
-  return n, delay, places_of(count, seats, index)
+  return n, delay, places_of(slot, delay, count, seats, index)
 end
 
 if is_paused then
@@ -75,7 +75,7 @@ elseif suspect > 0 and want > 0 then
     for _, run in ipairs(handing.runs) do
       local slot = run:match('^[^:]+')
       local delay, count, seats = rules_of(call('HGET', politeness, slot), most_seats)
-      tell(slot, delay, places_of(count, seats, 0), 1)
+      tell(slot, delay, places_of(slot, delay, count, seats, 0), 1)
       if not granted[slot] then
         granted[slot] = true
         mine[#mine + 1], mine[#mine + 2] = mark, slot

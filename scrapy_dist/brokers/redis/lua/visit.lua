@@ -19,7 +19,7 @@ if not call('ZSCORE', workers, worker) or is_late() then
 end
 local found = call('HMGET', politeness, slot, 'wanted:' .. slot)
 local delay, count, seats = rules_of(found[1], tonumber(most_seats))
-count = places_of(count, seats, 0)
+count = places_of(slot, delay, count, seats, 0)
 local mark = call('ZSCORE', slots, slot)
 if tonumber(mark or 0) == own then
   return {2, 0, delay, count}
