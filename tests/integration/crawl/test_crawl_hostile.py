@@ -9,6 +9,7 @@ from collections import Counter
 import msgpack
 import pytest
 
+from tests.support.frontiers import member
 from tests.support.project import assert_finished
 from tests.support.redis_state import failed
 from tests.support.site import tree_pages
@@ -131,10 +132,10 @@ def test_planted_requests_are_set_aside_and_the_crawl_completes(
         payloads = [payload for payload in payloads if payload not in json[9:]]
     with redis_server.client() as client:
         for n, payload in enumerate(payloads):
-            order = f"{UNUSED_ID + n:016x}".encode()
-            client.zadd(f"victim:{key}", {order + payload: n % 5 - 2})
-        for score, member in enumerate(MEMBERS_WITHOUT_ORDER):
-            client.zadd(f"victim:{key}", {member: score})
+            planted = member(payload, UNUSED_ID + n, n % 5 - 2)
+            client.zadd(f"victim:{key}", {planted: n % 5 - 2})
+        for score, foreign in enumerate(MEMBERS_WITHOUT_ORDER):
+            client.zadd(f"victim:{key}", {foreign: score})
         workers = start_together(
             project, site, 2, "victim", args={"url": f"{site.url}/tree/40/3/0"}
         )
@@ -168,8 +169,7 @@ def test_garbage_planted_while_they_crawl(project, site, redis_server, first_id)
     with redis_server.client() as client:
         for n, payload in enumerate(payloads):
             # 1, 2, 3 … are in use, or will be: a stranger knows no better.
-            member = f"{first_id + n:016x}".encode() + payload
-            client.zadd("victim:requests", {member: -1000})
+            client.zadd("victim:requests", {member(payload, first_id + n, -1000): 0})
         site.resume()
         assert_finished(workers)
         letters = failed(client, "victim")
@@ -237,10 +237,8 @@ def test_files_are_not_read_or_written_for_who_writes_to_redis(
     page = f"{site.url}/page/1"
     with redis_server.client() as client:
         for n, request in enumerate(planted):
-            member = f"{UNUSED_ID + n:016x}".encode()
-            client.zadd(
-                "reader:requests", {member + b"\x01" + msgpack.packb(request): -9}
-            )
+            payload = b"\x01" + msgpack.packb(request)
+            client.zadd("reader:requests", {member(payload, UNUSED_ID + n, -9): 0})
         worker = project.crawl("reader", args={"url": page}, frontier=frontier)
         assert_finished([worker])
         reasons = [letter["reason"] for letter in failed(client, "reader")]

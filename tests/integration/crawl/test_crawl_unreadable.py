@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 import msgpack
 import pytest
 
+from scrapy_dist.core.slots import slot_number
+from tests.support.frontiers import member
 from tests.support.project import assert_finished, wait_all
 from tests.support.redis_state import failed
 
@@ -41,7 +43,7 @@ def stored(url: str, **fields: object) -> bytes:
 def fill(client: Any, payloads: list[bytes]) -> None:
     """Make *payloads* pending, as an earlier version of the spider left them."""
     members = {
-        f"{n + 1:016x}".encode() + payload: n % 3 - 1
+        member(payload, n + 1, n % 3 - 1): slot_number("127.0.0.1")
         for n, payload in enumerate(payloads)
     }
     client.zadd("renamed:requests", members)
