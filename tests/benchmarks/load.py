@@ -29,9 +29,7 @@ import redis.asyncio
 from scrapy.settings import Settings
 
 from scrapy_dist.brokers.redis.keys import Keys
-from scrapy_dist.core.frontier import (
-    Ask,
-)
+from scrapy_dist.core.frontier import Ask
 from scrapy_dist.exceptions import RedisUnavailable
 from scrapy_dist.redis_client.client import close_client
 from tests.support.frontiers import session

@@ -9,12 +9,7 @@ from redis.backoff import NoBackoff
 
 from scrapy_dist.brokers.redis import scripts
 from scrapy_dist.brokers.redis.types import check_types
-from scrapy_dist.core.frontier import (
-    Commit,
-    NewRequest,
-    Outcome,
-    Settlement,
-)
+from scrapy_dist.core.frontier import Commit, NewRequest, Outcome, Settlement
 from scrapy_dist.exceptions import RedisUnavailable
 from scrapy_dist.redis_client.client import close_client
 from tests.support.frontiers import (

@@ -7,14 +7,7 @@ from redis.exceptions import ResponseError
 
 from scrapy_dist.brokers.redis.keys import SETTINGS
 from scrapy_dist.brokers.redis.types import check_types
-from scrapy_dist.core.frontier import (
-    Claim,
-    Commit,
-    End,
-    NewRequest,
-    Reject,
-    Settlement,
-)
+from scrapy_dist.core.frontier import Claim, Commit, End, NewRequest, Reject, Settlement
 from scrapy_dist.core.politeness import Manners, Rules, Yield
 from scrapy_dist.exceptions import ConfigurationError
 from tests.support.frontiers import (

@@ -146,3 +146,14 @@ async def test_slots_that_a_full_reply_had_no_room_for_keep_their_turns(
     assert (await check(worker.frontier)).findings == {}
     known = {name.partition(b".")[0] for name in await client.zrange(KEYS.slots, 0, -1)}
     assert known == {b"%d" % slot for slot in slots}
+
+
+async def test_slot_that_was_found_without_a_turn_has_one_from_then_on(client, worker):
+    await fill(worker, 3, slots=[1])
+    await client.delete(KEYS.slots)
+    assert (await worker.lease_one()).slot == 1
+    assert await turns(client) == [1]
+    await client.delete(KEYS.slots)
+    await client.zadd(KEYS.slots, {"9": 1})  # one that has nothing
+    assert (await worker.lease_one()).slot == 1
+    assert await turns(client) == [1]

@@ -32,11 +32,7 @@ from scrapy_dist.worker.outbox import Outbox, RecentFingerprints
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from scrapy_dist.core.frontier import (
-        CommitReply,
-        Joined,
-        Lease,
-    )
+    from scrapy_dist.core.frontier import CommitReply, Joined, Lease
     from scrapy_dist.core.ports import Frontier
     from scrapy_dist.worker.outbox import Numbered
 

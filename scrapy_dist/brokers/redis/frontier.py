@@ -52,12 +52,7 @@ from scrapy_dist.redis_client.waits import within
 if TYPE_CHECKING:
     from scrapy_dist.brokers.redis.keys import Keys
     from scrapy_dist.brokers.redis.scripts import Call
-    from scrapy_dist.core.frontier import (
-        Claim,
-        Commit,
-        LeaseId,
-        Reject,
-    )
+    from scrapy_dist.core.frontier import Claim, Commit, LeaseId, Reject
     from scrapy_dist.core.politeness import Manners, Yield
     from scrapy_dist.redis_client.typed import Redis
 

@@ -13,12 +13,7 @@ from scrapy_dist.brokers.redis.orphans import Orphans
 from scrapy_dist.brokers.redis.upgrade import upgrade
 from scrapy_dist.brokers.redis.views.status import read_status
 from scrapy_dist.brokers.redis.wakeup import Wakeup
-from scrapy_dist.core.frontier import (
-    BATCH,
-    Answer,
-    CommitReply,
-    Outcome,
-)
+from scrapy_dist.core.frontier import BATCH, Answer, CommitReply, Outcome
 from scrapy_dist.core.politeness import Granted, Visit
 from scrapy_dist.core.slots import Slots
 from scrapy_dist.exceptions import RedisUnavailable
@@ -31,12 +26,7 @@ if TYPE_CHECKING:
 
     from scrapy_dist.brokers.redis.frontier import Frontier, LeaseReply, SeedsReply
     from scrapy_dist.brokers.redis.scripts import Call
-    from scrapy_dist.core.frontier import (
-        Ask,
-        Joined,
-        LeaseId,
-        LeaveOutcome,
-    )
+    from scrapy_dist.core.frontier import Ask, Joined, LeaseId, LeaveOutcome
     from scrapy_dist.core.politeness import Rules
     from scrapy_dist.core.status import Status
 

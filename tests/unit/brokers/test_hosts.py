@@ -101,9 +101,7 @@ async def test_a_polite_crawl_tells_owners_delays_and_times(client, worker):
     assert (one[other].owners, one[other].wait) == ((), 0.0)
     # When it is given back it rests.
     await worker.ack(lease)
-    await worker.frontier.run(
-        "yield", seats=[mine.name, 900_000, ""], delay_ms=2000, places=8
-    )
+    await worker.frontier.run("yield", seats=[mine.name, 900_000, ""])
     found = await hosts(worker)
     assert (found.owned, found.waiting) == (0, 1)
     [rests] = [h for h in found.hosts if h.name == owned]

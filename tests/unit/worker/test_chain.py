@@ -7,14 +7,7 @@ from types import SimpleNamespace
 import pytest
 from scrapy import Request
 
-from scrapy_dist.core.frontier import (
-    BATCH,
-    ChainLink,
-    Claim,
-    End,
-    Lease,
-    Settlement,
-)
+from scrapy_dist.core.frontier import BATCH, ChainLink, Claim, End, Lease, Settlement
 from scrapy_dist.core.slots import slot_number
 from scrapy_dist.exceptions import Unserializable
 from scrapy_dist.worker import chain

@@ -47,8 +47,10 @@ number, acks = tonumber(number), tonumber(acks)
 local simple = acks + bare_acks
 -- Keys that may be written and that nothing below reads before that.
 call('ZCARD', requests)
-call('ZCARD', slots)
-call('ZCARD', resting)
+if names_count > 0 then
+  call('ZCARD', slots)
+  call('ZCARD', resting)
+end
 if ids_count > 0 then
   call('HLEN', leased)
 end

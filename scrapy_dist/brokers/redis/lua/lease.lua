@@ -21,6 +21,7 @@
 -- Cost  O(requests per call * log(pending) + enough)
 -- @use handing
 -- @use suspicion
+-- @use owner
 -- @types are seen by what is read
 local call, format = redis.call, string.format
 local now = now_ms()
@@ -28,7 +29,7 @@ local pending = call('ZCARD', requests)
 local suspect = call('ZCARD', suspects)
 local held = call('ZCARD', leases)
 call('HLEN', leased)
-call('ZCARD', slots)
+local slot_count = call('ZCARD', slots)
 if not call('ZSCORE', workers, worker) then
   return {0, pending, suspect, 0, 0, 0, '', ''}
 end
@@ -99,7 +100,7 @@ if share > 0 then
     end
     left, at = take_in_turn(found, left), at + #some
   until left == 0 or #some < room or at > 1000 or handing.bytes >= handing.limit
-  if #handing.members == 0 and call('ZCARD', slots) == #empty then
+  if #handing.members == 0 and slot_count == #empty then
     -- Requests that came in past the frontier, or of a torn file.
     local slot = call('ZRANGE', requests, 0, 0, 'WITHSCORES')[2]
     take_in_turn(skipped[slot] and {} or {slot}, share)
@@ -115,10 +116,13 @@ store_handing(handing, now)
 for _, slot in ipairs(empty) do
   given[slot] = nil
 end
-if next(given) then
+local one = next(given)
+-- One that is alone has nobody to take turns with, if it has a turn, and no mark.
+local turn_of_one = one and slot_count == 1 and tonumber(call('ZSCORE', slots, one) or nil)
+if one and not (turn_of_one and turn_of_one < mark_of(0)) then
   -- Behind all others, also within a ms, and when the clock has gone back; not behind
   -- marks of owners, which lib/seats.lua has above these times.
-  local last = call('ZREVRANGEBYSCORE', slots, '(4503599627370496', '-inf', 'WITHSCORES',
+  local last = call('ZREVRANGEBYSCORE', slots, below_marks(), '-inf', 'WITHSCORES',
     'LIMIT', '0', '1')[2]
   local turn, turns = format('%.0f', math.max(now, (last or 0) + 1)), {}
   for slot in pairs(given) do

@@ -160,7 +160,7 @@ if #empty > 0 then
 end
 local wait = ready > 0 and 0 or -1
 if wait < 0 then
-  local next_one = call('ZRANGEBYSCORE', slots, '(' .. at, '(4503599627370496', 'WITHSCORES',
+  local next_one = call('ZRANGEBYSCORE', slots, '(' .. at, below_marks(), 'WITHSCORES',
     'LIMIT', '0', '1')[2]
   wait = next_one and next_one - now or -1
 end

@@ -38,5 +38,5 @@ end
 if is_mine then
   call('HSET', politeness, 'wanted:' .. slot, worker .. string.format(' %.0f', now))
 end
-local is_taken = ready >= 4503599627370496 or not is_mine
+local is_taken = ready >= mark_of(0) or not is_mine
 return {0, is_taken and -1 or ready - now, delay, count}

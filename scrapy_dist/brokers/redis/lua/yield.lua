@@ -2,14 +2,13 @@
 --
 -- KEYS  requests (zset)  state (hash)  slots (zset)  resting (zset)  politeness (hash)
 -- ARGV  worker: its number  round: that it is in, see lib/rounds.lua
---       delay_ms: between two starts in a slot  places: of a slot
 --       seats*: of each (<= 100): its name, ms until it may be taken, 'delay places' of the
---       slot from now on ('': as before, '-': as the settings say)
+--       slot from now on ('': as before)
 -- Reply seats given back
 -- Cost  O(seats * log(slots))
 -- @use rounds
 -- @use slot_clock
--- @use seats
+-- @use owner
 local now, _, clock = slot_clock()
 if seats_count == 0 or is_late() then
   return 0
@@ -21,7 +20,7 @@ end
 local own, owners = mark_of(worker), redis.call('ZMSCORE', slots, unpack(names))
 redis.call('HDEL', state, '') -- runs above maxmemory too
 keep_slot_clock(clock)
-local back, keep, drop, rest, gone, given = {}, {}, {}, {}, {}, 0
+local back, keep, rest, gone, given = {}, {}, {}, {}, 0
 for i, name in ipairs(names) do
   if tonumber(owners[i] or 0) == own then
     local ms, value = ARGV[seats_at + 3 * i - 1], ARGV[seats_at + 3 * i]
@@ -35,18 +34,13 @@ for i, name in ipairs(names) do
         rest[#rest + 1], rest[#rest + 2] = ready, slot
       end
     end
-    if value == '-' then
-      drop[#drop + 1] = slot
-    elseif value ~= '' then
+    if value ~= '' then
       keep[#keep + 1], keep[#keep + 2] = slot, value
     end
   end
 end
 if #keep > 0 then
   redis.call('HSET', politeness, unpack(keep))
-end
-if #drop > 0 then
-  redis.call('HDEL', politeness, unpack(drop))
 end
 if #back > 0 then
   redis.call('ZADD', slots, unpack(back))
