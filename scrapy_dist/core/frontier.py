@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from scrapy_dist.core.politeness import Granted, Manners, Visit, Yield
+    from scrapy_dist.core.tasks import Begin, Beginning
 
 LeaseId = str
 
@@ -44,7 +45,8 @@ class NewRequest:
 
     *fingerprint* '': it is not filtered. *start*: the how-manieth equal request of
     ``start()`` it is, from 1, if it is to be taken once per crawl even if an earlier
-    crawl has seen it; 0: it is none.
+    crawl has seen it; 0: it is none. *task*: the token of the task that it comes of; it is
+    dropped if that has ended.
     """
 
     payload: bytes
@@ -52,6 +54,7 @@ class NewRequest:
     fingerprint: str = ""
     start: int = 0
     slot: int = 0
+    task: str = ""
 
 
 @dataclass(slots=True)
@@ -76,7 +79,8 @@ class Settlement:
 
     *requests* are not filtered. *reason*: why it has failed. *counts*: it is a page if it
     is done, not a seed that has become requests elsewhere, or a request that is tried
-    again under another lease. *chain* comes with an end that is not OPEN.
+    again under another lease. *chain* comes with an end that is not OPEN. *task*: the token
+    of the lease's task; its requests, items and links are of that task, too.
     """
 
     lease: LeaseId
@@ -86,6 +90,7 @@ class Settlement:
     reason: str = ""
     counts: bool = True
     chain: Sequence[ChainLink] = ()
+    task: str = ""
 
     def __len__(self) -> int:
         return len(self.requests) + len(self.items) + (self.end is not End.OPEN)
@@ -166,8 +171,9 @@ class Lease:
     """A request handed to this worker; *suspect*: another one died or left with it.
 
     *alone*: the next death sets it aside, so this worker is to hold nothing beside it.
-    *is_seed*: *payload* is a seed as it was pushed. *slot*: its number. *too_large*: the bytes that it has,
-    which are more than may be read, and *payload* is empty or a beginning of it.
+    *is_seed*: *payload* is a seed as it was pushed. *too_large*: the bytes that it has, which
+    are more than may be read, and *payload* is empty or a beginning of it. *slot*: its
+    number. *task*: the token of its task, if that has begun.
     """
 
     id: LeaseId
@@ -177,6 +183,7 @@ class Lease:
     is_seed: bool = False
     too_large: int = 0
     slot: int = 0
+    task: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -296,6 +303,8 @@ class Ask:
     releases: Sequence[LeaseId] = ()
     rejects: Sequence[Reject] = ()
     claims: Sequence[Claim] = ()
+    #: Leased seeds that are tasks (<= BATCH).
+    begins: Sequence[Begin] = ()
     gone: Sequence[tuple[str, str]] = ()
     reap: bool = False
     meet: bool = False
@@ -332,6 +341,8 @@ class Answer:
 
     commits: list[CommitReply] = field(default_factory=list)
     claims: list[bool] | None = None
+    #: Of each of `Ask.begins` what has become of it; None: ask again.
+    begun: list[Beginning] | None = None
     deaths: Deaths | None = None
     met: tuple[int, list[tuple[str, str]]] | None = None
     heartbeat: Heartbeat | None = None

@@ -27,6 +27,14 @@ if TYPE_CHECKING:
     from scrapy_dist.core.inspection import Explained, Found, Shown
     from scrapy_dist.core.politeness import Rules
     from scrapy_dist.core.status import Finished, Status
+    from scrapy_dist.core.tasks import (
+        Batch,
+        NewTask,
+        OnDuplicate,
+        Submission,
+        Task,
+        TaskState,
+    )
 
     Fingerprint = Callable[[Request], str]
     #: Is told how many requests were looked at, and of how many.
@@ -282,6 +290,46 @@ class ItemReader(Protocol):
 class ItemQueue(Protocol):
     def items(self, consumer: str) -> ItemReader:
         """A reader of that name. Raises ConfigurationError for what is no name."""
+
+
+class Tasks(Protocol):
+    """Tasks; what has ended is kept for FRONTIER_RESULT_TTL seconds."""
+
+    async def submit(
+        self,
+        tasks: Sequence[NewTask],
+        *,
+        key: str,
+        kind: str,
+        on_duplicate: OnDuplicate,
+    ) -> list[Submission]:
+        """Push the seeds of *tasks* to *key*, each in one moment with its record.
+
+        *kind*: what *key* becomes if it is not there yet.
+        """
+
+    async def tasks_of(self, ids: Sequence[str]) -> list[Task | None]:
+        """The newest task of each id; None: there is none, or not any more."""
+
+    def tasks(
+        self, *, batch: str = "", state: TaskState | None = None
+    ) -> AsyncIterator[list[Task]]:
+        """All tasks, some at a time, in no order; of *batch*, in *state*."""
+
+    async def batch(self, name: str) -> Batch:
+        """How far it is; of one that nobody knows all is 0."""
+
+    def batches(self) -> AsyncIterator[list[Batch]]:
+        """All batches, some at a time, in no order."""
+
+    async def results(self, task: Task, start: int, count: int) -> list[bytes]:
+        """Items of *task* in the order of their commits: *count* (<= 100) from *start*, 0.
+
+        Fewer than there were if they are not kept any more.
+        """
+
+    async def cancel(self, ids: Sequence[str]) -> list[Task | None]:
+        """Cancel the tasks of *ids* that live; each as it stood before."""
 
 
 class Maintenance(Protocol):
