@@ -1,0 +1,62 @@
+"""How numbers, times and names are put into words, for the terminal and the web page."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from scrapy_dist.base.escaping import quote
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+#: Pairs of units, with the seconds of each.
+_UNITS = (("d", 86_400, "h", 3600), ("h", 3600, "m", 60), ("m", 60, "s", 1))
+#: What stands for an unknown value.
+UNKNOWN = "-"
+
+
+def clean(value: str, limit: int = 200) -> str:
+    """*value* without what moves a terminal's cursor, and without passwords of URLs."""
+    return quote(value, limit)[1:-1]
+
+
+def number(value: int) -> str:
+    """*value* with a comma between thousands."""
+    return f"{value:,}"
+
+
+def count(value: int, one: str, many: str = "") -> str:
+    """*value* of what is called *one*: ``1 worker``, ``2,000 workers``.
+
+    *many* is what more, or none, are called, if it is not *one* with an s.
+    """
+    return f"{number(value)} {one if value == 1 else many or f'{one}s'}"
+
+
+def counts(values: Mapping[str, int], nouns: Mapping[str, str]) -> list[str]:
+    """Each of *values*: ``5 pending``, or with one of what *nouns* calls it ``2 seeds``."""
+    return [
+        count(value, nouns[name]) if name in nouns else f"{number(value)} {name}"
+        for name, value in values.items()
+    ]
+
+
+def rate(value: float) -> str:
+    """Pages per second."""
+    return f"{value:.1f}" if value < 1000 else f"{value:,.0f}"
+
+
+def age(seconds: float | None) -> str:
+    """A length of time in at most two units: 12s, 3m05s, 2h07m, 4d03h."""
+    if seconds is None:
+        return UNKNOWN
+    whole = int(seconds)
+    for large, size, small, part in _UNITS:
+        if whole >= size:
+            return f"{whole // size}{large}{whole % size // part:02}{small}"
+    return f"{whole}s"
+
+
+def memory(size: int | None) -> str:
+    """Bytes in megabytes."""
+    return UNKNOWN if size is None else f"{size / 1e6:,.0f} MB"
