@@ -66,12 +66,17 @@ def quote(value: object, limit: int = 80) -> str:
     return escape(repr(text) if isinstance(value, str) else text)
 
 
+def did_you_mean(name: str, names: Iterable[str]) -> str:
+    """A sentence, with a space in front, if one of *names* is like *name*; else ''."""
+    close = difflib.get_close_matches(name, sorted(names), n=1)
+    return f" Did you mean {quote(close[0], 200)}?" if close else ""
+
+
 def nearest(name: str, names: Iterable[str]) -> str:
-    """A sentence, with a space in front, that suggests one of *names*; else ''."""
+    """As `did_you_mean`; if none is like it, a sentence says which *names* there are."""
     known = sorted(names)
-    close = difflib.get_close_matches(name, known, n=1)
-    if close:
-        return f" Did you mean {quote(close[0], 200)}?"
+    if meant := did_you_mean(name, known):
+        return meant
     if not known:
         return ""
     more = ", …" if len(known) > 10 else ""

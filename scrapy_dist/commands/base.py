@@ -48,6 +48,52 @@ class Subcommand:
         for add in self.options:
             add(parser)
 
+    @property
+    def arguments(self) -> list[Argument]:
+        """What `add_options` adds, in its order."""
+        parser = _Recorder(add_help=False)
+        self.add_options(parser)
+        return parser.arguments
+
+
+@dataclass(frozen=True)
+class Argument:
+    """One argument of a subcommand: its *names* begin with a dash if it is an option.
+
+    *values*: what it may be, if these are few. *takes_value*: another word follows it.
+    """
+
+    names: tuple[str, ...]
+    metavar: str
+    help: str
+    values: tuple[str, ...] = ()
+    takes_value: bool = True
+
+    @property
+    def is_option(self) -> bool:
+        return self.names[0].startswith("-")
+
+
+class _Recorder(argparse.ArgumentParser):
+    """Keeps what is added to it: a parser tells nobody what it has."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        self.arguments: list[Argument] = []
+        super().__init__(**kwargs)
+
+    def add_argument(self, *names: str, **kwargs: Any) -> argparse.Action:
+        action = kwargs.get("action", "store")
+        self.arguments.append(
+            Argument(
+                names,
+                kwargs.get("metavar") or "",
+                kwargs.get("help") or "",
+                tuple(map(str, kwargs.get("choices") or ())),
+                action in ("store", "append"),
+            )
+        )
+        return super().add_argument(*names, **kwargs)
+
 
 def tell(opts: Namespace, value: dict[str, Any], lines: Iterable[str] | str) -> bool:
     """Print *value* with --json, else the *lines* for people; false as in `write`."""

@@ -10,6 +10,7 @@ from scrapy.commands import ScrapyCommand, ScrapyHelpFormatter
 from scrapy.exceptions import UsageError
 from scrapy.utils.log import configure_logging
 
+from scrapy_dist.base.escaping import did_you_mean, quote
 from scrapy_dist.commands import (
     base,
     check,
@@ -64,8 +65,46 @@ def _epilog(command: base.Subcommand) -> str:
     return f"Example: {command.example}\n{more}".rstrip()
 
 
+class _Subcommands(argparse._SubParsersAction):  # type: ignore[type-arg]  # noqa: SLF001  it has no other name
+    """Says of a name that is none of theirs which one is meant."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        # The parser would list them all, after its whole usage.
+        self.choices = None  # type: ignore[assignment]
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        names = [command.name for command in SUBCOMMANDS]
+        name = values[0]
+        if name not in names:
+            meant = did_you_mean(name, names)
+            parser.exit(
+                base.WRONG_USE,
+                f"scrapy frontier: there is no command {quote(name)}."
+                f"{meant or ' scrapy frontier --help lists them.'}\n",
+            )
+        super().__call__(parser, namespace, values, option_string)
+
+
 class _Help(ScrapyHelpFormatter, argparse.RawDescriptionHelpFormatter):
     """Scrapy's style, with the line breaks of the examples."""
+
+
+def _unknown(command: base.Subcommand, args: list[str]) -> str:
+    names = [
+        *(name for each in command.arguments if each.is_option for name in each.names),
+        *("--set", "--loglevel", "--help"),
+    ]
+    given = [arg.partition("=")[0] for arg in args if arg.startswith("--")]
+    meant = next(filter(None, (did_you_mean(name, names) for name in given)), "")
+    words = " ".join(map(clean, args))
+    return f"unrecognized arguments: {words}" + (f".{meant}" if meant else "")
 
 
 class Command(ScrapyCommand):
@@ -93,7 +132,11 @@ class Command(ScrapyCommand):
     def add_options(self, parser: argparse.ArgumentParser) -> None:
         super().add_options(parser)
         commands = parser.add_subparsers(
-            title="Commands", dest="command", metavar="COMMAND", prog="scrapy frontier"
+            title="Commands",
+            dest="command",
+            metavar="COMMAND",
+            prog="scrapy frontier",
+            action=_Subcommands,
         )
         for command in SUBCOMMANDS:
             subparser = commands.add_parser(
@@ -130,10 +173,7 @@ class Command(ScrapyCommand):
         if opts.command is None:
             raise UsageError
         if args:
-            raise UsageError(
-                f"unrecognized arguments: {' '.join(map(clean, args))}",
-                print_help=False,
-            )
+            raise UsageError(_unknown(opts.subcommand, args), print_help=False)
 
     def run(self, args: list[str], opts: argparse.Namespace) -> None:
         assert self.settings is not None
