@@ -20,7 +20,15 @@ from scrapy.utils.misc import load_object
 from scrapy_dist.base.escaping import quote
 from scrapy_dist.codec.callbacks import SpiderMethods
 from scrapy_dist.codec.policy import Policy, local_meta, scheme_of
-from scrapy_dist.codec.seed_fields import FIELDS, JSON_TYPES, READERS, _text, read_form
+from scrapy_dist.codec.seed_fields import (
+    FIELDS,
+    JSON_TYPES,
+    READERS,
+    TASK_FIELDS,
+    _text,
+    read_form,
+    read_task_fields,
+)
 from scrapy_dist.codec.seed_rules import (
     STEERING_META,
     STEERING_PREFIXES,
@@ -63,8 +71,7 @@ def parse_seed(data: bytes | str, rules: SeedRules, spider: Spider) -> Request:
             f"the seed has {len(data)} {unit}; FRONTIER_SEED_MAX_SIZE allows"
             f" {rules.max_size}"
         )
-    text = _decode(data, rules.encoding).lstrip("\ufeff").strip()
-    seed = _load(text)
+    seed = load(decode(data, rules.encoding))
     try:
         request = _to_request(seed, rules, spider)
         # What is not ASCII has become longer, and a form has been added.
@@ -141,7 +148,8 @@ def _check_reach(url: str, rules: SeedRules, spider: Spider) -> None:
         raise BadSeed(f"{flaw}: {quote(url)}")
 
 
-def _decode(data: bytes | str, encoding: str) -> str:
+def decode(data: bytes | str, encoding: str) -> str:
+    """The text of a seed. Raises BadSeed."""
     if isinstance(data, str):
         return data
     try:
@@ -153,8 +161,12 @@ def _decode(data: bytes | str, encoding: str) -> str:
         ) from e
 
 
-def _load(text: str) -> dict[str, Any]:
-    """The seed as an object; a bare URL is one with the key url only."""
+def load(text: str, *, numbers: type[str] | None = None) -> dict[str, Any]:
+    """The seed as an object; a bare URL is one with the key url only. Raises BadSeed.
+
+    *numbers*: what they become, if they are to stay as they were written.
+    """
+    text = text.lstrip("\ufeff").strip()
     if not text:
         raise BadSeed("the seed is empty; push a URL or a JSON object with a url")
     if not _JSON_START.match(text):
@@ -164,7 +176,8 @@ def _load(text: str) -> dict[str, Any]:
         seed = json.loads(
             text,
             object_pairs_hook=_unique,
-            parse_float=_finite,
+            parse_float=numbers or _finite,
+            parse_int=numbers,
             parse_constant=_no_constant,
         )
     except RecursionError:
@@ -253,13 +266,7 @@ def _check_unicode(seed: dict[str, Any]) -> None:
 
 
 def _to_request(seed: dict[str, Any], rules: SeedRules, spider: Spider) -> Request:
-    form_fields = {key: seed[key] for key in seed if key not in FIELDS}
-    if form_fields and not rules.form_fields:
-        raise BadSeed(
-            f"the seed has the unknown key {quote(min(form_fields))}; known are"
-            f" {', '.join(FIELDS)} (form fields go into formdata;"
-            " FRONTIER_SEED_FORM_FIELDS makes them of unknown keys)"
-        )
+    form_fields = _form_fields(seed, rules)
     if "url" not in seed:
         raise BadSeed(f"the seed has no url: {quote(seed)}")
     kwargs = {n: READERS[n](n, value) for n, value in seed.items() if n in READERS}
@@ -273,6 +280,23 @@ def _to_request(seed: dict[str, Any], rules: SeedRules, spider: Spider) -> Reque
         raise BadSeed("the seed has both a body and form fields; leave one out")
     kwargs.setdefault("method", "POST" if "formdata" in seed else "GET")
     return _form_request(kwargs, read_form(seed.get("formdata", {}), form_fields))
+
+
+def _form_fields(seed: dict[str, Any], rules: SeedRules) -> dict[str, Any]:
+    """The keys that are form fields, where unknown ones are. Raises BadSeed."""
+    if rules.form_fields:
+        # Which of these are a task's was looked at before: see seed_tasks.
+        known = [key for key in FIELDS if key not in TASK_FIELDS]
+        return {key: seed[key] for key in seed if key not in known}
+    if unknown := seed.keys() - set(FIELDS):
+        raise BadSeed(
+            f"the seed has the unknown key {quote(min(unknown))}; known are"
+            f" {', '.join(FIELDS)} (form fields go into formdata;"
+            " FRONTIER_SEED_FORM_FIELDS makes them of unknown keys)"
+        )
+    if not seed.keys().isdisjoint(TASK_FIELDS):
+        read_task_fields(seed)
+    return {}
 
 
 def _form_request(kwargs: dict[str, Any], pairs: list[tuple[str, str]]) -> Request:

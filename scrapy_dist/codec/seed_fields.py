@@ -9,10 +9,18 @@ from scrapy_dist.base.escaping import quote
 from scrapy_dist.codec.request_fields import MAX_PRIORITY
 from scrapy_dist.codec.seed_rules import is_encoding
 from scrapy_dist.codec.sizes import flaw_of_method
+from scrapy_dist.core.tasks import MAX_NAME
 from scrapy_dist.exceptions import BadSeed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+
+class NumberText(str):
+    """A JSON number as it was written."""
+
+    __slots__ = ()
+
 
 #: JSON's name of each Python type that it can give.
 JSON_TYPES = {
@@ -21,11 +29,15 @@ JSON_TYPES = {
     str: "string",
     int: "number",
     float: "number",
+    NumberText: "number",
     bool: "true or false",
     type(None): "null",
 }
 #: A header's name (RFC 9110, 5.6.2).
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+#: What names one run of a task.
+_TASK = re.compile(r"[0-9a-f]{16}")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _LINE_BREAK = re.compile(r"[\x00\r\n]")
 
 
@@ -167,5 +179,47 @@ READERS: dict[str, Callable[[str, Any], Any]] = {
     "encoding": _encoding,
     "flags": _texts,
 }
+#: Those of a seed that is a task.
+TASK_FIELDS = ("id", "batch", "task")
 #: All that a seed may have; the others are read with what they depend on.
-FIELDS = (*READERS, "formdata", "callback", "errback")
+FIELDS = (*READERS, "formdata", "callback", "errback", *TASK_FIELDS)
+
+
+def task_name(name: str, value: Any) -> str:
+    """The id of a task, or with the *name* batch that of a batch. Raises BadSeed."""
+    if type(value) in (int, float, NumberText):
+        value = str(value)
+    if type(value) is not str:
+        raise wrong(name, value, "a string or a number")
+    if not value:
+        raise BadSeed(
+            f"{name} is empty; leave it out, or write 1 to {MAX_NAME} characters"
+        )
+    if len(value) > MAX_NAME:
+        raise BadSeed(
+            f"{name} has {len(value)} characters; it can have {MAX_NAME} at the most:"
+            f" {quote(value)}"
+        )
+    if _CONTROL.search(value):
+        raise BadSeed(f"{name} has control characters: {quote(value)}")
+    return str(value)
+
+
+def is_token(text: str) -> bool:
+    """Whether it names a run of a task."""
+    return _TASK.fullmatch(text) is not None
+
+
+def read_task_fields(seed: dict[str, Any]) -> dict[str, str]:
+    """Those of TASK_FIELDS that *seed* has. Raises BadSeed."""
+    fields = {n: task_name(n, seed[n]) for n in ("id", "batch") if n in seed}
+    if "task" in seed:
+        if not is_token(_text("task", seed["task"])):
+            raise BadSeed(
+                "task is no token, which Client.submit() makes; leave it out:"
+                f" {quote(seed['task'])}"
+            )
+        fields["task"] = seed["task"]
+    if fields and "id" not in fields:
+        raise BadSeed(f"the seed has the key {min(fields)} and no id; give it one")
+    return fields
