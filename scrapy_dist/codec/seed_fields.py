@@ -212,7 +212,8 @@ def is_token(text: str) -> bool:
 
 def read_task_fields(seed: dict[str, Any]) -> dict[str, str]:
     """Those of TASK_FIELDS that *seed* has. Raises BadSeed."""
-    fields = {n: task_name(n, seed[n]) for n in ("id", "batch") if n in seed}
+    fields: dict[str, str] = {}
+    fields |= {n: task_name(n, seed[n]) for n in ("id", "batch") if n in seed}
     if "task" in seed:
         if not is_token(_text("task", seed["task"])):
             raise BadSeed(
