@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 from scrapy_dist.base.escaping import quote
 from scrapy_dist.codec.request_fields import MAX_PRIORITY
 from scrapy_dist.codec.seed_rules import is_encoding
-from scrapy_dist.codec.sizes import flaw_of_method
-from scrapy_dist.core.tasks import MAX_NAME
+from scrapy_dist.codec.sizes import MAX_TASK_NAME, flaw_of_method
 from scrapy_dist.exceptions import BadSeed
 
 if TYPE_CHECKING:
@@ -193,11 +192,11 @@ def task_name(name: str, value: Any) -> str:
         raise wrong(name, value, "a string or a number")
     if not value:
         raise BadSeed(
-            f"{name} is empty; leave it out, or write 1 to {MAX_NAME} characters"
+            f"{name} is empty; leave it out, or write 1 to {MAX_TASK_NAME} characters"
         )
-    if len(value) > MAX_NAME:
+    if len(value) > MAX_TASK_NAME:
         raise BadSeed(
-            f"{name} has {len(value)} characters; it can have {MAX_NAME} at the most:"
+            f"{name} has {len(value)} characters; it can have {MAX_TASK_NAME} at the most:"
             f" {quote(value)}"
         )
     if _CONTROL.search(value):

@@ -15,6 +15,8 @@ from scrapy_dist import defaults
 
 #: Characters of the longest method, and of the longest host (RFC 1035, 2.3.4).
 MAX_METHOD, MAX_HOST = 20, 255
+#: Characters of the longest id of a task, and of the longest name of a batch.
+MAX_TASK_NAME = 255
 #: Characters of the longest name of an encoding: Python remembers each that it looks for.
 _MAX_ENCODING = 40
 #: Encodings for names of hosts, whose cost is the square of the length.

@@ -10,8 +10,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
+from scrapy_dist.codec.sizes import MAX_TASK_NAME
+
 #: Characters of an id, and of the name of a batch, at the most.
-MAX_NAME = 255
+MAX_NAME = MAX_TASK_NAME
 
 
 class TaskState(Enum):
