@@ -268,9 +268,16 @@ class SeedQueue(Protocol):
 
 
 class ItemReader(Protocol):
-    """One reader of items. Count in *done* what is not needed any more, the oldest first."""
+    """One reader of items. Count in *done* what is not needed any more, the oldest first.
+
+    *names*: of the items of the last `take`. An item that comes again has the name that
+    it had, and no two items have one. *stands_by*: another reader of this name is at work,
+    and this one, which has patience, gets nothing until that one is gone.
+    """
 
     done: int
+    names: list[str]
+    stands_by: bool
 
     async def take(
         self, *, follow: bool = False, timeout: float | None = None
@@ -283,13 +290,23 @@ class ItemReader(Protocol):
     async def acknowledge(self) -> None:
         """Remove what is *done*."""
 
-    async def leave(self) -> None:
-        """Remove what is *done*, and give the rest back, for any reader."""
+    async def beat(self) -> None:
+        """Show that it is at work, and remove what is *done*."""
+
+    async def leave(self, *, keep: int = 0) -> None:
+        """Remove what is *done*, and give the rest back, for any reader.
+
+        The first *keep* of it stay for the next reader of this name.
+        """
 
 
 class ItemQueue(Protocol):
-    def items(self, consumer: str) -> ItemReader:
-        """A reader of that name. Raises ConfigurationError for what is no name."""
+    def items(self, consumer: str, patience: float | None = None) -> ItemReader:
+        """A reader of that name. Raises ConfigurationError for what is no name.
+
+        It takes over from an earlier one: at once, or with *patience* when that has been
+        silent for so many seconds.
+        """
 
 
 class Tasks(Protocol):

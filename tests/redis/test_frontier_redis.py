@@ -13,6 +13,7 @@ from scrapy_dist.brokers.redis.buckets import Shape
 from scrapy_dist.brokers.redis.layout import RANK, encode_score
 from scrapy_dist.brokers.redis.orphans import Orphans
 from scrapy_dist.brokers.redis.tools.check import check
+from scrapy_dist.brokers.redis.tools.items import ItemReader
 from scrapy_dist.core.frontier import (
     Claim,
     Commit,
@@ -577,15 +578,20 @@ async def test_half_a_script_that_is_played_before_the_whole_one_loses_nothing(
 async def test_items_are_in_one_of_the_lists_after_any_cut(torn, script):
     client, taken = torn.client, "s:items:taken:me"
     await client.rpush(KEYS.items, "i3", "i4", "i5")
-    await client.rpush(taken, "reader:1", "i1", "i2")
+    mark = "reader:1 5 a,7,2"
+    await client.rpush(taken, mark, "i1", "i2")
     torn.before = await dump(client)
     done = 1 if script == "take and acknowledge" else 0
-    names = {"taken": taken, "mark": "reader:1"}
+    names = {"taken": taken, "reader": "1"}
     if script == "return_items":
-        call = torn.me.frontier.call(script, int, most=100, **names)
+        call = torn.me.frontier.call(script, int, keep=0, most=100, **names)
+        words = {}
     else:
-        names |= {"joins": 0, "done": done, "known": 2, "want": 10, "limit": 1 << 20}
+        names |= {"mark": mark, "word": "b", "patience": "", "done": done}
+        names |= {"known": 2, "want": 10, "limit": 1 << 20}
         call = torn.me.frontier.call("take_items", list, **names)
+        words = {"a-9": b"i3", "a-10": b"i4", "a-11": b"i5"}
+    words |= {"a-7": b"i1", "a-8": b"i2"}
     writes = await torn.run(call)
     assert len(writes) >= 3
     for cut in range(len(writes) + 1):
@@ -595,6 +601,12 @@ async def test_items_are_in_one_of_the_lists_after_any_cut(torn, script):
         kept = [item for item in sorted(left) if item.startswith(b"i")]
         all_of_them = [b"i1", b"i2", b"i3", b"i4", b"i5"]
         assert kept in (all_of_them, all_of_them[done:])
+        # No name is another item's, whatever the reply had told.
+        reader = ItemReader(torn.me.frontier, "me")
+        reader._want = 100
+        found = zip(await reader.take(), reader.names, strict=True)
+        for item, name in found:
+            assert words.get(name, item) == item, (cut, name)
 
 
 async def test_fingerprints_are_known_after_any_cut_of_a_growth(torn):

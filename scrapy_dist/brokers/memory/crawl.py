@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
+import secrets
 import time
 from collections import deque
 from dataclasses import replace
@@ -266,7 +268,7 @@ class MemoryCrawl:
     def seed_pusher(self, key: str, kind: str) -> SeedPusher:
         return SeedPusher(self._state, key)
 
-    def items(self, consumer: str) -> ItemReader:
+    def items(self, consumer: str, patience: float | None = None) -> ItemReader:
         return ItemReader(self, self._state, self._items)
 
 
@@ -288,10 +290,14 @@ class ItemReader:
 
     def __init__(self, crawl: MemoryCrawl, state: State, key: str) -> None:
         self.done = 0
+        self.names: list[str] = []
+        self.stands_by = False
         self._crawl = crawl
         self._state = state
         self._key = key
         self._taken: deque[bytes] = deque()
+        self._numbers = itertools.count()
+        self._word = secrets.token_hex(6)
 
     async def take(
         self, *, follow: bool = False, timeout: float | None = None
@@ -305,6 +311,7 @@ class ItemReader:
                 waiting = self._state.items.get(self._key, deque())
                 found = [waiting.popleft() for _ in range(min(_ITEMS, len(waiting)))]
             self._taken += found
+            self.names = [f"{self._word}-{next(self._numbers)}" for _ in found]
             if found or is_over:
                 return found
             if deadline is not None and time.monotonic() >= deadline:
@@ -316,7 +323,10 @@ class ItemReader:
             self._taken.popleft()
         self.done = 0
 
-    async def leave(self) -> None:
+    async def beat(self) -> None:
+        await self.acknowledge()
+
+    async def leave(self, *, keep: int = 0) -> None:
         await self.acknowledge()
         with self._state.lock:
             self._state.items.setdefault(self._key, deque()).extendleft(

@@ -241,6 +241,79 @@ async def test_key_of_another_type_is_named(client, key):
     assert await contents(client) == {key: b"x"}
 
 
+async def test_item_that_comes_again_has_the_name_that_it_had(client):
+    await put(client, *"123456")
+    reader = reader_of(client)
+    first = dict(zip(await take(reader, 4), reader.names, strict=True))
+    assert len({*first.values()}) == 4
+    reader.done = 1
+    await reader.acknowledge()
+    # given one that dies, and one whose replies are lost
+    heir = reader_of(client)
+    again = dict(zip(await take(heir, 4), heir.names, strict=True))
+    assert [*again] == ["2", "3", "4", "5"]
+    assert {item: again[item] for item in "234"} == {i: first[i] for i in "234"}
+    heir._mark, heir._known = b"", 0
+    told = dict(zip(await take(heir, 9), heir.names, strict=True))
+    assert [*told] == ["2", "3", "4", "5", "6"]
+    assert {item: told[item] for item in "2345"} == again
+    assert len({*first.values(), *told.values()}) == 6
+
+
+@ON_REDIS_ONLY
+async def test_no_two_items_have_one_name_though_redis_forgets(client):
+    await put(client, "1", "2")
+    reader = reader_of(client)
+    await take(reader, 1)
+    data = await dump(client)
+    named = dict(zip(await take(reader), reader.names, strict=True))
+    for other in "ab":  # who crawls again stores items in another order
+        await restore(client, data)
+        await client.lpush(KEYS.items, other)
+        found = []
+        while item := await take(reader, 1):
+            found += zip(item, reader.names, strict=True)
+            reader.done = 1
+        assert [item for item, _ in found] == ["1", other, "2"]
+        for item, name in found:
+            assert name not in named.values() or named[item] == name
+        named |= dict(found)
+        await put(client, "1", "2")
+
+
+async def test_reader_with_patience_stands_by_until_the_other_is_silent(client):
+    await put(client, *"123")
+    first = ItemReader(Worker(client).frontier, "a", 3600)
+    second = ItemReader(Worker(client).frontier, "a", 3600)
+    assert await take(first, 2) == ["1", "2"]
+    names = first.names
+    assert await take(second) == []
+    assert second.stands_by
+    await first.beat()
+    assert first.names == names
+    second._patience_ms = 0
+    assert await take(second) == ["1", "2", "3"]
+    assert second.names[:2] == names
+    first.done = 2
+    assert await take(first) == []
+    assert first.stands_by
+    assert first.done == 0
+
+
+async def test_what_nobody_knows_of_stays_for_the_next_reader_of_the_name(client):
+    await put(client, *"12345")
+    first = ItemReader(Worker(client).frontier, "a", 3600)
+    assert await take(first, 4) == ["1", "2", "3", "4"]
+    names = first.names
+    first.done = 1
+    await first.leave(keep=2)
+    assert await left(client) == ["4", "5"]
+    second = ItemReader(Worker(client).frontier, "a", 3600)
+    assert await take(second) == ["2", "3", "4", "5"]
+    assert second.names[:2] == names[1:3]
+    assert len({*names, *second.names}) == 6
+
+
 async def test_full_redis_can_be_drained(make_redis):
     server = make_redis(maxmemory="3mb")
     with server.client() as blocking:

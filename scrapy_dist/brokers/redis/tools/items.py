@@ -55,16 +55,24 @@ class ItemReader:
     """`core.ports.ItemReader`. Its calls must not overlap.
 
     The next call tells Redis of what is *done*. All methods raise RedisUnavailable, after
-    which what was not acknowledged may come again, and ConfigurationError when another reader of this name
-    has taken over or a key is of a wrong type.
+    which what was not acknowledged may come again, under the name that it had; and
+    ConfigurationError when another reader of this name has taken over, which one with
+    *patience* lets be, or a key is of a wrong type.
     """
 
-    def __init__(self, frontier: Frontier, consumer: str) -> None:
+    def __init__(
+        self, frontier: Frontier, consumer: str, patience: float | None = None
+    ) -> None:
         self.done = 0
+        self.names: list[str] = []
+        self.stands_by = False
         self._frontier = frontier
         self._consumer = consumer
         self._taken = taken_key(frontier.keys.items, consumer)
-        self._mark = f"reader:{secrets.token_hex(8)}"
+        self._number = secrets.token_hex(8)
+        self._patience_ms = None if patience is None else int(patience * 1000)
+        #: That of its list as the last reply had it; empty: that is not known.
+        self._mark = b""
         self._joined = False
         #: Items not acknowledged: those that are in its list, for all that is known, and
         #: older ones of which that is not known.
@@ -104,50 +112,92 @@ class ItemReader:
         while self.done:
             await self._exchange([], 0)
 
-    async def leave(self) -> None:
+    async def beat(self) -> None:
+        names = self.names
+        await self._exchange([], 0)
+        self.names = names
+
+    async def leave(self, *, keep: int = 0) -> None:
         await self.acknowledge()
         left = 1 if self._joined else 0
         while left > 0:
             call = self._frontier.call(
-                "return_items", int, taken=self._taken, mark=self._mark, most=BATCH
+                "return_items",
+                int,
+                taken=self._taken,
+                reader=self._number,
+                keep=keep,
+                most=BATCH,
             )
             await self._frontier.exchange([call])
             left = _reply(call)
-        self._joined, self._known, self._doubtful = False, 0, 0
+        self._forget()
+
+    def _forget(self) -> None:
+        self._joined, self._mark = False, b""
+        self._known = self._doubtful = self.done = 0
+        self.names = []
 
     async def _exchange(self, before: Sequence[Call[Any]], want: int) -> list[bytes]:
-        known, done = self._known, min(self.done, BATCH)
+        known, done, mark = self._known, min(self.done, BATCH), self._mark
         remove = max(0, done - self._doubtful)
         call = self._frontier.call(
             "take_items",
             list,
             taken=self._taken,
-            mark=self._mark,
-            joins=int(not self._joined),
+            reader=self._number,
+            mark=mark,
+            word=secrets.token_hex(6),
+            patience="" if self._joined else self._patience_ms or 0,
             done=remove,
             known=known,
             want=want,
             limit=_STEP_BYTES,
         )
         # Without a reply nobody knows what the list holds: then it is read again.
-        self._known, self._doubtful = 0, self._doubtful + known
+        self._known, self._doubtful, self._mark = 0, self._doubtful + known, b""
         await self._frontier.exchange([*before, call])
-        outcome, *items = _reply(call)
+        outcome, *rest = _reply(call)
         if outcome == 0:
-            raise ConfigurationError(
-                f"Another reader named {self._consumer!r} has taken over the items of"
-                f" {self._frontier.keys.items}. Give each reader that runs at the same time a name"
-                " of its own: items(consumer=…)."
-            )
-        self._joined = True
+            return self._lost()
+        self._joined, self.stands_by = True, False
         self.done -= done
         self._doubtful -= done
         if outcome < 0:
             # Redis came back from an older state: what this reader had may come again.
             return await self._exchange(before, want)
+        items: list[bytes]
+        self._mark, *items = rest
         self._known = known - remove + len(items)
         self._doubtful -= known - remove
-        return list(items)
+        self.names = names_in(self._mark, known - remove, len(items))
+        return items
+
+    def _lost(self) -> list[bytes]:
+        """Another reader has the list: nothing of it is this one's."""
+        if self._patience_ms is None:
+            raise ConfigurationError(
+                f"Another reader named {self._consumer!r} has taken over the items of"
+                f" {self._frontier.keys.items}. Give each reader that runs at the same"
+                " time a name of its own: items(consumer=…)."
+            )
+        self._forget()
+        self.stands_by = True
+        return []
+
+
+def names_in(mark: bytes, skip: int, count: int) -> list[str]:
+    """*count* names of those that *mark* gives, after the first *skip*; see reader.lua."""
+    found: list[str] = []
+    for run in mark.split()[2:]:
+        word, _, numbers = run.decode().partition(",")
+        first, _, length = numbers.partition(",")
+        begin, end = int(first) + skip, int(first) + int(length)
+        skip = max(0, skip - int(length))
+        found += [
+            f"{word}-{n}" for n in range(begin, min(end, begin + count - len(found)))
+        ]
+    return found
 
 
 def _reply(call: Call[Any]) -> Any:
