@@ -5,6 +5,8 @@ FrontierError
 ├── EmbeddedRedisError                     the local redis-server cannot be started
 ├── RedisUnavailable                       Redis does not answer, or refuses us
 ├── Unserializable (also ValueError)       a request cannot become bytes
+├── TaskExists (also ValueError)           a task with this id lives already
+├── UnknownTask (also LookupError)         there is no such task, or not any more
 ├── BadPayload (also ValueError)           bytes from Redis cannot become a request
 └── BadSeed (also ValueError)              a seed cannot become a request
 """
@@ -23,6 +25,8 @@ __all__ = [
     "EmbeddedRedisError",
     "FrontierError",
     "RedisUnavailable",
+    "TaskExists",
+    "UnknownTask",
     "Unserializable",
 ]
 
@@ -59,6 +63,18 @@ class Unserializable(FrontierError, ValueError):
     def __init__(self, message: str, missing: Iterable[str] = ()) -> None:
         super().__init__(message)
         self.missing = frozenset(missing)
+
+
+class TaskExists(FrontierError, ValueError):
+    """Tasks were not submitted, since tasks with these *ids* have not ended yet."""
+
+    def __init__(self, message: str, ids: Iterable[str] = ()) -> None:
+        super().__init__(message)
+        self.ids = tuple(ids)
+
+
+class UnknownTask(FrontierError, LookupError):
+    """There is no task of this id, or no batch of this name; or not any more."""
 
 
 class BadPayload(FrontierError, ValueError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -13,10 +14,14 @@ from scrapy_dist.core.crawl import PARTS
 from scrapy_dist.core.dead_letters import DeadLetter
 from scrapy_dist.core.hosts import SORTS
 from scrapy_dist.core.status import Status, WorkerStatus
+from scrapy_dist.core.tasks import MAX_NAME, OnDuplicate, Task, TaskState
 from scrapy_dist.exceptions import ConfigurationError
 
 Ids = str | DeadLetter | Iterable[str | DeadLetter]
 Workers = str | int | WorkerStatus | Iterable[str | int | WorkerStatus]
+TaskIds = str | int | Task | Iterable[str | int | Task]
+
+_NO_NAME = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
 def checked_limit(limit: int) -> int:
@@ -85,6 +90,54 @@ def _listed(values: Any, name: str, *single: type) -> list[Any]:
 def ids_of(ids: Ids) -> list[str]:
     chosen = _listed(ids, "ids", DeadLetter)
     return [each.id if isinstance(each, DeadLetter) else str(each) for each in chosen]
+
+
+def checked_name(name: str | int, what: str) -> str:
+    """*name*, if a task (its id) or a batch can have it. Raises ConfigurationError.
+
+    A whole number is its text. *what*: what the argument is called.
+    """
+    text = str(name) if type(name) is int else name
+    if (
+        not isinstance(text, str)
+        or not 0 < len(text) <= MAX_NAME
+        or _NO_NAME.search(text)
+    ):
+        raise ConfigurationError(
+            f"{what} = {quote(name)} is not text of 1 to {MAX_NAME} characters, without"
+            " control characters."
+        )
+    return str(text)
+
+
+def checked_state(state: str | TaskState) -> TaskState:
+    """*state*, if a task can be in it. Raises ConfigurationError."""
+    try:
+        return TaskState(state)
+    except ValueError:
+        known = ", ".join(repr(each.value) for each in TaskState)
+        raise ConfigurationError(
+            f"state = {quote(state)} is none of {known}."
+        ) from None
+
+
+def checked_duplicate(on_duplicate: str | OnDuplicate) -> OnDuplicate:
+    """What becomes of an id that lives. Raises ConfigurationError."""
+    try:
+        return OnDuplicate(on_duplicate)
+    except ValueError:
+        known = ", ".join(repr(each.value) for each in OnDuplicate)
+        raise ConfigurationError(
+            f"on_duplicate = {quote(on_duplicate)} is none of {known}."
+        ) from None
+
+
+def task_ids_of(ids: TaskIds) -> list[str]:
+    """The ids of tasks, given as such or as tasks. Raises ConfigurationError."""
+    return [
+        each.id if isinstance(each, Task) else checked_name(each, "id")
+        for each in _listed(ids, "ids", int, Task)
+    ]
 
 
 def chosen_workers(status: Status, workers: Workers) -> list[WorkerStatus]:

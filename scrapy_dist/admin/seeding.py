@@ -65,7 +65,7 @@ class SeedMaker:
         self.own_form = bool(overridden(type(spider), ["make_request_from_data"]))
         if self._added:
             # What is wrong with every seed is said once.
-            parse_seed(self._dump({"url": "http://a/", **self._added}), rules, _NOBODY)
+            parse_seed(self.dump({"url": "http://a/", **self._added}), rules, _NOBODY)
 
     @property
     def max_size(self) -> int:
@@ -75,13 +75,13 @@ class SeedMaker:
     def make(self, value: str | bytes | Mapping[str, Any]) -> Seed:
         """The seed for a URL, JSON text, or the object itself. Raises BadSeed."""
         if isinstance(value, Mapping):
-            data = self._dump(dict(value))
+            data = self.dump(dict(value))
         elif not isinstance(value, (str, bytes)):
             raise BadSeed(
                 f"{quote(repr(value))} is no seed: write a URL, JSON text or an object"
             )
         else:
-            data = self._encode(value.strip()) if isinstance(value, str) else value
+            data = self.encode(value.strip()) if isinstance(value, str) else value
         priority = self._check(data)
         if self._added:
             data = self._add(data)
@@ -98,23 +98,22 @@ class SeedMaker:
                 f"the seed has {len(data)} bytes; it can have 1 to"
                 f" FRONTIER_SEED_MAX_SIZE, {self._rules.max_size}"
             )
-        seed = self._load(data)
+        seed = self.load(data)
         priority = seed.get("priority")
         if type(priority) is int and abs(priority) <= MAX_PRIORITY:
             return priority
         return 0
 
     def _add(self, data: bytes) -> bytes:
-        seed = self._load(data)
+        seed = self.load(data)
         if not seed:
-            text = data.decode(self._rules.encoding, "replace")
-            seed = {"url": text.lstrip("\ufeff").strip()}
+            seed = {"url": self.text(data)}
         meta = seed.get("meta", {})
         if "meta" in self._added and isinstance(meta, dict):
             seed["meta"] = {**self._added["meta"], **meta}
-        return self._dump({**self._added, **seed})
+        return self.dump({**self._added, **seed})
 
-    def _load(self, data: bytes) -> dict[str, Any]:
+    def load(self, data: bytes) -> dict[str, Any]:
         """The object that *data* is as JSON; {} if it is none."""
         try:
             seed = json.loads(data.decode(self._rules.encoding).lstrip("\ufeff"))
@@ -122,14 +121,20 @@ class SeedMaker:
             return {}
         return seed if type(seed) is dict else {}
 
-    def _dump(self, seed: dict[str, Any]) -> bytes:
+    def text(self, data: bytes) -> str:
+        """*data*, a URL, as text."""
+        return data.decode(self._rules.encoding, "replace").lstrip("\ufeff").strip()
+
+    def dump(self, seed: dict[str, Any]) -> bytes:
+        """*seed* as JSON text. Raises BadSeed."""
         try:
             text = json.dumps(seed, allow_nan=False)
         except (TypeError, ValueError, RecursionError) as e:
             raise BadSeed(f"the seed is no JSON: {quote(str(e), 200)}") from None
-        return self._encode(text)
+        return self.encode(text)
 
-    def _encode(self, text: str) -> bytes:
+    def encode(self, text: str) -> bytes:
+        """*text* as workers read it. Raises BadSeed."""
         try:
             return text.encode(self._rules.encoding)
         except UnicodeError:
@@ -142,7 +147,7 @@ class SeedMaker:
         """A spider that has the callbacks that *data* names, where the real is unknown."""
         if b"back" not in data:
             return _NOBODY
-        seed = self._load(data)
+        seed = self.load(data)
         names = (seed.get("callback"), seed.get("errback"))
         methods: dict[str, Any] = {
             name: _some_callback

@@ -30,6 +30,7 @@ from scrapy_dist.codec.seed_fields import (
     read_task_fields,
 )
 from scrapy_dist.codec.seed_rules import (
+    BOUNDED_META,
     STEERING_META,
     STEERING_PREFIXES,
     SeedRules,
@@ -313,7 +314,7 @@ def _form_request(kwargs: dict[str, Any], pairs: list[tuple[str, str]]) -> Reque
 
 
 def _check_meta(meta: dict[str, Any], rules: SeedRules) -> None:
-    for key in meta:
+    for key, value in meta.items():
         if key in rules.meta:
             continue
         if key in STEERING_META or key.lower().startswith(STEERING_PREFIXES):
@@ -321,6 +322,23 @@ def _check_meta(meta: dict[str, Any], rules: SeedRules) -> None:
                 f"the meta key {quote(key)} steers Scrapy or a plugin;"
                 " FRONTIER_SEED_META does not allow it"
             )
+        if key in BOUNDED_META:
+            _check_bounded(key, value)
+
+
+def _check_bounded(key: str, value: Any) -> None:
+    most = BOUNDED_META[key]
+    if key == "download_timeout":
+        is_good = type(value) in (int, float) and 0 < value <= most
+        wanted = f"a number of seconds above 0, up to {most:g}"
+    else:
+        is_good = type(value) is int and 0 <= value <= most
+        wanted = f"a whole number from 0 to {most:g}"
+    if not is_good:
+        raise BadSeed(
+            f"the meta key {quote(key)} is not {wanted} (FRONTIER_SEED_META would allow"
+            f" any): {quote(value)}"
+        )
 
 
 def _check_local_meta(meta: dict[str, Any], rules: SeedRules) -> None:

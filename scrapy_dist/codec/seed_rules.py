@@ -36,7 +36,6 @@ STEERING_META = frozenset(
         "download_latency",
         "download_maxsize",
         "download_slot",
-        "download_timeout",
         "download_warnsize",
         "frontier_local",
         "ftp_local_filename",
@@ -50,7 +49,6 @@ STEERING_META = frozenset(
         "http_user",
         "is_secure",
         "is_start_request",
-        "max_retry_times",
         "proxy",
         "redirect_reasons",
         "redirect_times",
@@ -63,6 +61,10 @@ STEERING_META = frozenset(
         "verify",
     }
 )
+
+#: ``meta`` keys with limits that seeds may set, and the largest of each: seconds, times.
+#: Without a bound one seed could hold a place of the downloader for days.
+BOUNDED_META = {"download_timeout": 3600.0, "max_retry_times": 100}
 
 #: What the names of ``meta`` keys of plugins begin with: they have pages rendered by other
 #: programs, run scripts there, or choose who a connection claims to be. And of our own.

@@ -16,8 +16,8 @@ from scrapy_dist.codec.sizes import MAX_TASK_NAME
 MAX_NAME = MAX_TASK_NAME
 
 
-class TaskState(Enum):
-    """How a task stands."""
+class TaskState(str, Enum):
+    """How a task stands; equal to its name as text: ``task.state == "done"``."""
 
     #: Its seed waits.
     QUEUED = "queued"
@@ -29,6 +29,9 @@ class TaskState(Enum):
     FAILED = "failed"
     #: It was cancelled. What runs of it is finished, and leads to nothing more.
     CANCELLED = "cancelled"
+
+    def __str__(self) -> str:
+        return self.value
 
     @property
     def is_end(self) -> bool:

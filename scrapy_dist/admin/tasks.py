@@ -1,0 +1,329 @@
+"""Tasks from outside: submitted, asked for, waited for, cancelled; and their results."""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import time
+from typing import TYPE_CHECKING, Any, cast
+
+from scrapy_dist.admin.arguments import (
+    checked_duplicate,
+    checked_limit,
+    checked_name,
+    checked_state,
+    task_ids_of,
+)
+from scrapy_dist.admin.items import decode
+from scrapy_dist.admin.seeding import BATCH_BYTES, kind_of_new_key
+from scrapy_dist.admin.task_maker import TaskMaker
+from scrapy_dist.base.escaping import quote
+from scrapy_dist.core.tasks import (
+    Batch,
+    NewTask,
+    OnDuplicate,
+    Submission,
+    Task,
+    TaskState,
+)
+from scrapy_dist.exceptions import (
+    ConfigurationError,
+    TaskExists,
+    UnknownTask,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import (
+        AsyncIterator,
+        Awaitable,
+        Callable,
+        Iterable,
+        Iterator,
+        Sequence,
+    )
+
+    from scrapy_dist.admin.arguments import TaskIds
+    from scrapy_dist.admin.crawl import Crawl
+    from scrapy_dist.core import ports
+
+
+#: Tasks that are submitted, cancelled or looked at, and results that are read, in one call.
+STEP, _LOOK, _PAGE = 100, 500, 100
+#: Seconds between two looks at what is waited for, at first and at the most.
+_SHORTEST, _LONGEST = 0.05, 1.0
+#: Names that a message tells.
+_TOLD = 5
+
+
+class Tasks:
+    """The tasks of *crawl*, which is open. Methods raise as those of `Crawl` do."""
+
+    def __init__(self, crawl: Crawl) -> None:
+        self._crawl = crawl
+
+    @property
+    def _port(self) -> ports.Tasks:
+        return cast("ports.Tasks", self._crawl.port)
+
+    # Submitting
+
+    def maker(self, **options: Any) -> TaskMaker:
+        """What makes tasks of this crawl; *options* as `TaskMaker` has them."""
+        return TaskMaker(self._crawl, **options)
+
+    async def push(
+        self, tasks: Sequence[NewTask], on_duplicate: OnDuplicate = OnDuplicate.REFUSE
+    ) -> list[Submission]:
+        """Push *tasks* in their order; what has become of each.
+
+        Raises ConfigurationError where the spider reads no seeds.
+        """
+        keys = self._crawl.port.seed_keys
+        if not keys:
+            raise ConfigurationError(
+                f"{self._crawl.spider} reads no seeds from Redis, so it has no tasks. Its"
+                " class must be a RedisSpider, RedisCrawlSpider or have RedisMixin."
+            )
+        kind = kind_of_new_key(self._crawl.settings)
+        found: list[Submission] = []
+        for some in _steps(tasks):
+            found += await self._port.submit(
+                some, key=keys[0], kind=kind, on_duplicate=on_duplicate
+            )
+        return found
+
+    async def submit_all(
+        self, tasks: Sequence[NewTask], on_duplicate: str | OnDuplicate = "refuse"
+    ) -> None:
+        """Push *tasks*; raises TaskExists if some are refused: the others are pushed."""
+        outcomes = await self.push(tasks, checked_duplicate(on_duplicate))
+        refused = [
+            task.id
+            for task, outcome in zip(tasks, outcomes, strict=True)
+            if outcome is Submission.REFUSED
+        ]
+        if refused:
+            raise TaskExists(
+                f"{_named(refused)} of {self._crawl.name}: not submitted, as one with that"
+                " id has not ended yet. Use another id, wait for its end, or say"
+                ' on_duplicate="join" or "restart".',
+                refused,
+            )
+
+    async def submit(
+        self, task: NewTask, on_duplicate: str | OnDuplicate = "refuse"
+    ) -> Task:
+        """Push *task*; how it stands then. Raises TaskExists if it is refused."""
+        await self.submit_all([task], on_duplicate)
+        [found] = await self._port.tasks_of([task.id])
+        if found is not None:
+            return found
+        return Task(task.id, TaskState.QUEUED, task.token, task.batch, open=1)
+
+    # How they stand
+
+    async def tasks_of(self, ids: TaskIds) -> list[Task | None]:
+        """The newest task of each of *ids*; None: there is none, or not any more."""
+        chosen = task_ids_of(ids)
+        found: list[Task | None] = []
+        for at in range(0, len(chosen), _LOOK):
+            found += await self._port.tasks_of(chosen[at : at + _LOOK])
+        return found
+
+    async def task(self, id: str | int | Task) -> Task:  # noqa: A002
+        """The newest task of *id*. Raises UnknownTask."""
+        [found] = await self.tasks_of([id])
+        if found is None:
+            raise self._unknown(task_ids_of([id]))
+        return found
+
+    async def each(
+        self, batch: str | None = None, state: str | TaskState | None = None
+    ) -> AsyncIterator[Task]:
+        """All tasks, of *batch*, in *state*, in no order; one may come twice."""
+        group = "" if batch is None else checked_name(batch, "batch")
+        wanted = None if state is None else checked_state(state)
+        async for some in self._port.tasks(batch=group, state=wanted):
+            for task in some:
+                yield task
+
+    async def tasks(
+        self,
+        batch: str | None = None,
+        state: str | TaskState | None = None,
+        limit: int | None = None,
+    ) -> list[Task]:
+        """As `each`, those submitted last first; *limit*: so many of them at the most."""
+        most = None if limit is None else checked_limit(limit)
+        found: dict[str, Task] = {}
+        async for task in self.each(batch, state):
+            found[task.token] = task
+            if most is not None and len(found) > 2 * most + _LOOK:
+                found = {each.token: each for each in _newest(found.values(), most)}
+        return _newest(found.values(), most)
+
+    async def batch(self, name: str) -> Batch:
+        """How far the batch is; of one that nobody knows all is 0."""
+        return await self._port.batch(checked_name(name, "batch"))
+
+    async def batches(self) -> list[Batch]:
+        """All batches, by their names."""
+        found = [b async for some in self._port.batches() for b in some]
+        return sorted({b.name: b for b in found}.values(), key=lambda b: b.name)
+
+    # Waiting
+
+    async def wait_many(self, ids: TaskIds, timeout: float | None = None) -> list[Task]:
+        """Wait until all of *ids* have ended, however they did; how each stands.
+
+        Raises TimeoutError after *timeout* seconds. What nobody knows is waited for
+        while anything is left to do, as it may be a seed that no worker has taken yet;
+        then UnknownTask is raised.
+        """
+        chosen = task_ids_of(ids)
+        ended: dict[str, Task] = {}
+
+        async def look() -> bool:
+            left = [each for each in dict.fromkeys(chosen) if each not in ended]
+            found = dict(zip(left, await self.tasks_of(left), strict=True))
+            lost = [each for each in left if found[each] is None]
+            if lost and await self._crawl.port.is_drained():
+                # Nothing is left that could become one of them from now on.
+                found |= zip(lost, await self.tasks_of(lost), strict=True)
+                if lost := [each for each in lost if found[each] is None]:
+                    raise self._unknown(lost)
+            ended.update((i, t) for i, t in found.items() if t and t.state.is_end)
+            return len(ended) == len({*chosen})
+
+        def late() -> str:
+            left = [each for each in dict.fromkeys(chosen) if each not in ended]
+            return f"{_named(left)} of {self._crawl.name}: no end"
+
+        await _wait(look, timeout, late)
+        return [ended[each] for each in chosen]
+
+    async def wait(
+        self,
+        id: str | int | Task,  # noqa: A002
+        timeout: float | None = None,
+    ) -> Task:
+        """As `wait_many`, for one."""
+        [task] = await self.wait_many([id], timeout)
+        return task
+
+    async def wait_batch(self, name: str, timeout: float | None = None) -> Batch:
+        """Wait until all tasks of the batch have ended; how many ended how.
+
+        Raises TimeoutError and UnknownTask as `wait_many`. A seed that was pushed by hand
+        is counted once a worker has taken it.
+        """
+        found = Batch(name)
+
+        async def look() -> bool:
+            nonlocal found
+            found = await self.batch(name)
+            if not found.total and await self._crawl.port.is_drained():
+                found = await self.batch(name)
+                if not found.total:
+                    raise UnknownTask(
+                        f"There is no batch {quote(name, 200)} of {self._crawl.name}, or"
+                        " not any more."
+                    )
+            return 0 < found.total == found.ended
+
+        await _wait(
+            look,
+            timeout,
+            lambda: (
+                f"{found.total - found.ended:,} of {found.total:,} tasks of the batch"
+                f" {quote(name, 200)} have not ended"
+            ),
+        )
+        return found
+
+    # Results and the end
+
+    async def results(
+        self,
+        id: str | int | Task,  # noqa: A002
+        start: int = 0,
+        limit: int | None = None,
+    ) -> list[dict[str, Any] | bytes]:
+        """The items of a task, in the order of their commits; *limit* from *start*, 0.
+
+        Items come as `decode` has them. Of a `Task` those of that run, of an id those of
+        its newest one. Raises UnknownTask.
+        """
+        task = id if isinstance(id, Task) and id.token else await self.task(id)
+        at = checked_limit(start)
+        left = None if limit is None else checked_limit(limit)
+        found: list[dict[str, Any] | bytes] = []
+        while left is None or len(found) < left:
+            most = _PAGE if left is None else min(_PAGE, left - len(found))
+            page = await self._port.results(task, at, most)
+            if not page:
+                break
+            found += map(decode, page)
+            at += len(page)
+        return found
+
+    async def cancel(self, ids: TaskIds) -> list[Task | None]:
+        """Cancel those of *ids* that live; each as it stood before, None: unknown."""
+        chosen = task_ids_of(ids)
+        found: list[Task | None] = []
+        for at in range(0, len(chosen), STEP):
+            found += await self._port.cancel(chosen[at : at + STEP])
+        return found
+
+    def _unknown(self, ids: Sequence[str]) -> UnknownTask:
+        return UnknownTask(
+            f"{_named(ids)} of {self._crawl.name}: not known, or not any more. A seed"
+            " that was pushed by hand is a task once a worker has taken it."
+        )
+
+
+def _steps(tasks: Sequence[NewTask]) -> Iterator[list[NewTask]]:
+    """*tasks* in their order, some at a time: so many, or so many bytes."""
+    some: list[NewTask] = []
+    size = 0
+    for task in tasks:
+        if len(some) == STEP or (some and size + len(task.seed) > BATCH_BYTES):
+            yield some
+            some, size = [], 0
+        some.append(task)
+        size += len(task.seed)
+    if some:
+        yield some
+
+
+def _newest(tasks: Iterable[Task], limit: int | None) -> list[Task]:
+    def age(task: Task) -> tuple[int, str]:
+        return (-task.submitted_ms, task.id)
+
+    return (
+        sorted(tasks, key=age) if limit is None else heapq.nsmallest(limit, tasks, age)
+    )
+
+
+def _named(ids: Sequence[str]) -> str:
+    """Some of *ids*, for a message: ``Task 'a'``, ``3 tasks ('a', 'b', …)``."""
+    told = [quote(each, 200) for each in ids[:_TOLD]]
+    if len(ids) == 1:
+        return f"Task {told[0]}"
+    more = ", …" if len(ids) > _TOLD else ""
+    return f"{len(ids):,} tasks ({', '.join(told)}{more})"
+
+
+async def _wait(
+    look: Callable[[], Awaitable[bool]], timeout: float | None, late: Callable[[], str]
+) -> None:
+    """Wait until *look* is true. Raises TimeoutError that says *late* after *timeout*."""
+    deadline = None if timeout is None else time.monotonic() + timeout
+    pause = _SHORTEST
+    while not await look():
+        if deadline is not None:
+            pause = min(pause, deadline - time.monotonic())
+            if pause <= 0:
+                raise TimeoutError(f"{late()} after {timeout:g} s.")
+        await asyncio.sleep(pause)
+        pause = min(pause * 1.5, _LONGEST)
