@@ -10,18 +10,19 @@ from scrapy.http import Request
 
 from scrapy_dist.base.escaping import nearest, quote
 from scrapy_dist.codec.request_fields import MAX_PRIORITY
+from scrapy_dist.codec.seed_fields import task_name
 from scrapy_dist.core.crawl import PARTS
 from scrapy_dist.core.dead_letters import DeadLetter
 from scrapy_dist.core.hosts import SORTS
 from scrapy_dist.core.status import Status, WorkerStatus
-from scrapy_dist.core.tasks import MAX_NAME, OnDuplicate, Task, TaskState
-from scrapy_dist.exceptions import ConfigurationError
+from scrapy_dist.core.tasks import OnDuplicate, Task, TaskState
+from scrapy_dist.exceptions import BadSeed, ConfigurationError
 
 Ids = str | DeadLetter | Iterable[str | DeadLetter]
 Workers = str | int | WorkerStatus | Iterable[str | int | WorkerStatus]
 TaskIds = str | int | Task | Iterable[str | int | Task]
 
-_NO_NAME = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+_SURROGATE = re.compile(r"[\ud800-\udfff]")
 
 
 def checked_limit(limit: int) -> int:
@@ -95,19 +96,16 @@ def ids_of(ids: Ids) -> list[str]:
 def checked_name(name: str | int, what: str) -> str:
     """*name*, if a task (its id) or a batch can have it. Raises ConfigurationError.
 
-    A whole number is its text. *what*: what the argument is called.
+    A number is its text. *what*: what the argument is called.
     """
-    text = str(name) if type(name) is int else name
-    if (
-        not isinstance(text, str)
-        or not 0 < len(text) <= MAX_NAME
-        or _NO_NAME.search(text)
-    ):
-        raise ConfigurationError(
-            f"{what} = {quote(name)} is not text of 1 to {MAX_NAME} characters, without"
-            " control characters."
-        )
-    return str(text)
+    if isinstance(name, str) and _SURROGATE.search(name):
+        raise ConfigurationError(f"{what} = {quote(name)} is not valid Unicode.")
+    try:
+        return task_name(what, name)
+    except BadSeed as e:
+        raise ConfigurationError(f"{e}.") from None
+    except KeyError:
+        raise ConfigurationError(f"{what} = {quote(name)} is no text.") from None
 
 
 def checked_state(state: str | TaskState) -> TaskState:

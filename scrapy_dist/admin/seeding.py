@@ -54,7 +54,8 @@ class SeedMaker:
         meta: Mapping[str, Any] | None = None,
         priority: int | None = None,
     ) -> None:
-        self._rules = rules
+        #: Those of the workers.
+        self.rules = rules
         self._spider = spider
         self._added: dict[str, Any] = {}
         if meta:
@@ -67,11 +68,6 @@ class SeedMaker:
             # What is wrong with every seed is said once.
             parse_seed(self.dump({"url": "http://a/", **self._added}), rules, _NOBODY)
 
-    @property
-    def max_size(self) -> int:
-        """Bytes of the largest seed."""
-        return self._rules.max_size
-
     def make(self, value: str | bytes | Mapping[str, Any]) -> Seed:
         """The seed for a URL, JSON text, or the object itself. Raises BadSeed."""
         if isinstance(value, Mapping):
@@ -81,7 +77,7 @@ class SeedMaker:
                 f"{quote(repr(value))} is no seed: write a URL, JSON text or an object"
             )
         else:
-            data = self.encode(value.strip()) if isinstance(value, str) else value
+            data = self._encode(value.strip()) if isinstance(value, str) else value
         priority = self._check(data)
         if self._added:
             data = self._add(data)
@@ -92,11 +88,11 @@ class SeedMaker:
         """The priority of *data*. Raises BadSeed."""
         if not self.own_form:
             spider = self._spider or self._stand_in(data)
-            return parse_seed(data, self._rules, spider).priority
-        if not data or len(data) > self._rules.max_size:
+            return parse_seed(data, self.rules, spider).priority
+        if not data or len(data) > self.rules.max_size:
             raise BadSeed(
                 f"the seed has {len(data)} bytes; it can have 1 to"
-                f" FRONTIER_SEED_MAX_SIZE, {self._rules.max_size}"
+                f" FRONTIER_SEED_MAX_SIZE, {self.rules.max_size}"
             )
         seed = self.load(data)
         priority = seed.get("priority")
@@ -107,7 +103,8 @@ class SeedMaker:
     def _add(self, data: bytes) -> bytes:
         seed = self.load(data)
         if not seed:
-            seed = {"url": self.text(data)}
+            text = data.decode(self.rules.encoding, "replace")
+            seed = {"url": text.lstrip("\ufeff").strip()}
         meta = seed.get("meta", {})
         if "meta" in self._added and isinstance(meta, dict):
             seed["meta"] = {**self._added["meta"], **meta}
@@ -116,14 +113,10 @@ class SeedMaker:
     def load(self, data: bytes) -> dict[str, Any]:
         """The object that *data* is as JSON; {} if it is none."""
         try:
-            seed = json.loads(data.decode(self._rules.encoding).lstrip("\ufeff"))
+            seed = json.loads(data.decode(self.rules.encoding).lstrip("\ufeff"))
         except (ValueError, RecursionError):
             return {}
         return seed if type(seed) is dict else {}
-
-    def text(self, data: bytes) -> str:
-        """*data*, a URL, as text."""
-        return data.decode(self._rules.encoding, "replace").lstrip("\ufeff").strip()
 
     def dump(self, seed: dict[str, Any]) -> bytes:
         """*seed* as JSON text. Raises BadSeed."""
@@ -131,15 +124,14 @@ class SeedMaker:
             text = json.dumps(seed, allow_nan=False)
         except (TypeError, ValueError, RecursionError) as e:
             raise BadSeed(f"the seed is no JSON: {quote(str(e), 200)}") from None
-        return self.encode(text)
+        return self._encode(text)
 
-    def encode(self, text: str) -> bytes:
-        """*text* as workers read it. Raises BadSeed."""
+    def _encode(self, text: str) -> bytes:
         try:
-            return text.encode(self._rules.encoding)
+            return text.encode(self.rules.encoding)
         except UnicodeError:
             raise BadSeed(
-                f"the seed cannot be written as {self._rules.encoding}, the encoding"
+                f"the seed cannot be written as {self.rules.encoding}, the encoding"
                 f" that REDIS_ENCODING says: {quote(text)}"
             ) from None
 

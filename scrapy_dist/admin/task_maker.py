@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import secrets
 import uuid
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from scrapy_dist.admin.arguments import checked_name
 from scrapy_dist.base.escaping import quote
+from scrapy_dist.codec.seed import decode, load
+from scrapy_dist.codec.seed_tasks import new_token
 from scrapy_dist.core.tasks import NewTask
 from scrapy_dist.exceptions import BadSeed, ConfigurationError
 
@@ -64,15 +65,15 @@ class TaskMaker:
         name = uuid.uuid4().hex if chosen is None else checked_name(chosen, "id")
         group = self._batch if batch is None else checked_name(batch, "batch")
         seed = self._seeds.make(fields)
-        token = secrets.token_hex(8)
+        token = new_token()
         whole = self._seeds.load(seed.data) | {"id": name, "task": token}
         if group:
             whole["batch"] = group
         data = self._seeds.dump(whole)
-        if len(data) > self._seeds.max_size:
+        if len(data) > self._seeds.rules.max_size:
             raise BadSeed(
                 f"the seed has {len(data)} bytes; FRONTIER_SEED_MAX_SIZE allows"
-                f" {self._seeds.max_size}"
+                f" {self._seeds.rules.max_size}"
             )
         return NewTask(name, token, data, seed.priority, group)
 
@@ -81,8 +82,7 @@ class TaskMaker:
         if isinstance(value, Mapping):
             return dict(value)
         if isinstance(value, (str, bytes)):
-            data = self._seeds.encode(value) if isinstance(value, str) else value
-            if fields := self._seeds.load(data):
-                return fields
-        data = self._seeds.make(value).data
-        return self._seeds.load(data) or {"url": self._seeds.text(data)}
+            return load(decode(value, self._seeds.rules.encoding))
+        raise BadSeed(
+            f"{quote(repr(value))} is no seed: write a URL, JSON text or an object"
+        )

@@ -193,7 +193,7 @@ async def _all_lines(
     if opts.urls:
         yield Lines("argument", 1, opts.urls)
     for file, name in files:
-        async for part in read_file(file, name, maker.max_size, tally):
+        async for part in read_file(file, name, maker.rules.max_size, tally):
             yield part
     for url in opts.sitemap:
         async for part in read_sitemap(url, user_agent):
