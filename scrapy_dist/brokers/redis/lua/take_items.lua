@@ -3,8 +3,8 @@
 -- KEYS  items (list)  taken (list)
 -- ARGV  reader: its number  mark: that of its list, as the last reply had it; '' if that is
 --       not known  word: for new names, without a mark  patience: ms of silence after which
---       another reader has gone; '': this one has joined, and another that has the list now
---       has taken it over  done: items acknowledged, the oldest ones
+--       another reader has gone; '': this one had the list, and takes it from nobody
+--       done: items acknowledged, the oldest ones
 --       known: items in its list that the reader knows of, with those
 --       want: most items in the reply (<= 100)
 --       limit: bytes after which no further item is taken
@@ -15,9 +15,9 @@
 -- @use reader
 local first, now = redis.call('LINDEX', taken, 0), now_ms()
 local owner, seen, runs = read_mark(first)
-if owner and owner ~= reader then
+if owner ~= reader then
   -- A clock that has gone back a long way makes nobody wait for ever.
-  if patience == '' or math.abs(now - seen) < tonumber(patience) then
+  if patience == '' or (owner and math.abs(now - seen) < tonumber(patience)) then
     return {0}
   end
 end

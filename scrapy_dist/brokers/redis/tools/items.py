@@ -148,7 +148,7 @@ class ItemReader:
             reader=self._number,
             mark=mark,
             word=secrets.token_hex(6),
-            patience="" if self._joined else self._patience_ms or 0,
+            patience=self._patience(),
             done=remove,
             known=known,
             want=want,
@@ -172,6 +172,11 @@ class ItemReader:
         self._doubtful -= known - remove
         self.names = names_in(self._mark, known - remove, len(items))
         return items
+
+    def _patience(self) -> int | str:
+        if self._patience_ms is not None:
+            return self._patience_ms
+        return "" if self._joined else 0
 
     def _lost(self) -> list[bytes]:
         """Another reader has the list: nothing of it is this one's."""
