@@ -5,10 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from scrapy.settings import Settings
 
+from scrapy_dist.brokers.memory.crawl import MemoryCrawl
 from scrapy_dist.brokers.memory.state import State, wall_clock
 from tests.contract.frontier_contract import ITEMS, SEEDS, FrontierContract, Worker
 from tests.contract.politeness_contract import PolitenessContract
+from tests.contract.tasks_contract import TasksContract
 from tests.support.frontiers import in_memory
 
 if TYPE_CHECKING:
@@ -19,6 +22,10 @@ class MemoryBroker:
     def __init__(self) -> None:
         self._ahead = 0
         self.state = State(now=lambda: wall_clock() + self._ahead)
+        settings = Settings({"REDIS_URL": "memory://"})
+        self.tasks = MemoryCrawl(
+            self.state, settings, "s", items=ITEMS, seed_keys=(SEEDS,)
+        )
 
     def session(self, **options: Any) -> MemoryFrontier:
         return in_memory(self.state, **options)
@@ -32,6 +39,9 @@ class MemoryBroker:
     async def letters(self) -> list[tuple[bytes, str, int]]:
         letters = self.state.letters.values()
         return [(x.entry.payload, x.reason, x.deliveries) for x in letters]
+
+    async def retry(self) -> None:
+        await self.tasks.retry(None, decode=None, seeds_as="list")
 
     async def delete_letters(self) -> None:
         self.state.letters.clear()
@@ -52,7 +62,7 @@ class MemoryBroker:
         return {name: str(value) for name, value in self.state.stats.items()}
 
 
-class TestMemory(FrontierContract, PolitenessContract):
+class TestMemory(FrontierContract, PolitenessContract, TasksContract):
     @pytest.fixture
     def broker(self) -> MemoryBroker:
         return MemoryBroker()

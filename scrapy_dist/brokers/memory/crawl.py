@@ -12,11 +12,13 @@ from datetime import datetime, timezone
 from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from scrapy_dist.brokers.memory.tasks import MemoryTasks
 from scrapy_dist.codec.seal import NO_SEAL
 from scrapy_dist.core.crawl import FRONTIER, Cleared, Paused, job_from_settings
 from scrapy_dist.core.dead_letters import DeadLetter, Forgotten, Retried
 from scrapy_dist.core.settings import Options
 from scrapy_dist.core.status import Finished, Status, WorkerStatus
+from scrapy_dist.core.tasks import TaskState
 from scrapy_dist.exceptions import BadPayload, ConfigurationError
 
 if TYPE_CHECKING:
@@ -34,7 +36,7 @@ _LOOK = 0.02
 _ITEMS = 100
 
 
-class MemoryCrawl:
+class MemoryCrawl(MemoryTasks):
     """`core.ports.Crawl`, without what is only worth it for a crawl that stays.
 
     *items*: the key of the items.
@@ -158,6 +160,10 @@ class MemoryCrawl:
             for name, held in self._parts(parts):
                 deleted[name] = deleted.get(name, 0) + len(held)
                 held.clear()
+            if FRONTIER in parts or "requests" in parts:
+                state.tasks.cleared(TaskState.RUNNING)
+            if "seeds" in parts:
+                state.tasks.cleared(TaskState.QUEUED)
             if FRONTIER in parts:
                 state.forget(all_=True)
             state.changed()
@@ -178,6 +184,8 @@ class MemoryCrawl:
             yield "failed", state.letters
         if "items" in parts:
             yield "items", state.items.get(self._items, deque())
+        if "tasks" in parts:
+            yield "tasks", state.tasks
         if "history" in parts:
             yield "history", state.records
         for key in self.seed_keys if "seeds" in parts else ():
@@ -246,12 +254,14 @@ class MemoryCrawl:
                     done.unreadable += 1
                     done.examples.append((id_, str(e)))
                     continue
-                if entry.is_seed and self.seed_keys:
+                if entry.is_seed and self.seed_keys and not entry.task:
                     state.push_seeds(self.seed_keys[0], [entry.payload])
                     done.seeds += 1
                 else:
-                    state.pending.put(replace(entry, deaths=0, claims=set()))
-                    done.requests += 1
+                    state.tasks.count(entry.task, 1, failed=-1)
+                    state.put(replace(entry, deaths=0, claims=set()))
+                    done.seeds += entry.is_seed
+                    done.requests += not entry.is_seed
                 del state.letters[id_]
             state.changed()
         return done

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from scrapy_dist.brokers.memory.lending import Lending
 from scrapy_dist.brokers.memory.polite_lending import PoliteLending
@@ -27,6 +27,7 @@ from scrapy_dist.core.frontier import (
     Settlement,
 )
 from scrapy_dist.core.politeness import Visit
+from scrapy_dist.core.tasks import Beginning
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from scrapy_dist.brokers.memory.crawl import MemoryCrawl
     from scrapy_dist.brokers.redis.keys import Keys
     from scrapy_dist.core.politeness import Rules
+    from scrapy_dist.core.tasks import Begin
 
 
 class MemoryFrontier:
@@ -49,7 +51,7 @@ class MemoryFrontier:
         newest_first: bool = False,
         seed_keys: Sequence[str] = (),
         process: tuple[str, str] | None = None,
-        **limits: int,
+        **limits: Any,
     ) -> None:
         self.limit: float | None = None
         self.worker = str(1 + secrets.randbits(52) % (2**52 - 1))
@@ -138,6 +140,7 @@ class MemoryFrontier:
             present = state.alive(self._limits.ttl // 2)
             if state.left() or state.busy() or self._lending.seeds_left():
                 return LeaveOutcome.LEFT, seen
+            state.tasks.lose()
             if not finished:
                 if finished is False:
                     state.finished = None
@@ -198,6 +201,8 @@ class MemoryFrontier:
             self._bury(self._take(reject.lease), reject.reason)
         if ask.claims:
             answer.claims = [self._claim(claim) for claim in ask.claims]
+        if ask.begins:
+            answer.begun = [self._begin(begin) for begin in ask.begins]
         for number, process in ask.gone:
             self._presence.end(number, process)
         if ask.reap:
@@ -227,6 +232,8 @@ class MemoryFrontier:
             answer.counts = state.count(
                 seeds=self._lending.seeds_left(), failed_limit=self._limits.failed_limit
             )
+            if answer.counts.is_drained:
+                state.tasks.lose()
         for change in ask.stats:
             state.change_stat(*change)
         if before != (len(state.pending), len(state.suspects), len(state.leases)):
@@ -280,8 +287,10 @@ class MemoryFrontier:
         return CommitReply(Outcome.STORED, not_owned, duplicates)
 
     def _store(self, request: NewRequest) -> bool:
-        """Make *request* pending; false if it is a duplicate."""
+        """Make *request* pending; false if it is a duplicate, or its task has ended."""
         state, name = self._state, request.fingerprint
+        if state.tasks.is_over(request.task):
+            return False
         if request.start:
             mark = name if request.start == 1 else f"{request.start} {name}"
             if mark in state.started:
@@ -294,28 +303,50 @@ class MemoryFrontier:
         state.add(request, newest_first=self._newest_first)
         return True
 
-    def _push(self, items: Iterable[tuple[str, bytes]]) -> None:
+    def _push(self, items: Iterable[tuple[str, bytes]], task: str = "") -> None:
         for key, data in items:
             self._state.push_item(key, data)
+            self._state.tasks.add_item(task, data)
             self._state.stored_items += 1
 
     def _settle(self, settlement: Settlement) -> bool:
         """Store what is part of it; whether the lease ends."""
+        task, tasks = settlement.task, self._state.tasks
         for request in settlement.requests:
-            self._store(replace(request, fingerprint="", start=0))
-        self._push(settlement.items)
+            self._store(replace(request, fingerprint="", start=0, task=task))
+        self._push(settlement.items, task)
         if settlement.end is End.OPEN:
             return False
-        entry = self._take(settlement.lease)
-        if settlement.end is End.FAILED:
-            self._bury(entry, settlement.reason)
         for link in settlement.chain:
             if link.reason:
                 order = self._state.next_order()
-                self._bury(Entry(order, 0, link.payload, link.slot), link.reason)
+                entry = Entry(order, 0, link.payload, link.slot, task=task)
+                tasks.count(task, 1)
+                self._bury(entry, link.reason)
             if link.fingerprint:
                 self._state.seen.add(link.fingerprint)
+        entry_of_lease = self._take(settlement.lease)
+        assert entry_of_lease is not None
+        pages = sum(link.is_page and not link.reason for link in settlement.chain)
+        if settlement.end is End.FAILED:
+            self._bury(entry_of_lease, settlement.reason)
+            tasks.count(task, done=pages)
+        else:
+            tasks.count(entry_of_lease.task, -1, done=pages + settlement.counts)
         return True
+
+    def _begin(self, begin: Begin) -> Beginning:
+        """The seed of a lease begins; asked again, it has."""
+        state = self._state
+        if state.owner(begin.lease) != self.worker:
+            return Beginning.NOT_OWNED
+        entry = state.leases[begin.lease][1]
+        if entry.task and not state.tasks.is_over(entry.task):
+            return Beginning.BEGUN
+        begun = state.tasks.begin(begin, self._name)
+        if begun is not Beginning.REFUSED:
+            entry.task = begin.token
+        return begun
 
     def _claim(self, claim: Claim) -> bool:
         """Filter a request that stays here; whether to crawl it.

@@ -149,6 +149,7 @@ class Lending:
             is_seed=entry.is_seed,
             too_large=size if size > most else 0,
             slot=entry.slot,
+            task=entry.task,
         )
 
     def seeds_left(self) -> int:

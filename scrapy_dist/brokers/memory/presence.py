@@ -32,6 +32,7 @@ class Presence:
         if now - max(worker.beat for worker in state.workers.values()) > ttl:
             state.grace = now + ttl  # this process was away, not the others
         me.beat = now
+        state.tasks.prune(self._limits.result_ttl)
         me.info = ask.info or me.info
         if ask.busy is not None and me.is_busy != ask.busy:
             me.is_busy = ask.busy

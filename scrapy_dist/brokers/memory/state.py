@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from scrapy_dist.base import times
 from scrapy_dist.brokers.memory.seats import Seats
+from scrapy_dist.brokers.memory.task_table import Record, TaskTable
 from scrapy_dist.core.frontier import Counts
 from scrapy_dist.core.slots import NO_SLOT
 from scrapy_dist.core.status import Finished
@@ -37,7 +38,8 @@ def wall_clock() -> int:
 class Entry:
     """A request, wherever it is; *order* gives its place among those of equal *score*.
 
-    *claims* are fingerprints that were seen on its behalf, see `State.claim`.
+    *claims* are fingerprints that were seen on its behalf, see `State.claim`. *task*: the
+    token of the task that it is of.
     """
 
     order: int
@@ -47,6 +49,7 @@ class Entry:
     deaths: int = 0
     claims: set[str] = field(default_factory=set)
     is_seed: bool = False
+    task: str = ""
 
     @property
     def id(self) -> LeaseId:
@@ -103,6 +106,18 @@ class Pending:
         self._count -= len(taken)
         return taken
 
+    def drop(self, task: str) -> int:
+        """Remove those of *task*; how many there were."""
+        before = self._count
+        kept = [e for heap in self.slots.values() for e in heap if e.task != task]
+        if len(kept) < before:
+            self.slots = {slot: [] for slot in self.slots}
+            self._count = 0
+            for entry in kept:
+                self.put(entry)
+            self.slots = {slot: heap for slot, heap in self.slots.items() if heap}
+        return before - self._count
+
     def clear(self) -> None:
         self.slots.clear()
         self._count = 0
@@ -139,13 +154,14 @@ class Present:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a worker heeds; *ttl* in ms, sizes in bytes."""
+    """What a worker heeds; *ttl* in ms, *result_ttl* in seconds, sizes in bytes."""
 
     ttl: int
     max_deliveries: int
     failed_limit: int
     max_payload: int
     max_seed: int
+    result_ttl: float = 86_400.0
 
 
 @dataclass(slots=True)
@@ -155,6 +171,8 @@ class State:
     now: Callable[[], int] = wall_clock
     pending: Pending = field(default_factory=Pending)
     seats: Seats = field(default_factory=Seats)
+    #: They outlive a crawl.
+    tasks: TaskTable = field(init=False)
     suspects: list[Entry] = field(default_factory=list)
     #: Suspects that have failed and wait for room among the dead letters.
     waiting: list[Entry] = field(default_factory=list)
@@ -185,6 +203,9 @@ class State:
     lock: threading.RLock = field(default_factory=threading.RLock)
     _watchers: list[Callable[[], object]] = field(default_factory=list)
 
+    def __post_init__(self) -> None:
+        self.tasks = TaskTable(self.now)
+
     # Requests
 
     def next_order(self) -> int:
@@ -195,11 +216,19 @@ class State:
         """A new request is pending."""
         order = self.next_order()
         order = 2**53 - 1 - order if newest_first else order
-        self.pending.put(Entry(order, request.score, request.payload, request.slot))
+        entry = Entry(order, request.score, request.payload, request.slot)
+        entry.task = request.task
+        self.pending.put(entry)
+        self.tasks.count(request.task, 1)
 
     def put(self, entry: Entry) -> None:
-        """*entry* is pending, or a suspect if something has happened to it."""
-        if entry.deaths or entry.claims:
+        """*entry* is pending, or a suspect if something has happened to it.
+
+        It is dropped if its task has ended.
+        """
+        if self.tasks.is_over(entry.task):
+            self.tasks.count(entry.task, -1)
+        elif entry.deaths or entry.claims:
             heapq.heappush(self.suspects, entry)
         else:
             self.pending.put(entry)
@@ -209,6 +238,20 @@ class State:
 
     def held(self, worker: str) -> list[LeaseId]:
         return [id_ for id_, (owner, _) in self.leases.items() if owner == worker]
+
+    def cancel(self, record: Record) -> None:
+        """What is pending of a task that lives is dropped, what is leased is finished."""
+        if record.state.is_end:
+            return
+        self.tasks.cancel(record)
+        dropped = self.pending.drop(record.token)
+        for part in (self.suspects, self.waiting):
+            before = len(part)
+            part[:] = [entry for entry in part if entry.task != record.token]
+            dropped += before - len(part)
+        heapq.heapify(self.suspects)
+        self.tasks.count(record.token, -dropped)
+        self.changed()
 
     def bury(
         self, entry: Entry, reason: str, worker: str, limit: int, *, deliveries: int
@@ -220,6 +263,7 @@ class State:
         now = self.now()
         letter = Letter(entry, reason, worker, deliveries, now)
         self.letters[f"{now}-{self.next_order()}"] = letter
+        self.tasks.fail(entry.task, reason)
         return True
 
     def bury_dead(self, entry: Entry, worker: str, limit: int) -> bool:
