@@ -19,6 +19,7 @@ from scrapy_dist.admin import pusher
 from scrapy_dist.base.escaping import get_logger
 from scrapy_dist.base.settings import number
 from scrapy_dist.base.waits import Threads
+from scrapy_dist.base.words import span
 from scrapy_dist.brokers.redis.keys import Keys, fill_template, tagged
 from scrapy_dist.compat import extension_points
 from scrapy_dist.exceptions import ConfigurationError, FrontierError
@@ -275,7 +276,7 @@ class RedisPipeline:
         # Whoever else waits for it need not do so once more.
         self._running.pop(stored)()
         raise DropItem(
-            f"{type(self).__name__} has not stored it {self._close_timeout:g} seconds"
+            f"{type(self).__name__} has not stored it {span(self._close_timeout)}"
             " after the spider began to close (FRONTIER_CLOSE_TIMEOUT)"
         )
 

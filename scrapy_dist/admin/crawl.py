@@ -27,6 +27,7 @@ from scrapy_dist.admin.arguments import (
 from scrapy_dist.admin.project import Naming, Project
 from scrapy_dist.admin.seeding import SeedMaker, Sower, kind_of_new_key
 from scrapy_dist.base.escaping import nearest, quote
+from scrapy_dist.base.words import count
 from scrapy_dist.brokers.opening import open_broker
 from scrapy_dist.codec import compact
 from scrapy_dist.codec.envelope import MSGPACK
@@ -297,9 +298,8 @@ class Crawl:
 
     def in_use(self, alive: int, force: str) -> ConfigurationError:
         """Why nothing is deleted while *alive* workers live; *force* is the way to."""
-        are = "worker is" if alive == 1 else "workers are"
         return ConfigurationError(
-            f"{alive:,} {are} alive, so nothing of {quote(self.name, 200)[1:-1]} was"
+            f"{count(alive, 'worker is', 'workers are')} alive, so nothing of {quote(self.name, 200)[1:-1]} was"
             f" deleted. Stop them (scrapy frontier workers {quote(self.words, 200)[1:-1]}"
             f" --stop all), or say {force}."
         )

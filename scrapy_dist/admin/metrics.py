@@ -18,6 +18,7 @@ from prometheus_client.registry import Collector
 
 from scrapy_dist.admin.crawls import read_each
 from scrapy_dist.base.escaping import escape
+from scrapy_dist.base.words import span
 from scrapy_dist.core.hosts import NO_HOSTS
 from scrapy_dist.exceptions import ConfigurationError, RedisUnavailable
 
@@ -95,7 +96,7 @@ class Watch:
                 except asyncio.TimeoutError:
                     self._reading = Reading(
                         up=False,
-                        problem=f"Redis does not answer within {_TIMEOUT:g} s.",
+                        problem=f"Redis does not answer within {span(_TIMEOUT)}.",
                     )
                 except (RedisUnavailable, ConfigurationError) as e:
                     self._reading = Reading(up=False, problem=str(e))

@@ -10,6 +10,7 @@ from scrapy import signals
 
 from scrapy_dist.base.escaping import get_logger
 from scrapy_dist.base.waits import first_try
+from scrapy_dist.base.words import count
 from scrapy_dist.brokers.opening import open_frontier
 from scrapy_dist.brokers.redis.errors import asking
 from scrapy_dist.brokers.redis.keys import Keys
@@ -157,7 +158,9 @@ class Pusher:
         await asyncio.wait([self._task])
         while not await self._send():
             if asyncio.get_running_loop().time() > deadline:
-                logger.warning("%d items did not reach Redis", len(self._items))
+                logger.warning(
+                    "%s did not reach Redis", count(len(self._items), "item")
+                )
                 break
             if self._warned:
                 await asyncio.sleep(self.options.flush_interval)

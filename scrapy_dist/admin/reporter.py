@@ -6,6 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from scrapy_dist.base.escaping import get_logger
+from scrapy_dist.base.words import count, number, rate
 from scrapy_dist.exceptions import FrontierError
 
 if TYPE_CHECKING:
@@ -58,15 +59,11 @@ class Reporter:
             status = await self._status()
             if status is not None:
                 logger.info(
-                    "All %d worker(s): %d pages (at %d pages/min), %d pending, %d leased,"
-                    " %d suspect, %d failed%s",
-                    len(status.alive),
-                    status.pages,
-                    round(60 * status.pages_per_second),
-                    status.pending,
-                    status.leased,
-                    status.suspect,
-                    status.failed,
+                    "All %s: %s (at %s pages/s), %s%s",
+                    count(len(status.alive), "worker"),
+                    count(status.pages, "page"),
+                    rate(status.pages_per_second),
+                    _stand(status),
                     "; paused" if status.paused else "",
                     extra={"spider": self._spider},
                 )
@@ -79,19 +76,19 @@ class Reporter:
         progress = self._progress
         share = 100 * progress.pages / max(status.pages, progress.pages, 1)
         logger.info(
-            "This worker crawled %d of %d pages (%d %%); %d request(s) are left.",
-            progress.pages,
-            max(status.pages, progress.pages),
+            "This worker crawled %s of %s (%d %%); %s left.",
+            number(progress.pages),
+            count(max(status.pages, progress.pages), "page"),
             round(share),
-            status.left,
+            count(status.left, "request is", "requests are"),
             extra={"spider": self._spider},
         )
         if progress.failed:
             logger.warning(
-                "%d request(s) or seed(s) of this worker failed for good, %d dead"
-                " letter(s) in all: scrapy frontier failed %s (the key %s).",
-                progress.failed,
-                status.failed,
+                "Of this worker %s failed for good, %s in all: scrapy frontier failed %s"
+                " (the key %s).",
+                count(progress.failed, "request or seed", "requests or seeds"),
+                count(status.failed, "dead letter"),
                 self._command_name,
                 self._failed_key,
                 extra={"spider": self._spider},
@@ -106,3 +103,8 @@ class Reporter:
             # Not worth an end of the crawl, or of its orderly closing.
             logger.exception("No status of the crawl", extra={"spider": self._spider})
         return None
+
+
+def _stand(status: Status) -> str:
+    told = ("pending", "leased", "suspect", "failed")
+    return ", ".join(f"{number(getattr(status, name))} {name}" for name in told)

@@ -27,6 +27,7 @@ import lxml.etree
 from w3lib.url import safe_url_string
 
 from scrapy_dist.base.escaping import quote
+from scrapy_dist.base.words import span
 from scrapy_dist.codec.sizes import flaw_of_url
 from scrapy_dist.exceptions import FrontierError
 
@@ -410,7 +411,7 @@ class Deadline:
     def check(self) -> None:
         """Raise _Unreadable if it is past."""
         if self._is_over or time.monotonic() > self._at:
-            raise _Unreadable(f"takes longer than {self._seconds:g} seconds")
+            raise _Unreadable(f"takes longer than {span(self._seconds)}")
 
     def end(self) -> None:
         """Shut the connections; may be called again."""

@@ -1,6 +1,7 @@
 """Moments as Redis keeps them, and as programs and people read them.
 
-All of them are UTC: workers may be anywhere, and so may whoever reads.
+They are kept in UTC, for workers may be anywhere; whoever looks reads them by the clock of
+this machine.
 """
 
 from __future__ import annotations
@@ -26,8 +27,23 @@ def iso(time: datetime | None) -> str | None:
     return text.replace("+00:00", "Z")
 
 
-def shown(time: datetime | None) -> str:
-    """For people, in UTC to the second: 2026-11-21 09:15:02Z, or -."""
+def shown(time: datetime | None, now: datetime | None = None) -> str:
+    """For people who look *now*, by the clock of this machine, to the second.
+
+    ``09:15:02`` is today, ``2026-11-20 09:15:02`` another day, ``-`` nobody knows when.
+    """
+    if time is None:
+        return "-"
+    try:
+        here = time.astimezone()
+        today = (now or datetime.now(timezone.utc)).astimezone().date()
+    except (OSError, OverflowError, ValueError):  # the ends of the calendar
+        return logged(time)
+    return f"{here:%H:%M:%S}" if here.date() == today else f"{here:%Y-%m-%d %H:%M:%S}"
+
+
+def logged(time: datetime | None) -> str:
+    """For lines that are read later, elsewhere: in UTC, 2026-11-21 09:15:02Z, or -."""
     if time is None:
         return "-"
     return f"{time.astimezone(timezone.utc):%Y-%m-%d %H:%M:%S}Z"

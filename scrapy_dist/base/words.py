@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from scrapy_dist.base.escaping import quote
@@ -10,7 +11,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 #: Pairs of units, with the seconds of each.
-_UNITS = (("d", 86_400, "h", 3600), ("h", 3600, "m", 60), ("m", 60, "s", 1))
+_UNITS = (("d", 86_400, "h", 3600), ("h", 3600, "min", 60), ("min", 60, "s", 1))
+#: Seconds below which tenths are told.
+_TENTHS = 10
 #: What stands for an unknown value.
 UNKNOWN = "-"
 
@@ -42,19 +45,31 @@ def counts(values: Mapping[str, int], nouns: Mapping[str, str]) -> list[str]:
 
 
 def rate(value: float) -> str:
-    """Pages per second."""
-    return f"{value:.1f}" if value < 1000 else f"{value:,.0f}"
+    """Pages per second, without the unit: 0.0, 41.5, 1,204."""
+    return f"{value:.1f}" if value < 999.95 else f"{value:,.0f}"
 
 
 def age(seconds: float | None) -> str:
-    """A length of time in at most two units: 12s, 3m05s, 2h07m, 4d03h."""
-    if seconds is None:
+    """A length of time in at most two units: 0.3 s, 12 s, 3 min 5 s, 2 h 10 min, 4 d."""
+    if seconds is None or math.isnan(seconds):
         return UNKNOWN
+    if seconds < _TENTHS:
+        return f"{max(seconds, 0.0):.1f}".removesuffix(".0") + " s"
+    if math.isinf(seconds):
+        return "forever"
     whole = int(seconds)
     for large, size, small, part in _UNITS:
         if whole >= size:
-            return f"{whole // size}{large}{whole % size // part:02}{small}"
-    return f"{whole}s"
+            rest = whole % size // part
+            return f"{number(whole // size)} {large}" + f" {rest} {small}" * (rest > 0)
+    return f"{whole} s"
+
+
+def span(seconds: float | None) -> str:
+    """A length of time that somebody has chosen, exactly as far as that: 0.25 s."""
+    if seconds is None:
+        return UNKNOWN
+    return f"{seconds:g} s" if seconds < _TENTHS else age(seconds)
 
 
 def memory(size: int | None) -> str:

@@ -15,7 +15,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from scrapy_dist.commands import base, options, project
-from scrapy_dist.commands.terminal.text import count
+from scrapy_dist.commands.terminal.text import count, number
 from scrapy_dist.core.findings import KINDS
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def _lines(crawl: project.Crawl, report: Report, *, repaired: bool) -> list[str]
         sizes = ", ".join(f"{getattr(counts, name)} {name}" for name in _COUNTS)
         lines.append(
             f"{crawl.spider} at {crawl.where}: {sizes};"
-            f" workers: {counts.alive} alive, {counts.silent} silent"
+            f" workers: {number(counts.alive)} alive, {number(counts.silent)} silent"
         )
     for finding in report.findings.values():
         is_sound = report.code_is_wrong and finding.kind.startswith("unreadable_")

@@ -10,7 +10,7 @@ from scrapy_dist.admin.arguments import checked_url, checked_urls
 from scrapy_dist.base import times
 from scrapy_dist.commands import base, options, project
 from scrapy_dist.commands.terminal.bar import counter
-from scrapy_dist.commands.terminal.text import age, clean, count
+from scrapy_dist.commands.terminal.text import age, clean, count, number, span
 from scrapy_dist.exceptions import ConfigurationError
 
 if TYPE_CHECKING:
@@ -93,9 +93,7 @@ def _place(found: Explained) -> str:
     if found.found is not None and found.found.rank is not None:
         rank, among = found.found.rank, found.found.among
         if among is not None:
-            return (
-                f"pending, {rank:,} of the {among:,} requests of its slot are before it"
-            )
+            return f"pending, {number(rank)} of the {number(among)} requests of its slot are before it"
         return f"pending, {count(rank, 'request is', 'requests are')} before it"
     if found.place == "leased":
         holder = found.holder
@@ -121,7 +119,7 @@ def _waits(found: Explained) -> Iterator[tuple[str, str]]:
         return
     host = waiting.host
     if host is not None:
-        delay = "" if host.delay is None else f", one request each {host.delay:g} s"
+        delay = "" if host.delay is None else f", one request each {span(host.delay)}"
         yield "host", f"{clean(host.name)}{delay}"
     if waiting.paused:
         yield "waits", "the crawl is paused (scrapy frontier resume)"
@@ -132,9 +130,9 @@ def _waits(found: Explained) -> Iterator[tuple[str, str]]:
         names = ", ".join(map(clean, host.owners))
         yield "waits", f"{names} {has} its host now, and fetches what is before it"
     elif host is not None and host.wait and host.wait >= _SHOWN_REST:
-        yield "waits", f"its host rests for {host.wait:.1f} s"
+        yield "waits", f"its host rests for {age(host.wait)}"
     if host is not None and found.found is not None and found.found.among:
-        place, among = f"{waiting.before + 1:,}", f"{found.found.among:,}"
+        place, among = number(waiting.before + 1), number(found.found.among)
         yield "waits", f"it is number {place} of the {among} of its host"
     if waiting.turn:
         have = count(waiting.turn, "host has its turn", "hosts have their turn")

@@ -62,7 +62,10 @@ def _table(found: list[tuple[project.Crawl, Finished]]) -> list[str]:
             times.shown(record.start),
             times.shown(record.end),
             text.age(record.seconds),
-            *map(str, (record.pages, record.items, record.failed, record.workers)),
+            *map(
+                text.number,
+                (record.pages, record.items, record.failed, record.workers),
+            ),
             text.clean(record.reason),
         )
         for crawl, record in found

@@ -57,9 +57,8 @@ async def _run(crawl: project.Crawl, opts: base.Namespace) -> int:
     status = await crawl.status()
     if status.alive and not opts.force:
         raise ConfigurationError(
-            f"{count(len(status.alive), 'worker')} of {crawl.name}"
-            f" {'is' if len(status.alive) == 1 else 'are'} alive. Stop them"
-            f" (scrapy frontier workers {crawl.words} --stop all) and start them"
+            f"{count(len(status.alive), 'worker is', 'workers are')} alive at"
+            f" {crawl.name}. Stop them (scrapy frontier workers {crawl.words} --stop all) and start them"
             " when all is in, or say --force."
         )
     return await (_import_file if opts.prefix is None else _take_over)(crawl, opts)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from scrapy_dist.codec.messagepack import from_jsonable
 from scrapy_dist.commands import base, options, project
-from scrapy_dist.commands.terminal.text import UNKNOWN, clean, count
+from scrapy_dist.commands.terminal.text import UNKNOWN, clean, count, number
 from scrapy_dist.exceptions import BadPayload
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ async def _run(crawl: project.Crawl, opts: base.Namespace) -> int:
     status = await crawl.known_status()
     if not opts.count:
         if not opts.json:
-            suspect = f", {status.suspect} suspect" if status.suspect else ""
+            suspect = f", {number(status.suspect)} suspect" if status.suspect else ""
             base.write(f"{status.pending} pending{suspect}; -n 0 shows none.")
         return base.OK
     shown = 0
@@ -47,7 +47,7 @@ async def _run(crawl: project.Crawl, opts: base.Namespace) -> int:
                 return base.OK
     if not (shown or opts.json):
         base.write(
-            f"Nothing of {clean(crawl.name)} is pending: {status.leased} leased,"
+            f"Nothing of {clean(crawl.name)} is pending: {number(status.leased)} leased,"
             f" {count(status.seeds, 'seed waits', 'seeds wait')}."
         )
     return base.OK

@@ -44,7 +44,7 @@ async def _run(settings: Settings, opts: base.Namespace) -> int:
         return await asyncio.wait_for(_show(settings, opts), opts.timeout)
     except asyncio.TimeoutError:
         raise RedisUnavailable(
-            f"Redis has not answered for {opts.timeout:g} s"
+            f"Redis has not answered for {text.span(opts.timeout)}"
             f" ({describe(settings)}). Is it frozen, or cut off? --timeout"
             " gives it more time."
         ) from None
@@ -80,8 +80,8 @@ def _table(statuses: list[Status]) -> list[str]:
             text.clean(status.spider),
             text.clean(status.job or text.UNKNOWN),
             status.phase,
-            str(len(status.alive)),
-            str(len(status.workers) - len(status.alive)),
+            text.number(len(status.alive)),
+            text.number(len(status.workers) - len(status.alive)),
             *_counted(status).values(),
             text.rate(status.pages_per_second),
             text.age(status.seconds_left),
@@ -98,7 +98,7 @@ def _lines(status: Status) -> list[str]:
         "job": text.clean(status.job or text.UNKNOWN),
         "redis": status.redis,
         "state": _PHASES[status.phase],
-        "workers": f"{alive} alive, {silent} silent",
+        "workers": f"{text.number(alive)} alive, {text.number(silent)} silent",
         **_counted(status),
         "pages/s": text.rate(status.pages_per_second),
         "left": text.age(status.seconds_left),
@@ -110,7 +110,10 @@ def _lines(status: Status) -> list[str]:
 
 
 def _counted(status: Status) -> dict[str, str]:
-    return {name.lower(): str(getattr(status, name.lower())) for name in _COLUMNS[5:13]}
+    return {
+        name.lower(): text.number(getattr(status, name.lower()))
+        for name in _COLUMNS[5:13]
+    }
 
 
 _PHASES = {

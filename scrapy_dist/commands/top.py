@@ -136,7 +136,7 @@ async def _watch(
         except (RedisUnavailable, asyncio.TimeoutError) as e:
             # A reply that comes late must not be taken for that of the next question.
             await crawl.reconnect()
-            reason = str(e) or f"no answer for {_TIMEOUT:g} s"
+            reason = str(e) or f"no answer for {text.span(_TIMEOUT)}"
             watched = screen.fail(f"Redis is away ({text.clean(reason)}).")
         else:
             watched = screen.show(*look)

@@ -59,7 +59,9 @@ def _lines_of_stopped(status: Status, stopped: Stopped) -> list[str]:
     ]
     if silent := sum(not worker.alive for worker in stopped.workers):
         were = "was" if silent == 1 else "were"
-        lines.append(f"{silent} of them {were} silent, and may not be there any more.")
+        lines.append(
+            f"{text.number(silent)} of them {were} silent, and may not be there any more."
+        )
     return lines
 
 
@@ -72,10 +74,10 @@ def _lines(status: Status) -> list[str]:
             _state(worker),
             text.age(_seconds_since(status, worker)),
             text.age(worker.silent_for),
-            str(worker.pages),
+            text.number(worker.pages),
             text.rate(worker.pages_per_second),
-            str(worker.failed),
-            str(worker.leased),
+            text.number(worker.failed),
+            text.number(worker.leased),
             text.memory(worker.memory),
             " ".join(map(text.clean, worker.holds)) or text.UNKNOWN,
         )

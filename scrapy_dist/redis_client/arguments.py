@@ -11,6 +11,7 @@ from redis.asyncio.connection import parse_url
 from scrapy.settings import BaseSettings
 from scrapy.utils.misc import load_object
 
+from scrapy_dist.base.words import span
 from scrapy_dist.exceptions import ConfigurationError
 from scrapy_dist.redis_client.addresses import (
     host_in,
@@ -107,7 +108,7 @@ def _refuse(value: Any) -> None:
 
 _SECONDS = (
     "Write a number of seconds above 0. None is without end for spider.server; the"
-    f" frontier's own waits end after {LONGEST_WAIT:g} s all the same."
+    f" frontier's own waits end after {span(LONGEST_WAIT)} all the same."
 )
 #: redis-py argument -> what checks and converts it, and what to write instead.
 _CHECKS: dict[str, tuple[Callable[[Any], Any], str]] = {

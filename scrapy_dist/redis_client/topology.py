@@ -29,6 +29,7 @@ from redis.crc import key_slot
 from redis.exceptions import RedisClusterException
 
 from scrapy_dist import defaults
+from scrapy_dist.base.words import span
 from scrapy_dist.exceptions import ConfigurationError
 from scrapy_dist.redis_client.addresses import (
     Nodes,
@@ -121,7 +122,7 @@ class Topology:
         except (TimeoutError, asyncio.TimeoutError):
             self._ask_another()
             raise redis.ConnectionError(
-                f"nobody knows the master: no answer of {self} for {_ALL:g} s"
+                f"nobody knows the master: no answer of {self} for {span(_ALL)}"
             ) from None
 
     def _ask_another(self) -> None:

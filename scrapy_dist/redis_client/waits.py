@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import redis
 
+from scrapy_dist.base.words import span
+
 if TYPE_CHECKING:
     from collections.abc import Awaitable
 
@@ -35,5 +37,5 @@ async def within(seconds: float | None, work: Awaitable[T]) -> T:
     try:
         return await work
     except (TimeoutError, asyncio.TimeoutError) as e:
-        text = f"no answer for {seconds:g} s" if seconds is not None else "no answer"
+        text = f"no answer for {span(seconds)}" if seconds is not None else "no answer"
         raise redis.TimeoutError(str(e) or text) from e

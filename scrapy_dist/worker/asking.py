@@ -19,6 +19,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from scrapy_dist.base.escaping import spider_logger
 from scrapy_dist.base.waits import Threads
+from scrapy_dist.base.words import count, span
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -100,10 +101,10 @@ class Asking:
                     continue
                 if not retry:
                     self._logger.warning(
-                        "%s.request_seen() has no answer (%s): %d requests wait for it.",
+                        "%s.request_seen() has no answer (%s): %s for it.",
                         self._name,
                         error,
-                        len(self),
+                        count(len(self), "request waits", "requests wait"),
                     )
                 retry = min(max(2 * retry, _RETRY_FIRST), _RETRY_LONGEST)
                 await asyncio.sleep(retry)
@@ -142,11 +143,11 @@ class Asking:
         if self._task is not None:
             self._task.cancel()
             self._logger.warning(
-                "%d requests have no answer of %s.request_seen() after %g seconds"
-                " (FRONTIER_CLOSE_TIMEOUT). Their pages will be crawled again.",
-                len(self),
+                "%s no answer of %s.request_seen() after %s (FRONTIER_CLOSE_TIMEOUT). The"
+                " pages will be crawled again.",
+                count(len(self), "request has", "requests have"),
                 self._name,
-                timeout,
+                span(timeout),
             )
         self._thread.close()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from scrapy_dist.base.escaping import spider_logger
+from scrapy_dist.base.words import number
 
 if TYPE_CHECKING:
     from scrapy import Spider
@@ -43,11 +44,11 @@ class Delays:
         if workers < 2 or not self._found:
             return
         self._logger.warning(
-            "%d workers are at this crawl, and each keeps delays of its own (%s): a site"
-            " gets requests %d times as often. FRONTIER_POLITENESS = True makes them those"
+            "%s workers are at this crawl, and each keeps delays of its own (%s): a site"
+            " gets requests %s times as often. FRONTIER_POLITENESS = True makes them those"
             " of all workers together.",
-            workers,
+            number(workers),
             ", ".join(self._found),
-            workers,
+            number(workers),
         )
         self._found = []

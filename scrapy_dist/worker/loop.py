@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from scrapy_dist.base.escaping import spider_logger
 from scrapy_dist.base.waits import first_try
+from scrapy_dist.base.words import count
 from scrapy_dist.core.frontier import Ask, Outcome
 from scrapy_dist.exceptions import RedisUnavailable
 from scrapy_dist.worker.exchange import COMMITS, Exchange, Refused
@@ -195,8 +196,8 @@ class Loop:
             self._logger.exception("This worker ends without a goodbye")
         else:
             self._logger.info(
-                "This worker ends and gives %d request(s) back that it has not finished.",
-                given_back,
+                "This worker ends and gives %s back that it has not finished.",
+                count(given_back, "request"),
             )
         finally:
             await self._frontier.close()

@@ -6,6 +6,7 @@ import time
 from typing import TYPE_CHECKING, NamedTuple
 
 from scrapy_dist.base.escaping import spider_logger
+from scrapy_dist.base.words import span
 from scrapy_dist.core.frontier import Claim
 from scrapy_dist.worker.lines import Own
 
@@ -180,9 +181,9 @@ class Pinned:
         if not self._said_busy:
             self._said_busy = True
             self._logger.info(
-                "Requests of start() that stay in this worker have kept it busy for %g"
-                " seconds: it takes others beside them now.",
-                _LOGIN,
+                "Requests of start() that stay in this worker have kept it busy for %s:"
+                " it takes others beside them now.",
+                span(_LOGIN),
             )
         return False
 

@@ -14,6 +14,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Protocol
 
 from scrapy_dist.base.escaping import spider_logger
+from scrapy_dist.base.words import count, span
 from scrapy_dist.worker.view import Account, Memory
 
 if TYPE_CHECKING:
@@ -95,10 +96,10 @@ class Recovery:
         if error is not None and self.link is not Link.AWAY:
             self.link = Link.AWAY
             self._logger.warning(
-                "No exchange with Redis (%s). This worker keeps its %d requests, goes on"
-                " with them and tries again until Redis is back.",
+                "No exchange with Redis (%s). This worker keeps %s, goes on"
+                " and tries again until Redis is back.",
                 error,
-                held,
+                count(held, "request"),
             )
         elif self.link is Link.ANSWERED:
             self.link = Link.FAILED
@@ -106,9 +107,9 @@ class Recovery:
             self._end(
                 Ending.AWAY,
                 logging.ERROR,
-                "Redis has not answered for %d seconds (FRONTIER_REDIS_PATIENCE):"
+                "Redis has not answered for %s (FRONTIER_REDIS_PATIENCE):"
                 " closing. What this worker holds is crawled by the next one.",
-                self._patience,
+                span(self._patience),
             )
 
     def defective(self, error: Exception) -> None:
@@ -172,10 +173,10 @@ class Recovery:
             return
         self._view.account = Account.RECONCILING
         self._logger.warning(
-            "%s. This worker registers again, and %d of its requests will be crawled"
+            "%s. This worker registers again, and %s of its own will be crawled"
             " again by whoever gets them.",
             self._found,
-            held,
+            count(held, "request"),
         )
         self._found = ""
 
@@ -190,9 +191,9 @@ class Recovery:
             Ending.MISSED,
             logging.WARNING,
             "The others have finished this crawl while this worker was cut off. What"
-            " it held was crawled by them; %d results of it are not stored. Closing:"
+            " it had begun was crawled by them; %s not stored. Closing:"
             " see scrapy frontier history.",
-            lost,
+            count(lost, "result of it is", "results of it are"),
         )
 
     def came_late(self) -> None:
@@ -217,10 +218,10 @@ class Recovery:
         before, self._view.memory = self._view.memory, Memory.FULL
         if before is Memory.ENOUGH:
             self._logger.warning(
-                "Redis is full (maxmemory). %d results of this worker wait until it takes"
-                " them; pages that lead to nothing new go on. Raise maxmemory, move items"
+                "Redis is full (maxmemory). Of this worker %s until there is"
+                " room; pages that lead to nothing new go on. Raise maxmemory, move items"
                 " out of Redis, or give it a bigger machine.",
-                waiting,
+                count(waiting, "result waits", "results wait"),
             )
         return before is not Memory.FULL
 
@@ -262,12 +263,13 @@ class Recovery:
         self._given_up += deaths.failed
         if deaths.ended:
             self._logger.info(
-                "%d worker(s) are dead: silent for more than FRONTIER_WORKER_TTL, or their"
-                " process is gone. Of what they held, %d request(s) are suspects now, and"
-                " %d dead letters.",
-                deaths.ended,
-                self._taken_over,
-                self._given_up,
+                "%s dead: silent for more than FRONTIER_WORKER_TTL, or without a process."
+                " Of what was held there, %s now, and %s.",
+                count(deaths.ended, "worker is", "workers are"),
+                count(
+                    self._taken_over, "request is a suspect", "requests are suspects"
+                ),
+                count(self._given_up, "is a dead letter", "are dead letters"),
             )
             self._taken_over = self._given_up = 0
 
@@ -282,9 +284,9 @@ class Recovery:
             return
         self._logger.warning(
             "%s is full (FRONTIER_FAILED_LIMIT). What fails now stays among the suspects"
-            " and is tried again when there is room (%d requests so far): see `scrapy"
+            " and is tried again when there is room (%s so far): see `scrapy"
             " frontier failed`, put dead letters back (`retry`), delete them (`forget`),"
             " or raise the limit.",
             failed_key,
-            waiting,
+            count(waiting, "request"),
         )

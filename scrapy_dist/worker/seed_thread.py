@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from scrapy import Request
 
 from scrapy_dist.base.escaping import spider_logger
+from scrapy_dist.base.words import span
 
 if TYPE_CHECKING:
     from scrapy import Spider
@@ -110,10 +111,10 @@ class SeedThread:
         self._closed = True
         if self.busy:
             self._logger.warning(
-                "%s() of the spider has not ended within %d seconds. What it takes from"
+                "%s() of the spider has not ended within %s. What it takes from"
                 " Redis from now on is lost.",
                 self._name,
-                _PATIENCE,
+                span(_PATIENCE),
             )
 
     # In the thread

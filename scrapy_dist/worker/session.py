@@ -8,6 +8,7 @@ import time
 from typing import TYPE_CHECKING
 
 from scrapy_dist.base.escaping import spider_logger
+from scrapy_dist.base.words import count, number, span
 from scrapy_dist.core.frontier import BATCH, Ask, JoinOutcome, LeaveOutcome
 from scrapy_dist.exceptions import ConfigurationError, RedisUnavailable
 from scrapy_dist.worker.engine import runs_by_command
@@ -84,16 +85,16 @@ class Session:
     def _tell(self, joined: Joined) -> None:
         if joined.outcome is JoinOutcome.NOT_FLUSHED:
             self._logger.warning(
-                "SCHEDULER_FLUSH_ON_START deletes nothing: %d other worker(s) use the"
+                "SCHEDULER_FLUSH_ON_START deletes nothing: %s the"
                 " frontier. Only the first worker of a crawl flushes.",
-                joined.others,
+                count(joined.others, "other worker uses", "other workers use"),
             )
         self._logger.info(
-            "Frontier at %s, key %s: %d pending, %d other worker(s)",
+            "Frontier at %s, key %s: %s pending, %s",
             self._frontier.where,
             self._frontier.key,
-            joined.pending,
-            joined.others,
+            number(joined.pending),
+            count(joined.others, "other worker"),
         )
 
     def _age(self) -> float:
@@ -163,10 +164,10 @@ class Session:
         _, running = await asyncio.wait(outside, timeout=limit)
         if running:
             self._logger.warning(
-                "%d items are with pipelines that have not ended in %g seconds"
-                " (FRONTIER_CLOSE_TIMEOUT). Their pages will be crawled again.",
-                len(running),
-                limit,
+                "%s with pipelines that have not ended in %s (FRONTIER_CLOSE_TIMEOUT). The"
+                " pages will be crawled again.",
+                count(len(running), "item is", "items are"),
+                span(limit),
             )
 
     async def leave(self, reason: str, *, finished: bool) -> None:
@@ -190,10 +191,12 @@ class Session:
         waits = self._worker.has_waited_for_seeds
         self._logger.log(
             logging.INFO if waits else logging.WARNING,
-            "Nothing is left to crawl, and the %d fingerprint(s) of this crawl are kept"
+            "Nothing is left to crawl, and %s kept"
             " (%s): the next start does not crawl these requests again. To begin afresh:"
             " scrapy frontier clear %s.",
-            seen,
+            count(
+                seen, "fingerprint of this crawl is", "fingerprints of this crawl are"
+            ),
             f"closed as {reason}, and it reads seeds"
             if waits
             else f"closed as {reason} before start() had come to its end",

@@ -6,6 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 from scrapy_dist.base.escaping import spider_logger
+from scrapy_dist.base.words import count
 from scrapy_dist.worker.gate import Gate
 from scrapy_dist.worker.loop import Loop
 from scrapy_dist.worker.recovery import Ending
@@ -171,11 +172,11 @@ class Worker:
             return
         self._is_stuck = True
         self._logger.error(
-            "Closing: nothing is left to do but %d requests that have failed, and %s is"
+            "Closing: nothing is left to do but %s failed, and %s is"
             " full (FRONTIER_FAILED_LIMIT = %d). They stay in Redis. Put dead letters"
             " back or delete them (scrapy frontier retry, forget), or raise the limit,"
             " and start a worker: it goes on with them.",
-            waiting,
+            count(waiting, "request that has", "requests that have"),
             self._failed_key,
             self.options.failed_limit,
         )

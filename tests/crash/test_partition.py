@@ -249,7 +249,7 @@ def test_worker_that_is_forced_to_end_gives_back_what_it_holds(
         worker.wait_for_log("shutting down gracefully")
         worker.interrupt()
         worker.wait(25)
-        assert "gives 1 request(s) back" in worker.log()
+        assert "gives 1 request back" in worker.log()
         assert count_workers(client, "follow") == count_leased(client, "follow") == 0
         assert count_pending(client, "follow") == 1
     site.open_gate("g")

@@ -36,7 +36,7 @@ def test_killed_worker_is_replaced_at_once_and_a_frozen_one_is_not(
     alive, frozen, dead = workers
     frozen.freeze()
     dead.kill()
-    alive.wait_for_log("1 worker(s) are dead")
+    alive.wait_for_log("1 worker is dead")
     with redis_server.client() as client:
         assert count_workers(client, "follow") == 2
         frozen.thaw()
@@ -68,5 +68,5 @@ def test_worker_that_comes_after_all_were_killed_takes_over_at_once(
     site.resume()
     last = project.crawl("follow", args=args, settings=HOUR)
     assert_finished([last])
-    assert "0 other worker(s)" in last.log()
+    assert "0 other workers" in last.log()
     assert set(project.recorded("path")) == set(tree_pages(120, 3))

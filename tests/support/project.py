@@ -310,7 +310,7 @@ class Project:
         busy machine a living one may be silent for longer than a short TTL, too.
         """
         logs = "".join(worker.log() for worker in self.workers)
-        return sum(map(int, re.findall(r"(\d+) worker\(s\) are dead", logs)))
+        return sum(map(int, re.findall(r"(\d+) workers? (?:is|are) dead", logs)))
 
     def clear_records(self) -> None:
         self._record.unlink(missing_ok=True)

@@ -59,11 +59,9 @@ def options():
     command.settings = Settings(command.default_settings)
     parser = argparse.ArgumentParser(conflict_handler="resolve")
     command.add_options(parser)
-    found = set()
-    for action in parser._actions:
-        if isinstance(action, argparse._SubParsersAction):
-            for subparser in action.choices.values():
-                found.update(subparser._option_string_actions)
+    found = set(parser._option_string_actions)
+    for each in SUBCOMMANDS:
+        found.update(*(argument.names for argument in each.arguments))
     return found
 
 

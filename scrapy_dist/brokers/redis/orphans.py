@@ -12,6 +12,7 @@ import time
 from typing import TYPE_CHECKING
 
 from scrapy_dist.base.escaping import get_logger
+from scrapy_dist.base.words import count
 from scrapy_dist.brokers.redis.errors import asking
 from scrapy_dist.brokers.redis.layout import LEASED, Entry, batches, parse
 from scrapy_dist.core.frontier import BATCH, Counts
@@ -114,18 +115,18 @@ class Orphans:
         self._not_before = time.monotonic() + _REST
         if self._mended and self._in_leases:
             logger.warning(
-                "%d requests in %s were held by workers that are not in %s. They are"
-                " handed out again, as if these workers had died.",
-                self._mended,
-                k.leases,
+                "Workers that are not in %s held %s in %s. They are handed out again, as"
+                " if these workers had died.",
                 k.workers,
+                count(self._mended, "request"),
+                k.leases,
                 extra=extra,
             )
         elif self._mended:
             logger.warning(
-                "%d requests in %s had no lease in %s: somebody has deleted or renamed"
-                " it, or the end of Redis' file is lost. They are pending again.",
-                self._mended,
+                "%s in %s had no lease in %s: somebody has deleted or renamed it, or the"
+                " end of Redis' file is lost. They are pending again.",
+                count(self._mended, "request"),
                 k.leased,
                 k.leases,
                 extra=extra,
@@ -133,9 +134,9 @@ class Orphans:
         if self._stay and not self._said_stay:
             self._said_stay = True
             logger.warning(
-                "%d entries of %s cannot be read, and %s has no room for them"
-                " (FRONTIER_FAILED_LIMIT). The crawl does not end while they are there.",
-                self._stay,
+                "%s of %s cannot be read, and %s has no room (FRONTIER_FAILED_LIMIT). The"
+                " crawl does not end before it has.",
+                count(self._stay, "entry", "entries"),
                 k.leased,
                 k.failed,
                 extra=extra,

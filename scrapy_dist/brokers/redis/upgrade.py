@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from scrapy_dist.base.escaping import get_logger
+from scrapy_dist.base.words import count
 from scrapy_dist.brokers.redis.errors import asking
 from scrapy_dist.brokers.redis.layout import (
     LEASED,
@@ -67,10 +68,10 @@ async def upgrade(
                 break
     if conversion.done:
         logger.info(
-            "The frontier in Redis was of an older scrapy-dist (format %d): %d requests"
-            " are converted to format %d%s.",
+            "The frontier in Redis was of an older scrapy-dist (format %d): %s"
+            " converted to format %d%s.",
             theirs,
-            conversion.done,
+            count(conversion.done, "request is", "requests are"),
             FORMAT,
             "" if ended else ", and more are left",
             extra={"spider": spider},

@@ -21,19 +21,19 @@ def cells(host: Host) -> tuple[str, ...]:
     """What each column has of *host*."""
     return (
         text.clean(host.name, 80) or text.UNKNOWN,
-        str(host.pending),
-        str(host.leased),
+        text.number(host.pending),
+        text.number(host.leased),
         " ".join(text.clean(owner, 60) for owner in host.owners),
-        text.UNKNOWN if host.delay is None else f"{host.delay:g}",
+        text.span(host.delay),
         _next_start(host),
-        str(host.errors),
+        text.number(host.errors),
     )
 
 
 def _next_start(host: Host) -> str:
     if host.wait is None:
         return text.UNKNOWN
-    return "now" if host.wait < _NOW else f"{host.wait:.1f}"
+    return "now" if host.wait < _NOW else text.age(host.wait)
 
 
 def summary(found: Hosts) -> str:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.live import Live
 
+from scrapy_dist.commands.terminal import text
 from scrapy_dist.commands.terminal.screen import Lines
 from scrapy_dist.commands.terminal.view import View, as_svg, draw
 
@@ -89,7 +90,7 @@ class Picture(Lines):
     def late(self, seconds: float) -> bool:
         if self._lines is not None:
             return self._lines.late(seconds)
-        return self.fail(f"Redis has not answered for {seconds:.0f} s.")
+        return self.fail(f"Redis has not answered for {text.age(round(seconds))}.")
 
     def fail(self, reason: str) -> bool:
         self._view = replace(self._view, trouble=reason)

@@ -63,10 +63,11 @@ def _line(status: Status) -> str:
     name = status.spider if status.job is None else f"{status.spider}:{status.job}"
     alive, silent = len(status.alive), len(status.workers) - len(status.alive)
     return (
-        f"{times.shown(status.time)} {text.clean(name)} {status.phase}:"
+        f"{times.logged(status.time)} {text.clean(name)} {status.phase}:"
         f" {text.count(status.pages, 'page')}, {text.rate(status.pages_per_second)} pages/s,"
-        f" {status.pending} pending, {status.leased} leased, {status.suspect} suspect,"
-        f" {status.failed} failed, {text.count(status.seeds, 'seed')},"
+        f" {text.number(status.pending)} pending, {text.number(status.leased)} leased,"
+        f" {text.number(status.suspect)} suspect,"
+        f" {text.number(status.failed)} failed, {text.count(status.seeds, 'seed')},"
         f" {text.count(alive, 'worker')},"
-        f" {silent} silent, {text.age(status.seconds_left)} left"
+        f" {text.number(silent)} silent, {text.age(status.seconds_left)} left"
     )

@@ -13,6 +13,7 @@ from scrapy_dist.base.words import (
     memory,
     number,
     rate,
+    span,
 )
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ __all__ = [
     "memory",
     "number",
     "rate",
+    "span",
     "table",
 ]
 

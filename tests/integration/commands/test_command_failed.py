@@ -74,7 +74,7 @@ def test_letters_are_listed_newest_first(command, client):
     assert header.split() == ["ID", "TIME", "KIND", "SENT", "WORKER", "URL", "REASON"]
     assert [line.split()[0] for line in lines] == ids[::-1]
     assert lines[0].split(None, 7) == [
-        *(ids[2], "2023-11-14", "22:13:20Z", "request", "2", "shop:12", f"{URL}3"),
+        *(ids[2], "2023-11-14", "22:13:20", "request", "2", "shop:12", f"{URL}3"),
         "HTTP 500 is not handled",
     ]
 

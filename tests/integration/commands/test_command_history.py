@@ -27,8 +27,8 @@ def test_the_newest_is_first(history, client):
     assert code == 0
     header, first, second = out.splitlines()
     assert header.split()[:5] == ["SPIDER", "JOB", "STARTED", "ENDED", "TOOK"]
-    started, ended = ["2023-11-14", "22:13:20Z"], ["2023-11-14", "22:16:25Z"]
-    figures = ["3m05s", "7", "5", "2", "3", "finished"]
+    started, ended = ["2023-11-14", "22:13:20"], ["2023-11-14", "22:16:25"]
+    figures = [*("3", "min", "5", "s"), "7", "5", "2", "3", "finished"]
     assert first.split() == ["shop", "-", *started, *ended, *figures]
     assert second.split()[-1] == "older"
 

@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import json
 import os
+import re
 import time
 
 import pytest
@@ -78,7 +79,7 @@ def test_one_crawl_is_told_line_by_line(frontier, redis_server):
     assert told["workers"] == "2 alive, 1 silent"
     assert told["pending"] == "40"
     assert told["pages/s"] == "4.0"
-    assert told["left"] == "10s"
+    assert told["left"] == "10 s"
     assert told["failed"] == "1  (scrapy frontier failed shop)"
 
 
@@ -93,12 +94,12 @@ def test_all_crawls_are_listed_in_aligned_columns(frontier, redis_server):
         client.hset("other:items", "x", 1)
     code, out = frontier(status.SUBCOMMAND)
     assert code == 0
-    header, *rows = [line.split() for line in out.splitlines()]
+    header, *rows = [re.split(" {2,}", line) for line in out.splitlines()]
     cells = [dict(zip(header, row, strict=True)) for row in rows]
     assert [(c["SPIDER"], c["JOB"], c["STATE"], c["LEFT"]) for c in cells] == [
-        ("blog", "-", "done", "0s"),
-        ("news", "-", "paused", "0s"),
-        ("shop", "-", "running", "5s"),
+        ("blog", "-", "done", "0 s"),
+        ("news", "-", "paused", "0 s"),
+        ("shop", "-", "running", "5 s"),
         ("shop", "nightly", "stopped", "-"),
     ]
     column = out.splitlines()[0].index("PENDING") + len("PENDING")
@@ -220,15 +221,15 @@ def test_workers_are_shown_with_what_they_do(frontier, redis_server):
         client.hset("shop:control", "stop:1", 1)
     code, out = frontier(workers.SUBCOMMAND, "shop", "--urls", "2")
     assert code == 0
-    lines = [line.split() for line in out.splitlines()]
+    lines = [re.split(" {2,}", line) for line in out.splitlines()]
     assert [line[:3] for line in lines] == [
         ["WORKER", "ALIVE", "SINCE"],
-        ["db:7", "no", "2m05s"],
-        ["web:1", "stopping", "2m05s"],
-        ["web:12", "yes", "2m05s"],
+        ["db:7", "no", "2 min 5 s"],
+        ["web:1", "stopping", "2 min 5 s"],
+        ["web:12", "yes", "2 min 5 s"],
     ]
     urls = ["http://site.example/1", "http://site.example/2"]
-    assert lines[3][3:] == ["0s", "10", "2.0", "0", "5", "50", "MB", *urls]
+    assert lines[3][4:] == ["10", "2.0", "0", "5", "50 MB", " ".join(urls)]
     _, out = frontier(workers.SUBCOMMAND, "shop", "--json")
     told = json.loads(out)
     assert told["workers"][2]["holds"] == urls[:1]

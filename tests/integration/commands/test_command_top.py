@@ -24,6 +24,7 @@ import pytest
 from rich.console import Console
 from scrapy.settings import Settings
 
+from scrapy_dist.base import times
 from scrapy_dist.brokers.redis.keys import Keys
 from scrapy_dist.brokers.redis.version import FORMAT
 from scrapy_dist.commands import project, top
@@ -108,13 +109,13 @@ def test_picture_shows_progress_rate_workers_and_failures():
     lines = drawn(View(status, [a_letter(404), a_letter(500)], (10.0, 20.0, 40.0)))
     assert lines[0].startswith("shop  running  2 workers  redis://localhost:6379/0")
     text = "\n".join(lines)
-    assert "63% of 2,000 known, about 17s left" in text
+    assert "63% of 2,000 known, about 17 s left" in text
     assert "41.0 pages/s in the last minute  ▃▅█" in text
     assert re.search(r"pages +pending +leased +suspect +failed +seeds", text)
     assert re.search(r"1,268 +700 +32 +0 +2 +0 +4,000 +12\b", text)
-    assert re.search(r"web:2 +1,002 +20\.5 +16 +0 +0s +92 MB", text)
+    assert re.search(r"web:2 +1,002 +20\.5 +16 +0 +0\.4 s +92 MB", text)
     assert re.search(
-        r"2023-11-14 22:13:20Z +http://site.example/404 +HTTP status 404", text
+        r"2023-11-14 22:13:20 +http://site.example/404 +HTTP status 404", text
     )
     assert "q ends" in lines[-1]
 
@@ -127,7 +128,7 @@ def test_silent_and_stopping_workers_are_marked_and_the_living_come_first():
     lines = drawn(View(a_status(workers=workers)))
     at = next(i for i, line in enumerate(lines) if line.startswith("worker"))
     assert lines[at + 1].startswith("web:2 stopping")
-    assert re.match(r"web:1 silent +1,001 .*1h01m +-", lines[at + 2])
+    assert re.match(r"web:1 silent +1,001 .*1 h 1 min +-", lines[at + 2])
     assert "1 silent" in lines[0]
 
 
@@ -156,7 +157,7 @@ def test_picture_of_one_worker_says_so():
 
 def test_picture_says_how_old_it_is_when_redis_is_away():
     lines = drawn(View(a_status(), trouble="Redis is away (why)."))
-    assert lines[-1] == "Redis is away (why). What is shown is of 2026-11-21 12:00:00Z."
+    assert lines[-1] == f"Redis is away (why). What is shown is of {times.shown(NOW)}."
 
 
 def test_names_in_the_picture_cannot_move_the_cursor():
@@ -197,14 +198,8 @@ def test_hosts_are_shown_in_place_of_the_workers():
     assert lines[head].split() == [
         *("host", "pending", "in", "flight", "owner", "delay", "next", "errors")
     ]
-    assert lines[head + 2].split() == [
-        "h1.example",
-        "99",
-        "1",
-        "web:1",
-        "2.5",
-        "-",
-        "0",
+    assert re.split(" {2,}", lines[head + 2].strip()) == [
+        *("h1.example", "99", "1", "web:1", "2.5 s", "-", "0")
     ]
     said = "3 of 3 hosts, 700 pending requests; 2 owned, 1 wait for their delay"
     assert said in lines[head + 4]

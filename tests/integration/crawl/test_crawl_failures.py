@@ -107,7 +107,7 @@ class Raising(Failing):
     with redis_server.client() as client:
         assert count_items(client, "raising") == 2
     assert worker.stats()["frontier/failed"] == 1
-    assert "1 request(s) or seed(s) of this worker failed" in worker.log()
+    assert "Of this worker 1 request or seed failed" in worker.log()
     assert "raising:failed" in worker.log()
 
 

@@ -14,7 +14,7 @@ from tests.support.together import start_together
 from tests.support.wait import wait_until
 
 ALL = re.compile(
-    r"All (\d+) worker\(s\): (\d+) pages \(at (\d+) pages/min\), (\d+) pending, (\d+)"
+    r"All (\d+) workers?: (\d+) pages? \(at ([\d.]+) pages/s\), (\d+) pending, (\d+)"
     r" leased, 0 suspect, 0 failed$",
     re.MULTILINE,
 )
@@ -43,7 +43,7 @@ def test_workers_tell_of_all_workers_and_of_their_share(project, site):
     workers = start_together(project, site, 2, "follow", 40, **how)
 
     def told(worker):
-        return [list(map(int, found)) for found in ALL.findall(worker.log())]
+        return [list(map(float, found)) for found in ALL.findall(worker.log())]
 
     for worker in workers:
         wait_until(
@@ -74,7 +74,7 @@ def test_failures_are_summed_up_with_where_to_look(project, site):
     assert_finished([worker])
 
     assert (
-        "1 request(s) or seed(s) of this worker failed for good, 1 dead letter(s) in all:"
+        "Of this worker 1 request or seed failed for good, 1 dead letter in all:"
         " scrapy frontier failed broken (the key broken:failed)."
     ) in worker.log()
 

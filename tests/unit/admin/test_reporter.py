@@ -44,7 +44,7 @@ def _all_levels(caplog):
 @pytest.mark.parametrize(
     ("own", "all_pages", "told"),
     [
-        (0, 0, "crawled 0 of 0 pages (0 %); 2 request(s) are left"),
+        (0, 0, "crawled 0 of 0 pages (0 %); 2 requests are left"),
         (1, 4, "crawled 1 of 4 pages (25 %)"),
         # Its own last pages may not be counted yet.
         (5, 4, "crawled 5 of 5 pages (100 %)"),
@@ -59,8 +59,8 @@ async def test_share_of_a_worker_is_told(caplog, own, all_pages, told):
 async def test_failures_of_this_worker_are_told_with_the_command(caplog):
     await reporter(status(failed=7), failed=3, job="nightly").sum_up()
     [warning] = [r.getMessage() for r in caplog.records if r.levelname == "WARNING"]
-    assert warning.startswith("3 request(s) or seed(s)")
-    assert "7 dead letter(s) in all" in warning
+    assert warning.startswith("Of this worker 3 requests or seeds failed")
+    assert "7 dead letters in all" in warning
     assert "scrapy frontier failed s --job nightly (the key s:failed)" in warning
 
 

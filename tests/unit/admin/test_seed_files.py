@@ -122,7 +122,7 @@ async def test_redirects_share_one_deadline(monkeypatch):
         for _ in range(4):
             with suppress(OSError):
                 socket.create_connection(base[7:].split(":"), 1).close()
-    assert "takes longer than 0.5 seconds" in lines.problem
+    assert "takes longer than 0.5 s" in lines.problem
 
 
 def urls_in(body, name="sitemap.xml"):

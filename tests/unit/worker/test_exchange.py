@@ -737,7 +737,7 @@ async def test_goodbye_commits_what_is_finished_and_gives_the_rest_back(
     assert sum(len(ask.commits) for ask in broker.asks) == 5
     assert broker.asks[-1].releases == ["1", "2"]
     assert broker.calls == ["held", "leave", "close"]
-    assert "gives 2 request(s) back" in caplog.text
+    assert "gives 2 requests back" in caplog.text
     assert len(round_.outbox) == 0
 
 

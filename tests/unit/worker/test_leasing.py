@@ -101,8 +101,8 @@ async def test_what_kills_too_often_is_a_dead_letter(start, redis, frontier, log
     frontier.is_silent(dead)
     await until(lambda: worker.is_finished, "the end")
     assert count_failed(redis, "s") == 1
-    assert "1 worker(s) are dead" in log.text
-    assert "0 request(s) are suspects now, and 1 dead letters" in log.text
+    assert "1 worker is dead" in log.text
+    assert "0 requests are suspects now, and 1 is a dead letter" in log.text
     assert worker.take() is None
 
 

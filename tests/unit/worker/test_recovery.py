@@ -87,7 +87,7 @@ def test_link(case, before, event, after, said):
 
 def test_it_is_told_why_there_was_no_exchange_and_what_is_kept(case, caplog):
     case.recovery.failed(AWAY, 3)
-    assert "(no route). This worker keeps its 3 requests" in caplog.text
+    assert "(no route). This worker keeps 3 requests" in caplog.text
 
 
 def test_one_line_says_that_redis_is_back_and_went_back(case):
@@ -111,7 +111,7 @@ def test_patience_begins_anew_with_each_answer_and_ends_once(caplog, monkeypatch
         case.recovery.failed(None, 1)
     assert case.closer.reasons == [Ending.AWAY]
     [line] = [text for level, text in case.said if level == "ERROR"]
-    assert line == "Redis has not answered for 30 seconds"
+    assert line == "Redis has not answered for 30 s"
 
 
 def test_no_patience_is_endless(case, monkeypatch):
@@ -225,7 +225,7 @@ def test_first_that_was_found_is_told_when_it_has_registered_again(case, caplog)
     case.recovery.rolled_back("Something else")
     assert case.said == []
     case.recovery.rejoined(7)
-    assert "and 7 of its requests will be crawled again" in caplog.text
+    assert "and 7 requests of its own will be crawled again" in caplog.text
     assert case.said == [REGISTERS]
     case.recovery.compared()
     case.recovery.rolled_back("Once more")
@@ -324,10 +324,10 @@ def test_what_was_taken_from_the_dead_is_told_when_they_have_nothing_left(case, 
     case.recovery.took_over(Deaths(suspects=100, failed=1, ended=0))
     assert case.said == []
     case.recovery.took_over(Deaths(suspects=20, failed=2, ended=1))
-    assert "120 request(s) are suspects now, and 3 dead letters" in caplog.text
+    assert "120 requests are suspects now, and 3 are dead letters" in caplog.text
     caplog.clear()
     case.recovery.took_over(Deaths(suspects=1, failed=0, ended=2))
-    assert "1 request(s) are suspects now, and 0 dead letters" in caplog.text
+    assert "1 request is a suspect now, and 0 are dead letters" in caplog.text
 
 
 def test_dead_letters_without_room_are_told_once_and_so_is_room(case):

@@ -14,6 +14,7 @@ from hashlib import sha1
 from typing import TYPE_CHECKING, Any
 
 from scrapy_dist.base.escaping import quote
+from scrapy_dist.base.words import count, span
 from scrapy_dist.brokers.redis.errors import asking
 from scrapy_dist.brokers.redis.keys import SETTINGS
 from scrapy_dist.brokers.redis.layout import (
@@ -250,7 +251,7 @@ class _Check:
             " spider's callbacks, or check it in its project."
         )
         self._note(
-            f"{number} of {self._decoded + self._causes.total()} requests cannot be read"
+            f"{number:,} of {self._decoded + self._causes.total():,} requests cannot be read"
             " for one and the same reason, so it is the code or a setting that is wrong,"
             f" and the requests are sound: they stay where they are. {remedy}"
         )
@@ -355,8 +356,8 @@ class _Check:
         after = b""
         while True:
             after, *found = await self._call("check_slots", after=after, most=BATCH)
-            for slot, count in zip(found[::2], found[1::2], strict=True):
-                self._found("slot_without_turn", f"{_show(slot)}, {count} pending")
+            for slot, pending in zip(found[::2], found[1::2], strict=True):
+                self._found("slot_without_turn", f"{_show(slot)}, {pending:,} pending")
             if not after:
                 break
         at = 0
@@ -446,15 +447,14 @@ class _Check:
     def _add_notes(self, counts: Counts) -> None:
         if counts.silent:
             self._note(
-                f"{counts.silent}"
-                f" {'worker has' if counts.silent == 1 else 'workers have'} been silent"
-                f" for more than {self._frontier.ttl_ms / 1000:g} s; a living one takes over"
+                f"{count(counts.silent, 'worker has', 'workers have')} been silent"
+                f" for more than {span(self._frontier.ttl_ms / 1000)}; a living one takes over"
                 " what was leased."
             )
         waiting = self._waiting
         if waiting:
             self._note(
-                f"{waiting} of the suspects have failed, and {self._keys.failed} is full"
+                f"{waiting:,} of the suspects have failed, and {self._keys.failed} is full"
                 f" (FRONTIER_FAILED_LIMIT, {self._frontier.failed_limit}): retry or forget"
                 " dead letters, or raise the limit."
             )

@@ -212,8 +212,8 @@ class _Import:
             if any(sizes):
                 pending, suspect, leased, _, seen = sizes
                 raise ConfigurationError(
-                    f"The frontier is not empty: {pending} pending, {suspect} suspect,"
-                    f" {leased} leased, {seen} seen. Clear it first (scrapy frontier"
+                    f"The frontier is not empty: {pending:,} pending, {suspect:,} suspect,"
+                    f" {leased:,} leased, {seen:,} seen. Clear it first (scrapy frontier"
                     " clear), or add to it with --merge."
                 )
         for key in self._frontier.seed_keys:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from scrapy.utils.request import request_from_dict
 
+from scrapy_dist.base import words
 from scrapy_dist.base.escaping import quote
 from scrapy_dist.brokers.redis import fingerprints
 from scrapy_dist.brokers.redis.errors import asking
@@ -200,7 +201,7 @@ class _Move:
             return
         why = f"{ours[0]!r} exists" if ours else "this spider reads none"
         self._taken.reasons.append(
-            f"{count} {'seed stays' if count == 1 else 'seeds stay'} in {key!r}: {why}"
+            f"{words.count(count, 'seed stays', 'seeds stay')} in {key!r}: {why}"
         )
         self._taken.left += count
 
