@@ -133,7 +133,10 @@ class FrontierDownloaderMiddleware(_Component):
     def process_exception(
         self, request: Request, exception: Exception, spider: Spider | None = None
     ) -> None:
-        if request.errback is None and not isinstance(exception, IgnoreRequest):
+        if request.errback is not None:
+            if self._worker is not None:
+                self._worker.has_errback(request)
+        elif not isinstance(exception, IgnoreRequest):
             self._fail(request, f"the download failed: {_described(exception)}")
 
 

@@ -20,6 +20,7 @@ from scrapy_dist.brokers.redis.keys import fill_template, tagged
 from scrapy_dist.codec.policy import Policy
 from scrapy_dist.codec.seed import check_made, parse_seed
 from scrapy_dist.codec.seed_rules import SeedRules
+from scrapy_dist.codec.seed_tasks import find_task
 from scrapy_dist.compat.overrides import names_used
 from scrapy_dist.core.crawl import job_from_settings
 from scrapy_dist.core.frontier import BATCH
@@ -127,6 +128,13 @@ class RedisMixin:
         #: Seeds leased at once at the most.
         self.most_seeds = self.redis_batch_size if given else BATCH
         self.seed_rules = SeedRules.from_settings(settings, self.redis_encoding)
+        #: Which task a seed is, if it is one.
+        self.find_task = partial(
+            find_task,
+            rules=self.seed_rules,
+            own_form=type(self).make_request_from_data
+            is not RedisMixin.make_request_from_data,
+        )
         self._policy = Policy.from_settings(settings)
         self.redis_encoding = self.seed_rules.encoding
         self.max_idle_time = self._max_idle_time(crawler)

@@ -149,6 +149,7 @@ class Exchange:
             releases=self._outbox.releases[:BATCH],
             rejects=self._outbox.rejects[:BATCH],
             claims=claims,
+            begins=queues.beginnings.take(),
             gone=gone,
             reap=bool(self._silent or gone) and take,
             meet=take and self._neighbours.ask_in() == 0.0,
@@ -193,6 +194,8 @@ class Exchange:
         elif ask.claims:
             queues.pinned.claim_again()
             self._pacing.something_waits()
+        if queues.beginnings.answered(ask.begins, answer.begun):
+            self._recovery.doubt()
         if answer.met is not None:
             self._neighbours.see(*answer.met)
         if answer.deaths is not None:
@@ -230,9 +233,7 @@ class Exchange:
                 )
                 return False
             self._outbox.confirm(numbered)
-            self._queues.confirmed(
-                numbered, [numbered.requests[at] for at in reply.duplicates]
-            )
+            self._queues.confirmed(numbered, reply.duplicates)
             if numbered.outputs > len(reply.duplicates):
                 self._recovery.stored()
             not_owned += reply.not_owned

@@ -13,6 +13,8 @@ from scrapy_dist.exceptions import BadPayload
 from scrapy_dist.worker.doubts import Doubtful, Doubts, Verdict
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from scrapy import Request
 
     from scrapy_dist.codec.request import PayloadCodec
@@ -43,6 +45,8 @@ class Inbox:
         self._lines = lines
         #: Whether most of what this worker reads cannot be decoded.
         self.is_unreadable = False
+        #: Why nothing is to be crawled under a lease; ''.
+        self.flaw_of: Callable[[HeldLease], str] = lambda _: ""
         self._engine = engine
         self._logger = spider_logger(__name__, engine.spider)
         self._codec = codec
@@ -100,6 +104,8 @@ class Inbox:
                 cause="seed",
                 remedy="Let the spider be a RedisSpider, as it was.",
             )
+        if record.task and (flaw := self.flaw_of(record)):
+            raise BadPayload(flaw, cause=POLICY)
         return self._codec.decode(payload)
 
     # Those that cannot be read

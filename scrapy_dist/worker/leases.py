@@ -42,6 +42,8 @@ class HeldLease:
     suspect: bool
     alone: bool = False
     is_seed: bool = False
+    #: The token of the task that all of it is of.
+    task: str = ""
     retried: bool = False
     single: bool = False
     holders: int = 0
@@ -85,14 +87,21 @@ class HeldLease:
         end = End.FAILED if self.failure else End.EMPTY if bare else End.ACK
         counts = not (self.is_seed or self.retried)
         return Settlement(
-            self.id, requests, items, end, self.failure, counts, self.chain
+            self.id,
+            requests,
+            items,
+            end,
+            self.failure,
+            counts,
+            self.chain,
+            self.task,
         )
 
     def take_part(self, *, items: bool) -> Settlement:
         """The requests, and with *items* the items, that go ahead of the ack."""
         self.produced = True
         items_ahead = self.items if items else ()
-        part = Settlement(self.id, self.requests, items_ahead, End.OPEN)
+        part = Settlement(self.id, self.requests, items_ahead, End.OPEN, task=self.task)
         left = [] if items else self.items
         self.drop_outputs()
         for item in left:
@@ -125,6 +134,7 @@ class Leases:
             suspect=lease.suspect,
             alone=lease.alone,
             is_seed=lease.is_seed,
+            task=lease.task,
             holders=1,
             payload_size=len(lease.payload),
         )

@@ -267,6 +267,11 @@ class RecentFingerprints:
         """It will not be sent after all."""
         self._known.pop(fingerprint, None)
 
+    def doubt(self, fingerprint: str) -> None:
+        """It was sent, and may not have been seen all the same."""
+        self.is_complete = False
+        self._known.pop(fingerprint, None)
+
     def forget(self) -> None:
         self.is_complete = False
         self._known.clear()

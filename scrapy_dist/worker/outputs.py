@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -94,6 +95,9 @@ class Outputs:
 
         *is_known*: a filter of the project's knows it.
         """
+        task = origin and _task_of(origin)
+        if task:
+            new = replace(new, task=task)
         if is_known or new.fingerprint or origin is None or len(origin) != 1:
             self._mark_producers(origin)
             self._outbox.add_request(new, request)
@@ -245,3 +249,11 @@ class Outputs:
             if not self._engine.downloading(request)
         ]
         return tuple(dict.fromkeys(record for records in found for record in records))
+
+
+def _task_of(origin: HeldLeases) -> str:
+    """The token of the task of all of *origin*; '': none, or it cannot be told."""
+    task = origin[0].task
+    if task and len(origin) > 1 and any(record.task != task for record in origin):
+        return ""
+    return task

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from scrapy_dist.core.frontier import ChainLink
 from scrapy_dist.exceptions import Unserializable
+from scrapy_dist.worker.beginnings import Beginnings
 from scrapy_dist.worker.chain import Chain
 from scrapy_dist.worker.inbox import AHEAD_BYTES, LARGE, Inbox
 from scrapy_dist.worker.leases import HeldLeases, Leases
@@ -69,9 +70,7 @@ class Queues:
         self.chain = Chain(engine, codec, leases, self.recent, self.view, order)
         sides = (self.outbox, self.view, self.pacing, self.progress)
         self.outputs = Outputs(engine, leases, self.provenance, *sides, options)
-        self.rejects = Rejects(
-            engine, self.outbox, self.pacing, self.progress, failed_key
-        )
+        self.rejects = Rejects(engine, self.outbox, *sides[2:], failed_key)
         #: What can be handed out.
         self.lines = lines = Lines(order.slots)
         self.inbox = Inbox(engine, codec, leases, self.pacing, self.rejects, lines)
@@ -85,6 +84,9 @@ class Queues:
         self.prefetch = Prefetch(options.concurrency)
         self.stock = Stock(lines, self.turns.room, self.prefetch, self.view)
         self.seeds = Seeds(leases, self.outputs, self.rejects, self.view, self.pacing)
+        self.beginnings = Beginnings(
+            engine, self.seeds, self.inbox, self.outputs, self.provenance, self.pacing
+        )
         self.on_drained: Callable[[Counts], float | None] = lambda _: None
         #: Requests that wait for a filter that decides itself.
         self.asking: Asking | None = None
@@ -271,8 +273,8 @@ class Queues:
 
     # What the loop brings
 
-    def confirmed(self, numbered: Numbered, filtered: Sequence[Request]) -> None:
-        """Redis has stored a commit; *filtered* were duplicates."""
+    def confirmed(self, numbered: Numbered, filtered: Sequence[int]) -> None:
+        """Redis has stored a commit, without the requests at *filtered*."""
         commit = numbered.commit
         self.leases.close(commit.ended)
         self.progress.add(commit.crawled)
@@ -281,8 +283,11 @@ class Queues:
         if stored:
             self._engine.stats.inc_value("scheduler/enqueued", stored)
             self._engine.stats.inc_value("scheduler/enqueued/redis", stored)
-        for request in filtered:
-            self.drop(request)
+        for at in filtered:
+            if commit.requests[at].task:
+                # If it was dropped because its task has ended, it is not seen.
+                self.recent.doubt(commit.requests[at].fingerprint)
+            self.drop(numbered.requests[at])
 
     def accept(self, leases: Sequence[Lease], *, seeds: bool = False) -> bool:
         """Take *leases* in; false if one was in hand already, so that Redis went back.
@@ -311,7 +316,7 @@ class Queues:
                 continue
             self._has_large = self._has_large or len(lease.payload) > LARGE
             if seeds or (lease.is_seed and read_seeds):
-                self.seeds.add(record, lease.payload)
+                self.beginnings.add(record, lease.payload)
             else:
                 self.lines.add(lease.slot, record, lease.payload)
         if not seeds:

@@ -76,6 +76,7 @@ class SeedFeed:
         seeds = queues.seeds
         seeds.most = 0 if self._own else spider.most_seeds
         seeds.are_read = True
+        queues.beginnings.find = spider.find_task
         seeds.on_arrival = self._arrived
         seeds.awaited = self.awaited
 

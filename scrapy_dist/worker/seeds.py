@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from scrapy import Request
 
+    from scrapy_dist.core.tasks import Begin
     from scrapy_dist.worker.leases import HeldLease, HeldLeases, Leases
     from scrapy_dist.worker.outputs import Outputs
     from scrapy_dist.worker.pacing import Pacing
@@ -83,6 +84,10 @@ class Seeds:
         self._view = view
         self._pacing = pacing
         self._waiting: deque[tuple[HeldLease, bytes]] = deque()
+        #: Those that are tasks and have not begun, by lease; and how the spider reads them.
+        self.to_begin: dict[str, tuple[HeldLease, Begin, bytes]] = {}
+        #: Why the spider is not to have a seed; ''.
+        self.flaw_of: Callable[[HeldLease], str] = lambda _: ""
         self._in_work: dict[HeldLease, None] = {}
         self._broken_off: set[str] = set()
 
@@ -92,7 +97,8 @@ class Seeds:
     @property
     def size(self) -> int:
         """Bytes of those that wait."""
-        return sum(len(payload) for _, payload in self._waiting)
+        waiting = sum(len(payload) for _, payload in self._waiting)
+        return waiting + sum(len(data) for _, _, data in self.to_begin.values())
 
     def add(self, record: HeldLease, payload: bytes) -> None:
         self._waiting.append((record, payload))
@@ -100,11 +106,14 @@ class Seeds:
 
     def take(self, call: Callable[..., Any]) -> SeedLease | None:
         """The next seed for the spider; *call*: see `SeedLease`."""
-        if not self._waiting:
-            return None
-        record, payload = self._waiting.popleft()
-        self._in_work[record] = None
-        return SeedLease(self, record, payload, call)
+        while self._waiting:
+            record, payload = self._waiting.popleft()
+            if record.task and (flaw := self.flaw_of(record)):
+                self.reject(record, flaw)
+                continue
+            self._in_work[record] = None
+            return SeedLease(self, record, payload, call)
+        return None
 
     # What the spider has made of them
 
@@ -149,7 +158,8 @@ class Seeds:
 
     def in_hand(self) -> int:
         """Those that will be requests at once; others wait for ``start()``."""
-        return len(self._waiting) if self._waiting and self.awaited() else 0
+        count = len(self._waiting) + len(self.to_begin)
+        return count if count and self.awaited() else 0
 
     def wanted(self, free: int) -> int:
         """How many to lease for *free* places.
@@ -179,6 +189,8 @@ class Seeds:
     def drop(self, ids: set[str]) -> list[HeldLease]:
         """Those with these order ids are no longer this worker's; returns theirs."""
         dropped = [record for record, _ in self._waiting if record.id in ids]
+        begins = self.to_begin
+        dropped += [begins.pop(id_)[0] for id_ in ids & begins.keys()]
         self._waiting = deque(e for e in self._waiting if e[0].id not in ids)
         return dropped
 
@@ -186,6 +198,8 @@ class Seeds:
         """All of them, which this worker does not turn into requests any more."""
         left = [record for record, _ in self._waiting]
         left += self._in_work
+        left += [record for record, _, _ in self.to_begin.values()]
+        self.to_begin.clear()
         self._waiting.clear()
         self._in_work.clear()
         return left

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from scrapy_dist.base.escaping import spider_logger
 from scrapy_dist.base.words import count
+from scrapy_dist.worker.errbacks import note_outputs
 from scrapy_dist.worker.gate import Gate
 from scrapy_dist.worker.loop import Loop
 from scrapy_dist.worker.recovery import Ending
@@ -132,6 +133,12 @@ class Worker:
     def fail(self, request: Request, reason: str) -> None:
         """The page of *request* has failed for good."""
         self.queues.chain.fail(request, reason)
+
+    def has_errback(self, request: Request) -> None:
+        """The download of *request* has failed, and its errback is called next."""
+        records = self.leases_of(request) or ()
+        if any(record.task for record in records):
+            note_outputs(request, lambda each: self.provenance.note(each, records))
 
     @property
     def has_waited_for_seeds(self) -> bool:
