@@ -217,7 +217,7 @@ class Client:
         Without *parts*: requests, fingerprints, stats and what is known of workers, so
         that the next worker begins a new crawl. Parts: requests (pending, leased and
         suspect), dupefilter (fingerprints), failed (dead letters), items, stats, seeds,
-        history (records of finished crawls). In the result *deleted* tells how much there
+        history (records of finished crawls), tasks (with their results). In the result *deleted* tells how much there
         was, by name. Raises ConfigurationError while workers are alive: stop them, or say
         *force*; then they go on with what they hold, and with its links.
         """

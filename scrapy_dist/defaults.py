@@ -128,6 +128,9 @@ FRONTIER_SHARED_CLASSES: list[str] = []
 FRONTIER_FAILED_LIMIT: int = 10_000
 #: Whether to work with a Redis whose maxmemory-policy evicts keys, i.e. loses requests.
 FRONTIER_ALLOW_EVICTION: bool = False
+#: Seconds for which an ended task and its results are kept; 0: no results are kept, and
+#: the tasks for a day.
+FRONTIER_RESULT_TTL: float = 86_400.0
 #: Seconds that a closing worker waits for Redis to take its last results.
 FRONTIER_CLOSE_TIMEOUT: float = 20.0
 #: Whether garbage collection leaves out, during the crawl, what was there at its start
@@ -185,6 +188,12 @@ FRONTIER_SLOTS_KEY: str = "%(spider)s:slots"
 FRONTIER_RESTING_KEY: str = "%(spider)s:resting"
 #: Key of the slots whose delay or places are not as the settings say.
 FRONTIER_POLITENESS_KEY: str = "%(spider)s:politeness"
+#: Key of the tasks: seeds with an id.
+FRONTIER_TASKS_KEY: str = "%(spider)s:tasks"
+#: Key of the tasks' results.
+FRONTIER_RESULTS_KEY: str = "%(spider)s:results"
+#: Key of when tasks have ended.
+FRONTIER_TASKS_ENDED_KEY: str = "%(spider)s:tasks_ended"
 
 # --- Constants of scrapy-redis that are no settings, or have another name there ---
 

@@ -88,4 +88,11 @@ async def open_frontier(
     """The frontier of *keys* in Redis, connected. Raises as `open_broker`."""
     seal = Seal.from_settings(settings, keys.requests)
     client = await open_client(settings, keys.requests)
-    return Frontier(client, keys, seal=seal, **options.limits(), **more)
+    return Frontier(
+        client,
+        keys,
+        seal=seal,
+        result_ttl=options.result_ttl,
+        **options.limits(),
+        **more,
+    )

@@ -28,11 +28,13 @@ _HELP = {
     "stats": "cluster-wide stats",
     "seeds": "seeds that wait",
     "history": "records of finished crawls",
+    "tasks": "tasks and their results",
 }
 
 #: What counts are called that are no adjectives: one of them.
 _COUNTED = {
     "history": "record",
+    "tasks": "task",
     "items": "item",
     "seeds": "seed",
     "stats": "stat",

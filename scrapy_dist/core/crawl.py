@@ -19,7 +19,10 @@ _JOB = re.compile(r"[\w.-]{1,200}")
 
 #: Parts of a crawl that can be deleted; and what is deleted if none of them is named:
 #: requests, fingerprints, stats and what is known of workers.
-PARTS = ("requests", "dupefilter", "failed", "items", "stats", "seeds", "history")
+PARTS = (
+    *("requests", "dupefilter", "failed", "items", "stats", "seeds", "history"),
+    "tasks",
+)
 FRONTIER = "frontier"
 
 

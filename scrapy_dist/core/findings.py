@@ -69,6 +69,11 @@ KINDS = {
         "slots that unknown workers have",
         "to be free for others, as if the worker had died",
     ),
+    "wrong_task_count": Kind(
+        "task that has more or less to do than it counts",
+        "tasks that have more or less to do than they count",
+        "to be counted again",
+    ),
     "unknown_worker": Kind(
         "worker of which only traces are left",
         "workers of which only traces are left",

@@ -161,7 +161,7 @@ class CrawlReader(Protocol):
         """The crawls that have finished within a day, the newest first."""
 
     async def sizes(self) -> dict[str, int]:
-        """How many ``stats`` and records of ``history`` there are."""
+        """How many ``stats``, ``tasks`` and records of ``history`` there are."""
 
     def peek(self, count: int) -> AsyncIterator[list[Shown]]:
         """The next *count* requests in the order of their leases, some at a time."""
@@ -382,7 +382,14 @@ class Maintenance(Protocol):
 
 
 class Crawl(
-    CrawlReader, Control, DeadLetters, SeedQueue, ItemQueue, Maintenance, Protocol
+    CrawlReader,
+    Control,
+    DeadLetters,
+    SeedQueue,
+    ItemQueue,
+    Tasks,
+    Maintenance,
+    Protocol,
 ):
     """One crawl, from outside."""
 

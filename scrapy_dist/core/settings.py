@@ -60,6 +60,7 @@ class Options:
     concurrency: int
     is_polite: bool
     report_interval: float
+    result_ttl: float
 
     @classmethod
     def from_settings(cls, settings: BaseSettings) -> Options:
@@ -87,6 +88,7 @@ class Options:
             close_timeout=number(settings, "FRONTIER_CLOSE_TIMEOUT"),
             gc_freeze=flag(settings, "FRONTIER_GC_FREEZE"),
             report_interval=settings.getfloat("LOGSTATS_INTERVAL"),
+            result_ttl=number(settings, "FRONTIER_RESULT_TTL"),
             concurrency=max(1, settings.getint("CONCURRENT_REQUESTS")),
             is_polite=flag(settings, "FRONTIER_POLITENESS"),
         )

@@ -459,6 +459,7 @@ class TasksContract:
 
     # Results
 
+    @pytest.mark.keeps("s:more_items", reason="a second key of items")
     async def test_results_are_its_items_in_the_order_of_commits(
         self, broker, join, run
     ):

@@ -5,10 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from scrapy import Request
 
 from scrapy_dist.brokers.redis.frontier import Frontier
+from scrapy_dist.brokers.redis.tasks import RedisTasks
+from scrapy_dist.brokers.redis.tools.dead_letters import retry
 from tests.contract.frontier_contract import ITEMS, SEEDS, FrontierContract, Worker
 from tests.contract.politeness_contract import PolitenessContract
+from tests.contract.tasks_contract import TasksContract
 from tests.support.frontiers import KEYS, ON_REDIS_ONLY, dead_letters, session
 
 if TYPE_CHECKING:
@@ -21,8 +25,14 @@ class RedisBroker:
     def __init__(self, client: Redis) -> None:
         self._client = client
         self._outside = Frontier(
-            client, KEYS, ttl=60, max_deliveries=3, failed_limit=100
+            client,
+            KEYS,
+            ttl=60,
+            max_deliveries=3,
+            failed_limit=100,
+            seed_keys=[SEEDS],
         )
+        self.tasks = RedisTasks(self._outside)
 
     def session(self, **options: Any) -> RedisFrontier:
         return session(self._client, **options)
@@ -38,6 +48,9 @@ class RedisBroker:
             (x["payload"], x["reason"].decode(), int(x["deliveries"]))
             for x in await dead_letters(self._client)
         ]
+
+    async def retry(self) -> None:
+        await retry(self._outside, decode=lambda payload: Request("http://a/"))
 
     async def delete_letters(self) -> None:
         await self._client.delete(KEYS.failed)
@@ -64,7 +77,7 @@ class RedisBroker:
 
 
 @ON_REDIS_ONLY
-class TestRedis(FrontierContract, PolitenessContract):
+class TestRedis(FrontierContract, PolitenessContract, TasksContract):
     @pytest.fixture
     def broker(self, client: Redis) -> RedisBroker:
         return RedisBroker(client)

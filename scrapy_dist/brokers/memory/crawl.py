@@ -121,7 +121,8 @@ class MemoryCrawl(MemoryTasks):
 
     async def sizes(self) -> dict[str, int]:
         state = self._state
-        return {"stats": len(state.stats), "history": len(state.records)}
+        sizes = {"stats": len(state.stats), "history": len(state.records)}
+        return {**sizes, "tasks": len(state.tasks)}
 
     async def reason_against(self, *, older: bool = False) -> str:
         return ""

@@ -10,6 +10,7 @@ from redis.exceptions import TimeoutError as RedisTimeout
 from scrapy_dist.brokers.redis.errors import asking
 from scrapy_dist.brokers.redis.frontier import Frontier
 from scrapy_dist.brokers.redis.keys import Keys, seed_keys
+from scrapy_dist.brokers.redis.tasks import RedisTasks
 from scrapy_dist.brokers.redis.tools import clear, dead_letters
 from scrapy_dist.brokers.redis.tools.check import check
 from scrapy_dist.brokers.redis.tools.export import export_lines
@@ -90,7 +91,7 @@ class RedisBroker:
         await close_client(self._client)
 
 
-class RedisCrawl:
+class RedisCrawl(RedisTasks):
     """`core.ports.Crawl`."""
 
     def __init__(
@@ -106,17 +107,18 @@ class RedisCrawl:
         options = Options.from_settings(settings)
         keys = Keys.from_settings(settings, spider)
         self._spider = spider
-        self._client = client
         self.seed_keys = seed_keys(settings, spider, redis_key)
         self.seal = Seal.from_settings(settings, keys.requests)
-        self._frontier = frontier = Frontier(
+        frontier = Frontier(
             client,
             keys,
             seed_keys=self.seed_keys,
             compact=compact,
             seal=self.seal,
+            result_ttl=options.result_ttl,
             **options.limits(),
         )
+        super().__init__(frontier)
         discipline = options.discipline
         self.status = partial(read_status, frontier, spider, job or None)
         self.history = partial(read_history, frontier)
@@ -156,8 +158,9 @@ class RedisCrawl:
             async with self._client.pipeline(transaction=False) as pipeline:
                 pipeline.hlen(keys.stats)
                 pipeline.xlen(keys.history)
-                stats, records = await pipeline.execute()
-        return {"stats": stats, "history": records}
+                pipeline.zcard(keys.tasks_ended)
+                stats, records, tasks = await pipeline.execute()
+        return {"stats": stats, "history": records, "tasks": tasks}
 
     async def pause(self, paused: bool) -> Paused:
         return Paused(*await self._ask(self._frontier.pause(paused)))

@@ -7,11 +7,11 @@ from itertools import accumulate
 from struct import pack
 from typing import TYPE_CHECKING, Any
 
-from scrapy_dist.brokers.redis.layout import encode_score
+from scrapy_dist.brokers.redis.layout import encode_score, with_task
 from scrapy_dist.core.frontier import End, Outcome
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from scrapy_dist.brokers.redis.buckets import Shape
     from scrapy_dist.core.frontier import Commit, Settlement
@@ -56,10 +56,13 @@ def marked(fingerprint: str, start: int) -> str:
     return f"{_START}{_START}{start} {fingerprint}"
 
 
-def encode(commit: Commit, shape: Shape | None, *, apart: bool) -> dict[str, Any]:
+def encode(
+    commit: Commit, shape: Shape | None, *, apart: bool, keeps_results: bool = True
+) -> dict[str, Any]:
     """The values of the script, but those of the buckets' *shape*.
 
-    *apart*: payloads are arguments of their own, not one together.
+    *apart*: payloads are arguments of their own, not one together. *keeps_results*:
+    items of tasks are stored as their results, too.
     """
     settlements = sorted(commit.settlements, key=_order)
     numbers = {settled.lease: n for n, settled in enumerate(settlements, 1)}
@@ -71,12 +74,15 @@ def encode(commit: Commit, shape: Shape | None, *, apart: bool) -> dict[str, Any
         requests += settled.requests
         names += [f"{_PART_OF}{numbers[settled.lease]}"] * len(settled.requests)
     payloads = [request.payload for request in requests]
+    words = "".join(_task_words(commit, settlements, keeps_results))
+    if words:
+        payloads = [with_task(*each) for each in _tasks_and_payloads(commit)]
     for settled in commit.settlements:  # behind all requests
         for link in settled.chain:
             size = len(link.fingerprint.encode())
             head = f"{_LINK_OF}{numbers[settled.lease]} {size} {link.slot} "
             names.append(f"{head}{link.fingerprint}{link.reason}")
-            payloads.append(link.payload)
+            payloads.append(with_task(settled.task * bool(link.reason), link.payload))
             looked_up.append(link.fingerprint)
     ends = [settled.end for settled in settlements]
     acks, bare = ends.count(End.ACK), ends.count(End.EMPTY)
@@ -88,19 +94,41 @@ def encode(commit: Commit, shape: Shape | None, *, apart: bool) -> dict[str, Any
         "scores": _one_or_all([encode_score(r.score) for r in requests], b""),
         "slot_numbers": _one_or_all([b"%d" % r.slot for r in requests], b" "),
         "extra": commit.crawled - len(commit.ended),
+        "task_words": words,
         "payloads": in_one,
         "ends": places,
         "plain": int(plain and len(names) == len(commit.requests)),
         "ids": [settled.lease for settled in settlements],
-        "verdicts": [
-            _OPEN if settled.end is End.OPEN else settled.reason
-            for settled in settlements[acks + bare :]
-        ],
+        "verdicts": [*map(_verdict, settlements[acks + bare :])],
         "names": names,
         "apart": payloads if apart else (),
         **_buckets(looked_up, shape),
         **_items(commit, numbers),
     }
+
+
+def _task_words(
+    commit: Commit, settlements: Sequence[Settlement], keeps_results: bool
+) -> Iterator[str]:
+    """The tasks of leases and requests, as the script has them; nothing if there is none."""
+    requests = commit.requests if any(r.task for r in commit.requests) else ()
+    if not requests and not any(settled.task for settled in settlements):
+        return
+    yield str(int(keeps_results))
+    for settled in settlements:
+        pages = sum(link.is_page and not link.reason for link in settled.chain)
+        pages += settled.counts and settled.end in (End.ACK, End.EMPTY)
+        yield f" {settled.task}:{pages}" if settled.task else " -"
+    for request in requests:
+        yield f" {request.task or '-'}"
+
+
+def _tasks_and_payloads(commit: Commit) -> Iterator[tuple[str, bytes]]:
+    for request in commit.requests:
+        yield request.task, request.payload
+    for settled in commit.settlements:
+        for request in settled.requests:
+            yield settled.task, request.payload
 
 
 def _one_or_all(parts: Sequence[bytes], separator: bytes) -> bytes:
@@ -139,6 +167,10 @@ def _in_one(payloads: Sequence[bytes]) -> tuple[bytes, bytes]:
     """All *payloads*, and where each begins and the last one ends: see ``payload_of``."""
     ends = accumulate(map(len, payloads))
     return b"".join(payloads), pack(f">{len(payloads) + 1}I", 0, *ends)
+
+
+def _verdict(settled: Settlement) -> str:
+    return _OPEN if settled.end is End.OPEN else settled.reason
 
 
 def _order(settled: Settlement) -> int:

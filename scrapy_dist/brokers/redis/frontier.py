@@ -21,7 +21,7 @@ from scrapy_dist.brokers.redis import scripts
 from scrapy_dist.brokers.redis.buckets import SPLITS, Shape
 from scrapy_dist.brokers.redis.commit import OUTCOMES, encode, marked
 from scrapy_dist.brokers.redis.errors import asking, is_elsewhere, is_temporary
-from scrapy_dist.brokers.redis.layout import batches
+from scrapy_dist.brokers.redis.layout import RANK, batches, split_task
 from scrapy_dist.brokers.redis.version import (
     FORMAT,
     OLDEST,
@@ -29,7 +29,7 @@ from scrapy_dist.brokers.redis.version import (
     mixed,
     refusal,
 )
-from scrapy_dist.codec.envelope import SEED
+from scrapy_dist.codec.envelope import SEED, TASK
 from scrapy_dist.codec.seal import NO_SEAL, Seal, differ
 from scrapy_dist.core.frontier import (
     BATCH,
@@ -45,6 +45,7 @@ from scrapy_dist.core.frontier import (
     Outcome,
 )
 from scrapy_dist.core.politeness import Grant, Granted, Rules, Visit
+from scrapy_dist.core.tasks import Beginning
 from scrapy_dist.exceptions import RedisUnavailable
 from scrapy_dist.redis_client.client import drop_connections
 from scrapy_dist.redis_client.waits import within
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
     from scrapy_dist.brokers.redis.scripts import Call
     from scrapy_dist.core.frontier import Claim, Commit, LeaseId, Reject
     from scrapy_dist.core.politeness import Manners, Yield
+    from scrapy_dist.core.tasks import Begin
     from scrapy_dist.redis_client.typed import Redis
 
 T = TypeVar("T")
@@ -82,6 +84,16 @@ _LEFT = (LeaveOutcome.LEFT, LeaveOutcome.DELETED, LeaveOutcome.KEPT)
 #: with another secret, or with none; it is to be converted first; the other workers have
 #: another FRONTIER_POLITENESS.
 _WRONG_FORMAT, _MIXED_FORMATS, _OTHER_SECRET, _OLDER, _OTHER_MANNERS = 3, 4, 6, 8, 9
+
+#: How ``begin`` replies.
+_BEGUN = {
+    0: Beginning.NOT_OWNED,
+    1: Beginning.BEGUN,
+    2: Beginning.REFUSED,
+    3: Beginning.CANCELLED,
+}
+#: Tasks that a worker deletes at once, after their time.
+_PRUNED = 20
 
 #: Keys that are deleted in one command.
 _SWEEP = 500
@@ -129,6 +141,7 @@ class Frontier:
         seal: Seal = NO_SEAL,
         max_payload: int = defaults.FRONTIER_MAX_PAYLOAD,
         max_seed: int = defaults.FRONTIER_SEED_MAX_SIZE,
+        result_ttl: float = defaults.FRONTIER_RESULT_TTL,
     ) -> None:
         self.client = client
         #: What payloads are signed with.
@@ -142,8 +155,7 @@ class Frontier:
         self.older = 0
         #: The crawl that this worker belongs to, when it has joined one.
         self.crawl = ""
-        self.worker = str(1 + secrets.randbits(52) % (2**52 - 1))
-        self.name = ""
+        self.worker, self.name = str(1 + secrets.randbits(52) % (2**52 - 1)), ""
         self.seed_keys = tuple(seed_keys)
         #: Milliseconds of silence after which a worker is dead.
         self.ttl_ms = int(ttl * 1000)
@@ -159,12 +171,22 @@ class Frontier:
         self.max_payload = max_payload
         #: Bytes of the largest seed that is taken out of Redis.
         self.max_seed = max_seed
+        self._result_ttl = result_ttl
         # A script reads each byte of each argument, and of what it cuts out of one. So
         # payloads are arguments of their own while most are stored, and one together
         # while most are duplicates.
         self._mostly_new = True
-        # See lib/rounds.lua.
-        self._round = 0
+        self._round = 0  # see lib/rounds.lua
+
+    @property
+    def keeps_results(self) -> bool:
+        """Whether items of tasks are stored as their results, too."""
+        return self._result_ttl > 0
+
+    @property
+    def keep_ms(self) -> int:
+        """Milliseconds for which tasks that have ended are kept."""
+        return int((self._result_ttl or defaults.FRONTIER_RESULT_TTL) * 1000)
 
     def call(self, script: str, parse: Callable[[Any], T], /, **values: Any) -> Call[T]:
         """The call of ``lua/<script>.lua``, its keys and arguments by their names.
@@ -191,6 +213,7 @@ class Frontier:
             "max_payload": max(self.max_payload, self.max_seed) + _ENVELOPE,
             "max_seed": self.max_seed,
             "reply_bytes": REPLY_BYTES,
+            "keep_ms": self.keep_ms,
         }
         return scripts.call(script, parse, own, values)
 
@@ -362,7 +385,12 @@ class Frontier:
             parse,
             epoch=shape.epoch,
             known=shape.buckets,
-            **encode(commit, self.shape, apart=self._mostly_new),
+            **encode(
+                commit,
+                self.shape,
+                apart=self._mostly_new,
+                keeps_results=self.keeps_results,
+            ),
         )
 
     def _reshape(self, raw: Sequence[Any]) -> None:
@@ -434,6 +462,23 @@ class Frontier:
             self._reshape(raw[1:4])
             return None
         return [bool(new) for new in raw]
+
+    def begin(self, begins: Sequence[Begin]) -> Call[list[Beginning]]:
+        """Begin the tasks (at most BATCH) whose seeds this worker holds."""
+        args: list[str | int] = []
+        for each in begins:
+            args += (each.lease, each.id, each.token, each.batch, int(each.is_new))
+        return self.call(
+            "begin", lambda raw: [_BEGUN[code] for code in raw], begins=args
+        )
+
+    def heal_tasks(self) -> Call[int]:
+        """End tasks that live although nothing is left in the frontier; how many."""
+        return self.call("heal_tasks", int, most=BATCH)
+
+    def prune_tasks(self) -> Call[int]:
+        """Delete some tasks that have ended long ago, and their results; how many."""
+        return self.call("prune_tasks", int, most=_PRUNED)
 
     def release(self, ids: Sequence[LeaseId]) -> Call[int]:
         """Give leases (at most BATCH) back undone."""
@@ -593,11 +638,14 @@ def _parse_leases(raw: list[Any]) -> LeaseReply:
         sizes[int(number) - 1] = int(size)
     leases = []
     for n, (entry, slot) in enumerate(zip(ranked, slots, strict=True)):
-        id_, is_seed = entry[8:24].decode("latin-1"), entry[24:25] == SEED
-        payload = entry[25:] if is_seed else entry[24:]
-        size = sizes.get(n, 0)
+        id_, at, task = entry[8:24].decode("latin-1"), RANK, ""
+        if entry[RANK : RANK + 1] == TASK:
+            task, at = split_task(entry, RANK)
+        is_seed = entry[at : at + 1] == SEED
+        payload = entry[at + is_seed :]
+        size = max(0, sizes.get(n, 0) - (at - RANK))
         leases.append(
-            Lease(id_, payload, n < suspects, bool(alone), is_seed, size, slot)
+            Lease(id_, payload, n < suspects, bool(alone), is_seed, size, slot, task)
         )
     left = Left(pending, suspects_left, waiting, bool(alone))
     return LeaseReply(bool(known), leases, left)

@@ -34,6 +34,9 @@ class Keys:
     slots: str
     resting: str
     politeness: str
+    tasks: str
+    results: str
+    tasks_ended: str
     stats: str
     items: str
 
@@ -78,6 +81,9 @@ SETTINGS = (
     ("slots", "FRONTIER_SLOTS_KEY", "zset"),
     ("resting", "FRONTIER_RESTING_KEY", "zset"),
     ("politeness", "FRONTIER_POLITENESS_KEY", "hash"),
+    ("tasks", "FRONTIER_TASKS_KEY", "hash"),
+    ("results", "FRONTIER_RESULTS_KEY", "hash"),
+    ("tasks_ended", "FRONTIER_TASKS_ENDED_KEY", "zset"),
     ("stats", "STATS_KEY", "hash"),
     ("items", "REDIS_ITEMS_KEY", "list"),
 )

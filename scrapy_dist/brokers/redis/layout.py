@@ -14,7 +14,7 @@ from struct import pack, unpack
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from scrapy_dist.base.escaping import quote
-from scrapy_dist.codec.envelope import OTHER, PICKLE
+from scrapy_dist.codec.envelope import OTHER, PICKLE, TASK
 from scrapy_dist.codec.request import fields_of
 from scrapy_dist.core.frontier import BATCH
 from scrapy_dist.exceptions import BadPayload
@@ -52,6 +52,8 @@ _SLOT = rb"([-+]?(?:inf|\d+(?:\.\d+)?(?:e[-+]?\d+)?)) "
 _SUSPECT = re.compile(rb"(?s:.{8})[0-9a-fA-F]{16}(\d{1,15}) (\S+) " + _SLOT)
 _LEASED = re.compile(_SLOT + rb"(\d{1,15}) (\S+) ")
 
+_TASK = re.compile(TASK + rb"([0-9a-f]{16})")
+
 _SIGN = 1 << 63
 _ALL = (1 << 64) - 1
 
@@ -72,6 +74,17 @@ def decode_score(data: bytes) -> float:
     (bits,) = unpack(">Q", data)
     (score,) = unpack(">d", pack(">Q", bits ^ (_SIGN if bits & _SIGN else _ALL)))
     return float(score)
+
+
+def with_task(task: str, payload: bytes) -> bytes:
+    """*payload* behind the head that names its *task*; '': it is of none."""
+    return TASK + task.encode() + payload if task else payload
+
+
+def split_task(stored: bytes, at: int = 0) -> tuple[str, int]:
+    """The task that a payload stored at *at* names, and where the payload itself begins."""
+    found = _TASK.match(stored, at)
+    return (found[1].decode(), found.end()) if found else ("", at)
 
 
 @dataclass(frozen=True)
@@ -98,6 +111,8 @@ class Entry:
     flaw: str = ""
     #: A suspect that has failed and waits for room among the dead letters.
     waits: bool = False
+    #: The token of its task, which the head in front of the payload names.
+    task: str = ""
 
     @property
     def kind(self) -> str:
@@ -126,6 +141,11 @@ class Entry:
         return self.member[:16] if self.place == LEASED else self.member[8:RANK]
 
     @property
+    def stored_at(self) -> int:
+        """Where in *whole* the payload begins with its head."""
+        return self.at - len(with_task(self.task, b""))
+
+    @property
     def payload(self) -> bytes:
         return self.whole[self.at :]
 
@@ -141,20 +161,24 @@ def parse(place: int, member: bytes, value: bytes = b"", score: float = 0.0) -> 
     """
     if place == REQUESTS:
         if _RANK.match(member):
-            return Entry(place, member, member, RANK, 0, score)
+            task, at = split_task(member, RANK)
+            return Entry(place, member, member, at, 0, score, task=task)
         return Entry(place, member, member, slot=score, flaw="no rank in front")
     if place == SUSPECTS:
         waits = score == math.inf
         if found := _SUSPECT.match(member):
             head = _head(found, 3, 1, 2)
-            return Entry(place, member, member, found.end(), 0, *head, waits=waits)
+            task, at = split_task(member, found.end())
+            return Entry(place, member, member, at, 0, *head, waits=waits, task=task)
         flaw = "not of the form rank, deaths, claims, slot, payload"
         at = RANK if _RANK.match(member) else 0
         return Entry(place, member, member, at, flaw=flaw, waits=waits)
     found = _LEASED.match(value)
     at = found.end() if found else 0
     if found and is_id(member) and value[at + 8 : at + RANK] == member:
-        return Entry(place, member, value, at + RANK, at, *_head(found, 1, 2, 3))
+        head = _head(found, 1, 2, 3)
+        task, begin = split_task(value, at + RANK)
+        return Entry(place, member, value, begin, at, *head, task=task)
     flaw = "not of the form slot, deaths, claims, rank, payload"
     return Entry(place, member, value, flaw=flaw)
 

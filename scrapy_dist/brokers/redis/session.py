@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from scrapy_dist.core.frontier import Ask, Joined, LeaseId, LeaveOutcome
     from scrapy_dist.core.politeness import Rules
     from scrapy_dist.core.status import Status
+    from scrapy_dist.core.tasks import Beginning
 
 logger = get_logger(__name__)
 
@@ -206,6 +207,8 @@ class _Round:
             self._add(frontier.reject(rejects, max_size=frontier.max_payload))
         if ask.claims:
             self._add(frontier.claim(ask.claims), self._sets("claims"))
+        for begins in batches(ask.begins):
+            self._add(frontier.begin(begins), self._begun)
 
     def report(self, ask: Ask, machine: str, process: str) -> None:
         """Who is here, and who is not any more."""
@@ -219,6 +222,7 @@ class _Round:
         if ask.heartbeat:
             beat = frontier.heartbeat(ask.info, busy=ask.busy)
             self._add(beat, self._sets("heartbeat"))
+            self._add(frontier.prune_tasks())
 
     def take(self, ask: Ask) -> None:
         """Leases, and what is left."""
@@ -244,10 +248,14 @@ class _Round:
                 self._add(polite, self._granted)
                 manners = replace(manners, renewals=())
         if ask.count:
+            self._add(frontier.heal_tasks())
             self._add(frontier.drained(), self._sets("counts"))
         if ask.stats:
             # Whatever becomes of them. The others may have finished the crawl.
             self.calls.append(frontier.count(ask.stats, if_exists=True))
+
+    def _begun(self, reply: list[Beginning]) -> None:
+        self._answer.begun = [*(self._answer.begun or ()), *reply]
 
     def _readmitted(self, reply: list[int]) -> None:
         self._answer.readmitted = reply[1]

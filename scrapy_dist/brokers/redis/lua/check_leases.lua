@@ -4,7 +4,7 @@
 -- worker that is not in the list nobody would ever reap.
 --
 -- KEYS  workers (zset)  state (hash)  leases (zset)  leased (hash)  suspects (zset)
---       failed (stream)
+--       failed (stream)  tasks (hash)  tasks_ended (zset)
 -- ARGV  mend: '1' or '0'  max_deliveries: deaths after which a request has failed
 --       failed_limit: most dead letters  ids*: order ids (<= 100)
 -- Reply for each finding: position of the order id, 1 (no payload) or 2 (unknown worker),
@@ -35,5 +35,8 @@ for i = 1, ids_count do
       redis.call('ZREM', leases, id)
     end
   end
+end
+if mend == '1' then
+  store_tasks(now)
 end
 return reply

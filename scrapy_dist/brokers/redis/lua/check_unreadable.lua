@@ -1,11 +1,11 @@
 -- Set aside what cannot be read, if it is still there, as long as S:failed has room.
 --
 -- KEYS  requests (zset)  suspects (zset)  leases (zset)  leased (hash)  failed (stream)
---       state (hash)
+--       state (hash)  tasks (hash)  tasks_ended (zset)
 -- ARGV  mend: '1' or '0'  worker_name: for people  failed_limit: most dead letters
 --       max_payload: most bytes kept of one
 --       entries*: of each: the number of its place in the order of KEYS, member (4: order
---       id), SHA-1 of the entry in hex (4), first byte of the payload in it (from 1),
+--       id), SHA-1 of the entry in hex (4), first byte of what is kept of it (from 1),
 --       deliveries, reason
 -- Reply for each: 0 (it is not there any more), 1 (it is), 2 (it is and stays: no room)
 -- Cost  O(members * log(pending))
@@ -33,8 +33,9 @@ for i = entries_at + 1, #ARGV, 6 do
     elseif place == 2 then
       claims = select(2, read_suspect(entry))
     end
-    write_letter(entry:sub(at, at + max_payload - 1), ARGV[i + 5], worker_name, ARGV[i + 4],
-      claims, 'request')
+    local kept = entry:sub(at)
+    kept = kept:sub(1, max_payload + (task_of(kept) and 17 or 0))
+    write_letter(kept, ARGV[i + 5], worker_name, ARGV[i + 4], claims, 'request')
     if place == 4 then
       redis.call('HDEL', leased, member)
       redis.call('ZREM', leases, member)
@@ -42,5 +43,8 @@ for i = entries_at + 1, #ARGV, 6 do
       redis.call('ZREM', places[place], member)
     end
   end
+end
+if mend == '1' then
+  store_tasks(now_ms())
 end
 return reply

@@ -4,14 +4,15 @@
 --       parts*: what to delete (any)
 -- ARGV  ttl_ms: of silence after which a worker is dead, if no worker has told
 --       force: '1': also while workers live  seen: '1': delete the dupefilter too
--- Reply workers alive, 1 if it was done (0: workers live)
+-- Reply workers alive, 1 if it was done (0: workers live), when
 -- Cost  O(log(workers)) here, and O(entries) in a thread of Redis
 -- @use clock
 -- @use alive
 -- @use fingerprints
-local alive = alive_workers(now_ms())
+local now = now_ms()
+local alive = alive_workers(now)
 if alive > 0 and force ~= '1' then
-  return {alive, 0}
+  return {alive, 0, now}
 end
 if seen == '1' then
   delete_fingerprints()
@@ -19,4 +20,4 @@ end
 if #KEYS > parts_at then
   redis.call('UNLINK', unpack(KEYS, parts_at + 1))
 end
-return {alive, 1}
+return {alive, 1, now}

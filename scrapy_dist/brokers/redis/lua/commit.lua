@@ -6,7 +6,8 @@
 --
 -- KEYS  requests (zset)  dupefilter (set, or hash: see buckets.py)  leases (zset)
 --       leased (hash)  workers (zset)  state (hash)  started (set)  failed (stream)
---       suspects (zset)  slots (zset)  resting (zset)  item_keys*: (list)
+--       suspects (zset)  slots (zset)  resting (zset)  tasks (hash)  results (hash)
+--       tasks_ended (zset)  item_keys*: (list)
 --       buckets*: of each fingerprint of the requests its own and, where it may not be split
 --       yet, the one it is split from (set)
 -- ARGV  worker: its number  number: of this commit  newest_first: '1' (LIFO)
@@ -21,6 +22,9 @@
 --       extra: pages that end besides the leases (hops), less the leases that are no pages
 --       payloads: of all requests in one  ends: where each begins, and the last one ends:
 --       numbers of 4 bytes, the highest first (both '': they are in *apart*)
+--       task_words: '' if nothing is of a task; else '1' if results are kept, or '0', and
+--       of each lease 'token:pages' (pages: that end well with it) or '-', then of each
+--       request that is part of none its token or '-'
 --       plain: '1': all requests are of the first kind of fingerprint
 --       ids*: of the leases, those with '+' first, then those with '='
 --       verdicts*: of the other leases: '-' or the reason of a dead letter
@@ -41,6 +45,7 @@
 -- @use dead_letters
 -- @use buckets
 -- @use pending
+-- @use tasks
 -- @types are seen by what is read
 local call, format, KEYS, ARGV = redis.call, string.format, KEYS, ARGV
 number, acks = tonumber(number), tonumber(acks)
@@ -133,7 +138,35 @@ end
 if letters then
   call('XLEN', failed)
   call('ZCARD', suspects)
+  call('HLEN', tasks)
+  call('ZCARD', tasks_ended)
 end
+
+-- Tasks of the leases and of the requests; pages that end well with a lease.
+local task_of_lease, task_of_request, pages_of_lease = {}, {}, {}
+if task_words ~= '' then
+  call('HLEN', results)
+  call('ZCARD', tasks_ended)
+  local n, tokens = 0, {}
+  for word in task_words:sub(2):gmatch('%S+') do
+    n, tokens[#tokens + 1] = n + 1, word ~= '-' and word:sub(1, 16) or nil
+    if word ~= '-' and n <= ids_count then
+      task_of_lease[n], pages_of_lease[n] = word:sub(1, 16), tonumber(word:sub(18))
+    elseif word ~= '-' then
+      task_of_request[n - ids_count] = word
+    end
+  end
+  task_book().read(tokens)
+end
+local function task_of_name(i)
+  return marks[i] == 35 and task_of_lease[tonumber(ARGV[at + i]:sub(2))] or task_of_request[i]
+end
+-- Of a task that has ended: it was cancelled, or another worker has done this page.
+local function is_dropped(i)
+  local task = task_book().records[task_of_name(i)]
+  return task and not task_book().is_living(task)
+end
+
 local bucket_of = {}
 if count > 0 and epoch == '' then
   local found = call('SMISMEMBER', dupefilter, unpack(fingerprints))
@@ -172,9 +205,11 @@ for i = 1, names_count do
     if hop[1] and hop[2] ~= '' then
       followed[#followed + 1] = hop[2]
     end
-  elseif seen[i] == 1 or taken[fingerprint] then
-    duplicates = duplicates + 1
-    reply[4 + duplicates] = i - 1
+  elseif seen[i] == 1 or taken[fingerprint] or task_words ~= '' and is_dropped(i) then
+    if mark ~= 35 then
+      duplicates = duplicates + 1
+      reply[4 + duplicates] = i - 1
+    end
   elseif mark ~= 35 or is_ours(fingerprint:sub(2)) then
     fresh_count = fresh_count + 1
     fresh[fresh_count] = i
@@ -189,6 +224,16 @@ for i = 1, names_count do
         new_count = new_count + 1
         new[new_count] = fingerprint
       end
+    end
+  end
+end
+
+local function count_ends(verdicts)
+  for i, token in pairs(task_of_lease) do
+    local verdict = i <= acks and '+' or i <= simple and '=' or ARGV[verdicts_at + i - simple]
+    if is_ours(i) and verdict ~= '-' and (not verdicts or verdict == verdicts) then
+      -- The dead letter of one that has failed counts itself.
+      task_book().count(token, i <= simple and -1 or 0, pages_of_lease[i], 0)
     end
   end
 end
@@ -239,6 +284,8 @@ if fresh_count > 0 or pushes_count > 0 then
     end
     call('HDEL', state, '')
     finish('=')
+    count_ends('=')
+    store_tasks(now)
     return {3, lost}
   end
   local digits = {[0] = '0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd',
@@ -271,6 +318,12 @@ if fresh_count > 0 or pushes_count > 0 then
 else
   call('HDEL', state, '') -- acks go on above maxmemory
 end
+if task_words ~= '' then
+  for i = 1, fresh_count do
+    task_book().count(task_of_name(fresh[i]), 1, 0, 0)
+  end
+  store_tasks(now)
+end
 if fresh_count > 0 then
   local rested = add_slots(their_slots, (on_slot_clock(now, {before[5], before[6]})))
   call('ZADD', requests, unpack(members))
@@ -294,14 +347,26 @@ see(new)
 if #begun > 0 then
   call('SADD', started, unpack(begun))
 end
-local pushed = pushes_count / 3
+local pushed, kept, numbers = pushes_count / 3, {}, {}
 for i = pushes_at + 1, pushes_at + pushes_count, 3 do
   local lease = tonumber(ARGV[i + 1])
   if lease == 0 or is_ours(lease) then
     call('RPUSH', KEYS[item_keys_at + ARGV[i]], ARGV[i + 2])
+    local token = task_of_lease[lease]
+    if token and task_book().records[token] then
+      task_book().count(token, 0, 0, 0, 1)
+      if task_words:byte() == 49 then -- '1'
+        numbers[token] = (numbers[token] or task_book().records[token].items) + 1
+        kept[#kept + 1] = token .. format(' %.0f', numbers[token])
+        kept[#kept + 1] = ARGV[i + 2]
+      end
+    end
   else
     pushed = pushed - 1
   end
+end
+if #kept > 0 then
+  call('HSET', results, unpack(kept))
 end
 for i = 1, letters and names_count or 0 do
   local hop = hops[i]
@@ -309,7 +374,9 @@ for i = 1, letters and names_count or 0 do
     fresh_count = fresh_count + 1
     call('HSET', state, 'order', format('%d', order + fresh_count))
     local rank = first_rank(order_id(order + fresh_count, newest_first))
-    set_aside({hop[4], 0, '-', rank, payload_of(i)}, hop[3], worker_name, 1)
+    local payload = payload_of(i)
+    count_more(payload)
+    set_aside({hop[4], 0, '-', rank, payload}, hop[3], worker_name, 1)
   end
 end
 if lost > 0 then
@@ -322,6 +389,10 @@ end
 call('HSET', state, 'commit:' .. worker, number,
   'active', format('%d', now))
 finish()
+if task_words ~= '' or letters then
+  count_ends()
+  store_tasks(now)
+end
 -- Behind all that the hops have produced: if this is torn, they are crawled again.
 see(followed)
 return reply

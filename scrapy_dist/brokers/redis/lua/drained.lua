@@ -8,7 +8,8 @@
 --       has no room, requests in leased without a lease, leases of workers that are not listed
 -- Cost  O(keys + log(suspects) + workers * log(leases))
 -- @use kinds
--- @use dead_letters
+-- @use clock
+-- @use room
 -- @use workers
 -- @types do no harm: it writes nothing
 local now, seeds = now_ms(), 0

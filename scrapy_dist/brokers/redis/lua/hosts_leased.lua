@@ -9,7 +9,9 @@ local reply = {redis.call('ZCARD', leases)}
 for _, id in ipairs(redis.call('ZRANGE', leases, at, at + most - 1)) do
   local entry = redis.call('HGET', leased, id)
   local slot, rank = (entry or ''):match('^(%S+) %d+ %S+ ()')
-  if rank and is_slot(slot) and entry:byte(rank + 24) ~= 0 then
+  local kind = rank and entry:byte(rank + 24)
+  kind = kind == 4 and entry:byte(rank + 41) or kind -- behind the head of a task
+  if rank and is_slot(slot) and kind ~= 0 then
     reply[#reply + 1], reply[#reply + 2] = slot, id
   end
 end

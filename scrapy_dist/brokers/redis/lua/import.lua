@@ -1,7 +1,8 @@
 -- Bring lines of an exported frontier in, and note how far the file has come.
 --
 -- KEYS  requests (zset)  suspects (zset)  state (hash)  started (set)  failed (stream)
---       stats (hash)  items (list)  slots (zset)  resting (zset)
+--       stats (hash)  items (list)  slots (zset)  resting (zset)  tasks (hash)
+--       tasks_ended (zset)
 --       seed_keys*: (list, set or zset)
 -- ARGV  format: of a frontier that is new
 --       space: newest first (LIFO): more than the requests of the file, else 0
@@ -9,12 +10,14 @@
 --       entries*: of each: its key, by the name above or as the number of a key of seeds
 --       (from 1), command ('request': under a new order id), number of its arguments,
 --       arguments (of 'request': score as in a rank, slot, payload, and of a suspect score
---       there, deaths, claims)
+--       there, deaths, claims; of 'task': its token, its record as of one of which nothing
+--       is left to do but its seed)
 -- Reply 1 done, 0 was done before, -1 it is not this file that is being brought in
 -- Cost  O(entries * log(pending))
 -- @use order
 -- @use pending
 -- @use suspects
+-- @use tasks
 local now = now_ms()
 local mark = redis.call('HGET', state, 'import')
 if not mark and redis.call('HGET', state, 'imported') == file then
@@ -48,10 +51,20 @@ while at < #ARGV do
       top = top - 1
     end
     local rank, slot, payload = args[1] .. id, args[2], args[3]
+    count_more(payload)
     if name == 'suspects' then
       put_suspect(args[4], slot, rank, args[5], args[6], payload)
     else
       pending[#pending + 1], pending[#pending + 2] = slot, rank .. payload
+    end
+  elseif command == 'task' then
+    local token, task = args[1], task_book().parse(args[2])
+    if task and not task_book().task(token) then
+      local kept = task.state
+      task.state, task_book().records[token] = nil, task
+      task_book().count(token, 0, 0, 0)
+      task_book().move(token, task, kept, tonumber(task.ended))
+      redis.call('HSETNX', tasks, 'i:' .. task.id, token)
     end
   else
     local key = keys[name] or KEYS[seed_keys_at + name]
@@ -63,6 +76,7 @@ while at < #ARGV do
   end
   at = at + 3 + n
 end
+store_tasks(now)
 put_pending(pending)
 if after == 'end' then
   redis.call('HSET', state, 'imported', file)

@@ -6,7 +6,7 @@
 -- share each; those of one slot go out in the order of their ranks, see lib/entry.lua.
 --
 -- KEYS  requests (zset)  suspects (zset)  leases (zset)  leased (hash)  workers (zset)
---       state (hash)  control (hash)  slots (zset)
+--       state (hash)  control (hash)  slots (zset)  tasks (hash)  tasks_ended (zset)
 -- ARGV  worker: its number  want: most requests (<= 100)  most_suspects: most suspects
 --       ttl_ms: of silence after which a worker is dead
 --       max_deliveries: deaths after which a request has failed
@@ -29,6 +29,8 @@ local pending = call('ZCARD', requests)
 local suspect = call('ZCARD', suspects)
 local held = call('ZCARD', leases)
 call('HLEN', leased)
+call('HLEN', tasks)
+call('ZCARD', tasks_ended)
 local slot_count = call('ZCARD', slots)
 if not call('ZSCORE', workers, worker) then
   return {0, pending, suspect, 0, 0, 0, '', ''}
@@ -48,13 +50,13 @@ if suspect > 0 and want > 0 then
     return {1, pending, suspect, 0, waiting, 1, '', ''}
   end
   hand_out_suspects(handing, found)
-  want = is_alone and 0 or want - #handing.suspects
+  want = is_alone and 0 or want - handing.handed
   reply[6] = is_alone and 1 or 0
 end
 local alive = math.max(1, call('ZCOUNT', workers, format('(%d', now - ttl_ms), '+inf'))
 local share = math.ceil((pending + suspect + held) / alive)
 if share - held <= want then -- else it is enough, whoever holds them
-  share = share - call('ZCOUNT', leases, worker, worker) - #handing.suspects
+  share = share - call('ZCOUNT', leases, worker, worker) - handing.handed
 end
 share = math.max(0, math.min(want, pending, share))
 

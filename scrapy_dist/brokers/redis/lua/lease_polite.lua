@@ -3,6 +3,7 @@
 --
 -- KEYS  requests (zset)  suspects (zset)  leases (zset)  leased (hash)  workers (zset)
 --       state (hash)  control (hash)  slots (zset)  resting (zset)  politeness (hash)
+--       tasks (hash)  tasks_ended (zset)
 -- ARGV  worker: its number  round: that it is in, see lib/rounds.lua
 --       want: most requests (<= 100)  most_suspects: most suspects
 --       ttl_ms: of silence after which a worker is dead
@@ -43,7 +44,8 @@ local function wanted_by_another(value)
   local who, since = (value or ''):match('^(%d+) (%d+)$')
   return who and who ~= worker and now - since < 2000
 end
--- Requests of a seat (counted from 0); its next seat is free if there may be more.
+-- Requests of a seat (counted from 0), and whether there may be more; its next seat is free
+-- then.
 local function serve(slot, index, rules, most)
   local delay, count, seats = rules_of(rules, most_seats)
   local n, has_more = 0, false
@@ -54,7 +56,7 @@ local function serve(slot, index, rules, most)
   if n > 0 and has_more and index + 1 < seats then
     open[#open + 1], open[#open + 2] = at, slot .. '.' .. index + 1
   end
-  return n, delay, places_of(slot, delay, count, seats, index)
+  return n, delay, places_of(slot, delay, count, seats, index), has_more
 end
 
 if is_paused then
@@ -70,7 +72,7 @@ elseif suspect > 0 and want > 0 then
     reply[6] = 1
   else
     hand_out_suspects(handing, found)
-    want = is_alone and 0 or want - #handing.suspects
+    want = is_alone and 0 or want - handing.handed
     reply[6] = is_alone and 1 or 0
     for _, run in ipairs(handing.runs) do
       local slot = run:match('^[^:]+')
@@ -119,8 +121,10 @@ if ready > 0 and want > 0 then
       if delay > 0 then
         part = math.min(part, 1 + math.floor(horizon_ms / delay))
       end
-      local n, _, count = serve(slot, index, rules[2 * i - 1], part)
-      if n == 0 then
+      local n, _, count, has_more = serve(slot, index, rules[2 * i - 1], part)
+      if n == 0 and has_more then
+        given = given + 1 -- some of it has gone: its turn comes again
+      elseif n == 0 then
         empty[#empty + 1] = name
       else
         given = given + 1

@@ -4,12 +4,14 @@
 -- KEYS  workers (zset)  state (hash)  requests (zset)  suspects (zset)  leases (zset)
 --       leased (hash)  dupefilter (set or hash)  stats (hash)  started (set)
 --       control (hash)  failed (stream)  history (stream)  slots (zset)
---       resting (zset)  politeness (hash)
+--       resting (zset)  politeness (hash)  tasks (hash)  results (hash)
+--       tasks_ended (zset)
 --       seed_keys*: (list, set or zset)
 -- ARGV  worker: its number  finished: '1': if nothing is left, the crawl has finished; '0':
 --       it goes on all the same; '': as the others see it
 --       present_ms: of silence after which another worker is not counted as present
 --       persist: '1': keep a finished crawl  reason: of the closing
+--       keep_ms: for which tasks are kept
 --       delay_ms: between two starts in a slot  places: of a slot
 -- Reply outcome (0 something is left, or others are here, or a finished crawl is kept;
 --       1 the frontier was deleted; 2 nothing is left, and the frontier is kept all the
@@ -56,6 +58,9 @@ end
 local is_new = (tonumber(redis.call('HGET', state, 'recorded') or nil) or -1) < active
 if is_new then
   write_record(now, reason)
+end
+for _, key in ipairs({tasks, results, tasks_ended}) do
+  redis.call('PEXPIRE', key, keep_ms)
 end
 if persist == '1' then
   redis.call('UNLINK', slots, resting, politeness) -- nothing is left in them

@@ -3,6 +3,7 @@
 -- What workers died of becomes a dead letter; the rest is handed out again.
 --
 -- KEYS  suspects (zset)  failed (stream)  state (hash)
+--       tasks (hash)  tasks_ended (zset)
 -- ARGV  failed_limit: most dead letters
 --       max_deliveries: deaths after which a request has failed
 -- Reply requests that were taken up, requests that still wait for room
@@ -24,5 +25,7 @@ for _, member in ipairs(members) do
     redis.call('ZADD', suspects, 0, member)
   end
 end
-redis.call('HSET', state, 'active', now_ms())
+local now = now_ms()
+redis.call('HSET', state, 'active', now)
+store_tasks(now)
 return {#members, waiting - #members}

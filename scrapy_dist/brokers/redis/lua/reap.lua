@@ -3,6 +3,7 @@
 --
 -- KEYS  workers (zset)  state (hash)  leases (zset)  leased (hash)  suspects (zset)
 --       failed (stream)  control (hash)  slots (zset)  politeness (hash)
+--       tasks (hash)  tasks_ended (zset)
 -- ARGV  ttl_ms: of silence after which a worker is dead  most: leases per call
 --       max_deliveries: deaths after which a request has failed
 --       failed_limit: most dead letters
@@ -42,6 +43,7 @@ if #ids > 0 then
   redis.call('HSET', state, 'active', now)
   redis.call('HDEL', leased, unpack(ids))
   redis.call('ZREM', leases, unpack(ids))
+  store_tasks(now)
 end
 if #ids == tonumber(most) then
   return {new, letters, 0}

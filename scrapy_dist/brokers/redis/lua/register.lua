@@ -3,7 +3,8 @@
 -- KEYS  workers (zset)  state (hash)  requests (zset)  suspects (zset)  leases (zset)
 --       leased (hash)  dupefilter (set or hash)  stats (hash)  started (set)
 --       control (hash)  failed (stream)  history (stream)  slots (zset)
---       resting (zset)  politeness (hash)
+--       resting (zset)  politeness (hash)  tasks (hash)  results (hash)
+--       tasks_ended (zset)
 -- ARGV  worker: its number  info: for people  commit: number of its last one
 --       present_ms: of silence after which another worker is not counted as present
 --       flush: '1': delete what an earlier crawl left, if no other worker is present
@@ -166,6 +167,9 @@ if crawl == '' then
   redis.call('HSET', state, 'joined', (tonumber(joined or nil) or 0) + 1)
 end
 redis.call('ZADD', workers, now, worker)
+for _, key in ipairs({tasks, results, tasks_ended}) do
+  redis.call('PERSIST', key)
+end
 -- Buckets of an earlier crawl may be left in the hash.
 local is_blank = redis.call('SCARD', started) == 0
 if is_compact then

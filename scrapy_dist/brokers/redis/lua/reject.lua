@@ -1,6 +1,7 @@
 -- Set leased requests aside as dead letters; what finds no room stays a suspect.
 --
 -- KEYS  leases (zset)  leased (hash)  failed (stream)  state (hash)  suspects (zset)
+--       tasks (hash)  tasks_ended (zset)
 -- ARGV  worker: its number  worker_name: for people  failed_limit: most dead letters
 --       max_size: most bytes kept of a payload
 --       rejects*: of each request: order id, kind ('seed' or 'request'), reason
@@ -24,5 +25,7 @@ for i = rejects_at + 1, #ARGV, 3 do
     done = done + 1
   end
 end
-redis.call('HSET', state, 'active', now_ms())
+local now = now_ms()
+redis.call('HSET', state, 'active', now)
+store_tasks(now)
 return done

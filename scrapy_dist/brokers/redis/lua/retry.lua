@@ -1,10 +1,11 @@
 -- Put dead letters back: requests to the pending ones, seeds to a key of seeds.
 --
 -- One that has claimed fingerprints (see claim.lua) becomes a suspect, request or seed:
--- suspects keep claims.
+-- suspects keep claims. One of a task is left to do of it again, and is so if it is a seed,
+-- too; of a task that was cancelled it is of none.
 --
 -- KEYS  requests (zset)  failed (stream)  state (hash)  suspects (zset)  slots (zset)
---       resting (zset)
+--       resting (zset)  tasks (hash)  tasks_ended (zset)
 --       seed_keys*: the first is the one of seeds, if there is one (list, set or zset)
 -- ARGV  newest_first: '1' (LIFO)  format: of a frontier that is new
 --       seeds_as: 'list', 'set' or 'zset': the key of seeds to make if there is none
@@ -17,6 +18,7 @@
 -- @use pending
 -- @use suspects
 -- @use kinds
+-- @use tasks
 local seed_key, now = KEYS[seed_keys_at + 1], now_ms()
 local kind = seed_key and kind_of(seed_key)
 if kind == 'none' then
@@ -38,12 +40,17 @@ for i = letters_at + 1, #ARGV, 4 do
   if back then
     ids[#ids + 1] = ARGV[i]
     local claims = fields.claims and fields.claims:match('^-?%x+$')
-    if claims or not is_seed then
+    local task = task_of('\4' .. (fields.task or ''))
+    task = task and not task_book().is_cancelled(task) and task
+    if task then
+      task_book().count(task, 1, 0, -1)
+    end
+    if claims or task or not is_seed then
       order = order + 1
       local id, slot = order_id(order, newest_first), ARGV[i + 2]
       local rank = is_seed and first_rank(id) or ARGV[i + 1] .. id
       local payload = ARGV[i + 3] ~= '' and ARGV[i + 3] or fields.payload
-      payload = is_seed and '\0' .. payload or payload
+      payload = (task and '\4' .. task or '') .. (is_seed and '\0' or '') .. payload
       if claims then
         claimed[#claimed + 1] = {slot, rank, '0', claims, payload}
       else
@@ -63,6 +70,7 @@ end
 redis.call('HSET', state, 'order', order, 'active', now)
 redis.call('HSETNX', state, 'format', format)
 redis.call('HDEL', state, 'finished')
+store_tasks(now)
 put_pending(pending)
 for _, suspect in ipairs(claimed) do
   put_suspect(0, unpack(suspect))

@@ -4,6 +4,7 @@
 --
 -- KEYS  workers (zset)  state (hash)  requests (zset)  suspects (zset)  leases (zset)
 --       leased (hash)  failed (stream)  slots (zset)  resting (zset)
+--       tasks (hash)  tasks_ended (zset)
 -- ARGV  max_deliveries: deaths after which a request has failed
 --       failed_limit: most dead letters  mark: of this change, like no other
 --       place: '1' requests, '2' suspects, '3' leases, '4' leased
@@ -68,4 +69,5 @@ if done > 0 or is_changed then
   redis.call('HSET', state, 'upgrade', (known:match('^%d+') or '1') .. ' ' .. mark,
     'active', now_ms())
 end
+store_tasks(now_ms())
 return done

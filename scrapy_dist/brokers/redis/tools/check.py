@@ -34,6 +34,7 @@ from scrapy_dist.brokers.redis.layout import (
     scan_hash,
     scan_zset,
 )
+from scrapy_dist.brokers.redis.tools.check_tasks import wrong_tasks
 from scrapy_dist.brokers.redis.types import OF_SEEDS, types_of
 from scrapy_dist.brokers.redis.version import check_format, check_seal
 from scrapy_dist.codec.envelope import PICKLE, SEED
@@ -127,6 +128,9 @@ class _Check:
                 self._advise()
             elif self._repair:
                 await self._set_unreadable_aside()
+            async for task, there in wrong_tasks(self._frontier, mend=self._repair):
+                told = f"{_show(task.id.encode())}: {task.open} to do, {there} there"
+                self._found("wrong_task_count", told)
             await self._check_workers()
             self._report.counts = await self._count()
             self._add_notes(self._report.counts)
@@ -263,7 +267,7 @@ class _Check:
         for entry, reason in entries:
             digest = sha1(entry.whole, usedforsecurity=False).hexdigest()
             args += (entry.place, entry.member, digest)
-            args += (entry.at + 1, entry.deliveries, reason)
+            args += (entry.stored_at + 1, entry.deliveries, reason)
         reply = await self._call(
             "check_unreadable",
             mend=int(mend),

@@ -26,7 +26,10 @@ _KEYS: dict[str, tuple[str, ...]] = {
     "stats": ("stats",),
     "seeds": (),
     "history": ("history",),
+    "tasks": ("tasks", "results", "tasks_ended"),
 }
+#: Of which tasks all is deleted with a part: the letters of their states.
+_TASKS = {FRONTIER: "r", "requests": "r", "seeds": "q"}
 #: Of what a worker with SCHEDULER_FLUSH_ON_START deletes.
 _FRONTIER_KEYS = (
     *_KEYS["requests"],
@@ -54,12 +57,24 @@ async def clear(
         keys += frontier.seed_keys
     seen = FRONTIER in parts or "dupefilter" in parts
     with asking():
-        alive, done = await frontier.run(
+        alive, done, now = await frontier.run(
             "clear", parts=keys, force=int(force), seen=int(seen)
         )
+        states = "".join({_TASKS.get(part, "") for part in parts})
+        if done and states:
+            await _cancel_living(frontier, states, now)
         if done and seen:
             await frontier.sweep()
     return Cleared(alive, bool(done))
+
+
+async def _cancel_living(frontier: Frontier, states: str, until_ms: int) -> None:
+    """Cancel tasks in *states* of which there was something only before *until_ms*."""
+    at = 0
+    while at >= 0:
+        at, _ = await frontier.run(
+            "cancel_living", states=states, until_ms=until_ms, at=at, most=BATCH
+        )
 
 
 async def recrawl(frontier: Frontier, requests: Sequence[NewRequest]) -> None:

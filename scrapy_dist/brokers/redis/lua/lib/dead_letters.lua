@@ -3,23 +3,30 @@
 -- A letter is never pushed out, because its request is nowhere else. What fails while
 -- S:failed is full stays with the suspects, behind all others: its score is +inf, and
 -- lease.lua hands out none of those. readmit.lua takes them up when there is room.
+-- A letter of a task ends what was left to do of it: the script calls `store_tasks` behind
+-- all that it removes.
 -- @use clock
+-- @use room
 -- @use suspects
--- @needs failed failed_limit
-
-local function has_room()
-  return redis.call('XLEN', failed) < tonumber(failed_limit)
-end
+-- @use tasks
+-- @needs failed
 
 -- *claims* are of the entry ('-': none): who puts the letter back gives them back, so that
 -- what was kept on behalf of the request may be followed once more. *kind* 'seed' or
 -- 'request'; nil: the payload tells.
 local function write_letter(payload, reason, worker, deliveries, claims, kind)
+  local task, more = task_of(payload), claims ~= '-' and {'claims', claims} or {}
+  payload = without_task(payload)
   kind = kind or (payload:byte() == 0 and 'seed' or 'request')
-  redis.call('XADD', failed, '*',
-    'payload', kind == 'seed' and payload:sub(2) or payload, 'reason', reason,
+  payload = kind == 'seed' and payload:sub(2) or payload
+  task = task or kind == 'seed' and task_book().queued(payload)
+  if task then
+    more[#more + 1], more[#more + 2] = 'task', task
+    task_book().count(task, -1, 0, 1, 0, reason)
+  end
+  redis.call('XADD', failed, '*', 'payload', payload, 'reason', reason,
     'worker', worker, 'deliveries', deliveries, 'time', now_ms(), 'kind', kind,
-    unpack(claims ~= '-' and {'claims', claims} or {}))
+    unpack(more))
 end
 
 -- Write a letter of *entry*, as `read_entry` takes it apart, of *most* bytes of the payload,
@@ -27,7 +34,10 @@ end
 local function set_aside(entry, reason, worker, deliveries, kind, most)
   local slot, deaths, claims, rank, payload = unpack(entry)
   if has_room() then
-    write_letter(payload:sub(1, most or -1), reason, worker, deliveries, claims, kind)
+    if most then
+      payload = payload:sub(1, most + (task_of(payload) and 17 or 0))
+    end
+    write_letter(payload, reason, worker, deliveries, claims, kind)
     return true
   end
   put_suspect('+inf', slot, rank, deaths, claims, payload)

@@ -10,7 +10,8 @@ local function give_back(id, entry)
   end
   local kind, member = payload:byte(), rank .. payload
   -- What is no payload of ours may have got its order id from lease.lua.
-  if kind ~= 0 and kind ~= 1 and redis.sha1hex and redis.sha1hex(payload):sub(1, 16) == id then
+  local is_ours = kind == 0 or kind == 1 or kind == 4
+  if not is_ours and redis.sha1hex and redis.sha1hex(payload):sub(1, 16) == id then
     member = payload
   end
   put_pending({slot, member})

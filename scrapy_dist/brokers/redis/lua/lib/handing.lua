@@ -1,16 +1,29 @@
--- Handing out: from the pending requests and the suspects to one worker.
+-- Handing out: from the pending requests and the suspects to one worker. What is of a task
+-- that was cancelled goes, and is not handed out.
 -- @use clock
 -- @use order
 -- @use entry
 -- @use copies
+-- @use tasks
 -- @needs requests suspects leases leased state worker max_payload reply_bytes
 
 -- What is being handed out, and the reply that tells it.
 local function new_handing()
   return {
     reply = {1, 0, 0, 0, 0, 0, '', ''}, entries = {}, count = 0, bytes = 0, runs = {},
-    members = {}, suspects = {}, given = {}, empty = {}, largest = max_payload + 24, limit = tonumber(reply_bytes),
+    members = {}, suspects = {}, given = {}, empty = {}, largest = max_payload + 24,
+    limit = tonumber(reply_bytes), dropped = 0, handed = 0,
   }
+end
+
+-- Whether what is of *token* is to go.
+local function drops(handing, token)
+  if not task_book().is_cancelled(token) then
+    return false
+  end
+  handing.dropped = handing.dropped + 1
+  task_book().count(token, -1, 0, 0)
+  return true
 end
 
 -- What strings cost Lua is their number and, as it hashes each, their length.
@@ -20,7 +33,7 @@ local function hand_out(handing, id, entry, lease)
   handing.count = count
   if #lease > handing.largest then -- stays here
     handing.reply[7] = handing.reply[7] .. count .. ':' .. #lease - 24 .. ' '
-    lease = lease:sub(1, 25)
+    lease = lease:sub(1, lease:byte(25) == 4 and 42 or 25) -- a byte, behind any head
   end
   handing.reply[8 + count] = lease
 end
@@ -43,45 +56,55 @@ local function hand_out_suspects(handing, found)
       if not has_rank(rank, 1) then
         id, lease = with_rank(one)
       end
-      hand_out(handing, id, slot .. ' ' .. deaths .. ' ' .. claims .. ' ' .. lease, lease)
-      handing.bytes = handing.bytes + #one
       handing.suspects[#handing.suspects + 1] = one
-      handing.runs[#handing.runs + 1] = slot .. ':1'
+      if not drops(handing, task_of(payload)) then
+        hand_out(handing, id, slot .. ' ' .. deaths .. ' ' .. claims .. ' ' .. lease, lease)
+        handing.bytes = handing.bytes + #one
+        handing.runs[#handing.runs + 1] = slot .. ':1'
+      end
     end
   end
-  handing.reply[4] = #handing.suspects
+  handing.handed = handing.count
+  handing.reply[4] = handing.count
 end
 
 -- Hand out at most *most* requests of *slot*. How many that were, and whether it has more;
--- slots that have no more are in *empty* of *handing*.
+-- slots that have no more are in *empty* of *handing*. Of what goes, only some goes at once.
 local function hand_out_pending(handing, slot, most)
   -- Some at first: a few may be as large as a whole call may be.
   local read, skip, step, head = 0, handing.given[slot] or 0, 8, slot .. ' 0 - '
-  local has_more = true
-  while read < most and handing.bytes < handing.limit and has_more do
+  local has_more, gone = true, 0
+  while read < most and handing.bytes < handing.limit and has_more
+    and handing.dropped < 200 do
     local part = math.min(step, most - read)
     -- One more at the end shows whether the slot goes on.
     local asked = read + part == most and part + 1 or part
     local some = redis.call('ZRANGEBYSCORE', requests, slot, slot, 'LIMIT',
-      string.format('%d', skip + read), string.format('%d', asked))
-    local last = math.min(#some, part)
+      string.format('%d', skip + read + gone), string.format('%d', asked))
+    local last, before = math.min(#some, part), handing.dropped
     for i = 1, last do
       if handing.bytes >= handing.limit then
         last = i - 1
         break
       end
-      local id, lease = with_rank(some[i])
-      handing.members[#handing.members + 1] = some[i]
-      handing.bytes = handing.bytes + #lease
-      hand_out(handing, id, head .. lease, lease)
+      local member = some[i]
+      handing.members[#handing.members + 1] = member
+      if member:byte(25) ~= 4 or not drops(handing, task_of(member:sub(25, 41))) then
+        local id, lease = with_rank(member)
+        handing.bytes = handing.bytes + #lease
+        hand_out(handing, id, head .. lease, lease)
+      end
     end
-    read = read + last
+    local fewer = handing.dropped - before
+    read, gone = read + last - fewer, gone + fewer
     has_more = #some == asked or last < #some
     step = 4 * step
   end
   if read > 0 then
     handing.runs[#handing.runs + 1] = slot .. ':' .. read
-    handing.given[slot] = skip + read
+  end
+  if read + gone > 0 then
+    handing.given[slot] = skip + read + gone
   end
   if not has_more then
     handing.empty[#handing.empty + 1] = slot
@@ -93,23 +116,27 @@ end
 local function store_handing(handing, now)
   local call, entries, members = redis.call, handing.entries, handing.members
   handing.reply[8] = table.concat(handing.runs, ' ')
-  if #entries == 0 then
+  if #entries == 0 and handing.dropped == 0 then
     return
   end
   call('HDEL', state, '') -- runs above maxmemory too
-  call('HSET', leased, unpack(entries))
+  if #entries > 0 then
+    call('HSET', leased, unpack(entries))
+  end
   -- The highest id first: a small sorted set is searched from its beginning for a place.
   local owners, count = {}, handing.count
   for i = 1, count do
     owners[2 * i - 1], owners[2 * i] = worker, entries[2 * (count - i) + 1]
   end
-  call('ZADD', leases, unpack(owners))
+  if #entries > 0 then
+    call('ZADD', leases, unpack(owners))
+  end
   -- A number above all that were given out: who copies the frontier sees by it that
   -- something was handed out. See views/snapshot.py.
   local known = call('HMGET', state, 'order', 'copies')
   local fields = {'active', string.format('%d', now),
     'order', string.format('%d', order_at(known[1], now) + 1)}
-  if known[2] then
+  if known[2] and #entries > 0 then
     note(known[2], entries, now, fields)
   end
   call('HSET', state, unpack(fields))
@@ -119,5 +146,8 @@ local function store_handing(handing, now)
   if #members > 0 then
     -- By value, not by rank: a torn file may be played twice.
     call('ZREM', requests, unpack(members))
+  end
+  if handing.dropped > 0 then
+    store_tasks(now)
   end
 end

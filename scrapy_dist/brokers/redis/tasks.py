@@ -1,0 +1,214 @@
+"""Tasks in Redis: submitted, looked at, cancelled.
+
+The hash S:tasks has under ``t:TOKEN`` a record: state (the first letter of its name), what
+is left to do, pages done, dead letters, items, and the ms when it was submitted, begun and
+ended, separated by spaces; then, each behind a line break, id, batch, worker and reason.
+Under ``i:ID`` there is the token of the newest task with that id, and under ``b:BATCH`` how
+many of its tasks are in each of the states. S:results has items under ``TOKEN NUMBER``, from
+1. S:tasks_ended has each token, by the ms of its end; of one that lives it is infinite.
+``lua/lib/tasks.lua`` writes all this.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from scrapy_dist.brokers.redis.errors import asking
+from scrapy_dist.brokers.redis.layout import (
+    REQUESTS,
+    batches,
+    pages,
+    scan,
+)
+from scrapy_dist.core.frontier import BATCH
+from scrapy_dist.core.tasks import Batch, Submission, Task, TaskState
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterable, Sequence
+
+    from scrapy_dist.brokers.redis.frontier import Frontier
+    from scrapy_dist.core.tasks import NewTask, OnDuplicate
+
+#: Bytes of seeds in one call, about.
+_CALL_BYTES = 1 << 20
+
+_STATES = {state.value[:1].encode(): state for state in TaskState}
+_RECORD = re.compile(
+    rb"([qrdfc]) " + rb" ".join([rb"(\d{1,16})"] * 7) + rb"\n"
+    rb"([^\n]*)\n([^\n]*)\n([^\n]*)\n([^\n]*)"
+)
+#: How ``submit`` replies.
+_SUBMITTED = {
+    1: Submission.SUBMITTED,
+    2: Submission.REFUSED,
+    3: Submission.JOINED,
+    4: Submission.RESTARTED,
+}
+
+
+def parse_task(token: str, record: bytes | None) -> Task | None:
+    """The task of *record*; None if there is none, or it is not of this form."""
+    found = _RECORD.fullmatch(record or b"")
+    if found is None:
+        return None
+    numbers = map(int, found.groups()[1:8])
+    texts = [text.decode("utf-8", "replace") for text in found.groups()[8:]]
+    open_, done, failed, items, submitted, started, ended = numbers
+    id_, batch, worker, reason = texts
+    return Task(
+        id=id_,
+        state=_STATES[found[1]],
+        token=token,
+        batch=batch,
+        open=open_,
+        done=done,
+        failed=failed,
+        items=items,
+        submitted_ms=submitted,
+        started_ms=started,
+        ended_ms=ended,
+        worker=worker,
+        reason=reason,
+    )
+
+
+def _parse_batch(name: str, value: bytes | None) -> Batch:
+    counts = [int(word) for word in (value or b"").split() if word.isdigit()]
+    return Batch(name, *counts) if len(counts) == len(TaskState) else Batch(name)
+
+
+class RedisTasks:
+    """`core.ports.Tasks`. All methods raise RedisUnavailable and ConfigurationError."""
+
+    def __init__(self, frontier: Frontier) -> None:
+        self._frontier = frontier
+        self._client = frontier.client
+        self._keys = frontier.keys
+
+    async def submit(
+        self,
+        tasks: Sequence[NewTask],
+        *,
+        key: str,
+        kind: str,
+        on_duplicate: OnDuplicate,
+    ) -> list[Submission]:
+        done: list[Submission] = []
+        for some in _calls(tasks):
+            args: list[str | bytes | int] = []
+            for task in some:
+                args += (task.id, task.token, task.batch, task.priority, task.seed)
+            with asking(key=key):
+                replies = await self._frontier.run(
+                    "submit",
+                    seed_key=key,
+                    seeds_as=kind,
+                    on_duplicate=on_duplicate.value,
+                    new=args,
+                )
+            done += [_SUBMITTED[reply] for reply in replies]
+        return done
+
+    async def tasks_of(self, ids: Sequence[str]) -> list[Task | None]:
+        found: list[Task | None] = []
+        with asking():
+            for some in batches(ids):
+                tokens = await self._get([f"i:{id_}" for id_ in some])
+                names = [token.decode("latin-1") if token else "" for token in tokens]
+                records = await self._get([f"t:{name}" for name in names])
+                found += map(parse_task, names, records)
+        return found
+
+    async def tasks(
+        self, *, batch: str = "", state: TaskState | None = None
+    ) -> AsyncIterator[list[Task]]:
+        with asking():
+            async for values in self._scan("t:"):
+                found = [
+                    task
+                    for token, record in values
+                    if (task := parse_task(token, record))
+                    and (not batch or task.batch == batch)
+                    and state in (None, task.state)
+                ]
+                if found:
+                    yield found
+
+    async def batch(self, name: str) -> Batch:
+        with asking():
+            [value] = await self._get([f"b:{name}"])
+        return _parse_batch(name, value)
+
+    async def batches(self) -> AsyncIterator[list[Batch]]:
+        with asking():
+            async for values in self._scan("b:"):
+                yield [_parse_batch(name, value) for name, value in values]
+
+    async def results(self, task: Task, start: int, count: int) -> list[bytes]:
+        last = min(task.items, start + min(count, BATCH))
+        fields = [f"{task.token} {n}" for n in range(start + 1, last + 1)]
+        if not fields:
+            return []
+        with asking():
+            found = await self._client.hmget(
+                self._keys.results, [f.encode() for f in fields]
+            )
+        return [item for item in found if item is not None]
+
+    async def cancel(self, ids: Sequence[str]) -> list[Task | None]:
+        before: list[Task | None] = []
+        with asking():
+            for some in batches(ids):
+                reply = await self._frontier.run("cancel", ids=some)
+                tokens = [token.decode("latin-1") for token in reply[::2]]
+                before += map(parse_task, tokens, reply[1::2])
+            left = {
+                task.token: task.open
+                for task in before
+                if task is not None and task.state is TaskState.RUNNING
+            }
+            if left:
+                await self._drop(left)
+        return before
+
+    async def _drop(self, left: dict[str, int]) -> None:
+        """Delete the pending requests of tasks, of which so much is left in all.
+
+        What comes back from workers afterwards goes when it is reached.
+        """
+        total = sum(left.values())
+        async for entries in scan(self._client, self._keys, REQUESTS):
+            members = [entry.member for entry in entries if entry.task in left]
+            if members:
+                total -= await self._frontier.run("drop_cancelled", members=members)
+            if total <= 0:
+                return
+
+    async def _get(self, fields: Sequence[str]) -> list[bytes | None]:
+        found = await self._client.hmget(self._keys.tasks, [f.encode() for f in fields])
+        return list(found) if fields else []
+
+    async def _scan(self, prefix: str) -> AsyncIterator[list[tuple[str, bytes]]]:
+        async for found in pages(self._client.hscan, self._keys.tasks):
+            named = [
+                (field.decode("utf-8", "replace")[len(prefix) :], value)
+                for field, value in found.items()
+                if field.startswith(prefix.encode())
+            ]
+            for some in batches(named):
+                yield some
+
+
+def _calls(tasks: Iterable[NewTask]) -> Iterable[list[NewTask]]:
+    """*tasks* in parts for one call."""
+    some: list[NewTask] = []
+    size = 0
+    for task in tasks:
+        if some and (len(some) == BATCH or size + len(task.seed) > _CALL_BYTES):
+            yield some
+            some, size = [], 0
+        some.append(task)
+        size += len(task.seed)
+    if some:
+        yield some
