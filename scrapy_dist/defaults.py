@@ -162,6 +162,10 @@ FRONTIER_EMBEDDED_DIR: str = "frontier"
 #: Seconds without a client after which the embedded Redis saves its data and ends.
 FRONTIER_EMBEDDED_LINGER: float = 60.0
 
+#: Password of ``scrapy frontier web``, '' for none: then only its own machine reaches the page.
+#: The environment variable of that name counts where this is empty.
+FRONTIER_WEB_PASSWORD: str = ""
+
 # --- Frontier: keys --------------------------------------------------------------
 
 #: Key of the leases.

@@ -18,6 +18,8 @@ from scrapy_dist.core.status import Status, WorkerStatus
 from scrapy_dist.core.tasks import OnDuplicate, Task, TaskState
 from scrapy_dist.exceptions import BadSeed, ConfigurationError
 
+_ID = re.compile(r"[0-9]{1,19}-[0-9]{1,19}")
+
 Ids = str | DeadLetter | Iterable[str | DeadLetter]
 Workers = str | int | WorkerStatus | Iterable[str | int | WorkerStatus]
 TaskIds = str | int | Task | Iterable[str | int | Task]
@@ -30,6 +32,15 @@ def checked_limit(limit: int) -> int:
     if type(limit) is not int or limit < 0:
         raise ConfigurationError(f"limit = {quote(limit)} is no whole number from 0.")
     return limit
+
+
+def checked_id(id_: str) -> str:
+    """*id_*, if a dead letter can have it, or ''. Raises ConfigurationError."""
+    if id_ and not _ID.fullmatch(id_):
+        raise ConfigurationError(
+            f"{quote(id_)} is no id of a dead letter, such as 1764267000000-0."
+        )
+    return id_
 
 
 def checked_sort(sort: str) -> str:

@@ -15,6 +15,7 @@ from scrapy.settings import SETTINGS_PRIORITIES, Settings
 
 from scrapy_dist import fingerprints
 from scrapy_dist.admin.arguments import (
+    checked_id,
     checked_limit,
     checked_parts,
     checked_priority,
@@ -446,11 +447,16 @@ class Crawl:
 
     # Dead letters
 
-    async def failed(self, reason: str = "") -> AsyncIterator[DeadLetter]:
-        """The dead letters whose reason contains *reason*, in any case, newest first."""
+    async def failed(
+        self, reason: str = "", *, before: str = ""
+    ) -> AsyncIterator[DeadLetter]:
+        """The dead letters whose reason contains *reason*, in any case, newest first.
+
+        *before*: the id of one, which need not be there any more; only older ones.
+        """
         if not isinstance(reason, str):
             raise ConfigurationError(f"reason = {quote(reason)} is no text.")
-        async for letter in self.port.failed(reason):
+        async for letter in self.port.failed(reason, before=checked_id(before)):
             yield letter
 
     async def newest_failed(

@@ -74,11 +74,14 @@ class Crawls:
         assert self._broker is not None, "open() comes first"
         return self._broker.where
 
-    async def find(self, *, finished: bool = False, begun: bool = False) -> list[Crawl]:
+    async def find(
+        self, *, finished: bool = False, begun: bool = False, project: bool = False
+    ) -> list[Crawl]:
         """The crawls, opened, by their names; looks at every key of the Redis.
 
         *finished*: those of which there are records of finished crawls. *begun*: without
-        what is only called like one.
+        what is only called like one. *project*: also the spiders of the project of which
+        there is nothing yet.
         """
         broker = await self.open()
         try:
@@ -89,6 +92,8 @@ class Crawls:
             ) from e
         given = job_from_settings(self._settings)
         crawls = []
+        if project:
+            names = sorted({*names, *self._spiders})
         for name in names:
             spider, job = name, given
             if not job and name not in self._spiders:

@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
@@ -168,6 +169,19 @@ class CrawlsCollector(Collector):
         yield _workers(reading.statuses)
         yield from _hosts(reading)
         yield _readable(reading)
+
+
+def registry(read: Callable[[], Reading]) -> CollectorRegistry:
+    """What serves the metrics of the reading that *read* gives."""
+    found = CollectorRegistry()
+    found.register(CrawlsCollector(read))
+    return found
+
+
+async def exposition(watch: Watch) -> tuple[bytes, bool]:
+    """The metrics as Prometheus reads them, and whether Redis answered."""
+    reading = await watch.read()
+    return generate_latest(registry(lambda: reading)), reading.up
 
 
 _PREFIX = "scrapy_frontier_"

@@ -27,6 +27,7 @@ from scrapy_dist.commands import (
     seed,
     status,
     top,
+    web,
     workers,
 )
 from scrapy_dist.commands import help as help_
@@ -53,6 +54,7 @@ _COMMANDS: tuple[base.Subcommand, ...] = (
     clear.SUBCOMMAND,
     check.SUBCOMMAND,
     metrics.SUBCOMMAND,
+    web.SUBCOMMAND,
 )
 SUBCOMMANDS = (*_COMMANDS, help_.subcommand(_COMMANDS))
 

@@ -11,10 +11,8 @@ Exit code: 0 ended as asked, 1 with --once when Redis is away, 2 it could not be
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import signal
-from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack, ExitStack, suppress
 from functools import partial
 from typing import TYPE_CHECKING
@@ -27,7 +25,6 @@ from scrapy_dist.exceptions import ConfigurationError, RedisUnavailable
 from scrapy_dist.redis_client.client import describe
 
 if TYPE_CHECKING:
-    from prometheus_client import CollectorRegistry
     from scrapy.settings import Settings
 
     from scrapy_dist.admin.metrics import Reading, Watch
@@ -37,13 +34,6 @@ _HOST, _PORT = "127.0.0.1", 9410
 _HOSTS, _MOST_HOSTS = 20, 1000
 #: Seconds that an answer to Prometheus may take; a reading takes less.
 _TIMEOUT = 10.0
-
-
-def _port(text: str) -> int:
-    number = int(text)
-    if not 0 <= number < 65536:
-        raise argparse.ArgumentTypeError(f"{text} is no port, which is 0 to 65535")
-    return number
 
 
 async def _run(settings: Settings, opts: base.Namespace) -> int:
@@ -56,34 +46,16 @@ async def _run(settings: Settings, opts: base.Namespace) -> int:
             "The metrics need the package prometheus-client, which is not installed:"
             ' pip install "scrapy-dist[metrics]"'
         ) from e
-    everything = None if opts.spiders else project.all_crawls(settings, opts)
-    named = [
-        project.find_crawl(
-            settings.copy(), base.Namespace(**{**vars(opts), "spider": name})
-        )
-        for name in dict.fromkeys(opts.spiders)
-    ]
-
-    async def find() -> Sequence[project.Crawl]:
-        if everything is not None:
-            crawls = await everything.find(begun=True)
-            # Those of the project first: whoever writes into Redis can make up others.
-            return sorted(crawls, key=lambda crawl: crawl.project is None)
-        for crawl in named:
-            await crawl.open()
-        return named
-
+    chosen = project.Chosen(settings, opts)
     async with AsyncExitStack() as stack:
-        for each in (everything, *named):
-            if each is not None:
-                stack.push_async_callback(each.close)
+        stack.push_async_callback(chosen.close)
         # What is wrong with the settings ends it; it is for Redis to come and go.
         with suppress(RedisUnavailable):
-            for crawl in await find():
+            for crawl in await chosen.find():
                 if inside_project() and opts.spiders:
                     await crawl.require_known()
         tell = partial(base.warn, "metrics")
-        watch = metrics.Watch(find, tell, hosts=opts.hosts)
+        watch = metrics.Watch(chosen.find, tell, hosts=opts.hosts)
         if opts.once:
             return await _print(watch)
         await _serve(watch, opts.host, opts.port, describe(settings))
@@ -91,27 +63,18 @@ async def _run(settings: Settings, opts: base.Namespace) -> int:
 
 
 async def _print(watch: Watch) -> int:
-    from prometheus_client import generate_latest  # noqa: PLC0415
+    from scrapy_dist.admin.metrics import exposition  # noqa: PLC0415
 
-    reading = await watch.read()
-    told = generate_latest(_registry(lambda: reading)).decode()
-    base.write(*told.rstrip("\n").split("\n"))
-    return base.OK if reading.up else base.TROUBLE
-
-
-def _registry(read: Callable[[], Reading]) -> CollectorRegistry:
-    from prometheus_client import CollectorRegistry  # noqa: PLC0415
-
-    from scrapy_dist.admin.metrics import CrawlsCollector  # noqa: PLC0415
-
-    registry = CollectorRegistry()
-    registry.register(CrawlsCollector(read))
-    return registry
+    told, is_up = await exposition(watch)
+    base.write(*told.decode().rstrip("\n").split("\n"))
+    return base.OK if is_up else base.TROUBLE
 
 
 async def _serve(watch: Watch, host: str, port: int, redis: str) -> None:
     """Answer Prometheus until a signal comes; *redis* is for people."""
     from prometheus_client import make_wsgi_app  # noqa: PLC0415
+
+    from scrapy_dist.admin.metrics import registry  # noqa: PLC0415
 
     loop = asyncio.get_running_loop()
 
@@ -120,7 +83,7 @@ async def _serve(watch: Watch, host: str, port: int, redis: str) -> None:
         reading = asyncio.run_coroutine_threadsafe(watch.read(), loop)
         return reading.result(_TIMEOUT)
 
-    app = make_wsgi_app(_registry(read))
+    app = make_wsgi_app(registry(read))
     shown = f"[{host}]" if ":" in host else host
     with ExitStack() as stack:
         try:
@@ -167,7 +130,7 @@ SUBCOMMAND = base.Subcommand(
         ),
         options.option(
             "--port",
-            type=_port,
+            type=options.port,
             default=_PORT,
             help="port to listen at, 0 for any that is free; %(default)s without it",
         ),

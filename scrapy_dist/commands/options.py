@@ -95,6 +95,14 @@ def number(
     return convert
 
 
+def port(text: str) -> int:
+    """*text* as a port; 0 is any that is free."""
+    number_ = int(text)
+    if not 0 <= number_ < 65536:
+        raise argparse.ArgumentTypeError(f"{text} is no port, which is 0 to 65535")
+    return number_
+
+
 def whole(text: str) -> int:
     """*text*, of nothing but digits. Raises ValueError."""
     return int(text if text.isascii() and text.isdigit() else "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
@@ -24,12 +25,10 @@ from scrapy_dist.redis_client.parameters import is_embedded
 from scrapy_dist.spiders import RedisMixin
 
 if TYPE_CHECKING:
-    import argparse
-
     from scrapy.settings import Settings
     from scrapy.spiderloader import SpiderLoaderProtocol
 
-__all__ = ["Crawl", "all_crawls", "find_crawl", "of_crawl", "opened"]
+__all__ = ["Chosen", "Crawl", "all_crawls", "find_crawl", "of_crawl", "opened"]
 
 #: Priority of what the environment says: less than that of all settings of a project.
 _ENVIRONMENT = 5
@@ -79,6 +78,41 @@ def _check(settings: Settings) -> None:
 @cache
 def _tell_once(text: str) -> None:
     sys.stderr.write(text)
+
+
+class Chosen:
+    """The crawls of ``opts.spiders``, or if there are none all; those of the project first.
+
+    *project*: also its spiders of which there is nothing yet.
+    """
+
+    def __init__(
+        self, settings: Settings, opts: argparse.Namespace, *, project: bool = False
+    ) -> None:
+        self._project = project
+        self._all = None if opts.spiders else all_crawls(settings, opts)
+        #: Those that were named.
+        self.named = [
+            find_crawl(
+                settings.copy(), argparse.Namespace(**{**vars(opts), "spider": name})
+            )
+            for name in dict.fromkeys(opts.spiders)
+        ]
+
+    async def find(self) -> list[Crawl]:
+        """Them, opened."""
+        if self._all is not None:
+            crawls = await self._all.find(begun=True, project=self._project)
+            # Whoever writes into Redis can make up others.
+            return sorted(crawls, key=lambda crawl: crawl.project is None)
+        for crawl in self.named:
+            await crawl.open()
+        return self.named
+
+    async def close(self) -> None:
+        for each in (self._all, *self.named):
+            if each is not None:
+                await each.close()
 
 
 @asynccontextmanager

@@ -230,8 +230,13 @@ class Control(Protocol):
 
 
 class DeadLetters(Protocol):
-    def failed(self, reason: str = "") -> AsyncIterator[DeadLetter]:
-        """Those whose reason contains *reason*, in any case; the newest first."""
+    def failed(
+        self, reason: str = "", *, before: str = ""
+    ) -> AsyncIterator[DeadLetter]:
+        """Those whose reason contains *reason*, in any case; the newest first.
+
+        *before*: an id; only those that are older than it.
+        """
 
     async def count_failed(self) -> int:
         """How many there are."""

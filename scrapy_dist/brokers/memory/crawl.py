@@ -218,10 +218,14 @@ class MemoryCrawl(MemoryTasks):
             if reason in letter.reason.casefold()
         }, missing
 
-    async def failed(self, reason: str = "") -> AsyncIterator[DeadLetter]:
+    async def failed(
+        self, reason: str = "", *, before: str = ""
+    ) -> AsyncIterator[DeadLetter]:
         with self._state.lock:
             found, _ = self._chosen(None, reason)
         for id_, letter in reversed(found.items()):
+            if before and _moment(id_) >= _moment(before):
+                continue
             yield DeadLetter(
                 id=id_,
                 kind="seed" if letter.entry.is_seed else "request",
@@ -344,3 +348,8 @@ class ItemReader:
                 reversed(self._taken)
             )
         self._taken.clear()
+
+
+def _moment(id_: str) -> tuple[int, ...]:
+    """The order of a letter's id."""
+    return tuple(map(int, id_.split("-")))

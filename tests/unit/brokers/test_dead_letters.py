@@ -54,6 +54,14 @@ async def test_letters_come_newest_first(client):
     assert found[0].url == f"{URL}249"
 
 
+async def test_a_page_goes_on_behind_a_letter_that_may_have_gone(client):
+    ids = [await write(client, payload(i)) for i in range(5)]
+    await client.xdel(KEYS.failed, ids[2])
+    found = await listed(client, before=ids[2])
+    assert [letter.id for letter in found] == [ids[1], ids[0]]
+    assert await listed(client, before=ids[0]) == []
+
+
 async def test_letters_that_come_meanwhile_are_left_out(client):
     for i in range(30):
         await write(client, payload(i))

@@ -34,14 +34,18 @@ async def count_failed(frontier: Frontier) -> int:
 
 
 async def list_failed(
-    frontier: Frontier, reason: str = "", *, newest_first: bool = True
+    frontier: Frontier,
+    reason: str = "",
+    *,
+    before: str = "",
+    newest_first: bool = True,
 ) -> AsyncIterator[DeadLetter]:
     """See `ports.DeadLetters.failed`.
 
     Some are read at a time, about a megabyte; those that come meanwhile are left out.
     Raises RedisUnavailable, and ConfigurationError for a key of another type.
     """
-    async for letters in steps(frontier, newest_first=newest_first):
+    async for letters in steps(frontier, newest_first=newest_first, before=before):
         for letter in letters:
             if matches(letter, reason):
                 yield letter
@@ -52,9 +56,12 @@ def matches(letter: DeadLetter, reason: str) -> bool:
 
 
 async def steps(
-    frontier: Frontier, *, newest_first: bool
+    frontier: Frontier, *, newest_first: bool, before: str = ""
 ) -> AsyncIterator[list[DeadLetter]]:
-    """All letters that are there now, some at a time."""
+    """All letters that are there now, some at a time.
+
+    *before*: with *newest_first*, only those that are older than the one of that id.
+    """
     client, key = frontier.client, frontier.keys.failed
     with asking(key=frontier.keys.failed):
         newest = await client.xrevrange(key, count=1)
@@ -62,7 +69,7 @@ async def steps(
         return
     # Workers may set aside again what is put back: up to here and no further.
     end = text(newest[0][0])
-    after, count = "", _FIRST_STEP
+    after, count = before, _FIRST_STEP
     while True:
         with asking(key=frontier.keys.failed):
             if newest_first:

@@ -1,0 +1,208 @@
+"""What forms do to a crawl. Each says in one sentence what it has done."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Awaitable, Callable
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from scrapy_dist.admin.seed_files import Lines, Tally, read_file
+from scrapy_dist.base.words import clean, count, number
+from scrapy_dist.exceptions import BadSeed, ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from scrapy_dist.admin.crawl import Crawl
+    from scrapy_dist.admin.seeding import SeedMaker, Sower
+    from scrapy_dist.web.forms import Form
+
+#: Seeds that one form may push: a small file may be unpacked to very many.
+MOST_SEEDS = 1_000_000
+#: Bad seeds that are shown.
+_TOLD = 10
+
+
+@dataclass(frozen=True)
+class Action:
+    """*do* it, and tell; then the *page* of the crawl is shown.
+
+    *ask*: what to ask before it is done, from the form; '' if it is done at once.
+    """
+
+    do: Callable[[Crawl, Form], Awaitable[str]]
+    page: str = ""
+    ask: Callable[[Form], str] = lambda form: ""
+
+
+async def _pause(crawl: Crawl, form: Form) -> str:
+    done = await crawl.pause(True)
+    if done.before:
+        return "The crawl was paused already."
+    return f"Paused: {count(done.alive, 'worker')} will take no more requests."
+
+
+async def _resume(crawl: Crawl, form: Form) -> str:
+    done = await crawl.pause(False)
+    if not done.before:
+        return "The crawl was not paused."
+    return f"Resumed: {count(done.alive, 'worker')} may go on."
+
+
+async def _stop(crawl: Crawl, form: Form) -> str:
+    names = form.all("worker")
+    if not names:
+        raise ConfigurationError("Which worker? None was chosen.")
+    done = await crawl.stop(names)
+    return f"Asked {count(done.asked, 'worker')} to close."
+
+
+def _ask_stop(form: Form) -> str:
+    return "Ask all workers to close?" if "all" in form.all("worker") else ""
+
+
+async def _retry(crawl: Crawl, form: Form) -> str:
+    await crawl.check_format()
+    done = await crawl.retry(*_chosen(form))
+    said = f"{number(done.requests)} put back"
+    if done.seeds:
+        said += f", and {number(done.seeds)} to the seeds"
+    if done.unreadable:
+        why = f" ({done.examples[0][1]})" if done.examples else ""
+        said += f"; {number(done.unreadable)} cannot be put back, and stay{why}"
+    return f"{said}{_missing(done.missing)}."
+
+
+async def _forget(crawl: Crawl, form: Form) -> str:
+    await crawl.check_format()
+    done = await crawl.forget(*_chosen(form))
+    return f"{number(done.deleted)} deleted{_missing(done.missing)}."
+
+
+def _ask_forget(form: Form) -> str:
+    ids, reason = _chosen(form)
+    if ids is not None:
+        return f"Delete {count(len(ids), 'dead letter')} for good?"
+    if reason:
+        return (
+            f"Delete all dead letters with {clean(reason)!r} in their reason for good?"
+        )
+    return "Delete all dead letters for good?"
+
+
+def _missing(missing: int) -> str:
+    return f"; {number(missing)} not there any more" if missing else ""
+
+
+def _chosen(form: Form) -> tuple[list[str] | None, str]:
+    """Ids; or None for all, and of these only those with the reason."""
+    if form.get("which") == "all":
+        return None, form.get("reason")
+    ids = form.all("id")
+    if not ids:
+        raise ConfigurationError("Which dead letters? None was chosen.")
+    return ids, ""
+
+
+async def _recrawl(crawl: Crawl, form: Form) -> str:
+    [done] = await crawl.recrawl([form.get("url").strip()])
+    if done.queued:
+        return "Queued once more."
+    return f"It is {done.place} already, and was left alone."
+
+
+async def _seed(crawl: Crawl, form: Form) -> str:
+    if not crawl.port.seed_keys:
+        raise ConfigurationError(
+            f"The spider {clean(crawl.spider)} reads no seeds: it is no RedisSpider."
+        )
+    await crawl.check_format()
+    maker = crawl.seed_maker(None, _priority(form.get("priority")))
+    pushing = _Pushing(crawl.sower(maker))
+    async with aclosing(_lines(form, maker)) as lines:  # type: ignore[type-var]
+        await pushing.run(lines)
+    return pushing.told()
+
+
+def _priority(text: str) -> int | None:
+    text = text.strip()
+    if not text:
+        return None
+    try:
+        return int(text)
+    except ValueError:
+        raise ConfigurationError(
+            f"{clean(text)} is no priority: a whole number."
+        ) from None
+
+
+async def _lines(form: Form, maker: SeedMaker) -> AsyncIterator[Lines]:
+    if typed := form.get("seeds"):
+        yield Lines("line", 1, typed.splitlines())
+    if data := form.files.get("file"):
+        with tempfile.TemporaryFile() as file:
+            file.write(data)
+            file.seek(0)
+            async for part in read_file(
+                file.fileno(), "line of the file", maker.max_size, Tally()
+            ):
+                yield part
+
+
+class _Pushing:
+    def __init__(self, sower: Sower) -> None:
+        self._sower = sower
+        self._bad: list[str] = []
+        self._bad_count = 0
+        self._taken = 0
+        self._rest = ""
+
+    async def run(self, source: AsyncIterator[Lines]) -> None:
+        async for part in source:
+            for number_, raw in enumerate(part.lines, part.first):
+                line = raw.strip()
+                if not line or line[:1] in (b"#", "#"):
+                    continue
+                if self._taken == MOST_SEEDS:
+                    self._rest = f" {number(MOST_SEEDS)} are the most at once: nothing from {part.source} {number(number_)} on was pushed."
+                    await self._sower.push()
+                    return
+                self._taken += 1
+                try:
+                    self._sower.take(line)
+                except BadSeed as e:
+                    self._note(f"{part.source} {number_}: {e}")
+                if self._sower.is_full:
+                    await self._sower.push()
+            if part.problem:
+                self._note(f"The file {part.problem}")
+        await self._sower.push()
+
+    def _note(self, problem: str) -> None:
+        self._bad_count += 1
+        if len(self._bad) < _TOLD:
+            self._bad.append(clean(problem, 300))
+
+    def told(self) -> str:
+        sower = self._sower
+        text = f"{count(sower.pushed, 'seed')} pushed"
+        if sower.new < sower.pushed:
+            text += f", {number(sower.pushed - sower.new)} of them were there already"
+        if self._bad_count:
+            text += f"; {number(self._bad_count)} not pushed: " + "; ".join(self._bad)
+            text += "; …" if self._bad_count > len(self._bad) else ""
+        return f"{text}.{self._rest}"
+
+
+#: All actions, by the page that forms are sent to.
+ACTIONS = {
+    "pause": Action(_pause),
+    "resume": Action(_resume),
+    "stop": Action(_stop, ask=_ask_stop),
+    "retry": Action(_retry, "failed"),
+    "forget": Action(_forget, "failed", _ask_forget),
+    "seed": Action(_seed, "seeds"),
+    "recrawl": Action(_recrawl),
+}
