@@ -233,10 +233,7 @@ class DeadLetters(Protocol):
     def failed(
         self, reason: str = "", *, before: str = ""
     ) -> AsyncIterator[DeadLetter]:
-        """Those whose reason contains *reason*, in any case; the newest first.
-
-        *before*: an id; only those that are older than it.
-        """
+        """Those with *reason* in theirs, older than the id *before*; newest first."""
 
     async def count_failed(self) -> int:
         """How many there are."""

@@ -146,7 +146,7 @@ async def _lines(form: Form, maker: SeedMaker) -> AsyncIterator[Lines]:
             file.write(data)
             file.seek(0)
             async for part in read_file(
-                file.fileno(), "line of the file", maker.max_size, Tally()
+                file.fileno(), "line of the file", maker.rules.max_size, Tally()
             ):
                 yield part
 

@@ -185,7 +185,7 @@ def test_rates_begin_anew_with_a_new_crawl():
 
 def test_a_chart_says_in_words_what_it_shows():
     chart = str(rate_chart([(0.0, 1.0), (60.0, 5.0), (120.0, 2.0)]))
-    assert "in the last 2m00s: now 2.0, at least 1.0, at most 5.0" in chart
+    assert "in the last 2 min: now 2.0, at least 1.0, at most 5.0" in chart
     assert 'role="img"' in chart
     assert "style=" not in chart
     assert rate_chart([(0.0, 1.0)]) == ""

@@ -281,7 +281,7 @@ async def test_a_key_of_another_type_is_named(client, visit):
     assert "holds something else: WRONGTYPE" in visitor.text(".trouble")
     await visitor.get("/crawl/failed?crawl=s")
     assert visitor.code == 400
-    assert "s:failed" in visitor.text(".trouble")
+    assert KEYS.failed in visitor.text(".trouble")
 
 
 async def test_pages_have_landmarks_labels_and_headers(client, visit):
