@@ -344,7 +344,7 @@ class MemoryFrontier:
         if entry.task and not state.tasks.is_over(entry.task):
             return Beginning.BEGUN
         begun = state.tasks.begin(begin, self._name)
-        if begun is not Beginning.REFUSED:
+        if begun is Beginning.BEGUN:
             entry.task = begin.token
         return begun
 
