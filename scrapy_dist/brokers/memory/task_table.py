@@ -143,7 +143,6 @@ class TaskTable:
 
     def prune(self, kept: float) -> None:
         """Forget what has ended *kept* seconds ago; 0: a day ago."""
-        self.keeps_results = kept > 0
         since = self._now() - (int(kept * 1000) or _DAY)
         for token, record in list(self.records.items()):
             if record.state.is_end and record.ended_ms < since:
