@@ -253,8 +253,8 @@ def test_narrow_terminals_keep_what_matters_most():
     assert "worker  pages  pages/s" in "\n".join(lines)
     assert "memory" not in "\n".join(lines)
     assert lines[-1] == "q ends  ? help  p pause  o overview"
-    assert "pages 1,268  pending 700  leased 32" in lines
-    assert "seen 4,000  items 12" in lines
+    assert "pages 1,268  pending 700  leased 32" in map(str.rstrip, lines)
+    assert "seeds 0  seen 4,000" in " ".join(lines)
 
 
 def test_failures_are_grouped_by_reason():
