@@ -668,11 +668,12 @@ def test_q_ends_it_and_the_terminal_is_as_before(terminal):
 
 
 def test_keys_turn_pages_and_pause_after_a_question(terminal, redis_server):
+    keys = Keys.from_settings(Settings(), "shop")
     with redis_server.client() as client:
-        client.zadd(Keys.from_settings(Settings(), "shop").slots, {"0": 1})
+        client.zadd(keys.slots, {"0": 1})
         fields = {"payload": "http://x/\x1b[2J", "kind": "seed", "reason": "no \x1b[2J"}
         for _ in range(3):
-            client.xadd("shop:failed", fields)
+            client.xadd(keys.failed, fields)
     window = terminal("--interval", "500")
     window.wait_for(b"q ends")
     window.shows(b"h", b"in flight")
@@ -686,13 +687,13 @@ def test_keys_turn_pages_and_pause_after_a_question(terminal, redis_server):
     with redis_server.client() as client:
         window.shows(b"py", b"Pause shop? y")  # an answer comes by itself
         window.shows(b"n", b"Nothing was changed.")
-        assert not client.exists("shop:control")
+        assert not client.exists(keys.control)
         window.shows(b"p", b"Pause shop? y")
         window.shows(b"y", b"shop is paused: nobody works on it")
-        assert client.hget("shop:control", "paused")
+        assert client.hget(keys.control, "paused")
         window.shows(b"p", b"Resume shop? y")
         window.shows(b"y", b"shop goes on")
-        assert not client.hget("shop:control", "paused")
+        assert not client.hget(keys.control, "paused")
     window.shows(lambda: window.resize(40, 12), b"pending 20")  # beside its name
     window.type(b"q")
     assert window.wait_end() == 0
