@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import subprocess
 import sys
 import textwrap
 from collections import Counter
 
-from tests.support.project import package_parent
+from tests.support.project import assert_finished, package_parent
+from tests.support.redis_state import damage, failed, keys_of, results_of, task_of
 from tests.support.site import tree_pages
+from tests.support.together import start_together
+from tests.support.wait import wait_until
 
 #: What comes of seeds in all the ways that requests go: links, chains that run ahead of the
 #: broker, redirects, retries, requests that stay in their worker, errbacks.
@@ -113,10 +117,10 @@ def seeds_of(url: str) -> list[dict[str, object]]:
 
 
 def check(tasks: dict[str, dict[str, object]]) -> None:
-    for id_, (_, _, done, failed, items) in TASKS.items():
+    for id_, (_, _, done, letters, items) in TASKS.items():
         task = tasks[id_]
         shown = (task["state"], task["open"], task["done"], task["failed"])
-        assert shown == ("failed" if failed else "done", 0, done, failed), id_
+        assert shown == ("failed" if letters else "done", 0, done, letters), id_
         assert task["items"] == items, id_
         assert len(task["results"]) == items, id_  # type: ignore[arg-type]
         assert 0 < task["submitted_ms"] <= task["started_ms"] <= task["ended_ms"]  # type: ignore[operator]
@@ -159,3 +163,49 @@ def test_tasks_of_a_process(site, tmp_path):
     trees = Counter({p: n for p, n in hits.items() if p.startswith("/tree")})
     assert trees == tree_pages(15, 2)
     assert sum(path.startswith("/chain") for path in hits) == 30
+
+
+def test_each_task_ends_once_though_a_worker_is_killed(project, site, redis_server):
+    project.spider(SPIDER)
+    settings = {
+        "SITE": site.url,
+        "FRONTIER_WORKER_TTL": 2.0,
+        "CONCURRENT_REQUESTS": 4,
+        "ITEM_PIPELINES": {"scrapy_dist.pipelines.RedisPipeline": 1},
+        "RETRY_ENABLED": True,
+    }
+    seeds = seeds_of(site.url)
+    trees = {f"tree {n}": 20 + n for n in range(6)}
+    seeds += [{"url": f"{site.url}/tree/{n}/3/0", "id": t} for t, n in trees.items()]
+    with redis_server.client() as client:
+        client.rpush("seeded:start_urls", *map(json.dumps, seeds))
+        workers = start_together(
+            project, site, 2, "seeded", answers=90, settings=settings, frontier="addon"
+        )
+        wait_until(lambda: site.waiting()[workers[1].agent] >= 2, "pages in work")
+        workers[1].kill()
+        site.resume()
+        assert_finished(workers[:1])
+
+        told = {}
+        for id_ in [*TASKS, *trees]:
+            task = task_of(client, "seeded", id_)
+            assert task is not None, id_
+            results = [json.loads(x) for x in results_of(client, "seeded", id_)]
+            told[id_] = {
+                **dataclasses.asdict(task),
+                "state": task.state.value,
+                "results": results,
+            }
+        check(told)
+        for id_, size in trees.items():
+            task, pages = told[id_], tree_pages(size, 3)
+            shown = (task["state"], task["open"], task["done"], task["failed"])
+            assert shown == ("done", 0, size, 0)
+            assert Counter(item["path"] for item in task["results"]) == pages
+        tokens = {told[id_]["token"].encode() for id_ in ("missing", "gone")}
+        of_tasks = keys_of("seeded")
+        for key in (of_tasks.tasks, of_tasks.results, of_tasks.tasks_ended):
+            assert client.pttl(key) > 0  # they outlive the crawl, but not for ever
+        assert {letter["task"] for letter in failed(client, "seeded")} == tokens
+    assert damage(redis_server.url, "seeded") == {}
