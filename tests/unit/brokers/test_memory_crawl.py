@@ -41,7 +41,7 @@ def client(url):
 
 @pytest.fixture
 async def worker(client, url):
-    settings = client._crawl.settings
+    settings = client._client._crawl.settings
     worker = MemoryFrontier(
         state_of(settings, "s"),
         MemoryBroker.of(settings).crawl(settings, "s"),
@@ -141,7 +141,7 @@ async def test_what_comes_back_from_outside_is_in_its_slot(client, worker):
     await worker.exchange(Ask(commits=[Commit(2, settlements=[end])]))
     [letter] = client.failed()
     assert client.retry(letter).requests == 1
-    settings = client._crawl.settings
+    settings = client._client._crawl.settings
     crawl = MemoryBroker.of(settings).crawl(settings, "s")
     await crawl.recrawl([NewRequest(b"b", 0, "b", slot=8)])
     answer = await worker.exchange(Ask(leases=5, enough=[9]))
@@ -191,7 +191,7 @@ async def test_what_waits_for_room_is_a_suspect(client, worker):
 async def test_crawl_is_not_drained_while_a_worker_is_busy_without_a_lease(
     client, worker
 ):
-    settings = client._crawl.settings
+    settings = client._client._crawl.settings
     crawl = MemoryBroker.of(settings).crawl(settings, "s")
     for busy in (True, False):
         await worker.exchange(Ask(heartbeat=True, busy=busy))
@@ -219,7 +219,7 @@ async def a_task(client, worker, id_="t"):
 
 
 def port(client):
-    settings = client._crawl.settings
+    settings = client._client._crawl.settings
     return MemoryBroker.of(settings).crawl(settings, "s")
 
 
@@ -235,7 +235,7 @@ async def test_clearing_cancels_what_it_deletes(client, worker):
 
 
 async def test_what_has_ended_is_forgotten_in_time(client, worker):
-    state = state_of(client._crawl.settings, "s")
+    state = state_of(client._client._crawl.settings, "s")
     await a_task(client, worker)
     state.tasks.prune(60)
     assert len(state.tasks) == 1
@@ -253,7 +253,7 @@ async def test_what_has_ended_is_forgotten_in_time(client, worker):
 
 
 async def test_without_a_ttl_no_results_are_kept(client, worker):
-    state = state_of(client._crawl.settings, "s")
+    state = state_of(client._client._crawl.settings, "s")
     state.tasks.keeps_results = False
     [task] = await a_task(client, worker)
     assert task.items == 1
