@@ -107,7 +107,7 @@ async def test_dead_letters_are_listed_retried_and_forgotten(client, worker):
     await worker.exchange(Ask(commits=[Commit(2, settlements=ends)]))
     newest, oldest = client.failed()
     assert (oldest.payload, newest.payload) == (b"a", b"b")
-    older = [each async for each in client._crawl.failed(before=newest.id)]
+    older = [each async for each in client._client._crawl.failed(before=newest.id)]
     assert older == [oldest]
     assert client.retry(oldest).requests == 1
     assert client.retry("1-1").missing == 1
