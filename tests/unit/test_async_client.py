@@ -155,7 +155,7 @@ async def test_it_works_with_a_real_redis(redis_server):
         assert not await client.wait_drained(timeout=0)
         assert (await client.clear("seeds")).deleted == {"seeds": 1001}
         with redis_server.client() as server:
-            server.rpush("s:items", *(b'{"n": %d}' % n for n in range(300)))
+            server.rpush(task_worker.ITEMS, *(b'{"n": %d}' % n for n in range(300)))
         found = [item["n"] async for item in client.items()]
         assert found == list(range(300))
 
