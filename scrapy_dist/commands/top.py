@@ -154,6 +154,7 @@ async def _fulfil(crawl: project.Crawl, desk: Desk) -> None:
     except FrontierError as e:
         desk.tell(f"{failed}: {e}")
     else:
+        desk.paused = wish
         desk.tell(
             pause.sentence(crawl.name, done.alive, pause=wish, before=done.before)
         )
