@@ -21,7 +21,6 @@ from tests.support.frontiers import (
     suspect,
 )
 
-
 TASK = "0" * 16
 
 
