@@ -11,11 +11,14 @@
   ``finished`` leaves only dead letters, items and history.
 * ``make_project``: ``make_project(redis_url)`` for another Redis, or None.
 * ``hosts``: `Site` with six more hosts, each an address of loopback.
+* ``rabbitmq``: `RabbitServer`, shared; the test says ``pytest.mark.xdist_group("rabbitmq")``
+  and declares queues of its own. Skipped where RabbitMQ is not.
 * ``shared_redis``, ``shared_site``: the same things for fixtures of a whole module.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import logging
 import os
 import signal
@@ -29,6 +32,7 @@ import scrapy.utils.log
 
 from tests.support.leaks import allowed_keys, finished, leaked, strange
 from tests.support.project import Project
+from tests.support.rabbitmq import NO_RABBITMQ, RabbitServer, find_programs
 from tests.support.redis_server import RedisServer
 from tests.support.site import Site
 
@@ -116,6 +120,17 @@ def client(redis_server: RedisServer) -> Iterator[redis.Redis]:
     """A client of ``redis_server``; where brokers are tested, that of fake_redis.py."""
     with redis_server.client() as client:
         yield client
+
+
+@pytest.fixture(scope="session")
+def rabbitmq(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitServer]:
+    """One broker for all tests of the group "rabbitmq"."""
+    programs = find_programs()
+    if programs is None or importlib.util.find_spec("pika") is None:
+        pytest.skip(NO_RABBITMQ)
+    server = RabbitServer(tmp_path_factory.mktemp("rabbitmq"), programs)
+    yield server
+    server.stop()
 
 
 @pytest.fixture

@@ -47,9 +47,12 @@ class TaskMaker:
         self,
         value: Value,
         id: str | int | None = None,  # noqa: A002
+        *,
+        otherwise: str | None = None,
     ) -> NewTask:
         """The task for a URL, JSON text or an object; *id* None: its own, or a new one.
 
+        *otherwise* is the id of one that would get a new one.
         An object may have an ``id`` and a ``batch`` itself. Raises BadSeed, and
         ConfigurationError for what is no name.
         """
@@ -62,6 +65,7 @@ class TaskMaker:
         if own is not None and id is not None and str(own) != str(id):
             raise BadSeed(f"the seed has the id {quote(own)}, and id = {quote(id)}")
         chosen = own if id is None else id
+        chosen = otherwise if chosen is None else chosen
         name = uuid.uuid4().hex if chosen is None else checked_name(chosen, "id")
         group = self._batch if batch is None else checked_name(batch, "batch")
         seed = self._seeds.make(fields)

@@ -13,6 +13,7 @@ from scrapy.utils.log import configure_logging
 from scrapy_dist.base.escaping import did_you_mean, quote
 from scrapy_dist.commands import (
     base,
+    bridge,
     check,
     clear,
     explain,
@@ -55,6 +56,7 @@ _COMMANDS: tuple[base.Subcommand, ...] = (
     check.SUBCOMMAND,
     metrics.SUBCOMMAND,
     web.SUBCOMMAND,
+    bridge.SUBCOMMAND,
 )
 SUBCOMMANDS = (*_COMMANDS, help_.subcommand(_COMMANDS))
 

@@ -31,13 +31,12 @@ async def _run(crawl: project.Crawl, opts: base.Namespace, *, pause: bool) -> in
         "workers_alive": done.alive,
     }
     base.tell(
-        opts, value, sentence(crawl.name, done.alive, pause=pause, before=done.before)
+        opts, value, _sentence(crawl.name, done.alive, pause=pause, before=done.before)
     )
     return base.OK
 
 
-def sentence(name: str, alive: int, *, pause: bool, before: bool) -> str:
-    """What a pause, or its end, means for the crawl *name* with *alive* workers."""
+def _sentence(name: str, alive: int, *, pause: bool, before: bool) -> str:
     who, verbs = text.count(alive, "worker"), "finish what they hold and take no more"
     if alive == 1:
         verbs = "finishes what it holds and takes no more"

@@ -256,6 +256,29 @@ class DeadLetters(Protocol):
         """Delete them for good, chosen as in `retry`."""
 
 
+class LetterReader(Protocol):
+    """One of the readers who together get each dead letter once, whoever of them dies."""
+
+    async def take(self) -> list[DeadLetter]:
+        """Some that none of them has had, the oldest first; they stay dead letters.
+
+        Also those that one had and did not acknowledge for some seconds.
+        """
+
+    async def acknowledge(self, ids: Sequence[str]) -> None:
+        """They are not needed any more."""
+
+
+class LetterQueue(Protocol):
+    """Dead letters on their way out, and in."""
+
+    def letters(self, name: str) -> LetterReader:
+        """A reader for *name*: at first all letters are new to that."""
+
+    async def refuse(self, seed: bytes, reason: str) -> bool:
+        """Set aside what can be no seed; false: there is no room for more letters."""
+
+
 class SeedPusher(Protocol):
     async def push(self, seeds: Sequence[tuple[bytes, int]]) -> int:
         """Push *seeds*, each with its priority; how many were not there before."""

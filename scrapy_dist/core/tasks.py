@@ -7,9 +7,8 @@ in the same moment as what they count, so the end of a task is exact.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from enum import Enum
-from typing import Any
 
 from scrapy_dist.codec.sizes import MAX_TASK_NAME
 
@@ -49,6 +48,8 @@ class OnDuplicate(Enum):
     JOIN = "join"
     #: The one that lives is cancelled first.
     RESTART = "restart"
+    #: It is the newest one with this id, also if that has ended: nothing is pushed.
+    REUSE = "reuse"
 
 
 class Submission(Enum):
@@ -113,10 +114,6 @@ class Batch:
     @property
     def ended(self) -> int:
         return self.done + self.failed + self.cancelled
-
-    def counts(self) -> dict[str, Any]:
-        """Its name, and how many are in which state, by their names."""
-        return {each.name: getattr(self, each.name) for each in fields(Batch)}
 
 
 @dataclass(frozen=True, slots=True)

@@ -228,21 +228,6 @@ class TasksContract:
         assert await begins(worker, begin) == [Beginning.BEGUN]
         assert await look() == ("running", 1, 0, 0, 0)
 
-    async def test_two_copies_of_a_seed_are_one_task(self, broker, join, look):
-        worker = await join(seed_keys=[SEEDS])
-        await broker.push_seeds(seed_of("t", token(1)), seed_of("t", token(1)))
-        leases = [
-            *(await worker.ask(seeds=2)).seeds,
-            *(await worker.ask(seeds=2)).seeds,
-        ]
-        found = await begins(worker, *(Begin(x.id, "t", token(1)) for x in leases))
-        assert found == [Beginning.BEGUN, Beginning.BEGUN]
-        assert await look() == ("running", 2, 0, 0, 0)
-        await worker.settle(Settlement(leases[0].id, task=token(1)))
-        assert await look() == ("running", 1, 1, 0, 0)
-        await worker.settle(Settlement(leases[1].id, task=token(1)))
-        assert await look() == ("done", 0, 2, 0, 0)
-
     # What counts
 
     async def test_children_keep_it_open_and_duplicates_do_not(self, join, run, look):
@@ -548,7 +533,9 @@ class TasksContract:
         for lease in (await worker.ask(seeds=1)).seeds:
             begin = Begin(lease.id, "t", token(1))
             assert await begins(worker, begin) == [Beginning.CANCELLED]
-            await worker.settle(Settlement(lease.id, end=End.EMPTY, counts=False))
+            await worker.settle(
+                Settlement(lease.id, end=End.EMPTY, counts=False, task=token(1))
+            )
         assert await look() == ("cancelled", 0, 0, 0, 0)
         assert (await worker.counts()).is_drained
 
@@ -584,12 +571,29 @@ class TasksContract:
 
     # The same id again
 
+    async def test_one_that_has_ended_is_reused_only_by_who_says_so(
+        self, broker, join, run, submit
+    ):
+        worker = await join(seed_keys=[SEEDS])
+        lease = await run(worker)
+        await worker.settle(Settlement(lease.id, task=lease.task))
+        again = new_task("t", token(9))
+        assert await submit(again, on_duplicate=OnDuplicate.REUSE) == [
+            Submission.JOINED
+        ]
+        assert (await broker.tasks.tasks_of(["t"]))[0].token == token(1)
+        assert await submit(again, on_duplicate=OnDuplicate.JOIN) == [
+            Submission.SUBMITTED
+        ]
+        assert (await broker.tasks.tasks_of(["t"]))[0].token == token(9)
+
     @pytest.mark.parametrize(
         ("on_duplicate", "outcome", "newest"),
         [
             (OnDuplicate.REFUSE, Submission.REFUSED, token(1)),
             (OnDuplicate.JOIN, Submission.JOINED, token(1)),
             (OnDuplicate.RESTART, Submission.RESTARTED, token(9)),
+            (OnDuplicate.REUSE, Submission.JOINED, token(1)),
         ],
     )
     async def test_the_same_id_again(

@@ -19,7 +19,7 @@ else:
 
 PYPROJECT = Path(__file__).parents[2] / "pyproject.toml"
 #: Extras that users install; the others are for those who work on this.
-EXTRAS = ("embedded", "metrics", "top", "web")
+EXTRAS = ("amqp", "embedded", "metrics", "top", "web")
 #: Holes of the least versions that do not matter here, or that users are told of, and why.
 ALLOWED = {
     "GHSA-6v7p-g79w-8964": "msgpack < 1.2.1: no Unpacker is used again after an error",

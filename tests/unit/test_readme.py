@@ -248,7 +248,8 @@ def is_setting(name):
     return (
         hasattr(defaults, name)
         or name in vars(default_settings)
-        # The last one is deprecated, and only to be refused.
+        # The last one is deprecated, and only to be refused; before them the environment's.
+        or name in ("AMQP_URL", "SSL_CERT_FILE")
         or name in ("SPLASH_URL", "TEST_ENVIRONMENT", "CONCURRENT_REQUESTS_PER_IP")
     )
 

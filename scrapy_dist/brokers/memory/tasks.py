@@ -34,6 +34,8 @@ class MemoryTasks:
         done = Submission.SUBMITTED
         if found is not None and found.token == task.token:
             return done  # the reply was lost
+        if found is not None and on_duplicate is OnDuplicate.REUSE:
+            return Submission.JOINED
         if found is not None and not found.state.is_end:
             if on_duplicate is OnDuplicate.REFUSE:
                 return Submission.REFUSED

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import socket
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
@@ -16,6 +18,7 @@ from scrapy_dist.brokers.redis.tools.check import check
 from scrapy_dist.brokers.redis.tools.export import export_lines
 from scrapy_dist.brokers.redis.tools.import_ import import_lines
 from scrapy_dist.brokers.redis.tools.items import ItemReader
+from scrapy_dist.brokers.redis.tools.letters import LetterReader
 from scrapy_dist.brokers.redis.tools.seeds import SeedPusher
 from scrapy_dist.brokers.redis.tools.takeover import take_over
 from scrapy_dist.brokers.redis.version import reason_against
@@ -137,6 +140,7 @@ class RedisCrawl(RedisTasks):
         self.forget = partial(dead_letters.forget, frontier)
         self.seed_pusher = partial(SeedPusher, client)
         self.items = partial(ItemReader, frontier)
+        self.letters = partial(LetterReader, frontier)
         self.check = partial(check, frontier, spider=spider)
         self.export = partial(export_lines, frontier, spider=crawl_name(spider, job))
         self.import_lines = partial(import_lines, frontier, slots=options.slots)
@@ -148,6 +152,13 @@ class RedisCrawl(RedisTasks):
         await self._frontier.exchange([call])
         with asking(spider=self._spider):
             return call.reply()
+
+    async def refuse(self, seed: bytes, reason: str) -> bool:
+        name = f"{socket.gethostname()}:{os.getpid()}"
+        call = self._frontier.call(
+            "refuse", bool, seed=seed, reason=reason, worker_name=name
+        )
+        return await self._ask(call)
 
     async def is_drained(self) -> bool:
         return (await self._ask(self._frontier.drained())).is_drained

@@ -24,7 +24,6 @@
 -- Cost  O(workers)
 -- @use crawl
 -- @use history
--- @use keeping
 -- @use older
 local now = now_ms()
 local left = count_left()
@@ -168,7 +167,9 @@ if crawl == '' then
   redis.call('HSET', state, 'joined', (tonumber(joined or nil) or 0) + 1)
 end
 redis.call('ZADD', workers, now, worker)
-keep_tasks()
+for _, key in ipairs({tasks, results, tasks_ended}) do
+  redis.call('PERSIST', key)
+end
 -- Buckets of an earlier crawl may be left in the hash.
 local is_blank = redis.call('SCARD', started) == 0
 if is_compact then

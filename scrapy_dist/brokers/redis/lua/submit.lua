@@ -3,13 +3,13 @@
 -- KEYS  seed_key (list, set or zset: seeds)  tasks (hash)  results (hash)
 --       tasks_ended (zset)
 -- ARGV  seeds_as: 'list', 'set' or 'zset': the key of seeds to make if there is none
---       on_duplicate: 'refuse', 'join' or 'restart', if a task with its id lives
+--       on_duplicate: 'refuse', 'join' or 'restart', if a task with its id lives; 'reuse':
+--       join it, also if it has ended
 --       new*: of each task (<= 100): id, token, batch ('' = none), priority, seed
 -- Reply for each 1 (submitted), 2 (refused), 3 (joined), 4 (submitted, and the one that lived
 --       was cancelled)
 -- Cost  O(tasks * log(seeds))
 -- @use clock
--- @use keeping
 -- @use kinds
 -- @use tasks
 local book = task_book()
@@ -26,6 +26,8 @@ for i = new_at + 1, #ARGV, 5 do
   newest[id] = known
   if known == token and task then
     reply[#reply + 1] = 1 -- the reply was lost
+  elseif task and on_duplicate == 'reuse' then
+    reply[#reply + 1] = 3
   elseif book.is_living(task) and on_duplicate ~= 'restart' then
     reply[#reply + 1] = on_duplicate == 'join' and 3 or 2
   else
@@ -50,5 +52,7 @@ if #ids > 0 then
   store_tasks(now)
   redis.call('HSET', tasks, unpack(ids))
 end
-keep_tasks()
+for _, key in ipairs({tasks, results, tasks_ended}) do
+  redis.call('PERSIST', key)
+end
 return reply

@@ -80,7 +80,7 @@ async def steps(
                 found = await client.xrange(key, lowest, end, count)
         if not found:
             return
-        letters = [_parse(id_, fields, frontier.seal) for id_, fields in found]
+        letters = [parse_letter(id_, fields, frontier.seal) for id_, fields in found]
         yield letters
         after = letters[-1].id
         size = sum(len(letter.payload) for letter in letters) // len(letters)
@@ -98,13 +98,15 @@ async def steps_of_ids(
                 replies = await pipeline.execute()
         done.missing += sum(not found for found in replies)
         yield [
-            _parse(id_, fields, frontier.seal)
+            parse_letter(id_, fields, frontier.seal)
             for found in replies
             for id_, fields in found
         ]
 
 
-def _parse(id_: bytes | str, fields: dict[bytes, bytes], seal: Seal) -> DeadLetter:
+def parse_letter(
+    id_: bytes | str, fields: dict[bytes, bytes], seal: Seal
+) -> DeadLetter:
     return DeadLetter(
         id=text(id_),
         kind="seed" if fields.get(b"kind") == b"seed" else "request",

@@ -1,0 +1,377 @@
+"""From messages to tasks, and back to who sent them when the tasks have ended."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, Any, cast
+
+from scrapy_dist.base.escaping import quote
+from scrapy_dist.bridge.bodies import (
+    MOST_ITEMS,
+    message_id,
+    result_body,
+    status_message,
+    steps_of,
+)
+from scrapy_dist.bridge.publisher import Message, Publisher
+from scrapy_dist.bridge.redis_side import sleep_until
+from scrapy_dist.core.tasks import NewTask, OnDuplicate, Submission, Task, TaskState
+from scrapy_dist.exceptions import BadSeed, ConfigurationError
+
+if TYPE_CHECKING:
+    from scrapy_dist.admin.crawl import Crawl
+    from scrapy_dist.admin.task_maker import TaskMaker
+    from scrapy_dist.admin.tasks import Tasks
+    from scrapy_dist.bridge.delivery import Delivery
+    from scrapy_dist.bridge.intake import Intake
+    from scrapy_dist.bridge.link import Link
+    from scrapy_dist.bridge.notices import Notices
+    from scrapy_dist.bridge.redis_side import RedisSide
+    from scrapy_dist.core import ports
+
+#: Messages that become tasks in one step.
+_STEP = 100
+#: Seconds between two looks at the tasks, at first and at the most.
+_SHORTEST, _LONGEST = 0.05, 1.0
+#: Seconds that the queue of a reply may be missing.
+REPLY_PATIENCE = 60.0
+#: Tasks that end at the same time: their results are in memory.
+_ENDING = 200
+#: Tasks followed with ``--ack stored``, at the most.
+_MOST = 10_000
+
+
+@dataclass(frozen=True)
+class Sinks:
+    """Where what is told of tasks goes: names of a queue and an exchange; '': nowhere."""
+
+    status: str
+    results: str
+    publisher: Publisher
+    #: Publishes to the exchange: one that is missing ends the connection.
+    to_results: Publisher
+
+
+@dataclass(eq=False)
+class _Followed:
+    """A task, and the messages that wait for its end."""
+
+    id: str
+    deliveries: list[Delivery] = field(default_factory=list)
+    #: States that were told, of the run with *token*.
+    token: str = ""
+    told: int = 0
+    is_ending: bool = False
+
+
+class Desk:
+    """*is_stored_enough*: acknowledge a message when the frontier has its task."""
+
+    def __init__(
+        self,
+        crawl: Crawl,
+        tasks: Tasks,
+        sinks: Sinks,
+        redis: RedisSide,
+        notices: Notices,
+        *,
+        is_stored_enough: bool,
+    ) -> None:
+        self._crawl = crawl
+        self._tasks = tasks
+        self._port = cast("ports.Tasks", crawl.port)
+        self._letters = cast("ports.LetterQueue", crawl.port)
+        self._sinks = sinks
+        self._redis = redis
+        self._notices = notices
+        self._is_stored_enough = is_stored_enough
+        self._makers: dict[int | None, TaskMaker] = {}
+        self._followed: dict[str, _Followed] = {}
+        self._work: set[asyncio.Task[None]] = set()
+        self._failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._room = asyncio.Semaphore(_ENDING)
+        self._statuses: asyncio.Queue[tuple[Message, asyncio.Future[None] | None]]
+        self._statuses = asyncio.Queue(1000)
+        self._changed = asyncio.Event()
+        self._unanswered = 0
+        self.intake: Intake
+
+    @property
+    def is_full(self) -> bool:
+        """Whether no more tasks can be followed."""
+        return len(self._followed) >= _MOST
+
+    async def run(self, stopping: asyncio.Event) -> None:
+        """Work until *stopping*; then what ends just now is finished."""
+        loops = asyncio.gather(self._submit(stopping), self._look(stopping))
+        telling = asyncio.ensure_future(self._tell_states())
+        try:
+            ends: list[asyncio.Future[Any]] = [loops, self._failed]
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+            for each in ends:
+                if each.done():
+                    each.result()
+            while self._work:
+                await asyncio.wait(self._work)
+        finally:
+            rest: list[asyncio.Future[Any]] = [loops, telling, *self._work]
+            for each in rest:
+                each.cancel()
+            await asyncio.gather(*rest, return_exceptions=True)
+
+    def lose(self, link: Link) -> None:
+        """What came over *link* comes again: nobody waits here for the ends of its tasks."""
+        for followed in list(self._followed.values()):
+            followed.deliveries = [
+                each
+                for each in followed.deliveries
+                if each.link is not link or each.is_settled
+            ]
+            if not (followed.deliveries or followed.is_ending):
+                del self._followed[followed.id]
+
+    def _spawn(self, work: asyncio.Task[None]) -> None:
+        self._work.add(work)
+
+        def end(done: asyncio.Task[None]) -> None:
+            self._work.discard(done)
+            error = None if done.cancelled() else done.exception()
+            if error is not None and not self._failed.done():
+                self._failed.set_exception(error)
+
+        work.add_done_callback(end)
+
+    # In
+
+    async def _submit(self, stopping: asyncio.Event) -> None:
+        while not stopping.is_set():
+            if not await sleep_until(self.intake.arrived, _LONGEST):
+                continue
+            await self._submit_some(self.intake.take(_STEP))
+
+    async def _submit_some(self, deliveries: Sequence[Delivery]) -> None:
+        groups: dict[OnDuplicate, list[tuple[NewTask, Delivery, bool]]] = {}
+        taken: set[str] = set()
+        for delivery in deliveries:
+            try:
+                task, is_named = self._make(delivery, taken)
+            except (BadSeed, ConfigurationError) as e:
+                refusing = self._refuse(delivery, str(e).rstrip("."))
+                self._spawn(asyncio.ensure_future(refusing))
+                continue
+            # One that came before has been a task, which may have ended.
+            is_known = delivery.redelivered and is_named
+            mode = OnDuplicate.REUSE if is_known else OnDuplicate.JOIN
+            groups.setdefault(mode, []).append((task, delivery, is_named))
+        for mode, group in groups.items():
+            new = [task for task, *_ in group]
+            outcomes = await self._redis.ask(lambda: self._tasks.push(new, mode))  # noqa: B023
+            for (task, delivery, is_named), outcome in zip(
+                group, outcomes, strict=True
+            ):
+                is_joined = outcome is Submission.JOINED
+                if is_joined and not (is_named or delivery.redelivered):
+                    # Another message with the same body has that task.
+                    await self._submit_anew(delivery)
+                else:
+                    self._follow(task.id, delivery)
+
+    async def _submit_anew(self, delivery: Delivery) -> None:
+        task = self._maker(delivery).make(delivery.body)
+        await self._redis.ask(lambda: self._tasks.push([task], OnDuplicate.JOIN))
+        self._follow(task.id, delivery)
+
+    def _maker(self, delivery: Delivery) -> TaskMaker:
+        priority = delivery.priority
+        if priority not in self._makers:
+            self._makers[priority] = self._tasks.maker(priority=priority)
+        return self._makers[priority]
+
+    def _make(self, delivery: Delivery, taken: set[str]) -> tuple[NewTask, bool]:
+        """The task that *delivery* asks for, and whether that has an id of its own.
+
+        Without one it gets one that the same body has again when it comes again: the
+        first that no message here has. Raises BadSeed, ConfigurationError.
+        """
+        if isinstance(delivery.id, bytes):
+            raise BadSeed(
+                f"the message_id is not valid UTF-8: {quote(repr(delivery.id))}"
+            )
+        made, number = _made_id(delivery), 0
+        while (name := f"{made}-{number}") in self._followed or name in taken:
+            number += 1
+        task = self._maker(delivery).make(delivery.body, otherwise=delivery.id or name)
+        taken.add(task.id)
+        return task, task.id != name
+
+    def _follow(self, id_: str, delivery: Delivery) -> None:
+        if delivery.link.lost.is_set() and not delivery.is_settled:
+            return
+        if self._is_stored_enough:
+            self.intake.ack(delivery)
+            wanted = delivery.reply_to or self._sinks.status or self._sinks.results
+            if not wanted:
+                return
+        followed = self._followed.get(id_)
+        if followed is None or followed.is_ending:
+            self._followed[id_] = followed = _Followed(id_)
+        followed.deliveries.append(delivery)
+        self._changed.set()
+
+    async def _refuse(self, delivery: Delivery, reason: str) -> None:
+        """Set aside what can be no task, as workers do with bad seeds."""
+        size = self._crawl.options.max_seed
+        body = delivery.body[:size]
+        while not await self._redis.ask(lambda: self._letters.refuse(body, reason)):
+            self._notices.trouble(
+                "failed",
+                "There is no room for more dead letters (FRONTIER_FAILED_LIMIT): bad"
+                " messages stay in their queue until some are retried or forgotten.",
+            )
+            await asyncio.sleep(_LONGEST)
+        self._notices.over("failed", "There is room for dead letters again.")
+        name = delivery.id if isinstance(delivery.id, str) else ""
+        task = Task(
+            name or _made_id(delivery), TaskState.FAILED, failed=1, reason=reason
+        )
+        if self._sinks.status:
+            message = status_message(
+                self._sinks.status, self._crawl.name, task, TaskState.FAILED
+            )
+            await self._sinks.publisher.deliver([message])
+        await self._tell_result(task, [delivery], [])
+        self.intake.ack(delivery)
+
+    # How they stand
+
+    async def _look(self, stopping: asyncio.Event) -> None:
+        pause = _SHORTEST
+        while not stopping.is_set():
+            waiting = [each for each in self._followed.values() if not each.is_ending]
+            if waiting:
+                found = await self._redis.ask(
+                    lambda: self._tasks.tasks_of([each.id for each in waiting])  # noqa: B023
+                )
+                ended = 0
+                for followed, task in zip(waiting, found, strict=True):
+                    ended += await self._see(followed, task)
+                pause = _SHORTEST if ended else min(_LONGEST, pause * 1.5)
+            self._changed.clear()
+            if not waiting and not self._followed:
+                await sleep_until(self._changed, _LONGEST)
+                pause = _SHORTEST
+            else:
+                await sleep_until(stopping, pause)
+
+    async def _see(self, followed: _Followed, task: Task | None) -> bool:
+        """Whether it has ended."""
+        if self._followed.get(followed.id) is not followed or followed.is_ending:
+            return False
+        if task is None:
+            # Redis has forgotten it.
+            del self._followed[followed.id]
+            for delivery in followed.deliveries:
+                self.intake.again(delivery)
+            return False
+        if followed.token != task.token:
+            followed.token, followed.told = task.token, 0
+        last = await self._tell(followed, task)
+        if task.state.is_end:
+            followed.is_ending = True
+            self._spawn(asyncio.ensure_future(self._end(followed, task, last)))
+        return task.state.is_end
+
+    async def _tell(
+        self, followed: _Followed, task: Task
+    ) -> asyncio.Future[None] | None:
+        """Tell the states that are new; what is set when the last one has been told."""
+        if not self._sinks.status:
+            return None
+        steps = list(steps_of(task))
+        told: asyncio.Future[None] | None = None
+        for state in steps[followed.told :]:
+            message = status_message(self._sinks.status, self._crawl.name, task, state)
+            if state.is_end:
+                told = asyncio.get_running_loop().create_future()
+            await self._statuses.put((message, told))
+        followed.told = len(steps)
+        return told
+
+    async def _tell_states(self) -> None:
+        while True:
+            some = [await self._statuses.get()]
+            while len(some) < _STEP and not self._statuses.empty():
+                some.append(self._statuses.get_nowait())
+            await self._sinks.publisher.deliver([message for message, _ in some])
+            for _, told in some:
+                if told is not None and not told.done():
+                    told.set_result(None)
+
+    # The end
+
+    async def _end(
+        self, followed: _Followed, task: Task, told: asyncio.Future[None] | None
+    ) -> None:
+        async with self._room:
+            items: list[bytes] = []
+            if self._sinks.results or any(d.reply_to for d in followed.deliveries):
+                items = await self._redis.ask(
+                    lambda: self._port.results(task, 0, MOST_ITEMS)
+                )
+            await self._tell_result(task, followed.deliveries, items)
+        if told is not None:
+            await told
+        for delivery in followed.deliveries:
+            self.intake.ack(delivery)
+        if self._followed.get(followed.id) is followed:
+            del self._followed[followed.id]
+
+    async def _tell_result(
+        self, task: Task, deliveries: Sequence[Delivery], items: Sequence[bytes]
+    ) -> None:
+        """Tell the exchange, and who has asked, how *task* has ended."""
+        asked = [d for d in deliveries if isinstance(d.reply_to, str) and d.reply_to]
+        if not (asked or self._sinks.results):
+            return
+        name, body = (
+            message_id(task, "result"),
+            result_body(self._crawl.name, task, items),
+        )
+        if self._sinks.results:
+            key = f"{self._crawl.name}.{task.state}"
+            message = Message(self._sinks.results, key, body, name, "result")
+            await self._sinks.to_results.deliver([message])
+        for delivery in asked:
+            own = delivery.correlation_id
+            message = Message(
+                "",
+                delivery.reply_to,
+                body,
+                name,
+                "result",
+                correlation_id=own if isinstance(own, str) else None,
+            )
+            deliver = self._sinks.publisher.deliver
+            done = await deliver(
+                [message], patience=REPLY_PATIENCE, unless=partial(_is_gone, delivery)
+            )
+            if not (done or delivery.is_gone):
+                self._unanswered += 1
+                self._notices.tell(
+                    f"The reply queue {quote(delivery.reply_to)} was missing for"
+                    f" {REPLY_PATIENCE:g} s: the result of task {quote(task.id)} was not"
+                    f" sent there ({self._unanswered} so far). Client.results has it."
+                )
+
+
+def _made_id(delivery: Delivery) -> str:
+    """What a message without an id is called, whenever it comes."""
+    return f"amqp-{hashlib.sha256(delivery.body).hexdigest()[:24]}"
+
+
+def _is_gone(delivery: Delivery) -> bool:
+    return delivery.is_gone

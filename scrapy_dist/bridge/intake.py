@@ -1,0 +1,181 @@
+"""Messages out of the queue of tasks, no more at a time than there is work for."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from scrapy_dist.base.escaping import quote
+from scrapy_dist.bridge.delivery import Delivery
+from scrapy_dist.bridge.line import LONGEST, Backoff, Line
+from scrapy_dist.bridge.link import Link, LinkLost, check_queues
+from scrapy_dist.bridge.redis_side import sleep_until
+from scrapy_dist.exceptions import ConfigurationError
+
+if TYPE_CHECKING:
+    from scrapy_dist.bridge.address import Address
+    from scrapy_dist.bridge.notices import Notices
+
+#: Seconds between two looks whether the prefetch is to be another one.
+_LOOK = 0.5
+#: Part of what is wanted below which more is asked for.
+_ENOUGH = 0.75
+
+
+class Intake:
+    """Deliveries of *queue*: at most *limit* of them are not acknowledged at a time.
+
+    *lost* is told of the deliveries that will come again, as their link is gone.
+    """
+
+    def __init__(
+        self,
+        address: Address,
+        queue: str,
+        notices: Notices,
+        limit: Callable[[], int],
+        lost: Callable[[Link], object],
+    ) -> None:
+        self._address = address
+        self._queue = queue
+        self._notices = notices
+        self._limit = limit
+        self._lost = lost
+        self._line = Line(
+            address, f"gives tasks from {quote(queue)}", notices, self._begin
+        )
+        self._link: Link | None = None
+        #: The consumer at work ('': none), and how many it may hold.
+        self._consumer = ""
+        self._credit = 0
+        self._consumers = 0
+        self._held: set[Delivery] = set()
+        self._waiting: deque[Delivery] = deque()
+        #: Is set while there is something to `take`, and when a delivery is settled.
+        self.arrived = asyncio.Event()
+        self._changed = asyncio.Event()
+
+    # Connection and consumer
+
+    async def run_line(self) -> None:
+        """Keep the connection up, for ever; in the end what is held goes back."""
+        await self._line.run()
+
+    async def run(self, stopping: asyncio.Event) -> None:
+        """Let messages come until *stopping*."""
+        try:
+            await self._keep_prefetch(stopping)
+            await self._cancel()
+        except LinkLost:
+            pass
+
+    async def _begin(self, link: Link) -> None:
+        self._forget()
+        link.on_lost = lambda: self._on_lost(link)
+        link.channel.add_on_cancel_callback(self._on_cancelled)
+        self._link = link
+        self._changed.set()
+
+    def _on_lost(self, link: Link) -> None:
+        self._forget()
+        self._lost(link)
+        self._changed.set()
+
+    def _forget(self) -> None:
+        self._link, self._consumer, self._credit = None, "", 0
+        self._held.clear()
+        self._waiting.clear()
+
+    def _on_cancelled(self, frame: Any) -> None:
+        """RabbitMQ ends the consumer: the queue was deleted, or has moved."""
+        if frame.method.consumer_tag == self._consumer:
+            self._consumer = ""
+            self._changed.set()
+
+    async def _keep_prefetch(self, stopping: asyncio.Event) -> None:
+        backoff = Backoff(longest=LONGEST)
+        while not stopping.is_set():
+            self._changed.clear()
+            try:
+                if self._link is not None and self._needs_change():
+                    await self._change(self._link)
+                    backoff.reset()
+                    self._notices.over(
+                        self._queue, f"Tasks come from the queue {quote(self._queue)}."
+                    )
+            except LinkLost:
+                pass
+            except ConfigurationError as e:
+                self._notices.trouble(self._queue, f"{e} It is looked for again.")
+                await backoff.pause()
+            await sleep_until(self._changed, _LOOK)
+
+    def _needs_change(self) -> bool:
+        want, room = self._limit(), self._limit() - len(self._held)
+        if not self._consumer:
+            return room >= max(1, want * (1 - _ENOUGH))
+        others = sum(d.consumer != self._consumer for d in self._held)
+        most = others + self._credit
+        return most > want or most < want * _ENOUGH
+
+    async def _change(self, link: Link) -> None:
+        """A new consumer may hold what there is room for; the others' messages stay.
+
+        The prefetch of a consumer is that of its beginning.
+        """
+        await self._cancel()
+        room = self._limit() - len(self._held)
+        if room < 1:
+            return
+        # On a channel of its own: this one would be closed if there is no queue.
+        await check_queues(self._address, {"--tasks": self._queue})
+        channel = link.channel
+        await link.call(channel.basic_qos, prefetch_count=room)
+        self._consumers += 1
+        consumer = f"scrapy-frontier-bridge-{self._consumers}"
+        self._consumer, self._credit = consumer, room
+        try:
+            await link.call(
+                channel.basic_consume,
+                self._queue,
+                lambda _, method, properties, body: self._on_message(
+                    Delivery.of(link, method, properties, body)
+                ),
+                consumer_tag=consumer,
+            )
+        except BaseException:
+            self._consumer = ""
+            raise
+
+    async def _cancel(self) -> None:
+        consumer, self._consumer = self._consumer, ""
+        if consumer and self._link is not None:
+            await self._link.call(self._link.channel.basic_cancel, consumer)
+
+    # Deliveries
+
+    def _on_message(self, delivery: Delivery) -> None:
+        self._held.add(delivery)
+        self._waiting.append(delivery)
+        self.arrived.set()
+
+    def take(self, most: int) -> list[Delivery]:
+        """Deliveries that came, in their order."""
+        found = [self._waiting.popleft() for _ in range(min(most, len(self._waiting)))]
+        if not self._waiting:
+            self.arrived.clear()
+        return found
+
+    def again(self, delivery: Delivery) -> None:
+        """Let it be taken once more."""
+        self._waiting.append(delivery)
+        self.arrived.set()
+
+    def ack(self, delivery: Delivery) -> None:
+        """It is done."""
+        delivery.ack()
+        self._held.discard(delivery)
+        if not self._consumer:
+            self._changed.set()

@@ -1,0 +1,240 @@
+"""One connection to RabbitMQ with one channel, for coroutines."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from pika.adapters.asyncio_connection import AsyncioConnection
+from pika.exceptions import (
+    AMQPError,
+    AuthenticationError,
+    ChannelClosed,
+    ChannelWrongStateError,
+    ConnectionClosed,
+    ConnectionWrongStateError,
+    ProbableAccessDeniedError,
+    ProbableAuthenticationError,
+)
+
+from scrapy_dist.exceptions import ConfigurationError
+
+if TYPE_CHECKING:
+    from pika.channel import Channel
+
+    from scrapy_dist.bridge.address import Address
+
+#: Seconds that RabbitMQ may take for an answer, and for the end of a connection.
+_ANSWER, _END = 30.0, 5.0
+#: Reply codes: there is no such queue or exchange; it may not be used.
+_NOT_FOUND, _REFUSED, _NOT_ALLOWED = 404, 403, 530
+
+
+class LinkLost(Exception):
+    """The channel or its connection is gone; the text says why."""
+
+
+class Link:
+    """An open connection and its channel. When it is `lost` nothing of it works any more.
+
+    What RabbitMQ had sent there to be acknowledged it sends again, to whoever is next.
+    """
+
+    def __init__(self, address: Address) -> None:
+        self._address = address
+        self._loop = asyncio.get_running_loop()
+        self._waiting: set[asyncio.Future[Any]] = set()
+        self._connection: AsyncioConnection | None = None
+        self._closed = asyncio.Event()
+        #: Is set when it is lost; *reason* says why.
+        self.lost = asyncio.Event()
+        self.reason = ""
+        #: Why RabbitMQ closed the channel, as its reply code; 0: something else.
+        self.code = 0
+        #: Whether RabbitMQ reads nothing that is published, because it is short of room.
+        self.is_blocked = False
+        self.on_lost: Callable[[], object] = lambda: None
+        self.on_blocked: Callable[[str], object] = lambda reason: None
+        self.on_unblocked: Callable[[], object] = lambda: None
+        self.channel: Channel
+
+    @classmethod
+    async def open(cls, address: Address) -> Link:
+        """Connect. Raises LinkLost, ConfigurationError if the login is refused."""
+        link = cls(address)
+        try:
+            await link._open()
+        except BaseException:
+            await link.close()
+            raise
+        return link
+
+    async def _open(self) -> None:
+        opened: asyncio.Future[Any] = self._loop.create_future()
+
+        def fail(connection: object, error: BaseException) -> None:
+            self._closed.set()
+            if not opened.done():
+                opened.set_exception(self._error(error))
+
+        self._connection = AsyncioConnection(
+            self._address.parameters,
+            on_open_callback=lambda connection: _answer(opened, connection),
+            on_open_error_callback=fail,
+            on_close_callback=self._on_connection_closed,
+            custom_ioloop=self._loop,
+        )
+        self._connection.add_on_connection_blocked_callback(self._on_blocked)
+        self._connection.add_on_connection_unblocked_callback(self._on_unblocked)
+        await self._wait(opened)
+        self.channel = await self.call(self._open_channel)
+
+    def _open_channel(self, callback: Callable[[Any], object]) -> None:
+        assert self._connection is not None
+        channel = self._connection.channel(on_open_callback=callback)
+        channel.add_on_close_callback(self._on_channel_closed)
+
+    async def call(self, method: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """The answer to *method* of the channel. Raises LinkLost."""
+        future: asyncio.Future[Any] = self._loop.create_future()
+        try:
+            method(*args, callback=lambda found: _answer(future, found), **kwargs)
+        except (AMQPError, ChannelWrongStateError, ConnectionWrongStateError) as e:
+            raise LinkLost(self.reason or self._shown(e)) from None
+        return await self._wait(future)
+
+    async def _wait(self, future: asyncio.Future[Any]) -> Any:
+        self._waiting.add(future)
+        try:
+            return await asyncio.wait_for(future, _ANSWER)
+        except (TimeoutError, asyncio.TimeoutError):
+            self._lose("RabbitMQ does not answer")
+            raise LinkLost(self.reason) from None
+        finally:
+            self._waiting.discard(future)
+
+    async def close(self) -> None:
+        """Close it: what was not acknowledged goes back to its queue."""
+        self._lose("it was closed here")
+        connection = self._connection
+        if connection is None or self._closed.is_set():
+            return
+        with contextlib.suppress(AMQPError, ConnectionWrongStateError):
+            connection.close()
+        with contextlib.suppress(TimeoutError, asyncio.TimeoutError):
+            await asyncio.wait_for(self._closed.wait(), _END)
+
+    def _on_channel_closed(self, channel: object, error: BaseException) -> None:
+        if isinstance(error, ChannelClosed):
+            self.code = error.reply_code
+        self._lose(self._shown(error))
+
+    def _on_connection_closed(self, connection: object, error: BaseException) -> None:
+        self._closed.set()
+        self._lose(self._shown(error))
+
+    def _on_blocked(self, connection: object, frame: Any) -> None:
+        self.is_blocked = True
+        self.on_blocked(str(frame.method.reason))
+
+    def _on_unblocked(self, connection: object, frame: object) -> None:
+        self.is_blocked = False
+        self.on_unblocked()
+
+    def _lose(self, reason: str) -> None:
+        if self.lost.is_set():
+            return
+        self.reason = reason
+        self.lost.set()
+        self.on_lost()
+        for future in list(self._waiting):
+            if not future.done():
+                future.set_exception(LinkLost(reason))
+
+    def _error(self, error: BaseException) -> Exception:
+        """What is raised for *error* while it connects."""
+        where = self._address.shown
+        refused = (AuthenticationError, ProbableAuthenticationError)
+        if isinstance(error, refused) or _code(error) == _REFUSED:
+            return ConfigurationError(
+                f"RabbitMQ at {where} refuses the login. Look at user and password of"
+                " the AMQP URL; guest may come from the broker's own machine only."
+            )
+        if isinstance(error, ProbableAccessDeniedError) or _code(error) == _NOT_ALLOWED:
+            return ConfigurationError(
+                f"RabbitMQ refuses {where}: there is no such vhost, or this user may not"
+                " use it. The vhost is what comes behind the host: amqp://…@host/vhost"
+            )
+        return LinkLost(self._shown(error))
+
+    def _shown(self, error: BaseException) -> str:
+        return self._address.hide(_text(error))
+
+
+def _answer(future: asyncio.Future[Any], found: Any) -> None:
+    if not future.done():
+        future.set_result(found)
+
+
+def _code(error: BaseException) -> int:
+    return error.reply_code if isinstance(error, ConnectionClosed) else 0
+
+
+def _text(error: BaseException) -> str:
+    """The innermost of what pika packs into each other, for people."""
+    for _ in range(10):
+        inner = (
+            getattr(error, "exception", None)
+            or (getattr(error, "exceptions", None) or [None])[-1]
+        )
+        inner = inner or next((a for a in error.args if isinstance(a, Exception)), None)
+        if not isinstance(inner, BaseException):
+            break
+        error = inner
+    if isinstance(error, (ChannelClosed, ConnectionClosed)):
+        return f"{error.reply_text} ({error.reply_code})"
+    return str(error) or type(error).__name__
+
+
+async def check_queues(address: Address, queues: dict[str, str]) -> None:
+    """Raise ConfigurationError for the first of *queues* that is not there.
+
+    They are named by the options that ask for them. Raises LinkLost as `Link.open`.
+    """
+    link = await Link.open(address)
+    try:
+        for option, queue in queues.items():
+            try:
+                await link.call(link.channel.queue_declare, queue, passive=True)
+            except LinkLost as e:
+                raise (
+                    _refused(link, address, f"{option} {queue}", "queue") or e
+                ) from None
+    finally:
+        await link.close()
+
+
+async def check_exchange(address: Address, option: str, exchange: str) -> None:
+    """As `check_queues`, for an exchange."""
+    link = await Link.open(address)
+    try:
+        await link.call(link.channel.exchange_declare, exchange, passive=True)
+    except LinkLost as e:
+        raise _refused(link, address, f"{option} {exchange}", "exchange") or e from None
+    finally:
+        await link.close()
+
+
+def _refused(
+    link: Link, address: Address, given: str, what: str
+) -> ConfigurationError | None:
+    if link.code == _NOT_FOUND:
+        return ConfigurationError(
+            f"{given}: RabbitMQ at {address.shown} has no such {what}. Make it first:"
+            " what it is to be like (durable, its type, its limits) is yours to say."
+        )
+    if link.code:
+        return ConfigurationError(f"{given}: {address.hide(link.reason)}")
+    return None

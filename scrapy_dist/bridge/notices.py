@@ -1,0 +1,28 @@
+"""What the bridge tells people: each trouble once, and when it is over."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+
+class Notices:
+    """*tell* gets a sentence; *note* one that is no trouble."""
+
+    def __init__(
+        self, tell: Callable[[str], object], note: Callable[[str], object]
+    ) -> None:
+        self.tell = tell
+        self.note = note
+        self._troubles: set[str] = set()
+
+    def trouble(self, about: str, text: str) -> None:
+        """Tell *text*, unless there is trouble about this already."""
+        if about not in self._troubles:
+            self._troubles.add(about)
+            self.tell(text)
+
+    def over(self, about: str, text: str) -> None:
+        """Tell *text* if there was trouble about this."""
+        if about in self._troubles:
+            self._troubles.discard(about)
+            self.note(text)
