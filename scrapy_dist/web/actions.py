@@ -68,7 +68,8 @@ async def _retry(crawl: Crawl, form: Form) -> str:
     done = await crawl.retry(*_chosen(form))
     said = f"{number(done.requests)} put back"
     if done.seeds:
-        said += f", and {number(done.seeds)} to the seeds"
+        seeds = f"{number(done.seeds)} put back to the seeds"
+        said = f"{said}, {seeds}" if done.requests else seeds
     if done.unreadable:
         why = f" ({done.examples[0][1]})" if done.examples else ""
         said += f"; {number(done.unreadable)} cannot be put back, and stay{why}"
