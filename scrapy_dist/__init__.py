@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 from scrapy_dist.addon import Addon
 
 if TYPE_CHECKING:
-    from scrapy_dist.client import Client
+    from scrapy_dist.client import AsyncClient, Client
     from scrapy_dist.connection import get_redis, get_redis_from_settings
 
 __all__ = [
     "Addon",
+    "AsyncClient",
     "Client",
     "__version__",
     "get_redis",
@@ -24,10 +25,10 @@ __version__ = "0.1.0"
 def __getattr__(name: str) -> Any:
     # Imported on first use: the embedded Redis' supervisor, a process of this package,
     # would carry Scrapy and redis-py around for nothing.
-    if name == "Client":
+    if name in ("AsyncClient", "Client"):
         from scrapy_dist import client  # noqa: PLC0415
 
-        return client.Client
+        return getattr(client, name)
     if name in ("get_redis", "get_redis_from_settings"):
         from scrapy_dist import connection  # noqa: PLC0415
 

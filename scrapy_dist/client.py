@@ -1,47 +1,72 @@
-"""``Client``: feed a crawl, steer it, ask how it stands and take its items, from any
-program.
+"""``Client`` and ``AsyncClient``: feed a crawl, steer it, ask how it stands and take its
+items, from any program.
 
 No crawl and no reactor runs here. What this package does with Redis is asynchronous; a
-client runs it in one thread of its own, so that it works the same in a script, in a
-notebook and inside another event loop.
+`Client` has an `AsyncClient` in one thread of its own, so that it works the same in a
+script, in a notebook and inside another event loop.
 """
 
 from __future__ import annotations
 
 import itertools
-import time
 import weakref
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from scrapy.settings import BaseSettings, Settings
-
-from scrapy_dist.admin.arguments import ids_of
-from scrapy_dist.admin.crawl import Crawl
-from scrapy_dist.admin.items import Items, leave_all
+from scrapy_dist.admin.arguments import several
+from scrapy_dist.admin.async_client import AsyncBatch, AsyncClient, Seed
+from scrapy_dist.admin.items import AsyncItems, Items
 from scrapy_dist.admin.seeding import BATCH
+from scrapy_dist.admin.tasks import STEP
 from scrapy_dist.base.blocking import LoopThread
-from scrapy_dist.exceptions import ConfigurationError, RedisUnavailable
-from scrapy_dist.redis_client.masking import shown_value
+from scrapy_dist.core.tasks import Batch, OnDuplicate, Task, TaskState
 
 if TYPE_CHECKING:
+    from scrapy.settings import BaseSettings
     from typing_extensions import Self
 
-    from scrapy_dist.admin.arguments import Ids, Workers
+    from scrapy_dist.admin.arguments import Ids, TaskIds, Workers
     from scrapy_dist.core.crawl import Cleared, Paused
     from scrapy_dist.core.dead_letters import DeadLetter, Forgotten, Retried
     from scrapy_dist.core.hosts import Hosts
     from scrapy_dist.core.inspection import Explained, Recrawled, Shown
     from scrapy_dist.core.status import Finished, Status
 
-__all__ = ["Client", "Items"]
+__all__ = [
+    "AsyncBatch",
+    "AsyncClient",
+    "AsyncItems",
+    "Batch",
+    "Client",
+    "ClientBatch",
+    "Items",
+    "OnDuplicate",
+    "Task",
+    "TaskState",
+]
 
 T = TypeVar("T")
-Seeds = Iterable["str | bytes | Mapping[str, Any]"]
 
-#: Seconds after which it is asked again whether this version may push seeds.
-_CHECK_AGAIN = 5.0
+
+@dataclass(frozen=True)
+class ClientBatch(Batch):
+    """How far a batch is, as `Client.batch` gives it.
+
+    progress = client.batch("monday")
+    print(progress.ended, "of", progress.total, "have ended")
+    """
+
+    client: Client | None = field(default=None, repr=False, compare=False)
+
+    def wait(self, timeout: float | None = None) -> ClientBatch:
+        """Wait until all of its tasks have ended, see `Client.wait_batch`.
+
+        assert client.batch("monday").wait(timeout=3600).failed == 0
+        """
+        assert self.client is not None
+        return self.client.wait_batch(self.name, timeout)
 
 
 class Client:
@@ -70,37 +95,19 @@ class Client:
         job: str | None = None,
         settings: Mapping[str, Any] | BaseSettings | None = None,
     ) -> None:
-        if not isinstance(spider, str) or not spider:
-            raise ConfigurationError(f"spider = {spider!r} is no name of a spider.")
-        if url is not None and (not isinstance(url, str) or not url):
-            raise ConfigurationError(
-                f"url = {shown_value('url', url)} is no address of Redis. Write e.g."
-                " redis://:password@host:6379/0, or None where settings say it."
-            )
-        own = Settings()
-        if isinstance(settings, BaseSettings):
-            own.update(settings)
-        else:
-            own.update(dict(settings or {}), priority="project")
-        if url is not None:
-            own.set("REDIS_URL", url, priority="cmdline")
-        if job is not None:
-            own.set("FRONTIER_JOB", job, priority="cmdline")
-        self._crawl = Crawl(own, spider)
+        self._client = AsyncClient(url, spider, job, settings)
         self.spider = spider
-        self.job = self._crawl.job
-        self._readers: dict[str, Items] = {}
-        self._check_at = 0.0
+        self.job = self._client.job
         self._thread = LoopThread()
-        self._thread.at_end = self._crawl.close
+        self._thread.at_end = self._client.close
         self._finalizer = weakref.finalize(self, self._thread.stop)
         try:
-            self._thread.run(self._crawl.open)
+            self._thread.run(self._client.open)
         except BaseException:
             self._finalizer()
             raise
         #: Where Redis is, without user name and password.
-        self.redis = self._crawl.where
+        self.redis = self._client.redis
 
     # Seeds
 
@@ -122,7 +129,7 @@ class Client:
 
     def seed_many(
         self,
-        seeds: Seeds,
+        seeds: Iterable[Seed],
         *,
         meta: Mapping[str, Any] | None = None,
         priority: int | None = None,
@@ -132,22 +139,192 @@ class Client:
         with open("urls.txt") as file:
             client.seed_many(line for line in file if line.strip())
         """
-        if isinstance(seeds, (str, bytes, Mapping)):
-            raise TypeError(f"seeds = {seeds!r} is one seed: use seed(), or a list.")
-        return self._seed(seeds, meta, priority)
+        return self._seed(several(seeds, "seed"), meta, priority)
 
     def _seed(
-        self, seeds: Seeds, meta: Mapping[str, Any] | None, priority: int | None
+        self,
+        seeds: Iterable[Seed],
+        meta: Mapping[str, Any] | None,
+        priority: int | None,
     ) -> int:
-        sower = self._crawl.sower(self._crawl.seed_maker(meta, priority))
-        if time.monotonic() > self._check_at:
-            self._run(self._crawl.check_format)
-            self._check_at = time.monotonic() + _CHECK_AGAIN
+        push = partial(self._client.seed_many, meta=meta, priority=priority)
         # The caller's iterable is read in the caller's thread.
-        rest = iter(seeds)
-        while batch := list(itertools.islice(rest, BATCH)):
-            self._run(partial(sower.push_all, batch))
-        return sower.pushed
+        return sum(self._run(partial(push, some)) for some in _chunks(seeds, BATCH))
+
+    # Tasks
+
+    def submit(
+        self,
+        url: Seed,
+        *,
+        id: str | int | None = None,  # noqa: A002  what users of queues call it
+        batch: str | None = None,
+        meta: Mapping[str, Any] | None = None,
+        priority: int | None = None,
+        timeout: float | None = None,
+        max_retries: int | None = None,
+        on_duplicate: str | OnDuplicate = "refuse",
+    ) -> Task:
+        """Push a seed, a URL or an object as in a JSON seed, that is a task.
+
+            task = client.submit("https://example.org/", id="t1", batch="monday")
+            task = client.wait(task, timeout=60)
+            print(task.state, task.done, client.results(task))
+
+        All that comes of the seed belongs to the task. *id*: 1 to 255 characters; None:
+        that of the seed, else a random one. *batch*: a name for tasks that belong
+        together. *timeout*: seconds that the download of the seed may take;
+        *max_retries*: how often it is tried again. *meta* and *priority* as in `seed`.
+
+        *on_duplicate* says what becomes of it while a task with this id has not ended:
+        "refuse" raises TaskExists (a ValueError), "join" pushes nothing and tells how the
+        other one stands, "restart" cancels that. Raises BadSeed as `seed`. Needs the
+        add-on in the workers, and RedisPipeline for results.
+        """
+        submit = self._client.submit
+        limits: dict[str, Any] = {"timeout": timeout, "max_retries": max_retries}
+        more: dict[str, Any] = {"meta": meta, "priority": priority, **limits}
+        return self._run(
+            partial(submit, url, id=id, batch=batch, on_duplicate=on_duplicate, **more)
+        )
+
+    def submit_many(
+        self,
+        seeds: Iterable[Seed],
+        *,
+        batch: str | None = None,
+        meta: Mapping[str, Any] | None = None,
+        priority: int | None = None,
+        timeout: float | None = None,
+        max_retries: int | None = None,
+        on_duplicate: str | OnDuplicate = "refuse",
+    ) -> list[str]:
+        """Like `submit`, for any number of them; *seeds* is read bit by bit. Their ids.
+
+            urls = ("https://example.org/1", "https://example.org/2")
+            client.submit_many(urls, batch="monday")
+            print(client.batch("monday").wait(timeout=3600).done)
+
+        An object may have an ``id`` and a ``batch`` of its own. If one is bad, those
+        before it are pushed; if ids are refused, those beside them are.
+        """
+        limits: dict[str, Any] = {"timeout": timeout, "max_retries": max_retries}
+        more: dict[str, Any] = {"meta": meta, "priority": priority, **limits}
+        push = partial(
+            self._client.submit_many, batch=batch, on_duplicate=on_duplicate, **more
+        )
+        chunks = _chunks(several(seeds, "submit"), STEP)
+        return [each for some in chunks for each in self._run(partial(push, some))]
+
+    def task(self, id: str | int | Task) -> Task:  # noqa: A002
+        """How the newest task of this id stands.
+
+            task = client.task("t1")
+            if task.state == "failed":
+                print(task.failed, "dead letters, the last:", task.reason)
+
+        State: queued, running, done, failed or cancelled. Raises UnknownTask (a
+        LookupError); a seed that was pushed by hand is a task once a worker has it.
+        """
+        return self._run(partial(self._client.task, id))
+
+    def tasks(
+        self,
+        batch: str | None = None,
+        state: str | TaskState | None = None,
+        limit: int | None = None,
+    ) -> list[Task]:
+        """All tasks, of *batch*, in *state*; the newest first, at most *limit* of them.
+
+            for task in client.tasks(batch="monday", state="failed"):
+                print(task.id, task.reason)
+
+        Those that have ended are kept for FRONTIER_RESULT_TTL seconds, a day.
+        """
+        return self._run(partial(self._client.tasks, batch, state, limit))
+
+    def wait(
+        self,
+        id: str | int | Task,  # noqa: A002
+        timeout: float | None = None,
+    ) -> Task:
+        """Wait until the task has ended, however it did; how it stands.
+
+            task = client.wait("t1", timeout=60)
+            print(task.state, task.done, task.items)
+
+        Raises TimeoutError after *timeout* seconds, and UnknownTask once nothing is left
+        in the crawl that could become this task.
+        """
+        return self._run(partial(self._client.wait, id, timeout))
+
+    def wait_many(self, ids: TaskIds, timeout: float | None = None) -> list[Task]:
+        """As `wait`, for all of *ids* (or tasks); one question to Redis asks for many.
+
+        for task in client.wait_many(["t1", "t2"], timeout=60):
+            print(task.id, task.state)
+        """
+        return self._run(partial(self._client.wait_many, ids, timeout))
+
+    def results(
+        self,
+        id: str | int | Task,  # noqa: A002
+        start: int = 0,
+        limit: int | None = None,
+    ) -> list[dict[str, Any] | bytes]:
+        """The items of a task, in the order in which they were stored.
+
+            for item in client.results("t1"):
+                print(item["title"])
+
+        At most *limit* of them, from *start* on: ``results("t1", 100, 100)`` are the
+        second hundred. Reading them takes nothing away; they are kept for
+        FRONTIER_RESULT_TTL seconds after the end of the task. Raises UnknownTask.
+        """
+        return self._run(partial(self._client.results, id, start, limit))
+
+    def cancel(self, *ids: str | int | Task) -> int:
+        """Cancel tasks that have not ended; how many there were.
+
+            client.cancel("t1", "t2")
+            client.cancel(*client.tasks(batch="monday", state="queued"))
+
+        What is pending of them is dropped. What runs is finished, and leads to nothing
+        more.
+        """
+        return self._run(partial(self._client.cancel, *ids))
+
+    def batch(self, name: str) -> ClientBatch:
+        """How many tasks of a batch are in which state; all 0 if nobody knows it.
+
+        progress = client.batch("monday")
+        print(progress.ended, "of", progress.total, "have ended")
+        progress.wait(timeout=3600)
+        """
+        return self._with_wait(self._run(partial(self._client.batch, name)))
+
+    def batches(self) -> list[ClientBatch]:
+        """All batches, by their names.
+
+        for progress in client.batches():
+            print(progress.name, progress.failed)
+        """
+        return [*map(self._with_wait, self._run(self._client.batches))]
+
+    def wait_batch(self, name: str, timeout: float | None = None) -> ClientBatch:
+        """Wait until all tasks of a batch have ended; how they did.
+
+            print(client.wait_batch("monday", timeout=3600).failed, "have failed")
+
+        Raises TimeoutError after *timeout* seconds, and UnknownTask where nobody knows
+        such a batch and nothing is left in the crawl.
+        """
+        return self._with_wait(
+            self._run(partial(self._client.wait_batch, name, timeout))
+        )
+
+    def _with_wait(self, batch: AsyncBatch) -> ClientBatch:
+        return ClientBatch(**batch.counts(), client=self)
 
     # How it stands
 
@@ -157,7 +334,7 @@ class Client:
         status = client.status()
         print(status.pending, status.leased, status.pages_per_second)
         """
-        return self._run(self._crawl.status)
+        return self._run(self._client.status)
 
     def history(self) -> list[Finished]:
         """The crawls that have finished within a day, the newest first.
@@ -165,7 +342,7 @@ class Client:
         for crawl in client.history():
             print(crawl.end, crawl.pages, crawl.reason)
         """
-        return self._run(self._crawl.port.history)
+        return self._run(self._client.history)
 
     def wait_drained(self, timeout: float | None = None) -> bool:
         """Wait until nothing is left to do for anybody; false after *timeout* seconds.
@@ -177,7 +354,7 @@ class Client:
         Drained: nothing pending, suspect or leased, and no seed waits. So is a crawl
         that has not begun. One whose workers are all gone may never be.
         """
-        return self._run(partial(self._crawl.wait_drained, timeout))
+        return self._run(partial(self._client.wait_drained, timeout))
 
     # Control
 
@@ -190,11 +367,11 @@ class Client:
         *before* tells whether it was paused already, *alive* how many workers there are.
         Raises ConfigurationError if Redis has nothing of such a crawl.
         """
-        return self._run(self._crawl.pause)
+        return self._run(self._client.pause)
 
     def resume(self) -> Paused:
         """Let the workers go on after `pause`; result and errors are as there."""
-        return self._run(partial(self._crawl.pause, False))
+        return self._run(self._client.resume)
 
     def stop(self, workers: Workers) -> int:
         """Ask workers to close, and return at once; how many were there to be asked.
@@ -206,7 +383,7 @@ class Client:
         these; or "all". They finish what they have begun and give the rest back; the
         crawl goes on with the others. Raises ConfigurationError for one that is not there.
         """
-        return self._run(partial(self._crawl.stop, workers)).asked
+        return self._run(partial(self._client.stop, workers))
 
     def clear(self, *parts: str, force: bool = False) -> Cleared:
         """Delete the frontier, or only *parts* of the crawl, in one moment, for good.
@@ -221,7 +398,7 @@ class Client:
         was, by name. Raises ConfigurationError while workers are alive: stop them, or say
         *force*; then they go on with what they hold, and with its links.
         """
-        return self._run(partial(self._crawl.clear, *parts, force=force))
+        return self._run(partial(self._client.clear, *parts, force=force))
 
     # Requests
 
@@ -233,10 +410,7 @@ class Client:
 
         It only reads, and loads no pickle.
         """
-        return self._run(lambda: self._peek(limit))
-
-    async def _peek(self, limit: int) -> list[Shown]:
-        return [shown async for some in self._crawl.peek(limit) for shown in some]
+        return self._run(partial(self._client.peek, limit))
 
     def hosts(self, limit: int = 20, sort: str = "pending") -> Hosts:
         """The *limit* largest hosts (or what else FRONTIER_SLOT says) by *sort*.
@@ -247,7 +421,7 @@ class Client:
         *sort*: pending, delay or errors. Of very many hosts only some are looked at, those
         with the most requests among them.
         """
-        return self._run(partial(self._crawl.hosts, limit, sort))
+        return self._run(partial(self._client.hosts, limit, sort))
 
     def explain(self, url: str) -> Explained:
         """What the frontier knows of *url*: whether it was seen, where it is, why it failed.
@@ -257,7 +431,7 @@ class Client:
         The place is pending, suspect, leased, failed, done or unknown. It is found by
         looking through the requests, about a second for 80,000 pending ones.
         """
-        return self._run(partial(self._crawl.explain, url))
+        return self._run(partial(self._client.explain, url))
 
     def recrawl(
         self,
@@ -277,7 +451,7 @@ class Client:
         what is no URL, and if Redis has nothing of such a crawl.
         """
         given: dict[str, Any] = {"callback": callback, "priority": priority}
-        return self._run(partial(self._crawl.recrawl, urls, force=force, **given))
+        return self._run(partial(self._client.recrawl, urls, force=force, **given))
 
     # Dead letters
 
@@ -289,7 +463,7 @@ class Client:
         for letter in client.failed(reason="timeout"):
             print(letter.url, letter.reason)
         """
-        return self._run(lambda: self._crawl.newest_failed(limit, reason or ""))
+        return self._run(partial(self._client.failed, limit, reason))
 
     def retry(self, ids: Ids) -> Retried:
         """Put dead letters back, to be crawled again; *ids*, or letters themselves.
@@ -298,14 +472,14 @@ class Client:
 
         What cannot be read stays, and is counted in the result.
         """
-        return self._run(partial(self._crawl.retry, ids_of(ids)))
+        return self._run(partial(self._client.retry, ids))
 
     def forget(self, ids: Ids) -> Forgotten:
         """Delete dead letters for good; *ids*, or letters themselves.
 
         client.forget(client.failed(reason="404"))
         """
-        return self._run(partial(self._crawl.forget, ids_of(ids)))
+        return self._run(partial(self._client.forget, ids))
 
     # Items
 
@@ -334,15 +508,15 @@ class Client:
         *consumer* is the name of this reader: of two with one name that run at the same
         time, the later gets the items, and the earlier a ConfigurationError.
         """
-        items = Items(
+        return Items(
             self._run,
-            self._crawl.port.items(consumer),
-            follow=follow,
-            timeout=timeout,
-            acknowledge=acknowledge,
+            self._client.items(
+                follow=follow,
+                timeout=timeout,
+                acknowledge=acknowledge,
+                consumer=consumer,
+            ),
         )
-        self._readers[consumer] = items
-        return items
 
     # The end
 
@@ -353,9 +527,8 @@ class Client:
         """
         if not self._finalizer.alive:
             return
-        readers = [items.detach() for items in self._readers.values()]
         try:
-            self._thread.run(partial(leave_all, readers), last=True)
+            self._thread.run(self._client.close, last=True)
         finally:
             self._finalizer()
 
@@ -371,9 +544,12 @@ class Client:
 
     def _run(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """The result of *work*, in the client's thread."""
-        try:
-            return self._thread.run(work)
-        except RedisUnavailable as e:
-            if self.redis in str(e):
-                raise
-            raise RedisUnavailable(f"Redis at {self.redis}: {e}") from e
+        return self._thread.run(work)
+
+
+def _chunks(seeds: Iterable[Seed], size: int) -> Iterator[list[Seed]]:
+    """*seeds*, some at a time; at least one list, so that all arguments are checked."""
+    rest = iter(seeds)
+    yield list(itertools.islice(rest, size))
+    while some := list(itertools.islice(rest, size)):
+        yield some

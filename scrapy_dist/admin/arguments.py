@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeVar
 
 from scrapy.http import Request
 
@@ -20,6 +20,7 @@ from scrapy_dist.exceptions import BadSeed, ConfigurationError
 
 _ID = re.compile(r"[0-9]{1,19}-[0-9]{1,19}")
 
+T = TypeVar("T")
 Ids = str | DeadLetter | Iterable[str | DeadLetter]
 Workers = str | int | WorkerStatus | Iterable[str | int | WorkerStatus]
 TaskIds = str | int | Task | Iterable[str | int | Task]
@@ -87,6 +88,13 @@ def checked_parts(parts: Iterable[str]) -> list[str]:
                 f" {', '.join(PARTS)}."
             )
     return list(parts)
+
+
+def several(seeds: T, one: str) -> T:
+    """*seeds*, if they are several. Raises TypeError; *one*: the method for one."""
+    if isinstance(seeds, (str, bytes, Mapping)):
+        raise TypeError(f"seeds = {seeds!r} is one seed: use {one}(), or a list.")
+    return seeds
 
 
 def _listed(values: Any, name: str, *single: type) -> list[Any]:

@@ -60,7 +60,7 @@ if TYPE_CHECKING:
     from scrapy_dist.core.findings import Report
     from scrapy_dist.core.hosts import Hosts
     from scrapy_dist.core.inspection import Shown
-    from scrapy_dist.core.status import Status
+    from scrapy_dist.core.status import Finished, Status
 
 #: Seconds between two looks whether the crawl is drained, at first and at the most.
 _SHORTEST, _LONGEST = 0.05, 1.0
@@ -207,6 +207,10 @@ class Crawl:
             if self.project is None or (self.job and is_typed):
                 raise await self.unknown()
         return status
+
+    async def history(self) -> list[Finished]:
+        """The crawls that have finished within a day, the newest first."""
+        return await self.port.history()
 
     async def require_known(self) -> None:
         """Raise ConfigurationError if neither the project nor Redis knows it."""

@@ -1,4 +1,4 @@
-"""The items of a crawl as an iterator, each at least once."""
+"""The items of a crawl as iterators, each at least once."""
 
 from __future__ import annotations
 
@@ -6,13 +6,15 @@ import asyncio
 import json
 import time
 from collections import deque
-from collections.abc import Callable, Coroutine, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from scrapy_dist.base.escaping import get_logger
 from scrapy_dist.exceptions import FrontierError
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
     from typing_extensions import Self
 
     from scrapy_dist.core.ports import ItemReader
@@ -36,18 +38,20 @@ def decode(data: bytes) -> dict[str, Any] | bytes:
     return item if isinstance(item, dict) else data
 
 
-class Items(Iterator["dict[str, Any] | bytes"]):
-    """Items of a crawl, as `Client.items` gives them. For one thread.
+class AsyncItems(AsyncIterator["dict[str, Any] | bytes"]):
+    """Items of a crawl, as `AsyncClient.items` gives them. For one reader at a time.
 
-    with client.items(acknowledge=False) as items:
-        for batch in iter(lambda: list(itertools.islice(items, 1000)), []):
-            database.insert(batch)
-            items.ack()
+    async with client.items(acknowledge=False) as items:
+        async for item in items:
+            await save(item)
+            await items.ack()
+
+    *ask* carries out what asks Redis.
     """
 
     def __init__(
         self,
-        run: Callable[[Callable[[], Coroutine[Any, Any, Any]]], Any],
+        ask: Callable[[Callable[[], Coroutine[Any, Any, Any]]], Awaitable[Any]],
         reader: ItemReader,
         *,
         follow: bool,
@@ -55,57 +59,73 @@ class Items(Iterator["dict[str, Any] | bytes"]):
         acknowledge: bool,
     ) -> None:
         self.reader = reader
-        self._run = run
+        self._ask = ask
         self._follow = follow
         self._timeout = timeout
         self._acknowledge = acknowledge
         self._waiting: deque[bytes] = deque()
         self._given = 0
         self._told_at = time.monotonic()
-        self._ended = self._closed = False
+        self._ended = self.is_closed = False
 
-    def __next__(self) -> dict[str, Any] | bytes:
+    async def __anext__(self) -> dict[str, Any] | bytes:
+        found = await self.take()
+        if found is None:
+            raise StopAsyncIteration
+        return found
+
+    @property
+    def is_at_hand(self) -> bool:
+        """Whether `take_at_hand` tells what comes next: Redis need not be asked."""
         if self._ended:
-            raise StopIteration
+            return True
         if self._acknowledge:
             self._count_given()
-        if not self._waiting:
-            self._fetch()
-        elif self.reader.done and time.monotonic() > self._told_at + _ACKNOWLEDGE_AFTER:
-            self._tell()
-        if not self._waiting:
-            self._ended = True
-            if not self._given:
-                self.close()
-            raise StopIteration
+        is_late = time.monotonic() > self._told_at + _ACKNOWLEDGE_AFTER
+        return bool(self._waiting) and not (self.reader.done and is_late)
+
+    def take_at_hand(self) -> dict[str, Any] | bytes | None:
+        """The next item; None: there is none any more."""
+        if self._ended:
+            return None
         self._given += 1
         return decode(self._waiting.popleft())
 
-    def ack(self) -> None:
+    async def take(self) -> dict[str, Any] | bytes | None:
+        """The next item, of Redis if need be; None: there is none any more."""
+        if not self.is_at_hand:
+            await (self._tell() if self._waiting else self._fetch())
+            if not self._waiting:
+                self._ended = True
+                if not self._given:
+                    await self.close()
+        return self.take_at_hand()
+
+    async def ack(self) -> None:
         """Remove all items from Redis that have come so far."""
         self._count_given()
         if self.reader.done:
-            self._tell()
+            await self._tell()
         if self._ended:
-            self.close()
+            await self.close()
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Take no more; what is not acknowledged goes back to the front of the items."""
-        if self._closed:
+        if self.is_closed:
             return
-        self._ended = self._closed = True
+        self._ended = self.is_closed = True
         self._waiting.clear()
-        self._run(self.reader.leave)
+        await self._ask(self.reader.leave)
 
-    def __enter__(self) -> Self:
+    async def __aenter__(self) -> Self:
         return self
 
-    def __exit__(self, *exc: object) -> None:
-        self.close()
+    async def __aexit__(self, *exc: object) -> None:
+        await self.close()
 
     def detach(self) -> ItemReader:
         """Its reader; it has none from now on, and its client sees to that one."""
-        self._closed = True
+        self.is_closed = True
         self._waiting.clear()
         return self.reader
 
@@ -113,15 +133,59 @@ class Items(Iterator["dict[str, Any] | bytes"]):
         self.reader.done += self._given
         self._given = 0
 
-    def _fetch(self) -> None:
+    async def _fetch(self) -> None:
         reader, follow, timeout = self.reader, self._follow, self._timeout
-        found = self._run(lambda: reader.take(follow=follow, timeout=timeout))
+        found = await self._ask(lambda: reader.take(follow=follow, timeout=timeout))
         self._waiting.extend(found)
         self._told_at = time.monotonic()
 
-    def _tell(self) -> None:
-        self._run(self.reader.acknowledge)
+    async def _tell(self) -> None:
+        await self._ask(self.reader.acknowledge)
         self._told_at = time.monotonic()
+
+
+class Items(Iterator["dict[str, Any] | bytes"]):
+    """Items of a crawl, as `Client.items` gives them. For one thread.
+
+    with client.items(acknowledge=False) as items:
+        for batch in iter(lambda: list(itertools.islice(items, 1000)), []):
+            database.insert(batch)
+            items.ack()
+
+    *run* carries out what *items* has to do in its event loop.
+    """
+
+    def __init__(
+        self,
+        run: Callable[[Callable[[], Coroutine[Any, Any, Any]]], Any],
+        items: AsyncItems,
+    ) -> None:
+        self._run = run
+        self._items = items
+
+    def __next__(self) -> dict[str, Any] | bytes:
+        items = self._items
+        # Most of the time there is no need to wake another thread.
+        at_hand = items.is_at_hand
+        found = items.take_at_hand() if at_hand else self._run(items.take)
+        if found is None:
+            raise StopIteration
+        return found
+
+    def ack(self) -> None:
+        """Remove all items from Redis that have come so far."""
+        self._run(self._items.ack)
+
+    def close(self) -> None:
+        """Take no more; what is not acknowledged goes back to the front of the items."""
+        if not self._items.is_closed:
+            self._run(self._items.close)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
 
 
 async def leave_all(readers: Iterable[ItemReader]) -> None:

@@ -6,10 +6,11 @@ collects seeds and pushes some hundred with one command.
 
 from __future__ import annotations
 
+import itertools
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from scrapy import Spider
 
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
     from scrapy_dist.codec.seed_rules import SeedRules
     from scrapy_dist.core.ports import SeedPusher
+
+T = TypeVar("T")
 
 #: Seeds pushed with one command, and bytes of them, at the most.
 BATCH, BATCH_BYTES = 500, 1 << 20
@@ -221,3 +224,22 @@ def kind_of_new_key(settings: BaseSettings) -> str:
     if flag(settings, "REDIS_START_URLS_AS_ZSET"):
         return "zset"
     return "set" if flag(settings, "REDIS_START_URLS_AS_SET") else "list"
+
+
+async def chunks(
+    values: Iterable[T] | AsyncIterable[T], size: int
+) -> AsyncIterator[list[T]]:
+    """*values* in their order, *size* at a time."""
+    if not isinstance(values, AsyncIterable):
+        rest = iter(values)
+        while some := list(itertools.islice(rest, size)):
+            yield some
+        return
+    some = []
+    async for value in values:
+        some.append(value)
+        if len(some) == size:
+            yield some
+            some = []
+    if some:
+        yield some

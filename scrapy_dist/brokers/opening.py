@@ -61,6 +61,7 @@ async def open_session(
             crawl=MemoryBroker.of(settings).crawl(settings, spider.name, seed_keys),
             keys=keys,
             seed_keys=seed_keys,
+            result_ttl=options.result_ttl,
             **options.limits(),
         )
     if filters_itself:

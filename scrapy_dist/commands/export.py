@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 STANDARD = "-"
 
 #: What lines are called for people where the type is no adjective: one of them.
-_COUNTED = {"seed": "seed", "stat": "stat", "item": "item"}
+_COUNTED = {"task": "task", "seed": "seed", "stat": "stat", "item": "item"}
 
 
 def _check_file(opts: base.Namespace) -> None:

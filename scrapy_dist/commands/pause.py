@@ -31,12 +31,13 @@ async def _run(crawl: project.Crawl, opts: base.Namespace, *, pause: bool) -> in
         "workers_alive": done.alive,
     }
     base.tell(
-        opts, value, _sentence(crawl.name, done.alive, pause=pause, before=done.before)
+        opts, value, sentence(crawl.name, done.alive, pause=pause, before=done.before)
     )
     return base.OK
 
 
-def _sentence(name: str, alive: int, *, pause: bool, before: bool) -> str:
+def sentence(name: str, alive: int, *, pause: bool, before: bool) -> str:
+    """What a pause, or its end, means for the crawl *name* with *alive* workers."""
     who, verbs = text.count(alive, "worker"), "finish what they hold and take no more"
     if alive == 1:
         verbs = "finishes what it holds and takes no more"

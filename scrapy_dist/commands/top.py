@@ -1,6 +1,8 @@
 """Watch the crawl of SPIDER: how far it is, how fast, every worker, the newest failures.
-q or Ctrl-C ends it, h switches between the workers and the largest hosts (see hosts --help).
-Without a terminal it prints one line each time, and with --hosts one more for each host.
+Keys show the largest hosts (h, see hosts --help), all workers and what they work on (w), the
+newest dead letters by reason (f), and the overview again (o); p pauses the crawl or lets it go
+on, after a question; ? explains, q or Ctrl-C ends it. Without a terminal it prints one line
+each time, and with --hosts one more for each host.
 
 The history shows pages per second from one look to the next. What the bar calls known is
 what is done and what is left; a crawl that still finds links makes it longer.
@@ -17,26 +19,25 @@ import math
 import os
 import signal
 import sys
-import termios
 import time
-import tty
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from scrapy_dist.commands import base, files, options, project
-from scrapy_dist.commands.terminal import text
-from scrapy_dist.commands.terminal.screen import Lines
-from scrapy_dist.exceptions import ConfigurationError, RedisUnavailable
+from scrapy_dist.commands import base, files, options, pause, project
+from scrapy_dist.commands.terminal import keys, text
+from scrapy_dist.commands.terminal.desk import Desk, Page
+from scrapy_dist.commands.terminal.screen import Lines, Look
+from scrapy_dist.exceptions import (
+    ConfigurationError,
+    FrontierError,
+    RedisUnavailable,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterator, Mapping
+    from collections.abc import Coroutine
 
     from scrapy.settings import Settings
-
-    from scrapy_dist.core.dead_letters import DeadLetter
-    from scrapy_dist.core.hosts import Hosts
-    from scrapy_dist.core.status import Status
 
 T = TypeVar("T")
 
@@ -44,10 +45,10 @@ T = TypeVar("T")
 _TIMEOUT = 5.0
 #: Seconds after which what is shown is marked as old, and between two such marks.
 _LATE, _LATE_AGAIN = 2.0, 1.0
-#: Newest dead letters that are read, at the most.
-_FAILURES = 8
-#: Hosts that are shown at the most; hosts and dead letters that are looked at for them.
-_HOSTS, _LOOK, _LETTERS = 30, 500, 200
+#: Newest dead letters that are read: for the overview, and by reason or host.
+_FAILURES, _LETTERS = 8, 200
+#: Hosts that are shown at the most, and that are looked at for them.
+_HOSTS, _LOOK = 100, 500
 #: Signals that end the command in order.
 _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -65,14 +66,17 @@ async def _run(settings: Settings, opts: base.Namespace) -> int:
             from scrapy_dist.commands.terminal.picture import Picture  # noqa: PLC0415
 
             screen = Picture(status, None if live else screen)
-        switch = Switch(hosts=opts.hosts)
+        desk = Desk(Page.HOSTS if opts.hosts else Page.OVERVIEW)
+        desk.changed = screen.turn
+        screen.turn(desk.face)
         watching = asyncio.ensure_future(
-            _watch(crawl, screen, opts.interval, opts.count, switch)
+            _watch(crawl, screen, opts.interval, opts.count, desk)
         )
         with (
-            _keys({b"q": watching.cancel, b"h": switch.turn}, wanted=live),
+            keys.typed(desk.press, watching.cancel, wanted=live),
             screen,
             base.on_signals(watching.cancel, *_ENDING),
+            base.on_signals(screen.redraw, signal.SIGWINCH),
         ):
             try:
                 await asyncio.wait([watching])
@@ -103,35 +107,23 @@ def _save(path: Path, picture: str) -> None:
         raise ConfigurationError(f"--svg {path}: {e.strerror}. Name a file.") from None
 
 
-class Switch:
-    """Whether *hosts* are shown, or workers; the event *turned* tells of a change."""
-
-    def __init__(self, *, hosts: bool = False) -> None:
-        self.hosts = hosts
-        self.turned = asyncio.Event()
-
-    def turn(self) -> None:
-        self.hosts = not self.hosts
-        self.turned.set()
-
-
 async def _watch(
     crawl: project.Crawl,
     screen: Lines,
     interval: float,
     count: int | None,
-    switch: Switch | None = None,
+    desk: Desk | None = None,
 ) -> None:
     """Look, show, wait; *count* times, or as long as somebody watches.
 
-    Looks at once when the *switch* is turned.
+    Does at once what the *desk* wishes.
     """
-    looks, switch = 0, switch or Switch()
+    looks, desk = 0, desk or Desk()
     while True:
         try:
-            switch.turned.clear()
-            look_at = _look(crawl, hosts=switch.hosts)
-            looking = _marking_what_is_old(look_at, screen)
+            desk.turned.clear()
+            await _fulfil(crawl, desk)
+            looking = _marking_what_is_old(_look(crawl, desk.face.page), screen)
             look = await asyncio.wait_for(looking, _TIMEOUT)
         except (RedisUnavailable, asyncio.TimeoutError) as e:
             # A reply that comes late must not be taken for that of the next question.
@@ -139,12 +131,33 @@ async def _watch(
             reason = str(e) or f"no answer for {text.span(_TIMEOUT)}"
             watched = screen.fail(f"Redis is away ({text.clean(reason)}).")
         else:
-            watched = screen.show(*look)
+            desk.paused = look.status.paused
+            watched = screen.show(look)
         looks += 1
         if looks == count or not watched:
             return
         with suppress(asyncio.TimeoutError):
-            await asyncio.wait_for(switch.turned.wait(), interval)
+            await asyncio.wait_for(desk.turned.wait(), interval)
+
+
+async def _fulfil(crawl: project.Crawl, desk: Desk) -> None:
+    """Pause or resume, if that is wished. Raises as a look does."""
+    wish = desk.take_wish()
+    if wish is None:
+        return
+    failed = "Not paused" if wish else "Not resumed"
+    try:
+        done = await asyncio.wait_for(crawl.pause(wish), _TIMEOUT)
+    except (RedisUnavailable, asyncio.TimeoutError):
+        desk.tell(f"{failed}, as far as is known: Redis does not answer.")
+        raise
+    except FrontierError as e:
+        desk.tell(f"{failed}: {e}")
+    else:
+        desk.paused = wish
+        desk.tell(
+            pause.sentence(crawl.name, done.alive, pause=wish, before=done.before)
+        )
 
 
 async def _marking_what_is_old(look: Coroutine[Any, Any, T], screen: Lines) -> T:
@@ -160,50 +173,14 @@ async def _marking_what_is_old(look: Coroutine[Any, Any, T], screen: Lines) -> T
     return looking.result()
 
 
-async def _look(
-    crawl: project.Crawl, *, hosts: bool
-) -> tuple[Status, list[DeadLetter], Hosts | None]:
-    status = await crawl.status()
-    failures = await crawl.newest_failed(_FAILURES) if status.failed else []
-    if not hosts:
-        return status, failures, None
-    return status, failures, await crawl.hosts(_HOSTS, look=_LOOK, letters=_LETTERS)
-
-
-@contextmanager
-def _keys(do: Mapping[bytes, Callable[[], object]], *, wanted: bool) -> Iterator[None]:
-    """Let each key call what *do* says, and give the terminal back as it was.
-
-    A terminal that has gone is the key q. Nothing is done without a terminal to type on.
-    """
-    if not wanted or sys.stdin is None or not sys.stdin.isatty():
-        yield
-        return
-    terminal = sys.stdin.fileno()
-
-    def typed() -> None:
-        keys = b""
-        with suppress(OSError):  # the terminal has gone
-            keys = os.read(terminal, 1024)
-        for key in (bytes([code]) for code in keys.lower() or b"q"):
-            if key in do:
-                do[key]()
-
-    before = termios.tcgetattr(terminal)
-    loop = asyncio.get_running_loop()
-    try:
-        tty.setcbreak(terminal)
-        # Ctrl-Z would leave the shell with this screen.
-        modes = termios.tcgetattr(terminal)
-        modes[6][termios.VSUSP] = b"\0"
-        termios.tcsetattr(terminal, termios.TCSANOW, modes)
-        loop.add_reader(terminal, typed)
-        yield
-    finally:
-        loop.remove_reader(terminal)
-        # What was typed for this command must not reach the shell.
-        with suppress(termios.error):
-            termios.tcsetattr(terminal, termios.TCSAFLUSH, before)
+async def _look(crawl: project.Crawl, page: Page) -> Look:
+    status = await crawl.status(holds=page is Page.WORKERS)
+    most = _LETTERS if page is Page.FAILED else _FAILURES
+    failures = await crawl.newest_failed(most) if status.failed else []
+    hosts = None
+    if page is Page.HOSTS:
+        hosts = await crawl.hosts(_HOSTS, look=_LOOK, letters=_LETTERS)
+    return Look(status, failures, hosts)
 
 
 SUBCOMMAND = base.Subcommand(

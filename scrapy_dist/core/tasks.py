@@ -7,8 +7,9 @@ in the same moment as what they count, so the end of a task is exact.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from enum import Enum
+from typing import Any
 
 from scrapy_dist.codec.sizes import MAX_TASK_NAME
 
@@ -114,6 +115,10 @@ class Batch:
     @property
     def ended(self) -> int:
         return self.done + self.failed + self.cancelled
+
+    def counts(self) -> dict[str, Any]:
+        """Its name, and how many are in which state, by their names."""
+        return {each.name: getattr(self, each.name) for each in fields(Batch)}
 
 
 @dataclass(frozen=True, slots=True)

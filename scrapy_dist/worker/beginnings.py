@@ -113,8 +113,8 @@ class Beginnings:
         if beginning is Beginning.REFUSED:
             self._seeds.reject(record, _why_refused(begin))
             return
-        record.task = begin.token
         if beginning is Beginning.BEGUN:
+            record.task = begin.token
             self._seeds.add(record, data)
             return
         self._engine.stats.inc_value("frontier/dropped/cancelled")

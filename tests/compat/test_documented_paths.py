@@ -17,6 +17,7 @@ from tests.support.documents import blocks, documents, imported
 #: Paths below ``scrapy_dist``.
 PATHS = (
     "Addon",
+    "AsyncClient",
     "Client",
     "dupefilter.CompactDupeFilter",
     "dupefilter.RFPDupeFilter",

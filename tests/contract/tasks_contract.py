@@ -228,6 +228,21 @@ class TasksContract:
         assert await begins(worker, begin) == [Beginning.BEGUN]
         assert await look() == ("running", 1, 0, 0, 0)
 
+    async def test_two_copies_of_a_seed_are_one_task(self, broker, join, look):
+        worker = await join(seed_keys=[SEEDS])
+        await broker.push_seeds(seed_of("t", token(1)), seed_of("t", token(1)))
+        leases = [
+            *(await worker.ask(seeds=2)).seeds,
+            *(await worker.ask(seeds=2)).seeds,
+        ]
+        found = await begins(worker, *(Begin(x.id, "t", token(1)) for x in leases))
+        assert found == [Beginning.BEGUN, Beginning.BEGUN]
+        assert await look() == ("running", 2, 0, 0, 0)
+        await worker.settle(Settlement(leases[0].id, task=token(1)))
+        assert await look() == ("running", 1, 1, 0, 0)
+        await worker.settle(Settlement(leases[1].id, task=token(1)))
+        assert await look() == ("done", 0, 2, 0, 0)
+
     # What counts
 
     async def test_children_keep_it_open_and_duplicates_do_not(self, join, run, look):
@@ -533,9 +548,7 @@ class TasksContract:
         for lease in (await worker.ask(seeds=1)).seeds:
             begin = Begin(lease.id, "t", token(1))
             assert await begins(worker, begin) == [Beginning.CANCELLED]
-            await worker.settle(
-                Settlement(lease.id, end=End.EMPTY, counts=False, task=token(1))
-            )
+            await worker.settle(Settlement(lease.id, end=End.EMPTY, counts=False))
         assert await look() == ("cancelled", 0, 0, 0, 0)
         assert (await worker.counts()).is_drained
 

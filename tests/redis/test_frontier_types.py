@@ -9,6 +9,7 @@ from scrapy_dist.brokers.redis.keys import SETTINGS
 from scrapy_dist.brokers.redis.types import check_types
 from scrapy_dist.core.frontier import Claim, Commit, End, NewRequest, Reject, Settlement
 from scrapy_dist.core.politeness import Manners, Rules, Yield
+from scrapy_dist.core.tasks import Begin
 from scrapy_dist.exceptions import ConfigurationError
 from tests.support.frontiers import (
     KEYS,
@@ -19,6 +20,8 @@ from tests.support.frontiers import (
     names,
     suspect,
 )
+
+TASK = "0" * 16
 
 
 async def build(client):
@@ -47,6 +50,9 @@ async def build(client):
     await client.zadd(KEYS.suspects, {suspect(b"waits for room", 9): "+inf"})
     await client.zadd(KEYS.resting, {"7": 1})
     await client.hset(KEYS.politeness, "0", "0 8")
+    await client.hset(KEYS.tasks, f"t:{TASK}", "r 2 0 0 1 1 1 0\nid\n\n\n")
+    await client.hset(KEYS.results, f"{TASK} 1", "item")
+    await client.zadd(KEYS.tasks_ended, {TASK: "+inf", "1" * 16: 5})
     assert set(await contents(client)) == {*vars(KEYS).values(), *SEED_KEYS}
     return me
 
@@ -55,13 +61,14 @@ async def calls(me):
     """Every script, asked for something that it would do."""
     frontier = me.frontier
     [held] = await frontier.leases_held()
-    page = Settlement(
-        held, [NewRequest(b"c", 0)], [("s:items", b"i")], End.FAILED, "why"
-    )
+    part = [NewRequest(b"c", 0)], [("s:items", b"i")], End.FAILED, "why"
+    page = Settlement(held, *part, task=TASK)
     new = [NewRequest(b"d", 0, "fp-d"), NewRequest(b"e", 0, "fp-e", 1)]
     items = [("s:items", b"i")]
     manners = Manners(Rules())
     return {
+        "begin": frontier.begin([Begin(held, "id", TASK)]),
+        "heal_tasks": frontier.heal_tasks(),
         "heartbeat": frontier.heartbeat(),
         "claim": frontier.claim([Claim("fp-f", [held]), Claim("fp-g", [], 1)]),
         "commit": frontier.commit(Commit(me.commits + 1, new, items, [page])),
@@ -73,6 +80,7 @@ async def calls(me):
         "leave": frontier.leave(finished=True),
         "meet": frontier.meet("m", "1 2"),
         "pause": frontier.pause(True),
+        "prune_tasks": frontier.prune_tasks(),
         "push": frontier.push(items),
         "readmit": frontier.readmit(),
         "reap": frontier.reap(),
@@ -88,27 +96,32 @@ async def calls(me):
 
 #: Scripts and their keys, by index.
 USES = [
+    ("begin", 5),
+    ("heal_tasks", 9),
     ("heartbeat", 4),
-    ("commit", 12),
+    ("commit", 15),
     ("count", 1),
     ("drained", 8),
     ("gone", 2),
-    ("lease", 8),
-    ("lease_polite", 10),
-    ("leave", 15),
+    ("lease", 10),
+    ("lease_polite", 12),
+    ("leave", 18),
     ("meet", 2),
     ("pause", 3),
+    ("prune_tasks", 4),
     ("push", 1),
-    ("readmit", 3),
-    ("reap", 9),
-    ("register", 15),
-    ("reject", 5),
-    ("release", 7),
+    ("readmit", 5),
+    ("reap", 11),
+    ("register", 18),
+    ("reject", 7),
+    ("release", 9),
     ("seeds", 7),
     ("stop", 2),
     ("visit", 5),
     ("yield", 5),
 ]
+#: Scripts that have nothing to change there.
+IDLE = {"drained", "heal_tasks"}
 MATRIX = [(script, at) for script, keys in USES for at in range(keys)]
 
 
@@ -143,7 +156,7 @@ async def test_each_call_of_this_module_writes_where_it_can(client, script):
     await client.zadd(KEYS.slots, {"9": (1 << 52) + int(me.number)})
     before = await contents(client)
     await me.call((await calls(me))[script])
-    assert (await contents(client) == before) == (script == "drained")
+    assert (await contents(client) == before) == (script in IDLE)
 
 
 async def test_seed_key_of_a_wrong_type_is_named(client):

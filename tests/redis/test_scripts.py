@@ -10,6 +10,7 @@ import pytest
 
 import scrapy_dist
 from scrapy_dist.brokers.redis import scripts
+from tests.support.acl import acl
 from tests.support.frontiers import KEYS, SEED_KEYS, Worker
 
 NAMES = scripts.names()
@@ -214,6 +215,16 @@ def test_each_caller_gives_exactly_the_names_of_its_script():
             assert not missing, (file, name, missing)
             assert not given - names, (file, name, given - names)
     assert called == {*NAMES}
+
+
+def test_a_worker_has_the_rights_that_its_scripts_need():
+    file = Path(scrapy_dist.__file__).parent / "brokers" / "redis" / "frontier.py"
+    called = {name for name, _ in calls_in(ast.parse(file.read_text("utf-8")))}
+    assert {"commit", "lease", "register"} <= called
+    code_ = "".join(code(scripts.load(name).source) for name in called)
+    needed = set(re.findall(r"call\('([A-Z]+)'", code_))
+    rights = {right[1:].upper() for right in acl("worker", "s") if right[0] == "+"}
+    assert needed <= rights
 
 
 def own_names():

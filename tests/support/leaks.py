@@ -22,7 +22,11 @@ if TYPE_CHECKING:
     from tests.support.project import Project
 
 #: Keys that outlive a crawl on purpose.
-KEPT_KEYS = ("*:failed", "*:items", "*:history")
+KEPT_KEYS = (
+    *("*:failed", "*:items", "*:history"),
+    # For FRONTIER_RESULT_TTL.
+    *("*:tasks", "*:results", "*:tasks_ended"),
+)
 
 _TEMPLATES = (
     *(getattr(defaults, setting) for _, setting, *_ in SETTINGS),

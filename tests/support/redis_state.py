@@ -14,6 +14,7 @@ from scrapy.settings import Settings
 from scrapy_dist.brokers.redis.frontier import Frontier
 from scrapy_dist.brokers.redis.keys import Keys
 from scrapy_dist.brokers.redis.layout import RANK, decode_score
+from scrapy_dist.brokers.redis.tasks import parse_task
 from scrapy_dist.brokers.redis.tools.check import check
 from scrapy_dist.redis_client.client import close_client, open_client
 from tests.support.wait import wait_until
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
     import redis
 
+    from scrapy_dist.core.tasks import Task
     from tests.support.project import Worker
     from tests.support.site import Site
 
@@ -173,3 +175,34 @@ def put_pending(client: redis.Redis, crawl: str, member: bytes) -> None:
     keys = keys_of(crawl)
     client.zadd(keys.slots, {"0": 1})
     client.zadd(keys.requests, {member: 0})
+
+
+def task_of(client: redis.Redis, crawl: str, id_: str) -> Task | None:
+    """The newest task with this id."""
+    keys = keys_of(crawl)
+    token = client.hget(keys.tasks, f"i:{id_}")
+    if token is None:
+        return None
+    return parse_task(token.decode(), client.hget(keys.tasks, f"t:{token.decode()}"))
+
+
+def results_of(client: redis.Redis, crawl: str, id_: str) -> list[bytes]:
+    """The items of a task, in their order."""
+    task = task_of(client, crawl, id_)
+    assert task is not None
+    names = [f"{task.token} {n}" for n in range(1, task.items + 1)]
+    found = client.hmget(keys_of(crawl).results, names) if names else []
+    return [item for item in found if item is not None]
+
+
+def plant_task(client: redis.Redis, crawl: str, id_: str, token: str) -> None:
+    """A task that was submitted; its seed is pushed apart."""
+    fields = {f"t:{token}": f"q 1 0 0 0 1 0 0\n{id_}\n\n\n", f"i:{id_}": token}
+    client.hset(keys_of(crawl).tasks, mapping=fields)
+
+
+def cancel_task(client: redis.Redis, crawl: str, id_: str) -> None:
+    """Somebody has cancelled it, and nothing pending was dropped yet."""
+    tasks = keys_of(crawl).tasks
+    name = b"t:" + client.hget(tasks, f"i:{id_}")
+    client.hset(tasks, name, b"c" + client.hget(tasks, name)[1:])

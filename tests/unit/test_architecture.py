@@ -64,8 +64,10 @@ REDIS_PY: dict[str, str] = {
 
 #: Files of more lines than 400.
 LONG_FILES: dict[str, str] = {
+    "admin/async_client.py": "all that programs do with a crawl",
     "admin/crawl.py": "the one facade: all that is done with a crawl",
     "admin/seed_files.py": "all forms of a file of seeds",
+    "client.py": "all that users call, each with its contract and an example",
     "brokers/redis/frontier.py": "all calls of the protocol",
     "brokers/redis/tools/check.py": "all checks",
     "core/ports.py": "all that is asked of a broker",

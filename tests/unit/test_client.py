@@ -52,8 +52,8 @@ def test_client_that_lives_long_sees_that_the_frontier_has_become_another(
     client = connect()
     client.seed(URL)
     server.hset("s:state", "format", 99)
-    monkeypatch.setattr("scrapy_dist.client._CHECK_AGAIN", 0.0)
-    client._check_at = 0.0
+    monkeypatch.setattr("scrapy_dist.admin.async_client._CHECK_AGAIN", 0.0)
+    client._client._check_at = 0.0
     with pytest.raises(ConfigurationError, match="has format 99"):
         client.seed(URL)
     server.hdel("s:state", "format")

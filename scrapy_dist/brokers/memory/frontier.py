@@ -57,6 +57,7 @@ class MemoryFrontier:
         self.worker = str(1 + secrets.randbits(52) % (2**52 - 1))
         self._state = state
         self._limits = heeded = Limits(int(ttl * 1000), **limits)
+        state.tasks.keeps_results = heeded.result_ttl > 0
         self._newest_first = newest_first
         self._lending = Lending(state, self.worker, heeded, seed_keys)
         self._polite = PoliteLending(state, self._lending)
@@ -344,7 +345,7 @@ class MemoryFrontier:
         if entry.task and not state.tasks.is_over(entry.task):
             return Beginning.BEGUN
         begun = state.tasks.begin(begin, self._name)
-        if begun is not Beginning.REFUSED:
+        if begun is Beginning.BEGUN:
             entry.task = begin.token
         return begun
 

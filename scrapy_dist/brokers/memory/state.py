@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING
 
+from scrapy_dist import defaults
 from scrapy_dist.base import times
 from scrapy_dist.brokers.memory.seats import Seats
 from scrapy_dist.brokers.memory.task_table import Record, TaskTable
@@ -161,7 +162,7 @@ class Limits:
     failed_limit: int
     max_payload: int
     max_seed: int
-    result_ttl: float = 86_400.0
+    result_ttl: float = defaults.FRONTIER_RESULT_TTL
 
 
 @dataclass(slots=True)

@@ -73,14 +73,20 @@ class TaskTable:
     def begin(self, begin: Begin, worker: str) -> Beginning:
         """See `Ask.begins`; the lease is its worker's, and has not begun."""
         record, newest = self.records.get(begin.token), self.newest_of(begin.id)
+        lives = newest is not None and not newest.state.is_end
         if record is None:
-            if newest is not None and not newest.state.is_end:
+            if lives and begin.is_new:
                 return Beginning.REFUSED
             record = self.add(begin.id, begin.token, begin.batch, TaskState.QUEUED)
+            if lives and newest is not None:
+                self.newest[begin.id] = newest.token
         if record.state is TaskState.QUEUED:
             record.state, record.worker = TaskState.RUNNING, worker
             record.started_ms = self._now()
+        elif not record.state.is_end:
+            self.count(begin.token, 1)  # one more copy of its seed
         if record.state is TaskState.CANCELLED:
+            self.count(begin.token, -1)
             return Beginning.CANCELLED
         return Beginning.REFUSED if record.state.is_end else Beginning.BEGUN
 
@@ -137,7 +143,6 @@ class TaskTable:
 
     def prune(self, kept: float) -> None:
         """Forget what has ended *kept* seconds ago; 0: a day ago."""
-        self.keeps_results = kept > 0
         since = self._now() - (int(kept * 1000) or _DAY)
         for token, record in list(self.records.items()):
             if record.state.is_end and record.ended_ms < since:

@@ -12,17 +12,19 @@ many of its tasks are in each of the states. S:results has items under ``TOKEN N
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from scrapy_dist.brokers.redis.errors import asking
 from scrapy_dist.brokers.redis.layout import (
     REQUESTS,
     batches,
+    is_token,
     pages,
     scan,
 )
 from scrapy_dist.core.frontier import BATCH
 from scrapy_dist.core.tasks import Batch, Submission, Task, TaskState
+from scrapy_dist.exceptions import BadPayload
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Sequence
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
     from scrapy_dist.brokers.redis.frontier import Frontier
     from scrapy_dist.core.tasks import NewTask, OnDuplicate
 
+#: What no field of a record has in it.
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 #: Bytes of seeds in one call, about.
 _CALL_BYTES = 1 << 20
 
@@ -71,6 +75,38 @@ def parse_task(token: str, record: bytes | None) -> Task | None:
         worker=worker,
         reason=reason,
     )
+
+
+#: What a line of an export has of a task, beside its state.
+_TEXTS = ("token", "id", "batch", "worker", "reason")
+_NUMBERS = ("done", "failed", "items", "submitted_ms", "started_ms", "ended_ms")
+
+
+def of_task(task: Task) -> dict[str, Any]:
+    """The fields of *task* as a line of an export has them, but its state."""
+    return {name: getattr(task, name) for name in (*_TEXTS, *_NUMBERS)}
+
+
+def record_of(line: dict[str, Any]) -> tuple[str, bytes]:
+    """Token and record of what `of_task` made a line of; of a queued one its seed is left
+    to do. Raises BadPayload.
+    """
+    state = line.get("state")
+    numbers = [line.get(name, 0) for name in _NUMBERS]
+    texts = [line.get(name, "") for name in _TEXTS]
+    is_text = all(type(text) is str for text in texts)
+    if not is_text or not all(type(n) is int and n >= 0 for n in numbers):
+        raise BadPayload("it is no task")
+    done, failed, items, *times = map(str, numbers)
+    open_ = str(int(state == TaskState.QUEUED.value))
+    head = " ".join([str(state)[:1], open_, done, failed, items, *times])
+    token, *names = texts
+    text = "\n".join([head, *(_CONTROL.sub(" ", name) for name in names)])
+    record = text.encode("utf-8", "replace")
+    found = parse_task(token, record)
+    if not is_token(token) or found is None or found.state.value != state:
+        raise BadPayload("it is no task")
+    return token, record
 
 
 def _parse_batch(name: str, value: bytes | None) -> Batch:

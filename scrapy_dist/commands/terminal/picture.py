@@ -13,15 +13,13 @@ from rich.console import Console
 from rich.live import Live
 
 from scrapy_dist.commands.terminal import text
-from scrapy_dist.commands.terminal.screen import Lines
+from scrapy_dist.commands.terminal.screen import Lines, Look
 from scrapy_dist.commands.terminal.view import View, as_svg, draw
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from datetime import datetime
 
-    from scrapy_dist.core.dead_letters import DeadLetter
-    from scrapy_dist.core.hosts import Hosts
+    from scrapy_dist.commands.terminal.desk import Face
     from scrapy_dist.core.status import Status
 
 #: Samples of the rate that the history shows.
@@ -52,7 +50,7 @@ class Picture(Lines):
     """
 
     def __init__(self, status: Status, lines: Lines | None = None) -> None:
-        self._view = View(status)
+        self._view = View(Look(status))
         self._history = History()
         self._lines = lines
         self._console = Console(highlight=False)
@@ -74,18 +72,21 @@ class Picture(Lines):
         with suppress(OSError):  # the terminal has gone
             self._live.stop()
 
-    def show(
-        self,
-        status: Status,
-        failures: Sequence[DeadLetter],
-        found: Hosts | None = None,
-    ) -> bool:
-        self._history.add(status)
+    def show(self, look: Look) -> bool:
+        self._history.add(look.status)
         rates = tuple(self._history.rates)
-        self._view = View(status, failures, rates, hosts=found)
+        self._view = View(look, rates, self._view.face)
         if self._lines is not None:
-            return self._lines.show(status, failures, found)
+            return self._lines.show(look)
         return self._draw()
+
+    def turn(self, face: Face) -> None:
+        self._view = replace(self._view, face=face)
+        self.redraw()
+
+    def redraw(self) -> None:
+        if self._live.is_started:
+            self._draw()
 
     def late(self, seconds: float) -> bool:
         if self._lines is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from scrapy_dist.base import times
@@ -11,9 +12,19 @@ from scrapy_dist.commands.terminal import hosts, text
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from scrapy_dist.commands.terminal.desk import Face
     from scrapy_dist.core.dead_letters import DeadLetter
     from scrapy_dist.core.hosts import Hosts
     from scrapy_dist.core.status import Status
+
+
+@dataclass(frozen=True)
+class Look:
+    """What one look has found: the newest *failures*, the *hosts* if they are shown."""
+
+    status: Status
+    failures: Sequence[DeadLetter] = ()
+    hosts: Hosts | None = None
 
 
 class Lines:
@@ -28,17 +39,18 @@ class Lines:
     def __exit__(self, *exc: object) -> None:
         pass
 
-    def show(
-        self,
-        status: Status,
-        failures: Sequence[DeadLetter],
-        found: Hosts | None = None,
-    ) -> bool:
-        """*found*: the hosts, if they are wanted."""
+    def show(self, look: Look) -> bool:
+        status, found = look.status, look.hosts
         if self._as_json:
             told = {} if found is None else {"hosts": found.as_json()}
             return base.write_json({**status.as_json(), **told})
         return base.write(_line(status), *(() if found is None else _lines(found)))
+
+    def turn(self, face: Face) -> None:
+        """Somebody has chosen something else to see."""
+
+    def redraw(self) -> None:
+        """The terminal has another size."""
 
     def late(self, seconds: float) -> bool:
         return True

@@ -3,31 +3,37 @@
 from __future__ import annotations
 
 import io
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from rich.console import Console, Group
 from rich.progress_bar import ProgressBar
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
 from scrapy_dist.base import times
 from scrapy_dist.base.escaping import escape
-from scrapy_dist.commands.terminal import hosts, text
+from scrapy_dist.commands.terminal import pages, text
+from scrapy_dist.commands.terminal.columns import Column, fitting
+from scrapy_dist.commands.terminal.desk import Face, Page
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
-    from rich.console import RenderableType
+    from rich.console import ConsoleOptions, RenderableType
 
-    from scrapy_dist.core.dead_letters import DeadLetter
-    from scrapy_dist.core.hosts import Hosts
-    from scrapy_dist.core.status import Status, WorkerStatus
+    from scrapy_dist.commands.terminal.screen import Look
+    from scrapy_dist.core.status import Status
 
 #: Lines beside those of the workers and the failures.
 _FRAME = 13
 #: Lines of workers and of failures that a small terminal shows too.
 _LEAST_WORKERS, _LEAST_FAILURES = 3, 2
+#: Failures that the overview shows at the most.
+_FAILURES = 8
+#: Columns below which there is no bar.
+_NARROW = 60
 #: What is counted, and how a number above 0 is marked.
 _COUNTS = (
     *(("pages", ""), ("pending", ""), ("leased", ""), ("suspect", "yellow")),
@@ -39,41 +45,75 @@ _PHASE_STYLES = {"running": "green", "paused": "yellow", "stopped": "red"}
 
 @dataclass(frozen=True)
 class View:
-    """What is shown: the last look that succeeded, and why the newest did not.
+    """What is shown: the last look that succeeded, and why the newest did not."""
 
-    With *hosts* these are shown in place of the workers.
-    """
-
-    status: Status
-    failures: Sequence[DeadLetter] = ()
-    rates: Sequence[float] = field(default=())
+    look: Look
+    rates: Sequence[float] = ()
+    face: Face = field(default_factory=Face)
     trouble: str = ""
-    hosts: Hosts | None = None
+
+    @property
+    def status(self) -> Status:
+        return self.look.status
 
 
 def draw(view: View, *, height: int, ascii_only: bool = False) -> RenderableType:
-    """The picture, in at most *height* lines if the terminal is not very small."""
-    status = view.status
-    failures = list(view.failures)
-    room = max(height - _FRAME, _LEAST_WORKERS)
-    if failures:
-        shown = max(_LEAST_FAILURES, min(len(failures), room // 3))
-        failures = failures[:shown]
+    """The picture, in at most *height* lines of the width that the console has."""
+    return _Drawing(view, height, ascii_only)
+
+
+@dataclass(frozen=True)
+class _Drawing:
+    view: View
+    height: int
+    ascii_only: bool
+
+    def __rich_console__(
+        self, console: Console, options: ConsoleOptions
+    ) -> Iterator[Segment]:
+        width = options.max_width
+        free = options.update(height=None)
+        foot = console.render_lines(Group(*_foot(self.view, width)), free, pad=False)
+        foot = foot[-self.height :]
+        body = console.render_lines(Group(*self._body(width)), free, pad=False)
+        body = body[: self.height - len(foot)]
+        if len(body) + len(foot) < self.height:
+            body.append([])
+        for line in (*body, *foot):
+            yield from line
+            yield Segment.line()
+
+    def _body(self, width: int) -> list[RenderableType]:
+        view, status = self.view, self.view.status
+        return [
+            _title(status),
+            Text(),
+            _progress(status, width),
+            _rate(view, ascii_only=self.ascii_only),
+            Text(),
+            _counts(status, width),
+            Text(),
+            *(pages.help_on_keys() if view.face.helps else self._page(width)),
+        ]
+
+    def _page(self, width: int) -> list[RenderableType]:
+        look, page = self.view.look, self.view.face.page
+        room = max(self.height - _FRAME, _LEAST_WORKERS)
+        if page is Page.HOSTS:
+            return pages.largest_hosts(look.hosts, room, width)
+        if page is Page.WORKERS:
+            return pages.workers(look.status, room, width, more=True)
+        if page is Page.FAILED:
+            return pages.reasons(look.status, look.failures, room, width)
+        if not look.failures:
+            return pages.workers(look.status, room, width)
+        shown = max(_LEAST_FAILURES, min(len(look.failures), _FAILURES, room // 3))
         room = max(room - shown - 2, _LEAST_WORKERS)
-    parts: list[RenderableType] = [
-        _title(status),
-        Text(),
-        _progress(status),
-        _rate(view, ascii_only=ascii_only),
-        Text(),
-        _counts(status),
-        Text(),
-        *(_workers(status, room) if view.hosts is None else _hosts(view.hosts, room)),
-    ]
-    if failures:
-        parts += [Text(), _failures(failures)]
-    parts += [Text(), _foot(view)]
-    return Group(*parts)
+        return [
+            *pages.workers(look.status, room, width),
+            Text(),
+            pages.failures(look.failures[:shown], width),
+        ]
 
 
 def as_svg(view: View, *, width: int = 100) -> str:
@@ -106,16 +146,18 @@ def _title(status: Status) -> Text:
     return title
 
 
-def _progress(status: Status) -> Table:
+def _progress(status: Status, width: int) -> RenderableType:
     known = status.pages + status.left
     share = status.pages / known if known else 0.0
+    said = f"{share:.0%} of {text.number(known)} known"
+    if status.left and status.seconds_left is not None:
+        said += f", about {text.age(status.seconds_left)} left"
+    if width < _NARROW:
+        return Text(said, no_wrap=True, overflow="ellipsis")
     line = Table.grid(padding=(0, 1), expand=True)
     line.add_column(ratio=1)
     line.add_column(justify="right", no_wrap=True)
     bar = ProgressBar(total=max(known, 1), completed=status.pages)
-    said = f"{share:.0%} of {text.number(known)} known"
-    if status.left and status.seconds_left is not None:
-        said += f", about {text.age(status.seconds_left)} left"
     line.add_row(bar, Text(said))
     return line
 
@@ -134,91 +176,51 @@ def _sparkline(rates: Sequence[float], *, ascii_only: bool) -> str:
     return "".join(bars[round(rate / highest * (len(bars) - 1))] for rate in rates)
 
 
-def _counts(status: Status) -> Table:
-    table = _table(*(name for name, _ in _COUNTS))
-    values = [getattr(status, name) for name, _ in _COUNTS]
-    styles = [style for _, style in _COUNTS]
-    table.add_row(
-        *(
-            Text(text.number(value), style if value else "")
-            for value, style in zip(values, styles, strict=True)
-        )
-    )
-    return table
+def _counts(status: Status, width: int) -> RenderableType:
+    cells = [
+        Text(text.number(value), style if value else "")
+        for name, style in _COUNTS
+        for value in [getattr(status, name)]
+    ]
+    heads = [name for name, _ in _COUNTS]
+    both = [*zip(heads, cells, strict=True)]
+    if sum(max(len(head), cell.cell_len) + 2 for head, cell in both) <= width + 2:
+        return fitting([*map(Column, heads)], [cells], width)
+    # In a narrow terminal one behind the other, each with its name.
+    lines = [Text(no_wrap=True, overflow="ellipsis")]
+    for head, cell in both:
+        told = Text(f"{head} ").append_text(cell)
+        if lines[-1] and lines[-1].cell_len + 2 + told.cell_len > width:
+            lines.append(Text(no_wrap=True, overflow="ellipsis"))
+        lines[-1].append("  " if lines[-1] else "").append_text(told)
+    return Group(*lines)
 
 
-def _workers(status: Status, room: int) -> list[RenderableType]:
-    if not status.workers:
-        return [Text("no workers", "dim")]
-    table = _table("worker", "pages", "pages/s", "leased", "failed", "beat", "memory")
-    # The living first; the others are still to be seen if there is room.
-    workers = sorted(status.workers, key=lambda worker: not worker.alive)
-    for worker in workers[:room]:
-        state, style = _worker_state(worker)
-        name = Text(text.clean(worker.worker, 60))
-        if state:
-            name.append(f" {state}", style)
-        table.add_row(
-            name,
-            text.number(worker.pages),
-            text.rate(worker.pages_per_second),
-            text.number(worker.leased),
-            Text(text.number(worker.failed), "red" if worker.failed else ""),
-            text.age(worker.silent_for),
-            text.memory(worker.memory),
-        )
-    more = len(workers) - room
-    return [table, Text(f"… and {more} more", "dim")] if more > 0 else [table]
-
-
-def _hosts(found: Hosts, room: int) -> list[RenderableType]:
-    if not found.hosts:
-        return [Text("no host has a request", "dim")]
-    left = [name.lower() for name in hosts.LEFT]
-    table = _table(*(name.lower() for name in hosts.COLUMNS), left=left)
-    shown = found.hosts[:room]
-    for host in shown:
-        table.add_row(*map(Text, hosts.cells(host)))
-    summary = hosts.summary(replace(found, hosts=shown))
-    return [table, Text(summary, "dim", no_wrap=True, overflow="ellipsis")]
-
-
-def _worker_state(worker: WorkerStatus) -> tuple[str, str]:
-    if not worker.alive:
-        return "silent", "red"
-    return ("stopping", "yellow") if worker.stopping else ("", "")
-
-
-def _failures(failures: Sequence[DeadLetter]) -> Table:
-    table = Table.grid(padding=(0, 2), expand=True)
-    table.add_column(no_wrap=True)
-    table.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
-    table.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
-    heads = ("failed", "url", "reason")
-    table.add_row(*(Text(head, "dim") for head in heads))
-    for letter in failures:
-        table.add_row(
-            Text(times.shown(times.from_ms(letter.time_ms))),
-            Text(text.clean(letter.url) or "(not readable)"),
-            Text(text.clean(letter.reason), "red"),
-        )
-    return table
-
-
-def _table(*heads: str, left: Sequence[str] = ("worker",)) -> Table:
-    table = Table(box=None, padding=(0, 2, 0, 0), expand=False, header_style="dim")
-    for head in heads:
-        table.add_column(
-            head, no_wrap=True, justify="left" if head in left else "right"
-        )
-    return table
-
-
-def _foot(view: View) -> Text:
+def _foot(view: View, width: int) -> list[Text]:
+    face = view.face
+    if face.asks is not None:
+        verb = "Pause" if face.asks else "Resume"
+        name = text.clean(view.status.spider, 60)
+        if view.status.job:
+            name += f":{text.clean(view.status.job, 60)}"
+        return [Text(f"{verb} {name}? y: yes, any other key: no", "bold reverse")]
+    told = [Text(escape(face.told), "bold")] if face.told else []
     if view.trouble:
-        return Text(
-            f"{escape(view.trouble)} What is shown is of {times.shown(view.status.time)}.",
-            "bold red",
-        )
-    other = "hosts" if view.hosts is None else "workers"
-    return Text(f"q ends  h shows the {other}", "dim")
+        seen = times.shown(view.status.time)
+        said = f"{escape(view.trouble)} What is shown is of {seen}."
+        return [*told, Text(said, "bold red")]
+    return [*told, _keys(view, width)]
+
+
+def _keys(view: View, width: int) -> Text:
+    """As many keys as there is room for."""
+    pause = "p resume" if view.status.paused else "p pause"
+    shown = [f"{page.key} {page.value}" for page in Page]
+    told = ["q ends", "? help", pause, *shown]
+    while len(told) > 1 and len("  ".join(told)) > width:
+        told.pop()
+    line = Text(no_wrap=True, overflow="ellipsis")
+    for each in told:
+        line.append("  " if line else "")
+        line.append(each, "bold" if each[2:] == view.face.page.value else "dim")
+    return line

@@ -28,8 +28,9 @@ from scrapy_dist.base import times
 from scrapy_dist.brokers.redis.keys import Keys
 from scrapy_dist.brokers.redis.version import FORMAT
 from scrapy_dist.commands import project, top
+from scrapy_dist.commands.terminal.desk import Desk, Face, Page
 from scrapy_dist.commands.terminal.picture import History
-from scrapy_dist.commands.terminal.screen import Lines
+from scrapy_dist.commands.terminal.screen import Lines, Look
 from scrapy_dist.commands.terminal.view import View, as_svg, draw
 from scrapy_dist.core.dead_letters import DeadLetter
 from scrapy_dist.core.hosts import Host, Hosts
@@ -95,6 +96,12 @@ def a_letter(number, **changed):
     return DeadLetter(**{**told, **changed})
 
 
+def a_view(status=None, failures=(), rates=(), *, hosts=None, **face):
+    trouble = face.pop("trouble", "")
+    look = Look(status or a_status(), failures, hosts)
+    return View(look, rates, Face(**face), trouble)
+
+
 def drawn(view, width=100, height=24, **options):
     console = Console(width=width, file=io.StringIO(), color_system=None)
     console.print(draw(view, height=height, **options))
@@ -106,7 +113,7 @@ def drawn(view, width=100, height=24, **options):
 
 def test_picture_shows_progress_rate_workers_and_failures():
     status = a_status(failed=2)
-    lines = drawn(View(status, [a_letter(404), a_letter(500)], (10.0, 20.0, 40.0)))
+    lines = drawn(a_view(status, [a_letter(404), a_letter(500)], (10.0, 20.0, 40.0)))
     assert lines[0].startswith("shop  running  2 workers  redis://localhost:6379/0")
     text = "\n".join(lines)
     assert "63% of 2,000 known, about 17 s left" in text
@@ -125,7 +132,7 @@ def test_silent_and_stopping_workers_are_marked_and_the_living_come_first():
         a_worker(1, alive=False, silent_for=3700.0, memory=None),
         a_worker(2, stopping=True),
     )
-    lines = drawn(View(a_status(workers=workers)))
+    lines = drawn(a_view(a_status(workers=workers)))
     at = next(i for i, line in enumerate(lines) if line.startswith("worker"))
     assert lines[at + 1].startswith("web:2 stopping")
     assert re.match(r"web:1 silent +1,001 .*1 h 1 min +-", lines[at + 2])
@@ -134,7 +141,7 @@ def test_silent_and_stopping_workers_are_marked_and_the_living_come_first():
 
 def test_picture_of_nothing():
     status = a_status(pages=0, pending=0, leased=0, workers=(), pages_per_second=0.0)
-    text = "\n".join(drawn(View(status)))
+    text = "\n".join(drawn(a_view(status)))
     assert "0% of 0 known" in text
     assert "no workers" in text
 
@@ -143,7 +150,7 @@ def test_picture_of_nothing():
 def test_picture_fits_the_terminal(height):
     workers = tuple(a_worker(n) for n in range(100))
     letters = [a_letter(n) for n in range(8)]
-    view = View(a_status(workers=workers, failed=8), letters, (1.0,) * 40)
+    view = a_view(a_status(workers=workers, failed=8), letters, (1.0,) * 40)
     lines = drawn(view, height=height)
     assert len(lines) <= height
     assert "q ends" in lines[-1]
@@ -151,12 +158,12 @@ def test_picture_fits_the_terminal(height):
 
 
 def test_picture_of_one_worker_says_so():
-    lines = drawn(View(a_status(workers=(a_worker(1),))))
+    lines = drawn(a_view(a_status(workers=(a_worker(1),))))
     assert "  1 worker  " in lines[0]
 
 
 def test_picture_says_how_old_it_is_when_redis_is_away():
-    lines = drawn(View(a_status(), trouble="Redis is away (why)."))
+    lines = drawn(a_view(a_status(), trouble="Redis is away (why)."))
     assert lines[-1] == f"Redis is away (why). What is shown is of {times.shown(NOW)}."
 
 
@@ -164,21 +171,21 @@ def test_names_in_the_picture_cannot_move_the_cursor():
     evil = "x\x1b[2J\x07\u202e[red]y"
     status = a_status(spider=evil, job=evil, workers=(a_worker(1, worker=evil),))
     letter = a_letter(1, kind="seed", payload=evil.encode(), reason=evil)
-    lines = drawn(View(status, [letter], trouble=""), width=300)
+    lines = drawn(a_view(status, [letter], trouble=""), width=300)
     assert all(char.isprintable() for line in lines for char in line)
     assert "[red]y" in "".join(lines)  # it is no markup either
 
 
 def test_picture_fits_80_columns():
     status = a_status(pages=10**7, pending=10**7, seen=10**8, items=10**7, failed=1)
-    lines = drawn(View(status, [a_letter(1)], (1.0,) * 40), width=80)
+    lines = drawn(a_view(status, [a_letter(1)], (1.0,) * 40), width=80)
     assert "100,000,000" in "\n".join(lines)
     assert max(map(len, lines)) <= 80
     assert any(line.rstrip().endswith("█" * 40) for line in lines)
 
 
 def test_picture_without_unicode():
-    text = "\n".join(drawn(View(a_status(), rates=(1.0, 2.0)), ascii_only=True))
+    text = "\n".join(drawn(a_view(a_status(), rates=(1.0, 2.0)), ascii_only=True))
     assert "=#" in text
 
 
@@ -193,7 +200,9 @@ def some_hosts(count=3, **changed):
 
 
 def test_hosts_are_shown_in_place_of_the_workers():
-    lines = drawn(View(a_status(), [a_letter(404)], hosts=some_hosts()))
+    lines = drawn(
+        a_view(a_status(), [a_letter(404)], hosts=some_hosts(), page=Page.HOSTS)
+    )
     [head] = [n for n, line in enumerate(lines) if line.split()[:1] == ["host"]]
     assert lines[head].split() == [
         *("host", "pending", "in", "flight", "owner", "delay", "next", "errors")
@@ -204,9 +213,7 @@ def test_hosts_are_shown_in_place_of_the_workers():
     said = "3 of 3 hosts, 700 pending requests; 2 owned, 1 wait for their delay"
     assert said in lines[head + 4]
     assert not any("pages/s  leased" in line for line in lines)
-    assert lines[-1].strip() == "q ends  h shows the workers"
-    assert drawn(View(a_status()))[-1].strip() == "q ends  h shows the hosts"
-    none = "\n".join(drawn(View(a_status(), hosts=some_hosts(0))))
+    none = "\n".join(drawn(a_view(a_status(), hosts=some_hosts(0), page=Page.HOSTS)))
     assert "no host has a request" in none
 
 
@@ -215,14 +222,118 @@ def test_hosts_fit_the_terminal_and_move_no_cursor(height):
     hosts = some_hosts(30)
     evil = Host("\x1b[2J\u202e", 1, 5, owners=("\x1b]0;x",))
     hosts = replace(hosts, hosts=(evil, *hosts.hosts))
-    lines = drawn(View(a_status(), hosts=hosts), height=height)
-    assert len(lines) <= max(height, 18)
-    assert any("x1b[2J" in line for line in lines)
+    lines = drawn(a_view(a_status(), hosts=hosts, page=Page.HOSTS), height=height)
+    assert len(lines) <= height
+    assert any("x1b[2J" in line for line in lines) == (height > 10)
     assert all(line.isprintable() for line in lines)
 
 
+ALL_FACES = [*({"page": page} for page in Page), {"helps": True}, {"asks": True}]
+
+
+@pytest.mark.parametrize("face", ALL_FACES, ids=str)
+@pytest.mark.parametrize("width", [1, 7, 20, 40, 60, 80, 200])
+@pytest.mark.parametrize("height", [1, 5, 24])
+def test_any_page_fits_any_terminal(face, width, height):
+    evil = "x\x1b[2J\x07\u202e[red]y\n"
+    workers = tuple(a_worker(n, worker=evil, holds=(evil,)) for n in range(50))
+    letters = [a_letter(n, reason=f"{evil}{n}", kind="seed") for n in range(50)]
+    hosts = some_hosts(30)
+    hosts = replace(hosts, hosts=(Host(evil, 1, 5, owners=(evil,)), *hosts.hosts))
+    status = a_status(spider=evil, job=evil, failed=10**9, workers=workers)
+    view = a_view(status, letters, (1.0,) * 40, hosts=hosts, told=evil, **face)
+    lines = drawn(view, width=width, height=height)
+    assert len(lines) <= height
+    assert max(map(len, lines)) <= width
+    assert all(char.isprintable() for line in lines for char in line)
+
+
+def test_narrow_terminals_keep_what_matters_most():
+    lines = drawn(a_view(), width=40)
+    assert "worker  pages  pages/s" in "\n".join(lines)
+    assert "memory" not in "\n".join(lines)
+    assert lines[-1] == "q ends  ? help  p pause  o overview"
+    assert "pages 1,268  pending 700  leased 32" in map(str.rstrip, lines)
+    assert "seeds 0  seen 4,000" in " ".join(lines)
+
+
+def test_failures_are_grouped_by_reason():
+    letters = [a_letter(n, reason="HTTP 500" if n % 3 else "timeout") for n in range(9)]
+    lines = drawn(a_view(a_status(failed=70), letters, page=Page.FAILED), width=120)
+    rows = [re.split(" {2,}", line.strip()) for line in lines]
+    assert ["6", "2023-11-14 22:13:20", "HTTP 500", "http://site.example/1"] in rows
+    assert ["3", "2023-11-14 22:13:20", "timeout", "http://site.example/0"] in rows
+    assert "70 dead letters, of which the newest 9 are shown" in lines
+    none = "\n".join(drawn(a_view(page=Page.FAILED)))
+    assert "no dead letters" in none
+
+
+def test_page_of_workers_has_all_of_them_and_their_urls():
+    workers = tuple(a_worker(n, holds=(f"http://site.example/{n}",)) for n in range(9))
+    view = a_view(a_status(workers=workers), page=Page.WORKERS)
+    text = "\n".join(drawn(view, width=120))
+    assert all(f"http://site.example/{n}" in text for n in range(9))
+
+
+def test_keys_are_those_of_the_desk():
+    desk, faces = Desk(), []
+    desk.changed = faces.append
+    desk.press("p")
+    assert "Nobody knows yet" in desk.face.told
+    desk.paused = True
+    desk.press("h")
+    assert desk.face == Face(Page.HOSTS)
+    assert desk.turned.is_set()
+    desk.press("?zZ")
+    assert desk.face == Face(Page.HOSTS, helps=True)
+    desk.press("?Py")  # what is typed with the question is no answer
+    assert (desk.face, desk.take_wish()) == (Face(Page.HOSTS, asks=False), None)
+    desk.press("Y")
+    assert (desk.face, desk.take_wish()) == (Face(Page.HOSTS), False)
+    assert desk.take_wish() is None
+    desk.press("h")
+    assert desk.face == faces[-1] == Face()
+
+
+class Stubborn:
+    """A crawl that cannot be paused."""
+
+    name = "shop"
+
+    def __init__(self, error):
+        self._error = error
+
+    async def pause(self, paused):
+        raise self._error
+
+    async def status(self, **_):
+        return a_status()
+
+    async def newest_failed(self, limit):
+        return []
+
+    async def reconnect(self):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (ConfigurationError("of another version"), "Not paused: of another version"),
+        (RedisUnavailable("gone"), "Not paused, as far as is known"),
+    ],
+)
+async def test_pause_that_fails_is_told_and_top_goes_on(error, told):
+    desk = Desk()
+    desk.paused = False
+    desk.press("p")
+    desk.press("y")
+    await top._watch(Stubborn(error), Lines(), 0, 2, desk)
+    assert desk.face.told.startswith(told)
+
+
 def test_svg_is_the_same_picture():
-    svg = as_svg(View(a_status(spider="<shop>"), [a_letter(404)], (1.0, 2.0)))
+    svg = as_svg(a_view(a_status(spider="<shop>"), [a_letter(404)], (1.0, 2.0)))
     assert svg.startswith("<svg")
     text = svg.replace("&#160;", " ")
     assert "pages/s in the last minute" in text
@@ -325,8 +436,8 @@ class Saboteur:
         self._take_away, self._bring_back = take_away, bring_back
         self.seen = []
 
-    def show(self, status, failures, found):
-        self.seen.append(status.pending)
+    def show(self, look):
+        self.seen.append(look.status.pending)
         if len(self.seen) == 1:
             self._take_away()
         return len(self.seen) == 1
@@ -355,7 +466,7 @@ class Away:
     def __init__(self):
         self.told = []
 
-    async def status(self):
+    async def status(self, **_):
         self.told.append("asked")
         raise RedisUnavailable("gone")
 
@@ -466,6 +577,21 @@ class Terminal:
     def type(self, keys):
         os.write(self._ours, keys)
 
+    def resize(self, columns, lines):
+        """As a terminal does: the kernel tells those in its foreground."""
+        size = struct.pack("HHHH", lines, columns, 0, 0)
+        fcntl.ioctl(self._ours, termios.TIOCSWINSZ, size)
+
+    def shows(self, keys, text):
+        """Type *keys*, or call them; *text* comes after that."""
+        seen = len(self.read())
+        if callable(keys):
+            keys()
+        else:
+            self.type(keys)
+        what = f"{text!r} after {keys!r}"
+        wait_until(lambda: text in self.read()[seen:], what)
+
     def read(self):
         while select.select([self._ours], [], [], 0)[0]:
             self.output += os.read(self._ours, 65536)
@@ -541,17 +667,34 @@ def test_q_ends_it_and_the_terminal_is_as_before(terminal):
     assert assert_restored(window) == b""
 
 
-def test_h_switches_to_the_hosts_and_back(terminal, redis_server):
+def test_keys_turn_pages_and_pause_after_a_question(terminal, redis_server):
+    keys = Keys.from_settings(Settings(), "shop")
     with redis_server.client() as client:
-        client.zadd(Keys.from_settings(Settings(), "shop").slots, {"0": 1})
+        client.zadd(keys.slots, {"0": 1})
+        fields = {"payload": "http://x/\x1b[2J", "kind": "seed", "reason": "no \x1b[2J"}
+        for _ in range(3):
+            client.xadd(keys.failed, fields)
     window = terminal("--interval", "500")
-    window.wait_for(b"h shows the hosts")
-    window.type(b"h")
-    window.wait_for(b"h shows the workers")
-    assert b"in flight" in window.output
-    seen = len(window.output)
-    window.type(b"H")
-    wait_until(lambda: b"h shows the hosts" in window.read()[seen:], "the workers")
+    window.wait_for(b"q ends")
+    window.shows(b"h", b"in flight")
+    window.shows(b"H", b"no workers")  # once more: the overview
+    window.shows(
+        b"\x1b[A\x1bOP\x1b[15~f", b"newest url"
+    )  # no letters in arrows, F1, F5
+    assert rb"no \x1b[2J" in window.output
+    window.shows(b"?", b"these lines, and back")
+    window.shows(b"o", b"no workers")
+    with redis_server.client() as client:
+        window.shows(b"py", b"Pause shop? y")  # an answer comes by itself
+        window.shows(b"n", b"Nothing was changed.")
+        assert not client.exists(keys.control)
+        window.shows(b"p", b"Pause shop? y")
+        window.shows(b"y", b"shop is paused: nobody works on it")
+        assert client.hget(keys.control, "paused")
+        window.shows(b"p", b"Resume shop? y")
+        window.shows(b"y", b"shop goes on")
+        assert not client.hget(keys.control, "paused")
+    window.shows(lambda: window.resize(40, 12), b"pending 20")  # beside its name
     window.type(b"q")
     assert window.wait_end() == 0
     assert assert_restored(window) == b""

@@ -23,6 +23,7 @@ from scrapy_dist.exceptions import (
     TaskExists,
     UnknownTask,
 )
+from tests.support.task_worker import SEEDS
 
 URL = "https://site.example/"
 
@@ -31,7 +32,7 @@ class Port:
     """Tasks in a dict; what is asked of it is noted."""
 
     def __init__(self):
-        self.seed_keys = ("s:start_urls",)
+        self.seed_keys = (SEEDS,)
         self.known = {}
         self.pushed = []
         self.calls = []
@@ -263,7 +264,7 @@ async def test_submitted_task_is_told_as_it_stands(tasks, port):
         "b",
         1,
     )
-    assert port.calls[0] == ("s:start_urls", "list", OnDuplicate.REFUSE, 1)
+    assert port.calls[0] == (SEEDS, "list", OnDuplicate.REFUSE, 1)
 
 
 @pytest.mark.parametrize("setting", ["REDIS_START_URLS_AS_ZSET"])

@@ -19,7 +19,9 @@ from scrapy_dist.core.frontier import (
     NewRequest,
     Settlement,
 )
+from scrapy_dist.core.tasks import Begin, Beginning, TaskState
 from scrapy_dist.exceptions import ConfigurationError
+from tests.support.frontiers import KEYS
 
 URL = "http://site.example/"
 
@@ -39,7 +41,7 @@ def client(url):
 
 @pytest.fixture
 async def worker(client, url):
-    settings = client._crawl.settings
+    settings = client._client._crawl.settings
     worker = MemoryFrontier(
         state_of(settings, "s"),
         MemoryBroker.of(settings).crawl(settings, "s"),
@@ -105,7 +107,7 @@ async def test_dead_letters_are_listed_retried_and_forgotten(client, worker):
     await worker.exchange(Ask(commits=[Commit(2, settlements=ends)]))
     newest, oldest = client.failed()
     assert (oldest.payload, newest.payload) == (b"a", b"b")
-    older = [each async for each in client._crawl.failed(before=newest.id)]
+    older = [each async for each in client._client._crawl.failed(before=newest.id)]
     assert older == [oldest]
     assert client.retry(oldest).requests == 1
     assert client.retry("1-1").missing == 1
@@ -139,7 +141,7 @@ async def test_what_comes_back_from_outside_is_in_its_slot(client, worker):
     await worker.exchange(Ask(commits=[Commit(2, settlements=[end])]))
     [letter] = client.failed()
     assert client.retry(letter).requests == 1
-    settings = client._crawl.settings
+    settings = client._client._crawl.settings
     crawl = MemoryBroker.of(settings).crawl(settings, "s")
     await crawl.recrawl([NewRequest(b"b", 0, "b", slot=8)])
     answer = await worker.exchange(Ask(leases=5, enough=[9]))
@@ -189,7 +191,7 @@ async def test_what_waits_for_room_is_a_suspect(client, worker):
 async def test_crawl_is_not_drained_while_a_worker_is_busy_without_a_lease(
     client, worker
 ):
-    settings = client._crawl.settings
+    settings = client._client._crawl.settings
     crawl = MemoryBroker.of(settings).crawl(settings, "s")
     for busy in (True, False):
         await worker.exchange(Ask(heartbeat=True, busy=busy))
@@ -200,3 +202,59 @@ async def test_stats_go_with_the_frontier(client, worker):
     await worker.exchange(Ask(stats=[("inc", "n", "1")]))
     assert client.clear(force=True).deleted["stats"] == 1
     assert not worker._state.stats
+
+
+# Tasks
+
+
+async def a_task(client, worker, id_="t"):
+    """A task of which one page is done, with one item, and one is left to do."""
+    client.seed({"url": URL, "id": id_})
+    [lease] = (await worker.exchange(Ask(seeds=1))).seeds
+    begin = Begin(lease.id, id_, id_, is_new=True)
+    assert (await worker.exchange(Ask(begins=[begin]))).begun == [Beginning.BEGUN]
+    page = Settlement(lease.id, [NewRequest(b"a", 0)], [(KEYS.items, b"i")], task=id_)
+    await worker.exchange(Ask(commits=[Commit(1, settlements=[page])]))
+    return await port(client).tasks_of([id_])
+
+
+def port(client):
+    settings = client._client._crawl.settings
+    return MemoryBroker.of(settings).crawl(settings, "s")
+
+
+async def test_clearing_cancels_what_it_deletes(client, worker):
+    [task] = await a_task(client, worker)
+    assert (task.state, task.open) == (TaskState.RUNNING, 1)
+    client.seed({"url": URL, "id": "queued"})
+    client.clear(force=True)
+    [task] = await port(client).tasks_of(["t"])
+    assert (task.state, task.open, task.done) == (TaskState.CANCELLED, 0, 1)
+    assert client.clear("tasks", force=True).deleted == {"tasks": 1}
+    assert await port(client).tasks_of(["t"]) == [None]
+
+
+async def test_what_has_ended_is_forgotten_in_time(client, worker):
+    state = state_of(client._client._crawl.settings, "s")
+    await a_task(client, worker)
+    state.tasks.prune(60)
+    assert len(state.tasks) == 1
+    [lease] = (await worker.exchange(Ask(leases=1))).leases
+    end = Commit(2, settlements=[Settlement(lease.id, task="t")])
+    await worker.exchange(Ask(commits=[end]))
+    [task] = await port(client).tasks_of(["t"])
+    assert task.state is TaskState.DONE
+    state.tasks.prune(60)
+    assert await port(client).results(task, 0, 10) == [b"i"]
+    state.tasks.records["t"].ended_ms -= 61_000
+    state.tasks.prune(60)
+    assert await port(client).tasks_of(["t"]) == [None]
+    assert await port(client).results(task, 0, 10) == []
+
+
+async def test_without_a_ttl_no_results_are_kept(client, worker):
+    state = state_of(client._client._crawl.settings, "s")
+    state.tasks.keeps_results = False
+    [task] = await a_task(client, worker)
+    assert task.items == 1
+    assert await port(client).results(task, 0, 10) == []

@@ -11,7 +11,7 @@
 --       (from 1), command ('request': under a new order id), number of its arguments,
 --       arguments (of 'request': score as in a rank, slot, payload, and of a suspect score
 --       there, deaths, claims; of 'task': its token, its record as of one of which nothing
---       is left to do but its seed)
+--       is left to do but its seed, '1' if it is the newest of its id)
 -- Reply 1 done, 0 was done before, -1 it is not this file that is being brought in
 -- Cost  O(entries * log(pending))
 -- @use order
@@ -58,13 +58,16 @@ while at < #ARGV do
       pending[#pending + 1], pending[#pending + 2] = slot, rank .. payload
     end
   elseif command == 'task' then
-    local token, task = args[1], task_book().parse(args[2])
-    if task and not task_book().task(token) then
+    local token, book = args[1], task_book()
+    local task = book.parse(args[2])
+    if task and not book.task(token) then
       local kept = task.state
-      task.state, task_book().records[token] = nil, task
-      task_book().count(token, 0, 0, 0)
-      task_book().move(token, task, kept, tonumber(task.ended))
-      redis.call('HSETNX', tasks, 'i:' .. task.id, token)
+      task.state, book.records[token] = nil, task
+      book.count(token, 0, 0, 0)
+      book.move(token, task, kept, tonumber(task.ended))
+      if args[3] == '1' then
+        redis.call('HSETNX', tasks, 'i:' .. task.id, token)
+      end
     end
   else
     local key = keys[name] or KEYS[seed_keys_at + name]

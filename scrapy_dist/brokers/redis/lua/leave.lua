@@ -21,6 +21,7 @@
 -- @use workers
 -- @use crawl
 -- @use history
+-- @use keeping
 -- @use slot_clock
 -- @use seats
 local slots_now, now, clock = slot_clock()
@@ -59,9 +60,7 @@ local is_new = (tonumber(redis.call('HGET', state, 'recorded') or nil) or -1) < 
 if is_new then
   write_record(now, reason)
 end
-for _, key in ipairs({tasks, results, tasks_ended}) do
-  redis.call('PEXPIRE', key, keep_ms)
-end
+keep_tasks(keep_ms)
 if persist == '1' then
   redis.call('UNLINK', slots, resting, politeness) -- nothing is left in them
   if is_new then

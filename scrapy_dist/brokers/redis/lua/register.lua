@@ -24,6 +24,7 @@
 -- Cost  O(workers)
 -- @use crawl
 -- @use history
+-- @use keeping
 -- @use older
 local now = now_ms()
 local left = count_left()
@@ -167,9 +168,7 @@ if crawl == '' then
   redis.call('HSET', state, 'joined', (tonumber(joined or nil) or 0) + 1)
 end
 redis.call('ZADD', workers, now, worker)
-for _, key in ipairs({tasks, results, tasks_ended}) do
-  redis.call('PERSIST', key)
-end
+keep_tasks()
 -- Buckets of an earlier crawl may be left in the hash.
 local is_blank = redis.call('SCARD', started) == 0
 if is_compact then

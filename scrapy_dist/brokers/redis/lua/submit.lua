@@ -10,6 +10,7 @@
 --       was cancelled)
 -- Cost  O(tasks * log(seeds))
 -- @use clock
+-- @use keeping
 -- @use kinds
 -- @use tasks
 local book = task_book()
@@ -52,7 +53,5 @@ if #ids > 0 then
   store_tasks(now)
   redis.call('HSET', tasks, unpack(ids))
 end
-for _, key in ipairs({tasks, results, tasks_ended}) do
-  redis.call('PERSIST', key)
-end
+keep_tasks()
 return reply

@@ -16,6 +16,7 @@ from scrapy_dist.base import times
 from scrapy_dist.brokers.redis import fingerprints
 from scrapy_dist.brokers.redis.errors import asking
 from scrapy_dist.brokers.redis.layout import pages, scan_hash
+from scrapy_dist.brokers.redis.tasks import of_task, parse_task
 from scrapy_dist.brokers.redis.views.snapshot import Snapshot
 from scrapy_dist.codec import dump_lines
 from scrapy_dist.codec.envelope import SEED
@@ -63,6 +64,8 @@ async def export_lines(
     parts = [
         _lines(fingerprints.scan(frontier), _fingerprint_line("seen")),
         _lines(fingerprints.scan_started(frontier), _fingerprint_line("started")),
+        # Before seeds: one that begins to be a task meanwhile is not one twice.
+        _tasks(frontier),
         _seeds(frontier),
         _lines(snapshot.read(), partial(_request_line, frontier.seal)),
         _lines(_failed(frontier), partial(_letter_line, frontier.seal)),
@@ -97,9 +100,25 @@ def _request_line(seal: Seal, stored: Entry) -> Line:
         "type": stored.kind,
         "score": number if math.isfinite(score) else repr(score),
     }
+    if stored.task:
+        line["task"] = stored.task
     if stored.deaths or stored.claims != "-":
         line |= {"deaths": stored.deaths, "claims": stored.claims}
     return line | dump_lines.show_payload(stored.payload, seal)
+
+
+async def _tasks(frontier: Frontier) -> AsyncIterator[list[Line]]:
+    client, key = frontier.client, frontier.keys.tasks
+    async for values in scan_hash(client, key):
+        found = [parse_task(name[2:].decode("latin-1"), text) for name, text in values]
+        tasks = [task for task in found if task is not None]
+        names = [f"i:{task.id}".encode() for task in tasks]
+        newest = await client.hmget(key, names) if names else []
+        yield [
+            {"type": "task", "state": task.state.value, **of_task(task)}
+            | {"newest": token == task.token.encode()}
+            for task, token in zip(tasks, newest, strict=True)
+        ]
 
 
 async def _seeds(frontier: Frontier) -> AsyncIterator[list[Line]]:
@@ -191,6 +210,8 @@ def _letter_line(seal: Seal, fields: dict[bytes, bytes]) -> Line:
     line: Line = {"type": "failed"}
     for name in dump_lines.LETTER:
         line |= dump_lines.show_bytes(name, fields.get(name.encode(), b""))
+    if task := fields.get(b"task"):
+        line |= dump_lines.show_bytes("task", task)
     if claims := fields.get(b"claims"):
         line |= dump_lines.show_bytes("claims", claims)
     payload = fields.get(b"payload", b"")

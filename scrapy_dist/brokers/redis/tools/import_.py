@@ -11,7 +11,8 @@ from scrapy_dist.base.escaping import quote
 from scrapy_dist.brokers.redis import fingerprints
 from scrapy_dist.brokers.redis.buckets import Shape
 from scrapy_dist.brokers.redis.errors import asking
-from scrapy_dist.brokers.redis.layout import encode_score
+from scrapy_dist.brokers.redis.layout import encode_score, is_token, with_task
+from scrapy_dist.brokers.redis.tasks import record_of
 from scrapy_dist.brokers.redis.version import check_seal
 from scrapy_dist.codec import dump_lines
 from scrapy_dist.codec.request import fields_of
@@ -231,6 +232,9 @@ class _Import:
             batch.add("started", "SADD", name)
         elif kind in dump_lines.REQUESTS:
             self._take_request(line, batch)
+        elif kind == "task":
+            newest = int(line.get("newest") is True)
+            batch.add("tasks", "task", *record_of(line), newest)
         elif kind == "seed":
             self._take_seed(line, batch)
         elif kind == "failed":
@@ -240,6 +244,8 @@ class _Import:
             fields: list[str | bytes] = ["payload", payload]
             for name in dump_lines.LETTER:
                 fields += (name, dump_lines.bytes_of(line, name))
+            if "task" in line or "task_base64" in line:
+                fields += ("task", dump_lines.bytes_of(line, "task"))
             if "claims" in line:
                 fields += ("claims", dump_lines.bytes_of(line, "claims"))
             batch.add("failed", "XADD", *fields)
@@ -253,6 +259,9 @@ class _Import:
 
     def _take_request(self, line: Line, batch: _Batch) -> None:
         payload = dump_lines.payload_of(line, self._frontier.seal)
+        task = line.get("task", "")
+        if type(task) is not str or not (task == "" or is_token(task)):
+            raise BadPayload(f"its task is none: {quote(task)}")
         score = _score(line)
         deaths, claims = _whole(line, "deaths", _MOST_DEATHS), line.get("claims", "-")
         if type(claims) is not str or not _CLAIMS.fullmatch(claims):
@@ -261,7 +270,7 @@ class _Import:
         place: tuple[bytes, int, bytes] = (
             encode_score(score),
             self._slot(payload),
-            payload,
+            with_task(task, payload),
         )
         if line["type"] == "suspect" or deaths or claims != "-":
             waits = "+inf" if score == math.inf else 0

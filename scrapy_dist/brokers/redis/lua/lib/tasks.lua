@@ -182,7 +182,7 @@ local function new_task_book()
         if counts[5] then
           task.reason = counts[5]:sub(1, 500):gsub('[%c]', ' ')
         end
-        if book.is_living(task) and task.open == 0 then
+        if book.is_living(task) and task.open == 0 and counts[1] < 0 then
           book.move(token, task, task.failed > 0 and 'f' or 'd', now)
         elseif task.open > 0 and (task.state == 'd' or task.state == 'f') then
           book.move(token, task, 'r', now)

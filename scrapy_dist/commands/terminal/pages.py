@@ -1,0 +1,159 @@
+"""The middle of the picture of ``scrapy frontier top``: one page at a time."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from rich.text import Text
+
+from scrapy_dist.base import times
+from scrapy_dist.commands.terminal import hosts, text
+from scrapy_dist.commands.terminal.columns import Column, fitting
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+
+    from rich.console import RenderableType
+
+    from scrapy_dist.core.dead_letters import DeadLetter
+    from scrapy_dist.core.hosts import Hosts
+    from scrapy_dist.core.status import Status, WorkerStatus
+
+_WORKERS = (
+    *(Column("worker", left=True), Column("pages", 2), Column("pages/s", 1)),
+    *(Column("leased", 3), Column("failed", 4), Column("beat", 5), Column("memory", 6)),
+)
+_MORE_OF_WORKERS = (*_WORKERS, Column("since", 7), Column("works on", 8, wide=True))
+_HOST_RANKS = {"IN FLIGHT": 4, "OWNER": 5, "DELAY": 3, "NEXT": 2, "ERRORS": 1}
+_FAILURES = (
+    Column("failed", 1, left=True),
+    *(Column("url", 2, wide=True), Column("reason", wide=True)),
+)
+_REASONS = (
+    *(Column("letters"), Column("newest", 1)),
+    *(Column("reason", wide=True), Column("newest url", 2, wide=True)),
+)
+
+KEYS = (
+    ("o", "overview: workers and the newest failures"),
+    ("h", "hosts: the largest ones, who has them, and when they are next"),
+    ("w", "workers: all of them, since when they work, and on what"),
+    ("f", "failed: the newest dead letters, by reason"),
+    ("p", "pauses the crawl, or lets it go on, after a question"),
+    ("q", "ends; Ctrl-C, too. The crawl goes on"),
+    ("?", "these lines, and back"),
+)
+
+
+def workers(
+    status: Status, room: int, width: int, *, more: bool = False
+) -> list[RenderableType]:
+    """The living first; *more*: since when, and on what they work, too."""
+    if not status.workers:
+        return [Text("no workers", "dim")]
+    # The others are still to be seen if there is room.
+    found = sorted(status.workers, key=lambda worker: not worker.alive)
+    rows = [_worker_cells(worker, status.time, more=more) for worker in found[:room]]
+    table = fitting(_MORE_OF_WORKERS if more else _WORKERS, rows, width)
+    left = len(found) - room
+    said = Text(f"… and {text.number(left)} more", "dim")
+    return [table, said] if left > 0 else [table]
+
+
+def _worker_cells(worker: WorkerStatus, now: datetime, *, more: bool) -> list[Text]:
+    name = Text(text.clean(worker.worker, 60))
+    if not worker.alive:
+        name.append(" silent", "red")
+    elif worker.stopping:
+        name.append(" stopping", "yellow")
+    cells = [
+        name,
+        Text(text.number(worker.pages)),
+        Text(text.rate(worker.pages_per_second)),
+        Text(text.number(worker.leased)),
+        Text(text.number(worker.failed), "red" if worker.failed else ""),
+        Text(text.age(worker.silent_for)),
+        Text(text.memory(worker.memory)),
+    ]
+    if more:
+        since = None
+        if worker.since is not None:
+            since = max(0.0, (now - worker.since).total_seconds())
+        works_on = " ".join(map(text.clean, worker.holds)) or text.UNKNOWN
+        cells += [Text(text.age(since)), Text(works_on)]
+    return cells
+
+
+def largest_hosts(found: Hosts | None, room: int, width: int) -> list[RenderableType]:
+    if found is None:
+        return [Text("looking for the largest hosts …", "dim")]
+    if not found.hosts:
+        return [Text("no host has a request", "dim")]
+    columns = [
+        Column(name.lower(), _HOST_RANKS.get(name, 0), left=name in hosts.LEFT)
+        for name in hosts.COLUMNS
+    ]
+    shown = found.hosts[:room]
+    rows = [[Text(cell) for cell in hosts.cells(host)] for host in shown]
+    summary = hosts.summary(replace(found, hosts=shown))
+    return [
+        fitting(columns, rows, width),
+        Text(summary, "dim", no_wrap=True, overflow="ellipsis"),
+    ]
+
+
+def failures(letters: Sequence[DeadLetter], width: int) -> RenderableType:
+    """*letters* one by one."""
+    rows = [
+        [
+            Text(times.shown(times.from_ms(letter.time_ms))),
+            Text(_url(letter)),
+            Text(text.clean(letter.reason), "red"),
+        ]
+        for letter in letters
+    ]
+    return fitting(_FAILURES, rows, width)
+
+
+def reasons(
+    status: Status, letters: Sequence[DeadLetter], room: int, width: int
+) -> list[RenderableType]:
+    """*letters*, the newest first, by reason; those with the most of them first."""
+    if not letters:
+        said = "looking for them …" if status.failed else "no dead letters"
+        return [Text(said, "dim")]
+    found: dict[str, list[DeadLetter]] = {}
+    for letter in letters:
+        found.setdefault(text.clean(letter.reason), []).append(letter)
+    most = sorted(found.items(), key=lambda item: -len(item[1]))
+    rows = [
+        [
+            Text(text.number(len(some))),
+            Text(times.shown(times.from_ms(some[0].time_ms))),
+            Text(reason or "(no reason)", "red"),
+            Text(_url(some[0])),
+        ]
+        for reason, some in most[:room]
+    ]
+    said = text.count(status.failed, "dead letter")
+    if status.failed > len(letters):
+        said += f", of which the newest {text.number(len(letters))} are shown"
+    if len(most) > room:
+        said += f"; {text.count(len(most) - room, 'more reason')}"
+    return [
+        fitting(_REASONS, rows, width),
+        Text(said, "dim", no_wrap=True, overflow="ellipsis"),
+    ]
+
+
+def _url(letter: DeadLetter) -> str:
+    return text.clean(letter.url) or "(not readable)"
+
+
+def help_on_keys() -> list[RenderableType]:
+    return [
+        Text(f"{key}  {meaning}", no_wrap=True, overflow="ellipsis")
+        for key, meaning in KEYS
+    ]
