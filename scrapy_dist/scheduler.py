@@ -125,7 +125,8 @@ class Scheduler(BaseScheduler):
     this worker, those made of seeds too), the same of ``dequeued``,
     ``scheduler/unserializable``,
     ``frontier/exchanges``, ``frontier/rejected`` (requests that cannot be read),
-    ``frontier/failed`` (requests that failed for good; with the add-on).
+    ``frontier/failed`` (requests that failed for good; with the add-on),
+    ``frontier/dropped`` (requests and seeds of tasks that were cancelled).
     """
 
     #: See `engine.shares`.

@@ -139,6 +139,8 @@ class Outcome(Enum):
 class CommitReply:
     """*duplicates*: their positions in *requests*; *not_owned*: leases of others.
 
+    *dropped*: the positions of those that are new, and whose task has ended.
+
     Of a commit that was stored by an earlier try, *not_owned* says at least whether.
     """
 
@@ -146,6 +148,7 @@ class CommitReply:
     not_owned: int = 0
     duplicates: Sequence[int] = ()
     reason: str = ""
+    dropped: Sequence[int] = ()
 
 
 @dataclass(frozen=True, slots=True)

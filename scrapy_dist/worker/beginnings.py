@@ -117,12 +117,12 @@ class Beginnings:
             record.task = begin.token
             self._seeds.add(record, data)
             return
-        self._engine.stats.inc_value("frontier/dropped/cancelled")
+        self._engine.stats.inc_value("frontier/dropped")
         if not self._said_cancelled:
             self._said_cancelled = True
             self._logger.info(
                 "The task %s was cancelled before it began: its seed is dropped. No more"
-                " of these are logged; see the stat frontier/dropped/cancelled.",
+                " of these are logged; see the stat frontier/dropped.",
                 quote(begin.id),
             )
         self._outputs.let_go((record,))

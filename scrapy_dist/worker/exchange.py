@@ -233,8 +233,8 @@ class Exchange:
                 )
                 return False
             self._outbox.confirm(numbered)
-            self._queues.confirmed(numbered, reply.duplicates)
-            if numbered.outputs > len(reply.duplicates):
+            self._queues.confirmed(numbered, reply)
+            if numbered.outputs > len(reply.duplicates) + len(reply.dropped):
                 self._recovery.stored()
             not_owned += reply.not_owned
         if not_owned:

@@ -264,12 +264,7 @@ class RecentFingerprints:
         return True
 
     def remove(self, fingerprint: str) -> None:
-        """It will not be sent after all."""
-        self._known.pop(fingerprint, None)
-
-    def doubt(self, fingerprint: str) -> None:
-        """It was sent, and may not have been seen all the same."""
-        self.is_complete = False
+        """It was not sent after all, or not stored."""
         self._known.pop(fingerprint, None)
 
     def forget(self) -> None:

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from scrapy import Request
 
     from scrapy_dist.codec.request import PayloadCodec
-    from scrapy_dist.core.frontier import Counts, Lease
+    from scrapy_dist.core.frontier import CommitReply, Counts, Lease
     from scrapy_dist.core.settings import Options
     from scrapy_dist.core.slots import Order
     from scrapy_dist.worker.asking import Asking
@@ -273,21 +273,24 @@ class Queues:
 
     # What the loop brings
 
-    def confirmed(self, numbered: Numbered, filtered: Sequence[int]) -> None:
-        """Redis has stored a commit, without the requests at *filtered*."""
+    def confirmed(self, numbered: Numbered, reply: CommitReply) -> None:
+        """Redis has stored a commit."""
         commit = numbered.commit
         self.leases.close(commit.ended)
         self.progress.add(commit.crawled)
         with_pages = sum(len(settled.requests) for settled in commit.settlements)
-        stored = len(numbered.requests) - len(filtered) + with_pages
+        filtered = len(reply.duplicates) + len(reply.dropped)
+        stored = len(numbered.requests) - filtered + with_pages
         if stored:
             self._engine.stats.inc_value("scheduler/enqueued", stored)
             self._engine.stats.inc_value("scheduler/enqueued/redis", stored)
-        for at in filtered:
-            if commit.requests[at].task:
-                # If it was dropped because its task has ended, it is not seen.
-                self.recent.doubt(commit.requests[at].fingerprint)
+        for at in reply.duplicates:
             self.drop(numbered.requests[at])
+        for at in reply.dropped:
+            # For another task it is new.
+            self.recent.remove(commit.requests[at].fingerprint)
+            self._engine.stats.inc_value("frontier/dropped")
+            self._engine.report_dropped(numbered.requests[at])
 
     def accept(self, leases: Sequence[Lease], *, seeds: bool = False) -> bool:
         """Take *leases* in; false if one was in hand already, so that Redis went back.

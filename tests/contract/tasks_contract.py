@@ -521,7 +521,7 @@ class TasksContract:
         leases = await worker.lease()
         assert payloads(leases) == ["other"]
         reply = await worker.commit([child("b", lease.task)])
-        assert list(reply.duplicates) == [0]
+        assert (list(reply.duplicates), list(reply.dropped)) == ([], [0])
         page = Settlement(
             lease.id, [NewRequest(b"c", 0)], [(ITEMS, b"i")], task=lease.task
         )
@@ -534,8 +534,11 @@ class TasksContract:
         worker = await join(seed_keys=[SEEDS])
         lease = await run(worker)
         await broker.tasks.cancel(["t"])
-        assert list((await worker.commit([child("a", lease.task)])).duplicates) == [0]
-        assert not (await worker.commit(map_new("a"))).duplicates
+        reply = await worker.commit([*map_new("b"), child("a", lease.task)])
+        assert (list(reply.duplicates), list(reply.dropped)) == ([], [1])
+        new = [child("b", lease.task), *map_new("a")]
+        reply = await worker.commit(new)
+        assert (list(reply.duplicates), list(reply.dropped)) == ([0], [])
 
     async def test_a_queued_task_is_cancelled_before_it_begins(
         self, broker, join, submit, look

@@ -269,9 +269,14 @@ class MemoryFrontier:
             return CommitReply(Outcome.REPEATED, int(me.not_owned >= commit.number))
         if me.commit != commit.number - 1:
             return CommitReply(Outcome.GAP)
-        duplicates = [
-            at for at, request in enumerate(commit.requests) if not self._store(request)
-        ]
+        duplicates, dropped = [], []
+        for at, request in enumerate(commit.requests):
+            if self._is_known(request):
+                duplicates.append(at)
+            elif state.tasks.is_over(request.task):
+                dropped.append(at)
+            else:
+                self._store(request)
         self._push(commit.items)
         owned = [state.owner(s.lease) == self.worker for s in commit.settlements]
         ended = 0
@@ -285,24 +290,22 @@ class MemoryFrontier:
         not_owned = owned.count(False)
         if not_owned:
             me.not_owned = commit.number
-        return CommitReply(Outcome.STORED, not_owned, duplicates)
+        return CommitReply(Outcome.STORED, not_owned, duplicates, dropped=dropped)
 
-    def _store(self, request: NewRequest) -> bool:
-        """Make *request* pending; false if it is a duplicate, or its task has ended."""
-        state, name = self._state, request.fingerprint
-        if state.tasks.is_over(request.task):
-            return False
+    def _is_known(self, request: NewRequest) -> bool:
+        name = request.fingerprint
         if request.start:
-            mark = name if request.start == 1 else f"{request.start} {name}"
-            if mark in state.started:
-                return False
-            state.started.add(mark)
-        elif name and name in state.seen:
-            return False
+            return _mark_of(request) in self._state.started
+        return bool(name) and name in self._state.seen
+
+    def _store(self, request: NewRequest) -> None:
+        """Make *request*, which is not known, pending."""
+        state, name = self._state, request.fingerprint
+        if request.start:
+            state.started.add(_mark_of(request))
         if name and request.start <= 1:
             state.seen.add(name)
         state.add(request, newest_first=self._newest_first)
-        return True
 
     def _push(self, items: Iterable[tuple[str, bytes]], task: str = "") -> None:
         for key, data in items:
@@ -313,7 +316,7 @@ class MemoryFrontier:
     def _settle(self, settlement: Settlement) -> bool:
         """Store what is part of it; whether the lease ends."""
         task, tasks = settlement.task, self._state.tasks
-        for request in settlement.requests:
+        for request in settlement.requests if not tasks.is_over(task) else ():
             self._store(replace(request, fingerprint="", start=0, task=task))
         self._push(settlement.items, task)
         if settlement.end is End.OPEN:
@@ -377,3 +380,9 @@ class MemoryFrontier:
             entry = self._take(lease)
             if entry is not None:
                 self._state.put(entry)
+
+
+def _mark_of(request: NewRequest) -> str:
+    """By what a request of ``start()`` is known again."""
+    name = request.fingerprint
+    return name if request.start == 1 else f"{request.start} {name}"

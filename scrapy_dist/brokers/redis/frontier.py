@@ -377,7 +377,7 @@ class Frontier:
                 self._reshape([self.shape.epoch, *raw[2:4]])
             if outcome is Outcome.STORED and commit.requests:
                 self._mostly_new = 2 * len(raw[4:]) < len(commit.requests)
-            return CommitReply(outcome, raw[1], raw[4:])
+            return _stored(outcome, raw)
 
         shape = self.shape or _NO_BUCKETS
         return self.call(
@@ -678,3 +678,16 @@ def _parse_seeds(raw: list[Any]) -> SeedsReply:
         seed, size = (b"", found) if type(found) is int else (found, 0)
         leases.append(Lease(id_.decode("latin-1"), seed, is_seed=True, too_large=size))
     return SeedsReply(bool(raw[0]), leases, raw[1])
+
+
+def _stored(outcome: Outcome, raw: list[Any]) -> CommitReply:
+    """The reply to a commit that was taken."""
+    filtered = raw[4:]
+    if not filtered or min(filtered) >= 0:
+        return CommitReply(outcome, raw[1], filtered)
+    return CommitReply(
+        outcome,
+        raw[1],
+        [at for at in filtered if at >= 0],
+        dropped=[-1 - at for at in filtered if at < 0],
+    )

@@ -306,6 +306,8 @@ async def test_a_link_that_a_cancelled_task_lost_is_new_for_others(start, redis)
     worker.yields(page, request("b"))
     worker.end(page, ask=False)
     await until(lambda: names(*worker.dropped) == ["b"], "the dropped link")
+    assert worker.stat("frontier/dropped") == 1
+    assert not worker.stat("dupefilter/filtered")
     await is_shown(redis, "cancelled", 0, 1, 0, 0)
     redis.rpush(KEY, URL + "other")
     page = await worker.next()
@@ -319,7 +321,7 @@ async def test_a_task_that_was_cancelled_before_it_began_is_dropped(start, redis
     plant_task(redis, "s", "t", TOKEN)
     cancel_task(redis, "s", "t")
     worker = await begin(start)
-    await until(lambda: worker.stat("frontier/dropped/cancelled"), "the stat")
+    await until(lambda: worker.stat("frontier/dropped"), "the stat")
     await until(lambda: count_leased(redis, "s") == 0, "the ack")
     assert worker.take() is None
     await is_shown(redis, "cancelled", 0, 0, 0, 0)

@@ -39,7 +39,8 @@
 --       4 the buckets are others: epoch, buckets and fingerprints follow, 0 unknown
 --       worker, -1 an earlier commit is missing), leases that were not this worker's
 --       (of an earlier try: 1 if there were any), buckets and fingerprints in them (0 for a
---       set), positions of filtered requests
+--       set), positions of filtered requests, from 0; of those whose task has ended
+--       -1 - position
 -- Cost  O(requests * log(pending) + items + leases * log(leases))
 -- @use order
 -- @use dead_letters
@@ -208,7 +209,7 @@ for i = 1, names_count do
   elseif seen[i] == 1 or taken[fingerprint] or task_words ~= '' and is_dropped(i) then
     if mark ~= 35 then
       duplicates = duplicates + 1
-      reply[4 + duplicates] = i - 1
+      reply[4 + duplicates] = (seen[i] == 1 or taken[fingerprint]) and i - 1 or -i
     end
   elseif mark ~= 35 or is_ours(fingerprint:sub(2)) then
     fresh_count = fresh_count + 1
