@@ -62,7 +62,8 @@ class Tasks:
         self._crawl = crawl
 
     @property
-    def _port(self) -> ports.Tasks:
+    def port(self) -> ports.Tasks:
+        """The broker's own."""
         return cast("ports.Tasks", self._crawl.port)
 
     # Submitting
@@ -87,7 +88,7 @@ class Tasks:
         kind = kind_of_new_key(self._crawl.settings)
         found: list[Submission] = []
         for some in _steps(tasks):
-            found += await self._port.submit(
+            found += await self.port.submit(
                 some, key=keys[0], kind=kind, on_duplicate=on_duplicate
             )
         return found
@@ -115,7 +116,7 @@ class Tasks:
     ) -> Task:
         """Push *task*; how it stands then. Raises TaskExists if it is refused."""
         await self.submit_all([task], on_duplicate)
-        [found] = await self._port.tasks_of([task.id])
+        [found] = await self.port.tasks_of([task.id])
         if found is not None:
             return found
         return Task(task.id, TaskState.QUEUED, task.token, task.batch, open=1)
@@ -127,7 +128,7 @@ class Tasks:
         chosen = task_ids_of(ids)
         found: list[Task | None] = []
         for at in range(0, len(chosen), _LOOK):
-            found += await self._port.tasks_of(chosen[at : at + _LOOK])
+            found += await self.port.tasks_of(chosen[at : at + _LOOK])
         return found
 
     async def task(self, id: str | int | Task) -> Task:  # noqa: A002
@@ -143,7 +144,7 @@ class Tasks:
         """All tasks, of *batch*, in *state*, in no order; one may come twice."""
         group = "" if batch is None else checked_name(batch, "batch")
         wanted = None if state is None else checked_state(state)
-        async for some in self._port.tasks(batch=group, state=wanted):
+        async for some in self.port.tasks(batch=group, state=wanted):
             for task in some:
                 yield task
 
@@ -164,11 +165,11 @@ class Tasks:
 
     async def batch(self, name: str) -> Batch:
         """How far the batch is; of one that nobody knows all is 0."""
-        return await self._port.batch(checked_name(name, "batch"))
+        return await self.port.batch(checked_name(name, "batch"))
 
     async def batches(self) -> list[Batch]:
         """All batches, by their names."""
-        found = [b async for some in self._port.batches() for b in some]
+        found = [b async for some in self.port.batches() for b in some]
         return sorted({b.name: b for b in found}.values(), key=lambda b: b.name)
 
     # Waiting
@@ -260,7 +261,7 @@ class Tasks:
         found: list[dict[str, Any] | bytes] = []
         while left is None or len(found) < left:
             most = _PAGE if left is None else min(_PAGE, left - len(found))
-            page = await self._port.results(task, at, most)
+            page = await self.port.results(task, at, most)
             if not page:
                 break
             found += map(decode, page)
@@ -272,7 +273,7 @@ class Tasks:
         chosen = task_ids_of(ids)
         found: list[Task | None] = []
         for at in range(0, len(chosen), STEP):
-            found += await self._port.cancel(chosen[at : at + STEP])
+            found += await self.port.cancel(chosen[at : at + STEP])
         return found
 
     def _unknown(self, ids: Sequence[str]) -> UnknownTask:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from scrapy_dist.admin.seed_files import Lines, Tally, read_file
+from scrapy_dist.admin.tasks import Tasks
 from scrapy_dist.base.words import clean, count, number
 from scrapy_dist.exceptions import BadSeed, ConfigurationError
 
@@ -105,6 +106,26 @@ def _chosen(form: Form) -> tuple[list[str] | None, str]:
     if not ids:
         raise ConfigurationError("Which dead letters? None was chosen.")
     return ids, ""
+
+
+async def _cancel(crawl: Crawl, form: Form) -> str:
+    ids = form.all("id")
+    if not ids:
+        raise ConfigurationError("Which tasks? None was chosen.")
+    await crawl.check_format()
+    before = await Tasks(crawl).cancel(ids)
+    lived = sum(task is not None and not task.state.is_end for task in before)
+    said = f"{count(lived, 'task')} cancelled"
+    if rest := len(before) - lived:
+        said += (
+            f"; {number(rest)} had ended, or {'is' if rest == 1 else 'are'} not known"
+        )
+    return f"{said}."
+
+
+def _ask_cancel(form: Form) -> str:
+    chosen = len(form.all("id"))
+    return f"Cancel {count(chosen, 'task')}?" if chosen else ""
 
 
 async def _recrawl(crawl: Crawl, form: Form) -> str:
@@ -206,4 +227,5 @@ ACTIONS = {
     "forget": Action(_forget, "failed", _ask_forget),
     "seed": Action(_seed, "seeds"),
     "recrawl": Action(_recrawl),
+    "cancel": Action(_cancel, "tasks", _ask_cancel),
 }

@@ -12,14 +12,14 @@ from starlette.routing import Route
 
 from scrapy_dist.base.escaping import nearest
 from scrapy_dist.exceptions import FrontierError
-from scrapy_dist.web import views
+from scrapy_dist.web import task_views, views
 from scrapy_dist.web.actions import ACTIONS
 from scrapy_dist.web.answers import Answers
 from scrapy_dist.web.forms import read_form
 from scrapy_dist.web.guard import Guard
 from scrapy_dist.web.links import crawl_path
 from scrapy_dist.web.security import Door, Rules, Sessions
-from scrapy_dist.web.site import LONG_PATIENCE, MOST_CRAWLS
+from scrapy_dist.web.site import LONG_PATIENCE, MOST_CRAWLS, PATIENCE
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 #: Pages that stay up to date at the same time; more have to be asked for again.
 MOST_STREAMS = 200
+#: Pages that look through very much, one after the other.
+_LONG = frozenset({"explain", "tasks"})
 _STATIC = {
     "page.css": "text/css; charset=utf-8",
     "page.js": "text/javascript; charset=utf-8",
@@ -91,6 +93,8 @@ class Pages:
             "seeds": self._seeds,
             "history": self._history,
             "settings": self._settings,
+            "task": self._task,
+            "tasks": self._tasks,
         }
         return [
             Route("/", self._all),
@@ -148,7 +152,7 @@ class Pages:
     def _shown(self, name: str, show: Show) -> Callable[[Request], Awaitable[Response]]:
         async def page(request: Request) -> Response:
             crawl = await self._named(request)
-            patience = LONG_PATIENCE if name == "explain" else 10.0
+            patience = LONG_PATIENCE if name in _LONG else PATIENCE
             values = await self._site.within(show(request, crawl), patience)
             return self._answers.page(
                 request, f"{name}.html", name=crawl.name, **values
@@ -177,6 +181,17 @@ class Pages:
     async def _seeds(self, request: Request, crawl: Crawl) -> dict[str, Any]:
         status = await crawl.status()
         return {"keys": crawl.port.seed_keys, "status": status}
+
+    async def _tasks(self, request: Request, crawl: Crawl) -> dict[str, Any]:
+        query = request.query_params
+        batch, state = query.get("batch", ""), query.get("state", "")
+        async with self._site.searching:
+            found = await task_views.listed(crawl, batch, state)
+        shown = {"batch": batch, "state": state, "states": task_views.STATES}
+        return {"found": found, **shown}
+
+    async def _task(self, request: Request, crawl: Crawl) -> dict[str, Any]:
+        return await task_views.one(crawl, request.query_params.get("id", ""))
 
     async def _history(self, request: Request, crawl: Crawl) -> dict[str, Any]:
         return {"rows": await views.history(crawl)}

@@ -44,6 +44,7 @@ PAGES = {
     "/next": "Next requests",
     "/explain": "Explain a URL",
     "/seeds": "Seeds",
+    "/tasks": "Tasks",
     "/history": "History",
     "/settings": "Settings",
 }
@@ -158,7 +159,7 @@ def seeds_and_dead_letters(page, site, folder):
     page.open("/crawl/seeds?crawl=books")
     page.type("#seeds", f"{site.url}/page/1\n{site.url}/page/13\nnonsense")
     file = folder / "seeds.txt"
-    file.write_text(f"{site.url}/page/2\n")
+    file.write_text(f'{{"url": "{site.url}/page/2", "id": "t1", "batch": "b"}}\n')
     page.type("#file", str(file))
     page.press("form.stack button")
     assert "3 seeds pushed; 1 not pushed: line 3" in page.text(".note")
@@ -177,6 +178,11 @@ def seeds_and_dead_letters(page, site, folder):
     assert "for good?" in page.text("main")
     page.press("main form button")
     assert page.text(".note") == "1 deleted."
+    wait_until(
+        lambda: page.open("/crawl/task?crawl=books&id=t1") and page.text(".done"),
+        "the end of a task",
+    )
+    assert f'{{"url": "{site.url}/page/2"}}' in page.text(".items")
     page.open(f"/crawl/explain?crawl=books&url={site.url}/page/2")
     assert "never met it" in page.text("table.facts"), "a seed is not filtered"
     page.press("main form[method=post] button")

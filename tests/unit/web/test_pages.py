@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import json
 import re
 
 import pytest
 
+from scrapy_dist.admin.tasks import Tasks
 from scrapy_dist.exceptions import RedisUnavailable
-from scrapy_dist.web import actions, views
+from scrapy_dist.web import actions, task_views, views
 from tests.support.frontiers import KEYS, SEED_KEYS
 from tests.unit.web.conftest import HOST, fill
 
 URL = f"http://{HOST}/page/1"
 #: Every page of a crawl.
-PAGES = ("", "/failed", "/next", "/explain", "/seeds", "/history", "/settings")
+PAGES = (
+    "",
+    "/failed",
+    "/next",
+    "/explain",
+    "/seeds",
+    "/tasks",
+    "/history",
+    "/settings",
+)
 #: What must not come through: markup, control characters, another direction of text.
 HOSTILE = (
     "<script>document.title='x'</script>\"'><img src=x onerror=a>\x1b[2J\u202e\x00"
@@ -317,3 +328,85 @@ async def test_metrics_are_there(client, visit):
     visitor = visit()
     assert "scrapy-dist[metrics]" in await visitor.get("/metrics")
     assert visitor.code == 404
+
+
+# Tasks
+
+
+async def submit(visitor, *ids, batch="b"):
+    tasks = Tasks(await visitor.site.crawl("s"))
+    maker = tasks.maker(batch=batch or None)
+    return [
+        await tasks.submit(maker.make(f"http://{HOST}/{id_}", id=id_)) for id_ in ids
+    ]
+
+
+async def test_tasks_are_listed_by_batch_and_state_and_cancelled(client, visit):
+    visitor = visit()
+    await visitor.get("/crawl/tasks?crawl=s")
+    assert "There is no such task" in visitor.text("main")
+    await submit(visitor, "a", "b", "<b>c</b>")
+    await submit(visitor, "other", batch="")
+    await visitor.get("/crawl/tasks?crawl=s")
+    assert "0 of 3 3 0 0 0 0" in visitor.text('[aria-label="Batches"]')
+    assert len(visitor.page.css('[aria-label="Tasks"] tbody tr')) == 4
+    assert "<b>c" not in visitor.answer.text
+    await visitor.get(visitor.page.css('[aria-label="Batches"] a::attr(href)').get())
+    assert len(visitor.page.css('[aria-label="Tasks"] tbody tr')) == 3
+    await visitor.send("/crawl/cancel", id=["a", "nobody"])
+    assert "Cancel 2 tasks?" in visitor.text("main")
+    await visitor.send("/crawl/cancel")
+    assert visitor.note == "1 task cancelled; 1 had ended, or is not known."
+    await visitor.get("/crawl/tasks?crawl=s&state=cancelled")
+    assert visitor.page.css('[aria-label="Tasks"] tbody a::text').getall() == ["a"]
+    await visitor.get("/crawl/tasks?crawl=s&state=mad")
+    assert visitor.code == 400
+    await visitor.get("/crawl/tasks?crawl=s")
+    await visitor.send("/crawl/cancel")
+    assert "None was chosen" in visitor.text("main")
+
+
+async def test_a_task_shows_its_items(client, visit):
+    visitor = visit()
+    [task] = await submit(visitor, "a")
+    await visitor.get("/crawl/task?crawl=s&id=a")
+    assert visitor.text("h1") == "Task a"
+    assert "1 open, 0 done" in visitor.text("main")
+    assert "There are none" in visitor.text("main")
+    record = await client.hget(KEYS.tasks, f"t:{task.token}")
+    head, _, rest = record.partition(b"\n")
+    words = head.split()
+    words[4] = b"2"
+    await client.hset(KEYS.tasks, f"t:{task.token}", b" ".join(words) + b"\n" + rest)
+    items = {f"{task.token} 1": '{"x": "<b>"}', f"{task.token} 2": b"\xff<i>"}
+    await client.hset(KEYS.results, mapping=items)
+    await visitor.get("/crawl/task?crawl=s&id=a")
+    assert visitor.page.css(".items code::text").getall() == [
+        '{"x": "<b>"}',
+        "b'\\\\xff<i>'",
+    ]
+    await visitor.send("/crawl/cancel")
+    await visitor.send("/crawl/cancel")
+    assert visitor.note == "1 task cancelled."
+    await visitor.get("/crawl/task?crawl=s&id=nobody")
+    assert visitor.code == 404
+
+
+async def test_of_very_many_tasks_some_are_looked_at(client, visit, monkeypatch):
+    visitor = visit()
+    await submit(visitor, *"abcdef")
+    monkeypatch.setattr(task_views, "TASKS", 2)
+    monkeypatch.setattr(task_views, "_KEPT", 2)
+    await visitor.get("/crawl/tasks?crawl=s")
+    assert len(visitor.page.css('[aria-label="Tasks"] tbody tr')) == 2
+    crawl = await visitor.site.crawl("s")
+
+    async def endless(**_):
+        while True:
+            yield []
+            await asyncio.sleep(0)
+
+    monkeypatch.setattr(task_views, "_LOOKING", 0.05)
+    monkeypatch.setattr(crawl.port, "tasks", endless)
+    await visitor.get("/crawl/tasks?crawl=s")
+    assert "only some were looked at" in visitor.text("main")
