@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import heapq
 import time
-from typing import TYPE_CHECKING, Any, cast
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 from scrapy_dist.admin.arguments import (
     checked_duplicate,
@@ -49,6 +50,8 @@ if TYPE_CHECKING:
 
 #: Tasks that are submitted, cancelled or looked at, and results that are read, in one call.
 STEP, _LOOK, _PAGE = 100, 500, 100
+#: More items than any task has.
+_MAX_ITEMS = 2**53
 #: Seconds between two looks at what is waited for, at first and at the most.
 _SHORTEST, _LONGEST = 0.05, 1.0
 #: Names that a message tells.
@@ -64,7 +67,7 @@ class Tasks:
     @property
     def port(self) -> ports.Tasks:
         """The broker's own."""
-        return cast("ports.Tasks", self._crawl.port)
+        return self._crawl.port
 
     # Submitting
 
@@ -141,12 +144,17 @@ class Tasks:
     async def each(
         self, batch: str | None = None, state: str | TaskState | None = None
     ) -> AsyncIterator[Task]:
-        """All tasks, of *batch*, in *state*, in no order; one may come twice."""
+        """All tasks, of *batch*, in *state*, in no order."""
         group = "" if batch is None else checked_name(batch, "batch")
         wanted = None if state is None else checked_state(state)
+        seen: set[int] = set()
         async for some in self.port.tasks(batch=group, state=wanted):
             for task in some:
-                yield task
+                # One that is changed meanwhile may come twice.
+                mark = hash(task.token)
+                if mark not in seen:
+                    seen.add(mark)
+                    yield task
 
     async def tasks(
         self,
@@ -156,12 +164,12 @@ class Tasks:
     ) -> list[Task]:
         """As `each`, those submitted last first; *limit*: so many of them at the most."""
         most = None if limit is None else checked_limit(limit)
-        found: dict[str, Task] = {}
+        found: list[Task] = []
         async for task in self.each(batch, state):
-            found[task.token] = task
+            found.append(task)
             if most is not None and len(found) > 2 * most + _LOOK:
-                found = {each.token: each for each in _newest(found.values(), most)}
-        return _newest(found.values(), most)
+                found = _newest(found, most)
+        return _newest(found, most)
 
     async def batch(self, name: str) -> Batch:
         """How far the batch is; of one that nobody knows all is 0."""
@@ -255,7 +263,11 @@ class Tasks:
         Items come as `decode` has them. Of a `Task` those of that run, of an id those of
         its newest one. Raises UnknownTask.
         """
-        task = id if isinstance(id, Task) and id.token else await self.task(id)
+        if isinstance(id, Task) and id.token:
+            # What has come since it was looked at, too.
+            task = replace(id, items=_MAX_ITEMS)
+        else:
+            task = await self.task(id)
         at = checked_limit(start)
         left = None if limit is None else checked_limit(limit)
         found: list[dict[str, Any] | bytes] = []

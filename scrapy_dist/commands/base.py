@@ -136,7 +136,12 @@ def warn(command: str, message: str) -> None:
 
 def write_json(value: dict[str, Any] | list[dict[str, Any]]) -> bool:
     """Print *value* as one line of ASCII; false as in `write`."""
-    return write(json.dumps(value))
+    return write(json_line(value))
+
+
+def json_line(value: dict[str, Any] | list[dict[str, Any]]) -> str:
+    """*value* as one line of ASCII."""
+    return json.dumps(value)
 
 
 @contextmanager

@@ -103,9 +103,12 @@ def _lines(status: Status) -> list[str]:
         "pages/s": text.rate(status.pages_per_second),
         "left": text.age(status.seconds_left),
     }
+    job = f" --job {status.job}" if status.job else ""
     if status.failed:
-        job = f" --job {status.job}" if status.job else ""
         rows["failed"] += f"  (scrapy frontier failed {rows['spider']}{job})"
+    if status.tasks:
+        rows["tasks"] = f"{status.tasks}, of which {status.tasks_open} have not ended"
+        rows["tasks"] += f"  (scrapy frontier tasks {rows['spider']}{job})"
     return [f"{name:<8} {value}" for name, value in rows.items()]
 
 

@@ -82,7 +82,8 @@ class Status:
 
     *pages* were acknowledged by all workers of this crawl, *pages_per_second* is the sum
     of what the living workers did in the last minute. *exists* is false when no worker
-    has been here since the frontier was last cleared.
+    has been here since the frontier was last cleared. *tasks* are known, and *tasks_open*
+    of them have not ended.
     """
 
     spider: str
@@ -101,6 +102,8 @@ class Status:
     paused: bool
     workers: tuple[WorkerStatus, ...]
     exists: bool = True
+    tasks: int = 0
+    tasks_open: int = 0
 
     @property
     def left(self) -> int:
@@ -127,7 +130,8 @@ class Status:
     @property
     def is_blank(self) -> bool:
         """Whether Redis holds nothing at all of this crawl."""
-        return not (self.exists or self.left or self.failed or self.seen or self.items)
+        known = self.exists or self.left or self.failed or self.seen or self.items
+        return not (known or self.tasks)
 
     @property
     def phase(self) -> str:
@@ -165,6 +169,8 @@ class Status:
             "seen": self.seen,
             "seeds": self.seeds,
             "items": self.items,
+            "tasks": self.tasks,
+            "tasks_open": self.tasks_open,
             "pages": self.pages,
             "pages_per_second": round(self.pages_per_second, 2),
             "seconds_left": None if seconds_left is None else round(seconds_left, 1),

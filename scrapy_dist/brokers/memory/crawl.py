@@ -93,6 +93,8 @@ class MemoryCrawl(MemoryTasks):
                 paused=state.is_paused,
                 workers=workers,
                 exists=bool(state.crawl),
+                tasks=len(state.tasks),
+                tasks_open=state.tasks.count_open(),
             )
 
     def _worker(self, number: str, known: Present) -> WorkerStatus:

@@ -157,6 +157,10 @@ class TaskTable:
     def __len__(self) -> int:
         return len(self.records)
 
+    def count_open(self) -> int:
+        """How many have not ended."""
+        return sum(not record.state.is_end for record in self.records.values())
+
     # Groups
 
     def batch(self, name: str) -> Batch:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 MAX_WORKERS = 1000
 
 #: Fields of the reply of ``status.lua`` in front of the workers, and of each worker.
-_HEAD, _EACH = 11, 8
+_HEAD, _EACH = 13, 8
 #: Records that are read at the most.
 _MOST = 100
 #: Leases read beside those that are shown: the oldest may be done a moment later.
@@ -72,6 +72,8 @@ async def read_status(
         pages=pages,
         pages_per_second=sum(w.pages_per_second for w in workers if w.alive),
         paused=raw[10] is not None,
+        tasks=raw[11],
+        tasks_open=raw[12],
         workers=tuple(workers),
         exists=bool(exists),
     )

@@ -1,0 +1,211 @@
+"""Take the items of SPIDER out of Redis and write them to standard output, or with -o to the
+end of FILE, one JSON object a line. They end when there are none now; with --follow when the
+crawl has ended: nothing is left, and no worker is there.
+
+An item is removed from Redis when it is written (to a FILE: when the disk has it). What is not,
+because of Ctrl-C, a full disk or a pipe that is closed, is given back, and comes first the next
+time. After a kill or a crash some lines may come twice.
+
+An item that is JSON is written as it is, in ASCII. Another one, of an own serializer, becomes
+{"frontier_text": "…"}, or {"frontier_base64": "…"} if it is no UTF-8.
+
+Programs that read items at the same time need names of their own (--consumer, or consumer= of
+Client.items()): they share the items then.
+
+Exit code: 0 written, also if there was none or if the reader of a pipe has gone; 2 wrong use,
+Redis away, FILE cannot be written; 130 Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import io
+import os
+import signal
+import stat
+import sys
+from contextlib import contextmanager, suppress
+from typing import IO, TYPE_CHECKING
+
+from scrapy_dist.commands import base, options, project
+from scrapy_dist.commands.item_lines import line_of
+from scrapy_dist.commands.terminal.text import clean, count
+from scrapy_dist.exceptions import ConfigurationError, FrontierError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from scrapy_dist.core.ports import ItemReader
+
+#: Stands for standard output.
+_STANDARD = "-"
+#: The name of this reader, if it is not said: programs have another one.
+_CONSUMER = "shell"
+#: Seconds after which it is looked whether the crawl has ended, or Ctrl-C was typed.
+_LOOK = 0.5
+#: Seconds that a Redis which does not answer can hold up the end.
+_CLOSE_TIMEOUT = 5.0
+
+
+def _check_file(opts: base.Namespace) -> None:
+    if opts.file.endswith(".gz"):
+        raise ConfigurationError(
+            f"-o {clean(opts.file)}: items are written as they come, and not compressed."
+            " Leave out .gz, or write to standard output: … | gzip > FILE"
+        )
+
+
+async def _run(crawl: project.Crawl, opts: base.Namespace) -> int:
+    await crawl.known_status()
+    reader = crawl.port.items(opts.consumer)
+    stopped, here = asyncio.Event(), asyncio.current_task()
+    assert here is not None
+
+    def stop() -> None:
+        """In order; the second time, for Redis may not answer, at once."""
+        if stopped.is_set():
+            here.cancel()
+        stopped.set()
+
+    written = 0
+    with base.on_signals(stop, signal.SIGINT, signal.SIGTERM):
+        try:
+            with _opened(opts.file) as file:
+                written = await _copy(crawl, reader, file, opts, stopped)
+        except asyncio.CancelledError:
+            if not stopped.is_set():
+                raise
+        except BrokenPipeError:
+            base.give_up_output()
+        except OSError as e:
+            if opts.file == _STANDARD:
+                base.give_up_output()
+            where = "The output" if opts.file == _STANDARD else clean(opts.file)
+            raise ConfigurationError(
+                f"{where} cannot be written: {e.strerror or e}"
+            ) from e
+        finally:
+            await _leave(reader)
+    if opts.file != _STANDARD:
+        names = {"spider": crawl.spider, "job": crawl.job, "items": written}
+        text = f"{count(written, 'item')} of {clean(crawl.name)} written."
+        base.tell(opts, names, text)
+    if stopped.is_set():
+        raise KeyboardInterrupt
+    return base.OK
+
+
+async def _copy(
+    crawl: project.Crawl,
+    reader: ItemReader,
+    file: IO[bytes],
+    opts: base.Namespace,
+    stopped: asyncio.Event,
+) -> int:
+    """Write items as they come; how many. Raises OSError: the last were not written."""
+    written = 0
+    is_last = not opts.follow
+    while not stopped.is_set() and written != opts.limit:
+        timeout = None if is_last else _LOOK
+        items = await reader.take(follow=not is_last, timeout=timeout)
+        if opts.limit is not None:
+            items = items[: opts.limit - written]
+        if items:
+            lines = "".join(f"{line_of(item)}\n" for item in items)
+            file.write(lines.encode("ascii"))
+            _flush(file)
+            reader.done += len(items)
+            written += len(items)
+        elif is_last:
+            break
+        else:
+            status = await crawl.status()
+            # What came before its end is there now.
+            is_last = status.drained and not status.alive
+            if not is_last:
+                with suppress(asyncio.TimeoutError):
+                    await asyncio.wait_for(stopped.wait(), _LOOK)
+    return written
+
+
+async def _leave(reader: ItemReader) -> None:
+    """Give back what was not written, if Redis answers in time."""
+    # Otherwise it stays in this reader's list, for the next one of this name.
+    with suppress(FrontierError, asyncio.TimeoutError):
+        await asyncio.wait_for(reader.leave(), _CLOSE_TIMEOUT)
+
+
+@contextmanager
+def _opened(name: str) -> Iterator[IO[bytes]]:
+    """The file of that *name*, to be appended to; new ones are their owner's alone."""
+    if name == _STANDARD:
+        yield sys.stdout.buffer
+        return
+    flags = os.O_RDWR | os.O_APPEND | os.O_CREAT
+    try:
+        number = os.open(name, flags, 0o600)
+    except OSError as e:
+        if e.errno != errno.EACCES and e.errno != errno.EINVAL:
+            raise
+        # One that can only be written to, such as a pipe.
+        number = os.open(name, os.O_WRONLY | os.O_APPEND)
+    with os.fdopen(number, "ab") as file:
+        if _is_torn(number):
+            file.write(b"\n")
+        yield file
+
+
+def _is_torn(number: int) -> bool:
+    """Whether the last line of a file has no end: who wrote it was killed."""
+    status = os.fstat(number)
+    if not stat.S_ISREG(status.st_mode) or not status.st_size:
+        return False
+    try:
+        return os.pread(number, 1, status.st_size - 1) != b"\n"
+    except OSError:
+        return True
+
+
+def _flush(file: IO[bytes]) -> None:
+    """Have the lines leave this process, and a file's reach the disk. Raises OSError."""
+    file.flush()
+    with suppress(io.UnsupportedOperation):
+        number = file.fileno()
+        if stat.S_ISREG(os.fstat(number).st_mode):
+            os.fsync(number)
+
+
+SUBCOMMAND = base.Subcommand(
+    name="items",
+    summary="take the items out of Redis, as JSON lines",
+    description=__doc__,
+    example="scrapy frontier items myspider --follow -o items.jsonl",
+    topic="client",
+    options=(
+        *options.common(a_line_for="item"),
+        options.flag("--follow", "go on until the crawl has ended"),
+        options.option(
+            "-o",
+            dest="file",
+            default=_STANDARD,
+            metavar="FILE",
+            help="where to write, behind what is there; - is standard output",
+        ),
+        options.option(
+            "-n",
+            "--limit",
+            dest="limit",
+            type=options.whole_number,
+            metavar="N",
+            help="take N items at the most",
+        ),
+        options.option(
+            "--consumer",
+            default=_CONSUMER,
+            metavar="NAME",
+            help=f"name of this reader; {_CONSUMER} without it",
+        ),
+    ),
+    run=project.of_crawl(_run, changes=True, check=_check_file),
+)
