@@ -688,10 +688,22 @@ def plant(
     letter |= {"deliveries": 1, "time": 1, "kind": "request"}
     client.xadd(key + b":failed", letter)
     client.xadd(key + b":failed", letter | {"kind": other, "payload": reason})
+    texts = "\n".join(map(_one_line, (f"{other}.", worker, method, reason)))
+    token = "0123456789abcdef"
+    client.hset(key + b":tasks", f"t:{token}", f"f 1 2 3 1 4 5 6\n{texts}")
+    client.hset(key + b":tasks", f"i:{_one_line(other)}.", token)
+    client.hset(key + b":tasks", f"t:{other}", reason)
+    client.hset(key + b":tasks", f"b:{worker}", other)
+    client.zadd(key + b":tasks_ended", {token: 6, other: float("inf")})
+    client.hset(key + b":results", f"{token} 1", other)
     record = {"crawl": crawl, "reason": reason, "start": other, "pages": method}
     client.xadd(key + b":history", record)
     client.set(f"{other}x:state", reason)
     client.hset(f"{other}y:state", "active", 1)
+
+
+def _one_line(text: str) -> str:
+    return text.replace("\n", " ")
 
 
 def commands_for(name: str, job: str, worker: str) -> list[list[str]]:
@@ -713,6 +725,10 @@ def commands_for(name: str, job: str, worker: str) -> list[list[str]]:
             ["peek", name, *option],
             ["explain", name, f"http://site/{job}", *option],
             ["check", name, *option],
+            ["tasks", name, *option],
+            ["tasks", name, "--batch", f"{worker}.", *option],
+            ["task", name, f"{job}.", *option],
+            ["cancel", name, f"{job}.", *option],
             ["retry", name, "--all", "--reason", "nothing", *option],
         ]
     words += [
@@ -734,6 +750,8 @@ def commands_for(name: str, job: str, worker: str) -> list[list[str]]:
         ["seed", name, f"http://{job}"],
         ["export", name, "-"],
         ["export", name, f"/nowhere/{job}".replace("\0", "")],
+        ["task", name, f"{job}.", "--results"],
+        ["items", name],
         ["clear", name, "--yes"],
     ]
     return words

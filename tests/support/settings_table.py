@@ -1,6 +1,6 @@
-"""README's table of settings, made from defaults.py.
+"""The tables of settings, made from defaults.py: README's, and those of topics.
 
-``python -m tests.support.settings_table`` writes it into README.
+``python -m tests.support.settings_table`` writes them.
 """
 
 from __future__ import annotations
@@ -12,13 +12,22 @@ from pathlib import Path
 
 from scrapy_dist import defaults
 
-README = Path(__file__).parents[2] / "README.md"
+_ROOT = Path(__file__).parents[2]
+README = _ROOT / "README.md"
+_TOPICS = _ROOT / "scrapy_dist/commands/help"
+#: Groups of settings that few people need, and where these look.
+ELSEWHERE = {
+    "Frontier: keys": _TOPICS / "keys.md",
+    "Frontier: what seeds may say": _TOPICS / "seeds.md",
+}
+DOCUMENTS = (README, *ELSEWHERE.values())
 _PLACE = re.compile("(?<=<!-- settings -->\n).*(?=<!-- end of settings -->)", re.DOTALL)
 
 
-def table() -> str:
-    """A row for each setting, in the order of defaults.py."""
+def table(document: Path) -> str:
+    """A row for each setting of *document*, in the order of defaults.py."""
     rows = ["", "| setting | default | meaning |", "|---|---|---|"]
+    is_here = document == README
     lines = inspect.getsource(defaults).splitlines()
     for node in ast.parse("\n".join(lines)).body:
         if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
@@ -27,8 +36,12 @@ def table() -> str:
                 assert node.value is not None
                 heading, meaning = _before(lines, node.lineno - 1)
                 if heading:
-                    rows.append(f"| **{heading}** | | |")
-                rows.append(f"| `{name}` | `{_value(lines, node.value)}` | {meaning} |")
+                    is_here = document == ELSEWHERE.get(heading, README)
+                    if is_here and document == README:
+                        rows.append(f"| **{heading}** | | |")
+                if is_here:
+                    value = _value(lines, node.value)
+                    rows.append(f"| `{name}` | `{value}` | {meaning} |")
     return "\n".join((*rows, "", ""))
 
 
@@ -49,13 +62,15 @@ def _before(lines: list[str], end: int) -> tuple[str, str]:
     return heading[1] if heading else "", text.replace("``", "`").replace("|", r"\|")
 
 
-def written() -> str:
-    """The table that README has."""
-    found = _PLACE.search(README.read_text("utf-8"))
-    assert found, "README has no place for the settings"
+def written(document: Path) -> str:
+    """The table that *document* has."""
+    found = _PLACE.search(document.read_text("utf-8"))
+    assert found, f"{document} has no place for the settings"
     return found[0]
 
 
 if __name__ == "__main__":
-    text = README.read_text("utf-8")
-    README.write_text(_PLACE.sub(lambda _: table(), text), "utf-8")
+    for document in DOCUMENTS:
+        made = table(document)
+        text = document.read_text("utf-8")
+        document.write_text(_PLACE.sub(lambda _, made=made: made, text), "utf-8")

@@ -1,6 +1,7 @@
 """Markdown as plain text: what the topics of ``scrapy frontier help`` are written in.
 
-It knows headings, paragraphs, lists, fenced code, tables and bold text, and no links.
+It knows headings, paragraphs, lists, fenced code, tables, bold text and comments, and
+no links.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ def render(text: str, width: int) -> Iterator[str]:
     """The lines of Markdown *text*, at most *width* columns wide; code is not wrapped."""
     for block in _blocks(text.splitlines()):
         first = block[0]
+        if first.startswith("<!--"):
+            continue
         if first.startswith("#"):
             title = _plain(first.lstrip("# "))
             yield from (title, ("=" if first.startswith("# ") else "-") * len(title))
