@@ -94,9 +94,7 @@ class Beginnings:
         self, begins: Sequence[Begin], found: Sequence[Beginning] | None
     ) -> bool:
         """What has become of *begins*; whether some leases are not this worker's."""
-        if found is None:
-            return False
-        for begin, beginning in zip(begins, found, strict=True):
+        for begin, beginning in zip(begins, found or (), strict=found is not None):
             # One that is not there was dropped meanwhile.
             if beginning is not Beginning.NOT_OWNED:
                 waiting = self._seeds.to_begin.pop(begin.lease, None)
@@ -105,7 +103,7 @@ class Beginnings:
                     self._begun(record, begin, beginning, data)
         if self._seeds.to_begin:
             self._pacing.request()
-        return Beginning.NOT_OWNED in found
+        return found is not None and Beginning.NOT_OWNED in found
 
     def _begun(
         self, record: HeldLease, begin: Begin, beginning: Beginning, data: bytes

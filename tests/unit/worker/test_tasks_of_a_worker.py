@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from scrapy import Request
 
+from scrapy_dist.core.frontier import Lease
 from scrapy_dist.spiders import RedisSpider
 from tests.support.pages import URL, names, request
 from tests.support.redis_state import (
@@ -170,6 +171,58 @@ async def test_a_task_of_several_requests(start, redis):
     for page in await worker.all(2):
         worker.end(page)
     await is_shown(redis, "done", 0, 2, 0, 0)
+
+
+async def test_who_gets_a_seed_after_a_death_reads_the_same(start, redis, frontier):
+    worker = await begin(start, Several)
+    worker.holds_start()
+    push(redis, "t", task=TOKEN)
+    await is_shown(redis, "running", 1, 0, 0, 0)
+    await worker.vanish()
+    frontier.is_silent(worker)
+    other = await begin(start, Several)
+    await is_shown(redis, "running", 2, 0, 0, 0)
+    assert other.stat("read") == ["id", "url"]
+    for page in await other.all(2):
+        other.end(page)
+    await is_shown(redis, "done", 0, 2, 0, 0)
+
+
+async def test_parts_that_go_ahead_of_their_page_are_of_it(start, redis):
+    worker = await begin(start, FRONTIER_COMMIT_CHUNK=4)
+    push(redis, "t")
+    page = await worker.next()
+    again = [request("b", dont_filter=True) for _ in range(5)]
+    worker.yields(page, *again, *({"n": n} for n in range(6)))
+    await until(lambda: (shown(redis) or (0, 0))[1] > 1, "a part")
+    worker.end(page, ask=False)
+    await is_shown(redis, "running", 5, 1, 0, 6)
+    for each in await worker.all(5):
+        worker.end(each)
+    await is_shown(redis, "done", 0, 6, 0, 6)
+
+
+async def test_a_lease_that_another_has_got_does_not_begin(start, redis):
+    worker = await begin(start)
+    queues = worker.scheduler.worker.queues
+    seed = json.dumps({"url": URL, "id": "t"}).encode()
+    record = queues.leases.open(Lease("f" * 16, seed, is_seed=True))
+    queues.beginnings.add(record, seed)
+    await until(lambda: not queues.seeds.to_begin, "the end of it")
+    assert worker.sent("begin")
+    assert not queues.seeds
+    assert shown(redis) is None
+
+
+async def test_many_begin_in_some_exchanges(start, redis):
+    worker = await begin(start, CONCURRENT_REQUESTS=300)
+    for n in range(250):
+        push(redis, f"t{n}", f"{n}", batch="b")
+    for page in await worker.all(250):
+        worker.end(page)
+    await until(lambda: count_leased(redis, "s") == 0, "the acks")
+    assert {shown(redis, f"t{n}") for n in range(250)} == {("done", 0, 1, 0, 0)}
+    assert worker.sent("begin") < 50
 
 
 async def test_an_id_of_the_projects_own_makes_no_task(start, redis):
