@@ -12,7 +12,7 @@ import signal
 import socket
 import subprocess
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -189,13 +189,20 @@ class RabbitServer:
                     return found
                 found.append((properties, body))
 
-    def publish(self, queue: str, body: str | bytes, **properties: Any) -> None:
+    def publish(
+        self,
+        queue: str,
+        body: str | bytes,
+        channel: pika.adapters.blocking_connection.BlockingChannel | None = None,
+        **properties: Any,
+    ) -> None:
         """One persistent message to *queue*, which must be there."""
         import pika
 
-        with self.channel() as channel:
-            channel.confirm_delivery()
-            channel.basic_publish(
+        with nullcontext(channel) if channel else self.channel() as found:
+            if channel is None:
+                found.confirm_delivery()
+            found.basic_publish(
                 "",
                 queue,
                 body,
