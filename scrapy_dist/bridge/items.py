@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from scrapy_dist.core.ports import ItemReader
 
 #: Seconds of silence after which another bridge takes over, and between two signs of life.
-PATIENCE, _BEAT = 10.0, 2.0
+PATIENCE, _BEAT = 5.0, 1.0
 #: Seconds between two looks for items, at first and at the most; while another one sends.
 _SHORTEST, _LONGEST, _STANDBY = 0.02, 0.5, 1.0
 _NAME = re.compile(r"[\w.-]{1,150}", re.ASCII)

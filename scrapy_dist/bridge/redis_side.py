@@ -27,15 +27,19 @@ class RedisSide:
 
         Raises ConfigurationError for what is wrong with it.
         """
-        backoff = Backoff()
+        backoff, is_news = Backoff(), False
         while True:
             try:
                 found = await work()
             except RedisUnavailable as e:
-                self._notices.trouble(
-                    "redis",
-                    f"Redis at {self._where} is away; what was taken waits for it: {e}",
-                )
+                # Once is no trouble: a connection was lost, or Redis knew no script.
+                if is_news:
+                    self._notices.trouble(
+                        "redis",
+                        f"Redis at {self._where} is away; what was taken waits for it:"
+                        f" {e}",
+                    )
+                is_news = True
                 await backoff.pause()
             else:
                 self._notices.over("redis", f"Redis at {self._where} answers again.")

@@ -73,7 +73,9 @@ def test_everything_is_killed_once(make_project, make_redis, site, rabbitmq):
 
     def all_answered():
         for about, body in rabbitmq.drain("k.reply"):
-            answers.setdefault(about.correlation_id, []).append((about, json.loads(body)))
+            answers.setdefault(about.correlation_id, []).append(
+                (about, json.loads(body))
+            )
         return len(answers) == TASKS
 
     wait_until(all_answered, "all replies")
