@@ -10,6 +10,7 @@ import pytest
 from scrapy_dist import Client
 from tests.support.commands import run_here
 from tests.support.rabbitmq import BridgeProcess
+from tests.support.redis_state import keys_of
 from tests.support.wait import wait_until
 
 pytestmark = pytest.mark.xdist_group("rabbitmq")
@@ -34,7 +35,7 @@ def test_queues_alarms_and_connections_come_and_go(
     received = []
 
     def put(*numbers):
-        client.rpush("shop:items", *(json.dumps({"n": n}) for n in numbers))
+        client.rpush(keys_of("shop").items, *(json.dumps({"n": n}) for n in numbers))
 
     def has_sent(number):
         received.extend(rabbitmq.drain("t.items"))
