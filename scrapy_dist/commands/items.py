@@ -19,22 +19,23 @@ Redis away, FILE cannot be written; 130 Ctrl-C.
 from __future__ import annotations
 
 import asyncio
-import errno
 import io
 import os
 import signal
 import stat
 import sys
 from contextlib import contextmanager, suppress
-from typing import IO, TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
+from scrapy_dist.base.waits import in_thread
 from scrapy_dist.commands import base, options, project
 from scrapy_dist.commands.item_lines import line_of
 from scrapy_dist.commands.terminal.text import clean, count
 from scrapy_dist.exceptions import ConfigurationError, FrontierError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from scrapy_dist.core.ports import ItemReader
 
@@ -44,6 +45,8 @@ _STANDARD = "-"
 _CONSUMER = "shell"
 #: Seconds after which it is looked whether the crawl has ended, or Ctrl-C was typed.
 _LOOK = 0.5
+#: Seconds that a write may still take after Ctrl-C: whoever reads the pipe may not.
+_GRACE = 1.0
 #: Seconds that a Redis which does not answer can hold up the end.
 _CLOSE_TIMEOUT = 5.0
 
@@ -71,16 +74,14 @@ async def _run(crawl: project.Crawl, opts: base.Namespace) -> int:
     written = 0
     with base.on_signals(stop, signal.SIGINT, signal.SIGTERM):
         try:
-            with _opened(opts.file) as file:
-                written = await _copy(crawl, reader, file, opts, stopped)
+            with _opened(opts.file) as output:
+                written = await _copy(crawl, reader, output, opts, stopped)
         except asyncio.CancelledError:
             if not stopped.is_set():
                 raise
         except BrokenPipeError:
             base.give_up_output()
         except OSError as e:
-            if opts.file == _STANDARD:
-                base.give_up_output()
             where = "The output" if opts.file == _STANDARD else clean(opts.file)
             raise ConfigurationError(
                 f"{where} cannot be written: {e.strerror or e}"
@@ -99,7 +100,7 @@ async def _run(crawl: project.Crawl, opts: base.Namespace) -> int:
 async def _copy(
     crawl: project.Crawl,
     reader: ItemReader,
-    file: IO[bytes],
+    output: _Output,
     opts: base.Namespace,
     stopped: asyncio.Event,
 ) -> int:
@@ -112,9 +113,8 @@ async def _copy(
         if opts.limit is not None:
             items = items[: opts.limit - written]
         if items:
-            lines = "".join(f"{line_of(item)}\n" for item in items)
-            file.write(lines.encode("ascii"))
-            _flush(file)
+            if not await _write(output, items, stopped):
+                break
             reader.done += len(items)
             written += len(items)
         elif is_last:
@@ -129,6 +129,24 @@ async def _copy(
     return written
 
 
+async def _write(
+    output: _Output, items: Sequence[bytes], stopped: asyncio.Event
+) -> bool:
+    """Whether *items* were written: not if nobody reads on, and *stopped* is set."""
+    lines = "".join(f"{line_of(item)}\n" for item in items)
+    writing = asyncio.wrap_future(in_thread(partial(output.write, lines.encode())))
+    stopping = asyncio.ensure_future(stopped.wait())
+    both: set[asyncio.Future[Any]] = {writing, stopping}
+    await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+    stopping.cancel()
+    if not writing.done():
+        await asyncio.wait({writing}, timeout=_GRACE)
+    output.is_stuck = not writing.done()
+    if not output.is_stuck:
+        writing.result()
+    return not output.is_stuck
+
+
 async def _leave(reader: ItemReader) -> None:
     """Give back what was not written, if Redis answers in time."""
     # Otherwise it stays in this reader's list, for the next one of this name.
@@ -136,44 +154,62 @@ async def _leave(reader: ItemReader) -> None:
         await asyncio.wait_for(reader.leave(), _CLOSE_TIMEOUT)
 
 
+class _Output:
+    """The end of a file, or a pipe, that has a *number*; None: standard output has none."""
+
+    def __init__(self, number: int | None) -> None:
+        self._number = number
+        #: Whether a thread is still writing.
+        self.is_stuck = False
+        self._is_file = False
+        if number is not None:
+            status = os.fstat(number)
+            self._is_file = stat.S_ISREG(status.st_mode)
+            if self._is_file and status.st_size:
+                self._end_line(number, status.st_size)
+
+    def _end_line(self, number: int, size: int) -> None:
+        """Let the last line have an end, if who wrote it was killed."""
+        try:
+            last = os.pread(number, 1, size - 1)
+        except OSError:  # it can only be written to
+            return
+        if last != b"\n":
+            os.write(number, b"\n")
+
+    def write(self, data: bytes) -> None:
+        """Also to the disk, if it is a file. Blocks; raises OSError."""
+        if self._number is None:
+            sys.stdout.buffer.write(data)
+            return
+        left = memoryview(data)
+        while left:
+            left = left[os.write(self._number, left) :]
+        if self._is_file:
+            os.fsync(self._number)
+
+
 @contextmanager
-def _opened(name: str) -> Iterator[IO[bytes]]:
+def _opened(name: str) -> Iterator[_Output]:
     """The file of that *name*, to be appended to; new ones are their owner's alone."""
     if name == _STANDARD:
-        yield sys.stdout.buffer
+        try:
+            number = sys.stdout.fileno()
+        except io.UnsupportedOperation:
+            yield _Output(None)
+        else:
+            yield _Output(number)
         return
-    flags = os.O_RDWR | os.O_APPEND | os.O_CREAT
     try:
-        number = os.open(name, flags, 0o600)
-    except OSError as e:
-        if e.errno != errno.EACCES and e.errno != errno.EINVAL:
-            raise
-        # One that can only be written to, such as a pipe.
+        number = os.open(name, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
+    except PermissionError:
         number = os.open(name, os.O_WRONLY | os.O_APPEND)
-    with os.fdopen(number, "ab") as file:
-        if _is_torn(number):
-            file.write(b"\n")
-        yield file
-
-
-def _is_torn(number: int) -> bool:
-    """Whether the last line of a file has no end: who wrote it was killed."""
-    status = os.fstat(number)
-    if not stat.S_ISREG(status.st_mode) or not status.st_size:
-        return False
+    output = _Output(number)
     try:
-        return os.pread(number, 1, status.st_size - 1) != b"\n"
-    except OSError:
-        return True
-
-
-def _flush(file: IO[bytes]) -> None:
-    """Have the lines leave this process, and a file's reach the disk. Raises OSError."""
-    file.flush()
-    with suppress(io.UnsupportedOperation):
-        number = file.fileno()
-        if stat.S_ISREG(os.fstat(number).st_mode):
-            os.fsync(number)
+        yield output
+    finally:
+        if not output.is_stuck:
+            os.close(number)
 
 
 SUBCOMMAND = base.Subcommand(
