@@ -120,7 +120,7 @@ class Pages:
         return self._answers.live_page(request, "crawls.html", parts, "/live")
 
     async def _all_live(self, request: Request) -> Response:
-        return self._stream(self._site.overview)
+        return self._stream(request, self._site.overview)
 
     async def _crawl(self, request: Request) -> Response:
         crawl = await self._named(request)
@@ -131,9 +131,11 @@ class Pages:
         )
 
     async def _crawl_live(self, request: Request) -> Response:
-        return self._stream(self._site.live(await self._named(request)))
+        return self._stream(request, self._site.live(await self._named(request)))
 
-    def _stream(self, live: Live) -> Response:
+    def _stream(self, request: Request, live: Live) -> Response:
+        if request.method == "HEAD":
+            return Response(media_type="text/event-stream")
         if self._streams >= MOST_STREAMS:
             raise HTTPException(503, "Too many pages are open.")
 
@@ -145,7 +147,11 @@ class Pages:
             finally:
                 self._streams -= 1
 
-        return StreamingResponse(events(), media_type="text/event-stream")
+        # A proxy is not to wait for more, as nginx does.
+        headers = {"x-accel-buffering": "no"}
+        return StreamingResponse(
+            events(), headers=headers, media_type="text/event-stream"
+        )
 
     # What is shown once
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 #: Measures that are kept of one crawl, and seconds between two of them at first.
 MOST, _EVERY = 240, 2.0
 #: Size of a chart, and room for its numbers.
-_WIDTH, _HEIGHT, _LEFT, _BOTTOM, _TOP = 640, 160, 48, 22, 10
+_WIDTH, _HEIGHT, _LEFT, _BOTTOM, _TOP = 480, 200, 48, 22, 10
 
 
 class Rates:

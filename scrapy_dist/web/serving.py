@@ -46,7 +46,8 @@ def bound(host: str, port: int) -> socket.socket:
 async def serve(app: ASGIApp, listening: socket.socket, stopped: asyncio.Event) -> None:
     """Serve *app* until *stopped* is set."""
     logger = get_logger("uvicorn.error")
-    logger.setLevel(logging.WARNING)
+    # What strangers send is no news.
+    logger.setLevel(logging.ERROR)
     if not logger.handlers:
         logger.addHandler(logging.StreamHandler())
         logger.propagate = False

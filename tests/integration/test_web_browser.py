@@ -1,15 +1,13 @@
 """``scrapy frontier web`` in a real browser, with a real Redis and a real worker.
 
-``SCREENSHOTS=tests/support python -m pytest -n 0 tests/integration/test_web_browser.py``
-also takes README's pictures, of a longer crawl.
+``SCREENSHOT=tests/support/web.png python -m pytest -n 0 tests/integration/test_web_browser.py``
+also takes README's picture, of a longer crawl.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
-import time
-from pathlib import Path
 
 import pytest
 import redis.asyncio
@@ -32,7 +30,7 @@ class Books(RedisSpider):
     custom_settings = {"ITEM_PIPELINES": {"scrapy_dist.pipelines.RedisPipeline": 300}}
 
     def parse(self, response):
-        if "/page/13" in response.url:
+        if response.url.endswith("/page/13"):
             raise ValueError("no price in the page")
         yield {"url": response.url}
         yield from response.follow_all(css="a::attr(href)")
@@ -85,7 +83,7 @@ async def fill(url):
             await client.zadd(KEYS.requests, found)
 
 
-def test_pages_in_a_real_browser(own_redis, make_project, site, tmp_path):
+def test_pages_in_a_real_browser(own_redis, make_project, site, tmp_path, request):
     project = make_project(own_redis.url)
     project.spider(SPIDER)
     asyncio.run(fill(own_redis.url))
@@ -99,8 +97,8 @@ def test_pages_in_a_real_browser(own_redis, make_project, site, tmp_path):
         worker = project.crawl("books", frontier="addon")
         seeds_and_dead_letters(page, site, tmp_path)
         two_pages(page)
-        if folder := os.environ.get("SCREENSHOTS"):
-            pictures(page, site, Path(folder))
+        if path := os.environ.get("SCREENSHOT"):
+            picture(page, request.getfixturevalue("hosts"), project, path)
         page.open("/crawl?crawl=books")
         page.press("[data-part=workers] tbody button")
         assert page.text(".note") == "Asked 1 worker to close."
@@ -240,15 +238,21 @@ def with_a_password(page, project, own_redis):
         assert locked.text("h1") == "Log in"
 
 
-def pictures(page, site, folder):
-    """README's pictures, while a site answers slowly."""
-    site.delay(150)
+def picture(page, hosts, project, path):
+    """README's picture of a crawl of six slow hosts by three workers."""
+    hosts.delay(200)
+    workers = [project.crawl("books", frontier="addon") for _ in range(2)]
     page.open("/crawl/seeds?crawl=books")
-    page.type("#seeds", f"{site.url}/graph/3000/20/0\n{site.url}/page/13")
+    page.type("#seeds", f"{hosts.url}/hosts/6/600\n{hosts.url}/page/13\n")
     page.press("form.stack button")
     page.open("/crawl?crawl=books")
-    time.sleep(45)  # a chart needs some minutes, or this
-    for scheme, name in (("light", "web.png"), ("dark", "web-dark.png")):
-        media = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
-        page.browser.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
-        page.browser.save_screenshot(str(folder / name))
+
+    def pages():
+        return int(page.text(".figures dd").replace(",", ""))
+
+    wait_until(lambda: pages() > 2500, "a chart", timeout=200, interval=1)
+    page.browser.set_window_size(900, 960)
+    page.browser.save_screenshot(str(path))
+    for worker in workers:
+        worker.terminate()
+    hosts.delay(0)

@@ -32,8 +32,16 @@ _OPTIONS = (
 )
 
 
+class Address(str):
+    """Where a page is, and the *pid* of the process that serves it."""
+
+    __slots__ = ("pid",)
+
+    pid: int
+
+
 @contextmanager
-def web(folder: Path, redis_url: str, *args: str, **environ: str) -> Iterator[str]:
+def web(folder: Path, redis_url: str, *args: str, **environ: str) -> Iterator[Address]:
     """``scrapy frontier web ARGS`` in *folder*, at any free port: its address.
 
     It ends in order, and has told nothing on stderr but what its options lead to.
@@ -55,7 +63,9 @@ def web(folder: Path, redis_url: str, *args: str, **environ: str) -> Iterator[st
         line = process.stdout.readline()
         found = re.search(r"at (http://\S+)/; Ctrl-C ends", line)
         assert found, (line, process.communicate(timeout=100))
-        yield found[1]
+        address = Address(found[1])
+        address.pid = process.pid
+        yield address
         process.send_signal(signal.SIGTERM)
         out, err = process.communicate(timeout=100)
         assert (process.returncode, out, err) == (0, "", "")

@@ -44,12 +44,13 @@ class Visitor:
         app: Any = None,
         host: str = "localhost:8765",
         address: str = "127.0.0.1",
+        raises: bool = True,
         **options: Any,
     ) -> None:
         self.site = site
         self.app = app or make_app(site, rules or Rules(), **options)
         transport = httpx.ASGITransport(
-            self.app, raise_app_exceptions=True, client=(address, 4711)
+            self.app, raise_app_exceptions=raises, client=(address, 4711)
         )
         self.http = httpx.AsyncClient(transport=transport, base_url=f"http://{host}")
         self.answer: httpx.Response | None = None

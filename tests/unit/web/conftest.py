@@ -13,6 +13,7 @@ from scrapy_dist.codec import compact
 from scrapy_dist.codec.envelope import MSGPACK
 from scrapy_dist.core.frontier import End, NewRequest, Settlement
 from scrapy_dist.core.slots import slot_number
+from scrapy_dist.redis_client.client import close_client
 from tests.support.frontiers import Worker
 from tests.support.visitor import Visitor, site_of
 
@@ -24,7 +25,7 @@ async def client():
     """A client of an empty Redis that is none."""
     client = fakeredis.FakeAsyncRedis(protocol=2)
     yield client
-    await client.aclose()
+    await close_client(client)
 
 
 def request_of(url):

@@ -11,7 +11,7 @@ import pytest
 
 from scrapy_dist.admin.tasks import Tasks
 from scrapy_dist.exceptions import RedisUnavailable
-from scrapy_dist.web import actions, task_views, views
+from scrapy_dist.web import actions, app, task_views, views
 from tests.support.frontiers import KEYS, SEED_KEYS
 from tests.unit.web.conftest import HOST, fill
 
@@ -283,6 +283,33 @@ async def test_while_redis_is_away_each_page_says_so_and_comes_back(client, visi
     await visitor.get("/crawl?crawl=s")
     assert visitor.code == 200
     assert "Redis is away" not in visitor.text("main")
+
+
+async def test_a_mistake_of_ours_tells_no_details(client, visit, monkeypatch):
+    async def broken(crawl):
+        raise KeyError("hunter2")
+
+    monkeypatch.setattr(views, "history", broken)
+    visitor = visit(raises=False)
+    text = await visitor.get("/crawl/history?crawl=s")
+    assert visitor.code == 500
+    assert visitor.text("h1") == "Something is wrong here"
+    assert "hunter2" not in text
+    assert visitor.answer.headers["content-security-policy"]
+
+
+async def test_live_pages_may_be_asked_for_their_head(client, visit):
+    visitor = visit()
+    answer = await visitor.http.head("/crawl/live?crawl=s")
+    assert answer.headers["content-type"].startswith("text/event-stream")
+
+
+async def test_pages_that_stay_up_to_date_are_bounded(client, visit, monkeypatch):
+    monkeypatch.setattr(app, "MOST_STREAMS", 0)
+    visitor = visit()
+    await visitor.get("/live")
+    assert visitor.code == 503
+    assert "Too many pages are open" in visitor.text("main")
 
 
 async def test_a_key_of_another_type_is_named(client, visit):
