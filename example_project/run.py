@@ -4,6 +4,7 @@ python example_project/run.py                       three workers follow the lin
 python example_project/run.py --spider seeded       addresses are pushed to Redis
 python example_project/run.py --spider datasheets   PDFs through FilesPipeline
 python example_project/run.py --kill                one worker is killed half way
+python example_project/run.py --rabbitmq            the addresses are tasks from RabbitMQ
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from show.display import Progress, WorkerProgress, choose_display
 from show.outcome import judge
 from show.plan import SPIDERS, make_plan
 from show.processes import Site, Worker
+from show.rabbit import Rabbit
 
 from scrapy_dist import Client
 from scrapy_dist.exceptions import FrontierError
@@ -77,6 +79,8 @@ class Show:
         self.crawl = Client(None, self.spider, settings=settings)
         self.site = Site(*size)
         self.workers: list[Worker] = []
+        self.rabbit: Rabbit | None = None
+        self.with_rabbit = options.rabbitmq
         self.count = options.workers
 
     def run(self) -> bool:
@@ -86,6 +90,10 @@ class Show:
         self._forget()
         self.display.say(f"Bookshop: {len(self.shop.books)} books on {self.site.url}")
         self.display.say(f"Redis:    {self.crawl.redis}")
+        if self.with_rabbit:
+            linger = {"FRONTIER_EMBEDDED_LINGER": LINGER}
+            self.rabbit = Rabbit(self.spider, linger, self.results / "bridge.log")
+            self.display.say(f"RabbitMQ: `scrapy frontier bridge {self.spider}`")
         self._push_seeds()
         self._start_workers()
         with self.display:
@@ -108,6 +116,8 @@ class Show:
             if worker.running:
                 self.display.say(f"{worker.name} has not ended yet: killing it.")
                 worker.kill()
+        if self.rabbit:
+            self.rabbit.stop()
         self.site.stop()
         self.crawl.close()
 
@@ -137,6 +147,10 @@ class Show:
         if not self.seeds:
             return
         urls = [self.site.url + path for path in self.seeds.popleft()]
+        if self.rabbit:
+            self.rabbit.publish(urls)
+            self.display.say(f"Tasks:    {len(urls)}, published with pika")
+            return
         self.crawl.seed(*urls)
         command = f"scrapy frontier seed {self.spider} {urls[0]} …"
         self.display.say(f"Seeds:    {len(urls)}, as by: {command}")
@@ -146,6 +160,8 @@ class Show:
         while any(worker.running for worker in self.workers):
             progress = self._look()
             self.display.update(progress)
+            if self.rabbit:
+                self.rabbit.collect()
             if progress.done > done:
                 done, changed = progress.done, time.monotonic()
             elif time.monotonic() - changed > STALL:
@@ -220,6 +236,10 @@ class Show:
         rows.append(("elapsed", f"{seconds:.1f} s, {rate:.0f} pages/s"))
         rows += self._result_rows()
         problems = outcome.problems()
+        if self.rabbit:
+            if not self.rabbit.wait(PATIENCE):
+                problems.append("tasks without an answer")
+            rows.append(("answers", self.rabbit.summary()))
         bad = [worker for worker in self.workers if worker.failed or worker.running]
         for worker in bad:
             state = "did not end" if worker.running else "failed"
@@ -258,9 +278,17 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--workers", type=int, default=3, help="3 if not given")
     parser.add_argument("--spider", choices=SPIDERS, default=SPIDERS[0])
     parser.add_argument("--kill", action="store_true", help="kill one worker half way")
+    parser.add_argument(
+        "--rabbitmq",
+        action="store_true",
+        help="tasks come from RabbitMQ, which is started if it is installed",
+    )
     parser.add_argument("--plain", action="store_true", help="lines, no live screen")
     parser.add_argument("--small", action="store_true", help="a tenth of the shop")
     options = parser.parse_args()
+    if options.rabbitmq:
+        # The spider that takes addresses from elsewhere.
+        options.spider = "seeded"
     if options.workers < 1 + options.kill:
         parser.error("--workers: at least 1, and with --kill at least 2")
     return options

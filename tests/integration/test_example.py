@@ -11,11 +11,15 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 import scrapy_dist
 from tests.support.wait import wait_until
+
+if TYPE_CHECKING:
+    from tests.support.rabbitmq import RabbitServer
 
 EXAMPLE = Path(__file__).parents[2] / "example_project"
 BOOKS, SHEETS = 48, 16
@@ -28,12 +32,12 @@ def example(tmp_path: Path) -> Path:
     return Path(shutil.copytree(EXAMPLE, tmp_path / "example", ignore=ignored))
 
 
-def start(example: Path, *options: str) -> subprocess.Popen[str]:
+def start(example: Path, *options: str, **environ: str) -> subprocess.Popen[str]:
     package_parent = str(Path(scrapy_dist.__file__).parents[1])
     return subprocess.Popen(
         [sys.executable, "example/run.py", "--plain", "--small", *options],
         cwd=example.parent,
-        env=os.environ | {"PYTHONPATH": package_parent},
+        env=os.environ | {"PYTHONPATH": package_parent} | environ,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -41,9 +45,9 @@ def start(example: Path, *options: str) -> subprocess.Popen[str]:
     )
 
 
-def run(example: Path, *options: str) -> dict[str, str]:
+def run(example: Path, *options: str, **environ: str) -> dict[str, str]:
     """The summary's rows, of a show that must end well."""
-    with start(example, *options) as show:
+    with start(example, *options, **environ) as show:
         output, _ = show.communicate(timeout=200)
     logs = "".join(
         f"--- {log}\n{log.read_text()[-3000:]}"
@@ -96,6 +100,17 @@ def test_kill(example: Path, spider: str) -> None:
     assert rows["worker-3"].endswith("killed")
     assert rows["lost"] == "0"
     assert re.fullmatch(r"\d+ pages, \d+ items", rows["again after the kill"])
+
+
+@pytest.mark.xdist_group("rabbitmq")
+def test_rabbitmq(example: Path, rabbitmq: RabbitServer) -> None:
+    rows = run(example, "--rabbitmq", "--workers", "1", AMQP_URL=rabbitmq.url)
+
+    assert rows["items"] == f"{BOOKS} of {BOOKS}"
+    # Two shelves, and the books of two others.
+    assert re.fullmatch(
+        rf"26 of 26 tasks, {BOOKS} items; 2 led to a missing page", rows["answers"]
+    )
 
 
 def test_interrupt_leaves_no_process_and_a_new_show_starts_afresh(
