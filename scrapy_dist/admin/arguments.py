@@ -12,13 +12,11 @@ from scrapy_dist.base.escaping import nearest, quote
 from scrapy_dist.codec.request_fields import MAX_PRIORITY
 from scrapy_dist.codec.seed_fields import task_name
 from scrapy_dist.core.crawl import PARTS
-from scrapy_dist.core.dead_letters import DeadLetter
+from scrapy_dist.core.dead_letters import DeadLetter, is_letter_id
 from scrapy_dist.core.hosts import SORTS
 from scrapy_dist.core.status import Status, WorkerStatus
 from scrapy_dist.core.tasks import OnDuplicate, Task, TaskState
 from scrapy_dist.exceptions import BadSeed, ConfigurationError
-
-_ID = re.compile(r"[0-9]{1,19}-[0-9]{1,19}")
 
 T = TypeVar("T")
 Ids = str | DeadLetter | Iterable[str | DeadLetter]
@@ -37,7 +35,7 @@ def checked_limit(limit: int) -> int:
 
 def checked_id(id_: str) -> str:
     """*id_*, if a dead letter can have it, or ''. Raises ConfigurationError."""
-    if id_ and not _ID.fullmatch(id_):
+    if id_ and not is_letter_id(id_):
         raise ConfigurationError(
             f"{quote(id_)} is no id of a dead letter, such as 1764267000000-0."
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,6 +10,14 @@ from scrapy_dist.codec.request import fields_of
 from scrapy_dist.codec.request_fields import MAX_PRIORITY
 from scrapy_dist.codec.seal import NO_SEAL, Seal
 from scrapy_dist.exceptions import BadPayload
+
+_ID = re.compile(r"([0-9]{1,20})-([0-9]{1,20})")
+
+
+def is_letter_id(text: str) -> bool:
+    """Whether a dead letter can have *text* as its id: two numbers of 64 bits."""
+    found = _ID.fullmatch(text)
+    return found is not None and max(int(found[1]), int(found[2])) < 1 << 64
 
 
 @dataclass(frozen=True)

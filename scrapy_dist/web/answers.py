@@ -9,7 +9,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from scrapy_dist.base.words import age, clean
-from scrapy_dist.exceptions import ConfigurationError, UnknownTask
+from scrapy_dist.exceptions import EmbeddedRedisError, RedisUnavailable, UnknownTask
 from scrapy_dist.web.forms import Form, read_form
 from scrapy_dist.web.guard import address_of, retry_after, session_of
 from scrapy_dist.web.security import NOTE
@@ -158,7 +158,7 @@ class Answers:
     async def frontier_error(self, request: Request, error: Exception) -> Response:
         if isinstance(error, UnknownTask):
             return self._error(request, 404, "Not found", str(error))
-        if isinstance(error, ConfigurationError):
+        if not isinstance(error, (EmbeddedRedisError, RedisUnavailable)):
             return self._error(request, 400, "That cannot be done", str(error))
         title = "Redis is away"
         if request.method == "POST":

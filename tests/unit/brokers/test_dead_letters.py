@@ -595,7 +595,10 @@ async def test_letters_of_a_reason_are_deleted(client):
     assert (done.deleted, done.missing) == (0, 1)
 
 
-@pytest.mark.parametrize("id_", ["", "7", "+", "-", "1-2-3", "(1-1", "abc", "1-1\n"])
+@pytest.mark.parametrize(
+    "id_",
+    ["", "7", "+", "-", "1-2-3", "(1-1", "abc", "1-1\n", "18446744073709551616-0"],
+)
 async def test_id_that_is_none_is_refused_before_anything_is_done(client, id_):
     good = await write(client, payload())
     for operation in (retry_all, forget_all):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+from urllib.parse import quote, urlencode
 
 import httpx
 import pytest
@@ -354,3 +355,61 @@ async def test_websockets_are_not_for_us(visit):
 
     await visitor.app({"type": "websocket", "path": "/", "headers": []}, None, send)
     assert [message["type"] for message in sent] == ["websocket.close"]
+
+
+# Anything that a browser, or somebody who is none, may send
+
+#: Values of every field.
+STRANGE = [
+    "",
+    "\x00",
+    "\udcff",
+    "9" * 400,
+    "-1",
+    "1-1",
+    "99999999999999999999-1",
+    "all",
+    "../../etc/passwd",
+    "http://[",
+    "http://site.example:port/",
+    "javascript:alert(1)",
+    "<script>",
+    "a" * 5000,
+    "\u202e",
+    "{}",
+    '{"url": "http://site.example/", "task": "x"}',
+    "%00",
+    "\r\nset-cookie: x=1",
+]
+
+
+@pytest.mark.parametrize("value", STRANGE, ids=range(len(STRANGE)))
+async def test_strange_values_are_answered_in_order(client, visit, value):
+    await fill(client, ["http://site.example/"], reasons=["HTTP 500"])
+    visitor = visit()
+    sent = value.encode("utf-8", "surrogateescape")
+    names = ("reason", "before", "url", "batch", "state", "id", "next")
+    for path in ("", "/failed", "/next", "/explain", "/seeds", "/tasks", "/task"):
+        for crawl in ("s", sent):
+            query = urlencode({"crawl": crawl, **dict.fromkeys(names, sent)})
+            await visitor.get(f"/crawl{path}?{query}")
+            assert visitor.code in (200, 400, 404)
+    await visitor.get(f"/login?next={quote(sent)}")
+    assert visitor.code == 200
+    await visitor.get("/crawl/seeds?crawl=s")
+    fields = ("worker", "id", "which", "reason", "url", "seeds", "priority", "sure")
+    for action in ACTIONS:
+        body = urlencode({"token": token(visitor), **dict.fromkeys(fields, sent)})
+        answer = await visitor.http.post(
+            f"/crawl/{action}?crawl=s",
+            content=body,
+            headers={"content-type": "application/x-www-form-urlencoded"},
+        )
+        assert answer.status_code in (200, 303, 400, 404), (action, answer.text)
+        assert "x" not in answer.cookies
+    headers = {
+        "cookie": f"frontier-session-0={value.encode('ascii', 'replace').decode()}"
+    }
+    if value.isprintable():
+        answer = await visitor.http.get("/", headers=headers)
+        assert answer.status_code == 200

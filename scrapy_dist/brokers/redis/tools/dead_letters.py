@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -21,7 +20,7 @@ from scrapy_dist.brokers.redis.views.dead_letters import (
 from scrapy_dist.codec import compact
 from scrapy_dist.codec.envelope import JSON, MSGPACK, OTHER, PICKLE
 from scrapy_dist.codec.request import fields_of
-from scrapy_dist.core.dead_letters import DeadLetter, Forgotten, Retried
+from scrapy_dist.core.dead_letters import DeadLetter, Forgotten, Retried, is_letter_id
 from scrapy_dist.core.slots import NO_SLOT, Slots
 from scrapy_dist.exceptions import BadPayload, ConfigurationError
 from scrapy_dist.queue import PriorityQueue
@@ -39,7 +38,6 @@ _TRIM = 1000
 #: Examples kept of the letters that cannot be put back.
 _EXAMPLES = 3
 
-_ID = re.compile(r"[0-9]{1,20}-[0-9]{1,20}")
 #: Scrapy's default of the setting RETRY_PRIORITY_ADJUST.
 _RETRY_PRIORITY_ADJUST = -1
 _NO_SLOTS = Slots(None)
@@ -128,7 +126,7 @@ def _checked(ids: Iterable[str]) -> list[str]:
     """*ids* without repetitions. Raises ConfigurationError."""
     unique = list(dict.fromkeys(ids))
     for id_ in unique:
-        if not _ID.fullmatch(id_):
+        if not is_letter_id(id_):
             raise ConfigurationError(
                 f"{id_!r} is no ID of a dead letter, such as 1760000000000-0."
                 " `scrapy frontier failed` shows the IDs."
