@@ -90,19 +90,26 @@ class Crawls:
             raise RedisUnavailable(
                 f"Redis does not let us look for frontiers ({e}). Name the spider."
             ) from e
-        given = job_from_settings(self._settings)
         crawls = []
         if project:
             names = sorted({*names, *self._spiders})
-        for name in names:
-            spider, job = name, given
-            if not job and name not in self._spiders:
-                spider, job = _split_crawl_name(name)
+        for spider, job in map(self._parts, names):
             own = self._settings.copy()
             own.set("FRONTIER_JOB", job, priority="cmdline")
             crawls.append(self._make(own, spider))
             await crawls[-1].open(broker)
         return crawls
+
+    async def names(self) -> list[tuple[str, str]]:
+        """Spider and job ('': none) of each crawl; looks at every key of the Redis."""
+        broker = await self.open()
+        return [*map(self._parts, await broker.names(self._settings))]
+
+    def _parts(self, name: str) -> tuple[str, str]:
+        given = job_from_settings(self._settings)
+        if given or name in self._spiders:
+            return name, given
+        return _split_crawl_name(name)
 
 
 async def read_statuses(

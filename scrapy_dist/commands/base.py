@@ -61,6 +61,7 @@ class Argument:
     """One argument of a subcommand: its *names* begin with a dash if it is an option.
 
     *values*: what it may be, if these are few. *takes_value*: another word follows it.
+    *many*: it may be given again and again, without its name.
     """
 
     names: tuple[str, ...]
@@ -68,6 +69,7 @@ class Argument:
     help: str
     values: tuple[str, ...] = ()
     takes_value: bool = True
+    many: bool = False
 
     @property
     def is_option(self) -> bool:
@@ -90,6 +92,7 @@ class _Recorder(argparse.ArgumentParser):
                 kwargs.get("help") or "",
                 tuple(map(str, kwargs.get("choices") or ())),
                 action in ("store", "append"),
+                kwargs.get("nargs") in ("*", "+"),
             )
         )
         return super().add_argument(*names, **kwargs)

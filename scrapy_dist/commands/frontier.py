@@ -16,6 +16,7 @@ from scrapy_dist.commands import (
     bridge,
     check,
     clear,
+    completion,
     explain,
     export,
     failed,
@@ -64,7 +65,14 @@ _COMMANDS: tuple[base.Subcommand, ...] = (
     web.SUBCOMMAND,
     bridge.SUBCOMMAND,
 )
-SUBCOMMANDS = (*_COMMANDS, help_.subcommand(_COMMANDS))
+SUBCOMMANDS: tuple[base.Subcommand, ...] = (
+    *_COMMANDS,
+    completion.subcommand(
+        lambda: SUBCOMMANDS,
+        [*help_.topics(), *(command.name for command in _COMMANDS)],
+    ),
+    help_.subcommand(_COMMANDS),
+)
 
 #: Exit code after Ctrl-C, as shells have it.
 _INTERRUPTED = 130

@@ -56,6 +56,12 @@ def all_crawls(settings: Settings, opts: argparse.Namespace) -> Crawls:
     )
 
 
+def spider_names(settings: Settings) -> list[str]:
+    """The spiders of the project; none outside one."""
+    loader = _spider_loader(settings)
+    return loader.list() if loader else []
+
+
 def _check(settings: Settings) -> None:
     """Say where the workers of a project are if the commands look elsewhere.
 

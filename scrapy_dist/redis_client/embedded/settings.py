@@ -10,8 +10,9 @@ from scrapy.utils.project import data_path
 
 from scrapy_dist import defaults
 from scrapy_dist.exceptions import ConfigurationError, EmbeddedRedisError
-from scrapy_dist.redis_client.embedded.files import ELSEWHERE
+from scrapy_dist.redis_client.embedded.files import ELSEWHERE, SOCKET
 from scrapy_dist.redis_client.embedded.start import ensure_server
+from scrapy_dist.redis_client.embedded.talk import reply_of
 
 if TYPE_CHECKING:
     from scrapy.settings import BaseSettings
@@ -22,6 +23,11 @@ def ensure_server_for(settings: BaseSettings) -> Path:
     return ensure_server(
         directory_from_settings(settings), linger=linger_from_settings(settings)
     )
+
+
+def is_running_for(settings: BaseSettings) -> bool:
+    """Whether the embedded Redis of *settings* answers; starts none. Blocks."""
+    return reply_of(directory_from_settings(settings) / SOCKET, "PING") == "+PONG"
 
 
 def directory_from_settings(settings: BaseSettings) -> Path:

@@ -1,0 +1,114 @@
+"""``scrapy frontier completion``: what lets a shell complete the rest."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from scrapy_dist.base.escaping import escape
+from scrapy_dist.commands import base, options, project
+from scrapy_dist.commands.completion.shells import SCRIPTS
+from scrapy_dist.commands.completion.words import Words
+from scrapy_dist.exceptions import ConfigurationError
+from scrapy_dist.redis_client.embedded.settings import is_running_for
+from scrapy_dist.redis_client.parameters import is_embedded
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from scrapy.settings import Settings
+
+#: Seconds that Redis has for the names of its crawls.
+_TIMEOUT = 1.0
+#: Names that are told at the most, and their length.
+_MOST, _LONGEST = 2000, 200
+
+_DESCRIPTION = """\
+Print a script that lets SHELL complete what you type: subcommands, options, the spiders of
+the project, and the crawls and jobs that Redis knows. Names are asked for once a minute, by
+"scrapy frontier completion --names"; Redis has a second for it, and no error is shown.
+
+  bash   scrapy frontier completion bash > ~/.local/share/bash-completion/completions/scrapy
+  zsh    scrapy frontier completion zsh > "${fpath[1]}/_scrapy"
+  fish   scrapy frontier completion fish > ~/.config/fish/completions/scrapy.fish
+
+Exit code: 0 printed, 2 not.
+"""
+
+
+def subcommand(
+    commands: Callable[[], Sequence[base.Subcommand]], topics: Iterable[str]
+) -> base.Subcommand:
+    """``scrapy frontier completion`` for *commands*, itself among them, and *topics*."""
+
+    async def run(settings: Settings, opts: base.Namespace) -> int:
+        if opts.names:
+            base.write(*await _names(settings, opts))
+            return base.OK
+        shell = opts.shell or Path(os.environ.get("SHELL", "")).name
+        if shell not in SCRIPTS:
+            raise ConfigurationError(
+                "Which shell? For example: scrapy frontier completion bash"
+            )
+        base.write(*SCRIPTS[shell](Words.of(commands(), topics)).splitlines())
+        return base.OK
+
+    return base.Subcommand(
+        name="completion",
+        summary="a script for bash, zsh or fish that completes all this",
+        description=_DESCRIPTION,
+        example="scrapy frontier completion bash",
+        topic="completion",
+        options=(
+            options.option(
+                "shell",
+                metavar="SHELL",
+                nargs="?",
+                choices=tuple(SCRIPTS),
+                help=f"{', '.join(SCRIPTS)}; without it that of $SHELL",
+            ),
+            options.flag("--names", "print the names that the script asks for"),
+            options.REDIS,
+        ),
+        run=run,
+    )
+
+
+async def _names(settings: Settings, opts: base.Namespace) -> list[str]:
+    """Lines of ``spider NAME`` and ``job NAME SPIDER``; the name of a job has no spaces.
+
+    Nobody reads an error here: whoever types wants to go on.
+    """
+    spiders: set[str] = set()
+    jobs: set[tuple[str, str]] = set()
+    opts.job = None
+    with suppress(Exception):
+        spiders.update(project.spider_names(settings))
+    with suppress(Exception):
+        for spider, job in await asyncio.wait_for(_crawls(settings, opts), _TIMEOUT):
+            spiders.add(spider)
+            if job:
+                jobs.add((spider, job))
+    told = [f"spider {spider}" for spider in sorted(spiders) if _shows(spider)]
+    for spider, job in sorted(jobs):
+        if _shows(spider) and _shows(job):
+            told.append(f"job {job} {spider}")
+    return told[:_MOST]
+
+
+async def _crawls(settings: Settings, opts: base.Namespace) -> list[tuple[str, str]]:
+    """Those that Redis knows; an embedded one is not started for that."""
+    crawls = project.all_crawls(settings, opts)
+    if is_embedded(settings) and not is_running_for(settings):
+        return []
+    async with crawls:
+        return await crawls.names()
+
+
+def _shows(name: str) -> bool:
+    """Whether it shows well on a terminal, and does not look like an option."""
+    is_plain = escape(name) == name == name.strip() and not name.startswith("-")
+    return is_plain and 0 < len(name) <= _LONGEST
