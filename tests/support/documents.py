@@ -71,7 +71,9 @@ def command_lines() -> Iterator[tuple[str, list[str]]]:
                 if word not in _ENDS:
                     words.append(word)
                 elif words:
-                    yield block.document, words
+                    # Where the output goes is the shell's business.
+                    end = words.index(">") if ">" in words else None
+                    yield block.document, words[:end]
                     words = []
 
 
