@@ -309,9 +309,13 @@ class TasksContract:
             ChainLink("c", "HTTP 500", b"c"),
             ChainLink("d"),
         ]
+        await worker.commit([child("e", lease.task)])
         await worker.settle(Settlement(lease.id, chain=chain, task=lease.task))
 
-        assert await look() == ("failed", 0, 3, 1, 0)
+        assert await look() == ("running", 1, 3, 1, 0)
+        last = await worker.lease_one()
+        await worker.settle(Settlement(last.id, task=last.task))
+        assert await look() == ("failed", 0, 4, 1, 0)
         [task] = await broker.tasks.tasks_of(["t"])
         assert task.reason == "HTTP 500"
 

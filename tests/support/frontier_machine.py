@@ -37,6 +37,7 @@ from scrapy_dist.core.frontier import (
     Outcome,
 )
 from scrapy_dist.core.slots import NO_SLOT
+from scrapy_dist.core.tasks import Beginning
 from scrapy_dist.exceptions import RedisUnavailable
 from tests.support.light_worker import LightWorker, Yield, plain, score
 
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from scrapy_dist.core.ports import Frontier
+    from scrapy_dist.core.tasks import Task
 
 #: What the tests play. Plays that fail are not made smaller: that takes minutes, and the
 #: seed that is printed repeats them (with Phase.shrink added, if need be).
@@ -70,7 +72,7 @@ SLOTS = (NO_SLOT, 1, 2, 2**52 - 1)
 UNREADABLE = "it cannot be read"
 #: What an exchange may have parts of.
 PARTS = (
-    *("commits", "releases", "rejects", "claims", "reap", "heartbeat"),
+    *("commits", "releases", "rejects", "claims", "begins", "reap", "heartbeat"),
     *("readmit", "seeds", "leases"),
 )
 #: What every session is made with.
@@ -189,6 +191,8 @@ class Entry:
     deaths: int = 0
     #: Fingerprints, as `FrontierMachine.claim` calls them.
     claims: Collection[str] = ()
+    #: The token of its task.
+    task: str = ""
 
 
 @dataclass
@@ -217,6 +221,10 @@ class Look:
     now: int = field(compare=False)
     #: Of each worker the number of its last commit.
     commits: dict[str, int]
+    #: Of each token its task; and of each how many dead letters and results there are.
+    tasks: dict[str, Task]
+    failures: Counter[str]
+    results: Counter[str]
 
     def __post_init__(self) -> None:
         self.by_id = {entry.id: entry for entry in self.entries}
@@ -260,7 +268,7 @@ class FrontierMachine(RuleBasedStateMachine):
         self.world = World()
         #: What the broker holds, where nothing has happened since somebody looked.
         self.seen: Look | None = None
-        self.pushed = self.joined = 0
+        self.pushed = self.joined = self.tokens = 0
         #: A session of nobody who works on it.
         self.outside: Frontier | None = None
         #: Pages by their fingerprints.
@@ -340,6 +348,7 @@ class FrontierMachine(RuleBasedStateMachine):
             slot=slot_of,
             watch=self.watch,
             may_go_ahead=self.may_go_ahead,
+            token=self.token_of,
         )
         assert self.run(worker.join("host:1")).outcome is JoinOutcome.JOINED
         assert self.run(session.exchange(Ask(meet=True))).met
@@ -347,6 +356,13 @@ class FrontierMachine(RuleBasedStateMachine):
         worker.start(START)
         self.workers.append(worker)
         return worker
+
+    def token_of(self, seed: str) -> str:
+        """Of every other seed one more token: it is a task."""
+        if int(seed.removeprefix("seed-")) % 2:
+            return ""
+        self.tokens += 1
+        return f"{self.tokens:016x}"
 
     def may_go_ahead(self, worker: LightWorker, name: str) -> bool:
         """As for a worker that is alone, but for one page: the plays have two workers.
@@ -631,6 +647,21 @@ class FrontierMachine(RuleBasedStateMachine):
             seen.add(name)
         assert after.seen == seen
 
+    def after_begins(
+        self, worker: LightWorker, ask: Ask, answer: Answer, before: Look, after: Look
+    ) -> None:
+        ours = before.leased_by(worker)
+        assert answer.begun is not None
+        for begin, found in zip(ask.begins, answer.begun, strict=True):
+            if begin.lease in ours:
+                assert found is Beginning.BEGUN
+                assert after.by_id[begin.lease].task == begin.token
+                assert after.tasks[begin.token].id == begin.id
+            else:
+                assert found is Beginning.NOT_OWNED
+                assert begin.token not in after.tasks
+        assert before.owners == after.owners
+
     def after_reap(
         self, worker: LightWorker, ask: Ask, answer: Answer, before: Look, after: Look
     ) -> None:
@@ -793,6 +824,19 @@ class FrontierMachine(RuleBasedStateMachine):
         self.what_was_acknowledged_is_stored(look)
         self.what_was_seen_can_be_found(look)
 
+    @invariant()
+    def tasks_count_what_there_is(self) -> None:
+        """A task ends with the last of its entries, and neither before nor after."""
+        look = self.look()
+        left = Counter(entry.task for entry in look.entries)
+        for token, task in look.tasks.items():
+            assert task.open == left[token], task
+            assert task.failed == look.failures[token], task
+            assert task.items == look.results[token], task
+            state = "running" if task.open else "failed" if task.failed else "done"
+            assert task.state.value == state, task
+            assert bool(task.ended_ms) == task.state.is_end, task
+
     def the_broker_counts_what_it_holds(self, look: Look) -> None:
         """Else a crawl ends too early, or never."""
         if self.outside is None:
@@ -908,6 +952,7 @@ class FrontierMachine(RuleBasedStateMachine):
             if honest.is_idle and not left:
                 break
         self.the_frontier_is_whole()
+        self.tasks_count_what_there_is()
         assert not left
         assert honest.is_idle
         self.everything_was_crawled()

@@ -25,6 +25,7 @@ from scrapy_dist.core.frontier import (
     Reject,
 )
 from scrapy_dist.core.slots import NO_SLOT
+from scrapy_dist.core.tasks import Begin, Beginning
 from scrapy_dist.exceptions import RedisUnavailable
 from scrapy_dist.worker.leases import HeldLease, Leases
 from scrapy_dist.worker.outbox import Outbox, RecentFingerprints
@@ -72,7 +73,9 @@ def parts_of(ask: Ask) -> Iterator[Ask]:
     """*ask*, a part after the other, in the order in which it is carried out."""
     for commit in ask.commits:
         yield Ask(commits=[commit])
-    for name in ("releases", "rejects", "claims", "reap", "heartbeat", "readmit"):
+    for name in (
+        *("releases", "rejects", "claims", "begins", "reap", "heartbeat", "readmit"),
+    ):
         if value := getattr(ask, name):
             yield Ask(**{name: value})
     if ask.seeds:
@@ -99,7 +102,7 @@ class LightWorker:
     parts of what is asked next, and then the connection is lost, before any answer.
     *slot*: the number of the slot of the page *name*. *may_go_ahead*: whether this worker
     knows of the page *name*, without asking, that it is new and that nobody else will yield
-    it.
+    it. *token*: of a seed that is a task one more token; '': it is none.
     """
 
     def __init__(
@@ -112,6 +115,7 @@ class LightWorker:
         slot: Callable[[str], int] = lambda name: NO_SLOT,
         watch: Watch | None = None,
         may_go_ahead: Callable[[LightWorker, str], bool] = lambda worker, name: False,
+        token: Callable[[str], str] = lambda name: "",
     ) -> None:
         self.session = session
         self.outbox = Outbox()
@@ -120,6 +124,8 @@ class LightWorker:
         self.inbox: deque[Task] = deque()
         self.open: list[Task] = []
         self.unclaimed: list[Task] = []
+        #: Seeds that are tasks, and have not begun.
+        self.to_begin: list[tuple[Task, Begin]] = []
         #: Pages that it has yielded, ever.
         self.sent: set[str] = set()
         self.silent = 0
@@ -137,6 +143,7 @@ class LightWorker:
         self._slot = slot
         self._watch = watch
         self._may_go_ahead = may_go_ahead
+        self._token = token
         self._items = items
         self._budget = math.inf
 
@@ -161,10 +168,10 @@ class LightWorker:
         result = self._site(task.name)
         for name in result.filtered:
             record.produced = True
-            self._send(name, self._fingerprint(name))
+            self._send(name, self._fingerprint(name), record.task)
         for name in result.unfiltered:
-            slot = self._slot(name)
-            record.add_request(NewRequest(name.encode(), score(name), slot=slot))
+            place = {"slot": self._slot(name), "task": record.task}
+            record.add_request(NewRequest(name.encode(), score(name), **place))
         for item in result.items:
             record.add_item(self._items, item)
         for name in result.chain:
@@ -172,7 +179,7 @@ class LightWorker:
             stays = not (record.suspect or record.invalidated)
             if not (stays and self._may_go_ahead(self, name)):
                 record.produced = True
-                self._send(name, fingerprint)
+                self._send(name, fingerprint, record.task)
             elif self.recent.add(fingerprint):
                 link = ChainLink(fingerprint, slot=self._slot(name))
                 self._go_ahead(Task(name, record, True, link))
@@ -219,10 +226,12 @@ class LightWorker:
         kind = "seed" if task.record.is_seed else "request"
         self.outbox.rejects.append(Reject(task.record.id, kind, reason))
 
-    def _send(self, name: str, fingerprint: str, start: int = 0) -> None:
+    def _send(
+        self, name: str, fingerprint: str, task: str = "", start: int = 0
+    ) -> None:
         self.sent.add(name)
         if self.recent.add(f"{start} {fingerprint}"):
-            place = score(name), fingerprint, start, self._slot(name)
+            place = score(name), fingerprint, start, self._slot(name), task
             self.outbox.add_request(NewRequest(name.encode(), *place), name)
 
     def _let_go(self, record: HeldLease) -> None:
@@ -243,6 +252,7 @@ class LightWorker:
             or self.inbox
             or self.open
             or self.unclaimed
+            or self.to_begin
             or self.outbox.releases
             or self.outbox.rejects
             or self.has_doubts
@@ -252,7 +262,9 @@ class LightWorker:
     @property
     def in_hand(self) -> list[str]:
         """Pages that it has begun, or will, whether or not their leases are its own."""
-        return [task.name for task in (*self.inbox, *self.open, *self.unclaimed)]
+        waiting = [task for task, _ in self.to_begin]
+        tasks = (*self.inbox, *self.open, *self.unclaimed, *waiting)
+        return [task.name for task in tasks]
 
     # Exchanges
 
@@ -284,6 +296,7 @@ class LightWorker:
                 Claim(self._fingerprint(task.name), [task.record.id])
                 for task in claiming
             ],
+            begins=[begin for _, begin in self.to_begin][:BATCH],
             reap=self.silent > 0,
             heartbeat=True,
             readmit=self.waiting > 0 and want > 0,
@@ -298,6 +311,7 @@ class LightWorker:
         assert not answer.refused, answer.refused
         if answer.claims is not None:
             self._claimed(claiming, answer.claims)
+        is_strange = self._begun(ask.begins, answer.begun or ())
         self._ended(ask)
         if not self._committed(numbered, answer.commits):
             self.has_doubts = True
@@ -307,7 +321,7 @@ class LightWorker:
             self._rollback()
             return
         self.silent = beat.silent
-        self.has_doubts = beat.held != len(self.leases.records)
+        self.has_doubts = is_strange or beat.held != len(self.leases.records)
         if answer.left is not None:
             self.waiting = answer.left.waiting
             self.to_be_alone = answer.left.alone
@@ -326,7 +340,9 @@ class LightWorker:
 
     def give_back(self) -> None:
         """Before it leaves: what is in hand will not be finished here."""
-        tasks = [*self.inbox, *self.open, *self.unclaimed]
+        waiting = [task for task, _ in self.to_begin]
+        tasks = [*self.inbox, *self.open, *self.unclaimed, *waiting]
+        self.to_begin.clear()
         self.inbox.clear()
         self.open.clear()
         self.unclaimed.clear()
@@ -371,6 +387,18 @@ class LightWorker:
             else:
                 self._let_go(task.record)
 
+    def _begun(self, begins: Sequence[Begin], found: Sequence[Beginning]) -> bool:
+        """What has become of *begins*; whether some leases are not its own."""
+        outcome = dict(zip((begin.lease for begin in begins), found, strict=False))
+        assert set(found) <= {Beginning.BEGUN, Beginning.NOT_OWNED}
+        for each in list(self.to_begin):
+            task, begin = each
+            if outcome.get(begin.lease) is Beginning.BEGUN:
+                self.to_begin.remove(each)
+                task.record.task = begin.token
+                self.inbox.append(task)
+        return Beginning.NOT_OWNED in found
+
     def _ended(self, ask: Ask) -> None:
         del self.outbox.releases[: len(ask.releases)]
         del self.outbox.rejects[: len(ask.rejects)]
@@ -406,7 +434,13 @@ class LightWorker:
         for lease in leases:
             if lease not in known:
                 name = lease.payload.decode()
-                self.inbox.append(Task(name, self.leases.open(lease)))
+                task = Task(name, self.leases.open(lease))
+                is_new = lease.is_seed and not lease.task
+                if token := self._token(name) if is_new else "":
+                    begin = Begin(lease.id, name, token, is_new=True)
+                    self.to_begin.append((task, begin))
+                else:
+                    self.inbox.append(task)
         if known:
             # They were leased before the broker went back, and are in hand; a part of them
             # may have come while they were not ours.
@@ -424,6 +458,10 @@ class LightWorker:
         dropped = [t for t in self.inbox if t.record.id in ids and not t.is_kept]
         for task in dropped:
             self.inbox.remove(task)
+        for each in [e for e in self.to_begin if e[0].record.id in ids]:
+            self.to_begin.remove(each)
+            dropped.append(each[0])
+        for task in dropped:
             task.record.settled = True
         return [task.record.id for task in dropped]
 

@@ -14,6 +14,7 @@ from hypothesis.stateful import rule
 from scrapy_dist.brokers.redis import buckets, layout
 from scrapy_dist.brokers.redis.frontier import Frontier
 from scrapy_dist.brokers.redis.layout import LEASED, REQUESTS, SUSPECTS, parse
+from scrapy_dist.brokers.redis.tasks import parse_task
 from scrapy_dist.redis_client.client import close_client
 from tests.support.frontier_machine import (
     ANY,
@@ -83,12 +84,15 @@ class RedisMachine(FrontierMachine):
         pipeline.lrange(SEED_KEYS[0], 0, -1)
         pipeline.zrange(KEYS.workers, 0, -1, withscores=True)
         pipeline.hgetall(KEYS.state)
+        pipeline.hgetall(KEYS.tasks)
+        pipeline.hkeys(KEYS.results)
         pipeline.zrange(KEYS.slots, 0, -1)
         pipeline.time()
         found = pipeline.execute()
         pending, suspects, leased, leases, items, failed, seeds, workers, state = found[
-            :-2
+            :-4
         ]
+        tasks, results = found[-4:-2]
         seconds, microseconds = found[-1]
         entries = [
             *(entry_of(parse(REQUESTS, member, score=at)) for member, at in pending),
@@ -120,6 +124,15 @@ class RedisMachine(FrontierMachine):
                 worker.decode(): int(state.get(b"commit:" + worker, -1))
                 for worker, _ in workers
             },
+            tasks={
+                name[2:].decode(): parse_task(name[2:].decode(), record)
+                for name, record in tasks.items()
+                if name.startswith(b"t:")
+            },
+            failures=Counter(
+                fields[b"task"].decode() for _, fields in failed if b"task" in fields
+            ),
+            results=Counter(name.split(b" ")[0].decode() for name in results),
         )
 
     def claim(self, fingerprint: str) -> str:
@@ -144,7 +157,8 @@ class RedisMachine(FrontierMachine):
         self.redis.hdel(KEYS.state, "grace")
 
     def is_gone(self) -> tuple[int, int]:
-        kept = {each.encode() for each in (KEYS.items, KEYS.failed, KEYS.history)}
+        names = (KEYS.items, KEYS.failed, KEYS.history, KEYS.tasks, KEYS.results)
+        kept = {each.encode() for each in (*names, KEYS.tasks_ended)}
         assert set(self.redis.keys("*")) <= kept
         [(_, record)] = self.redis.xrange(KEYS.history)
         return int(record[b"items"]), int(record[b"failed"])
@@ -230,6 +244,7 @@ def entry_of(found: layout.Entry, waits: float = 0.0) -> Entry:
         int(found.slot),
         found.deaths,
         found.claims,
+        found.task,
     )
 
 

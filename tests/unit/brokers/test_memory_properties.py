@@ -61,6 +61,15 @@ class MemoryMachine(FrontierMachine):
             beats={number: known.beat for number, known in state.workers.items()},
             now=state.now(),
             commits={number: known.commit for number, known in state.workers.items()},
+            tasks={token: x.task() for token, x in state.tasks.records.items()},
+            failures=Counter(
+                x.entry.task for x in state.letters.values() if x.entry.task
+            ),
+            results=Counter(
+                token
+                for token, record in state.tasks.records.items()
+                for _ in record.results
+            ),
         )
 
     def push_seed(self, name: str) -> None:
@@ -99,6 +108,7 @@ def held(entry: Held, place: str, score: float | None = None) -> Entry:
         entry.slot,
         entry.deaths,
         frozenset(entry.claims),
+        entry.task,
     )
 
 
