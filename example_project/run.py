@@ -1,7 +1,7 @@
 """Runs the whole example: a bookshop, Redis, several Scrapy workers, a summary.
 
 python example_project/run.py                       three workers follow the links
-python example_project/run.py --spider seeded       addresses are pushed to Redis
+python example_project/run.py --spider seeded       addresses are tasks in Redis
 python example_project/run.py --spider datasheets   PDFs through FilesPipeline
 python example_project/run.py --kill                one worker is killed half way
 python example_project/run.py --rabbitmq            the addresses are tasks from RabbitMQ
@@ -55,6 +55,8 @@ PATIENCE = 20.0
 KILL_TTL = 3
 #: Workers of the seeded spider end after so many seconds without a seed.
 IDLE = 2
+#: What the tasks of the seeded spider have in common.
+BATCH = "shelves"
 #: The embedded Redis ends so many seconds after its last user.
 LINGER = 5
 
@@ -103,7 +105,8 @@ class Show:
     def _forget(self) -> None:
         """Delete what an interrupted show left: its site had another address."""
         self.crawl.clear(force=True)
-        self.crawl.clear("failed", "items", "seeds", "history", force=True)
+        parts = ("failed", "items", "seeds", "history", "tasks")
+        self.crawl.clear(*parts, force=True)
 
     def stop(self) -> None:
         """End everything that was started, gently as long as that works."""
@@ -151,9 +154,9 @@ class Show:
             self.rabbit.publish(urls)
             self.display.say(f"Tasks:    {len(urls)}, published with pika")
             return
-        self.crawl.seed(*urls)
-        command = f"scrapy frontier seed {self.spider} {urls[0]} …"
-        self.display.say(f"Seeds:    {len(urls)}, as by: {command}")
+        self.crawl.submit_many(urls, batch=BATCH)
+        command = f"scrapy frontier tasks {self.spider} --batch {BATCH}"
+        self.display.say(f"Seeds:    {len(urls)}, each a task: {command}")
 
     def _crawl(self) -> None:
         done, changed = -1, time.monotonic()
@@ -232,6 +235,10 @@ class Show:
         if self.victim:
             again = f"{outcome.again} pages, {outcome.items_again} items"
             rows.append(("again after the kill", again))
+        if self.plan.seeds and not self.rabbit:
+            batch = self.crawl.batch(BATCH)
+            told = f"{batch.ended} of {batch.total} have ended, {batch.failed} failed"
+            rows.append(("tasks", told))
         rate = outcome.fetched.total() / seconds
         rows.append(("elapsed", f"{seconds:.1f} s, {rate:.0f} pages/s"))
         rows += self._result_rows()

@@ -200,6 +200,8 @@ _GAUGES = {
     "seen_requests": ("seen", "Fingerprints of requests that the crawl has seen."),
     "seeds": ("seeds", "Seeds that wait for a worker."),
     "items": ("items", "Items that wait for a reader."),
+    "tasks": ("tasks", "Tasks that are known: seeds with an id."),
+    "tasks_open": ("tasks_open", "Tasks that have not ended."),
     "pages_per_second": (
         "pages_per_second",
         "Pages per second of all living workers over the last minute.",

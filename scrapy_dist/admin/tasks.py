@@ -15,6 +15,7 @@ from scrapy_dist.admin.arguments import (
     checked_state,
     task_ids_of,
 )
+from scrapy_dist.admin.bulk import Bulk, until_together
 from scrapy_dist.admin.items import decode
 from scrapy_dist.admin.seeding import BATCH_BYTES, kind_of_new_key
 from scrapy_dist.admin.task_maker import TaskMaker
@@ -63,6 +64,7 @@ class Tasks:
 
     def __init__(self, crawl: Crawl) -> None:
         self._crawl = crawl
+        self._bulk = Bulk(self.tasks_of)
 
     @property
     def port(self) -> ports.Tasks:
@@ -185,6 +187,7 @@ class Tasks:
     async def wait_many(self, ids: TaskIds, timeout: float | None = None) -> list[Task]:
         """Wait until all of *ids* have ended, however they did; how each stands.
 
+        Those who wait at the same time look at the same time, with one question.
         Raises TimeoutError after *timeout* seconds. What nobody knows is waited for
         while anything is left to do, as it may be a seed that no worker has taken yet;
         then UnknownTask is raised.
@@ -194,11 +197,11 @@ class Tasks:
 
         async def look() -> bool:
             left = [each for each in dict.fromkeys(chosen) if each not in ended]
-            found = dict(zip(left, await self.tasks_of(left), strict=True))
+            found = await self._bulk.ask(left)
             lost = [each for each in left if found[each] is None]
             if lost and await self._crawl.port.is_drained():
                 # Nothing is left that could become one of them from now on.
-                found |= zip(lost, await self.tasks_of(lost), strict=True)
+                found |= await self._bulk.ask(lost)
                 if lost := [each for each in lost if found[each] is None]:
                     raise self._unknown(lost)
             ended.update((i, t) for i, t in found.items() if t and t.state.is_end)
@@ -335,8 +338,9 @@ async def _wait(
     pause = _SHORTEST
     while not await look():
         if deadline is not None:
-            pause = min(pause, deadline - time.monotonic())
-            if pause <= 0:
+            left = deadline - time.monotonic()
+            if left <= 0:
                 raise TimeoutError(f"{late()} after {timeout:g} s.")
-        await asyncio.sleep(pause)
+            pause = min(pause, left)
+        await asyncio.sleep(until_together(time.monotonic(), pause))
         pause = min(pause * 1.5, _LONGEST)

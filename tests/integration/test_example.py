@@ -81,6 +81,7 @@ def test_books(example: Path) -> None:
 def test_seeded(example: Path) -> None:
     rows = run(example, "--spider", "seeded")
 
+    assert rows["tasks"] == "26 of 26 have ended, 2 failed"  # two pages are missing
     assert rows["items"] == f"{BOOKS} of {BOOKS}"
     assert len(items(example, "seeded")) == BOOKS
 
@@ -99,6 +100,8 @@ def test_kill(example: Path, spider: str) -> None:
 
     assert rows["worker-3"].endswith("killed")
     assert rows["lost"] == "0"
+    if spider == "seeded":
+        assert rows["tasks"] == "26 of 26 have ended, 2 failed"
     assert re.fullmatch(r"\d+ pages, \d+ items", rows["again after the kill"])
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import math
 import os
 import re
 import signal
@@ -43,6 +44,8 @@ NAMES = {
     "scrapy_frontier_seen_requests": "gauge",
     "scrapy_frontier_seeds": "gauge",
     "scrapy_frontier_items": "gauge",
+    "scrapy_frontier_tasks": "gauge",
+    "scrapy_frontier_tasks_open": "gauge",
     "scrapy_frontier_pages": "counter",
     "scrapy_frontier_pages_per_second": "gauge",
     "scrapy_frontier_paused": "gauge",
@@ -122,6 +125,8 @@ def fill(server, name="books"):
 def test_everything_is_measured_with_the_types_of_prometheus(command, server):
     fill(server)
     server.hset("books:control", "paused", "1")
+    ended = BOOKS.tasks_ended
+    server.zadd(ended, {"0" * 16: 1, "1" * 16: 2, "2" * 16: math.inf})
     code, out, err = command("--once")
     assert (code, err) == (0, "")
     families = list(text_string_to_metric_families(out))
@@ -138,6 +143,8 @@ def test_everything_is_measured_with_the_types_of_prometheus(command, server):
         "seen_requests": 9,
         "seeds": 2,
         "items": 6,
+        "tasks": 3,
+        "tasks_open": 1,
         "pages_total": 42,
         "pages_per_second": 2.5,
         "paused": 1,

@@ -20,6 +20,7 @@ from scrapy_dist.exceptions import (
     BadSeed,
     ConfigurationError,
     FrontierError,
+    RedisUnavailable,
     TaskExists,
     UnknownTask,
 )
@@ -488,3 +489,54 @@ async def test_many_are_cancelled_some_at_a_time(tasks, port):
     found = await tasks.cancel(range(STEP + 1))
     assert found == [port.known["0"], *[None] * STEP]
     assert port.calls == [STEP, 1]
+
+
+async def test_those_who_wait_at_the_same_time_ask_once(tasks, port, monkeypatch):
+    monkeypatch.setattr("scrapy_dist.admin.tasks._SHORTEST", 1.0)
+    for n in range(50):
+        port.put(str(n))
+    waiting = [asyncio.create_task(tasks.wait(n)) for n in range(50)]
+    while not port.calls:
+        await asyncio.sleep(0)
+    for n in range(50):
+        port.put(str(n), TaskState.DONE)
+    await asyncio.gather(*waiting)
+    assert [len(call) for call in port.calls] == [50, 50]
+
+
+async def test_waiter_that_goes_keeps_no_other_from_its_answer(tasks, port):
+    port.put("a", TaskState.DONE)
+    first, second = (asyncio.create_task(tasks.wait("a")) for _ in "ab")
+    await asyncio.sleep(0)
+    first.cancel()
+    assert (await second).state == "done"
+    with pytest.raises(asyncio.CancelledError):
+        await first
+
+
+async def test_answer_that_nobody_waits_for_is_not_asked_for(tasks, port):
+    port.put("a")
+    waiting = asyncio.create_task(tasks.wait("a"))
+    await asyncio.sleep(0)
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    await asyncio.sleep(0.02)
+    assert port.calls == []
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+async def test_failure_of_a_question_is_told_to_all(tasks, port):
+    port.put("a")
+    waiting = [asyncio.create_task(tasks.wait("a")) for _ in range(3)]
+
+    def fail():
+        raise RedisUnavailable("it is away")
+
+    port.before = fail
+    for each in waiting:
+        with pytest.raises(RedisUnavailable, match="away"):
+            await each
+    port.before = lambda: None
+    port.put("a", TaskState.DONE)
+    assert (await tasks.wait("a")).state == "done"

@@ -1,0 +1,57 @@
+"""Questions of many callers at about the same time, asked as one."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+#: Seconds in which questions come together.
+_TOGETHER = 0.005
+
+
+class Bulk(Generic[T]):
+    """Asks *read*, which knows an answer for each name, for many callers at once."""
+
+    def __init__(self, read: Callable[[Sequence[str]], Awaitable[Sequence[T]]]) -> None:
+        self._read = read
+        self._next: _Question[T] | None = None
+
+    async def ask(self, names: Iterable[str]) -> dict[str, T]:
+        """The answer for each of *names*. Raises what the reading does."""
+        question = self._next
+        if question is None:
+            question = self._next = _Question(self._answer)
+        wanted = dict.fromkeys(names)
+        question.names.update(wanted)
+        question.callers += 1
+        try:
+            found = await asyncio.shield(question.answer)
+        finally:
+            question.callers -= 1
+            if not question.callers:
+                # Nobody is left to hear it.
+                question.answer.cancel()
+                if self._next is question:
+                    self._next = None
+        return {name: found[name] for name in wanted}
+
+    async def _answer(self, question: _Question[T]) -> dict[str, T]:
+        await asyncio.sleep(_TOGETHER)
+        self._next = None
+        names = [*question.names]
+        return dict(zip(names, await self._read(names), strict=True))
+
+
+class _Question(Generic[T]):
+    def __init__(self, ask: Callable[[_Question[T]], Awaitable[dict[str, T]]]) -> None:
+        self.names: dict[str, None] = {}
+        self.callers = 0
+        self.answer = asyncio.ensure_future(ask(self))
+
+
+def until_together(now: float, pause: float) -> float:
+    """Seconds to sleep, *pause* at the most, so that others who pause as long wake, too."""
+    return pause - now % pause
