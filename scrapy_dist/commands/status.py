@@ -107,7 +107,10 @@ def _lines(status: Status) -> list[str]:
     if status.failed:
         rows["failed"] += f"  (scrapy frontier failed {rows['spider']}{job})"
     if status.tasks:
-        rows["tasks"] = f"{status.tasks}, of which {status.tasks_open} have not ended"
+        rows["tasks"] = (
+            f"{text.number(status.tasks)}, of which {text.number(status.tasks_open)}"
+            " have not ended"
+        )
         rows["tasks"] += f"  (scrapy frontier tasks {rows['spider']}{job})"
     return [f"{name:<8} {value}" for name, value in rows.items()]
 

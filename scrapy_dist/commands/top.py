@@ -1,6 +1,6 @@
 """Watch the crawl of SPIDER: how far it is, how fast, every worker, the newest failures.
 Keys show the largest hosts (h, see hosts --help), all workers and what they work on (w), the
-newest dead letters by reason (f), and the overview again (o); p pauses the crawl or lets it go
+newest dead letters by reason (f), tasks and batches (t), and the overview again (o); p pauses the crawl or lets it go
 on, after a question; ? explains, q or Ctrl-C ends it. Without a terminal it prints one line
 each time, and with --hosts one more for each host.
 
@@ -24,6 +24,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from scrapy_dist.admin.task_glance import glance
 from scrapy_dist.commands import base, files, options, pause, project
 from scrapy_dist.commands.terminal import keys, text
 from scrapy_dist.commands.terminal.desk import Desk, Page
@@ -49,6 +50,8 @@ _LATE, _LATE_AGAIN = 2.0, 1.0
 _FAILURES, _LETTERS = 8, 200
 #: Hosts that are shown at the most, and that are looked at for them.
 _HOSTS, _LOOK = 100, 500
+#: Tasks and batches that are shown at the most, and seconds of looking for them.
+_TASKS, _BATCHES, _TASKS_SECONDS = 100, 5, 0.25
 #: Signals that end the command in order.
 _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -180,7 +183,12 @@ async def _look(crawl: project.Crawl, page: Page) -> Look:
     hosts = None
     if page is Page.HOSTS:
         hosts = await crawl.hosts(_HOSTS, look=_LOOK, letters=_LETTERS)
-    return Look(status, failures, hosts)
+    tasks = None
+    if page is Page.TASKS:
+        tasks = await glance(
+            crawl, tasks=_TASKS, batches=_BATCHES, seconds=_TASKS_SECONDS
+        )
+    return Look(status, failures, hosts, tasks)
 
 
 SUBCOMMAND = base.Subcommand(

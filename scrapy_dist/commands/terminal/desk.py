@@ -18,6 +18,7 @@ class Page(Enum):
     HOSTS = "hosts"
     WORKERS = "workers"
     FAILED = "failed"
+    TASKS = "tasks"
 
     @property
     def key(self) -> str:

@@ -10,6 +10,7 @@ from rich.text import Text
 from scrapy_dist.base import times
 from scrapy_dist.commands.terminal import hosts, text
 from scrapy_dist.commands.terminal.columns import Column, fitting
+from scrapy_dist.core.tasks import TaskState
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,9 +18,11 @@ if TYPE_CHECKING:
 
     from rich.console import RenderableType
 
+    from scrapy_dist.admin.task_glance import Glance
     from scrapy_dist.core.dead_letters import DeadLetter
     from scrapy_dist.core.hosts import Hosts
     from scrapy_dist.core.status import Status, WorkerStatus
+    from scrapy_dist.core.tasks import Batch, Task
 
 _WORKERS = (
     *(Column("worker", left=True), Column("pages", 2), Column("pages/s", 1)),
@@ -35,12 +38,24 @@ _REASONS = (
     *(Column("letters"), Column("newest", 1)),
     *(Column("reason", wide=True), Column("newest url", 2, wide=True)),
 )
+_TASKS = (
+    *(Column("task", left=True), Column("state", left=True), Column("open", 3)),
+    *(Column("done", 1), Column("failed", 2), Column("items", 4)),
+    *(Column("submitted", 5), Column("took", 6), Column("batch", 7, left=True)),
+    Column("reason", 8, wide=True),
+)
+_STATES = {
+    TaskState.DONE: "green",
+    TaskState.FAILED: "red",
+    TaskState.CANCELLED: "yellow",
+}
 
 KEYS = (
     ("o", "overview: workers and the newest failures"),
     ("h", "hosts: the largest ones, who has them, and when they are next"),
     ("w", "workers: all of them, since when they work, and on what"),
     ("f", "failed: the newest dead letters, by reason"),
+    ("t", "tasks: those submitted last, and batches"),
     ("p", "pauses the crawl, or lets it go on, after a question"),
     ("q", "ends; Ctrl-C, too. The crawl goes on"),
     ("?", "these lines, and back"),
@@ -145,6 +160,61 @@ def reasons(
     return [
         fitting(_REASONS, rows, width),
         Text(said, "dim", no_wrap=True, overflow="ellipsis"),
+    ]
+
+
+def tasks(
+    status: Status, found: Glance | None, room: int, width: int
+) -> list[RenderableType]:
+    """Batches under way, a line each, above the tasks that were submitted last."""
+    if found is None:
+        return [Text("looking for tasks …", "dim")]
+    if not found.tasks:
+        return [Text("no tasks: a seed with an id is one", "dim")]
+    lines: list[RenderableType] = [
+        _batch(batch) for batch in found.batches[: room // 3]
+    ]
+    if lines:
+        lines.append(Text())
+    shown = found.tasks[: max(room - len(lines), 1)]
+    rows = [_task_cells(task, status.time) for task in shown]
+    said = f"{text.number(len(shown))} of {text.count(status.tasks, 'task')}"
+    said += f", {text.number(status.tasks_open)} have not ended"
+    if not found.is_all:
+        said += "; there are too many to look at all"
+    return [
+        *lines,
+        fitting(_TASKS, rows, width),
+        Text(said, "dim", no_wrap=True, overflow="ellipsis"),
+    ]
+
+
+def _batch(batch: Batch) -> Text:
+    line = Text(no_wrap=True, overflow="ellipsis")
+    line.append(text.clean(batch.name, 60), "bold")
+    share = 100 * batch.ended // max(batch.total, 1)
+    line.append(f"  {share} % of {text.count(batch.total, 'task')}")
+    for state, style in (("running", ""), ("failed", "red"), ("cancelled", "yellow")):
+        if number := getattr(batch, state):
+            line.append(f", {text.number(number)} {state}", style)
+    return line
+
+
+def _task_cells(task: Task, now: datetime) -> list[Text]:
+    took = None
+    if task.started_ms:
+        end_ms = task.ended_ms or now.timestamp() * 1000
+        took = max(0.0, end_ms - task.started_ms) / 1000
+    return [
+        Text(text.clean(task.id, 60)),
+        Text(str(task.state), _STATES.get(task.state, "")),
+        *map(Text, map(text.number, (task.open, task.done))),
+        Text(text.number(task.failed), "red" if task.failed else ""),
+        Text(text.number(task.items)),
+        Text(times.shown(times.from_ms(task.submitted_ms))),
+        Text(text.age(took)),
+        Text(text.clean(task.batch, 40) or text.UNKNOWN),
+        Text(text.clean(task.reason) or text.UNKNOWN),
     ]
 
 

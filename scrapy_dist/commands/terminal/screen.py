@@ -12,6 +12,7 @@ from scrapy_dist.commands.terminal import hosts, text
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from scrapy_dist.admin.task_glance import Glance
     from scrapy_dist.commands.terminal.desk import Face
     from scrapy_dist.core.dead_letters import DeadLetter
     from scrapy_dist.core.hosts import Hosts
@@ -20,11 +21,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Look:
-    """What one look has found: the newest *failures*, the *hosts* if they are shown."""
+    """What one look has found: the newest *failures*; *hosts* or *tasks* if shown."""
 
     status: Status
     failures: Sequence[DeadLetter] = ()
     hosts: Hosts | None = None
+    tasks: Glance | None = None
 
 
 class Lines:

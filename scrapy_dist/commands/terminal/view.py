@@ -103,6 +103,8 @@ class _Drawing:
             return pages.largest_hosts(look.hosts, room, width)
         if page is Page.WORKERS:
             return pages.workers(look.status, room, width, more=True)
+        if page is Page.TASKS:
+            return pages.tasks(look.status, look.tasks, room, width)
         if page is Page.FAILED:
             return pages.reasons(look.status, look.failures, room, width)
         if not look.failures:

@@ -24,6 +24,7 @@ import pytest
 from rich.console import Console
 from scrapy.settings import Settings
 
+from scrapy_dist.admin.task_glance import Glance
 from scrapy_dist.base import times
 from scrapy_dist.brokers.redis.keys import Keys
 from scrapy_dist.brokers.redis.version import FORMAT
@@ -35,6 +36,7 @@ from scrapy_dist.commands.terminal.view import View, as_svg, draw
 from scrapy_dist.core.dead_letters import DeadLetter
 from scrapy_dist.core.hosts import Host, Hosts
 from scrapy_dist.core.status import Status, WorkerStatus
+from scrapy_dist.core.tasks import Batch, Task, TaskState
 from scrapy_dist.exceptions import ConfigurationError, RedisUnavailable
 from tests.support.frontiers import member
 from tests.support.project import package_parent
@@ -96,9 +98,9 @@ def a_letter(number, **changed):
     return DeadLetter(**{**told, **changed})
 
 
-def a_view(status=None, failures=(), rates=(), *, hosts=None, **face):
+def a_view(status=None, failures=(), rates=(), *, hosts=None, tasks=None, **face):
     trouble = face.pop("trouble", "")
-    look = Look(status or a_status(), failures, hosts)
+    look = Look(status or a_status(), failures, hosts, tasks)
     return View(look, rates, Face(**face), trouble)
 
 
@@ -228,6 +230,45 @@ def test_hosts_fit_the_terminal_and_move_no_cursor(height):
     assert all(line.isprintable() for line in lines)
 
 
+def some_tasks(name, states=(*TaskState,), batches=1):
+    ms = int(NOW.timestamp() * 1000)
+    times = {"submitted_ms": ms - 70_000, "started_ms": ms - 65_000}
+    tasks = [
+        Task(
+            f"{name}{n}",
+            state,
+            batch=name,
+            open=n,
+            failed=state is TaskState.FAILED,
+            ended_ms=ms if state.is_end else 0,
+            reason=name,
+            **times,
+        )
+        for n, state in enumerate(states)
+    ]
+    groups = [Batch(f"{name}{n}", running=1, done=3) for n in range(batches)]
+    return Glance(tasks, groups, is_all=False)
+
+
+def test_tasks_and_batches_are_shown():
+    status = a_status(tasks=3000, tasks_open=2)
+    view = a_view(status, tasks=some_tasks("t"), page=Page.TASKS)
+    lines = drawn(view, width=120)
+    at = lines.index("t0  75 % of 4 tasks, 1 running")
+    rows = [re.split(" {2,}", line.strip()) for line in lines[at + 2 : at + 8]]
+    assert rows[0][:3] == ["task", "state", "open"]
+    assert rows[2][:2] == ["t1", "running"]
+    assert rows[4][:2] == ["t3", "failed"]
+    assert rows[4][-3:] == ["1 min 5 s", "t", "t"]
+    said = "5 of 3,000 tasks, 2 have not ended; there are too many to look at all"
+    assert said in lines
+    none = a_view(tasks=Glance([], [], is_all=True), page=Page.TASKS)
+    assert "a seed with an id is one" in "\n".join(drawn(none))
+    assert "looking for tasks" in "\n".join(drawn(a_view(page=Page.TASKS)))
+    few = drawn(a_view(status, tasks=some_tasks("t", batches=9), page=Page.TASKS))
+    assert "t4  " in "\n".join(few)
+
+
 ALL_FACES = [*({"page": page} for page in Page), {"helps": True}, {"asks": True}]
 
 
@@ -241,7 +282,10 @@ def test_any_page_fits_any_terminal(face, width, height):
     hosts = some_hosts(30)
     hosts = replace(hosts, hosts=(Host(evil, 1, 5, owners=(evil,)), *hosts.hosts))
     status = a_status(spider=evil, job=evil, failed=10**9, workers=workers)
-    view = a_view(status, letters, (1.0,) * 40, hosts=hosts, told=evil, **face)
+    tasks = some_tasks(evil)
+    view = a_view(
+        status, letters, (1.0,) * 40, hosts=hosts, tasks=tasks, told=evil, **face
+    )
     lines = drawn(view, width=width, height=height)
     assert len(lines) <= height
     assert max(map(len, lines)) <= width
@@ -682,6 +726,7 @@ def test_keys_turn_pages_and_pause_after_a_question(terminal, redis_server):
         b"\x1b[A\x1bOP\x1b[15~f", b"newest url"
     )  # no letters in arrows, F1, F5
     assert rb"no \x1b[2J" in window.output
+    window.shows(b"t", b"no tasks")
     window.shows(b"?", b"these lines, and back")
     window.shows(b"o", b"no workers")
     with redis_server.client() as client:
