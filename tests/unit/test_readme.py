@@ -184,6 +184,7 @@ def test_options_in_the_text_are_there(document):
     others = {
         "-n 0": "pytest",
         "--kill": "run.py",
+        "--rabbitmq": "run.py",
         "--minutes 5": "fuzz",
         "--pipelines": "scrapy parse",
     }

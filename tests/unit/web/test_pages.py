@@ -9,6 +9,7 @@ import re
 
 import pytest
 
+from scrapy_dist.admin import task_glance
 from scrapy_dist.admin.tasks import Tasks
 from scrapy_dist.exceptions import RedisUnavailable
 from scrapy_dist.web import actions, app, task_views, views
@@ -423,7 +424,7 @@ async def test_of_very_many_tasks_some_are_looked_at(client, visit, monkeypatch)
     visitor = visit()
     await submit(visitor, *"abcdef")
     monkeypatch.setattr(task_views, "TASKS", 2)
-    monkeypatch.setattr(task_views, "_KEPT", 2)
+    monkeypatch.setattr(task_glance, "_KEPT", 2)
     await visitor.get("/crawl/tasks?crawl=s")
     assert len(visitor.page.css('[aria-label="Tasks"] tbody tr')) == 2
     crawl = await visitor.site.crawl("s")
