@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
@@ -123,6 +124,16 @@ def checked_name(name: str | int, what: str) -> str:
         raise ConfigurationError(f"{e}.") from None
     except KeyError:
         raise ConfigurationError(f"{what} = {quote(name)} is no text.") from None
+
+
+def checked_timeout(timeout: float | None) -> float | None:
+    """Seconds to wait, or None: for ever. Raises ConfigurationError."""
+    is_number = type(timeout) in (int, float) and not math.isnan(timeout or 0.0)
+    if timeout is not None and not is_number:
+        raise ConfigurationError(
+            f"timeout = {quote(timeout)} is no number of seconds; None waits for ever."
+        )
+    return timeout
 
 
 def checked_state(state: str | TaskState) -> TaskState:

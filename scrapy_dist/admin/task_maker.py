@@ -7,13 +7,16 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from scrapy_dist.admin.arguments import checked_name
+from scrapy_dist.admin.seeding import BATCH, BATCH_BYTES
 from scrapy_dist.base.escaping import quote
 from scrapy_dist.codec.seed import decode, load
 from scrapy_dist.codec.seed_tasks import new_token
-from scrapy_dist.core.tasks import NewTask
+from scrapy_dist.core.tasks import NewTask, OnDuplicate, Submission
 from scrapy_dist.exceptions import BadSeed, ConfigurationError
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+
     from scrapy_dist.admin.crawl import Crawl
 
 Value = str | bytes | Mapping[str, Any]
@@ -42,6 +45,8 @@ class TaskMaker:
         if meta is not None and not isinstance(meta, Mapping):
             raise ConfigurationError(f"meta = {quote(meta)} is no dict.")
         self._seeds = crawl.seed_maker({**given, **(meta or {})}, priority)
+        #: See `SeedMaker`.
+        self.rules, self.own_form = self._seeds.rules, self._seeds.own_form
 
     def make(
         self,
@@ -74,10 +79,10 @@ class TaskMaker:
         if group:
             whole["batch"] = group
         data = self._seeds.dump(whole)
-        if len(data) > self._seeds.rules.max_size:
+        if len(data) > self.rules.max_size:
             raise BadSeed(
                 f"the seed has {len(data)} bytes; FRONTIER_SEED_MAX_SIZE allows"
-                f" {self._seeds.rules.max_size}"
+                f" {self.rules.max_size}"
             )
         return NewTask(name, token, data, seed.priority, group)
 
@@ -86,7 +91,51 @@ class TaskMaker:
         if isinstance(value, Mapping):
             return dict(value)
         if isinstance(value, (str, bytes)):
-            return load(decode(value, self._seeds.rules.encoding))
+            return load(decode(value, self.rules.encoding))
         raise BadSeed(
             f"{quote(repr(value))} is no seed: write a URL, JSON text or an object"
         )
+
+
+class TaskSower:
+    """Pushes tasks in batches, as `Sower` does seeds."""
+
+    def __init__(
+        self,
+        push: Callable[[Sequence[NewTask], OnDuplicate], Awaitable[list[Submission]]],
+        maker: TaskMaker,
+    ) -> None:
+        self._push = push
+        self._maker = maker
+        self._batch: list[NewTask] = []
+        self._bytes = 0
+        #: Tasks that Redis was asked to take; those that were not there.
+        self.pushed = 0
+        self.new = 0
+
+    @property
+    def waiting(self) -> int:
+        """Tasks of the batch that is not pushed yet."""
+        return len(self._batch)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether it is time to push."""
+        return len(self._batch) >= BATCH or self._bytes >= BATCH_BYTES
+
+    def take(self, value: Value) -> None:
+        """Add a task to the batch. Raises BadSeed."""
+        try:
+            task = self._maker.make(value)
+        except ConfigurationError as e:
+            raise BadSeed(str(e)) from None
+        self._batch.append(task)
+        self._bytes += len(task.seed)
+
+    async def push(self) -> None:
+        """Push the batch. Raises as `Sower.push` does."""
+        if self._batch:
+            done = await self._push(self._batch, OnDuplicate.JOIN)
+            self.new += done.count(Submission.SUBMITTED)
+            self.pushed += len(self._batch)
+            self._batch, self._bytes = [], 0

@@ -6,6 +6,7 @@ import asyncio
 import heapq
 import time
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from scrapy_dist.admin.arguments import (
@@ -13,12 +14,13 @@ from scrapy_dist.admin.arguments import (
     checked_limit,
     checked_name,
     checked_state,
+    checked_timeout,
     task_ids_of,
 )
 from scrapy_dist.admin.bulk import Bulk, until_together
 from scrapy_dist.admin.items import decode
 from scrapy_dist.admin.seeding import BATCH_BYTES, kind_of_new_key
-from scrapy_dist.admin.task_maker import TaskMaker
+from scrapy_dist.admin.task_maker import TaskMaker, TaskSower
 from scrapy_dist.base.escaping import quote
 from scrapy_dist.core.tasks import (
     Batch,
@@ -78,13 +80,18 @@ class Tasks:
         return TaskMaker(self._crawl, **options)
 
     async def push(
-        self, tasks: Sequence[NewTask], on_duplicate: OnDuplicate = OnDuplicate.REFUSE
+        self,
+        tasks: Sequence[NewTask],
+        on_duplicate: OnDuplicate = OnDuplicate.REFUSE,
+        *,
+        key: str | None = None,
     ) -> list[Submission]:
         """Push *tasks* in their order; what has become of each.
 
-        Raises ConfigurationError where the spider reads no seeds.
+        *key*: None: the first that the workers read. Raises ConfigurationError where the
+        spider reads no seeds.
         """
-        keys = self._crawl.port.seed_keys
+        keys = (key,) if key else self._crawl.port.seed_keys
         if not keys:
             raise ConfigurationError(
                 f"{self._crawl.spider} reads no seeds from Redis, so it has no tasks. Its"
@@ -97,6 +104,13 @@ class Tasks:
                 some, key=keys[0], kind=kind, on_duplicate=on_duplicate
             )
         return found
+
+    def sower(self, maker: TaskMaker, key: str | None = None) -> TaskSower:
+        """What pushes seeds that are tasks, as `Crawl.sower` does others.
+
+        A task that lives is left alone.
+        """
+        return TaskSower(partial(self.push, key=key), maker)
 
     async def submit_all(
         self, tasks: Sequence[NewTask], on_duplicate: str | OnDuplicate = "refuse"
@@ -334,7 +348,8 @@ async def _wait(
     look: Callable[[], Awaitable[bool]], timeout: float | None, late: Callable[[], str]
 ) -> None:
     """Wait until *look* is true. Raises TimeoutError that says *late* after *timeout*."""
-    deadline = None if timeout is None else time.monotonic() + timeout
+    wanted = checked_timeout(timeout)
+    deadline = None if wanted is None else time.monotonic() + wanted
     pause = _SHORTEST
     while not await look():
         if deadline is not None:

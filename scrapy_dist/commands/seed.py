@@ -10,6 +10,9 @@ Each seed is checked by the rules of the workers. One that is no good is reporte
 file, line and reason, and the others are pushed; --strict stops there instead. If Redis
 goes away, or after Ctrl-C, the last line says from where to go on: --skip N.
 
+With --batch each seed is a task: scrapy frontier tasks shows how it stands. An id of its own
+counts; one whose task has not ended is not pushed again.
+
 A SPIDER that neither the project nor Redis knows is refused; --new allows it.
 
 Exit code: 0 all were pushed, 1 some were not, 2 none was (wrong use, Redis away).
@@ -27,6 +30,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scrapy_dist.admin.seed_files import Lines, Tally, read_file, read_sitemap
+from scrapy_dist.admin.task_maker import TaskMaker
+from scrapy_dist.admin.tasks import Tasks
 from scrapy_dist.commands import base, options, project
 from scrapy_dist.commands.terminal.bar import Bar
 from scrapy_dist.commands.terminal.text import count, number
@@ -36,6 +41,7 @@ if TYPE_CHECKING:
     from scrapy.settings import Settings
 
     from scrapy_dist.admin.seeding import SeedMaker, Sower
+    from scrapy_dist.admin.task_maker import TaskSower
 
 #: Stands for standard input.
 _STDIN = "-"
@@ -89,6 +95,11 @@ _OPTIONS = (
         help="priority of the requests, a higher one goes first",
     ),
     options.option(
+        "--batch",
+        metavar="NAME",
+        help="make each seed a task of this batch",
+    ),
+    options.option(
         "--key",
         metavar="KEY",
         help="push to this key, not to the first that the spider reads",
@@ -112,7 +123,7 @@ _OPTIONS = (
 async def _run(settings: Settings, opts: base.Namespace) -> int:
     crawl = project.find_crawl(settings, opts)
     files, tally = _files(opts)
-    maker = crawl.seed_maker(dict(opts.meta), opts.priority)
+    maker = _maker(crawl, opts)
     user_agent = crawl.settings["USER_AGENT"]
     async with (
         aclosing(_all_lines(opts, files, tally, maker, user_agent)) as lines,
@@ -121,7 +132,12 @@ async def _run(settings: Settings, opts: base.Namespace) -> int:
         if not opts.new:
             await _require_known(crawl)
         key, where = _key(crawl, opts), crawl.where
-        pushing = _Pushing(crawl.sower(maker, key), opts, Bar(tally))
+        sower: Sower | TaskSower
+        if isinstance(maker, TaskMaker):
+            sower = Tasks(crawl).sower(maker, key)
+        else:
+            sower = crawl.sower(maker, key)
+        pushing = _Pushing(sower, opts, Bar(tally))
         if maker.own_form:
             pushing.bar.note(
                 f"Note: the spider {crawl.spider} reads seeds in its own way"
@@ -130,6 +146,13 @@ async def _run(settings: Settings, opts: base.Namespace) -> int:
         await pushing.run(lines)
     base.tell(opts, pushing.as_json(crawl.spider, where, key), pushing.summary(key))
     return base.OK if pushing.is_complete else base.TROUBLE
+
+
+def _maker(crawl: project.Crawl, opts: base.Namespace) -> SeedMaker | TaskMaker:
+    meta, priority = dict(opts.meta), opts.priority
+    if opts.batch is None:
+        return crawl.seed_maker(meta, priority)
+    return TaskMaker(crawl, batch=opts.batch, meta=meta, priority=priority)
 
 
 async def _require_known(crawl: project.Crawl) -> None:
@@ -187,7 +210,7 @@ async def _all_lines(
     opts: base.Namespace,
     files: list[tuple[int | Path, str]],
     tally: Tally,
-    maker: SeedMaker,
+    maker: SeedMaker | TaskMaker,
     user_agent: str,
 ) -> AsyncGenerator[Lines, None]:
     if opts.urls:
@@ -203,7 +226,9 @@ async def _all_lines(
 class _Pushing:
     """One run of the command, and how far it has come."""
 
-    def __init__(self, sower: Sower, opts: base.Namespace, bar: Bar) -> None:
+    def __init__(
+        self, sower: Sower | TaskSower, opts: base.Namespace, bar: Bar
+    ) -> None:
         self._sower = sower
         self._skip: int = opts.skip
         self._strict: bool = opts.strict

@@ -99,13 +99,6 @@ def _progress(batch: Batch) -> str:
     return f"{of}{percent}: {told}" if told else of
 
 
-def _took(task: Task) -> float | None:
-    """Seconds from its begin to its end; None: it has not both."""
-    if not task.started_ms or not task.ended_ms:
-        return None
-    return max(0, task.ended_ms - task.started_ms) / 1000
-
-
 def _cells(task: Task) -> tuple[str, ...]:
     return (
         clean(task.id, _NAME),
@@ -114,8 +107,8 @@ def _cells(task: Task) -> tuple[str, ...]:
         number(task.done),
         number(task.failed),
         number(task.items),
-        times.shown(times.from_ms(task.submitted_ms)),
-        age(_took(task)),
+        times.shown(task.submitted),
+        age(task.seconds),
         clean(task.batch, _NAME) or UNKNOWN,
         clean(task.worker, _NAME) or UNKNOWN,
         clean(task.reason, _REASON) or UNKNOWN,
@@ -124,7 +117,7 @@ def _cells(task: Task) -> tuple[str, ...]:
 
 def _as_json(task: Task) -> dict[str, Any]:
     moments = {
-        name: times.iso(times.from_ms(getattr(task, f"{name}_ms")))
+        name: times.iso(getattr(task, name))
         for name in ("submitted", "started", "ended")
     }
     return {
@@ -161,10 +154,10 @@ def _lines(task: Task) -> list[str]:
         "done": number(task.done),
         "failed": number(task.failed),
         "items": number(task.items),
-        "submitted": times.shown(times.from_ms(task.submitted_ms)),
-        "started": times.shown(times.from_ms(task.started_ms)),
-        "ended": times.shown(times.from_ms(task.ended_ms)),
-        "took": age(_took(task)),
+        "submitted": times.shown(task.submitted),
+        "started": times.shown(task.started),
+        "ended": times.shown(task.ended),
+        "took": age(task.seconds),
         "worker": clean(task.worker) or UNKNOWN,
         "reason": clean(task.reason, 500) or UNKNOWN,
     }

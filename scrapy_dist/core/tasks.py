@@ -9,9 +9,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from enum import Enum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from scrapy_dist.base import times
 from scrapy_dist.codec.sizes import MAX_TASK_NAME
+
+if TYPE_CHECKING:
+    from datetime import datetime
 
 #: Characters of an id, and of the name of a batch, at the most.
 MAX_NAME = MAX_TASK_NAME
@@ -95,6 +99,25 @@ class Task:
     ended_ms: int = 0
     worker: str = ""
     reason: str = ""
+
+    @property
+    def submitted(self) -> datetime | None:
+        return times.from_ms(self.submitted_ms)
+
+    @property
+    def started(self) -> datetime | None:
+        return times.from_ms(self.started_ms)
+
+    @property
+    def ended(self) -> datetime | None:
+        return times.from_ms(self.ended_ms)
+
+    @property
+    def seconds(self) -> float | None:
+        """From its begin to its end; None: it has not both."""
+        if not self.started_ms or not self.ended_ms:
+            return None
+        return max(0, self.ended_ms - self.started_ms) / 1000
 
 
 @dataclass(frozen=True, slots=True)

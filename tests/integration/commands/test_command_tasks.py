@@ -148,6 +148,26 @@ def test_status_tells_how_many_tasks_there_are(tasks, run):
     assert (told["tasks"], told["tasks_open"]) == (4, 2)
 
 
+def test_seeds_of_a_batch_are_tasks(client, run, tmp_path):
+    path = tmp_path / "seeds.txt"
+    own = json.dumps({"url": URL, "id": "x", "priority": 3})
+    path.write_text(
+        f"{URL}1\n{own}\n{own}\nftp://x/\n" + '{"url": "http://a/", "id": []}\n'
+    )
+    pushed = ("seed", "s", "--batch", "b", "--file", str(path), "--new")
+    code, out, err = run_here(*pushed, "--redis", client.redis)
+    assert code == 1
+    assert "3 seeds pushed to" in out
+    assert "1 of them were there already; 2 not pushed" in out
+    assert "seeds.txt:4: the scheme 'ftp'" in err
+    assert "seeds.txt:5: id is a JSON list" in err
+    assert client.batch("b").queued == 2
+    assert client.task("x").batch == "b"
+    told = json.loads(run("seed", "s", "--batch", "c", "--json", "--meta", "a=1", URL))
+    assert (told["pushed"], told["new"]) == (1, 1)
+    assert "batch is empty" in run("seed", "s", "--batch", "", URL, code=2)
+
+
 def test_wrong_use_is_one_sentence(client, run):
     assert "no frontier of a spider 's'" in run("tasks", "s", code=2)
     client.seed(URL)

@@ -125,6 +125,14 @@ def fields(new):
     return json.loads(new.seed)
 
 
+def test_times_of_a_task_are_moments():
+    task = Task("a", TaskState.DONE, submitted_ms=1000, started_ms=2000, ended_ms=3500)
+    assert task.submitted.isoformat() == "1970-01-01T00:00:01+00:00"
+    assert (task.ended - task.started).total_seconds() == task.seconds == 1.5
+    queued = Task("a", TaskState.QUEUED, submitted_ms=1000)
+    assert (queued.started, queued.ended, queued.seconds) == (None, None, None)
+
+
 # Making
 
 
@@ -406,6 +414,13 @@ async def test_wait_has_an_end(tasks, port, timeout):
     port.put("b", TaskState.DONE)
     with pytest.raises(TimeoutError, match="Task 'a' of s"):
         await tasks.wait_many(["a", "b"], timeout=timeout)
+
+
+@pytest.mark.parametrize("timeout", ["5", True, float("nan"), [1]])
+async def test_time_to_wait_is_a_number(tasks, port, timeout):
+    port.put("a")
+    with pytest.raises(ConfigurationError, match="timeout"):
+        await tasks.wait("a", timeout)
 
 
 async def test_unknown_task_is_waited_for_while_anything_is_left(tasks, port):
