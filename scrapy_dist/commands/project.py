@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import os
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
@@ -96,6 +97,8 @@ class Chosen:
         self, settings: Settings, opts: argparse.Namespace, *, project: bool = False
     ) -> None:
         self._project = project
+        # Of those who look at once, one opens the connections.
+        self._finding = asyncio.Lock()
         self._all = None if opts.spiders else all_crawls(settings, opts)
         #: Those that were named.
         self.named = [
@@ -107,6 +110,10 @@ class Chosen:
 
     async def find(self) -> list[Crawl]:
         """Them, opened."""
+        async with self._finding:
+            return await self._find()
+
+    async def _find(self) -> list[Crawl]:
         if self._all is not None:
             crawls = await self._all.find(begun=True, project=self._project)
             # Whoever writes into Redis can make up others.

@@ -28,6 +28,8 @@ _HOSTS, _LOOK, _LETTERS = 15, 300, 200
 _NEWEST = 5
 #: Looks from one reading of hosts to the next.
 _HOSTS_EVERY = 3
+#: Looks from one reading of the frontier's format to the next.
+_FORMAT_EVERY = 60
 
 
 async def draw_all(
@@ -59,6 +61,7 @@ class Watched:
         self._hosts: Hosts | None = None
         self._letters: list[DeadLetter] = []
         self._failed = -1
+        self._warning = ""
 
     async def look(self) -> dict[str, str]:
         """All parts. Raises FrontierError."""
@@ -72,6 +75,8 @@ class Watched:
         if status.failed != self._failed:
             self._letters = await crawl.newest_failed(_NEWEST) if status.failed else []
             self._failed = status.failed
+        if self._looks % _FORMAT_EVERY == 0:
+            self._warning = await crawl.port.reason_against()
         self._looks += 1
         return self._draw(status, self._hosts)
 
@@ -80,6 +85,7 @@ class Watched:
         known = status.pages + status.left
         workers = sorted(status.workers, key=lambda worker: not worker.alive)
         return {
+            "warning": draw("part_warning.html", warning=self._warning),
             "state": draw("part_state.html", status=status, known=known),
             "chart": str(rate_chart(self._rates.rates())),
             "workers": draw(

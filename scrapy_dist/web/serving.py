@@ -10,19 +10,49 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from scrapy_dist.base.escaping import get_logger
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
+    from uvicorn.protocols.http.h11_impl import RequestResponseCycle
 
 #: Connections and requests at the same time; who comes then is told to try again later.
 _MOST = 400
 #: Seconds that pages have to end; and that a quiet connection is kept.
 _GRACE, _KEEP_ALIVE = 2, 15
+#: Seconds between two looks at a connection, and looks that find no whole request.
+_LOOK, _QUIET_LOOKS = 5.0, 3
 #: Bytes of the longest head of a request.
 _HEAD = 32768
 _BACKLOG = 128
+
+
+class _Protocol(H11Protocol):
+    """Gives up a connection that has asked for nothing for a while, also in its middle."""
+
+    _looks = 0
+    _timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._look()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        super().connection_lost(exc)
+
+    def _look(self) -> None:
+        # There is none before the first request, whatever the types say.
+        cycle: RequestResponseCycle | None = self.cycle
+        is_busy = cycle is not None and not cycle.response_complete
+        self._looks = 0 if is_busy else self._looks + 1
+        if self._looks > _QUIET_LOOKS:
+            self.transport.close()
+        else:
+            self._timer = self.loop.call_later(_LOOK, self._look)
 
 
 class _Server(uvicorn.Server):
@@ -56,7 +86,7 @@ async def serve(app: ASGIApp, listening: socket.socket, stopped: asyncio.Event) 
         access_log=False,
         date_header=True,
         h11_max_incomplete_event_size=_HEAD,
-        http="h11",
+        http=_Protocol,
         lifespan="off",
         limit_concurrency=_MOST,
         log_config=None,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from contextlib import ExitStack
 
 import pytest
 import redis.asyncio
@@ -87,10 +88,8 @@ def test_pages_in_a_real_browser(own_redis, make_project, site, tmp_path, reques
     project = make_project(own_redis.url)
     project.spider(SPIDER)
     asyncio.run(fill(own_redis.url))
-    with (
-        chromium(tmp_path) as browser,
-        web(project.folder, own_redis.url) as address,
-    ):
+    with chromium(tmp_path) as browser, ExitStack() as served:
+        address = served.enter_context(web(project.folder, own_redis.url))
         page = Page(browser, address)
         every_view(page)
         hostile_names_are_text(page)
@@ -107,6 +106,13 @@ def test_pages_in_a_real_browser(own_redis, make_project, site, tmp_path, reques
         assert page.complaints() == []
         redis_goes_and_comes(page, own_redis)
         with_a_password(page, project, own_redis)
+        port = address.rpartition(":")[2]
+        page.open("/crawl?crawl=books")
+        page.sees("[data-part=state]", "pending")
+        served.close()
+        page.sees("#connection", "is lost")
+        with web(project.folder, own_redis.url, port=port):
+            wait_until(lambda: page.text("#connection") == "", "the server again")
 
 
 def every_view(page):

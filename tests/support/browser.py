@@ -41,8 +41,10 @@ class Address(str):
 
 
 @contextmanager
-def web(folder: Path, redis_url: str, *args: str, **environ: str) -> Iterator[Address]:
-    """``scrapy frontier web ARGS`` in *folder*, at any free port: its address.
+def web(
+    folder: Path, redis_url: str, *args: str, port: str = "0", **environ: str
+) -> Iterator[Address]:
+    """``scrapy frontier web ARGS`` in *folder*, at *port* or any that is free: its address.
 
     It ends in order, and has told nothing on stderr but what its options lead to.
     """
@@ -50,7 +52,7 @@ def web(folder: Path, redis_url: str, *args: str, **environ: str) -> Iterator[Ad
     env["CRAWL_SETTINGS"] = repr({**SETTINGS, "REDIS_URL": redis_url})
     env["PYTHONPATH"] = package_parent()
     process = subprocess.Popen(
-        [sys.executable, "-m", "scrapy", "frontier", "web", "--port", "0", *args],
+        [sys.executable, "-m", "scrapy", "frontier", "web", "--port", port, *args],
         cwd=folder,
         env={**env, **environ},
         stdin=subprocess.DEVNULL,
@@ -113,7 +115,8 @@ class Page:
     def text(self, css: str) -> str:
         """What *css* shows, '' if it is not there."""
         return self.browser.execute_script(
-            "const e = document.querySelector(arguments[0]); return e ? e.innerText : ''",
+            "const e = document.querySelector(arguments[0]);"
+            " return e && e.checkVisibility() ? e.innerText : ''",
             css,
         )
 

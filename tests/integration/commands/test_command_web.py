@@ -121,3 +121,21 @@ async def test_a_server_ends_when_it_is_asked_to():
         await running
         writer.close()
         await reader.read()
+
+
+@pytest.mark.parametrize("sent", [b"", b"GET / HT", b"GET / HTTP/1.1\r\nHost: x\r\n"])
+async def test_a_connection_that_asks_for_nothing_is_given_up(monkeypatch, sent):
+    monkeypatch.setattr(serving, "_LOOK", 0.01)
+
+    async def app(scope, receive, send):
+        raise AssertionError
+
+    stopped = asyncio.Event()
+    with serving.bound("127.0.0.1", 0) as listening:
+        running = asyncio.ensure_future(serving.serve(app, listening, stopped))
+        reader, writer = await asyncio.open_connection(*listening.getsockname())
+        writer.write(sent)
+        assert await reader.read() == b""
+        writer.close()
+        stopped.set()
+        await running

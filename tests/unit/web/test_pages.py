@@ -286,6 +286,16 @@ async def test_while_redis_is_away_each_page_says_so_and_comes_back(client, visi
     assert "Redis is away" not in visitor.text("main")
 
 
+async def test_a_frontier_of_another_version_is_said(client, visit):
+    await fill(client, [URL])
+    await client.hset(KEYS.state, "format", 99)
+    visitor = visit()
+    await visitor.get("/crawl?crawl=s")
+    assert "What is shown may be wrong." in visitor.text(".trouble")
+    await visitor.send("/crawl/pause")
+    assert visitor.code == 400
+
+
 async def test_a_mistake_of_ours_tells_no_details(client, visit, monkeypatch):
     async def broken(crawl):
         raise KeyError("hunter2")
