@@ -7,10 +7,11 @@
 until it is. **settle**: to end a lease: ack (done, and all that it produced is stored),
 fail (dead letter) or release (given back). **worker**: one running ``scrapy crawl``.
 **heartbeat**: a worker says that it lives. **seed**: a URL or JSON object that somebody
-pushed. **suspect**: a request whose worker died while holding it. **dead letter**: a
-request set aside with a reason, never silently dropped. **pinned**: a request that stays
-in the worker that has its cookies. **drained**: nothing pending, suspect or leased by
-anybody, no seed waiting. **exchange**: one round trip between a worker and the broker.
+pushed; **task**: one with an id, whose state, counts and items can be asked for.
+**suspect**: a request whose worker died while holding it. **dead letter**: a request
+set aside with a reason, never silently dropped. **pinned**: a request that stays in the
+worker that has its cookies. **drained**: nothing pending, suspect or leased by anybody,
+no seed waiting. **exchange**: one round trip between a worker and the broker.
 
 What every broker and the worker hold to, and the code and tests call by these names:
 

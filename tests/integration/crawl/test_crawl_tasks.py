@@ -9,6 +9,8 @@ import sys
 import textwrap
 from collections import Counter
 
+import scrapy
+
 from tests.support.project import assert_finished, package_parent
 from tests.support.redis_state import damage, failed, keys_of, results_of, task_of
 from tests.support.site import tree_pages
@@ -94,6 +96,9 @@ with Client("memory://tasks", "seeded") as client:
 """
 )
 
+#: Scrapy 2.13.0 forgets what the errback of a failed download yields.
+_YIELDS = scrapy.version_info >= (2, 13, 2)
+
 #: Path, callback, and how the task ends: pages, dead letters, items.
 TASKS = {
     "tree": ("/tree/15/2/0", "", 15, 0, 15),
@@ -104,7 +109,7 @@ TASKS = {
     "missing": ("/links/status~404~a,page~b", "", 2, 1, 2),
     "gone": ("/status/404/c", "", 0, 1, 0),
     "local": ("/page/local", "local", 2, 0, 1),
-    "errback": ("/page/unreachable", "unreachable", 3, 0, 2),
+    "errback": ("/page/unreachable", "unreachable", 2 + _YIELDS, 0, 2 * _YIELDS),
 }
 
 
