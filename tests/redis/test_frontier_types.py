@@ -34,7 +34,7 @@ async def build(client):
     failed = (await me.lease(1))[0]
     await me.call(me.frontier.reject([Reject(failed.id, "request", "x")], max_size=99))
     await me.commit([NewRequest(b"a", 0, "fp-a", 1), NewRequest(b"b", 0, "fp-b")])
-    await me.push("c", "d")
+    await me.commit([NewRequest(b"c", 0, task=TASK), NewRequest(b"d", 0)])
     await me.commit(items=[("s:items", b"item")])
     await me.call(me.frontier.count([("inc", "n", "1")]))
     assert names(await me.lease(1, suspect=False)) == ["a"]

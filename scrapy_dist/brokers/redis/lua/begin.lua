@@ -32,7 +32,7 @@ for i = begins_at + 1, #ARGV, 5 do
     gone[#gone + 1] = begun
     ids[#ids + 1], ids[#ids + 2] = 'i:' .. id, token
     fields[#fields + 1], fields[#fields + 2] = lease, slot .. ' ' .. deaths .. ' ' .. claims
-      .. ' ' .. rank .. '\4' .. token .. without_task(payload)
+      .. ' ' .. rank .. '\4' .. token .. payload:sub(18)
   end
   if entry and not begun then
     local known = newest[id] or select(2, book.newest(id))

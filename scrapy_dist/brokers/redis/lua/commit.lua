@@ -139,35 +139,45 @@ end
 if letters then
   call('XLEN', failed)
   call('ZCARD', suspects)
-  call('HLEN', tasks)
-  call('ZCARD', tasks_ended)
+  task_book()
 end
-
--- Tasks of the leases and of the requests; pages that end well with a lease.
-local task_of_lease, task_of_request, pages_of_lease = {}, {}, {}
+-- If something is of a task: whether the task of a request has ended (it was cancelled, or
+-- another worker has done this page); count what is stored, and what ends.
+local task_of_lease, is_dropped, count_fresh, count_ends
 if task_words ~= '' then
   call('HLEN', results)
-  call('ZCARD', tasks_ended)
-  local n, tokens = 0, {}
+  local n, tokens, task_of_request, pages_of_lease, book = 0, {}, {}, {}, task_book()
+  task_of_lease = {}
   for word in task_words:sub(2):gmatch('%S+') do
     n, tokens[#tokens + 1] = n + 1, word ~= '-' and word:sub(1, 16) or nil
-    if word ~= '-' and n <= ids_count then
-      task_of_lease[n], pages_of_lease[n] = word:sub(1, 16), tonumber(word:sub(18))
-    elseif word ~= '-' then
-      task_of_request[n - ids_count] = word
+    local its = n <= ids_count and task_of_lease or task_of_request
+    its[n], pages_of_lease[n] = word ~= '-' and word:sub(1, 16) or nil, tonumber(word:sub(18))
+  end
+  book.read(tokens)
+  local function task_of_name(i)
+    local lease = marks[i] == 35 and tonumber(ARGV[at + i]:sub(2))
+    return lease and task_of_lease[lease] or task_of_request[ids_count + i]
+  end
+  function is_dropped(i)
+    local task = book.records[task_of_name(i)]
+    return task and not book.is_living(task)
+  end
+  function count_fresh(found, count)
+    for i = 1, count do
+      book.count(task_of_name(found[i]), 1, 0, 0)
+    end
+    book.store(now)
+  end
+  function count_ends(verdicts)
+    for i, token in pairs(task_of_lease) do
+      local verdict = i <= acks and '+' or i <= simple and '=' or ARGV[verdicts_at + i - simple]
+      if is_ours(i) and verdict ~= '-' and (not verdicts or verdict == verdicts) then
+        -- The dead letter of one that has failed counts itself.
+        book.count(token, i <= simple and -1 or 0, pages_of_lease[i], 0)
+      end
     end
   end
-  task_book().read(tokens)
 end
-local function task_of_name(i)
-  return marks[i] == 35 and task_of_lease[tonumber(ARGV[at + i]:sub(2))] or task_of_request[i]
-end
--- Of a task that has ended: it was cancelled, or another worker has done this page.
-local function is_dropped(i)
-  local task = task_book().records[task_of_name(i)]
-  return task and not task_book().is_living(task)
-end
-
 local bucket_of = {}
 if count > 0 and epoch == '' then
   local found = call('SMISMEMBER', dupefilter, unpack(fingerprints))
@@ -206,10 +216,13 @@ for i = 1, names_count do
     if hop[1] and hop[2] ~= '' then
       followed[#followed + 1] = hop[2]
     end
-  elseif seen[i] == 1 or taken[fingerprint] or task_words ~= '' and is_dropped(i) then
+  elseif seen[i] == 1 or taken[fingerprint] then
+    duplicates = duplicates + 1
+    reply[4 + duplicates] = i - 1
+  elseif is_dropped and is_dropped(i) then
     if mark ~= 35 then
       duplicates = duplicates + 1
-      reply[4 + duplicates] = (seen[i] == 1 or taken[fingerprint]) and i - 1 or -i
+      reply[4 + duplicates] = -i
     end
   elseif mark ~= 35 or is_ours(fingerprint:sub(2)) then
     fresh_count = fresh_count + 1
@@ -228,17 +241,6 @@ for i = 1, names_count do
     end
   end
 end
-
-local function count_ends(verdicts)
-  for i, token in pairs(task_of_lease) do
-    local verdict = i <= acks and '+' or i <= simple and '=' or ARGV[verdicts_at + i - simple]
-    if is_ours(i) and verdict ~= '-' and (not verdicts or verdict == verdicts) then
-      -- The dead letter of one that has failed counts itself.
-      task_book().count(token, i <= simple and -1 or 0, pages_of_lease[i], 0)
-    end
-  end
-end
-
 local function finish(verdicts)
   local done = {}
   if lost == 0 and simple == ids_count and not verdicts and ids_count > 0 then
@@ -285,8 +287,10 @@ if fresh_count > 0 or pushes_count > 0 then
     end
     call('HDEL', state, '')
     finish('=')
-    count_ends('=')
-    store_tasks(now)
+    if count_ends then
+      count_ends('=')
+      store_tasks(now)
+    end
     return {3, lost}
   end
   local digits = {[0] = '0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd',
@@ -319,11 +323,8 @@ if fresh_count > 0 or pushes_count > 0 then
 else
   call('HDEL', state, '') -- acks go on above maxmemory
 end
-if task_words ~= '' then
-  for i = 1, fresh_count do
-    task_book().count(task_of_name(fresh[i]), 1, 0, 0)
-  end
-  store_tasks(now)
+if count_fresh then
+  count_fresh(fresh, fresh_count)
 end
 if fresh_count > 0 then
   local rested = add_slots(their_slots, (on_slot_clock(now, {before[5], before[6]})))
@@ -348,12 +349,12 @@ see(new)
 if #begun > 0 then
   call('SADD', started, unpack(begun))
 end
-local pushed, kept, numbers = pushes_count / 3, {}, {}
+local pushed, kept, numbers = pushes_count / 3, task_of_lease and {}, {}
 for i = pushes_at + 1, pushes_at + pushes_count, 3 do
   local lease = tonumber(ARGV[i + 1])
   if lease == 0 or is_ours(lease) then
     call('RPUSH', KEYS[item_keys_at + ARGV[i]], ARGV[i + 2])
-    local token = task_of_lease[lease]
+    local token = kept and task_of_lease[lease]
     if token and task_book().records[token] then
       task_book().count(token, 0, 0, 0, 1)
       if task_words:byte() == 49 then -- '1'
@@ -366,7 +367,7 @@ for i = pushes_at + 1, pushes_at + pushes_count, 3 do
     pushed = pushed - 1
   end
 end
-if #kept > 0 then
+if kept and #kept > 0 then
   call('HSET', results, unpack(kept))
 end
 for i = 1, letters and names_count or 0 do
@@ -376,7 +377,7 @@ for i = 1, letters and names_count or 0 do
     call('HSET', state, 'order', format('%d', order + fresh_count))
     local rank = first_rank(order_id(order + fresh_count, newest_first))
     local payload = payload_of(i)
-    count_more(payload)
+    task_book().count(task_of(payload), 1, 0, 0)
     set_aside({hop[4], 0, '-', rank, payload}, hop[3], worker_name, 1)
   end
 end
@@ -390,10 +391,10 @@ end
 call('HSET', state, 'commit:' .. worker, number,
   'active', format('%d', now))
 finish()
-if task_words ~= '' or letters then
+if count_ends then
   count_ends()
-  store_tasks(now)
 end
+store_tasks(now)
 -- Behind all that the hops have produced: if this is torn, they are crawled again.
 see(followed)
 return reply

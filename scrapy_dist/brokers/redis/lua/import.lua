@@ -51,7 +51,7 @@ while at < #ARGV do
       top = top - 1
     end
     local rank, slot, payload = args[1] .. id, args[2], args[3]
-    count_more(payload)
+    task_book().count(task_of(payload), 1, 0, 0)
     if name == 'suspects' then
       put_suspect(args[4], slot, rank, args[5], args[6], payload)
     else

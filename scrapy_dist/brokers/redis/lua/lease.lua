@@ -29,8 +29,6 @@ local pending = call('ZCARD', requests)
 local suspect = call('ZCARD', suspects)
 local held = call('ZCARD', leases)
 call('HLEN', leased)
-call('HLEN', tasks)
-call('ZCARD', tasks_ended)
 local slot_count = call('ZCARD', slots)
 if not call('ZSCORE', workers, worker) then
   return {0, pending, suspect, 0, 0, 0, '', ''}

@@ -16,7 +16,7 @@
 -- 'request'; nil: the payload tells.
 local function write_letter(payload, reason, worker, deliveries, claims, kind)
   local task, more = task_of(payload), claims ~= '-' and {'claims', claims} or {}
-  payload = without_task(payload)
+  payload = task and payload:sub(18) or payload
   kind = kind or (payload:byte() == 0 and 'seed' or 'request')
   payload = kind == 'seed' and payload:sub(2) or payload
   task = task or kind == 'seed' and task_book().queued(payload)

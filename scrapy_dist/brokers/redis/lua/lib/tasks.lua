@@ -15,12 +15,11 @@ local function task_of(payload)
   return token and #token == 16 and not token:find('[^0-9a-f]') and token
 end
 
-local function without_task(payload)
-  return task_of(payload) and payload:sub(18) or payload
-end
-
--- What this script knows of tasks, and changes.
+-- What this script knows of tasks, and changes. It is made before anything is written: a key
+-- of a wrong type fails here.
 local function new_task_book()
+  redis.call('HLEN', tasks)
+  redis.call('ZCARD', tasks_ended)
   local records, counts_of, moves_of, ends_of = {}, {}, {}, {}
   local book = {records = records}
 
@@ -210,14 +209,6 @@ end
 local function task_book()
   task_notes = task_notes or new_task_book()
   return task_notes
-end
-
--- *payload* is to be stored once more.
-local function count_more(payload)
-  local token = task_of(payload)
-  if token then
-    task_book().count(token, 1, 0, 0)
-  end
 end
 
 -- Write what has changed, if anything has.
