@@ -17,13 +17,14 @@ from scrapy_dist.brokers.redis.tools.export import export_lines
 from scrapy_dist.brokers.redis.tools.import_ import import_lines
 from scrapy_dist.codec import dump_lines
 from scrapy_dist.core.crawl import Exported, Imported
-from scrapy_dist.core.frontier import End, NewRequest, Reject, Settlement
+from scrapy_dist.core.frontier import Claim, End, NewRequest, Reject, Settlement
 from scrapy_dist.core.politeness import Manners, Rules
 from scrapy_dist.core.tasks import Begin, Beginning, NewTask, OnDuplicate, TaskState
 from scrapy_dist.exceptions import BadPayload
 from scrapy_dist.redis_client.client import close_client
 from tests.support.frontiers import (
     KEYS,
+    ON_REDIS_ONLY,
     SEED_KEYS,
     Worker,
     dead_letters,
@@ -109,6 +110,21 @@ async def test_each_place_has_the_task_in_front_of_the_payload(client, worker, t
     assert (again.task, again.is_seed) == (TOKEN, True)
     assert again.payload == held.payload[1:]
     assert again.id == seed.id
+
+
+@ON_REDIS_ONLY
+async def test_what_has_claims_keeps_its_task(client, worker, tasks):
+    lease = await tasks.run()
+    await worker.call(worker.frontier.claim([Claim("fp", [lease.id])]))
+    await worker.release(lease)
+    [again] = await worker.lease()
+    assert (again.task, again.payload, again.suspect) == (TOKEN, lease.payload, True)
+    reject = [Reject(lease.id, "seed", "bad")]
+    await worker.call(worker.frontier.reject(reject, max_size=1000))
+    await retry(worker.frontier)
+    [again] = await worker.lease()
+    assert (again.task, again.payload, again.suspect) == (TOKEN, lease.payload, True)
+    assert await tasks.look() == ("running", 1, 0, 0)
 
 
 def test_what_only_looks_like_a_head_is_none():
