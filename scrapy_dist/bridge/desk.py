@@ -107,7 +107,9 @@ class Desk:
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Work until *stopping*; then what ends just now is finished."""
-        loops = asyncio.gather(self._submit(stopping), self._look(stopping))
+        loops = asyncio.gather(
+            self._submit(stopping), self._look(stopping), self._wake(stopping)
+        )
         telling = asyncio.ensure_future(self._tell_states())
         try:
             ends: list[asyncio.Future[Any]] = [loops, self._failed]
@@ -122,6 +124,11 @@ class Desk:
             for each in rest:
                 each.cancel()
             await asyncio.gather(*rest, return_exceptions=True)
+
+    async def _wake(self, stopping: asyncio.Event) -> None:
+        await stopping.wait()
+        self.intake.arrived.set()
+        self._changed.set()
 
     def lose(self, link: Link) -> None:
         """What came over *link* comes again: nobody waits here for the ends of its tasks."""
@@ -318,7 +325,8 @@ class Desk:
     ) -> None:
         async with self._room:
             items: list[bytes] = []
-            if self._sinks.results or any(d.reply_to for d in followed.deliveries):
+            is_asked = any(d.reply_to for d in followed.deliveries)
+            if task.items and (self._sinks.results or is_asked):
                 items = await self._redis.ask(
                     lambda: self._port.results(task, 0, MOST_ITEMS)
                 )

@@ -51,6 +51,8 @@ class Intake:
         self._consumer = ""
         self._credit = 0
         self._consumers = 0
+        #: Whether the queue may be gone.
+        self._is_doubtful = False
         self._held: set[Delivery] = set()
         self._waiting: deque[Delivery] = deque()
         #: Is set while there is something to `take`, and when a delivery is settled.
@@ -75,7 +77,7 @@ class Intake:
         self._forget()
         link.on_lost = lambda: self._on_lost(link)
         link.channel.add_on_cancel_callback(self._on_cancelled)
-        self._link = link
+        self._link, self._is_doubtful = link, True
         self._changed.set()
 
     def _on_lost(self, link: Link) -> None:
@@ -91,7 +93,7 @@ class Intake:
     def _on_cancelled(self, frame: Any) -> None:
         """RabbitMQ ends the consumer: the queue was deleted, or has moved."""
         if frame.method.consumer_tag == self._consumer:
-            self._consumer = ""
+            self._consumer, self._is_doubtful = "", True
             self._changed.set()
 
     async def _keep_prefetch(self, stopping: asyncio.Event) -> None:
@@ -129,8 +131,9 @@ class Intake:
         room = self._limit() - len(self._held)
         if room < 1:
             return
-        # On a channel of its own: this one would be closed if there is no queue.
-        await check_queues(self._address, {"--tasks": self._queue})
+        if self._is_doubtful:
+            # On a channel of its own: this one would be closed if there is no queue.
+            await check_queues(self._address, {"--tasks": self._queue})
         channel = link.channel
         await link.call(channel.basic_qos, prefetch_count=room)
         self._consumers += 1
@@ -148,6 +151,7 @@ class Intake:
         except BaseException:
             self._consumer = ""
             raise
+        self._is_doubtful = False
 
     async def _cancel(self) -> None:
         consumer, self._consumer = self._consumer, ""

@@ -1,0 +1,136 @@
+"""A bridge in this process, with a real RabbitMQ and a real Redis."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from contextlib import asynccontextmanager
+
+import pytest
+import redis.asyncio
+from scrapy.settings import Settings
+
+pytest.importorskip("pika")
+
+from scrapy_dist.admin.crawl import Crawl
+from scrapy_dist.admin.tasks import Tasks
+from scrapy_dist.bridge.address import Address
+from scrapy_dist.bridge.bridge import Bridge, Plan
+from scrapy_dist.bridge.link import Link, LinkLost
+from scrapy_dist.bridge.notices import Notices
+from scrapy_dist.redis_client.client import close_client
+from tests.support.frontiers import Worker
+from tests.support.tls import TlsProxy
+
+pytestmark = [
+    pytest.mark.xdist_group("rabbitmq"),
+    pytest.mark.keeps("s:*", reason="nobody takes the seeds"),
+]
+
+
+@pytest.fixture
+async def crawl(redis_server):
+    settings = Settings({"REDIS_URL": redis_server.url, "CONCURRENT_REQUESTS": 2})
+    async with Crawl(settings, "s") as crawl:
+        yield crawl
+
+
+@asynccontextmanager
+async def running(crawl, rabbitmq, **plan):
+    """A bridge while it runs; yields what it tells."""
+    told: list[str] = []
+    notices = Notices(told.append, told.append)
+    bridge = Bridge(crawl, Address.parse(rabbitmq.url), Plan(**plan), notices)
+    stopping = asyncio.Event()
+    run = asyncio.ensure_future(bridge.run(stopping))
+    try:
+        yield told
+    finally:
+        stopping.set()
+        await run
+
+
+async def until(done, seconds=60.0):
+    deadline = asyncio.get_running_loop().time() + seconds
+    while not (found := await asyncio.to_thread(done)):
+        assert asyncio.get_running_loop().time() < deadline
+        await asyncio.sleep(0.02)
+    return found
+
+
+async def seeds(crawl, count):
+    while (await crawl.status()).seeds != count:
+        await asyncio.sleep(0.02)
+
+
+async def test_messages_are_acknowledged_when_redis_has_them(crawl, rabbitmq):
+    rabbitmq.declare("p.tasks")
+    with rabbitmq.channel() as channel:
+        # RabbitMQ's own queue of replies: of this connection alone.
+        answers = []
+        channel.basic_consume(
+            "amq.rabbitmq.reply-to",
+            lambda *found: answers.append(json.loads(found[3])),
+            auto_ack=True,
+        )
+        about = {"message_id": "a", "reply_to": "amq.rabbitmq.reply-to"}
+        rabbitmq.publish("p.tasks", "http://a/", channel, **about)
+        for n in range(20):
+            rabbitmq.publish("p.tasks", f"http://a/{n}", channel)
+        async with running(crawl, rabbitmq, tasks="p.tasks", is_stored_enough=True):
+            await seeds(crawl, 21)
+            await until(lambda: rabbitmq.count("p.tasks") == 0)
+            await Tasks(crawl).cancel(["a"])
+
+            def answered():
+                channel.connection.process_data_events(0.05)
+                return answers
+
+            await until(answered)
+    assert rabbitmq.count("p.tasks") == 0
+    assert [(body["id"], body["state"]) for body in answers] == [("a", "cancelled")]
+
+
+async def test_what_comes_again_is_answered_though_its_task_has_ended(crawl, rabbitmq):
+    rabbitmq.declare("p.tasks", "p.reply")
+    rabbitmq.publish("p.tasks", "http://a/", message_id="a", reply_to="p.reply")
+    rabbitmq.publish("p.tasks", "http://b/")
+    async with running(crawl, rabbitmq, tasks="p.tasks"):
+        await seeds(crawl, 2)
+    assert rabbitmq.count("p.tasks") == 2
+    first = await Tasks(crawl).tasks()
+    await Tasks(crawl).cancel(["a"])
+    async with running(crawl, rabbitmq, tasks="p.tasks"):
+        await until(lambda: rabbitmq.count("p.reply") == 1)
+    assert rabbitmq.count("p.tasks") == 1
+    again = await Tasks(crawl).tasks()
+    assert {task.token for task in again} == {task.token for task in first}
+
+
+async def test_a_bridge_holds_what_the_workers_can_take(crawl, rabbitmq, redis_server):
+    rabbitmq.declare("p.tasks")
+    with rabbitmq.channel() as channel:
+        for n in range(20):
+            rabbitmq.publish("p.tasks", f"http://a/{n}", channel)
+    async with running(crawl, rabbitmq, tasks="p.tasks", prefetch=6):
+        await until(lambda: rabbitmq.count("p.tasks") == 16)
+        async with running(crawl, rabbitmq, tasks="p.tasks"):
+            await until(lambda: rabbitmq.count("p.tasks") == 12)
+        await until(lambda: rabbitmq.count("p.tasks") == 16)
+        client = redis.asyncio.Redis.from_url(redis_server.url, protocol=2)
+        workers = [await Worker(client).join() for _ in range(3)]
+        assert len({worker.frontier.worker for worker in workers}) == 3
+        await until(lambda: rabbitmq.count("p.tasks") == 14)
+        await close_client(client)
+    assert rabbitmq.count("p.tasks") == 20
+
+
+async def test_tls_is_checked(rabbitmq, tmp_path, monkeypatch):
+    proxy = TlsProxy(tmp_path, rabbitmq.port)
+    address = f"amqps://guest:guest@127.0.0.1:{proxy.port}/"
+    with pytest.raises(LinkLost, match="certificate"):
+        await Link.open(Address.parse(address))
+    monkeypatch.setenv("SSL_CERT_FILE", str(proxy.authority))
+    link = await Link.open(Address.parse(address))
+    await link.close()
+    proxy.close()
