@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 #: Messages that RabbitMQ has not confirmed, at the most.
 _WINDOW = 500
 _PERSISTENT = 2
+#: How a ``reply_to`` begins that leads to the connection of who asked.
+_DIRECT = "amq.rabbitmq.reply-to"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +40,14 @@ class Message:
     content_type: str = "application/json"
     correlation_id: str | None = None
     headers: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def is_mandatory(self) -> bool:
+        """Whether it is to be in a queue.
+
+        RabbitMQ hands replies to this pseudo-queue on, and returns them all the same.
+        """
+        return bool(self.exchange) or not self.key.startswith(_DIRECT)
 
     @property
     def place(self) -> str:
@@ -92,7 +102,7 @@ class _Sender:
                     timestamp=int(time.time()),
                     app_id="scrapy-dist",
                 ),
-                mandatory=True,
+                mandatory=message.is_mandatory,
             )
         except AMQPError as e:
             raise LinkLost(self._link.reason or str(e)) from None

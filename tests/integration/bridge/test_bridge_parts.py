@@ -24,7 +24,7 @@ from tests.support.tls import TlsProxy
 
 pytestmark = [
     pytest.mark.xdist_group("rabbitmq"),
-    pytest.mark.keeps("s:*", reason="nobody takes the seeds"),
+    pytest.mark.keeps("s:*", reason="nobody takes the seeds, or looks at dead letters"),
 ]
 
 
@@ -87,6 +87,7 @@ async def test_messages_are_acknowledged_when_redis_has_them(crawl, rabbitmq):
                 return answers
 
             await until(answered)
+        answered()
     assert rabbitmq.count("p.tasks") == 0
     assert [(body["id"], body["state"]) for body in answers] == [("a", "cancelled")]
 
@@ -105,6 +106,48 @@ async def test_what_comes_again_is_answered_though_its_task_has_ended(crawl, rab
     assert rabbitmq.count("p.tasks") == 1
     again = await Tasks(crawl).tasks()
     assert {task.token for task in again} == {task.token for task in first}
+
+
+async def test_whatever_a_message_holds_it_is_acknowledged(crawl, rabbitmq):
+    rabbitmq.declare("p.tasks", "p.reply")
+    bodies = [
+        b"",
+        b"\x00",
+        b"{",
+        b"[1]",
+        b"x" * 300_000,
+        '{"url": "http://a/", "task": "1"}',
+    ]
+    bodies += [
+        '{"url": "http://a/", "id": []}',
+        "http://a/" + "\udcff".encode("utf-8", "surrogatepass").decode("latin-1"),
+    ]
+    hostile = [
+        {"message_id": "a\nb"},
+        {"message_id": b"\xff"},
+        {"reply_to": "amq.rabbitmq.reply-to.garbage", "message_id": "\u202e"},
+        {"correlation_id": b"\xff"},
+        {"reply_to": b"\xff\x00"},
+        {"headers": {"x": {"y": [1, None, b"\xff", True]}}, "content_type": "?" * 255},
+    ]
+    with rabbitmq.channel() as channel:
+        for n, body in enumerate(bodies):
+            about = {"reply_to": "p.reply", "correlation_id": str(n)}
+            rabbitmq.publish("p.tasks", body, channel, **about)
+        for about in hostile:
+            rabbitmq.publish("p.tasks", "ftp://a/", channel, **about)
+    async with running(crawl, rabbitmq, tasks="p.tasks") as told:
+        await until(lambda: rabbitmq.count("p.reply") == len(bodies) - 1)
+        [waiting] = await Tasks(crawl).tasks()
+        await Tasks(crawl).cancel([waiting])
+        await until(lambda: rabbitmq.count("p.reply") == len(bodies))
+    assert rabbitmq.count("p.tasks") == 0
+    answers = [json.loads(body) for _, body in rabbitmq.drain("p.reply")]
+    assert sorted(a["state"] for a in answers) == ["cancelled"] + ["failed"] * (
+        len(bodies) - 1
+    )
+    assert told == []
+    assert await crawl.port.count_failed() == len(bodies) - 1 + len(hostile)
 
 
 async def test_a_bridge_holds_what_the_workers_can_take(crawl, rabbitmq, redis_server):
