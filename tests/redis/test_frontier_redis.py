@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 
 import pytest
 import redis.asyncio
@@ -10,8 +11,18 @@ from redis.exceptions import OutOfMemoryError, ResponseError
 from scrapy import Spider
 
 from scrapy_dist.brokers.redis.buckets import Shape
-from scrapy_dist.brokers.redis.layout import RANK, encode_score
+from scrapy_dist.brokers.redis.layout import (
+    LEASED,
+    RANK,
+    REQUESTS,
+    SUSPECTS,
+    encode_score,
+    parse,
+    scan,
+    with_task,
+)
 from scrapy_dist.brokers.redis.orphans import Orphans
+from scrapy_dist.brokers.redis.tasks import parse_task
 from scrapy_dist.brokers.redis.tools.check import check
 from scrapy_dist.brokers.redis.tools.items import ItemReader
 from scrapy_dist.core.frontier import (
@@ -25,6 +36,7 @@ from scrapy_dist.core.frontier import (
     Reject,
     Settlement,
 )
+from scrapy_dist.core.tasks import Begin
 from scrapy_dist.redis_client.client import close_client
 from tests.support.frontiers import (
     KEYS,
@@ -244,8 +256,9 @@ async def test_one_exchange_gets_out_of_the_way_what_it_can(full):
 # Half a script, as a torn append-only file leaves it
 
 
-def payload(name):
-    return json.dumps({"url": name}).encode()
+def payload(name, task=""):
+    fields = {"url": name, "task": task}
+    return json.dumps({k: v for k, v in fields.items() if v}).encode()
 
 
 def url(lease):
@@ -257,7 +270,8 @@ class TornWorld:
 
     *m1* is leased by *me* and leads to *c1* (filtered), *c2* (not filtered) and an item.
     *l1* and *l2* are dead letters; *w1*, and *w2*, which has failed, wait for room among
-    them; *o1* and *o2* are still with scrapy-redis, and *f1* in a file.
+    them; *o1* and *o2* are still with scrapy-redis, and *f1* in a file. *m1*, *m2*, *d1*,
+    *w1*, *w2*, *p1* and *l1* are of the task T, and the seed *x1* is the task X.
     """
 
     EVERYWHERE = (
@@ -265,6 +279,7 @@ class TornWorld:
         *("l1", "l2", "w1", "w2", "o1", "o2"),
     )
     OLD, OLD_LIST = "s:old", "s:old_list"
+    T, X, GONE = "a" * 16, "b" * 16, "c" * 16
 
     def __init__(self, server):
         self.server = server
@@ -277,40 +292,75 @@ class TornWorld:
         await first.lease_one()
         self.dead = await Worker(client).join()
         await first.dies(self.dead)
-        await self.dead.push(payload("d1"), payload("d2"), score=-8)
+        await self.push(self.dead, "d1", score=-8)
+        await self.dead.push(payload("d2"), score=-8)
         self.d_ids = [x.id for x in await self.dead.lease(2, suspect=False)]
         self.me = await Worker(client).join()
-        await self.me.push(payload("m1"), payload("m2"), score=-7)
+        await self.push(self.me, "m1", "m2", score=-7)
         self.m1, self.m2 = await self.me.lease(2, suspect=False)
-        self.copy_of_m2 = member(payload("m2"), int(self.m2.id, 16), -7)
-        await self.me.push(*(payload(f"p{n}") for n in range(1, 7)))
-        await client.rpush(SEED_KEYS[0], payload("x1"), payload("x2"))
+        whole = with_task(self.T, payload("m2"))
+        self.copy_of_m2 = member(whole, int(self.m2.id, 16), -7)
+        await self.push(self.me, "p1")
+        await self.me.push(*(payload(f"p{n}") for n in range(2, 7)))
+        await client.rpush(SEED_KEYS[0], payload("x1", self.X), payload("x2"))
         await client.sadd(SEED_KEYS[1], payload("x3"))
         await client.zadd(KEYS.workers, {self.dead.number: 1})
         self.letters = [
             await client.xadd(
-                KEYS.failed, {"payload": payload("l1"), "kind": "request"}
+                KEYS.failed,
+                {"payload": payload("l1"), "kind": "request", "task": self.T},
             ),
             await client.xadd(
                 KEYS.failed,
                 {"payload": payload("l2"), "kind": "request", "claims": "-" + "a" * 16},
             ),
         ]
-        waits = suspect(payload("w1"), 9, deaths=1)
-        failed = suspect(payload("w2"), 10, deaths=3)
+        waits = suspect(with_task(self.T, payload("w1")), 9, deaths=1)
+        failed = suspect(with_task(self.T, payload("w2")), 10, deaths=3)
         await client.zadd(KEYS.suspects, {waits: "+inf", failed: "+inf"})
         #: What only the script at hand knows of.
-        self.more = set()
+        self.more, self.dropped = set(), set()
         await client.zadd(self.OLD, {payload("o1"): 0})
         await client.rpush(self.OLD_LIST, payload("o2"))
+        for token, record in (
+            (self.T, "r 6 0 1 0 1 1 0\nt\nb\nhost:1\nwhy"),
+            (self.X, "q 1 0 0 0 1 0 0\nx\nb\n\n"),
+            (self.GONE, "d 0 1 0 1 1 1 5\ngone\nb\nhost:1\n"),
+        ):
+            await client.hset(KEYS.tasks, f"t:{token}", record)
+        ids = {"i:t": self.T, "i:x": self.X, "i:gone": self.GONE}
+        await client.hset(KEYS.tasks, mapping={**ids, "b:b": "1 1 1 0 0"})
+        ends = {self.T: "+inf", self.X: "+inf", self.GONE: 5}
+        await client.zadd(KEYS.tasks_ended, ends)
+        await client.hset(KEYS.results, f"{self.GONE} 1", "item")
         self.full = Worker(client, failed_limit=0).frontier
         self.full.worker = self.me.number
         self.before = await dump(client)
         return self
 
+    async def push(self, worker, *names, score=0.0):
+        """Unfiltered requests of the task T."""
+        new = [NewRequest(payload(name), score, task=self.T) for name in names]
+        await worker.commit(new)
+
     async def prepare(self, script):
-        """Do the damage that *script* mends."""
+        """Do the damage that *script* mends, and what it needs."""
         client = self.client
+        if script == "begin":
+            [self.x1] = await self.me.seeds(1)
+        elif script in ("lease, cancelled", "release, cancelled", "drop_cancelled"):
+            await self.me.frontier.run("cancel", ids=["t"])
+        elif script == "check_tasks":
+            record = await client.hget(KEYS.tasks, f"t:{self.T}")
+            await client.hset(KEYS.tasks, f"t:{self.T}", record.replace(b"r 6", b"r 9"))
+        if script in ("lease, cancelled", "release, cancelled", "drop_cancelled"):
+            self.dropped = {"m1", "m2", "d1", "w1", "w2", "p1"}
+        found = await client.zrange(KEYS.requests, 0, -1)
+        self.pending_of_t = [m for m in found if parse(REQUESTS, m).task == self.T]
+        order, active = await client.hmget(KEYS.state, ["order", "active"])
+        record = await client.hget(KEYS.tasks, f"t:{self.T}")
+        counted = [self.T, 6, record]
+        self.counted = {"order": order, "active": active, "counted": counted}
         if script == "check_leased":
             await client.zrem(KEYS.leases, self.m1.id)
         elif script == "check_leases":
@@ -342,13 +392,18 @@ class TornWorld:
     def call(self, script):
         frontier = self.me.frontier
         child = [NewRequest(payload("c2"), 0)]
-        page = Settlement(self.m1.id, child, [(KEYS.items, b"i1")])
-        failed = Settlement(self.m1.id, child, [(KEYS.items, b"i1")], End.FAILED, "why")
-        new = [NewRequest(payload("c1"), 0, "fp-c1")]
+        part = self.m1.id, child, [(KEYS.items, b"i1")]
+        page = Settlement(*part, task=self.T)
+        failed = Settlement(*part, End.FAILED, "why", task=self.T)
+        new = [NewRequest(payload("c1"), 0, "fp-c1", task=self.T)]
         start = [NewRequest(payload("c1"), 0, "fp-c1", 1)]
         number = self.me.commits + 1
         return {
             "lease": lambda: frontier.lease(3, suspects=8),
+            "lease, cancelled": lambda: frontier.lease(3, suspects=8),
+            "release, cancelled": lambda: frontier.release([self.m1.id, self.m2.id]),
+            "begin": lambda: frontier.begin([Begin(self.x1.id, "x", self.X, "b")]),
+            "prune_tasks": frontier.prune_tasks,
             "release": lambda: frontier.release([self.m1.id, self.m2.id]),
             "reject": lambda: frontier.reject(
                 [Reject(self.m2.id, "request", "x")], max_size=99
@@ -396,6 +451,15 @@ class TornWorld:
                 "after": 1,
                 "entries": ["requests", "request", 3, *place, payload("f1")],
             },
+            "submit": lambda: {
+                "seed_key": SEED_KEYS[0],
+                "seeds_as": "list",
+                "on_duplicate": "restart",
+                "new": ["x", "d" * 16, "b", 0, payload("n1", "d" * 16)],
+            },
+            "cancel": lambda: {"ids": ["x"]},
+            "drop_cancelled": lambda: {"members": self.pending_of_t},
+            "check_tasks": lambda: {**mend, **self.counted},
             "check_leased": lambda: {**mend, "ids": [self.m1.id]},
             "check_leases": lambda: {**mend, "max_deliveries": 2, "ids": self.d_ids},
             "check_pending": lambda: {
@@ -429,6 +493,19 @@ class TornWorld:
         assert report.ok
         assert report.findings == {}
 
+    async def no_task_ends_too_early(self):
+        client, found = self.client, set()
+        for place in (LEASED, REQUESTS, SUSPECTS):
+            async for entries in scan(client, KEYS, place):
+                # One that is in two places is one.
+                found.update((entry.task, entry.id) for entry in entries)
+        there = Counter(task for task, _ in found)
+        for field, record in (await client.hgetall(KEYS.tasks)).items():
+            task = parse_task(field[2:].decode(), record)
+            if task is not None and task.state.value != "cancelled":
+                assert task.open >= there[task.token], task
+                assert bool(task.open) != task.state.is_end
+
     async def nothing_is_lost(self):
         """An honest worker finds what was there, and what the others did not finish."""
         client = self.client
@@ -459,12 +536,13 @@ class TornWorld:
         old = await client.zrange(self.OLD, 0, -1)
         old += await client.lrange(self.OLD_LIST, 0, -1)
         found |= {json.loads(data)["url"] for data in old}
-        assert {*self.EVERYWHERE, *self.more, "x2", "x3"} <= found
+        there = {*self.EVERYWHERE, *self.more, "x2", "x3"}
+        assert there - self.dropped <= found
         if await client.sismember(KEYS.dupefilter, "fp-c1"):
             assert "c1" in found
         assert follows in ({True}, {True, False}, set()), "its redirect is lost"
         done = {"c1", "c2"} <= found and await client.llen(KEYS.items)
-        assert "m1" in found or done
+        assert "m1" in found or done or "m1" in self.dropped
         assert found <= {
             *self.EVERYWHERE,
             *self.more,
@@ -474,7 +552,11 @@ class TornWorld:
             "c1",
             "c2",
             "f1",
+            "n1",
         }
+        while await honest.call(honest.frontier.heal_tasks()):
+            pass
+        assert not await client.zrangebyscore(KEYS.tasks_ended, "+inf", "+inf")
 
 
 async def client_has(torn, name):
@@ -510,13 +592,21 @@ async def torn(make_redis):
 
 SCRIPTS = {
     "lease": 5,
+    "lease, cancelled": 6,
+    "release, cancelled": 4,
+    "begin": 3,
+    "submit": 3,
+    "cancel": 2,
+    "drop_cancelled": 3,
+    "prune_tasks": 5,
+    "check_tasks": 1,
     "release": 4,
     "reject": 4,
     "seeds": 8,
     "reap": 4,
     "claim": 3,
-    "commit": 7,
-    "commit a failure": 9,
+    "commit": 9,
+    "commit a failure": 11,
     "leave": 2,
     "register": 2,
     "readmit": 2,
@@ -553,6 +643,7 @@ async def test_script_that_is_cut_after_any_of_its_writes_loses_nothing(
             assert await client_has(torn, "f1")
         if mended or script.startswith("check_"):
             await torn.mend()
+        await torn.no_task_ends_too_early()
         await torn.nothing_is_lost()
 
 

@@ -142,7 +142,8 @@ class Worker:
         return (await self.call(self.frontier.take_seeds(want))).leases
 
     async def ack(self, *leases: Lease) -> CommitReply:
-        return await self.commit(pages=[Settlement(lease.id) for lease in leases])
+        pages = [Settlement(lease.id, task=lease.task) for lease in leases]
+        return await self.commit(pages=pages)
 
     async def release(self, *leases: Lease) -> int:
         return await self.call(self.frontier.release([lease.id for lease in leases]))
