@@ -140,7 +140,6 @@ class Answers:
             problem = "This is not the password."
             return self.page(request, "login.html", 403, wanted=wanted, problem=problem)
         # Another id than before: somebody may have planted that one.
-        self._sessions.end(session_of(request))
         session = self._sessions.new(is_in=True)
         response = RedirectResponse(wanted if _OWN.fullmatch(wanted) else "/", 303)
         self._set_cookie(response, "session", self._sessions.write(session), None)

@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 #: Seconds for which a list of crawls is good; and before it is made anew for a name that
 #: is not in it.
-_LIST_AGE, _LIST_AGE_AT_LEAST = 30.0, 2.0
+_LIST_AGE, _LIST_AGE_AT_LEAST = 10.0, 2.0
 #: Crawls that are shown at the most.
 MOST_CRAWLS = 500
 #: Seconds that Redis has for one page, and for one that looks through all requests.
@@ -83,7 +83,7 @@ class Site:
             return await asyncio.wait_for(asked, patience)
         except asyncio.TimeoutError:
             raise RedisUnavailable(
-                f"Redis has not answered for {patience:g} s ({self.where})."
+                f"It has taken more than {patience:g} s, and was given up ({self.where})."
             ) from None
 
     # What is looked at

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from contextlib import aclosing
+from itertools import pairwise
 
 import pytest
 
@@ -54,28 +55,29 @@ async def parts_of(events):
     return None
 
 
-async def test_fifty_pages_cost_as_much_as_one(redis, live):
-    async def watch(seen):
-        async with aclosing(live.events()) as events:
-            async for event in events:
-                seen.append(event)
+async def test_fifty_pages_cost_as_much_as_one(redis, monkeypatch):
+    monkeypatch.setattr(live_module, "_PATIENCE", 300)
+    gate = asyncio.Semaphore(0)
 
-    pages = [[] for _ in range(50)]
-    tasks = [asyncio.ensure_future(watch(page)) for page in pages]
-    while redis.looks < 5:
-        await asyncio.sleep(0.01)
+    async def look():
+        await gate.acquire()
+        return await redis.look()
+
+    live = Live(look, redis.reconnect, every=0.001)
+    pages = [live.events() for _ in range(50)]
+    seen = [asyncio.ensure_future(parts_of(page)) for page in pages]
+    assert await asyncio.gather(*seen) == [{"trouble": ""}] * 50
     assert live.watchers == 50
-    looks = redis.looks
-    for i in range(3):
-        redis.parts["state"] = f"<{i}>"
-        while not all(f"<{i}>".encode() in b"".join(page) for page in pages):
-            await asyncio.sleep(0.01)
-    # All have seen three changes, which may each have been missed by one look.
-    assert redis.looks - looks < 50
-    for task in tasks:
-        task.cancel()
-    await asyncio.wait(tasks)
+    for looks in range(1, 4):
+        redis.parts["state"] = f"<{looks}>"
+        gate.release()
+        found = await asyncio.gather(*map(parts_of, pages))
+        assert [each["state"] for each in found] == [f"<{looks}>"] * 50
+        assert redis.looks == looks
+    for page in pages:
+        await page.aclose()
     assert live.watchers == 0
+    await live.close()
 
 
 async def test_only_what_has_changed_is_sent(redis, live):
@@ -172,6 +174,8 @@ def test_rates_keep_the_whole_time_in_bounds():
     assert found[-1][0] == 19_999
     assert all(rate == pytest.approx(3) for _, rate in found)
     assert found[-1][0] - found[0][0] > 19_000
+    times = [at for at, _ in found]
+    assert max(b - a for a, b in pairwise(times)) < 300
 
 
 def test_rates_begin_anew_with_a_new_crawl():

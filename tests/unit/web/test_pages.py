@@ -13,6 +13,7 @@ from scrapy_dist.admin import task_glance
 from scrapy_dist.admin.tasks import Tasks
 from scrapy_dist.exceptions import RedisUnavailable
 from scrapy_dist.web import actions, app, task_views, views
+from scrapy_dist.web.links import link
 from tests.support.frontiers import KEYS, SEED_KEYS
 from tests.unit.web.conftest import HOST, fill
 
@@ -212,6 +213,29 @@ async def test_settings_show_no_secret(client, visit):
         assert "hunter2" not in await visitor.get(f"/crawl{path}?crawl=s")
 
 
+@pytest.mark.parametrize(
+    ("url", "is_link"),
+    [
+        ("https://site.example/a?b=c#d", True),
+        ("HTTP://site.example/", True),
+        ("javascript:alert(1)", False),
+        ("JavaScript://site.example/%0aalert(1)", False),
+        ("data:text/html,x", False),
+        ("http://", False),
+        ("http://[", False),
+        ("http://user:hunter2@site.example/", False),
+        ("http://site.example/\u202e", False),
+        ("http://site.example/" + "a" * 300, False),
+        ("", False),
+    ],
+)
+def test_only_what_is_shown_as_it_is_becomes_a_link(url, is_link):
+    html = link(url)
+    assert ("href" in html) is is_link
+    assert "hunter2" not in html
+    assert "\u202e" not in html
+
+
 @pytest.mark.parametrize("path", PAGES)
 async def test_what_comes_from_redis_is_only_text(client, visit, path):
     url = f"http://{HOST}/{HOSTILE}"
@@ -226,9 +250,9 @@ async def test_what_comes_from_redis_is_only_text(client, visit, path):
     assert sources == ["/static/page.js"]
     assert len(visitor.page.css("script")) == 1
     assert not visitor.page.css("img, [onerror], [style], style, iframe")
-    for link in visitor.page.css("a.url"):
-        assert link.attrib["href"].startswith("http://")
-        assert link.attrib["rel"] == "noopener noreferrer nofollow"
+    for found in visitor.page.css("a.url"):
+        assert found.attrib["href"].startswith("http://")
+        assert found.attrib["rel"] == "noopener noreferrer nofollow"
 
 
 @pytest.mark.parametrize(

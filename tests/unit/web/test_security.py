@@ -135,17 +135,20 @@ async def test_forms_of_other_sites_are_refused(client, visit):
 
 async def test_read_only_refuses_every_form(client, visit):
     await fill(client, ["http://site.example/"], reasons=["HTTP 500"])
-    visitor = visit(rules=Rules(read_only=True), read_only=True)
+    sessions = Sessions()
+    rules = Rules(read_only=True)
+    visitor = visit(rules=rules, read_only=True, sessions=sessions)
     for path in ("", "/failed", "/seeds", "/explain"):
         await visitor.get(f"/crawl{path}?crawl=s")
         assert visitor.code == 200
         assert not visitor.page.css('form[method="post"]')
         assert not visitor.page.css("tbody button")
+    session = sessions.read(visitor.http.cookies["frontier-session-0"])
     for action in ACTIONS:
-        answer = await visitor.http.post(
-            f"/crawl/{action}?crawl=s", data={"sure": "yes"}
-        )
+        data = {"sure": "yes", "token": sessions.token(session)}
+        answer = await visitor.http.post(f"/crawl/{action}?crawl=s", data=data)
         assert answer.status_code == 403
+        assert "--read-only" in answer.text
 
 
 @pytest.mark.parametrize("method", ["PUT", "DELETE", "PATCH", "OPTIONS", "TRACE"])
