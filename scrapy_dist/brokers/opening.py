@@ -62,6 +62,7 @@ async def open_session(
             keys=keys,
             seed_keys=seed_keys,
             result_ttl=options.result_ttl,
+            is_polite=options.is_polite,
             **options.limits(),
         )
     if filters_itself:

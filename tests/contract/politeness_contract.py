@@ -283,6 +283,43 @@ class PolitenessContract:
         assert await lease(owner) == []
         await broker.pass_time(2.1)
         assert await lease(owner) == ["7 1"]
+        assert await broker.wishes()
+        await give_back(owner, "7")
+        assert not await broker.wishes()
+
+    async def test_visitor_that_comes_back_is_not_forgotten(self, join, broker):
+        owner, visitor = await join(), await join()
+        await owner.commit(many(5, 7))
+        await lease(owner)
+        await visit(visitor, 7)
+        await broker.pass_time(1.9)
+        await visit(visitor, 7)
+        await broker.pass_time(1.9)
+        await give_back(owner, "7")
+        assert await lease(owner) == []
+        assert (await visit(visitor, 7)).granted
+        assert not await broker.wishes()
+
+    # What people do
+
+    async def test_delays_outlast_requests_that_are_cleared(self, join, broker):
+        first, second = await join(), await join()
+        await first.commit([*many(2, 7), *many(2, 8)])
+        await lease(first)
+        await lease(first)
+        assert await first.session.seats() == {"7", "8"}
+        await give_back(first, "7", 1.5)
+        await broker.clear("requests")
+        again = [*new("seven", slot=7), *new("eight", slot=8), *new("nine", slot=9)]
+        await second.commit(again)
+        assert await lease(second) == ["nine"]
+        assert await first.session.seats() == {"8"}
+        await give_back(first, "8")
+        await broker.pass_time(1.6)
+        assert sorted([*await lease(second), *await lease(second)]) == [
+            "eight",
+            "seven",
+        ]
 
     # Deaths
 

@@ -43,6 +43,12 @@ class MemoryBroker:
     async def retry(self) -> None:
         await self.tasks.retry(None, decode=None, seeds_as="list")
 
+    async def clear(self, part: str) -> None:
+        await self.tasks.clear([part], force=True)
+
+    async def wishes(self) -> int:
+        return len(self.state.seats.wanted)
+
     async def delete_letters(self) -> None:
         self.state.letters.clear()
 

@@ -9,6 +9,7 @@ from scrapy import Request
 
 from scrapy_dist.brokers.redis.frontier import Frontier
 from scrapy_dist.brokers.redis.tasks import RedisTasks
+from scrapy_dist.brokers.redis.tools.clear import clear
 from scrapy_dist.brokers.redis.tools.dead_letters import retry
 from tests.contract.frontier_contract import ITEMS, SEEDS, FrontierContract, Worker
 from tests.contract.politeness_contract import PolitenessContract
@@ -51,6 +52,14 @@ class RedisBroker:
 
     async def retry(self) -> None:
         await retry(self._outside, decode=lambda payload: Request("http://a/"))
+
+    async def clear(self, part: str) -> None:
+        await clear(self._outside, [part], force=True)
+
+    async def wishes(self) -> int:
+        names = await self._client.hkeys(KEYS.politeness)  # type: ignore[misc]
+        names += await self._client.zrange(KEYS.resting, 0, -1)
+        return sum(name.startswith(b"wanted:") for name in names)
 
     async def delete_letters(self) -> None:
         await self._client.delete(KEYS.failed)

@@ -26,7 +26,7 @@ from scrapy_dist.core.frontier import (
     Outcome,
     Settlement,
 )
-from scrapy_dist.core.politeness import Visit
+from scrapy_dist.core.politeness import Visit, differ_in_manners
 from scrapy_dist.core.tasks import Beginning
 
 if TYPE_CHECKING:
@@ -51,6 +51,7 @@ class MemoryFrontier:
         newest_first: bool = False,
         seed_keys: Sequence[str] = (),
         process: tuple[str, str] | None = None,
+        is_polite: bool = False,
         **limits: Any,
     ) -> None:
         self.limit: float | None = None
@@ -58,6 +59,7 @@ class MemoryFrontier:
         self._state = state
         self._limits = heeded = Limits(int(ttl * 1000), **limits)
         state.tasks.keeps_results = heeded.result_ttl > 0
+        self.polite = str(heeded.ttl) if is_polite else ""
         self._newest_first = newest_first
         self._lending = Lending(state, self.worker, heeded, seed_keys)
         self._polite = PoliteLending(state, self._lending)
@@ -96,6 +98,10 @@ class MemoryFrontier:
                 if last and last.end and last.end.timestamp() > now / 1000 - age:
                     self._crawl = last.crawl
                     return Joined(JoinOutcome.LATE)
+            if others and state.polite != self.polite:
+                refusal = differ_in_manners(self.polite, state.polite)
+                return Joined(JoinOutcome.REFUSED, others, refusal=refusal)
+            state.polite = self.polite
             outcome = JoinOutcome.JOINED
             if others:
                 outcome = JoinOutcome.NOT_FLUSHED if flush else outcome

@@ -102,6 +102,8 @@ class Seats:
             if seat.rules is not None:
                 self.rules[slot_of_seat(seat.name)] = seat.rules
         self.ready = {name: at for name, at in self.ready.items() if at > time}
+        wanted = self.wanted.items()
+        self.wanted = {s: (w, at) for s, (w, at) in wanted if time - at < _VISITOR}
 
     def end(self, worker: str, now: int) -> None:
         """*worker* is gone: its seats may be taken when their delays are over."""

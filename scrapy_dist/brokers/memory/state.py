@@ -172,6 +172,8 @@ class State:
     now: Callable[[], int] = wall_clock
     pending: Pending = field(default_factory=Pending)
     seats: Seats = field(default_factory=Seats)
+    #: What the workers that are here have for `differ_in_manners`.
+    polite: str = ""
     #: They outlive a crawl.
     tasks: TaskTable = field(init=False)
     suspects: list[Entry] = field(default_factory=list)

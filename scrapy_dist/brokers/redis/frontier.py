@@ -25,7 +25,6 @@ from scrapy_dist.brokers.redis.layout import RANK, batches, split_task
 from scrapy_dist.brokers.redis.version import (
     FORMAT,
     OLDEST,
-    differ_in_manners,
     mixed,
     refusal,
 )
@@ -44,7 +43,7 @@ from scrapy_dist.core.frontier import (
     Left,
     Outcome,
 )
-from scrapy_dist.core.politeness import Grant, Granted, Rules, Visit
+from scrapy_dist.core.politeness import Grant, Granted, Rules, Visit, differ_in_manners
 from scrapy_dist.core.tasks import Beginning
 from scrapy_dist.exceptions import RedisUnavailable
 from scrapy_dist.redis_client.client import drop_connections

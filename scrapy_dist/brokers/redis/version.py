@@ -63,31 +63,6 @@ def mixed(worker: str) -> str:
     )
 
 
-def differ_in_manners(ours: str, theirs: str) -> str:
-    """Why a worker does not join others that have another FRONTIER_POLITENESS.
-
-    Both are FRONTIER_WORKER_TTL in ms if it is True, else ''.
-    """
-    if ours and theirs:
-        return (
-            f"FRONTIER_WORKER_TTL is {int(ours) / 1000:g}, and the workers that are at this"
-            f" crawl have {_seconds(theirs)}. Where delays hold for all workers together"
-            " (FRONTIER_POLITENESS = True) it must be the same for all: let them have the"
-            " same settings, or start this one when the others have stopped."
-        )
-    here, there = (True, False) if ours else (False, True)
-    return (
-        f"FRONTIER_POLITENESS is {here}, and the workers that are at this crawl have"
-        f" {there}: delays could not hold for all of them together. Let them have the same"
-        " settings, or start this one when the others have stopped (one that was killed"
-        " counts for half of FRONTIER_WORKER_TTL)."
-    )
-
-
-def _seconds(text: str) -> str:
-    return f"{int(text) / 1000:g}" if text.isdigit() and len(text) < 20 else repr(text)
-
-
 async def read_format(client: Redis, keys: Keys) -> int:
     """The format of a frontier; FORMAT if there is none yet, or no request in it.
 

@@ -31,11 +31,13 @@ redis.call('HDEL', state, '') -- runs above maxmemory too
 keep_slot_clock(clock)
 if is_mine and ready <= now then
   call('ZADD', slots, string.format('%.0f', own), slot)
-  call('ZREM', resting, slot)
+  call('ZREM', resting, slot, 'wanted:' .. slot)
   call('HDEL', politeness, 'wanted:' .. slot)
   return {1, 0, delay, count}
 end
 if is_mine then
+  -- Who does not come back is forgotten with what has rested: see yield.lua.
+  call('ZADD', resting, string.format('%.0f', now + 2000), 'wanted:' .. slot)
   call('HSET', politeness, 'wanted:' .. slot, worker .. string.format(' %.0f', now))
 end
 local is_taken = ready >= mark_of(0) or not is_mine

@@ -51,9 +51,18 @@ end
 if #gone > 0 then
   redis.call('ZREM', slots, unpack(gone))
 end
--- Those that have rested enough, some at a time.
+-- Those that have rested enough, and visitors that have not come back, some at a time.
 local rested = redis.call('ZRANGEBYSCORE', resting, '-inf', string.format('%.0f', now),
   'LIMIT', 0, 200)
+local lost = {}
+for _, name in ipairs(rested) do
+  if name:sub(1, 7) == 'wanted:' then
+    lost[#lost + 1] = name
+  end
+end
+if #lost > 0 then
+  redis.call('HDEL', politeness, unpack(lost))
+end
 if #rested > 0 then
   redis.call('ZREM', resting, unpack(rested))
 end

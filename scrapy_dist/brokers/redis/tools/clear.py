@@ -58,7 +58,11 @@ async def clear(
     seen = FRONTIER in parts or "dupefilter" in parts
     with asking():
         alive, done, now = await frontier.run(
-            "clear", parts=keys, force=int(force), seen=int(seen)
+            "clear",
+            parts=keys,
+            force=int(force),
+            seen=int(seen),
+            rests=int("requests" in parts and FRONTIER not in parts),
         )
         states = "".join({_TASKS.get(part, "") for part in parts})
         if done and states:

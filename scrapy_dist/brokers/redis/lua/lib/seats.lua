@@ -5,7 +5,8 @@
 -- at once. The first seat has the name of the slot, the others 'slot.1' and so on. In
 -- S:slots a seat has the ms when it may be taken, or, while it is taken, 2^52 and the number
 -- of its owner. S:politeness has 'delay places' of slots that are not as the settings say,
--- and under 'wanted:slot' who waits to visit it (see visit.lua): 'worker ms'.
+-- and under 'wanted:slot' who waits to visit it (see visit.lua): 'worker ms', for 2 s; then
+-- S:resting, which has the same name, says that it may go.
 -- @use owner
 -- @use slot_clock
 -- @needs slots politeness delay_ms places
