@@ -17,10 +17,11 @@ local alive = alive_workers(now)
 if alive > 0 and force ~= '1' then
   return {alive, 0, now}
 end
+call('ZCARD', resting)
+call('HDEL', state, '') -- runs above maxmemory too
 if seen == '1' then
   delete_fingerprints()
 end
-call('ZCARD', resting)
 local owned = {}
 if rests == '1' then
   -- Sites do not know that their requests are gone.
