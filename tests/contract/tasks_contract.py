@@ -23,6 +23,7 @@ from scrapy_dist.core.frontier import (
     Reject,
     Settlement,
 )
+from scrapy_dist.core.politeness import Manners, Rules
 from scrapy_dist.core.tasks import (
     Batch,
     Begin,
@@ -533,6 +534,23 @@ class TasksContract:
         assert await look() == ("cancelled", 0, 1, 0, 1)
         assert (await worker.counts()).is_drained
         assert await broker.tasks.batch("b") == Batch("b", cancelled=1)
+
+    async def test_a_polite_crawl_drops_it_too(self, broker, join, run, look):
+        worker = await join(seed_keys=[SEEDS])
+        lease, other = await run(worker), await run(worker, "other")
+        new = [replace(child(f"t{n}", lease.task), slot=n % 3) for n in range(9)]
+        new += [replace(child(f"o{n}", other.task), slot=n % 3) for n in range(9)]
+        await worker.commit(new)
+        await broker.tasks.cancel(["t"])
+
+        manners = Manners(Rules(0.0, 8), portion=8)
+        leases: list[Lease] = []
+        for _ in range(9):
+            leases += (await worker.ask(leases=9, suspects=8, manners=manners)).leases
+        assert sorted(payloads(leases)) == [f"o{n}" for n in range(9)]
+        assert {each.task for each in leases} == {other.task}
+        assert await look() == ("cancelled", 1, 0, 0, 0)
+        assert await look("other") == ("running", 10, 0, 0, 0)
 
     async def test_what_was_dropped_does_not_count_as_seen(self, broker, join, run):
         worker = await join(seed_keys=[SEEDS])

@@ -47,7 +47,8 @@ class Seeded(RedisSpider):
     async def rescued(self, failure):
         assert failure.request.errback == self.rescued
         yield {"path": "rescued"}
-        yield Request(self.settings["SITE"] + "/page/rescue")
+        path = urlsplit(failure.request.url).path
+        yield Request(self.settings["SITE"] + "/page/rescue" + path)
 """
 
 SCRIPT = (
@@ -109,6 +110,7 @@ TASKS = {
     "missing": ("/links/status~404~a,page~b", "", 2, 1, 2),
     "gone": ("/status/404/c", "", 0, 1, 0),
     "local": ("/page/local", "local", 2, 0, 1),
+    "handled": ("/status/404/d", "", 2, 0, 2),
     "errback": ("/page/unreachable", "unreachable", 2 + _YIELDS, 0, 2 * _YIELDS),
 }
 
@@ -117,6 +119,7 @@ def seeds_of(url: str) -> list[dict[str, object]]:
     return [
         {"url": url + path, "id": id_, "batch": "all"}
         | ({"callback": callback} if callback else {})
+        | ({"errback": "rescued"} if id_ == "handled" else {})
         for id_, (path, callback, *_) in TASKS.items()
     ]
 
