@@ -30,6 +30,8 @@ _NEWEST = 5
 _HOSTS_EVERY = 3
 #: Looks from one reading of the frontier's format to the next.
 _FORMAT_EVERY = 60
+#: What stands where a chart will be.
+_NO_CHART = "<p>It is measured from now on.</p>"
 
 
 async def draw_all(
@@ -87,7 +89,7 @@ class Watched:
         return {
             "warning": draw("part_warning.html", warning=self._warning),
             "state": draw("part_state.html", status=status, known=known),
-            "chart": str(rate_chart(self._rates.rates())),
+            "chart": str(rate_chart(self._rates.rates()) or _NO_CHART),
             "workers": draw(
                 "part_workers.html",
                 read_only=self._read_only,
