@@ -19,6 +19,7 @@ from scrapy_dist.bridge.bridge import Bridge, Plan
 from scrapy_dist.bridge.link import Link, LinkLost
 from scrapy_dist.bridge.notices import Notices
 from scrapy_dist.redis_client.client import close_client
+from tests.support.acl import acl
 from tests.support.frontiers import Worker
 from tests.support.tls import TlsProxy
 
@@ -166,6 +167,34 @@ async def test_a_bridge_holds_what_the_workers_can_take(crawl, rabbitmq, redis_s
         await until(lambda: rabbitmq.count("p.tasks") == 14)
         await close_client(client)
     assert rabbitmq.count("p.tasks") == 20
+
+
+async def test_rights_that_a_bridge_needs_in_redis(make_redis, rabbitmq):
+    rabbitmq.declare("p.tasks", "p.items", "p.failed", "p.status", "p.reply")
+    server = make_redis()
+    with server.client() as admin:
+        admin.execute_command("ACL", "SETUSER", "bridge", "on", *acl("bridge", "s"))
+        admin.rpush("s:items", "{}")
+    rabbitmq.publish("p.tasks", "http://a/", message_id="a", reply_to="p.reply")
+    rabbitmq.publish("p.tasks", "ftp://a/")
+    own = server.url.replace("redis://", "redis://bridge:password@")
+    queues = {name: f"p.{name}" for name in ("tasks", "items", "failed", "status")}
+    async with (
+        Crawl(Settings({"REDIS_URL": own}), "s") as crawl,
+        Crawl(Settings({"REDIS_URL": server.url}), "s") as admin,
+    ):
+        async with running(crawl, rabbitmq, **queues) as told:
+            await seeds(admin, 1)
+            await Tasks(admin).cancel(["a"])
+            for queue in ("p.items", "p.failed", "p.reply"):
+                await until(lambda q=queue: rabbitmq.count(q) == 1)
+        assert told == []
+        # What it may have sent is kept, and what it has not sent goes back.
+        reader = crawl.port.items("x")
+        with server.client() as client:
+            client.rpush("s:items", "1", "2", "3")
+        await reader.take()
+        await reader.leave(keep=1)
 
 
 async def test_tls_is_checked(rabbitmq, tmp_path, monkeypatch):
