@@ -20,7 +20,7 @@ from scrapy_dist.bridge.link import Link, LinkLost
 from scrapy_dist.bridge.notices import Notices
 from scrapy_dist.redis_client.client import close_client
 from tests.support.acl import acl
-from tests.support.frontiers import Worker
+from tests.support.frontiers import KEYS, Worker
 from tests.support.tls import TlsProxy
 
 pytestmark = [
@@ -174,7 +174,7 @@ async def test_rights_that_a_bridge_needs_in_redis(make_redis, rabbitmq):
     server = make_redis()
     with server.client() as admin:
         admin.execute_command("ACL", "SETUSER", "bridge", "on", *acl("bridge", "s"))
-        admin.rpush("s:items", "{}")
+        admin.rpush(KEYS.items, "{}")
     rabbitmq.publish("p.tasks", "http://a/", message_id="a", reply_to="p.reply")
     rabbitmq.publish("p.tasks", "ftp://a/")
     own = server.url.replace("redis://", "redis://bridge:password@")
@@ -192,7 +192,7 @@ async def test_rights_that_a_bridge_needs_in_redis(make_redis, rabbitmq):
         # What it may have sent is kept, and what it has not sent goes back.
         reader = crawl.port.items("x")
         with server.client() as client:
-            client.rpush("s:items", "1", "2", "3")
+            client.rpush(KEYS.items, "1", "2", "3")
         await reader.take()
         await reader.leave(keep=1)
 
