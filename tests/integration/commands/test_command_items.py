@@ -157,6 +157,9 @@ def test_they_are_followed_to_the_end_of_the_crawl(
     path = tmp_path / "items.jsonl"
     processes = []
 
+    def calls():
+        return server.info("commandstats")["cmdstat_evalsha"]["calls"]
+
     def steps():
         processes.append(start("--follow", "-o", str(path), stdout=subprocess.PIPE))
         for n in range(3):
@@ -167,6 +170,9 @@ def test_they_are_followed_to_the_end_of_the_crawl(
                 ),
                 f"item {n}",
             )
+        # Nothing is left, but the worker is there: it looks again and again.
+        begun = calls()
+        wait_until(lambda: calls() > begun + 9, "it has looked more than once")
         assert processes[0].poll() is None
 
     follow(redis_server, steps)

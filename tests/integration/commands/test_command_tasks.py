@@ -125,6 +125,16 @@ def test_task_is_shown_and_its_results_are_lines_of_json(tasks, run):
     assert "Task 'nobody' of s" in run("task", "s", "nobody", code=2)
 
 
+def test_results_are_those_of_the_run_that_was_submitted(client, work):
+    first = client.submit(URL, id="x")
+    work(lambda worker: worker.do(*(b'{"n": %d}' % n for n in range(250))))
+    second = client.submit(URL, id="x")
+    work(lambda worker: worker.do(b'{"n": "second"}'))
+    assert [item["n"] for item in client.results(first)] == list(range(250))
+    assert client.results(first, 240, 3) == [{"n": 240}, {"n": 241}, {"n": 242}]
+    assert client.results(second) == client.results("x") == [{"n": "second"}]
+
+
 def test_tasks_are_cancelled_by_id_or_batch(tasks, run, client):
     run("cancel", "s", "done", "running", "nobody", "running", code=1)
     assert client.task("running").state == "cancelled"
