@@ -82,6 +82,12 @@ def test_master_and_workers(project, site, redis_server, tmp_path, capsys):
     assert code == 0
     assert len(out.splitlines()) == 26
 
+    # A seed that any program pushes is waited for before a worker knows it.
+    with Client(redis_server.url, "pdfs") as client:
+        client.seed({"url": f"{site.url}/page/31", "id": "raw", "batch": "raw"})
+        assert client.wait_many(["raw"], timeout=100)[0].items == 1
+        assert client.wait_batch("raw", timeout=100).done == 1
+
     async def stop() -> None:
         async with AsyncClient(redis_server.url, "pdfs") as client:
             assert await client.stop("all") == 2
@@ -91,4 +97,4 @@ def test_master_and_workers(project, site, redis_server, tmp_path, capsys):
 
     asyncio.run(stop())
     assert set(site.hits().values()) == {1}
-    assert site.hits().total() == 27
+    assert site.hits().total() == 28
