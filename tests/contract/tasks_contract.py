@@ -562,6 +562,23 @@ class TasksContract:
         reply = await worker.commit(new)
         assert (list(reply.duplicates), list(reply.dropped)) == ([0], [])
 
+    async def test_a_letter_of_it_that_is_put_back_lets_it_run_again(
+        self, broker, join, run, look
+    ):
+        worker = await join(seed_keys=[SEEDS])
+        lease = await run(worker, batch="b")
+        await broker.tasks.cancel(["t"])
+        await worker.ask(rejects=[Reject(lease.id, "seed", "bad")])
+        assert await look() == ("cancelled", 0, 0, 1, 0)
+
+        await broker.retry()
+        assert await look() == ("running", 1, 0, 0, 0)
+        assert await broker.tasks.batch("b") == Batch("b", running=1)
+        again = await take(worker)
+        assert (again.task, again.is_seed) == (lease.task, True)
+        await worker.settle(Settlement(again.id, task=again.task))
+        assert await look() == ("done", 0, 1, 0, 0)
+
     async def test_a_queued_task_is_cancelled_before_it_begins(
         self, broker, join, submit, look
     ):

@@ -223,6 +223,37 @@ async def test_the_same_id_twice_in_one_call(client, tasks):
     assert sorted(state.value for state in states) == ["cancelled", "queued"]
 
 
+# Commits
+
+
+@pytest.mark.parametrize("mixed", [[TOKEN], [TOKEN, OTHER], ["", TOKEN], [OTHER, ""]])
+async def test_requests_of_several_tasks_in_one_commit(worker, tasks, mixed):
+    leases = [await tasks.run(), await tasks.run("u", OTHER)]
+    await worker.push("none")
+    page = await worker.lease_one()
+    new = [
+        NewRequest(f"r{n}".encode(), 0, f"fp{n}", task=mixed[n % len(mixed)])
+        for n in range(6)
+    ]
+    parts = [NewRequest(b"p1", 0), NewRequest(b"p2", 0)]
+    pages = [
+        Settlement(leases[0].id, parts, task=TOKEN),
+        Settlement(page.id, [NewRequest(b"p3", 0)]),
+        Settlement(leases[1].id, end=End.OPEN, task=OTHER),
+    ]
+    await worker.commit(new, pages)
+    each = 6 // len(mixed)
+    assert (await tasks.look())[1] == 2 + each * (TOKEN in mixed)
+    assert (await tasks.look("u"))[1] == 1 + each * (OTHER in mixed)
+    found = {lease.payload.decode(): lease.task for lease in await worker.lease()}
+    assert {name: found[name] for name in ("p1", "p2", "p3")} == {
+        "p1": TOKEN,
+        "p2": TOKEN,
+        "p3": "",
+    }
+    assert [found[f"r{n}"] for n in range(6)] == [r.task for r in new]
+
+
 # Dead letters
 
 
@@ -265,20 +296,6 @@ async def test_a_seed_that_names_a_task_of_others_counts_nowhere(client, tasks):
     assert await tasks.look() == ("running", 1, 0, 0)
     [letter] = await dead_letters(client)
     assert "task" not in letter
-
-
-async def test_a_letter_of_a_cancelled_task_comes_back_as_of_none(
-    client, worker, tasks
-):
-    lease = await tasks.run()
-    await tasks.cancel(["t"])
-    reject = [Reject(lease.id, "seed", "bad")]
-    await worker.call(worker.frontier.reject(reject, max_size=1000))
-    assert await tasks.look() == ("cancelled", 0, 0, 1)
-    await retry(worker.frontier)
-    [again] = await worker.seeds()
-    assert again.task == ""
-    assert await tasks.look() == ("cancelled", 0, 0, 1)
 
 
 async def test_letters_that_wait_for_room_count_when_they_are_letters(

@@ -69,6 +69,7 @@ LONG_FILES: dict[str, str] = {
     "admin/seed_files.py": "all forms of a file of seeds",
     "client.py": "all that users call, each with its contract and an example",
     "brokers/redis/frontier.py": "all calls of the protocol",
+    "brokers/redis/lua/commit.lua": "one script: all that is stored in one moment",
     "brokers/redis/tools/check.py": "all checks",
     "core/ports.py": "all that is asked of a broker",
     "codec/request.py": "one class, which encodes and decodes",

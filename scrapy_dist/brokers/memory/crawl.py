@@ -265,7 +265,7 @@ class MemoryCrawl(MemoryTasks):
                     state.push_seeds(self.seed_keys[0], [entry.payload])
                     done.seeds += 1
                 else:
-                    state.tasks.count(entry.task, 1, failed=-1)
+                    state.tasks.put_back(entry.task)
                     state.put(replace(entry, deaths=0, claims=set()))
                     done.seeds += entry.is_seed
                     done.requests += not entry.is_seed

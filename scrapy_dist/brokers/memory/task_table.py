@@ -119,6 +119,13 @@ class TaskTable:
             if self.keeps_results:
                 record.results.append(data)
 
+    def put_back(self, token: str) -> None:
+        """A dead letter is left to do again, also of a task that was cancelled."""
+        record = self.records.get(token)
+        if record is not None and record.state is TaskState.CANCELLED:
+            record.state, record.ended_ms = TaskState.RUNNING, 0
+        self.count(token, 1, failed=-1)
+
     def cancel(self, record: Record) -> None:
         if not record.state.is_end:
             self._end(record, TaskState.CANCELLED)

@@ -111,16 +111,17 @@ def _task_words(
     commit: Commit, settlements: Sequence[Settlement], keeps_results: bool
 ) -> Iterator[str]:
     """The tasks of leases and requests, as the script has them; nothing if there is none."""
-    requests = commit.requests if any(r.task for r in commit.requests) else ()
-    if not requests and not any(settled.task for settled in settlements):
+    tasks = [request.task for request in commit.requests]
+    distinct = {*tasks}
+    if distinct <= {""} and not any(settled.task for settled in settlements):
         return
     yield str(int(keeps_results))
     for settled in settlements:
         pages = sum(link.is_page and not link.reason for link in settled.chain)
         pages += settled.counts and settled.end in (End.ACK, End.EMPTY)
         yield f" {settled.task}:{pages}" if settled.task else " -"
-    for request in requests:
-        yield f" {request.task or '-'}"
+    for task in distinct if len(distinct) == 1 else tasks:
+        yield f" {task or '-'}"
 
 
 def _tasks_and_payloads(commit: Commit) -> Iterator[tuple[str, bytes]]:

@@ -24,7 +24,7 @@
 --       numbers of 4 bytes, the highest first (both '': they are in *apart*)
 --       task_words: '' if nothing is of a task; else '1' if results are kept, or '0', and
 --       of each lease 'token:pages' (pages: that end well with it) or '-', then of each
---       request that is part of none its token or '-'
+--       request that is part of none, or once if it is that of all, its token or '-'
 --       plain: '1': all requests are of the first kind of fingerprint
 --       ids*: of the leases, those with '+' first, then those with '='
 --       verdicts*: of the other leases: '-' or the reason of a dead letter
@@ -154,9 +154,12 @@ if task_words ~= '' then
     its[n], pages_of_lease[n] = word ~= '-' and word:sub(1, 16) or nil, tonumber(word:sub(18))
   end
   book.read(tokens)
+  local of_all = n == ids_count + 1 and task_of_request[n]
   local function task_of_name(i)
-    local lease = marks[i] == 35 and tonumber(ARGV[at + i]:sub(2))
-    return lease and task_of_lease[lease] or task_of_request[ids_count + i]
+    if marks[i] == 35 then
+      return task_of_lease[tonumber(ARGV[at + i]:sub(2))]
+    end
+    return of_all or task_of_request[ids_count + i]
   end
   function is_dropped(i)
     local task = book.records[task_of_name(i)]

@@ -1,8 +1,8 @@
 -- Put dead letters back: requests to the pending ones, seeds to a key of seeds.
 --
 -- One that has claimed fingerprints (see claim.lua) becomes a suspect, request or seed:
--- suspects keep claims. One of a task is left to do of it again, and is so if it is a seed,
--- too; of a task that was cancelled it is of none.
+-- suspects keep claims. One of a task is left to do of it again, which runs again, also if it
+-- was cancelled; a seed of a task that has begun is no seed to be taken, but pending.
 --
 -- KEYS  requests (zset)  failed (stream)  state (hash)  suspects (zset)  slots (zset)
 --       resting (zset)  tasks (hash)  tasks_ended (zset)
@@ -41,9 +41,9 @@ for i = letters_at + 1, #ARGV, 4 do
     ids[#ids + 1] = ARGV[i]
     local claims = fields.claims and fields.claims:match('^-?%x+$')
     local task = task_of('\4' .. (fields.task or ''))
-    task = task and not task_book().is_cancelled(task) and task
     if task then
       task_book().count(task, 1, 0, -1)
+      task_book().revive(task, now)
     end
     if claims or task or not is_seed then
       order = order + 1

@@ -90,6 +90,13 @@ local function new_task_book()
     ends_of[token] = book.is_living(task) and '+inf' or task.ended
   end
 
+  -- Somebody wants the rest of one that was cancelled all the same.
+  function book.revive(token, now)
+    if book.is_cancelled(token) then
+      book.move(token, records[token], 'r', now)
+    end
+  end
+
   -- It is deleted: its batch has it no more.
   function book.forget(task)
     if task.batch ~= '' then
