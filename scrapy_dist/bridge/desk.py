@@ -6,7 +6,6 @@ import asyncio
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 from scrapy_dist.base.escaping import quote
@@ -19,6 +18,7 @@ from scrapy_dist.bridge.bodies import (
 )
 from scrapy_dist.bridge.publisher import Message, Publisher
 from scrapy_dist.bridge.redis_side import sleep_until
+from scrapy_dist.bridge.replies import Replies
 from scrapy_dist.core.tasks import NewTask, OnDuplicate, Submission, Task, TaskState
 from scrapy_dist.exceptions import BadSeed, ConfigurationError
 
@@ -35,10 +35,8 @@ if TYPE_CHECKING:
 
 #: Messages that become tasks in one step.
 _STEP = 100
-#: Seconds between two looks at the tasks, at first and at the most.
-_SHORTEST, _LONGEST = 0.05, 1.0
-#: Seconds that the queue of a reply may be missing.
-REPLY_PATIENCE = 60.0
+#: Seconds between two looks at the tasks, at first and at the most; with so many of them.
+_SHORTEST, _LONGEST, _MANY = 0.05, 1.0, 2000
 #: Tasks that end at the same time: their results are in memory.
 _ENDING = 200
 #: Tasks followed with ``--ack stored``, at the most.
@@ -97,7 +95,7 @@ class Desk:
         self._statuses: asyncio.Queue[tuple[Message, asyncio.Future[None] | None]]
         self._statuses = asyncio.Queue(1000)
         self._changed = asyncio.Event()
-        self._unanswered = 0
+        self._replies = Replies(sinks.publisher, notices)
         self.intake: Intake
 
     @property
@@ -266,7 +264,8 @@ class Desk:
                 ended = 0
                 for followed, task in zip(waiting, found, strict=True):
                     ended += await self._see(followed, task)
-                pause = _SHORTEST if ended else min(_LONGEST, pause * 1.5)
+                longest = min(_LONGEST, 4 * _SHORTEST + len(waiting) / _MANY)
+                pause = _SHORTEST if ended else min(longest, pause * 1.5)
             self._changed.clear()
             if not waiting and not self._followed:
                 await sleep_until(self._changed, _LONGEST)
@@ -342,7 +341,7 @@ class Desk:
         self, task: Task, deliveries: Sequence[Delivery], items: Sequence[bytes]
     ) -> None:
         """Tell the exchange, and who has asked, how *task* has ended."""
-        asked = [d for d in deliveries if isinstance(d.reply_to, str) and d.reply_to]
+        asked = [delivery for delivery in deliveries if delivery.reply_to]
         if not (asked or self._sinks.results):
             return
         name, body = (
@@ -354,32 +353,9 @@ class Desk:
             message = Message(self._sinks.results, key, body, name, "result")
             await self._sinks.to_results.deliver([message])
         for delivery in asked:
-            own = delivery.correlation_id
-            message = Message(
-                "",
-                delivery.reply_to,
-                body,
-                name,
-                "result",
-                correlation_id=own if isinstance(own, str) else None,
-            )
-            deliver = self._sinks.publisher.deliver
-            done = await deliver(
-                [message], patience=REPLY_PATIENCE, unless=partial(_is_gone, delivery)
-            )
-            if not (done or delivery.is_gone):
-                self._unanswered += 1
-                self._notices.tell(
-                    f"The reply queue {quote(delivery.reply_to)} was missing for"
-                    f" {REPLY_PATIENCE:g} s: the result of task {quote(task.id)} was not"
-                    f" sent there ({self._unanswered} so far). Client.results has it."
-                )
+            await self._replies.send(delivery, body, name, task.id)
 
 
 def _made_id(delivery: Delivery) -> str:
     """What a message without an id is called, whenever it comes."""
     return f"amqp-{hashlib.sha256(delivery.body).hexdigest()[:24]}"
-
-
-def _is_gone(delivery: Delivery) -> bool:
-    return delivery.is_gone

@@ -177,8 +177,8 @@ class Publisher:
     ) -> bool:
         """Send *messages* until RabbitMQ has all of them.
 
-        False: some had no queue for *patience* seconds, or *unless* has come true; they
-        are given up.
+        False: some had no queue for *patience* seconds, of which the caller tells; or
+        *unless* has come true. They are given up.
         """
         left, backoff = list(messages), Backoff()
         loop = asyncio.get_running_loop()
@@ -193,7 +193,7 @@ class Publisher:
                 self._notices.over(place, f"Messages for the {place} are taken again.")
             left = [message for message, _ in again]
             bad = [(m, o) for m, o in again if o is not Outcome.LOST]
-            for message, outcome in bad:
+            for message, outcome in bad if patience is None else ():
                 self._tell(message, outcome)
             if bad:
                 if deadline is not None and loop.time() > deadline:

@@ -151,6 +151,29 @@ async def test_whatever_a_message_holds_it_is_acknowledged(crawl, rabbitmq):
     assert await crawl.port.count_failed() == len(bodies) - 1 + len(hostile)
 
 
+async def test_a_program_that_died_holds_up_nobody(crawl, rabbitmq, monkeypatch):
+    monkeypatch.setattr("scrapy_dist.bridge.replies.PATIENCE", 0.5)
+    rabbitmq.declare("p.tasks", "p.reply")
+    with rabbitmq.channel() as channel:
+        for n in range(20):
+            about = {
+                "reply_to": "p.reply" if n == 19 else "died",
+                "message_id": f"t{n}",
+            }
+            rabbitmq.publish("p.tasks", "ftp://a/", channel, **about)
+    async with running(crawl, rabbitmq, tasks="p.tasks", prefetch=2) as told:
+        await until(lambda: rabbitmq.count("p.reply") == 1)
+    assert rabbitmq.count("p.tasks") == 0
+    assert [text.split("(")[-1].split()[0] for text in told] == [
+        "1",
+        "2",
+        "4",
+        "8",
+        "16",
+    ]
+    assert all("'died'" in text for text in told)
+
+
 async def test_a_bridge_holds_what_the_workers_can_take(crawl, rabbitmq, redis_server):
     rabbitmq.declare("p.tasks")
     with rabbitmq.channel() as channel:
