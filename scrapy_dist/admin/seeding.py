@@ -94,8 +94,8 @@ class SeedMaker:
             return parse_seed(data, self.rules, spider).priority
         if not data or len(data) > self.rules.max_size:
             raise BadSeed(
-                f"the seed has {len(data)} bytes; it can have 1 to"
-                f" FRONTIER_SEED_MAX_SIZE, {self.rules.max_size}"
+                f"the seed has {len(data):,} bytes; it can have 1 to"
+                f" FRONTIER_SEED_MAX_SIZE, {self.rules.max_size:,}"
             )
         seed = self.load(data)
         priority = seed.get("priority")

@@ -81,8 +81,8 @@ class TaskMaker:
         data = self._seeds.dump(whole)
         if len(data) > self.rules.max_size:
             raise BadSeed(
-                f"the seed has {len(data)} bytes; FRONTIER_SEED_MAX_SIZE allows"
-                f" {self.rules.max_size}"
+                f"the seed has {len(data):,} bytes; FRONTIER_SEED_MAX_SIZE allows"
+                f" {self.rules.max_size:,}"
             )
         return NewTask(name, token, data, seed.priority, group)
 

@@ -22,6 +22,7 @@ from scrapy_dist.admin.items import decode
 from scrapy_dist.admin.seeding import BATCH_BYTES, kind_of_new_key
 from scrapy_dist.admin.task_maker import TaskMaker, TaskSower
 from scrapy_dist.base.escaping import quote
+from scrapy_dist.base.words import span
 from scrapy_dist.core.tasks import (
     Batch,
     NewTask,
@@ -355,7 +356,7 @@ async def _wait(
         if deadline is not None:
             left = deadline - time.monotonic()
             if left <= 0:
-                raise TimeoutError(f"{late()} after {timeout:g} s.")
+                raise TimeoutError(f"{late()} after {span(timeout)}.")
             pause = min(pause, left)
         await asyncio.sleep(until_together(time.monotonic(), pause))
         pause = min(pause * 1.5, _LONGEST)

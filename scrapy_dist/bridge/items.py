@@ -8,6 +8,7 @@ import re
 from typing import TYPE_CHECKING
 
 from scrapy_dist.base.escaping import quote
+from scrapy_dist.base.words import span
 from scrapy_dist.bridge.publisher import Message, Publisher
 from scrapy_dist.bridge.redis_side import RedisSide, sleep_until
 
@@ -74,7 +75,7 @@ class ItemSender:
             self._notices.trouble(
                 about,
                 f"Another bridge sends the items to the queue {quote(self._queue)}. This"
-                f" one does when that is silent for {PATIENCE:g} s.",
+                f" one does when that is silent for {span(PATIENCE)}.",
             )
         else:
             self._notices.over(about, "This bridge sends the items now.")

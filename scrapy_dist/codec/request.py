@@ -191,8 +191,8 @@ class PayloadCodec:
         data = self._seal.sign(data)
         if len(data) > self._max_size:
             raise Unserializable(
-                f"it takes {len(data)} bytes; FRONTIER_MAX_PAYLOAD allows"
-                f" {self._max_size}"
+                f"it takes {len(data):,} bytes; FRONTIER_MAX_PAYLOAD allows"
+                f" {self._max_size:,}"
             )
         return data
 
@@ -226,7 +226,8 @@ class PayloadCodec:
     def too_large(self, size: int) -> BadPayload:
         """Why a payload of *size* bytes is not read."""
         return BadPayload(
-            f"the payload has {size} bytes; FRONTIER_MAX_PAYLOAD allows {self._max_size}",
+            f"the payload has {size:,} bytes; FRONTIER_MAX_PAYLOAD allows"
+            f" {self._max_size:,}",
             cause="size",
             remedy="Set FRONTIER_MAX_PAYLOAD to what it was, or higher.",
         )

@@ -196,7 +196,7 @@ def task_name(name: str, value: Any) -> str:
         )
     if len(value) > MAX_TASK_NAME:
         raise BadSeed(
-            f"{name} has {len(value)} characters; it can have {MAX_TASK_NAME} at the most:"
+            f"{name} has {len(value):,} characters; it can have {MAX_TASK_NAME} at the most:"
             f" {quote(value)}"
         )
     if _CONTROL.search(value):

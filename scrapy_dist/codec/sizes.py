@@ -34,18 +34,18 @@ def flaw_of_url(url: str, limit: int = defaults.FRONTIER_URL_LENGTH) -> str:
     if len(url) <= MAX_HOST:
         return ""
     if len(url) > limit:
-        return f"has {len(url)} characters; FRONTIER_URL_LENGTH allows {limit}"
+        return f"has {len(url):,} characters; FRONTIER_URL_LENGTH allows {limit:,}"
     found = _AUTHORITY.match(url.translate(_NOTHING))
     host = _PORT.sub("", found[1].rpartition("@")[2]) if found else ""
     if len(host) > MAX_HOST:
-        return f"has a host of {len(host)} characters; {MAX_HOST} are the most"
+        return f"has a host of {len(host):,} characters; {MAX_HOST} are the most"
     return ""
 
 
 def flaw_of_method(method: str) -> str:
     """What is wrong with *method*, to follow the words "its method"; '' if nothing is."""
     if len(method) > MAX_METHOD:
-        return f"has {len(method)} characters; {MAX_METHOD} are the most"
+        return f"has {len(method):,} characters; {MAX_METHOD} are the most"
     return "" if _METHOD.fullmatch(method) else "is not valid in HTTP"
 
 
@@ -53,7 +53,7 @@ def flaw_of_method(method: str) -> str:
 def flaw_of_encoding(name: str) -> str:
     """What is wrong with an encoding, to follow its name; '' if nothing is, or unknown."""
     if len(name) > _MAX_ENCODING:
-        return f"has {len(name)} characters; {_MAX_ENCODING} are the most"
+        return f"has {len(name):,} characters; {_MAX_ENCODING} are the most"
     try:
         codec = codecs.lookup(name).name
     except (LookupError, ValueError):

@@ -93,7 +93,7 @@ def _line(finding: Finding, *, repaired: bool, is_sound: bool) -> str:
     if repaired:
         remedy = "mended"
         if finding.left:
-            remedy = f"{finding.mended} mended, {finding.left} left"
+            remedy = f"{number(finding.mended)} mended, {number(finding.left)} left"
     if is_sound:
         remedy = "not to be mended here, see the note"
     more = ", …" if finding.count > len(finding.examples) else ""

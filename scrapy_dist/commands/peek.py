@@ -34,7 +34,7 @@ async def _run(crawl: project.Crawl, opts: base.Namespace) -> int:
     if not opts.count:
         if not opts.json:
             suspect = f", {number(status.suspect)} suspect" if status.suspect else ""
-            base.write(f"{status.pending} pending{suspect}; -n 0 shows none.")
+            base.write(f"{number(status.pending)} pending{suspect}; -n 0 shows none.")
         return base.OK
     shown = 0
     async for some in crawl.peek(opts.count):

@@ -15,6 +15,7 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
 from scrapy_dist.base import times, words
+from scrapy_dist.base.words import span
 from scrapy_dist.exceptions import ConfigurationError, FrontierError
 
 if TYPE_CHECKING:
@@ -133,7 +134,7 @@ class Live:
         try:
             found = await asyncio.wait_for(self._ask(), _PATIENCE)
         except asyncio.TimeoutError:
-            await self._fail(f"Redis is away: no answer for {_PATIENCE:g} s.")
+            await self._fail(f"Redis is away: no answer for {span(_PATIENCE)}.")
         except ConfigurationError as e:
             await self._fail(str(e))
         except FrontierError as e:

@@ -6,6 +6,7 @@ import asyncio
 import time
 from typing import TYPE_CHECKING, TypeVar
 
+from scrapy_dist.base.words import span
 from scrapy_dist.exceptions import RedisUnavailable
 from scrapy_dist.web import drawing
 from scrapy_dist.web.live import Live
@@ -83,7 +84,7 @@ class Site:
             return await asyncio.wait_for(asked, patience)
         except asyncio.TimeoutError:
             raise RedisUnavailable(
-                f"It has taken more than {patience:g} s, and was given up ({self.where})."
+                f"It has taken more than {span(patience)}, and was given up ({self.where})."
             ) from None
 
     # What is looked at

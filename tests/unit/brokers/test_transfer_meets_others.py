@@ -421,7 +421,7 @@ PENDING = {"type": "pending", "score": 1, "request": {"url": "http://a/"}}
         ({"type": "seed", "key": -1, "kind": "list", "data": "x"}, "its key is no"),
         ({"type": "seen", "fingerprint": ""}, "it has no fingerprint"),
         ({"type": "seen", "fingerprint": "\u00e9"}, "it has no fingerprint"),
-        ({"type": "seen", "fingerprint": "x" * 1001}, "has 1001 characters"),
+        ({"type": "seen", "fingerprint": "x" * 1001}, "has 1,001 characters"),
         ({"type": "started", "fingerprint": ""}, "it has no fingerprint"),
         ({"type": "seed", "key": 0, "data": "x"}, "it has no kind"),
     ],

@@ -362,5 +362,5 @@ def _name(line: Line, name: str) -> str:
     if type(value) is not str or not value or not value.isascii():
         raise BadPayload(f"it has no {name}")
     if len(value) > _MOST_NAME:
-        raise BadPayload(f"its {name} has {len(value)} characters")
+        raise BadPayload(f"its {name} has {len(value):,} characters")
     return value

@@ -61,7 +61,7 @@ def read_fields(payload: bytes) -> dict[str, Any]:
     if payload[:1] == SIGNED:
         return {"url": "(not signed with the FRONTIER_SECRET that is set here)"}
     kind = "a pickle" if payload[:1] == PICKLE else "not readable"
-    return {"url": f"({kind}, {len(payload)} bytes)"}
+    return {"url": f"({kind}, {len(payload):,} bytes)"}
 
 
 def _seed_fields(seed: str) -> dict[str, Any]:
