@@ -68,6 +68,7 @@ def make_app(
             Exception: answers.own_error,
         },
     )
+    app.router.redirect_slashes = False
     return Guard(app, rules=rules, sessions=sessions, door=door)
 
 
