@@ -180,6 +180,9 @@ _SYNC_ONLY = {
 _FIXED: dict[str, Any] = {
     "protocol": 2,
     "decode_responses": False,
+    # Names and reasons may have any character; REDIS_ENCODING is that of seeds.
+    "encoding": "utf-8",
+    "encoding_errors": "strict",
     "retry": Retry(NoBackoff(), 0),
     "client_name": CLIENT_NAME,
     # Redis before 7.2 and some proxies refuse CLIENT SETINFO.

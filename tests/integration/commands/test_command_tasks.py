@@ -135,6 +135,18 @@ def test_results_are_those_of_the_run_that_was_submitted(client, work):
     assert client.results(second) == client.results("x") == [{"n": "second"}]
 
 
+def test_names_have_any_character_whatever_the_encoding_of_seeds(redis_server, work):
+    settings = {"REDIS_ENCODING": "latin-1"}
+    names = ["\xfc \xf6", "\u65e5\u672c", "%(spider)s", " * ", "i:x"]
+    with Client(redis_server.url, "s", settings=settings) as client:
+        for name in names:
+            client.submit(f"{URL}\xe9", id=name, batch=names[1])
+        work(lambda worker: worker.do_all(b"{}"))
+        assert {task.state for task in client.wait_many(names, 60)} == {"done"}
+        assert {task.id for task in client.tasks(names[1])} == {*names}
+        assert client.batch(names[1]).wait().done == len(names)
+
+
 def test_tasks_are_cancelled_by_id_or_batch(tasks, run, client):
     run("cancel", "s", "done", "running", "nobody", "running", code=1)
     assert client.task("running").state == "cancelled"
