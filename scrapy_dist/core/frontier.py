@@ -338,12 +338,13 @@ class Answer:
     *refused*: why the broker has refused a part of it, but a commit; what was asked for
     and is None was not done then.
 
-    *claims*: of each whether it is new; None: ask again. *met*: see `Heartbeat`, and
+    *claims*: of each whether it is new, or None: it is dropped, as its task was cancelled;
+    None: ask again. *met*: see `Heartbeat`, and
     number and process of the others on this machine. *seeds_left*: those that wait.
     """
 
     commits: list[CommitReply] = field(default_factory=list)
-    claims: list[bool] | None = None
+    claims: list[bool | None] | None = None
     #: Of each of `Ask.begins` what has become of it; None: ask again.
     begun: list[Beginning] | None = None
     deaths: Deaths | None = None

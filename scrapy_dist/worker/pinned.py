@@ -124,8 +124,8 @@ class Pinned:
         self._unclaimed = self._claiming + self._unclaimed
         self._claiming = []
 
-    def claimed(self, verdicts: Sequence[bool]) -> None:
-        """The verdicts on the claims taken last; none: no reply came."""
+    def claimed(self, verdicts: Sequence[bool | None]) -> None:
+        """The verdicts on the claims taken last, see `Answer`; none: no reply came."""
         claims, self._claiming = self._claiming, []
         if not verdicts:
             # A claim with a lease can be repeated. Without one nobody could tell it
@@ -139,6 +139,11 @@ class Pinned:
                     self.push(claim.request, ())
             return
         for claim, new in zip(claims, verdicts, strict=True):
+            if new is None:
+                self._engine.stats.inc_value("frontier/dropped")
+                self._engine.report_dropped(claim.request)
+                self._outputs.let_go(claim.records)
+                continue
             self._recent.add(claim.fingerprint)
             self._filtered(claim.request, claim.records, new=new)
         self._engine.wake()

@@ -14,6 +14,7 @@ import pytest
 
 from scrapy_dist.core.frontier import (
     ChainLink,
+    Claim,
     Commit,
     End,
     Lease,
@@ -534,6 +535,19 @@ class TasksContract:
         assert await look() == ("cancelled", 0, 1, 0, 1)
         assert (await worker.counts()).is_drained
         assert await broker.tasks.batch("b") == Batch("b", cancelled=1)
+
+    async def test_what_stays_in_its_worker_is_dropped_too(self, broker, join, run):
+        worker = await join(seed_keys=[SEEDS])
+        lease, other = await run(worker), await run(worker, "other")
+        await broker.tasks.cancel(["t"])
+        claims = [
+            Claim("a", [lease.id]),
+            Claim("b", [other.id]),
+            Claim("c", [lease.id, other.id]),
+        ]
+        assert (await worker.ask(claims=claims)).claims == [None, True, True]
+        new = map_new("a", "b", "c")
+        assert list((await worker.commit(new)).duplicates) == [1, 2]
 
     async def test_a_polite_crawl_drops_it_too(self, broker, join, run, look):
         worker = await join(seed_keys=[SEEDS])

@@ -358,8 +358,8 @@ class MemoryFrontier:
             entry.task = begin.token
         return begun
 
-    def _claim(self, claim: Claim) -> bool:
-        """Filter a request that stays here; whether to crawl it.
+    def _claim(self, claim: Claim) -> bool | None:
+        """Filter a request that stays here; whether to crawl it, see `Answer`.
 
         Whoever gets one of its leases after a death finds the fingerprint seen, but
         claimed by the lease, and may follow it once more.
@@ -371,6 +371,9 @@ class MemoryFrontier:
             name = f"{claim.start} {name}"
         if any(state.owner(lease) != self.worker for lease in claim.leases):
             return True  # it has lost one, and marks nothing
+        entries = [state.leases[lease][1] for lease in claim.leases]
+        if entries and all(state.tasks.is_cancelled(entry.task) for entry in entries):
+            return None
         is_new = name not in known
         known.add(name)
         for lease in claim.leases:

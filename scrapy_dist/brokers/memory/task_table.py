@@ -63,6 +63,10 @@ class TaskTable:
         record = self.records.get(token)
         return record is not None and record.state.is_end
 
+    def is_cancelled(self, token: str) -> bool:
+        record = self.records.get(token)
+        return record is not None and record.state is TaskState.CANCELLED
+
     # How they begin and end
 
     def add(self, id_: str, token: str, batch: str, state: TaskState) -> Record:

@@ -430,10 +430,11 @@ class Frontier:
             swept += last
         return swept
 
-    def claim(self, claims: Sequence[Claim]) -> Call[list[bool] | None]:
+    def claim(self, claims: Sequence[Claim]) -> Call[list[bool | None] | None]:
         """Filter requests that stay in this worker.
 
-        The reply tells of each whether to crawl it; None: ask again, for other buckets.
+        The reply tells of each whether to crawl it (see `Answer`); None: ask again, for
+        other buckets.
         """
         shape = self.shape
         buckets: list[str] = []
@@ -456,11 +457,11 @@ class Frontier:
             buckets=buckets,
         )
 
-    def _parse_claim(self, raw: list[Any]) -> list[bool] | None:
+    def _parse_claim(self, raw: list[Any]) -> list[bool | None] | None:
         if raw[:1] == [-1]:
             self._reshape(raw[1:4])
             return None
-        return [bool(new) for new in raw]
+        return [None if new == 2 else bool(new) for new in raw]
 
     def begin(self, begins: Sequence[Begin]) -> Call[list[Beginning]]:
         """Begin the tasks (at most BATCH) whose seeds this worker holds."""

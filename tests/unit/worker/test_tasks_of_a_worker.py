@@ -381,6 +381,20 @@ async def test_a_link_that_a_cancelled_task_lost_is_new_for_others(start, redis)
     assert names(await worker.next()) == ["b"]
 
 
+async def test_what_stays_here_ends_with_its_task(start, redis):
+    worker = await begin(start)
+    push(redis, "t")
+    page = await worker.next()
+    await is_shown(redis, "running", 1, 0, 0, 0)
+    cancel_task(redis, "s", "t")
+    worker.yields(page, request("stays", meta={"frontier_local": True}))
+    worker.end(page, ask=False)
+    await is_shown(redis, "cancelled", 0, 1, 0, 0)
+    assert names(*worker.dropped) == ["stays"]
+    assert worker.stat("frontier/dropped") == 1
+    assert worker.take() is None
+
+
 async def test_a_task_that_was_cancelled_before_it_began_is_dropped(start, redis, log):
     push(redis, "t", task=TOKEN)
     plant_task(redis, "s", "t", TOKEN)

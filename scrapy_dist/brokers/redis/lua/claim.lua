@@ -2,20 +2,23 @@
 --
 -- A claim is kept with its leases. Whoever is handed such a lease again, after a death,
 -- finds the fingerprint seen but claimed by the lease, and may follow it once more. A
--- worker that has lost such a lease, and may not know it yet, marks nothing as seen.
+-- worker that has lost such a lease, and may not know it yet, marks nothing as seen; nor does
+-- a request whose leases are all of tasks that were cancelled.
 --
 -- KEYS  dupefilter (set, or hash: see buckets.py)  leased (hash)  started (set)
---       leases (zset)  buckets*: of each request the one of its fingerprint, and the one
+--       leases (zset)  tasks (hash)  tasks_ended (zset)
+--       buckets*: of each request the one of its fingerprint, and the one
 --       that this is to be split from (set)
 -- ARGV  worker: its number  epoch: of the buckets ('': dupefilter is a set)
 --       known: how many buckets the worker knows of
 --       claims*: of each request: fingerprint ('!…' = a start request), number of its
 --       bucket, number of its leases, their order ids
--- Reply for each request 1 (crawl it) or 0 (a duplicate); or -1 if the buckets are
---       others, then epoch, buckets and fingerprints in them
+-- Reply for each request 1 (crawl it), 0 (a duplicate) or 2 (dropped, as its task was
+--       cancelled); or -1 if the buckets are others, then epoch, buckets and fingerprints in them
 -- Cost  O(ARGV)
 -- @use buckets
 -- @use entry
+-- @use tasks
 local is_compact = epoch ~= ''
 redis.call(is_compact and 'HLEN' or 'SCARD', dupefilter)
 redis.call('HDEL', leased, '') -- runs above maxmemory too: a page waits for it
@@ -42,7 +45,16 @@ while at < #ARGV do
     local owner = redis.call('ZSCORE', leases, ARGV[i])
     ours = ours and owner and tonumber(owner) == tonumber(worker)
   end
+  local cancelled = 0
   for i = at + 3, ours and at + 2 + lease_count or 0 do
+    local entry = redis.call('HGET', leased, ARGV[i])
+    local task = entry and task_of(select(5, read_entry(entry, ARGV[i])))
+    if task and task_book().is_cancelled(task) then
+      cancelled = cancelled + 1
+    end
+  end
+  local is_dropped = lease_count > 0 and cancelled == lease_count
+  for i = at + 3, ours and not is_dropped and at + 2 + lease_count or 0 do
     local entry = redis.call('HGET', leased, ARGV[i])
     if entry then
       local slot, deaths, claims, rank, payload = read_entry(entry, ARGV[i])
@@ -54,14 +66,14 @@ while at < #ARGV do
       end
     end
   end
-  if ours and not seen then
+  if ours and not seen and not is_dropped then
     redis.call('SADD', set, plain)
     if is_compact and not is_start then
       seen_count = seen_count + 1
       redis.call('HSET', dupefilter, 'count', seen_count)
     end
   end
-  reply[#reply + 1] = (open or not ours) and 1 or 0
+  reply[#reply + 1] = is_dropped and 2 or (open or not ours) and 1 or 0
   at, at_key = at + 3 + lease_count, at_key + 2
 end
 return reply
