@@ -178,8 +178,9 @@ class Client:
 
         *on_duplicate* says what becomes of it while a task with this id has not ended:
         "refuse" raises TaskExists (a ValueError), "join" pushes nothing and tells how the
-        other one stands, "restart" cancels that. Raises BadSeed as `seed`. Needs the
-        add-on in the workers, and RedisPipeline for results.
+        other one stands, "restart" cancels that; "reuse" joins it also when it has ended.
+        Raises BadSeed as `seed`. Needs the add-on in the workers, and RedisPipeline for
+        results.
         """
         submit = self._client.submit
         limits: dict[str, Any] = {"timeout": timeout, "max_retries": max_retries}
