@@ -17,7 +17,7 @@ from scrapy_dist.brokers.redis.tools.export import export_lines
 from scrapy_dist.brokers.redis.tools.import_ import import_lines
 from scrapy_dist.codec import dump_lines
 from scrapy_dist.core.crawl import Exported, Imported
-from scrapy_dist.core.frontier import Claim, End, NewRequest, Reject, Settlement
+from scrapy_dist.core.frontier import Ask, Claim, End, NewRequest, Reject, Settlement
 from scrapy_dist.core.politeness import Manners, Rules
 from scrapy_dist.core.tasks import Begin, Beginning, NewTask, OnDuplicate, TaskState
 from scrapy_dist.exceptions import BadPayload
@@ -28,6 +28,7 @@ from tests.support.frontiers import (
     SEED_KEYS,
     Worker,
     dead_letters,
+    session,
 )
 
 if TYPE_CHECKING:
@@ -379,6 +380,9 @@ async def test_tasks_end_some_time_after_their_crawl(client, worker, tasks):
 
 
 async def test_old_tasks_go_with_their_results_some_at_a_time(client, worker, tasks):
+    async def prune():
+        return await worker.call(worker.frontier.prune_tasks())
+
     lease = await tasks.run(batch="b")
     for n in range(25):
         part = [("s:items", b"%d" % n)] * 100
@@ -387,19 +391,35 @@ async def test_old_tasks_go_with_their_results_some_at_a_time(client, worker, ta
     await worker.commit(pages=[Settlement(lease.id, task=TOKEN)])
     other = await tasks.run("u", OTHER, "b")
     assert await client.hlen(KEYS.results) == 2500
-    assert await worker.call(worker.frontier.prune_tasks()) == 0
+    assert await prune() == (0, False)
 
     await client.zadd(KEYS.tasks_ended, {TOKEN: 5})
-    assert await worker.call(worker.frontier.prune_tasks()) == 0
+    assert await prune() == (0, True)
     assert await client.hlen(KEYS.results) == 500
-    assert await worker.call(worker.frontier.prune_tasks()) == 1
+    assert await prune() == (1, False)
     assert await client.hlen(KEYS.results) == 0
     assert await tasks.look() is None
     assert (await tasks.batch("b")).total == 1
     await worker.commit(pages=[Settlement(other.id, task=OTHER)])
     await client.zadd(KEYS.tasks_ended, {OTHER: 5})
-    assert await worker.call(worker.frontier.prune_tasks()) == 1
+    assert await prune() == (1, False)
     assert await client.keys("s:*tasks*") == []
+
+
+async def test_a_worker_prunes_until_all_that_is_old_is_gone(client, tasks):
+    for n in range(250):
+        token = f"{n:016x}"
+        record = f"d 0 1 0 0 1 1 5\nt{n}\nb\n\n"
+        await client.hset(KEYS.tasks, f"t:{token}", record)
+        await client.zadd(KEYS.tasks_ended, {token: 5})
+    worker = session(client)
+    await worker.join("host:1", commit=0, flush=False, persist=False, age=0)
+    await worker.exchange(Ask(leases=1))
+    assert await client.zcard(KEYS.tasks_ended) == 250
+    await worker.exchange(Ask(heartbeat=True))
+    for left in (150, 50, 0, 0):
+        assert await client.zcard(KEYS.tasks_ended) == left
+        await worker.exchange(Ask(leases=1))
 
 
 async def test_without_a_time_no_results_are_kept_and_tasks_for_a_day(client):
@@ -419,7 +439,7 @@ async def test_who_prunes_spares_a_newer_run_of_the_id(client, worker, tasks):
     await worker.commit(pages=[Settlement(lease.id, task=TOKEN)])
     await tasks.run("t", OTHER)
     await client.zadd(KEYS.tasks_ended, {TOKEN: 5})
-    assert await worker.call(worker.frontier.prune_tasks()) == 1
+    assert await worker.call(worker.frontier.prune_tasks()) == (1, False)
     [task] = await tasks.tasks_of(["t"])
     assert task.token == OTHER
 

@@ -22,11 +22,9 @@ if TYPE_CHECKING:
     from tests.support.project import Project
 
 #: Keys that outlive a crawl on purpose.
-KEPT_KEYS = (
-    *("*:failed", "*:items", "*:history"),
-    # For FRONTIER_RESULT_TTL.
-    *("*:tasks", "*:results", "*:tasks_ended"),
-)
+KEPT_KEYS = ("*:failed", "*:items", "*:history")
+#: Those that go by themselves some time after it.
+EXPIRING_KEYS = ("*:tasks", "*:results", "*:tasks_ended")
 
 _TEMPLATES = (
     *(getattr(defaults, setting) for _, setting, *_ in SETTINGS),
@@ -64,10 +62,15 @@ def strange(client: redis.Redis, allowed: Iterable[str]) -> list[str]:
 
 
 def leaked(client: redis.Redis, allowed: Iterable[str], crawl: str) -> list[str]:
-    """The keys of *crawl* that are left, and that no finished crawl leaves."""
+    """The keys of *crawl* that are left, and that no finished crawl leaves, or for good."""
     of_crawl = _keys_of(re.escape(crawl))
     left = _left(client, (*KEPT_KEYS, *allowed))
-    return [key for key in left if of_crawl.fullmatch(key)]
+    return [
+        key
+        for key in left
+        if of_crawl.fullmatch(key)
+        and not (_is_like(key, EXPIRING_KEYS) and client.pttl(key) > 0)
+    ]
 
 
 def finished(project: Project) -> set[str]:
@@ -85,5 +88,9 @@ def finished(project: Project) -> set[str]:
 def _left(client: redis.Redis, allowed: Iterable[str]) -> Iterator[str]:
     for key in client.scan_iter(count=1000):
         name = key.decode("utf-8", "replace")
-        if not any(fnmatch(name, pattern) for pattern in allowed):
+        if not _is_like(name, allowed):
             yield name
+
+
+def _is_like(name: str, patterns: Iterable[str]) -> bool:
+    return any(fnmatch(name, pattern) for pattern in patterns)

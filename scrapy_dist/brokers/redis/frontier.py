@@ -91,8 +91,6 @@ _BEGUN = {
     2: Beginning.REFUSED,
     3: Beginning.CANCELLED,
 }
-#: Tasks that a worker deletes at once, after their time.
-_PRUNED = 20
 
 #: Keys that are deleted in one command.
 _SWEEP = 500
@@ -476,9 +474,12 @@ class Frontier:
         """End tasks that live although nothing is left in the frontier; how many."""
         return self.call("heal_tasks", int, most=BATCH)
 
-    def prune_tasks(self) -> Call[int]:
-        """Delete some tasks that have ended long ago, and their results; how many."""
-        return self.call("prune_tasks", int, most=_PRUNED)
+    def prune_tasks(self) -> Call[tuple[int, bool]]:
+        """Delete some tasks that have ended long ago, and their results.
+
+        How many, and whether there may be more.
+        """
+        return self.call("prune_tasks", lambda raw: (raw[0], bool(raw[1])), most=BATCH)
 
     def release(self, ids: Sequence[LeaseId]) -> Call[int]:
         """Give leases (at most BATCH) back undone."""

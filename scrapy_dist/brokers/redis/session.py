@@ -70,6 +70,8 @@ class RedisFrontier:
         )
         self._orphans = Orphans(frontier, spider)
         self._was_away = False
+        #: Whether tasks are left that have ended long ago.
+        self._prunes = False
 
     @property
     def limit(self) -> float | None:
@@ -158,6 +160,8 @@ class RedisFrontier:
         round_ = _Round(self._frontier)
         round_.store(ask)
         round_.report(ask, *(self.process or ("", "")))
+        if ask.heartbeat or self._prunes:
+            round_.prune()
         round_.take(ask)
         try:
             await self._frontier.exchange(round_.calls)
@@ -168,6 +172,7 @@ class RedisFrontier:
             self._was_away = False
             self._wakeup.retry_now()
         answer = round_.read()
+        self._prunes = round_.prunes_on
         if answer.counts is not None:
             self._orphans.told(answer.counts)
         answer.goes_on = self._orphans.is_searching and ask.leases > 0
@@ -183,6 +188,8 @@ class _Round:
         self._answer = Answer()
         self._commits: list[Call[CommitReply]] = []
         self._reads: list[tuple[Call[Any], Callable[[Any], None]]] = []
+        #: Whether old tasks are left.
+        self.prunes_on = False
         grow = frontier.grow()
         if grow is not None:
             self._add(grow)
@@ -222,7 +229,10 @@ class _Round:
         if ask.heartbeat:
             beat = frontier.heartbeat(ask.info, busy=ask.busy)
             self._add(beat, self._sets("heartbeat"))
-            self._add(frontier.prune_tasks())
+
+    def prune(self) -> None:
+        """Delete some of what is old."""
+        self._add(self._frontier.prune_tasks(), self._pruned)
 
     def take(self, ask: Ask) -> None:
         """Leases, and what is left."""
@@ -256,6 +266,9 @@ class _Round:
 
     def _begun(self, reply: list[Beginning]) -> None:
         self._answer.begun = [*(self._answer.begun or ()), *reply]
+
+    def _pruned(self, reply: tuple[int, bool]) -> None:
+        self.prunes_on = reply[1]
 
     def _readmitted(self, reply: list[int]) -> None:
         self._answer.readmitted = reply[1]

@@ -2,16 +2,16 @@
 --
 -- KEYS  tasks (hash)  results (hash)  tasks_ended (zset)  state (hash)
 -- ARGV  keep_ms: for which they are kept  most: tasks (<= 100)
--- Reply tasks deleted
+-- Reply tasks deleted, 1 if there may be more
 -- Cost  O(tasks * log(tasks) + results, 2000 at the most)
 -- @use clock
 -- @use tasks
 local book = task_book()
-local now, room, done = now_ms(), 2000, 0
+local now, room, done, has_more = now_ms(), 2000, 0, 0
 local tokens = redis.call('ZRANGEBYSCORE', tasks_ended, '-inf',
   string.format('%.0f', now - keep_ms), 'LIMIT', 0, most)
 if #tokens == 0 then
-  return 0
+  return {0, 0}
 end
 redis.call('HDEL', state, '') -- runs above maxmemory too
 book.read(tokens)
@@ -27,6 +27,7 @@ for _, token in ipairs(tokens) do
   end
   if #fields < last then
     book.count(token, 0, 0, 0, -#fields) -- the rest of them next time
+    has_more = 1
     break
   end
   if task then
@@ -40,4 +41,4 @@ for _, token in ipairs(tokens) do
   done = done + 1
 end
 store_tasks(now)
-return done
+return {done, done == tonumber(most) and 1 or has_more}
