@@ -297,8 +297,9 @@ def test_patterns_of_lua_are_anchored():
             r":(find|match|gmatch|gsub)\('([^']*)'([^)]*)\)", code
         ):
             plain = rest.endswith(", true")
-            one_class = pattern == "%S+"
-            assert pattern.startswith("^") or plain or one_class, (
+            one_class = re.fullmatch(r"(%\w|\[[^]]*\])\+?", pattern)
+            is_text = re.match(r"[^%[.(*+?-][^*+?-]", pattern)  # at the front
+            assert is_text or plain or one_class, (
                 file.name,
                 call,
                 pattern,
