@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
 from urllib.parse import urlencode, urlsplit
 
 from markupsafe import Markup, escape
 
 from scrapy_dist.base import words
 
+if TYPE_CHECKING:
+    from scrapy_dist.core.dead_letters import DeadLetter
+
 #: Characters of a URL that are shown.
 _SHOWN = 300
+#: Bytes of the largest dead letter that is read for its URL.
+_MAX_READ = 1 << 16
 
 
 def crawl_path(page: str, name: str, **more: str) -> str:
@@ -35,6 +41,14 @@ def link(url: str | None) -> Markup:
     return Markup(
         '<a class="url" href="{}" rel="noopener noreferrer nofollow">{}</a>'
     ).format(text, text)
+
+
+def letter_link(letter: DeadLetter) -> Markup:
+    """The URL of *letter*; not of a very large one, as reading that takes its time."""
+    if len(letter.payload) > _MAX_READ:
+        size = f"{len(letter.payload) / 1e6:.1f} MB"
+        return Markup("(a {} of {})").format(letter.kind, size)
+    return link(letter.url)
 
 
 def _is_web(url: str) -> bool:

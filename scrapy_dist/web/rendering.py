@@ -9,7 +9,7 @@ from jinja2 import DictLoader, Environment, StrictUndefined
 from markupsafe import Markup
 
 from scrapy_dist.base import times, words
-from scrapy_dist.web.links import crawl_path, link
+from scrapy_dist.web.links import crawl_path, letter_link, link
 
 _HERE = files("scrapy_dist.web") / "templates"
 
@@ -34,6 +34,7 @@ class Templates:
             age=words.age,
             clean=words.clean,
             count=words.count,
+            letter_link=letter_link,
             link=link,
             memory=words.memory,
             moment=lambda ms: times.shown(times.from_ms(ms)),

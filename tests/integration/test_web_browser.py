@@ -174,9 +174,10 @@ def seeds_and_dead_letters(page, site, folder):
     page.run("document.querySelector('tbody input').click()")
     page.press("#letters button")
     assert page.text(".note") == "1 put back to the seeds."
-    page.open("/crawl?crawl=books")
-    page.sees("[data-part=letters]", "no price in the page")
-    page.open("/crawl/failed?crawl=books")
+    failed = "/crawl/failed?crawl=books"
+    wait_until(
+        lambda: page.open(failed) and page.text("td.reason"), "that it fails again"
+    )
     page.run("document.querySelector('[value=all]').click()")
     page.press("#letters button[formaction]")
     assert "for good?" in page.text("main")

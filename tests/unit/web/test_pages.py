@@ -15,7 +15,7 @@ from scrapy_dist.exceptions import RedisUnavailable
 from scrapy_dist.web import actions, app, task_views, views
 from scrapy_dist.web.links import link
 from tests.support.frontiers import KEYS, SEED_KEYS
-from tests.unit.web.conftest import HOST, fill
+from tests.unit.web.conftest import HOST, fill, request_of
 
 URL = f"http://{HOST}/page/1"
 #: Every page of a crawl.
@@ -133,6 +133,15 @@ async def test_dead_letters_are_retried_and_forgotten(client, visit):
     assert visitor.note == "2 deleted."
     await visitor.get("/crawl/failed?crawl=s")
     assert visitor.page.css("td.reason::text").getall() == ["HTTP 500"]
+
+
+async def test_a_very_large_letter_is_not_read(client, visit):
+    payload = request_of("http://site.example/" + "a" * 100_000).payload
+    letter = {"payload": payload, "reason": "x", "kind": "request"}
+    await client.xadd(KEYS.failed, letter)
+    visitor = visit()
+    await visitor.get("/crawl/failed?crawl=s")
+    assert "(a request of 0.1 MB)" in visitor.text("tbody")
 
 
 async def test_the_next_requests(client, visit):
