@@ -188,7 +188,12 @@ async def test_task_from_its_submission_to_its_results(client, worker):
     )
     assert await client.results("t1", 1, 5) == [{"n": 2}]
     assert await client.cancel("t1", "unknown") == 0
+    assert (await client.submit(URL, id="t1", on_duplicate="reuse")).state == "done"
+    assert (await client.submit(URL, id="t1", on_duplicate="join")).state == "queued"
     assert (await client.batch("b")).done == 1
+    assert (await client.submit(URL, id="t1", on_duplicate="restart")).state == "queued"
+    states = sorted(task.state for task in await client.tasks())
+    assert states == ["cancelled", "done", "queued"]
 
 
 async def test_batch_is_submitted_waited_for_and_cancelled(client, worker):

@@ -135,7 +135,7 @@ class RedisTasks:
             args: list[str | bytes | int] = []
             for task in some:
                 args += (task.id, task.token, task.batch, task.priority, task.seed)
-            with asking(key=key):
+            with asking():
                 replies = await self._frontier.run(
                     "submit",
                     seed_key=key,

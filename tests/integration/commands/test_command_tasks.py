@@ -9,10 +9,11 @@ import pytest
 import redis.asyncio
 
 from scrapy_dist import Client
+from scrapy_dist.exceptions import ConfigurationError
 from scrapy_dist.redis_client.client import close_client
 from tests.support import fuzz
 from tests.support.commands import run_here
-from tests.support.frontiers import session
+from tests.support.frontiers import KEYS, session
 from tests.support.task_worker import SEEDS, TaskWorker
 
 URL = "http://site.example/"
@@ -188,6 +189,19 @@ def test_seeds_of_a_batch_are_tasks(client, run, tmp_path):
     told = json.loads(run("seed", "s", "--batch", "c", "--json", "--meta", "a=1", URL))
     assert (told["pushed"], told["new"]) == (1, 1)
     assert "batch is empty" in run("seed", "s", "--batch", "", URL, code=2)
+
+
+def test_key_of_another_type_is_named(client, redis_server):
+    with redis_server.client() as server:
+        server.set(SEEDS, "x")
+        with pytest.raises(ConfigurationError, match=f"{SEEDS} is a string"):
+            client.submit(URL)
+        server.delete(SEEDS)
+        server.set(KEYS.tasks, "x")
+        for call in (lambda: client.submit(URL), client.tasks, client.batches):
+            with pytest.raises(ConfigurationError, match="scrapy frontier check"):
+                call()
+        assert not server.exists(SEEDS)
 
 
 def test_wrong_use_is_one_sentence(client, run):

@@ -312,7 +312,9 @@ async def test_id_that_lives_is_refused_joined_or_restarted(tasks, port):
     assert again.token != first.token
     port.put("a", TaskState.DONE)
     assert (await tasks.submit(maker.make(URL, id="a"))).state == "queued"
-    with pytest.raises(ConfigurationError, match="'refuse', 'join', 'restart'"):
+    with pytest.raises(
+        ConfigurationError, match="'refuse', 'join', 'restart', 'reuse'"
+    ):
         await tasks.submit(maker.make(URL, id="a"), "replace")
 
 
