@@ -10,6 +10,7 @@ import pytest
 from scrapy import Request
 
 from scrapy_dist.core.frontier import Lease
+from scrapy_dist.dupefilter import RFPDupeFilter
 from scrapy_dist.spiders import RedisSpider
 from tests.support.pages import URL, names, request
 from tests.support.redis_state import (
@@ -40,10 +41,23 @@ class Several(Seeded):
 
 
 class Asks(Seeded):
-    """Filters its links by a store of its own."""
+    """Saves what can be saved of a failed download."""
 
     def saved(self, failure):
         yield Request(URL + "saved")
+
+
+class OwnFilter(RFPDupeFilter):
+    """Decides itself, in this process."""
+
+    def __init__(self, *args, **options):
+        super().__init__(*args, **options)
+        self.seen = set()
+
+    def request_seen(self, request):
+        known = request.url in self.seen
+        self.seen.add(request.url)
+        return known
 
 
 def push(redis, id_: Any, name: str = "a", **more: Any) -> None:
@@ -304,6 +318,21 @@ async def test_pages_that_run_ahead_of_redis_count_when_it_hears_of_them(start, 
     found = [json.loads(x)["n"] for x in results_of(redis, "s", "t")]
     assert found == list(range(1, 31))
     assert worker.sent("commit") < 25
+
+
+async def test_what_a_filter_of_the_projects_lets_through_is_of_it(start, redis):
+    worker = await begin(start, DUPEFILTER_CLASS=OwnFilter)
+    push(redis, "t")
+    page = await worker.next()
+    links = [request("b"), request("b"), request("c", meta={"frontier_local": True})]
+    worker.yields(page, *links)
+    worker.end(page, ask=False)
+    await is_shown(redis, "running", 2, 0, 0, 0)
+    pages = await worker.all(2)
+    assert sorted(names(*pages)) == ["b", "c"]
+    for each in pages:
+        worker.end(each)
+    await is_shown(redis, "done", 0, 2, 0, 0)
 
 
 async def test_what_was_not_begun_goes_back_with_its_task(start, redis):
