@@ -1,6 +1,6 @@
 """Take the items of SPIDER out of Redis and write them to standard output, or with -o to the
 end of FILE, one JSON object a line. They end when there are none now; with --follow when the
-crawl has ended: nothing is left, and no worker is there.
+crawl has ended, or has not begun: nothing is left, and no worker is there.
 
 An item is removed from Redis when it is written (to a FILE: when the disk has it). What is not,
 because of Ctrl-C, a full disk or a pipe that is closed, is given back, and comes first the next
