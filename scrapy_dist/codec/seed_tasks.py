@@ -48,8 +48,9 @@ def find_task(data: bytes, rules: SeedRules, *, own_form: bool) -> SeedTask | No
     *own_form*: the project reads seeds in a way of its own. There, and where unknown keys
     are form fields, only a token makes a task: an ``id`` may mean anything.
     """
-    # A key may be written with escapes.
-    if not (b'"id"' in data or b'"task"' in data or b"\\u" in data):
+    # Letters of the keys may be written as escapes, though hardly anybody does.
+    is_escaped = b"\\u006" in data or b"\\u007" in data
+    if not (is_escaped or b'"id"' in data or b'"task"' in data):
         return None
     if len(data) > rules.max_size:
         return None

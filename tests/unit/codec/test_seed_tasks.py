@@ -90,6 +90,8 @@ def test_what_has_no_id_of_its_own_is_no_task(seed):
         b' \n{"url": "http://a.test/", "id": "t1"} ',
         b'\xef\xbb\xbf{"id": "t1", "url": "http://a.test/"}',
         b'{"id":"\\u0074\\u0031"}',
+        b'{"\\u0069\\u0064": "t1"}',
+        b'{"i\\u0064": "t1"}',
     ],
 )
 def test_however_it_is_written(seed):
@@ -174,6 +176,19 @@ def test_a_reader_of_a_projects_gets_its_own_keys():
 def test_what_is_too_large_is_not_looked_at():
     seed = {"url": URL, "id": "t1"}
     assert find(seed, dataclasses.replace(RULES, max_size=10)) is None
+
+
+@given(st.binary(), st.booleans())
+def test_garbage_is_no_task(data, own):
+    for seed in (data, b'{"id":' + data, b'{"id":"t","task":' + data + b"}"):
+        with contextlib.suppress(BadSeed):
+            find_task(seed, RULES, own_form=own)
+
+
+def test_deep_json_is_left_to_its_reader():
+    assert (
+        find(b'{"id": "t", "meta": ' + b"[" * 100_000 + b"]" * 100_000 + b"}") is None
+    )
 
 
 def test_tokens_differ():
