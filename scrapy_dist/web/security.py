@@ -29,6 +29,10 @@ _FORGIVEN = 900.0
 #: Names of this machine that only it itself understands so.
 LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 
+_HOST = re.compile(
+    r"(?:\[([0-9A-Fa-f:.]{2,45})\]|([A-Za-z0-9._-]{1,253}))(?::[0-9]{1,5})?"
+)
+
 #: All that a page needs comes from here, and nothing of it is written into the page.
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self';"
@@ -76,9 +80,7 @@ class Rules:
 
 def host_name(header: str) -> str | None:
     """The name, or address, in the header Host, in lower case; None if it is none."""
-    found = re.fullmatch(
-        r"(?:\[([0-9A-Fa-f:.]{2,45})\]|([A-Za-z0-9._-]{1,253}))(?::[0-9]{1,5})?", header
-    )
+    found = _HOST.fullmatch(header)
     if not found:
         return None
     return (found[1] or found[2]).lower().rstrip(".")
