@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 _STEP = 100
 #: Seconds between two looks at the tasks, at first and at the most; with so many of them.
 _SHORTEST, _LONGEST, _MANY = 0.05, 1.0, 2000
+#: Seconds after its end for which a task without an id is known by its body.
+_RECENT = 600.0
 #: Tasks that end at the same time: their results are in memory.
 _ENDING = 200
 #: Tasks followed with ``--ack stored``, at the most.
@@ -159,17 +161,22 @@ class Desk:
             await self._submit_some(self.intake.take(_STEP))
 
     async def _submit_some(self, deliveries: Sequence[Delivery]) -> None:
-        groups: dict[OnDuplicate, list[tuple[NewTask, Delivery, bool]]] = {}
+        made: list[tuple[NewTask, Delivery, bool]] = []
         taken: set[str] = set()
         for delivery in deliveries:
             try:
-                task, is_named = self._make(delivery, taken)
+                made.append(self._make(delivery, taken))
             except (BadSeed, ConfigurationError) as e:
                 refusing = self._refuse(delivery, str(e).rstrip("."))
                 self._spawn(asyncio.ensure_future(refusing))
-                continue
-            # One that came before has been a task, which may have ended.
-            is_known = delivery.redelivered and is_named
+        # One that came before has been a task, which may have ended.
+        again = [
+            task.id for task, d, is_named in made if d.redelivered and not is_named
+        ]
+        recent = await self._redis.ask(lambda: self._recently_ended(again))
+        groups: dict[OnDuplicate, list[tuple[NewTask, Delivery, bool]]] = {}
+        for task, delivery, is_named in made:
+            is_known = delivery.redelivered and (is_named or task.id in recent)
             mode = OnDuplicate.REUSE if is_known else OnDuplicate.JOIN
             groups.setdefault(mode, []).append((task, delivery, is_named))
         for mode, group in groups.items():
@@ -196,7 +203,26 @@ class Desk:
             self._makers[priority] = self._tasks.maker(priority=priority)
         return self._makers[priority]
 
-    def _make(self, delivery: Delivery, taken: set[str]) -> tuple[NewTask, bool]:
+    async def _recently_ended(self, ids: Sequence[str]) -> set[str]:
+        """Those of *ids*, which were made up, whose tasks have ended a short while ago.
+
+        Later the same body is more likely to be another message than the same one again.
+        """
+        if not ids:
+            return set()
+        tasks = await self._tasks.tasks_of(ids)
+        now_ms = (await self._crawl.status()).time.timestamp() * 1000
+        return {
+            task.id
+            for task in tasks
+            if task is not None
+            and task.state.is_end
+            and now_ms - task.ended_ms < _RECENT * 1000
+        }
+
+    def _make(
+        self, delivery: Delivery, taken: set[str]
+    ) -> tuple[NewTask, Delivery, bool]:
         """The task that *delivery* asks for, and whether that has an id of its own.
 
         Without one it gets one that the same body has again when it comes again: the
@@ -211,7 +237,7 @@ class Desk:
             number += 1
         task = self._maker(delivery).make(delivery.body, otherwise=delivery.id or name)
         taken.add(task.id)
-        return task, task.id != name
+        return task, delivery, task.id != name
 
     def _follow(self, id_: str, delivery: Delivery) -> None:
         if delivery.link.lost.is_set() and not delivery.is_settled:
