@@ -299,7 +299,7 @@ def test_patterns_of_lua_are_anchored():
             plain = rest.endswith(", true")
             one_class = re.fullmatch(r"(%\w|\[[^]]*\])\+?", pattern)
             is_text = re.match(r"[^%[.(*+?-][^*+?-]", pattern)  # at the front
-            assert is_text or plain or one_class, (
+            assert pattern.startswith("^") or is_text or plain or one_class, (
                 file.name,
                 call,
                 pattern,
