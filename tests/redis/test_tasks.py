@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING
 import pytest
 import redis.asyncio
 
-from scrapy_dist.brokers.redis.layout import LEASED, REQUESTS, SUSPECTS, parse, scan
+from scrapy_dist.brokers.redis.layout import (
+    LEASED,
+    RANK,
+    REQUESTS,
+    SUSPECTS,
+    parse,
+    scan,
+)
 from scrapy_dist.brokers.redis.tasks import RedisTasks
 from scrapy_dist.brokers.redis.tools.check import check
 from scrapy_dist.brokers.redis.tools.clear import clear
@@ -319,10 +326,14 @@ async def test_letters_that_wait_for_room_count_when_they_are_letters(
 
 async def test_pending_requests_of_a_cancelled_task_go_at_once(client, worker, tasks):
     await tasks.run()
-    await worker.commit([child(f"a{n}") for n in range(450)])
-    await worker.push("other")
+    for first in range(0, 900, 100):
+        names = [f"a{n}" for n in range(first, first + 100)]
+        await worker.commit([child(name, slot=len(name) % 3) for name in names])
+        others = [NewRequest(f"o{name}".encode(), 0, slot=1) for name in names]
+        await worker.commit(others)
     await tasks.cancel(["t"])
-    assert await client.zcard(KEYS.requests) == 1
+    left = await client.zrange(KEYS.requests, 0, -1)
+    assert {member[RANK:] for member in left} == {b"oa%d" % n for n in range(900)}
     assert await tasks.look() == ("cancelled", 1, 0, 0)
 
 

@@ -111,8 +111,7 @@ def _task_words(
     commit: Commit, settlements: Sequence[Settlement], keeps_results: bool
 ) -> Iterator[str]:
     """The tasks of leases and requests, as the script has them; nothing if there is none."""
-    tasks = [request.task for request in commit.requests]
-    distinct = {*tasks}
+    distinct = {request.task for request in commit.requests}
     if distinct <= {""} and not any(settled.task for settled in settlements):
         return
     yield str(int(keeps_results))
@@ -120,8 +119,9 @@ def _task_words(
         pages = sum(link.is_page and not link.reason for link in settled.chain)
         pages += settled.counts and settled.end in (End.ACK, End.EMPTY)
         yield f" {settled.task}:{pages}" if settled.task else " -"
-    for task in distinct if len(distinct) == 1 else tasks:
-        yield f" {task or '-'}"
+    requests = commit.requests[:1] if len(distinct) == 1 else commit.requests
+    for request in requests:
+        yield f" {request.task or '-'}"
 
 
 def _tasks_and_payloads(commit: Commit) -> Iterator[tuple[str, bytes]]:

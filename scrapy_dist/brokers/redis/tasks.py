@@ -16,11 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 from scrapy_dist.brokers.redis.errors import asking
 from scrapy_dist.brokers.redis.layout import (
-    REQUESTS,
     batches,
     is_token,
     pages,
-    scan,
 )
 from scrapy_dist.core.frontier import BATCH
 from scrapy_dist.core.tasks import Batch, Submission, Task, TaskState
@@ -34,6 +32,8 @@ if TYPE_CHECKING:
 
 #: What no field of a record has in it.
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+#: Pending requests that are looked at in one call.
+_PAGE = 400
 #: Bytes of seeds in one call, about.
 _CALL_BYTES = 1 << 20
 
@@ -199,27 +199,24 @@ class RedisTasks:
                 reply = await self._frontier.run("cancel", ids=some)
                 tokens = [token.decode("latin-1") for token in reply[::2]]
                 before += map(parse_task, tokens, reply[1::2])
-            left = {
-                task.token: task.open
+            left = sum(
+                task.open
                 for task in before
                 if task is not None and task.state is TaskState.RUNNING
-            }
+            )
             if left:
                 await self._drop(left)
         return before
 
-    async def _drop(self, left: dict[str, int]) -> None:
-        """Delete the pending requests of tasks, of which so much is left in all.
+    async def _drop(self, left: int) -> None:
+        """Delete pending requests of what was cancelled, of which *left* are left in all.
 
         What comes back from workers afterwards goes when it is reached.
         """
-        total = sum(left.values())
-        async for entries in scan(self._client, self._keys, REQUESTS):
-            members = [entry.member for entry in entries if entry.task in left]
-            if members:
-                total -= await self._frontier.run("drop_cancelled", members=members)
-            if total <= 0:
-                return
+        at = 0
+        while at >= 0 and left > 0:
+            at, dropped = await self._frontier.run("drop_cancelled", at=at, most=_PAGE)
+            left -= dropped
 
     async def _get(self, fields: Sequence[str]) -> list[bytes | None]:
         found = await self._client.hmget(self._keys.tasks, [f.encode() for f in fields])
