@@ -6,9 +6,11 @@ import math
 import re
 import time
 from datetime import datetime, timedelta, timezone
+from pathlib import Path
 
 import pytest
 
+import scrapy_dist
 from scrapy_dist.base import times
 from scrapy_dist.commands.terminal import text
 from scrapy_dist.core.findings import KINDS
@@ -129,3 +131,19 @@ def test_many_may_be_called_otherwise():
 def test_each_kind_of_damage_is_told_of_one_and_of_many(kind):
     assert kind.one != kind.many
     assert kind.remedy
+
+
+#: Forms that `words` has better: 3 page(s), 5 seconds as a rounded number.
+OTHER_FORMS = re.compile(r"%[ds] \w+\(s\)|\} \w+\(s\)|:g\} s\b|:g\} seconds|f\} s\b")
+
+
+def test_no_message_has_a_form_of_its_own():
+    root = Path(scrapy_dist.__file__).parent
+    found = {
+        f"{path.relative_to(root)}: {line.strip()}"
+        for path in root.rglob("*.py")
+        if path.name != "words.py"
+        for line in path.read_text("utf-8").splitlines()
+        if OTHER_FORMS.search(line)
+    }
+    assert not found
