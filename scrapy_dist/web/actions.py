@@ -31,11 +31,13 @@ class Action:
     """*do* it, and tell; then the *page* of the crawl is shown.
 
     *ask*: what to ask before it is done, from the form; '' if it is done at once.
+    *searches*: it may look through all requests.
     """
 
     do: Callable[[Crawl, Form], Awaitable[str]]
     page: str = ""
     ask: Callable[[Form], str] = lambda form: ""
+    searches: bool = False
 
 
 async def _pause(crawl: Crawl, form: Form) -> str:
@@ -226,6 +228,6 @@ ACTIONS = {
     "retry": Action(_retry, "failed"),
     "forget": Action(_forget, "failed", _ask_forget),
     "seed": Action(_seed, "seeds"),
-    "recrawl": Action(_recrawl),
-    "cancel": Action(_cancel, "tasks", _ask_cancel),
+    "recrawl": Action(_recrawl, searches=True),
+    "cancel": Action(_cancel, "tasks", _ask_cancel, searches=True),
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
@@ -239,7 +240,8 @@ class Pages:
                 action=crawl_path(request.path_params["action"], crawl.name),
                 back=crawl_path(action.page, crawl.name),
             )
-        done = await self._site.within(action.do(crawl, form), LONG_PATIENCE)
+        async with self._site.searching if action.searches else nullcontext():
+            done = await self._site.within(action.do(crawl, form), LONG_PATIENCE)
         return self._answers.noted(crawl_path(action.page, crawl.name), done)
 
     async def _named(self, request: Request) -> Crawl:

@@ -170,6 +170,24 @@ async def test_explain_a_url_and_crawl_it_once_more(client, visit):
     assert "'nowhere' is no URL" in visitor.text("main")
 
 
+async def test_one_at_a_time_looks_through_all_requests(client, visit):
+    await fill(client, [URL])
+    visitor = visit()
+    await visitor.get("/crawl/explain", params={"crawl": "s", "url": URL})
+    async with visitor.site.searching:
+        asked = [
+            asyncio.ensure_future(
+                visitor.http.get(f"/crawl/explain?crawl=s&url={URL}")
+            ),
+            asyncio.ensure_future(visitor.http.get("/crawl/tasks?crawl=s")),
+            asyncio.ensure_future(visitor.send("/crawl/recrawl")),
+        ]
+        while len(visitor.site.searching._waiters or ()) < len(asked):
+            await asyncio.sleep(0.01)
+        assert not any(each.done() for each in asked)
+    await asyncio.gather(*asked)
+
+
 async def test_seeds_come_from_the_box_and_from_a_file(client, visit):
     visitor = visit()
     await visitor.get("/crawl/seeds?crawl=s")
