@@ -122,14 +122,12 @@ if ready > 0 and want > 0 then
         part = math.min(part, 1 + math.floor(horizon_ms / delay))
       end
       local n, _, count, has_more = serve(slot, index, rules[2 * i - 1], part)
-      if n == 0 and has_more then
-        given = given + 1 -- some of it has gone: its turn comes again
-      elseif n == 0 then
-        empty[#empty + 1] = name
-      else
+      if n > 0 then
         given = given + 1
         mine[#mine + 1], mine[#mine + 2] = mark, name
         tell(name, delay, count, n)
+      elseif not has_more then -- else some of it was of cancelled tasks, and its turn is now
+        empty[#empty + 1] = name
       end
     end
   end
