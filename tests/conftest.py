@@ -11,8 +11,8 @@
   ``finished`` leaves only dead letters, items and history.
 * ``make_project``: ``make_project(redis_url)`` for another Redis, or None.
 * ``hosts``: `Site` with six more hosts, each an address of loopback.
-* ``rabbitmq``: `RabbitServer`, shared; the test says ``pytest.mark.xdist_group("rabbitmq")``
-  and declares queues of its own. Skipped where RabbitMQ is not.
+* ``rabbitmq``: `RabbitServer`, shared; a test declares queues of its own. Skipped where
+  RabbitMQ is not. Its tests are those of `WITH_RABBITMQ`.
 * ``shared_redis``, ``shared_site``: the same things for fixtures of a whole module.
 """
 
@@ -82,6 +82,26 @@ def pytest_xdist_auto_num_workers() -> int:
     return max(2, (os.cpu_count() or 1) * 3 // 2)
 
 
+#: How the tests that share a broker begin: it takes 5 s to start, so they are in one process.
+WITH_RABBITMQ = (
+    "tests/crash/test_bridge_",
+    "tests/integration/bridge/",
+    "tests/integration/test_example.py::test_rabbitmq",
+)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Each test by itself, to whoever is free; those with RabbitMQ together."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Scheduling(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return "rabbitmq" if nodeid.startswith(WITH_RABBITMQ) else nodeid
+
+    return Scheduling(config, log)
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: Any) -> Any:
     """Remember whether the test failed, for fixtures that then show their logs."""
@@ -124,7 +144,7 @@ def client(redis_server: RedisServer) -> Iterator[redis.Redis]:
 
 @pytest.fixture(scope="session")
 def rabbitmq(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitServer]:
-    """One broker for all tests of the group "rabbitmq"."""
+    """One broker for all tests of `WITH_RABBITMQ`."""
     programs = find_programs()
     if programs is None or importlib.util.find_spec("pika") is None:
         pytest.skip(NO_RABBITMQ)

@@ -5,12 +5,8 @@ from __future__ import annotations
 import json
 from collections import Counter
 
-import pytest
-
 from tests.support.rabbitmq import BridgeProcess
 from tests.support.wait import wait_until
-
-pytestmark = pytest.mark.xdist_group("rabbitmq")
 
 TASKS = 40
 SPIDER = """

@@ -105,7 +105,6 @@ def test_kill(example: Path, spider: str) -> None:
     assert re.fullmatch(r"\d+ pages, \d+ items", rows["again after the kill"])
 
 
-@pytest.mark.xdist_group("rabbitmq")
 def test_rabbitmq(example: Path, rabbitmq: RabbitServer) -> None:
     rows = run(example, "--rabbitmq", "--workers", "1", AMQP_URL=rabbitmq.url)
 

@@ -23,10 +23,9 @@ from tests.support.acl import acl
 from tests.support.frontiers import KEYS, Worker
 from tests.support.tls import TlsProxy
 
-pytestmark = [
-    pytest.mark.xdist_group("rabbitmq"),
-    pytest.mark.keeps("s:*", reason="nobody takes the seeds, or looks at dead letters"),
-]
+pytestmark = pytest.mark.keeps(
+    "s:*", reason="nobody takes the seeds, or looks at dead letters"
+)
 
 
 @pytest.fixture

@@ -13,8 +13,6 @@ from tests.support.rabbitmq import BridgeProcess
 from tests.support.redis_state import keys_of
 from tests.support.wait import wait_until
 
-pytestmark = pytest.mark.xdist_group("rabbitmq")
-
 SPIDER = """
     from scrapy_dist.spiders import RedisSpider
 
