@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 
 from scrapy.utils.project import inside_project
 
+from scrapy_dist.base.escaping import get_logger
 from scrapy_dist.commands import base, options, project
 from scrapy_dist.exceptions import ConfigurationError
 
@@ -48,7 +49,7 @@ async def _run(settings: Settings, opts: base.Namespace) -> int:
     from scrapy_dist.bridge.notices import Notices  # noqa: PLC0415
 
     # What it says of lost connections is said here, once and without traceback.
-    logging.getLogger("pika").setLevel(logging.CRITICAL + 1)
+    get_logger("pika").setLevel(logging.CRITICAL + 1)
     plan = _plan(opts)
     url = opts.amqp or os.environ.get("AMQP_URL", "")
     if not url:
