@@ -12,7 +12,7 @@
 * ``make_project``: ``make_project(redis_url)`` for another Redis, or None.
 * ``hosts``: `Site` with six more hosts, each an address of loopback.
 * ``rabbitmq``: `RabbitServer`, shared; a test declares queues of its own. Skipped where
-  RabbitMQ is not. Its tests are those of `WITH_RABBITMQ`.
+  RabbitMQ is not. Its tests are `TOGETHER`.
 * ``shared_redis``, ``shared_site``: the same things for fixtures of a whole module.
 """
 
@@ -82,22 +82,26 @@ def pytest_xdist_auto_num_workers() -> int:
     return max(2, (os.cpu_count() or 1) * 3 // 2)
 
 
-#: How the tests that share a broker begin: it takes 5 s to start, so they are in one process.
-WITH_RABBITMQ = (
-    "tests/crash/test_bridge_",
-    "tests/integration/bridge/",
-    "tests/integration/test_example.py::test_rabbitmq",
-)
+#: How the tests begin that share what costs many seconds: each group is in one process.
+TOGETHER = {
+    "tests/crash/test_bridge_": "RabbitMQ",
+    "tests/integration/bridge/": "RabbitMQ",
+    "tests/integration/test_example.py::test_rabbitmq": "RabbitMQ",
+    "tests/integration/crawl/test_crawl_errors.py::test_wrong_set_up": "wrong set-ups",
+    "tests/integration/crawl/test_crawl_like_scrapy.py::test_same_": "like Scrapy",
+    "tests/integration/crawl/test_crawl_like_scrapy.py::test_no_warning_": "like Scrapy",
+}
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Each test by itself, to whoever is free; those with RabbitMQ together."""
+    """Each test by itself, to whoever is free, but those that are `TOGETHER`."""
     from xdist.scheduler import LoadScopeScheduling
 
     class Scheduling(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
-            return "rabbitmq" if nodeid.startswith(WITH_RABBITMQ) else nodeid
+            found = (TOGETHER[each] for each in TOGETHER if nodeid.startswith(each))
+            return next(found, nodeid)
 
     return Scheduling(config, log)
 

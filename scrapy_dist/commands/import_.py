@@ -56,10 +56,13 @@ async def _run(crawl: project.Crawl, opts: base.Namespace) -> int:
         await crawl.require_known()
     status = await crawl.status()
     if status.alive and not opts.force:
+        alive = (
+            f"worker of {crawl.name} is alive",
+            f"workers of {crawl.name} are alive",
+        )
         raise ConfigurationError(
-            f"{count(len(status.alive), 'worker is', 'workers are')} alive at"
-            f" {crawl.name}. Stop them (scrapy frontier workers {crawl.words} --stop all) and start them"
-            " when all is in, or say --force."
+            f"{count(len(status.alive), *alive)}. Stop them (scrapy frontier workers"
+            f" {crawl.words} --stop all) and start them when all is in, or say --force."
         )
     return await (_import_file if opts.prefix is None else _take_over)(crawl, opts)
 

@@ -95,11 +95,11 @@ def _password_in(path: Path) -> str:
     except (OSError, ValueError) as e:
         why = getattr(e, "strerror", None) or "it is no UTF-8"
         raise ConfigurationError(
-            f"--password-file {quote(str(path))} cannot be read: {why}."
+            f"--password-file {quote(str(path), 1000)} cannot be read: {why}."
         ) from None
     if not password or len(password) > _MAX_PASSWORD:
         raise ConfigurationError(
-            f"--password-file {quote(str(path))} has no password in it: one line of at"
+            f"--password-file {quote(str(path), 1000)} has no password in it: one line of at"
             f" most {_MAX_PASSWORD} characters."
         )
     return password

@@ -5,6 +5,7 @@ import json
 import pytest
 from scrapy.settings import default_settings
 
+from scrapy_dist.base.words import span
 from scrapy_dist.client import Client
 from tests.support.commands import run_frontier
 from tests.support.site_server import host
@@ -76,7 +77,7 @@ def test_hosts_of_a_polite_crawl_are_seen(project, hosts, told):
     assert pending["alive"] == 2
     assert pending["host"]["host"] in names
     assert pending["seconds"] > 0
-    assert f"one request each {DELAY} s" in told("explain", waiting[-1])
+    assert f"one request each {span(DELAY)}" in told("explain", waiting[-1])
     assert f"delay {DELAY}" in told("top", "-n", "1", "--hosts")
     assert told("pause")
     assert "the crawl is paused" in told("explain", waiting[-1])

@@ -90,7 +90,7 @@ def test_compact_fingerprints_filter_as_well(project, site):
     assert site.hits() == graph_pages(1000, 4)
 
 
-@pytest.mark.parametrize("turn", range(20))
+@pytest.mark.parametrize("turn", range(8))
 def test_workers_started_together(project, site, turn):
     project.spider(START_URLS)
     args = {"url": f"{site.url}/gate/all/tree/13/3/0"}
