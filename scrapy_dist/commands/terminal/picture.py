@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import io
+import os
 import sys
 from collections import deque
 from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from rich.console import Console
+from rich.console import Console, ConsoleDimensions
 from rich.live import Live
 
 from scrapy_dist.commands.terminal import text
@@ -102,7 +103,15 @@ class Picture(Lines):
     def as_svg(self) -> str:
         return as_svg(self._view)
 
+    def _measure(self) -> None:
+        """Take the size that the terminal has now, also where COLUMNS says another one."""
+        with suppress(OSError, ValueError):  # no terminal, as in tests
+            size = ConsoleDimensions(*os.get_terminal_size(self._console.file.fileno()))
+            if size.width and size.height:  # unknown to some serial lines
+                self._console.size = size
+
     def _draw(self) -> bool:
+        self._measure()
         picture = draw(
             self._view,
             height=self._console.height,

@@ -78,7 +78,7 @@ def test_hosts_of_a_polite_crawl_are_seen(project, hosts, told):
     assert pending["host"]["host"] in names
     assert pending["seconds"] > 0
     assert f"one request each {span(DELAY)}" in told("explain", waiting[-1])
-    assert f"delay {DELAY}" in told("top", "-n", "1", "--hosts")
+    assert f"delay {span(DELAY)}" in told("top", "-n", "1", "--hosts")
     assert told("pause")
     assert "the crawl is paused" in told("explain", waiting[-1])
     for worker in workers:
