@@ -218,7 +218,7 @@ class Client:
         return [each for some in chunks for each in self._run(partial(push, some))]
 
     def task(self, id: str | int | Task) -> Task:  # noqa: A002
-        """How the newest task of this id stands.
+        """How the newest task of this id stands, or the run that a `Task` is.
 
             task = client.task("t1")
             if task.state == "failed":
@@ -290,6 +290,7 @@ class Client:
             client.cancel("t1", "t2")
             client.cancel(*client.tasks(batch="monday", state="queued"))
 
+        Of an id its newest run is meant, of a `Task` the run that it is, as with `wait`.
         What is pending of them is dropped. What runs is finished, and leads to nothing
         more.
         """

@@ -16,7 +16,7 @@ from scrapy_dist.core.crawl import PARTS
 from scrapy_dist.core.dead_letters import DeadLetter, is_letter_id
 from scrapy_dist.core.hosts import SORTS
 from scrapy_dist.core.status import Status, WorkerStatus
-from scrapy_dist.core.tasks import OnDuplicate, Task, TaskState
+from scrapy_dist.core.tasks import OnDuplicate, Run, Task, TaskState
 from scrapy_dist.exceptions import BadSeed, ConfigurationError
 
 T = TypeVar("T")
@@ -158,10 +158,12 @@ def checked_duplicate(on_duplicate: str | OnDuplicate) -> OnDuplicate:
         ) from None
 
 
-def task_ids_of(ids: TaskIds) -> list[str]:
-    """The ids of tasks, given as such or as tasks. Raises ConfigurationError."""
+def task_ids_of(ids: TaskIds) -> list[str | Run]:
+    """The ids of tasks; of a `Task` the run that it is. Raises ConfigurationError."""
     return [
-        each.id if isinstance(each, Task) else checked_name(each, "id")
+        (Run(each.id, each.token) if each.token else each.id)
+        if isinstance(each, Task)
+        else checked_name(each, "id")
         for each in _listed(ids, "ids", int, Task)
     ]
 

@@ -6,20 +6,21 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Generic, TypeVar
 
+K = TypeVar("K")
 T = TypeVar("T")
 
 #: Seconds in which questions come together.
 _TOGETHER = 0.005
 
 
-class Bulk(Generic[T]):
+class Bulk(Generic[K, T]):
     """Asks *read*, which knows an answer for each name, for many callers at once."""
 
-    def __init__(self, read: Callable[[Sequence[str]], Awaitable[Sequence[T]]]) -> None:
+    def __init__(self, read: Callable[[Sequence[K]], Awaitable[Sequence[T]]]) -> None:
         self._read = read
-        self._next: _Question[T] | None = None
+        self._next: _Question[K, T] | None = None
 
-    async def ask(self, names: Iterable[str]) -> dict[str, T]:
+    async def ask(self, names: Iterable[K]) -> dict[K, T]:
         """The answer for each of *names*. Raises what the reading does."""
         question = self._next
         if question is None:
@@ -38,16 +39,16 @@ class Bulk(Generic[T]):
                     self._next = None
         return {name: found[name] for name in wanted}
 
-    async def _answer(self, question: _Question[T]) -> dict[str, T]:
+    async def _answer(self, question: _Question[K, T]) -> dict[K, T]:
         await asyncio.sleep(_TOGETHER)
         self._next = None
         names = [*question.names]
         return dict(zip(names, await self._read(names), strict=True))
 
 
-class _Question(Generic[T]):
-    def __init__(self, ask: Callable[[_Question[T]], Awaitable[dict[str, T]]]) -> None:
-        self.names: dict[str, None] = {}
+class _Question(Generic[K, T]):
+    def __init__(self, ask: Callable[[_Question[K, T]], Awaitable[dict[K, T]]]) -> None:
+        self.names: dict[K, None] = {}
         self.callers = 0
         self.answer = asyncio.ensure_future(ask(self))
 

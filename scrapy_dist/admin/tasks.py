@@ -27,6 +27,7 @@ from scrapy_dist.core.tasks import (
     Batch,
     NewTask,
     OnDuplicate,
+    Run,
     Submission,
     Task,
     TaskState,
@@ -67,7 +68,7 @@ class Tasks:
 
     def __init__(self, crawl: Crawl) -> None:
         self._crawl = crawl
-        self._bulk = Bulk(self.tasks_of)
+        self._bulk = Bulk(self._look_at)
 
     @property
     def port(self) -> ports.Tasks:
@@ -144,15 +145,20 @@ class Tasks:
     # How they stand
 
     async def tasks_of(self, ids: TaskIds) -> list[Task | None]:
-        """The newest task of each of *ids*; None: there is none, or not any more."""
-        chosen = task_ids_of(ids)
+        """The newest task of each of *ids*; None: there is none, or not any more.
+
+        Of a `Task` that run, how it stands now.
+        """
+        return await self._look_at(task_ids_of(ids))
+
+    async def _look_at(self, chosen: Sequence[str | Run]) -> list[Task | None]:
         found: list[Task | None] = []
         for at in range(0, len(chosen), _LOOK):
             found += await self.port.tasks_of(chosen[at : at + _LOOK])
         return found
 
     async def task(self, id: str | int | Task) -> Task:  # noqa: A002
-        """The newest task of *id*. Raises UnknownTask."""
+        """The newest task of *id*, of a `Task` that run. Raises UnknownTask."""
         [found] = await self.tasks_of([id])
         if found is None:
             raise self._unknown(task_ids_of([id]))
@@ -208,7 +214,7 @@ class Tasks:
         then UnknownTask is raised.
         """
         chosen = task_ids_of(ids)
-        ended: dict[str, Task] = {}
+        ended: dict[str | Run, Task] = {}
 
         async def look() -> bool:
             left = [each for each in dict.fromkeys(chosen) if each not in ended]
@@ -306,7 +312,7 @@ class Tasks:
             found += await self.port.cancel(chosen[at : at + STEP])
         return found
 
-    def _unknown(self, ids: Sequence[str]) -> UnknownTask:
+    def _unknown(self, ids: Sequence[str | Run]) -> UnknownTask:
         return UnknownTask(
             f"{_named(ids)} of {self._crawl.name}: not known, or not any more. A seed"
             " that was pushed by hand is a task once a worker has taken it."
@@ -336,9 +342,9 @@ def _newest(tasks: Iterable[Task], limit: int | None) -> list[Task]:
     )
 
 
-def _named(ids: Sequence[str]) -> str:
+def _named(ids: Sequence[str | Run]) -> str:
     """Some of *ids*, for a message: ``Task 'a'``, ``3 tasks ('a', 'b', …)``."""
-    told = [quote(each, 200) for each in ids[:_TOLD]]
+    told = [quote(str(each), 200) for each in ids[:_TOLD]]
     if len(ids) == 1:
         return f"Task {told[0]}"
     more = ", …" if len(ids) > _TOLD else ""

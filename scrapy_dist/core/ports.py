@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         Batch,
         NewTask,
         OnDuplicate,
+        Run,
         Submission,
         Task,
         TaskState,
@@ -350,8 +351,8 @@ class Tasks(Protocol):
         *kind*: what *key* becomes if it is not there yet.
         """
 
-    async def tasks_of(self, ids: Sequence[str]) -> list[Task | None]:
-        """The newest task of each id; None: there is none, or not any more."""
+    async def tasks_of(self, ids: Sequence[str | Run]) -> list[Task | None]:
+        """The newest task of each id, or that run; None: there is none (any more)."""
 
     def tasks(
         self, *, batch: str = "", state: TaskState | None = None
@@ -370,7 +371,7 @@ class Tasks(Protocol):
         Fewer than there were if they are not kept any more.
         """
 
-    async def cancel(self, ids: Sequence[str]) -> list[Task | None]:
+    async def cancel(self, ids: Sequence[str | Run]) -> list[Task | None]:
         """Cancel the tasks of *ids* that live; each as it stood before."""
 
 

@@ -121,6 +121,17 @@ class Task:
 
 
 @dataclass(frozen=True, slots=True)
+class Run:
+    """One run of a task; the id alone stands for its newest one."""
+
+    id: str
+    token: str
+
+    def __str__(self) -> str:
+        return self.id
+
+
+@dataclass(frozen=True, slots=True)
 class Batch:
     """How many tasks of a batch are in which state."""
 

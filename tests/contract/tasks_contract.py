@@ -31,6 +31,7 @@ from scrapy_dist.core.tasks import (
     Beginning,
     NewTask,
     OnDuplicate,
+    Run,
     Submission,
     Task,
     TaskState,
@@ -391,6 +392,26 @@ class TasksContract:
         await worker.settle(Settlement(again.id, task=lease.task))
         assert await look() == ("done", 0, 1, 0, 0)
 
+    @pytest.mark.parametrize("is_cancelled", [False, True])
+    async def test_a_seed_may_fail_before_it_begins(
+        self, broker, join, seed, look, is_cancelled
+    ):
+        worker = await join(seed_keys=[SEEDS])
+        lease = await seed(worker)
+        if is_cancelled:
+            await broker.tasks.cancel(["t"])
+        await worker.ask(rejects=[Reject(lease.id, "seed", "too large")])
+        state = "cancelled" if is_cancelled else "failed"
+        assert await look() == (state, 0, 0, 1, 0)
+
+        await broker.retry()
+        again = await take(worker)
+        if not again.task:  # it came as it was submitted
+            begin = Begin(again.id, "t", token(1))
+            assert await begins(worker, begin) == [Beginning.BEGUN]
+        await worker.settle(Settlement(again.id, task=token(1)))
+        assert await look() == ("done", 0, 1, 0, 0)
+
     async def test_what_finds_no_room_among_the_dead_letters_is_still_open(
         self, broker, join, run, look
     ):
@@ -629,6 +650,20 @@ class TasksContract:
         assert await other.lease() == []
         assert await look() == ("cancelled", 0, 0, 0, 0)
         assert (await other.counts()).is_drained
+
+    async def test_an_earlier_run_is_not_the_newest_one(self, broker, submit):
+        first, second = (Run("t", token(n)) for n in (1, 2))
+        await submit(new_task("t", first.token))
+        restart = OnDuplicate.RESTART
+        await submit(new_task("t", second.token), on_duplicate=restart)
+        await broker.tasks.cancel([first])
+        asked = [first, "t", Run("t", token(3)), second, "nobody"]
+        found = await broker.tasks.tasks_of(asked)
+        states = [task and (task.token, task.state.value) for task in found]
+        newest = (second.token, "queued")
+        assert states == [(first.token, "cancelled"), newest, None, newest, None]
+        await broker.tasks.cancel([second])
+        assert (await broker.tasks.tasks_of(["t"]))[0].state is TaskState.CANCELLED
 
     async def test_what_has_ended_is_not_cancelled(self, broker, join, run, look):
         worker = await join(seed_keys=[SEEDS])

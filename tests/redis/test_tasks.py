@@ -459,6 +459,15 @@ async def test_who_prunes_spares_a_newer_run_of_the_id(client, worker, tasks):
 # Mending
 
 
+async def test_a_seed_that_is_cut_when_it_is_set_aside_fails_its_task(worker, tasks):
+    seed = {"url": "http://a/", "meta": "x" * 300, "id": "t", "task": TOKEN}
+    await tasks.push(seed=json.dumps(seed))
+    [lease] = await worker.seeds(1)
+    rejects = [Reject(lease.id, "seed", "too large")]
+    await worker.call(worker.frontier.reject(rejects, max_size=100))
+    assert await tasks.look() == ("failed", 0, 0, 1)
+
+
 async def test_tasks_of_which_nothing_is_left_end_when_all_is_drained(client, tasks):
     worker = tasks.worker
     lease = await tasks.run()

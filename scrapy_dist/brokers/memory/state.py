@@ -263,6 +263,8 @@ class State:
         if len(self.letters) >= limit:
             self.waiting.append(entry)
             return False
+        if entry.is_seed and not entry.task:
+            entry.task = self.tasks.queued(entry.payload)
         now = self.now()
         letter = Letter(entry, reason, worker, deliveries, now)
         self.letters[f"{now}-{self.next_order()}"] = letter

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from dataclasses import dataclass, field, fields
+from itertools import islice
 from typing import TYPE_CHECKING
 
-from scrapy_dist.core.tasks import Batch, Beginning, Task, TaskState
+from scrapy_dist.core.tasks import Batch, Beginning, Run, Task, TaskState
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from scrapy_dist.core.tasks import Begin
 
+#: The name of a task in its seed.
+_TOKEN = re.compile(rb'"task"\s*:\s*"([0-9a-f]{16})"')
 #: Milliseconds that records are kept where results are not.
 _DAY = 86_400_000
 #: Characters of the longest reason.
@@ -57,6 +61,21 @@ class TaskTable:
 
     def newest_of(self, id_: str) -> Record | None:
         return self.records.get(self.newest.get(id_, ""))
+
+    def find(self, id_: str | Run) -> Record | None:
+        """Its newest run, or that one."""
+        if isinstance(id_, Run):
+            return self.records.get(id_.token)
+        return self.newest_of(id_)
+
+    def queued(self, seed: bytes) -> str:
+        """The task whose seed *seed* is, which has not begun; '': there is none."""
+        for found in islice(_TOKEN.finditer(seed), 3):
+            token = found[1].decode()
+            record = self.records.get(token)
+            if record is not None and record.open and not record.started_ms:
+                return token
+        return ""
 
     def is_over(self, token: str) -> bool:
         """Whether requests of it are dropped."""

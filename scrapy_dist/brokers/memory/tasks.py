@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
     from scrapy_dist.brokers.memory.state import State
-    from scrapy_dist.core.tasks import NewTask
+    from scrapy_dist.core.tasks import NewTask, Run
 
 
 class MemoryTasks:
@@ -47,9 +47,9 @@ class MemoryTasks:
         state.push_seeds(key, [task.seed])
         return done
 
-    async def tasks_of(self, ids: Sequence[str]) -> list[Task | None]:
+    async def tasks_of(self, ids: Sequence[str | Run]) -> list[Task | None]:
         with self._state.lock:
-            found = [self._state.tasks.newest_of(id_) for id_ in ids]
+            found = [self._state.tasks.find(id_) for id_ in ids]
             return [None if record is None else record.task() for record in found]
 
     async def tasks(
@@ -79,11 +79,11 @@ class MemoryTasks:
             record = self._state.tasks.records.get(task.token)
             return [] if record is None else record.results[start : start + count]
 
-    async def cancel(self, ids: Sequence[str]) -> list[Task | None]:
+    async def cancel(self, ids: Sequence[str | Run]) -> list[Task | None]:
         before = await self.tasks_of(ids)
         with self._state.lock:
             for id_ in ids:
-                record = self._state.tasks.newest_of(id_)
+                record = self._state.tasks.find(id_)
                 if record is not None:
                     self._state.cancel(record)
         return before

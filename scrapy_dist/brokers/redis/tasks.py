@@ -21,7 +21,7 @@ from scrapy_dist.brokers.redis.layout import (
     pages,
 )
 from scrapy_dist.core.frontier import BATCH
-from scrapy_dist.core.tasks import Batch, Submission, Task, TaskState
+from scrapy_dist.core.tasks import Batch, Run, Submission, Task, TaskState
 from scrapy_dist.exceptions import BadPayload
 
 if TYPE_CHECKING:
@@ -146,12 +146,15 @@ class RedisTasks:
             done += [_SUBMITTED[reply] for reply in replies]
         return done
 
-    async def tasks_of(self, ids: Sequence[str]) -> list[Task | None]:
+    async def tasks_of(self, ids: Sequence[str | Run]) -> list[Task | None]:
         found: list[Task | None] = []
         with asking():
             for some in batches(ids):
-                tokens = await self._get([f"i:{id_}" for id_ in some])
-                names = [token.decode("latin-1") if token else "" for token in tokens]
+                names = [each.token if isinstance(each, Run) else "" for each in some]
+                newest = [n for n, each in enumerate(some) if isinstance(each, str)]
+                tokens = await self._get([f"i:{some[n]}" for n in newest])
+                for n, token in zip(newest, tokens, strict=True):
+                    names[n] = (token or b"").decode("latin-1")
                 records = await self._get([f"t:{name}" for name in names])
                 found += map(parse_task, names, records)
         return found
@@ -192,11 +195,12 @@ class RedisTasks:
             )
         return [item for item in found if item is not None]
 
-    async def cancel(self, ids: Sequence[str]) -> list[Task | None]:
+    async def cancel(self, ids: Sequence[str | Run]) -> list[Task | None]:
         before: list[Task | None] = []
         with asking():
             for some in batches(ids):
-                reply = await self._frontier.run("cancel", ids=some)
+                args = [f"\n{i.token}" if isinstance(i, Run) else i for i in some]
+                reply = await self._frontier.run("cancel", ids=args)
                 tokens = [token.decode("latin-1") for token in reply[::2]]
                 before += map(parse_task, tokens, reply[1::2])
             left = sum(
@@ -219,8 +223,10 @@ class RedisTasks:
             left -= dropped
 
     async def _get(self, fields: Sequence[str]) -> list[bytes | None]:
+        if not fields:
+            return []
         found = await self._client.hmget(self._keys.tasks, [f.encode() for f in fields])
-        return list(found) if fields else []
+        return list(found)
 
     async def _scan(self, prefix: str) -> AsyncIterator[list[tuple[str, bytes]]]:
         async for found in pages(self._client.hscan, self._keys.tasks):

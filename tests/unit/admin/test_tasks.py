@@ -15,7 +15,7 @@ from scrapy_dist.admin.task_maker import TaskMaker
 from scrapy_dist.admin.tasks import STEP, Tasks
 from scrapy_dist.codec.seed import parse_seed
 from scrapy_dist.codec.seed_rules import BOUNDED_META, SeedRules
-from scrapy_dist.core.tasks import Batch, OnDuplicate, Submission, Task, TaskState
+from scrapy_dist.core.tasks import Batch, OnDuplicate, Run, Submission, Task, TaskState
 from scrapy_dist.exceptions import (
     BadSeed,
     ConfigurationError,
@@ -69,7 +69,7 @@ class Port:
     async def tasks_of(self, ids):
         self.calls.append([*ids])
         self.before()
-        return [self.known.get(each) for each in ids]
+        return [self.known.get(str(each)) for each in ids]
 
     async def tasks(self, *, batch, state):
         self.calls.append((batch, state))
@@ -96,7 +96,7 @@ class Port:
 
     async def cancel(self, ids):
         self.calls.append(len(ids))
-        return [self.known.get(each) for each in ids]
+        return [self.known.get(str(each)) for each in ids]
 
 
 @pytest.fixture
@@ -332,6 +332,8 @@ async def test_tasks_are_asked_by_id_number_or_themselves(tasks, port):
     port.put("7")
     found = await tasks.tasks_of(["a", 7, port.known["a"], "none"])
     assert [task and task.id for task in found] == ["a", "7", "a", None]
+    # Of a task its own run is asked for.
+    assert port.calls == [["a", "7", Run("a", port.known["a"].token), "none"]]
     assert (await tasks.task("a")).id == "a"
     with pytest.raises(UnknownTask, match="Task 'none' of s") as caught:
         await tasks.task("none")

@@ -17,8 +17,7 @@ for i = rejects_at + 1, #ARGV, 3 do
     local entry = redis.call('HGET', leased, id)
     if entry then
       local fields = {read_entry(entry, id)}
-      local most = max_size + (kind == 'seed' and 1 or 0) -- the mark of a seed
-      set_aside(fields, ARGV[i + 2], worker_name, fields[2] + 1, kind, most)
+      set_aside(fields, ARGV[i + 2], worker_name, fields[2] + 1, kind, max_size)
     end
     redis.call('HDEL', leased, id)
     redis.call('ZREM', leases, id)

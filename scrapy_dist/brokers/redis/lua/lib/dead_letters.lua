@@ -13,13 +13,14 @@
 
 -- *claims* are of the entry ('-': none): who puts the letter back gives them back, so that
 -- what was kept on behalf of the request may be followed once more. *kind* 'seed' or
--- 'request'; nil: the payload tells.
-local function write_letter(payload, reason, worker, deliveries, claims, kind)
+-- 'request'; nil: the payload tells. *most*: bytes of the payload that are kept; nil: all.
+local function write_letter(payload, reason, worker, deliveries, claims, kind, most)
   local task, more = task_of(payload), claims ~= '-' and {'claims', claims} or {}
   payload = task and payload:sub(18) or payload
   kind = kind or (payload:byte() == 0 and 'seed' or 'request')
   payload = kind == 'seed' and payload:sub(2) or payload
   task = task or kind == 'seed' and task_book().queued(payload)
+  payload = payload:sub(1, most or -1)
   if task then
     more[#more + 1], more[#more + 2] = 'task', task
     task_book().count(task, -1, 0, 1, 0, reason)
@@ -34,10 +35,7 @@ end
 local function set_aside(entry, reason, worker, deliveries, kind, most)
   local slot, deaths, claims, rank, payload = unpack(entry)
   if has_room() then
-    if most then
-      payload = payload:sub(1, most + (task_of(payload) and 17 or 0))
-    end
-    write_letter(payload, reason, worker, deliveries, claims, kind)
+    write_letter(payload, reason, worker, deliveries, claims, kind, most)
     return true
   end
   put_suspect('+inf', slot, rank, deaths, claims, payload)

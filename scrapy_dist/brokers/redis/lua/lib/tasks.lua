@@ -131,7 +131,8 @@ local function new_task_book()
     counts[5] = reason or counts[5]
   end
 
-  -- The queued task whose seed *seed* is, which has not begun; nil: there is none.
+  -- The task whose seed *seed* is, which has not begun, also if it was cancelled; nil: there
+  -- is none.
   function book.queued(seed)
     local looked = 0
     for token in seed:gmatch('"task"%s*:%s*"([0-9a-f]+)"') do
@@ -140,7 +141,8 @@ local function new_task_book()
         return nil
       end
       local task = #token == 16 and book.task(token)
-      if task and task.state == 'q' then
+      local waits = task and (task.state == 'q' or task.state == 'c' and task.started == '0')
+      if waits and task.open > 0 then
         return token
       end
     end
