@@ -283,7 +283,7 @@ def read_options() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--workers", type=int, default=3, help="3 if not given")
-    parser.add_argument("--spider", choices=SPIDERS, default=SPIDERS[0])
+    parser.add_argument("--spider", choices=SPIDERS, help=f"{SPIDERS[0]} if not given")
     parser.add_argument("--kill", action="store_true", help="kill one worker half way")
     parser.add_argument(
         "--rabbitmq",
@@ -295,7 +295,10 @@ def read_options() -> argparse.Namespace:
     options = parser.parse_args()
     if options.rabbitmq:
         # The spider that takes addresses from elsewhere.
+        if options.spider not in (None, "seeded"):
+            parser.error("--rabbitmq: only the spider seeded takes tasks")
         options.spider = "seeded"
+    options.spider = options.spider or SPIDERS[0]
     if options.workers < 1 + options.kill:
         parser.error("--workers: at least 1, and with --kill at least 2")
     return options

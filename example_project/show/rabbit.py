@@ -73,7 +73,12 @@ class Broker:
             for command in commands
         ]
         self.url = f"amqp://guest:guest@127.0.0.1:{port}/"
-        self._wait(port)
+        try:
+            self._wait(port)
+        except BaseException:
+            # It is in a session of its own: Ctrl-C does not reach it.
+            self.stop()
+            raise
 
     def _wait(self, port: int) -> None:
         deadline = time.monotonic() + PATIENCE
@@ -81,7 +86,6 @@ class Broker:
             if _answers(port):
                 return
             time.sleep(0.1)
-        self.stop()
         raise SystemExit("RabbitMQ did not start.")
 
     def stop(self) -> None:
@@ -118,7 +122,15 @@ class Rabbit:
             self._broker = Broker(programs)
             url = self._broker.url
         self._pika = pika
-        self._connection = pika.BlockingConnection(pika.URLParameters(url))
+        try:
+            self._connection = pika.BlockingConnection(pika.URLParameters(url))
+        except (pika.exceptions.AMQPError, ValueError, OSError) as e:
+            if self._broker is not None:
+                self._broker.stop()
+            # Its text may have parts of a password.
+            raise SystemExit(
+                f"RabbitMQ cannot be reached ({type(e).__name__}): look at AMQP_URL."
+            ) from None
         self._channel = self._connection.channel()
         for queue in (TASKS, ANSWERS):
             self._channel.queue_declare(queue, durable=True)

@@ -107,7 +107,7 @@ def letter_message(queue: str, spider: str, letter: DeadLetter) -> Message:
 
     So either may be published to the queue of tasks again.
     """
-    body, content_type, task = letter.payload, "text/plain", ""
+    body, content_type, task = letter.payload, "text/plain", letter.task
     if letter.kind != "seed":
         body = json.dumps({"url": letter.url}).encode()
     else:
@@ -115,7 +115,8 @@ def letter_message(queue: str, spider: str, letter: DeadLetter) -> Message:
         if isinstance(fields, dict) and "task" in fields:
             # Who publishes it again makes another run of it.
             del fields["task"]
-            body, task = json.dumps(fields).encode(), str(fields.get("id", ""))
+            body = json.dumps(fields).encode()
+            task = task or str(fields.get("id", ""))
     if body.lstrip()[:1] == b"{":
         content_type = "application/json"
     headers = {

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import struct
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+import pika
 from pika.adapters.asyncio_connection import AsyncioConnection
 from pika.exceptions import (
     AMQPError,
@@ -18,6 +20,7 @@ from pika.exceptions import (
     ProbableAccessDeniedError,
     ProbableAuthenticationError,
 )
+from pika.spec import BasicProperties
 
 from scrapy_dist.exceptions import ConfigurationError
 
@@ -30,6 +33,37 @@ if TYPE_CHECKING:
 _ANSWER, _END = 30.0, 5.0
 #: Reply codes: there is no such queue or exchange; it may not be used.
 _NOT_FOUND, _REFUSED, _NOT_ALLOWED = 404, 403, 530
+
+
+class _Properties(BasicProperties):
+    """Those of a message but its headers, of which nothing is read here.
+
+    pika cannot read all that RabbitMQ hands on, such as a time in ten thousand years: one
+    such message would end each connection that it comes by.
+    """
+
+    def decode(self, encoded: bytes, offset: int = 0) -> Any:
+        return super().decode(_without_headers(encoded[offset:]))
+
+
+def _without_headers(encoded: bytes) -> bytes:
+    [flags] = struct.unpack_from(">H", encoded)
+    if not flags & BasicProperties.FLAG_HEADERS:
+        return encoded
+    start = 2
+    for flag in (
+        BasicProperties.FLAG_CONTENT_TYPE,
+        BasicProperties.FLAG_CONTENT_ENCODING,
+    ):
+        if flags & flag:
+            start += 1 + encoded[start]
+    [size] = struct.unpack_from(">I", encoded, start)
+    rest = encoded[2:start] + encoded[start + 4 + size :]
+    return struct.pack(">H", flags & ~BasicProperties.FLAG_HEADERS) + rest
+
+
+# pika has no other way to say so.
+pika.spec.props[BasicProperties.INDEX] = _Properties
 
 
 class LinkLost(Exception):

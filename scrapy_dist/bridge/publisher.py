@@ -38,7 +38,7 @@ class Message:
     id: str
     type: str
     content_type: str = "application/json"
-    correlation_id: str | None = None
+    correlation_id: str | bytes | None = None
     headers: dict[str, Any] = field(default_factory=dict)
 
     @property

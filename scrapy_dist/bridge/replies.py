@@ -40,7 +40,7 @@ class Replies:
             body,
             name,
             "result",
-            correlation_id=own if isinstance(own, str) else None,
+            correlation_id=own if isinstance(own, (str, bytes)) else None,
         )
         is_sent = await self._publisher.deliver(
             [message],

@@ -35,6 +35,8 @@ class DeadLetter:
     worker: str
     reason: str
     payload: bytes
+    #: The id of its task, where that was asked for and is still known.
+    task: str = ""
     #: What requests of its frontier are signed with.
     seal: Seal = field(default=NO_SEAL, repr=False, compare=False)
 

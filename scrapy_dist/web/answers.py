@@ -10,7 +10,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from scrapy_dist.base.words import age, clean
 from scrapy_dist.exceptions import EmbeddedRedisError, RedisUnavailable, UnknownTask
-from scrapy_dist.web.forms import Form, read_form
+from scrapy_dist.web.forms import MAX_FORM, Form, read_form
 from scrapy_dist.web.guard import address_of, retry_after, session_of
 from scrapy_dist.web.security import NOTE
 
@@ -61,7 +61,7 @@ class Answers:
             **values,
             note=note,
             pages=_PAGES,
-            path=request.url.path,
+            path=request.scope["path"],
             read_only=self._rules.read_only,
             token=self._sessions.token(session),
             where=self._site.where,
@@ -125,7 +125,8 @@ class Answers:
         return self.page(request, "login.html", wanted=wanted, problem="")
 
     async def login(self, request: Request) -> Response:
-        form = await read_form(request)
+        # Anybody may send it.
+        form = await read_form(request, MAX_FORM)
         self.check_token(request, form)
         address = address_of(request)
         wanted = form.get("next")

@@ -20,7 +20,8 @@ _MAX_FIELDS = 1000
 _PATIENCE = 60.0
 
 _BOUNDARY = re.compile(r'boundary=(?:"([^"]{1,70})"|([^\s;"]{1,70}))', re.IGNORECASE)
-_NAME = re.compile(rb'form-data;[^\r\n]*?\bname="([^"\r\n]*)"', re.IGNORECASE)
+#: Behind "form-data;", in the rest of its line.
+_NAME = re.compile(rb'\bname="([^"\r\n]*)"', re.IGNORECASE)
 _FILE_NAME = re.compile(rb'\bfilename="([^"\r\n]*)"', re.IGNORECASE)
 
 
@@ -37,8 +38,11 @@ class Form:
         return self.fields.get(name, [])
 
 
-async def read_form(request: Request) -> Form:
-    """The form in the body of *request*. Raises HTTPException for what is none."""
+async def read_form(request: Request, most: int = MAX_UPLOAD) -> Form:
+    """The form in the body of *request*, of *most* bytes.
+
+    Raises HTTPException for what is none, or is larger.
+    """
     kind = request.headers.get("content-type", "")
     media = kind.partition(";")[0].strip().lower()
     if media == "multipart/form-data":
@@ -46,10 +50,10 @@ async def read_form(request: Request) -> Form:
         if not found:
             raise HTTPException(400, "The form has no boundary.")
         boundary = (found[1] or found[2]).encode("latin-1", "replace")
-        return _parts(await _body(request, MAX_UPLOAD), boundary)
+        return _parts(await _body(request, most), boundary)
     if media != "application/x-www-form-urlencoded":
         raise HTTPException(415, "This is no form.")
-    body = (await _body(request, MAX_FORM)).decode("latin-1")
+    body = (await _body(request, min(most, MAX_FORM))).decode("latin-1")
     try:
         pairs = parse_qsl(body, keep_blank_values=True, max_num_fields=_MAX_FIELDS)
     except ValueError:
@@ -96,7 +100,9 @@ def _parts(body: bytes, boundary: bytes) -> Form:
         if part.startswith(b"--"):
             return form
         head, blank, value = part.partition(b"\r\n\r\n")
-        name = _NAME.search(head)
+        # Not one pattern for all: that would begin anew at each "form-data;".
+        begin = head.lower().find(b"form-data;")
+        name = _NAME.search(head[begin:].partition(b"\r\n")[0]) if begin >= 0 else None
         if not blank or not name:
             break
         key = name[1].decode("utf-8", "replace")

@@ -116,14 +116,15 @@ class Guard:
         self, connection: HTTPConnection, session: Session
     ) -> Response | None:
         """Where somebody has to go who has not said the password."""
-        path = connection.url.path
+        # Not of connection.url: some hosts and paths of strangers make no URL.
+        path = connection.scope["path"]
         if not self._rules.password or session.is_in or path in _OPEN:
             return None
         if path == "/metrics":
             return self._check_basic(connection)
         if connection.scope["method"] in _WRITES or path.endswith("/live"):
             return _said(401, "Log in first.")
-        query = connection.url.query
+        query = connection.scope["query_string"].decode("latin-1")
         wanted = quote_plus(f"{path}?{query}" if query else path)
         return RedirectResponse(f"/login?next={wanted}", 303)
 

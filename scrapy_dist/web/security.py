@@ -18,6 +18,8 @@ from dataclasses import dataclass, field
 SESSION, NOTE = 12 * 3600.0, 60.0
 #: Bytes of the longest cookie that is looked at.
 _MAX_COOKIE = 3000
+#: Bytes of the longest note.
+_MAX_NOTE = 1800
 #: Sessions that are remembered as ended, and addresses with wrong passwords.
 _REMEMBERED = 1000
 #: Wrong passwords of one address, and of all together, that have no consequence.
@@ -133,7 +135,7 @@ class Sessions:
         return hmac.new(self._key, data, hashlib.sha256).hexdigest()
 
     def _sign(self, purpose: str, value: object) -> str:
-        body = base64.urlsafe_b64encode(json.dumps(value).encode()).decode().rstrip("=")
+        body = base64.urlsafe_b64encode(_as_json(value)).decode().rstrip("=")
         return f"{body}.{self._mac(purpose, body)}"
 
     def _open(self, purpose: str, cookie: str) -> list[object] | None:
@@ -178,7 +180,11 @@ class Sessions:
 
     def write_note(self, text: str) -> str:
         """*text* for the next page."""
-        return self._sign("note", [self._clock(), text[:500]])
+        # Browsers refuse large cookies, and letters are not all of one byte.
+        cut = (
+            text[:500].encode("utf-8", "replace")[:_MAX_NOTE].decode("utf-8", "ignore")
+        )
+        return self._sign("note", [self._clock(), cut])
 
     def read_note(self, cookie: str) -> str:
         """The text of *cookie*; '' if it is not ours, or old."""
@@ -240,6 +246,10 @@ class Door:
         if wrong.count >= free:
             doubled = _FIRST_WAIT * 2.0 ** min(wrong.count - free, 20)
             wrong.until = now + min(doubled, _LONGEST_WAIT)
+
+
+def _as_json(value: object) -> bytes:
+    return json.dumps(value, ensure_ascii=False).encode()
 
 
 def _network(address: str) -> str:

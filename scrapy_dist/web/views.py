@@ -105,7 +105,8 @@ def _setting(all_settings: BaseSettings, name: str) -> Setting:
     elif name in _ADDRESSES and isinstance(value, str):
         shown = mask_url(value)
     elif callable(value):
-        shown = f"{value.__module__}.{value.__qualname__}"
+        name_ = getattr(value, "__qualname__", type(value).__qualname__)
+        shown = f"{value.__module__}.{name_}"
     else:
         shown = shown_value(name, value)
     return Setting(name, shown, is_default)

@@ -6,11 +6,13 @@ import asyncio
 import gzip
 import json
 import re
+import threading
 
 import pytest
 
 from scrapy_dist.admin import task_glance
 from scrapy_dist.admin.tasks import Tasks
+from scrapy_dist.brokers.redis.views import browse
 from scrapy_dist.exceptions import RedisUnavailable
 from scrapy_dist.web import actions, app, task_views, views
 from scrapy_dist.web.links import link
@@ -150,6 +152,25 @@ async def test_the_next_requests(client, visit):
     await visitor.get("/crawl/next?crawl=s")
     assert len(visitor.page.css("tbody tr")) == views.REQUESTS
     assert visitor.page.css("tbody a::attr(href)").get() == f"http://{HOST}/0"
+
+
+async def test_large_next_requests_are_not_read_in_the_event_loop(
+    client, visit, monkeypatch
+):
+    threads = set()
+    real = browse.read_fields
+
+    def read(payload):
+        threads.add(threading.current_thread())
+        return real(payload)
+
+    monkeypatch.setattr(browse, "read_fields", read)
+    await fill(client, [f"http://{HOST}/{i}/{'x' * 100_000}" for i in range(3)])
+    visitor = visit()
+    await visitor.get("/crawl/next?crawl=s")
+    assert len(visitor.page.css("tbody tr")) == 3
+    assert threads
+    assert threading.current_thread() not in threads
 
 
 async def test_explain_a_url_and_crawl_it_once_more(client, visit):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import time
 from urllib.parse import quote, urlencode
 
 import httpx
@@ -51,6 +52,33 @@ async def test_the_page_answers_to_its_own_names_only(visit, host, code):
     assert visitor.code == code
     await visitor.get("/metrics", headers={"host": host})
     assert (visitor.code == 400) is (code == 400)
+
+
+@pytest.mark.parametrize(
+    ("host", "path"),
+    [("[127.0.0.1]:8765", "/"), ("localhost", "["), ("localhost", "℀")],
+)
+async def test_hosts_and_paths_that_make_no_url_are_answered(visit, host, path):
+    sent = []
+
+    async def send(message):
+        sent.append(message)
+
+    scope = {
+        "type": "http",
+        "method": "GET",
+        "scheme": "http",
+        "path": path,
+        "raw_path": path.encode(),
+        "query_string": b"",
+        "headers": [(b"host", host.encode())],
+        "server": ("127.0.0.1", 8765),
+        "client": ("127.0.0.1", 4711),
+        "root_path": "",
+        "http_version": "1.1",
+    }
+    await visit().app(scope, None, send)
+    assert sent[0]["status"] in (200, 404)
 
 
 async def test_other_names_and_addresses_are_allowed_where_that_was_said(visit):
@@ -186,6 +214,19 @@ async def test_what_is_no_form_or_too_large_is_refused(visit, kind, body, code):
         "/crawl/seed?crawl=s", content=chunks(), headers=headers
     )
     assert answer.status_code == code
+
+
+async def test_who_is_not_in_cannot_send_what_takes_long_or_much_room(visit):
+    visitor = visit(rules=LOCKED)
+    headers = {"content-type": "multipart/form-data; boundary=x"}
+    head = b"--x\r\n" + b"form-data;" * (forms.MAX_FORM // 10 - 10) + b"\r\n\r\n"
+    began = time.process_time()
+    answer = await visitor.http.post("/login", content=head, headers=headers)
+    assert answer.status_code == 400
+    # It took hours.
+    assert time.process_time() - began < 60
+    answer = await visitor.http.post("/login", content=head * 2, headers=headers)
+    assert answer.status_code == 413
 
 
 async def test_a_form_that_does_not_arrive_is_given_up(visit, monkeypatch):
@@ -416,3 +457,20 @@ async def test_strange_values_are_answered_in_order(client, visit, value):
     if value.isprintable():
         answer = await visitor.http.get("/", headers=headers)
         assert answer.status_code == 200
+
+
+def test_a_note_of_any_letters_fits_into_a_cookie():
+    sessions = Sessions()
+    for text in (
+        "x" * 600,
+        "я" * 600,
+        "漢" * 600,
+        "🕷" * 600,
+        '"\\' * 300,
+        "\udcff" * 600,
+    ):
+        cookie = sessions.write_note(text)
+        assert len(cookie) < 4000
+        note = sessions.read_note(cookie)
+        assert len(note) >= 400
+        assert note[:400] == text[:400].replace("\udcff", "?")

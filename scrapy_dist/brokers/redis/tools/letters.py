@@ -7,11 +7,13 @@ out again when it has been silent for a while. The letters stay where they are.
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from redis.exceptions import ResponseError
 
 from scrapy_dist.brokers.redis.errors import asking
+from scrapy_dist.brokers.redis.tasks import parse_task
 from scrapy_dist.brokers.redis.views.dead_letters import parse_letter
 
 if TYPE_CHECKING:
@@ -59,7 +61,7 @@ class LetterReader:
             # Letters that are not there any more come as None in Redis 6.2.
             found = [entry for entry in reply[1] if entry and entry[1]]
             if found:
-                return self._parsed(found)
+                return await self._parsed(found)
             self._looked_at = time.monotonic()
         streams = await self._client.xreadgroup(
             self._name, _CONSUMER, {self._key: ">"}, count=_STEP
@@ -67,14 +69,29 @@ class LetterReader:
         if not streams:
             return []
         [entries] = streams.values() if isinstance(streams, dict) else [streams[0][1]]
-        return self._parsed(entries)
+        return await self._parsed(entries)
 
-    def _parsed(
+    async def _parsed(
         self, entries: Sequence[tuple[bytes, dict[bytes, bytes]]]
     ) -> list[DeadLetter]:
+        tokens = {f[b"task"].decode("latin-1") for _, f in entries if b"task" in f}
+        ids = await self._ids_of(sorted(tokens)) if tokens else {}
+        seal = self._frontier.seal
         return [
-            parse_letter(id_, fields, self._frontier.seal) for id_, fields in entries
+            replace(
+                parse_letter(id_, fields, seal),
+                task=ids.get(fields.get(b"task", b"").decode("latin-1"), ""),
+            )
+            for id_, fields in entries
         ]
+
+    async def _ids_of(self, tokens: Sequence[str]) -> dict[str, str]:
+        """The ids of tasks by their tokens, as far as they are known."""
+        key = self._frontier.keys.tasks
+        with asking(key=key):
+            records = await self._client.hmget(key, [f"t:{token}" for token in tokens])
+        tasks = map(parse_task, tokens, records)
+        return {task.token: task.id for task in tasks if task is not None}
 
     async def _make_group(self) -> bool:
         """False: there is no letter yet."""

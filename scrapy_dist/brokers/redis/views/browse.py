@@ -5,6 +5,7 @@ Only reads, some hundred requests at a time. Pickles stay closed.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import math
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
@@ -46,6 +47,8 @@ if TYPE_CHECKING:
 _SEED_FIELDS = ("url", "method", "callback")
 #: Slots without requests that are passed by, at least.
 _EMPTY = 1000
+#: Bytes of requests that are read while everybody else waits.
+_AT_ONCE = 1 << 17
 #: Dead letters of one URL that are told, the newest.
 _LETTERS = 5
 
@@ -87,6 +90,15 @@ def _shown(place: int, found: Iterable[tuple[bytes, float]], seal: Seal) -> list
     return [_show(parse(place, member, score=score), seal) for member, score in found]
 
 
+async def _shown_aside(
+    place: int, found: Sequence[tuple[bytes, float]], seal: Seal
+) -> list[Shown]:
+    """As `_shown`; large ones are read in a thread, as that takes its time."""
+    if sum(len(member) for member, _ in found) <= _AT_ONCE:
+        return _shown(place, found, seal)
+    return await asyncio.to_thread(_shown, place, found, seal)
+
+
 async def next_requests(frontier: Frontier, count: int) -> AsyncIterator[list[Shown]]:
     """See `ports.CrawlReader.peek`.
 
@@ -99,11 +111,11 @@ async def next_requests(frontier: Frontier, count: int) -> AsyncIterator[list[Sh
         first = await client.zrange(k.suspects, 0, MOST_SUSPECTS - 1, withscores=True)
         first = [(m, score) for m, score in first[:count] if math.isfinite(score)]
         if first:
-            yield _shown(SUSPECTS, first, frontier.seal)
+            yield await _shown_aside(SUSPECTS, first, frontier.seal)
         if count == len(first):
             return
         async for found in _in_turn(frontier, count - len(first)):
-            yield _shown(REQUESTS, found, frontier.seal)
+            yield await _shown_aside(REQUESTS, found, frontier.seal)
 
 
 async def _in_turn(
