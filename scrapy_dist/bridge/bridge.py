@@ -127,7 +127,12 @@ class Bridge:
             is_stored_enough=self._plan.is_stored_enough,
         )
         desk.intake = intake = Intake(
-            self._address, self._plan.tasks, self._notices, self._limit, desk.lose
+            self._address,
+            self._plan.tasks,
+            self._notices,
+            self._limit,
+            desk.lose,
+            self._crawl.options.max_seed,
         )
         lines.append(intake.run_line())
         return [desk.run(stopping), intake.run(stopping), self._count_workers(stopping)]

@@ -232,6 +232,11 @@ class Desk:
             raise BadSeed(
                 f"the message_id is not valid UTF-8: {quote(repr(delivery.id))}"
             )
+        if len(delivery.body) > (most := self._crawl.options.max_seed):
+            raise BadSeed(
+                f"the message has more than the {most:,} bytes that"
+                " FRONTIER_SEED_MAX_SIZE allows"
+            )
         made, number = _made_id(delivery), 0
         while (name := f"{made}-{number}") in self._followed or name in taken:
             number += 1

@@ -27,6 +27,7 @@ _ENOUGH = 0.75
 class Intake:
     """Deliveries of *queue*: at most *limit* of them are not acknowledged at a time.
 
+    Of a message *most* bytes are kept, and one more, which tells that it is longer.
     *lost* is told of the deliveries that will come again, as their link is gone.
     """
 
@@ -37,12 +38,14 @@ class Intake:
         notices: Notices,
         limit: Callable[[], int],
         lost: Callable[[Link], object],
+        most: int,
     ) -> None:
         self._address = address
         self._queue = queue
         self._notices = notices
         self._limit = limit
         self._lost = lost
+        self._most = most
         self._line = Line(
             address, f"gives tasks from {quote(queue)}", notices, self._begin
         )
@@ -144,7 +147,7 @@ class Intake:
                 channel.basic_consume,
                 self._queue,
                 lambda _, method, properties, body: self._on_message(
-                    Delivery.of(link, method, properties, body)
+                    Delivery.of(link, method, properties, body[: self._most + 1])
                 ),
                 consumer_tag=consumer,
             )

@@ -35,7 +35,7 @@ _ANSWER, _END = 30.0, 5.0
 _NOT_FOUND, _REFUSED, _NOT_ALLOWED = 404, 403, 530
 
 
-class _Properties(BasicProperties):
+class _Properties(BasicProperties):  # type: ignore[misc]
     """Those of a message but its headers, of which nothing is read here.
 
     pika cannot read all that RabbitMQ hands on, such as a time in ten thousand years: one

@@ -140,3 +140,18 @@ def workers_of(site: str) -> list[str]:
         with contextlib.suppress(OSError):
             found.append(file.read_text().replace("\0", " "))
     return [command for command in found if f"-asite={site}" in command]
+
+
+def test_what_rabbitmq_cannot_do_is_said(example: Path) -> None:
+    with start(example, "--rabbitmq", "--spider", "books") as show:
+        said = show.communicate(timeout=200)[0]
+    assert show.returncode == 2
+    assert "--rabbitmq: only the spider seeded" in said
+    pytest.importorskip("pika")
+    away = "amqp://me:Secret7@127.0.0.1:1/"
+    with start(example, "--rabbitmq", AMQP_URL=away) as show:
+        said = show.communicate(timeout=200)[0]
+    assert show.returncode == 1
+    assert "RabbitMQ cannot be reached" in said
+    assert "Traceback" not in said
+    assert "Secret7" not in said

@@ -22,6 +22,7 @@ from scrapy_dist.brokers.redis.tools.clear import clear
 from scrapy_dist.brokers.redis.tools.dead_letters import retry
 from scrapy_dist.brokers.redis.tools.export import export_lines
 from scrapy_dist.brokers.redis.tools.import_ import import_lines
+from scrapy_dist.brokers.redis.tools.letters import LetterReader
 from scrapy_dist.codec import dump_lines
 from scrapy_dist.core.crawl import Exported, Imported
 from scrapy_dist.core.frontier import Ask, Claim, End, NewRequest, Reject, Settlement
@@ -641,3 +642,20 @@ async def test_full_redis_ends_pages_of_tasks(make_redis):
         await tasks.push("u", OTHER)
     assert await tasks.look("u") is None
     await close_client(client)
+
+
+@ON_REDIS_ONLY
+async def test_letters_of_requests_name_their_tasks_to_who_reads_them(
+    client, worker, tasks
+):
+    seed = await tasks.run("shop 1")
+    one = [child("a"), child("b", OTHER), NewRequest(b"c", 0)]
+    await worker.commit(one, [Settlement(seed.id, counts=False)])
+    failed = [
+        Settlement(lease.id, end=End.FAILED, reason="x")
+        for lease in await worker.lease()
+    ]
+    await worker.commit(pages=failed)
+    letters = await LetterReader(worker.frontier, "reader").take()
+    told = {letter.payload: letter.task for letter in letters}
+    assert told == {b"a": "shop 1", b"b": "", b"c": ""}

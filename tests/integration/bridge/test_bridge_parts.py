@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from contextlib import asynccontextmanager
+from datetime import datetime
 
 import pytest
 import redis.asyncio
@@ -123,6 +124,13 @@ async def test_what_comes_again_is_answered_though_its_task_has_ended(
         await seeds(crawl, 5)
 
 
+class Late(datetime):
+    """A time that fits into a message, and into no datetime."""
+
+    def utctimetuple(self):
+        return 1970, 1, 1, 0, 0, 10**18
+
+
 async def test_whatever_a_message_holds_it_is_acknowledged(crawl, rabbitmq):
     rabbitmq.declare("p.tasks", "p.reply")
     bodies = [
@@ -144,10 +152,11 @@ async def test_whatever_a_message_holds_it_is_acknowledged(crawl, rabbitmq):
         {"correlation_id": b"\xff"},
         {"reply_to": b"\xff\x00"},
         {"headers": {"x": {"y": [1, None, b"\xff", True]}}, "content_type": "?" * 255},
+        {"headers": {"x": Late(1970, 1, 1)}},
     ]
     with rabbitmq.channel() as channel:
         for n, body in enumerate(bodies):
-            about = {"reply_to": "p.reply", "correlation_id": str(n)}
+            about = {"reply_to": "p.reply", "correlation_id": b"\xff%d" % n}
             rabbitmq.publish("p.tasks", body, channel, **about)
         for about in hostile:
             rabbitmq.publish("p.tasks", "ftp://a/", channel, **about)
@@ -157,10 +166,15 @@ async def test_whatever_a_message_holds_it_is_acknowledged(crawl, rabbitmq):
         await Tasks(crawl).cancel([waiting])
         await until(lambda: rabbitmq.count("p.reply") == len(bodies))
     assert rabbitmq.count("p.tasks") == 0
-    answers = [json.loads(body) for _, body in rabbitmq.drain("p.reply")]
+    drained = rabbitmq.drain("p.reply")
+    own = {about.correlation_id for about, _ in drained}
+    assert own == {b"\xff%d" % n for n in range(len(bodies))}
+    answers = [json.loads(body) for _, body in drained]
     assert sorted(a["state"] for a in answers) == ["cancelled"] + ["failed"] * (
         len(bodies) - 1
     )
+    [large] = [a["reason"] for a in answers if "FRONTIER_SEED_MAX_SIZE" in a["reason"]]
+    assert "more than the 262,144 bytes" in large
     assert told == []
     assert await crawl.port.count_failed() == len(bodies) - 1 + len(hostile)
 

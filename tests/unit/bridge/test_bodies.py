@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -78,3 +79,8 @@ def test_readers_of_any_queue_have_a_name():
     names = {consumer_of(queue) for queue in ("a b", "ü", "x" * 255, "")}
     assert len(names) == 4
     assert all(len(name) < 60 for name in names)
+
+
+def test_the_letter_of_a_request_names_its_task():
+    told = replace(letter("request", b"?"), task="t\udcff")
+    assert bodies.letter_message("q", "shop", told).headers["task"] == "t?"

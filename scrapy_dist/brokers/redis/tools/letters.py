@@ -89,7 +89,9 @@ class LetterReader:
         """The ids of tasks by their tokens, as far as they are known."""
         key = self._frontier.keys.tasks
         with asking(key=key):
-            records = await self._client.hmget(key, [f"t:{token}" for token in tokens])
+            records = await self._client.hmget(
+                key, [b"t:%b" % token.encode("latin-1") for token in tokens]
+            )
         tasks = map(parse_task, tokens, records)
         return {task.token: task.id for task in tasks if task is not None}
 
