@@ -86,17 +86,15 @@ def _show(stored: Entry, seal: Seal) -> Shown:
     return Shown(stored.kind, stored.score, fields, stored.deaths)
 
 
-def _shown(place: int, found: Iterable[tuple[bytes, float]], seal: Seal) -> list[Shown]:
-    return [_show(parse(place, member, score=score), seal) for member, score in found]
-
-
-async def _shown_aside(
+async def _shown(
     place: int, found: Sequence[tuple[bytes, float]], seal: Seal
 ) -> list[Shown]:
-    """As `_shown`; large ones are read in a thread, as that takes its time."""
-    if sum(len(member) for member, _ in found) <= _AT_ONCE:
-        return _shown(place, found, seal)
-    return await asyncio.to_thread(_shown, place, found, seal)
+    def show() -> list[Shown]:
+        return [_show(parse(place, each, score=score), seal) for each, score in found]
+
+    # Large ones in a thread: to read them takes its time.
+    is_large = sum(len(member) for member, _ in found) > _AT_ONCE
+    return await asyncio.to_thread(show) if is_large else show()
 
 
 async def next_requests(frontier: Frontier, count: int) -> AsyncIterator[list[Shown]]:
@@ -111,11 +109,11 @@ async def next_requests(frontier: Frontier, count: int) -> AsyncIterator[list[Sh
         first = await client.zrange(k.suspects, 0, MOST_SUSPECTS - 1, withscores=True)
         first = [(m, score) for m, score in first[:count] if math.isfinite(score)]
         if first:
-            yield await _shown_aside(SUSPECTS, first, frontier.seal)
+            yield await _shown(SUSPECTS, first, frontier.seal)
         if count == len(first):
             return
         async for found in _in_turn(frontier, count - len(first)):
-            yield await _shown_aside(REQUESTS, found, frontier.seal)
+            yield await _shown(REQUESTS, found, frontier.seal)
 
 
 async def _in_turn(
