@@ -118,6 +118,10 @@ class Answers:
 
     # In and out
 
+    def is_in(self, request: Request) -> bool:
+        """Whether who sent *request*, which has passed, may still see what it asks for."""
+        return not self._rules.password or self._sessions.lives(session_of(request))
+
     async def show_login(self, request: Request) -> Response:
         if not self._rules.password or session_of(request).is_in:
             return RedirectResponse("/", 303)

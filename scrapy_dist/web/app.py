@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+from contextlib import aclosing, nullcontext
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
@@ -144,8 +144,11 @@ class Pages:
         async def events() -> Any:
             self._streams += 1
             try:
-                async for event in live.events():
-                    yield event
+                async with aclosing(live.events()) as found:  # type: ignore[type-var]
+                    async for event in found:
+                        if not self._answers.is_in(request):
+                            return
+                        yield event
             finally:
                 self._streams -= 1
 

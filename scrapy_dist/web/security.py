@@ -159,10 +159,14 @@ class Sessions:
         """The session of *cookie*; None if it is not ours, or has ended."""
         match self._open("session", cookie):
             case [str(id_), float(since), bool(is_in)]:
-                age = self._clock() - since
-                if 0 <= age < SESSION and id_ not in self._ended:
-                    return Session(id_, since, is_in)
+                session = Session(id_, since, is_in)
+                return session if self.lives(session) else None
         return None
+
+    def lives(self, session: Session) -> bool:
+        """Whether *session* has not ended."""
+        age = self._clock() - session.since
+        return 0 <= age < SESSION and session.id not in self._ended
 
     def end(self, session: Session) -> None:
         """Accept *session* no more, wherever its cookie was copied to."""

@@ -29,6 +29,23 @@ async def log_in(visitor, password=PASSWORD, path="/login"):
     return await visitor.send("/login", password=password)
 
 
+def scope_of(path):
+    """What a server tells the application of a request that no client here can send."""
+    return {
+        "type": "http",
+        "method": "GET",
+        "scheme": "http",
+        "path": path,
+        "raw_path": path.encode(),
+        "query_string": b"",
+        "headers": [],
+        "server": ("127.0.0.1", 8765),
+        "client": ("127.0.0.1", 4711),
+        "root_path": "",
+        "http_version": "1.1",
+    }
+
+
 # The name of the host
 
 
@@ -64,19 +81,7 @@ async def test_hosts_and_paths_that_make_no_url_are_answered(visit, host, path):
     async def send(message):
         sent.append(message)
 
-    scope = {
-        "type": "http",
-        "method": "GET",
-        "scheme": "http",
-        "path": path,
-        "raw_path": path.encode(),
-        "query_string": b"",
-        "headers": [(b"host", host.encode())],
-        "server": ("127.0.0.1", 8765),
-        "client": ("127.0.0.1", 4711),
-        "root_path": "",
-        "http_version": "1.1",
-    }
+    scope = scope_of(path) | {"headers": [(b"host", host.encode())]}
     await visit().app(scope, None, send)
     assert sent[0]["status"] in (200, 404)
 
@@ -474,3 +479,27 @@ def test_a_note_of_any_letters_fits_into_a_cookie():
         note = sessions.read_note(cookie)
         assert len(note) >= 400
         assert note[:400] == text[:400].replace("\udcff", "?")
+
+
+async def test_a_page_that_stays_up_to_date_ends_with_its_session(visit, monkeypatch):
+    monkeypatch.setattr("scrapy_dist.web.live._PING", 0.01)
+    visitor = visit(rules=LOCKED)
+    await log_in(visitor)
+    [cookie] = (f"{name}={value}" for name, value in visitor.http.cookies.items())
+    sent = []
+    began = asyncio.Event()
+
+    async def send(message):
+        sent.append(message)
+        if message.get("body"):
+            began.set()
+        await asyncio.sleep(0)
+
+    scope = scope_of("/live") | {
+        "headers": [(b"host", b"localhost"), (b"cookie", cookie.encode())]
+    }
+    stream = asyncio.ensure_future(visitor.app(scope, asyncio.Event().wait, send))
+    await asyncio.wait_for(began.wait(), 30)
+    assert sent[0]["status"] == 200
+    await visitor.send("/logout")
+    await asyncio.wait_for(stream, 30)
