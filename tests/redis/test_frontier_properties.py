@@ -28,7 +28,7 @@ class FakeRedisMachine(RedisMachine):
 
 TestFrontierOnFakeRedis = FakeRedisMachine.TestCase
 # Fewer: each script takes some ms here.
-TestFrontierOnFakeRedis.settings = settings(PLAYS, max_examples=25)
+TestFrontierOnFakeRedis.settings = settings(PLAYS, max_examples=16)
 
 
 @pytest.mark.parametrize("compact", [False, True])

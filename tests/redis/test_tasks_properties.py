@@ -350,4 +350,4 @@ def test_records_tell_what_there_is_of_tasks(redis_server):
     class Machine(TasksMachine):
         url = redis_server.url
 
-    run_state_machine_as_test(Machine, settings=settings(PLAYS, max_examples=60))
+    run_state_machine_as_test(Machine, settings=settings(PLAYS, max_examples=40))

@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 #: What the tests play. Plays that fail are not made smaller: that takes minutes, and the
 #: seed that is printed repeats them (with Phase.shrink added, if need be).
 PLAYS = settings(
-    max_examples=40,
+    max_examples=26,
     stateful_step_count=20,
     deadline=None,
     suppress_health_check=list(HealthCheck),
