@@ -254,6 +254,8 @@ class Client:
             task = client.wait("t1", timeout=60)
             print(task.state, task.done, task.items)
 
+        A page that Scrapy leaves out, as robots.txt forbids it or it is off site, is no
+        failure: a task of nothing else is done, without items.
         Raises TimeoutError after *timeout* seconds, and UnknownTask once nothing is left
         in the crawl that could become this task.
         """

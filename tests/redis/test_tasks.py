@@ -481,10 +481,12 @@ async def test_tasks_of_which_nothing_is_left_end_when_all_is_drained(client, ta
     assert await unread.call(unread.frontier.heal_tasks()) == 1
     assert await tasks.look("queued") == ("queued", 1, 0, 0)
     assert await worker.call(worker.frontier.heal_tasks()) == 1
-    for id_ in ("t", "queued"):
+    unread = f"its seed is in no key that the workers read: {', '.join(SEED_KEYS)}"
+    lost = "nothing of it is left in the frontier"
+    for id_, reason in (("t", lost), ("queued", unread)):
         [task] = await tasks.tasks_of([id_])
         assert (task.state, task.open) == (TaskState.FAILED, 0)
-        assert task.reason == "nothing of it is left in the frontier"
+        assert task.reason == reason
 
 
 @pytest.mark.parametrize("open_", [0, 1, 9])

@@ -28,13 +28,16 @@ local now, done = now_ms(), 0
 call('HDEL', state, '') -- runs above maxmemory too
 local tokens = call('ZRANGEBYSCORE', tasks_ended, '+inf', '+inf', 'LIMIT', 0, most)
 book.read(tokens)
+local lost = 'nothing of it is left in the frontier'
+local unread = 'its seed is in no key that the workers read: '
+  .. table.concat(KEYS, ', ', seed_keys_at + 1)
 for _, token in ipairs(tokens) do
   local task = book.records[token]
   if not book.is_living(task) then
     call('ZADD', tasks_ended, now, token) -- it goes with the others that have ended
   elseif task.state == 'r' or seed_keys_count > 0 then
     done = done + 1
-    book.count(token, -task.open, 0, 0, 0, 'nothing of it is left in the frontier')
+    book.count(token, -task.open, 0, 0, 0, task.state == 'r' and lost or unread)
     book.move(token, task, 'f', now)
   end
 end
