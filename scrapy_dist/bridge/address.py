@@ -12,6 +12,8 @@ from scrapy_dist.redis_client.masking import hide, mask_url
 
 #: Seconds to connect; and of silence after which a connection is dead, at the most.
 _CONNECT, _HEARTBEAT = 10.0, 30
+#: Bytes of the longest vhost.
+_VHOST = 255
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,8 @@ class Address:
                 " password and vhost %2F for /, %40 for @, and so on."
             ) from None
         vhost = parameters.virtual_host
-        shown = f"{parameters.host}:{parameters.port}"
+        host = f"[{parameters.host}]" if ":" in parameters.host else parameters.host
+        shown = f"{host}:{parameters.port}"
         return cls(parameters, shown if vhost == "/" else f"{shown}/{vhost}", secrets)
 
     def hide(self, text: str) -> str:
@@ -48,7 +51,12 @@ def _parse(url: str) -> tuple[pika.URLParameters, tuple[str, str]]:
     parts = urlsplit(url)
     if parts.scheme not in ("amqp", "amqps") or not parts.hostname:
         raise ValueError(parts.scheme)
+    # pika would drop the rest.
+    if parts.fragment or "/" in parts.path[1:]:
+        raise ValueError(parts.path)
     parameters = pika.URLParameters(url)
+    if len(parameters.virtual_host.encode()) > _VHOST:
+        raise ValueError("vhost")
     _complete(parameters, parts.query)
     return parameters, (unquote(parts.password or ""), parts.password or "")
 

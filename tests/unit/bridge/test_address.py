@@ -29,6 +29,8 @@ def test_the_rest_is_as_usual():
     assert address.parameters.ssl_options.context.check_hostname
     assert 0 < address.parameters.heartbeat <= 60
     assert Address.parse("amqp://rabbit/").shown == "rabbit:5672"
+    assert Address.parse("amqp://rabbit/%2F").shown == "rabbit:5672"
+    assert Address.parse("amqp://[::1]/v").shown == "[::1]:5672/v"
 
 
 @pytest.mark.parametrize(
@@ -47,6 +49,10 @@ def test_the_rest_is_as_usual():
         "amqp://me:secret@rabbit?heartbeat=often",
         "amqp://me:secret@[::1",
         "amqps://me:secret@rabbit?ssl_options=(",
+        "amqp://me:secret@rabbit/a/b",
+        "amqp://me:secret@rabbit//",
+        "amqp://me:secret@rabbit/a#b",
+        f"amqp://me:secret@rabbit/{'v' * 256}",
     ],
 )
 def test_what_is_no_url_is_told_without_its_password(url):
