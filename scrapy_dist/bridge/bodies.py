@@ -63,17 +63,34 @@ def result_body(spider: str, task: Task, items: Sequence[bytes]) -> bytes:
             f"scrapy_dist.Client(REDIS_URL, {spider!r}).results({task.id!r},"
             f" start={len(shown)})"
         )
-    return json.dumps(body).encode()
+    try:
+        return json.dumps(body, allow_nan=False).encode()
+    except (ValueError, RecursionError):
+        pairs = zip(shown, items, strict=False)
+        body["results"] = [v if _is_json(v) else _as_text(data) for v, data in pairs]
+        return json.dumps(body).encode()
 
 
 def _as_value(data: bytes) -> Any:
     found = decode(data)
-    if not isinstance(found, bytes):
-        return found
+    return _as_text(found) if isinstance(found, bytes) else found
+
+
+def _as_text(data: bytes) -> Any:
     try:
-        return found.decode()
+        return data.decode()
     except UnicodeDecodeError:
-        return {"base64": base64.b64encode(found).decode()}
+        return {"base64": base64.b64encode(data).decode()}
+
+
+def _is_json(value: Any) -> bool:
+    """Whether all can read it: JSON knows no NaN, and some is read but too deep to write."""
+    try:
+        # It has a few levels above it in the end.
+        json.dumps([[[[value]]]], allow_nan=False)
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 def steps_of(task: Task) -> Iterator[TaskState]:
