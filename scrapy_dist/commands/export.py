@@ -1,7 +1,8 @@
 """Write the whole frontier of SPIDER to FILE, as JSON lines: fingerprints, requests, seeds, dead
-letters and stats, with --items also items. FILE.gz is compressed, - is standard output. FILE
-appears when it is complete, and only its owner can read it; one that is there is replaced
-only with --overwrite. Memory stays bounded, and nothing in Redis changes.
+letters, tasks (their results are not) and stats, with --items also items. FILE.gz is
+compressed, - is standard output. FILE appears when it is complete, and only its owner can read
+it; one that is there is replaced only with --overwrite. Memory stays bounded, and nothing in
+Redis changes.
 
 Best done while the crawl is paused (scrapy frontier pause). While workers are at work the
 file is still enough to continue the crawl elsewhere without losing a page; what they do
