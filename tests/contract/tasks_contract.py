@@ -411,6 +411,7 @@ class TasksContract:
             assert await begins(worker, begin) == [Beginning.BEGUN]
         await worker.settle(Settlement(again.id, task=token(1)))
         assert await look() == ("done", 0, 1, 0, 0)
+        assert (await broker.tasks.tasks_of(["t"]))[0].seconds is not None
 
     async def test_what_finds_no_room_among_the_dead_letters_is_still_open(
         self, broker, join, run, look

@@ -126,7 +126,7 @@ class TaskTable:
         if not record.state.is_end and not record.open:
             self._end(record, TaskState.FAILED if record.failed else TaskState.DONE)
         elif record.open and record.state in (TaskState.DONE, TaskState.FAILED):
-            record.state, record.ended_ms = TaskState.RUNNING, 0
+            self._run_again(record)
 
     def fail(self, token: str, reason: str, *, opened: int = -1) -> None:
         """A request of it has become a dead letter."""
@@ -146,8 +146,12 @@ class TaskTable:
         """A dead letter is left to do again, also of a task that was cancelled."""
         record = self.records.get(token)
         if record is not None and record.state is TaskState.CANCELLED:
-            record.state, record.ended_ms = TaskState.RUNNING, 0
+            self._run_again(record)
         self.count(token, 1, failed=-1)
+
+    def _run_again(self, record: Record) -> None:
+        record.state, record.ended_ms = TaskState.RUNNING, 0
+        record.started_ms = record.started_ms or self._now()
 
     def cancel(self, record: Record) -> None:
         if not record.state.is_end:

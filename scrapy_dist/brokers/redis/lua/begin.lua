@@ -50,7 +50,6 @@ for i = begins_at + 1, #ARGV, 5 do
     elseif outcome == 1 then
       if task.state == 'q' then
         book.move(token, task, 'r', now)
-        task.started = string.format('%.0f', now)
       end
       task.worker = task.worker == '' and worker_name:gsub('%c', ' ') or task.worker
       if not lives then

@@ -84,6 +84,9 @@ local function new_task_book()
       end
       moves[state] = (moves[state] or 0) + 1
     end
+    if state == 'r' and task.started == '0' then
+      task.started = string.format('%.0f', now)
+    end
     task.state = state
     task.ended = book.is_living(task) and '0' or string.format('%.0f', now)
     -- Living ones are behind all times.
