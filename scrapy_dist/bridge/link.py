@@ -36,14 +36,17 @@ _NOT_FOUND, _REFUSED, _NOT_ALLOWED = 404, 403, 530
 
 
 class _Properties(BasicProperties):  # type: ignore[misc]
-    """Those of a message but its headers, of which nothing is read here.
+    """Those of a message, without headers where pika cannot read them.
 
-    pika cannot read all that RabbitMQ hands on, such as a time in ten thousand years: one
-    such message would end each connection that it comes by.
+    RabbitMQ hands on more than pika reads, such as a time in ten thousand years: one such
+    message would end each connection that it comes by. No header is needed here.
     """
 
     def decode(self, encoded: bytes, offset: int = 0) -> Any:
-        return super().decode(_without_headers(encoded[offset:]))
+        try:
+            return super().decode(encoded, offset)
+        except Exception:  # noqa: BLE001  it raises whatever comes
+            return super().decode(_without_headers(encoded[offset:]))
 
 
 def _without_headers(encoded: bytes) -> bytes:
@@ -62,7 +65,7 @@ def _without_headers(encoded: bytes) -> bytes:
     return struct.pack(">H", flags & ~BasicProperties.FLAG_HEADERS) + rest
 
 
-# pika has no other way to say so.
+# pika has no other way to say so. Whoever else uses it here reads all that it did.
 pika.spec.props[BasicProperties.INDEX] = _Properties
 
 
