@@ -19,7 +19,6 @@ from scrapy_dist.admin.arguments import several
 from scrapy_dist.admin.async_client import AsyncBatch, AsyncClient, Seed
 from scrapy_dist.admin.items import AsyncItems, Items
 from scrapy_dist.admin.seeding import BATCH
-from scrapy_dist.admin.tasks import STEP
 from scrapy_dist.base.blocking import LoopThread
 from scrapy_dist.core.tasks import Batch, OnDuplicate, Task, TaskState
 
@@ -214,7 +213,7 @@ class Client:
         push = partial(
             self._client.submit_many, batch=batch, on_duplicate=on_duplicate, **more
         )
-        chunks = _chunks(several(seeds, "submit"), STEP)
+        chunks = _chunks(several(seeds, "submit"), BATCH)
         return [each for some in chunks for each in self._run(partial(push, some))]
 
     def task(self, id: str | int | Task) -> Task:  # noqa: A002

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Mapping
+from enum import Enum
 from typing import Any, TypeVar
 
 from scrapy.http import Request
@@ -19,6 +20,7 @@ from scrapy_dist.core.status import Status, WorkerStatus
 from scrapy_dist.core.tasks import OnDuplicate, Run, Task, TaskState
 from scrapy_dist.exceptions import BadSeed, ConfigurationError
 
+E = TypeVar("E", bound=Enum)
 T = TypeVar("T")
 Ids = str | DeadLetter | Iterable[str | DeadLetter]
 Workers = str | int | WorkerStatus | Iterable[str | int | WorkerStatus]
@@ -138,23 +140,22 @@ def checked_timeout(timeout: float | None) -> float | None:
 
 def checked_state(state: str | TaskState) -> TaskState:
     """*state*, if a task can be in it. Raises ConfigurationError."""
-    try:
-        return TaskState(state)
-    except ValueError:
-        known = ", ".join(repr(each.value) for each in TaskState)
-        raise ConfigurationError(
-            f"state = {quote(state)} is none of {known}."
-        ) from None
+    return _choice(TaskState, state, "state")
 
 
 def checked_duplicate(on_duplicate: str | OnDuplicate) -> OnDuplicate:
     """What becomes of an id that lives. Raises ConfigurationError."""
+    return _choice(OnDuplicate, on_duplicate, "on_duplicate")
+
+
+def _choice(kind: type[E], value: object, name: str) -> E:
+    """The member of *kind* that *value* is; *name*: of the argument."""
     try:
-        return OnDuplicate(on_duplicate)
+        return kind(value)
     except ValueError:
-        known = ", ".join(repr(each.value) for each in OnDuplicate)
+        known = ", ".join(repr(each.value) for each in kind)
         raise ConfigurationError(
-            f"on_duplicate = {quote(on_duplicate)} is none of {known}."
+            f"{name} = {quote(value)} is none of {known}."
         ) from None
 
 

@@ -15,7 +15,7 @@ from scrapy_dist.admin.arguments import ids_of, several
 from scrapy_dist.admin.crawl import Crawl
 from scrapy_dist.admin.items import AsyncItems, leave_all
 from scrapy_dist.admin.seeding import BATCH, chunks
-from scrapy_dist.admin.tasks import STEP, Tasks
+from scrapy_dist.admin.tasks import Tasks
 from scrapy_dist.core.tasks import Batch
 from scrapy_dist.exceptions import BadSeed, ConfigurationError, RedisUnavailable
 from scrapy_dist.redis_client.masking import shown_value
@@ -144,12 +144,7 @@ class AsyncClient:
 
     async def _ask(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """The result of *work*, which `close` ends."""
-        if self._is_closed:
-            raise RuntimeError("This client is closed.")
-        if not self.redis:
-            raise RuntimeError(
-                "Write `async with` for this client, or open() it first."
-            )
+        self._require_open()
         task = asyncio.ensure_future(work())
         self._running.add(task)
         task.add_done_callback(self._running.discard)
@@ -250,7 +245,7 @@ class AsyncClient:
         )
         await self._check_format()
         ids: list[str] = []
-        async for some in chunks(several(seeds, "submit"), STEP):
+        async for some in chunks(several(seeds, "submit"), BATCH):
             new: list[NewTask] = []
             push = partial(self._tasks.submit_all, new, on_duplicate)
             try:

@@ -10,7 +10,7 @@ import itertools
 import json
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from scrapy import Spider
 
@@ -161,21 +161,19 @@ def _some_callback(self: Spider, response: Any) -> None:
 _NOBODY: Spider = object.__new__(Spider)
 
 
-class Sower:
-    """Pushes seeds by *pusher*, in batches, in the order in which they come."""
+class Batches(Generic[T]):
+    """Gathers what is to be pushed, and pushes it in batches, in the order it came."""
 
-    def __init__(self, pusher: SeedPusher, maker: SeedMaker) -> None:
-        self._pusher = pusher
-        self._maker = maker
-        self._batch: list[tuple[bytes, int]] = []
+    def __init__(self) -> None:
+        self._batch: list[T] = []
         self._bytes = 0
-        #: Seeds that Redis has taken; those that a set did not have before.
+        #: What Redis was asked to take; and what was not there before.
         self.pushed = 0
         self.new = 0
 
     @property
     def waiting(self) -> int:
-        """Seeds of the batch that is not pushed yet."""
+        """How many are in the batch that is not pushed yet."""
         return len(self._batch)
 
     @property
@@ -183,22 +181,41 @@ class Sower:
         """Whether it is time to push."""
         return len(self._batch) >= BATCH or self._bytes >= BATCH_BYTES
 
-    def take(self, value: str | bytes | Mapping[str, Any]) -> None:
-        """Add a seed to the batch. Raises BadSeed."""
-        seed = self._maker.make(value)
-        self._batch.append((seed.data, seed.priority))
-        self._bytes += len(seed.data)
+    def _add(self, value: T, size: int) -> None:
+        self._batch.append(value)
+        self._bytes += size
 
     async def push(self) -> None:
-        """Push the batch, with one command.
+        """Push the batch.
 
         Raises RedisUnavailable: then the batch may have been stored, unless Redis
         refused it; and ConfigurationError for a key of another type.
         """
         if self._batch:
-            self.new += await self._pusher.push(self._batch)
+            self.new += await self._send(self._batch)
             self.pushed += len(self._batch)
             self._batch, self._bytes = [], 0
+
+    async def _send(self, batch: list[T]) -> int:
+        """Push *batch*; how many were not there before."""
+        raise NotImplementedError
+
+
+class Sower(Batches["tuple[bytes, int]"]):
+    """Pushes seeds by *pusher*, a batch with one command."""
+
+    def __init__(self, pusher: SeedPusher, maker: SeedMaker) -> None:
+        super().__init__()
+        self._pusher = pusher
+        self._maker = maker
+
+    def take(self, value: str | bytes | Mapping[str, Any]) -> None:
+        """Add a seed to the batch. Raises BadSeed."""
+        seed = self._maker.make(value)
+        self._add((seed.data, seed.priority), len(seed.data))
+
+    async def _send(self, batch: list[tuple[bytes, int]]) -> int:
+        return await self._pusher.push(batch)
 
     async def push_all(self, seeds: Iterable[str | bytes | Mapping[str, Any]]) -> int:
         """Push *seeds*: URLs, JSON texts or objects; how many there were.

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from scrapy_dist.admin.arguments import checked_name
-from scrapy_dist.admin.seeding import BATCH, BATCH_BYTES
+from scrapy_dist.admin.seeding import Batches
 from scrapy_dist.base.escaping import quote
 from scrapy_dist.codec.seed import decode, load
 from scrapy_dist.codec.seed_tasks import new_token
@@ -97,31 +97,17 @@ class TaskMaker:
         )
 
 
-class TaskSower:
-    """Pushes tasks in batches, as `Sower` does seeds."""
+class TaskSower(Batches[NewTask]):
+    """Pushes tasks as `Sower` does seeds; one that lives is left alone."""
 
     def __init__(
         self,
         push: Callable[[Sequence[NewTask], OnDuplicate], Awaitable[list[Submission]]],
         maker: TaskMaker,
     ) -> None:
+        super().__init__()
         self._push = push
         self._maker = maker
-        self._batch: list[NewTask] = []
-        self._bytes = 0
-        #: Tasks that Redis was asked to take; those that were not there.
-        self.pushed = 0
-        self.new = 0
-
-    @property
-    def waiting(self) -> int:
-        """Tasks of the batch that is not pushed yet."""
-        return len(self._batch)
-
-    @property
-    def is_full(self) -> bool:
-        """Whether it is time to push."""
-        return len(self._batch) >= BATCH or self._bytes >= BATCH_BYTES
 
     def take(self, value: Value) -> None:
         """Add a task to the batch. Raises BadSeed."""
@@ -129,13 +115,8 @@ class TaskSower:
             task = self._maker.make(value)
         except ConfigurationError as e:
             raise BadSeed(str(e)) from None
-        self._batch.append(task)
-        self._bytes += len(task.seed)
+        self._add(task, len(task.seed))
 
-    async def push(self) -> None:
-        """Push the batch. Raises as `Sower.push` does."""
-        if self._batch:
-            done = await self._push(self._batch, OnDuplicate.JOIN)
-            self.new += done.count(Submission.SUBMITTED)
-            self.pushed += len(self._batch)
-            self._batch, self._bytes = [], 0
+    async def _send(self, batch: list[NewTask]) -> int:
+        done = await self._push(batch, OnDuplicate.JOIN)
+        return done.count(Submission.SUBMITTED)

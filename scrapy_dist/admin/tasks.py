@@ -19,7 +19,7 @@ from scrapy_dist.admin.arguments import (
 )
 from scrapy_dist.admin.bulk import Bulk, until_together
 from scrapy_dist.admin.items import decode
-from scrapy_dist.admin.seeding import BATCH_BYTES, kind_of_new_key
+from scrapy_dist.admin.seeding import kind_of_new_key
 from scrapy_dist.admin.task_maker import TaskMaker, TaskSower
 from scrapy_dist.base.escaping import quote
 from scrapy_dist.base.words import span
@@ -44,7 +44,6 @@ if TYPE_CHECKING:
         Awaitable,
         Callable,
         Iterable,
-        Iterator,
         Sequence,
     )
 
@@ -53,8 +52,8 @@ if TYPE_CHECKING:
     from scrapy_dist.core import ports
 
 
-#: Tasks that are submitted, cancelled or looked at, and results that are read, in one call.
-STEP, _LOOK, _PAGE = 100, 500, 100
+#: Results that are read in one call; tasks that are kept while all are looked through.
+_PAGE, _KEPT = 100, 500
 #: More items than any task has.
 _MAX_ITEMS = 2**53
 #: Seconds between two looks at what is waited for, at first and at the most.
@@ -100,12 +99,9 @@ class Tasks:
                 " class must be a RedisSpider, RedisCrawlSpider or have RedisMixin."
             )
         kind = kind_of_new_key(self._crawl.settings)
-        found: list[Submission] = []
-        for some in _steps(tasks):
-            found += await self.port.submit(
-                some, key=keys[0], kind=kind, on_duplicate=on_duplicate
-            )
-        return found
+        return await self.port.submit(
+            tasks, key=keys[0], kind=kind, on_duplicate=on_duplicate
+        )
 
     def sower(self, maker: TaskMaker, key: str | None = None) -> TaskSower:
         """What pushes seeds that are tasks, as `Crawl.sower` does others.
@@ -149,13 +145,10 @@ class Tasks:
 
         Of a `Task` that run, how it stands now.
         """
-        return await self._look_at(task_ids_of(ids))
+        return await self.port.tasks_of(task_ids_of(ids))
 
     async def _look_at(self, chosen: Sequence[str | Run]) -> list[Task | None]:
-        found: list[Task | None] = []
-        for at in range(0, len(chosen), _LOOK):
-            found += await self.port.tasks_of(chosen[at : at + _LOOK])
-        return found
+        return await self.port.tasks_of(chosen)
 
     async def task(self, id: str | int | Task) -> Task:  # noqa: A002
         """The newest task of *id*, of a `Task` that run. Raises UnknownTask."""
@@ -190,7 +183,7 @@ class Tasks:
         found: list[Task] = []
         async for task in self.each(batch, state):
             found.append(task)
-            if most is not None and len(found) > 2 * most + _LOOK:
+            if most is not None and len(found) > 2 * most + _KEPT:
                 found = _newest(found, most)
         return _newest(found, most)
 
@@ -306,31 +299,13 @@ class Tasks:
 
     async def cancel(self, ids: TaskIds) -> list[Task | None]:
         """Cancel those of *ids* that live; each as it stood before, None: unknown."""
-        chosen = task_ids_of(ids)
-        found: list[Task | None] = []
-        for at in range(0, len(chosen), STEP):
-            found += await self.port.cancel(chosen[at : at + STEP])
-        return found
+        return await self.port.cancel(task_ids_of(ids))
 
     def _unknown(self, ids: Sequence[str | Run]) -> UnknownTask:
         return UnknownTask(
             f"{_named(ids)} of {self._crawl.name}: not known, or not any more. A seed"
             " that was pushed by hand is a task once a worker has taken it."
         )
-
-
-def _steps(tasks: Sequence[NewTask]) -> Iterator[list[NewTask]]:
-    """*tasks* in their order, some at a time: so many, or so many bytes."""
-    some: list[NewTask] = []
-    size = 0
-    for task in tasks:
-        if len(some) == STEP or (some and size + len(task.seed) > BATCH_BYTES):
-            yield some
-            some, size = [], 0
-        some.append(task)
-        size += len(task.seed)
-    if some:
-        yield some
 
 
 def _newest(tasks: Iterable[Task], limit: int | None) -> list[Task]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 import pika
 
@@ -12,6 +12,13 @@ from scrapy_dist.redis_client.masking import hide, mask_url
 
 #: Seconds to connect; and of silence after which a connection is dead, at the most.
 _CONNECT, _HEARTBEAT = 10.0, 30
+#: What a URL may not say, as it would not hold.
+_OURS = {
+    "blocked_connection_timeout",
+    "client_properties",
+    "connection_attempts",
+    "retry_delay",
+}
 #: Bytes of the longest vhost.
 _VHOST = 255
 
@@ -36,6 +43,13 @@ class Address:
                 " amqp://user:password@host:5672/vhost, or amqps:// for TLS; in user,"
                 " password and vhost %2F for /, %40 for @, and so on."
             ) from None
+        query = urlsplit(url).query
+        if own := _OURS & parse_qs(query, keep_blank_values=True).keys():
+            raise ConfigurationError(
+                f"The AMQP URL sets {min(own)}, which is the bridge's own business: it"
+                " tries again by itself, and waits as long as RabbitMQ is short of room."
+                " Leave it out."
+            )
         vhost = parameters.virtual_host
         host = f"[{parameters.host}]" if ":" in parameters.host else parameters.host
         shown = f"{host}:{parameters.port}"

@@ -6,7 +6,8 @@ import asyncio
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, cast
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from scrapy_dist.base.escaping import quote
 from scrapy_dist.bridge.bodies import (
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from scrapy_dist.bridge.link import Link
     from scrapy_dist.bridge.notices import Notices
     from scrapy_dist.bridge.redis_side import RedisSide
-    from scrapy_dist.core import ports
 
 #: Messages that become tasks in one step.
 _STEP = 100
@@ -83,8 +83,7 @@ class Desk:
     ) -> None:
         self._crawl = crawl
         self._tasks = tasks
-        self._port = cast("ports.Tasks", crawl.port)
-        self._letters = cast("ports.LetterQueue", crawl.port)
+        self._port = crawl.port
         self._sinks = sinks
         self._redis = redis
         self._notices = notices
@@ -181,7 +180,7 @@ class Desk:
             groups.setdefault(mode, []).append((task, delivery, is_named))
         for mode, group in groups.items():
             new = [task for task, *_ in group]
-            outcomes = await self._redis.ask(lambda: self._tasks.push(new, mode))  # noqa: B023
+            outcomes = await self._redis.ask(partial(self._tasks.push, new, mode))
             for (task, delivery, is_named), outcome in zip(
                 group, outcomes, strict=True
             ):
@@ -262,7 +261,7 @@ class Desk:
         """Set aside what can be no task, as workers do with bad seeds."""
         size = self._crawl.options.max_seed
         body = delivery.body[:size]
-        while not await self._redis.ask(lambda: self._letters.refuse(body, reason)):
+        while not await self._redis.ask(lambda: self._port.refuse(body, reason)):
             self._notices.trouble(
                 "failed",
                 "There is no room for more dead letters (FRONTIER_FAILED_LIMIT): bad"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from scrapy_dist.bridge.bodies import letter_message
 from scrapy_dist.bridge.items import consumer_of
@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from scrapy_dist.admin.crawl import Crawl
     from scrapy_dist.bridge.publisher import Publisher
     from scrapy_dist.bridge.redis_side import RedisSide
-    from scrapy_dist.core import ports
 
 #: Seconds between two looks, at first and at the most.
 _SHORTEST, _LONGEST = 0.1, 1.0
@@ -30,7 +29,7 @@ class LetterSender:
         self._queue = queue
         self._publisher = publisher
         self._redis = redis
-        self._reader = cast("ports.LetterQueue", crawl.port).letters(consumer_of(queue))
+        self._reader = crawl.port.letters(consumer_of(queue))
 
     async def run(self, stopping: asyncio.Event) -> None:
         pause = _SHORTEST

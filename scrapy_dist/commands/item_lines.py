@@ -6,8 +6,8 @@ import base64
 import json
 import re
 
-#: What moves no cursor in a terminal, and is one character in each encoding.
-_PLAIN = re.compile(r"[^ -~]")
+#: What may move a cursor in a terminal, or be several characters in some encoding.
+_UNSAFE = re.compile(r"[^ -~]")
 _LINE_BREAK = re.compile(r"[\r\n]")
 #: The only key of an object that stands for an item that is no JSON: its text; or its
 #: bytes, if they are none.
@@ -29,7 +29,7 @@ def line_of(item: bytes) -> str:
         return json.dumps({TEXT: text})
     # Beyond ASCII, and breaks of lines between: the first are in strings only, and the
     # latter outside of them.
-    return _PLAIN.sub(_escaped, _LINE_BREAK.sub(" ", text).replace("\t", " ").strip())
+    return _UNSAFE.sub(_escaped, _LINE_BREAK.sub(" ", text).replace("\t", " ").strip())
 
 
 def _escaped(found: re.Match[str]) -> str:

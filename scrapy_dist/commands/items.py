@@ -28,11 +28,12 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from scrapy_dist.admin.items import leave_all
 from scrapy_dist.base.waits import in_thread
 from scrapy_dist.commands import base, options, project
 from scrapy_dist.commands.item_lines import line_of
 from scrapy_dist.commands.terminal.text import clean, count
-from scrapy_dist.exceptions import ConfigurationError, FrontierError
+from scrapy_dist.exceptions import ConfigurationError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -47,8 +48,6 @@ _CONSUMER = "shell"
 _LOOK = 0.5
 #: Seconds that a write may still take after Ctrl-C: whoever reads the pipe may not.
 _GRACE = 1.0
-#: Seconds that a Redis which does not answer can hold up the end.
-_CLOSE_TIMEOUT = 5.0
 
 
 def _check_file(opts: base.Namespace) -> None:
@@ -87,7 +86,7 @@ async def _run(crawl: project.Crawl, opts: base.Namespace) -> int:
                 f"{where} cannot be written: {e.strerror or e}"
             ) from e
         finally:
-            await _leave(reader)
+            await leave_all([reader])
     if opts.file != _STANDARD:
         names = {"spider": crawl.spider, "job": crawl.job, "items": written}
         text = f"{count(written, 'item')} of {clean(crawl.name)} written."
@@ -145,13 +144,6 @@ async def _write(
     if not output.is_stuck:
         writing.result()
     return not output.is_stuck
-
-
-async def _leave(reader: ItemReader) -> None:
-    """Give back what was not written, if Redis answers in time."""
-    # Otherwise it stays in this reader's list, for the next one of this name.
-    with suppress(FrontierError, asyncio.TimeoutError):
-        await asyncio.wait_for(reader.leave(), _CLOSE_TIMEOUT)
 
 
 class _Output:

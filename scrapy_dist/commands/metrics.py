@@ -13,18 +13,18 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from contextlib import AsyncExitStack, ExitStack, suppress
+from contextlib import AsyncExitStack, ExitStack
 from functools import partial
 from typing import TYPE_CHECKING
 
-from scrapy.utils.project import inside_project
-
 from scrapy_dist.commands import base, options, project
 from scrapy_dist.commands.serving import is_local, serve
-from scrapy_dist.exceptions import ConfigurationError, RedisUnavailable
+from scrapy_dist.exceptions import ConfigurationError
 from scrapy_dist.redis_client.client import describe
 
 if TYPE_CHECKING:
+    from types import ModuleType
+
     from scrapy.settings import Settings
 
     from scrapy_dist.admin.metrics import Reading, Watch
@@ -37,29 +37,33 @@ _TIMEOUT = 10.0
 
 
 async def _run(settings: Settings, opts: base.Namespace) -> int:
-    try:
-        from scrapy_dist.admin import metrics  # noqa: PLC0415
-    except ModuleNotFoundError as e:
-        if e.name is None or e.name.split(".")[0] != "prometheus_client":
-            raise
+    metrics = find_metrics()
+    if metrics is None:
         raise ConfigurationError(
             "The metrics need the package prometheus-client, which is not installed:"
             ' pip install "scrapy-dist[metrics]"'
-        ) from e
+        )
     chosen = project.Chosen(settings, opts)
     async with AsyncExitStack() as stack:
         stack.push_async_callback(chosen.close)
-        # What is wrong with the settings ends it; it is for Redis to come and go.
-        with suppress(RedisUnavailable):
-            for crawl in await chosen.find():
-                if inside_project() and opts.spiders:
-                    await crawl.require_known()
+        await chosen.check()
         tell = partial(base.warn, "metrics")
         watch = metrics.Watch(chosen.find, tell, hosts=opts.hosts)
         if opts.once:
             return await _print(watch)
         await _serve(watch, opts.host, opts.port, describe(settings))
     return base.OK
+
+
+def find_metrics() -> ModuleType | None:
+    """``admin.metrics``; None: prometheus-client is not installed."""
+    try:
+        from scrapy_dist.admin import metrics  # noqa: PLC0415
+    except ModuleNotFoundError as e:
+        if e.name is None or e.name.split(".")[0] != "prometheus_client":
+            raise
+        return None
+    return metrics
 
 
 async def _print(watch: Watch) -> int:
@@ -115,13 +119,7 @@ SUBCOMMAND = base.Subcommand(
     example="scrapy frontier metrics --port 9410",
     topic="prometheus",
     options=(
-        options.option("spiders", metavar="SPIDER", nargs="*", help="only these"),
-        options.REDIS,
-        options.option(
-            "--job",
-            metavar="NAME",
-            help="only crawls of that name (the setting FRONTIER_JOB)",
-        ),
+        *options.SEVERAL,
         options.option(
             "--host",
             default=_HOST,

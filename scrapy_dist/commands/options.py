@@ -50,6 +50,18 @@ def common(
     )
 
 
+#: Those of commands that serve several crawls.
+SEVERAL = (
+    option("spiders", metavar="SPIDER", nargs="*", help="only these"),
+    REDIS,
+    option(
+        "--job",
+        metavar="NAME",
+        help="only crawls of that name (the setting FRONTIER_JOB)",
+    ),
+)
+
+
 def late_list(name: str, **kwargs: Any) -> Option:
     """A positional argument that is a list, which may be empty and may stand behind
     options: ``retry myspider --reason x ID``.

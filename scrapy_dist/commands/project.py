@@ -7,7 +7,7 @@ import asyncio
 import os
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any, cast
 
@@ -20,7 +20,7 @@ from scrapy_dist.admin.crawls import Crawls
 from scrapy_dist.admin.project import Project
 from scrapy_dist.base.escaping import escape, quote
 from scrapy_dist.brokers.memory.broker import is_in_memory
-from scrapy_dist.exceptions import ConfigurationError
+from scrapy_dist.exceptions import ConfigurationError, RedisUnavailable
 from scrapy_dist.redis_client.embedded.settings import directory_from_settings
 from scrapy_dist.redis_client.parameters import is_embedded
 from scrapy_dist.spiders import RedisMixin
@@ -107,6 +107,16 @@ class Chosen:
             )
             for name in dict.fromkeys(opts.spiders)
         ]
+
+    async def check(self) -> None:
+        """Raise ConfigurationError for settings and names that are wrong.
+
+        Redis may come and go.
+        """
+        with suppress(RedisUnavailable):
+            await self.find()
+            for crawl in self.named if inside_project() else ():
+                await crawl.require_known()
 
     async def find(self) -> list[Crawl]:
         """Them, opened."""

@@ -19,18 +19,17 @@ import importlib
 import os
 import re
 import signal
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from scrapy.utils.project import inside_project
-
 from scrapy_dist import defaults
 from scrapy_dist.base.escaping import quote
 from scrapy_dist.commands import base, options, project
+from scrapy_dist.commands.metrics import find_metrics
 from scrapy_dist.commands.serving import is_local
-from scrapy_dist.exceptions import ConfigurationError, RedisUnavailable
+from scrapy_dist.exceptions import ConfigurationError
 from scrapy_dist.redis_client.client import describe
 
 if TYPE_CHECKING:
@@ -55,11 +54,7 @@ async def _run(settings: Settings, opts: base.Namespace) -> int:
     chosen = project.Chosen(settings, opts, project=True)
     async with AsyncExitStack() as stack:
         stack.push_async_callback(chosen.close)
-        # What is wrong with the settings ends it; it is for Redis to come and go.
-        with suppress(RedisUnavailable):
-            for crawl in await chosen.find():
-                if inside_project() and opts.spiders:
-                    await crawl.require_known()
+        await chosen.check()
         await _serve(chosen, opts, password, describe(settings))
     return base.OK
 
@@ -135,16 +130,14 @@ def _rules(opts: base.Namespace, password: str, port: int) -> Rules:
 
 
 def _metrics(chosen: project.Chosen) -> Callable[[], Awaitable[bytes]] | None:
-    try:
-        from scrapy_dist.admin.metrics import Watch, exposition  # noqa: PLC0415
-    except ModuleNotFoundError as e:
-        if e.name is None or e.name.split(".")[0] != "prometheus_client":
-            raise
+    metrics = find_metrics()
+    if metrics is None:
         return None
-    watch = Watch(chosen.find, partial(base.warn, "web"))
+    watch = metrics.Watch(chosen.find, partial(base.warn, "web"))
 
     async def read() -> bytes:
-        return (await exposition(watch))[0]
+        told: bytes = (await metrics.exposition(watch))[0]
+        return told
 
     return read
 
@@ -197,13 +190,7 @@ SUBCOMMAND = base.Subcommand(
     example="scrapy frontier web --port 8765",
     topic="web",
     options=(
-        options.option("spiders", metavar="SPIDER", nargs="*", help="only these"),
-        options.REDIS,
-        options.option(
-            "--job",
-            metavar="NAME",
-            help="only crawls of that name (the setting FRONTIER_JOB)",
-        ),
+        *options.SEVERAL,
         options.option(
             "--host",
             default=_HOST,

@@ -411,6 +411,7 @@ class Crawl(
     CrawlReader,
     Control,
     DeadLetters,
+    LetterQueue,
     SeedQueue,
     ItemQueue,
     Tasks,

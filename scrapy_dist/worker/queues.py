@@ -60,8 +60,7 @@ class Queues:
         failed_key: str,
         politeness: Politeness | None = None,
     ) -> None:
-        self.view = View()
-        self.outbox = Outbox()
+        self.view, self.outbox = View(), Outbox()
         self.pacing = Pacing(self.view, self.outbox, options)
         self.leases = leases = Leases()
         self.progress = Progress()
@@ -70,7 +69,9 @@ class Queues:
         self.chain = Chain(engine, codec, leases, self.recent, self.view, order)
         sides = (self.outbox, self.view, self.pacing, self.progress)
         self.outputs = Outputs(engine, leases, self.provenance, *sides, options)
-        self.rejects = Rejects(engine, self.outbox, *sides[2:], failed_key)
+        self.rejects = Rejects(
+            engine, self.outbox, self.pacing, self.progress, failed_key
+        )
         #: What can be handed out.
         self.lines = lines = Lines(order.slots)
         self.inbox = Inbox(engine, codec, leases, self.pacing, self.rejects, lines)
@@ -90,8 +91,7 @@ class Queues:
         self.on_drained: Callable[[Counts], float | None] = lambda _: None
         #: Requests that wait for a filter that decides itself.
         self.asking: Asking | None = None
-        self._engine = engine
-        self._codec = codec
+        self._engine, self._codec = engine, codec
         self._options, self._order = options, order
         self._report_duplicate = report_duplicate
         #: Whether a request or seed that waits here may be large; and whether Redis had

@@ -615,6 +615,24 @@ class TasksContract:
         await worker.settle(Settlement(again.id, task=again.task))
         assert await look() == ("done", 0, 1, 0, 0)
 
+    async def test_very_many_are_submitted_looked_at_and_cancelled_in_their_order(
+        self, broker, submit
+    ):
+        ids = [f"t{n}" for n in range(250)]
+        tasks = [new_task(id_, token(n)) for n, id_ in enumerate(ids)]
+        tasks[:7] = [replace(t, seed=t.seed + b" " * 200_000) for t in tasks[:7]]
+        assert await submit(*tasks) == [Submission.SUBMITTED] * len(ids)
+        assert await submit(*tasks[:3]) == [Submission.SUBMITTED] * 3  # once more
+        found = await broker.tasks.tasks_of([*ids, "nobody"])
+        assert [task and task.id for task in found] == [*ids, None]
+        before = await broker.tasks.cancel([*ids, "nobody"])
+        assert [task and task.state for task in before] == [
+            *[TaskState.QUEUED] * len(ids),
+            None,
+        ]
+        found = await broker.tasks.tasks_of(ids)
+        assert {task.state for task in found} == {TaskState.CANCELLED}
+
     async def test_a_queued_task_is_cancelled_before_it_begins(
         self, broker, join, submit, look
     ):
@@ -799,7 +817,8 @@ class TasksContract:
             await worker.ask(count=True, heartbeat=True)
             if (await look())[0] == "failed":
                 break
-        assert (await look())[0] == "failed"
+        # None of its requests has become a dead letter.
+        assert await look() == ("failed", 0, 0, 0, 0)
 
     async def test_tasks_outlive_their_crawl(self, broker, join, run, look):
         worker = await join(seed_keys=[SEEDS])

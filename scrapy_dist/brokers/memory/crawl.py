@@ -65,6 +65,8 @@ class MemoryCrawl(MemoryTasks):
         self.hosts = partial(self._refuse, "looked into (hosts)")
         self.find = partial(self._refuse, "searched (find)")
         self.explain = partial(self._refuse, "searched (explain)")
+        self.letters = partial(self._refuse, "bridged (bridge)")
+        self.refuse = partial(self._refuse, "bridged (bridge)")
         self.check = partial(self._refuse, "checked (check)")
         self.export = partial(self._refuse, "exported (export)")
         self.import_lines = partial(self._refuse, "imported (import)")

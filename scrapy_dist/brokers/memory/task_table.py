@@ -162,7 +162,6 @@ class TaskTable:
         for record in self.records.values():
             if not record.state.is_end:
                 record.open, record.reason = 0, LOST
-                record.failed += 1
                 self._end(record, TaskState.FAILED)
 
     def cleared(self, state: TaskState) -> None:

@@ -80,8 +80,8 @@ class MemoryTasks:
             return [] if record is None else record.results[start : start + count]
 
     async def cancel(self, ids: Sequence[str | Run]) -> list[Task | None]:
-        before = await self.tasks_of(ids)
         with self._state.lock:
+            before = await self.tasks_of(ids)
             for id_ in ids:
                 record = self._state.tasks.find(id_)
                 if record is not None:

@@ -150,9 +150,9 @@ class Frontier:
         self.limit: float | None = None
         #: The older format that is to be converted before it is joined (see upgrade.py).
         self.older = 0
-        #: The crawl that this worker belongs to, when it has joined one.
-        self.crawl = ""
-        self.worker, self.name = str(1 + secrets.randbits(52) % (2**52 - 1)), ""
+        #: The crawl that this worker belongs to, and its own name, when it has joined one.
+        self.crawl = self.name = ""
+        self.worker = str(1 + secrets.randbits(52) % (2**52 - 1))
         self.seed_keys = tuple(seed_keys)
         #: Milliseconds of silence after which a worker is dead.
         self.ttl_ms = int(ttl * 1000)

@@ -76,11 +76,6 @@ def decode_score(data: bytes) -> float:
     return float(score)
 
 
-def is_token(text: str) -> bool:
-    """Whether *text* has the form of a task's token."""
-    return _TASK.fullmatch(TASK + text.encode("utf-8", "replace")) is not None
-
-
 def with_task(task: str, payload: bytes) -> bytes:
     """*payload* behind the head that names its *task*; '': it is of none."""
     return TASK + task.encode() + payload if task else payload

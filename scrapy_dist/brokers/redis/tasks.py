@@ -15,11 +15,8 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from scrapy_dist.brokers.redis.errors import asking
-from scrapy_dist.brokers.redis.layout import (
-    batches,
-    is_token,
-    pages,
-)
+from scrapy_dist.brokers.redis.layout import batches, pages
+from scrapy_dist.codec.seed_fields import is_token
 from scrapy_dist.core.frontier import BATCH
 from scrapy_dist.core.tasks import Batch, Run, Submission, Task, TaskState
 from scrapy_dist.exceptions import BadPayload

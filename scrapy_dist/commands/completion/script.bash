@@ -5,21 +5,7 @@ _scrapy_frontier_before=${_scrapy_frontier_before##* -F }
 _scrapy_frontier_before=${_scrapy_frontier_before%% *}
 [[ $_scrapy_frontier_before == _scrapy_frontier ]] && _scrapy_frontier_before=
 
-# Whether another word follows the option COMMAND:OPTION; $kind is what that is.
-_scrapy_frontier_value() {
-    case $1 in
-@values@
-    *) return 1 ;;
-    esac
-}
-
-# What comes at the place COMMAND:N, in $kind.
-_scrapy_frontier_place() {
-    case $1 in
-@places@
-    esac
-}
-
+@cases@
 # The options of COMMAND, in $kind.
 _scrapy_frontier_options() {
     case $1 in

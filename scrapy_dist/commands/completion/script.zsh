@@ -1,21 +1,7 @@
 #compdef scrapy
 # What zsh completes of `scrapy frontier`. Written by: scrapy frontier completion zsh
 
-# Whether another word follows the option COMMAND:OPTION; $kind is what that is.
-_scrapy_frontier_value() {
-    case $1 in
-@values@
-    *) return 1 ;;
-    esac
-}
-
-# What comes at the place COMMAND:N, in $kind.
-_scrapy_frontier_place() {
-    case $1 in
-@places@
-    esac
-}
-
+@cases@
 # The options of COMMAND, in $options.
 _scrapy_frontier_options() {
     case $1 in

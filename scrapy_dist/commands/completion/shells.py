@@ -41,8 +41,17 @@ def _quoted(text: str) -> str:
     return "'" + text.replace("'", "'\\''") + "'"
 
 
-def _cases(words: Words, of: Callable[[Command], Iterator[tuple[str, str]]]) -> str:
-    """The lines of a ``case`` of bash and zsh: ``COMMAND:WORD) kind=…``."""
+def _cases(words: Words) -> str:
+    """What bash and zsh know of words by their command, in the language of both."""
+    return _filled(
+        "script.cases",
+        values=_kinds(words, lambda command: command.values()),
+        places=_kinds(words, lambda command: command.places()),
+    )
+
+
+def _kinds(words: Words, of: Callable[[Command], Iterator[tuple[str, str]]]) -> str:
+    """The lines of a ``case``: ``COMMAND:WORD) kind=…``."""
     lines = []
     for command in words.commands:
         for word, kind in of(command):
@@ -60,8 +69,7 @@ def bash(words: Words) -> str:
         "script.bash",
         commands=" ".join(command.name for command in words.commands),
         scrapy=" ".join(_SCRAPY),
-        values=_cases(words, lambda command: command.values()),
-        places=_cases(words, lambda command: command.places()),
+        cases=_cases(words),
         options="\n".join(options),
     )
 
@@ -85,8 +93,7 @@ def zsh(words: Words) -> str:
         "script.zsh",
         commands=" ".join(described(c.name, c.summary) for c in words.commands),
         scrapy=" ".join(_SCRAPY),
-        values=_cases(words, lambda command: command.values()),
-        places=_cases(words, lambda command: command.places()),
+        cases=_cases(words),
         options="\n".join(options),
     )
 

@@ -12,7 +12,7 @@ from scrapy.settings import Settings
 
 from scrapy_dist.admin.crawl import Crawl
 from scrapy_dist.admin.task_maker import TaskMaker
-from scrapy_dist.admin.tasks import STEP, Tasks
+from scrapy_dist.admin.tasks import Tasks
 from scrapy_dist.codec.seed import parse_seed
 from scrapy_dist.codec.seed_rules import BOUNDED_META, SeedRules
 from scrapy_dist.core.tasks import Batch, OnDuplicate, Run, Submission, Task, TaskState
@@ -285,20 +285,6 @@ async def test_kind_of_a_new_key_is_as_the_settings_say(port, setting):
     assert port.calls[0][1] == "zset"
 
 
-async def test_many_are_pushed_some_at_a_time_in_their_order(tasks, port):
-    maker = tasks.maker()
-    new = [maker.make(f"{URL}{n}", id=n) for n in range(2 * STEP + 1)]
-    assert await tasks.push(new) == [Submission.SUBMITTED] * len(new)
-    assert port.pushed == new
-    assert [call[3] for call in port.calls] == [STEP, STEP, 1]
-
-
-async def test_large_ones_are_pushed_alone(tasks, port):
-    maker = tasks.maker(meta={"x": "x" * 200_000})
-    await tasks.push([maker.make(URL) for _ in range(7)])
-    assert [call[3] for call in port.calls] == [5, 2]
-
-
 async def test_id_that_lives_is_refused_joined_or_restarted(tasks, port):
     maker = tasks.maker()
     first = await tasks.submit(maker.make(URL, id="a"))
@@ -341,11 +327,6 @@ async def test_tasks_are_asked_by_id_number_or_themselves(tasks, port):
     for wrong in (None, "", [None], 1.5):
         with pytest.raises(ConfigurationError):
             await tasks.tasks_of(wrong)
-
-
-async def test_many_ids_are_asked_some_at_a_time(tasks, port):
-    assert await tasks.tasks_of(range(1200)) == [None] * 1200
-    assert [len(call) for call in port.calls] == [500, 500, 200]
 
 
 async def test_tasks_come_once_and_the_newest_first(tasks, port):
@@ -501,13 +482,6 @@ async def test_results_of_an_earlier_run_are_asked_by_its_task(tasks, port):
     port.items = {"0" * 16: [b'{"n": 0}'], "1" * 16: []}
     assert await tasks.results(earlier) == [{"n": 0}]
     assert await tasks.results("a") == []
-
-
-async def test_many_are_cancelled_some_at_a_time(tasks, port):
-    port.put("0")
-    found = await tasks.cancel(range(STEP + 1))
-    assert found == [port.known["0"], *[None] * STEP]
-    assert port.calls == [STEP, 1]
 
 
 async def test_those_who_wait_at_the_same_time_ask_once(tasks, port, monkeypatch):

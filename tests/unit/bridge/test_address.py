@@ -59,3 +59,10 @@ def test_what_is_no_url_is_told_without_its_password(url):
     with pytest.raises(ConfigurationError, match="is no address of RabbitMQ") as e:
         Address.parse(url)
     assert "sec" not in str(e.value)
+
+
+@pytest.mark.parametrize("name", ["connection_attempts", "blocked_connection_timeout"])
+def test_what_would_not_hold_is_refused_by_name(name):
+    with pytest.raises(ConfigurationError, match=f"sets {name}") as e:
+        Address.parse(f"amqp://me:secret@rabbit?heartbeat=5&{name}=3")
+    assert "sec" not in str(e.value)

@@ -11,11 +11,12 @@ from scrapy_dist.base.escaping import quote
 from scrapy_dist.brokers.redis import fingerprints
 from scrapy_dist.brokers.redis.buckets import Shape
 from scrapy_dist.brokers.redis.errors import asking
-from scrapy_dist.brokers.redis.layout import encode_score, is_token, with_task
+from scrapy_dist.brokers.redis.layout import encode_score, with_task
 from scrapy_dist.brokers.redis.tasks import record_of
 from scrapy_dist.brokers.redis.version import check_seal
 from scrapy_dist.codec import dump_lines
 from scrapy_dist.codec.request import fields_of
+from scrapy_dist.codec.seed_fields import is_token
 from scrapy_dist.core.frontier import BATCH
 from scrapy_dist.core.slots import NO_SLOT, Slots
 from scrapy_dist.exceptions import BadPayload, ConfigurationError
