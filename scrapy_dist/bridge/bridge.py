@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from scrapy_dist.admin.tasks import Tasks
 from scrapy_dist.base.escaping import quote
+from scrapy_dist.bridge.checks import check_exchange, check_queues, check_source
 from scrapy_dist.bridge.desk import Desk, Sinks
 from scrapy_dist.bridge.intake import Intake
 from scrapy_dist.bridge.items import PATIENCE, ItemSender, consumer_of
 from scrapy_dist.bridge.letters import LetterSender
-from scrapy_dist.bridge.link import LinkLost, check_exchange, check_queues
+from scrapy_dist.bridge.link import LinkLost
 from scrapy_dist.bridge.publisher import Publisher
 from scrapy_dist.bridge.redis_side import RedisSide, sleep_until
 from scrapy_dist.exceptions import ConfigurationError, FrontierError
@@ -69,6 +70,8 @@ class Bridge:
         """Raise ConfigurationError for what RabbitMQ has not, or does not allow."""
         try:
             await check_queues(self._address, self._plan.queues())
+            if self._plan.tasks:
+                await check_source(self._address, "--tasks", self._plan.tasks)
             if self._plan.results:
                 await check_exchange(self._address, "--results", self._plan.results)
         except LinkLost as e:

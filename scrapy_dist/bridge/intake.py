@@ -8,9 +8,10 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from scrapy_dist.base.escaping import quote
+from scrapy_dist.bridge.checks import check_source
 from scrapy_dist.bridge.delivery import Delivery
 from scrapy_dist.bridge.line import LONGEST, Backoff, Line
-from scrapy_dist.bridge.link import Link, LinkLost, check_queues
+from scrapy_dist.bridge.link import Link, LinkLost
 from scrapy_dist.bridge.redis_side import sleep_until
 from scrapy_dist.exceptions import ConfigurationError
 
@@ -136,7 +137,7 @@ class Intake:
             return
         if self._is_doubtful:
             # On a channel of its own: this one would be closed if there is no queue.
-            await check_queues(self._address, {"--tasks": self._queue})
+            await check_source(self._address, "--tasks", self._queue)
         channel = link.channel
         await link.call(channel.basic_qos, prefetch_count=room)
         self._consumers += 1

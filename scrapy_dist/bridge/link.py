@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
 #: Seconds that RabbitMQ may take for an answer, and for the end of a connection.
 _ANSWER, _END = 30.0, 5.0
-#: Reply codes: there is no such queue or exchange; it may not be used.
-_NOT_FOUND, _REFUSED, _NOT_ALLOWED = 404, 403, 530
+#: Reply codes: the login, or the vhost, is refused.
+_REFUSED, _NOT_ALLOWED = 403, 530
 
 
 class _Properties(BasicProperties):  # type: ignore[misc]
@@ -233,45 +233,3 @@ def _text(error: BaseException) -> str:
     if isinstance(error, (ChannelClosed, ConnectionClosed)):
         return f"{error.reply_text} ({error.reply_code})"
     return str(error) or type(error).__name__
-
-
-async def check_queues(address: Address, queues: dict[str, str]) -> None:
-    """Raise ConfigurationError for the first of *queues* that is not there.
-
-    They are named by the options that ask for them. Raises LinkLost as `Link.open`.
-    """
-    link = await Link.open(address)
-    try:
-        for option, queue in queues.items():
-            try:
-                await link.call(link.channel.queue_declare, queue, passive=True)
-            except LinkLost as e:
-                raise (
-                    _refused(link, address, f"{option} {queue}", "queue") or e
-                ) from None
-    finally:
-        await link.close()
-
-
-async def check_exchange(address: Address, option: str, exchange: str) -> None:
-    """As `check_queues`, for an exchange."""
-    link = await Link.open(address)
-    try:
-        await link.call(link.channel.exchange_declare, exchange, passive=True)
-    except LinkLost as e:
-        raise _refused(link, address, f"{option} {exchange}", "exchange") or e from None
-    finally:
-        await link.close()
-
-
-def _refused(
-    link: Link, address: Address, given: str, what: str
-) -> ConfigurationError | None:
-    if link.code == _NOT_FOUND:
-        return ConfigurationError(
-            f"{given}: RabbitMQ at {address.shown} has no such {what}. Make it first:"
-            " what it is to be like (durable, its type, its limits) is yours to say."
-        )
-    if link.code:
-        return ConfigurationError(f"{given}: {address.hide(link.reason)}")
-    return None

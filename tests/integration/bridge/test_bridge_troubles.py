@@ -112,6 +112,7 @@ def messages(rabbitmq):
         ("{0}", ["--tasks", "no.such"], "--tasks no.such: RabbitMQ at {1} has no such"),
         ("{0}", ["--items", "no.such"], "--items no.such: "),
         ("{0}", ["--tasks", "e", "--results", "no.such"], "has no such exchange"),
+        ("{0}", ["--tasks", "st"], "--tasks st: at RabbitMQ {1} this is a stream"),
         ("{0}no", ["--tasks", "e"], "there is no such vhost"),
         ("amqp://guest:Secret7@{1}/", ["--tasks", "e"], "refuses the login"),
         ("amqps://guest:Secret7@{1}/", ["--tasks", "e"], "cannot be reached"),
@@ -122,6 +123,7 @@ def test_what_is_wrong_at_the_start_is_one_error(
     redis_server, rabbitmq, url, args, said
 ):
     rabbitmq.declare("e")
+    rabbitmq.declare("st", **{"x-queue-type": "stream"})
     where = f"127.0.0.1:{rabbitmq.port}"
     amqp = url.format(rabbitmq.url, where)
     code, out, err = run_here(

@@ -1,0 +1,103 @@
+"""What RabbitMQ must have before the bridge can work."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from pika.spec import Basic
+
+from scrapy_dist.bridge.link import Link, LinkLost
+from scrapy_dist.exceptions import ConfigurationError
+
+if TYPE_CHECKING:
+    from scrapy_dist.bridge.address import Address
+
+#: Reply codes: there is no such queue or exchange; it does not take this argument.
+_NOT_FOUND, _BAD_ARGUMENT = 404, 406
+#: An argument that RabbitMQ takes from consumers of streams only.
+_OFFSET = "x-stream-offset"
+
+
+async def check_source(address: Address, option: str, queue: str) -> None:
+    """Raise ConfigurationError unless tasks can be taken from *queue*.
+
+    Raises LinkLost as `Link.open`.
+    """
+    await check_queues(address, {option: queue})
+    # Not a word of the protocol tells the type of a queue. But it refuses the offset of a
+    # stream before it makes a consumer, so that nothing is taken out of another queue.
+    link = await Link.open(address)
+    try:
+        await link.call(link.channel.basic_qos, prefetch_count=1)
+        await link.call(
+            link.channel.basic_consume,
+            queue,
+            lambda *_: None,
+            arguments={_OFFSET: "next"},
+        )
+        # A broker without streams may not look at it. Streams alone have no basic.get.
+        await link.call(partial(_get, link, queue))
+    except LinkLost as e:
+        if link.reason.startswith("NOT_IMPLEMENTED"):
+            raise _not_a_queue(address, f"{option} {queue}") from None
+        if link.code != _BAD_ARGUMENT or _OFFSET not in link.reason:
+            raise (_refused(link, address, f"{option} {queue}", "queue") or e) from None
+    finally:
+        await link.close()
+
+
+def _get(link: Link, queue: str, *, callback: Callable[[Any], object]) -> None:
+    link.channel.add_callback(callback, [Basic.GetEmpty])
+    link.channel.basic_get(queue, lambda *found: callback(found))
+
+
+def _not_a_queue(address: Address, given: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"{given}: at RabbitMQ {address.shown} this is a stream, which keeps no account of"
+        " what was done, so a task could be lost or done twice. Take a classic or a quorum"
+        " queue: declare one of another name, without x-queue-type=stream."
+    )
+
+
+async def check_queues(address: Address, queues: dict[str, str]) -> None:
+    """Raise ConfigurationError for the first of *queues* that is not there.
+
+    They are named by the options that ask for them. Raises LinkLost as `Link.open`.
+    """
+    link = await Link.open(address)
+    try:
+        for option, queue in queues.items():
+            try:
+                await link.call(link.channel.queue_declare, queue, passive=True)
+            except LinkLost as e:
+                raise (
+                    _refused(link, address, f"{option} {queue}", "queue") or e
+                ) from None
+    finally:
+        await link.close()
+
+
+async def check_exchange(address: Address, option: str, exchange: str) -> None:
+    """As `check_queues`, for an exchange."""
+    link = await Link.open(address)
+    try:
+        await link.call(link.channel.exchange_declare, exchange, passive=True)
+    except LinkLost as e:
+        raise _refused(link, address, f"{option} {exchange}", "exchange") or e from None
+    finally:
+        await link.close()
+
+
+def _refused(
+    link: Link, address: Address, given: str, what: str
+) -> ConfigurationError | None:
+    if link.code == _NOT_FOUND:
+        return ConfigurationError(
+            f"{given}: RabbitMQ at {address.shown} has no such {what}. Make it first:"
+            " what it is to be like (durable, its type, its limits) is yours to say."
+        )
+    if link.code:
+        return ConfigurationError(f"{given}: {address.hide(link.reason)}")
+    return None
