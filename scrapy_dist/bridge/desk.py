@@ -19,6 +19,7 @@ from scrapy_dist.bridge.bodies import (
 )
 from scrapy_dist.bridge.publisher import Message, Publisher
 from scrapy_dist.bridge.redis_side import sleep_until
+from scrapy_dist.bridge.refusals import Refusals
 from scrapy_dist.bridge.replies import Replies
 from scrapy_dist.core.tasks import NewTask, OnDuplicate, Submission, Task, TaskState
 from scrapy_dist.exceptions import BadSeed, ConfigurationError
@@ -97,6 +98,7 @@ class Desk:
         self._statuses = asyncio.Queue(1000)
         self._changed = asyncio.Event()
         self._replies = Replies(sinks.publisher, notices)
+        self._refusals = Refusals(crawl, redis, notices)
         self.intake: Intake
 
     @property
@@ -258,28 +260,23 @@ class Desk:
         self._changed.set()
 
     async def _refuse(self, delivery: Delivery, reason: str) -> None:
-        """Set aside what can be no task, as workers do with bad seeds."""
-        size = self._crawl.options.max_seed
-        body = delivery.body[:size]
-        while not await self._redis.ask(lambda: self._port.refuse(body, reason)):
-            self._notices.trouble(
-                "failed",
-                "There is no room for more dead letters (FRONTIER_FAILED_LIMIT): bad"
-                " messages stay in their queue until some are retried or forgotten.",
+        """Set aside what can be no task, and say so to who asked."""
+        with self._refusals.known(delivery) as source:
+            await self._refusals.set_aside(delivery, source, reason)
+            name = delivery.id if isinstance(delivery.id, str) else ""
+            task = Task(
+                name or _made_id(delivery), TaskState.FAILED, failed=1, reason=reason
             )
-            await asyncio.sleep(_LONGEST)
-        self._notices.over("failed", "There is room for dead letters again.")
-        name = delivery.id if isinstance(delivery.id, str) else ""
-        task = Task(
-            name or _made_id(delivery), TaskState.FAILED, failed=1, reason=reason
-        )
-        if self._sinks.status:
-            message = status_message(
-                self._sinks.status, self._crawl.name, task, TaskState.FAILED
-            )
-            await self._sinks.publisher.deliver([message])
-        await self._tell_result(task, [delivery], [])
-        self.intake.ack(delivery)
+            if self._sinks.status:
+                message = status_message(
+                    self._sinks.status, self._crawl.name, task, TaskState.FAILED
+                )
+                await self._sinks.publisher.deliver(
+                    [message], unless=lambda: delivery.is_gone
+                )
+            if not delivery.is_gone:
+                await self._tell_result(task, [delivery], [])
+            self.intake.ack(delivery)
 
     # How they stand
 

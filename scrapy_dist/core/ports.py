@@ -276,8 +276,14 @@ class LetterQueue(Protocol):
     def letters(self, name: str) -> LetterReader:
         """A reader for *name*: at first all letters are new to that."""
 
-    async def refuse(self, seed: bytes, reason: str) -> bool:
-        """Set aside what can be no seed; false: there is no room for more letters."""
+    async def refuse(
+        self, seed: bytes, reason: str, source: str, *, again: bool = False
+    ) -> bool:
+        """Set aside what can be no seed; false: there is no room for more letters.
+
+        *source*: what names the message that it came by. One that comes *again* within
+        ten minutes has its letter already.
+        """
 
 
 class SeedPusher(Protocol):

@@ -50,6 +50,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+#: Milliseconds for which what was refused is known by its letter.
+_RECENT_MS = 600_000
+
 
 class RedisBroker:
     """`core.ports.Broker`."""
@@ -153,10 +156,18 @@ class RedisCrawl(RedisTasks):
         with asking(spider=self._spider):
             return call.reply()
 
-    async def refuse(self, seed: bytes, reason: str) -> bool:
-        name = f"{socket.gethostname()}:{os.getpid()}"
+    async def refuse(
+        self, seed: bytes, reason: str, source: str, *, again: bool = False
+    ) -> bool:
         call = self._frontier.call(
-            "refuse", bool, seed=seed, reason=reason, worker_name=name
+            "refuse",
+            bool,
+            seed=seed,
+            reason=reason,
+            worker_name=f"{socket.gethostname()}:{os.getpid()}",
+            source=source,
+            again=int(again),
+            recent_ms=_RECENT_MS,
         )
         return await self._ask(call)
 

@@ -179,6 +179,32 @@ async def test_whatever_a_message_holds_it_is_acknowledged(crawl, rabbitmq):
     assert await crawl.port.count_failed() == len(bodies) - 1 + len(hostile)
 
 
+async def test_a_bridge_that_dies_behind_a_letter_writes_it_once(crawl, rabbitmq):
+    rabbitmq.declare("p.tasks")
+    for about in ({}, {}, {"message_id": "a"}):
+        rabbitmq.publish("p.tasks", "ftp://a/", **about)
+    plan = Plan(tasks="p.tasks", status="p.status")
+    with rabbitmq.channel() as channel:
+        # What is told of them waits for this queue, and so does the acknowledgement.
+        channel.queue_delete("p.status")
+    for _ in range(2):
+        notices = Notices(print, print)
+        bridge = Bridge(crawl, Address.parse(rabbitmq.url), plan, notices)
+        run = asyncio.ensure_future(bridge.run(asyncio.Event()))
+        while await crawl.port.count_failed() < 3:
+            await asyncio.sleep(0.02)
+        await until(lambda: rabbitmq.count("p.tasks") == 0)
+        run.cancel()
+        await asyncio.gather(run, return_exceptions=True)
+        await until(lambda: rabbitmq.count("p.tasks") == 3)
+    rabbitmq.declare("p.status")
+    async with running(crawl, rabbitmq, tasks="p.tasks", status="p.status") as told:
+        await until(lambda: rabbitmq.count("p.status") == 3)
+    assert told == []
+    assert rabbitmq.count("p.tasks") == 0
+    assert await crawl.port.count_failed() == 3
+
+
 async def test_a_program_that_died_holds_up_nobody(crawl, rabbitmq, monkeypatch):
     monkeypatch.setattr("scrapy_dist.bridge.replies.PATIENCE", 0.5)
     rabbitmq.declare("p.tasks", "p.reply")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from scrapy.settings import Settings
 
+from scrapy_dist.brokers.redis import broker
 from scrapy_dist.brokers.redis.broker import RedisCrawl
 from scrapy_dist.brokers.redis.tools import letters as letters_module
 from scrapy_dist.exceptions import ConfigurationError
@@ -19,7 +20,9 @@ def crawl(client):
 
 
 async def refuse(crawl, *names):
-    assert all([await crawl.refuse(name.encode(), f"bad {name}") for name in names])
+    assert all(
+        [await crawl.refuse(name.encode(), f"bad {name}", name) for name in names]
+    )
 
 
 async def take(reader):
@@ -38,8 +41,27 @@ async def test_what_can_be_no_seed_is_a_dead_letter_with_its_reason(crawl):
 
 async def test_there_is_no_more_room_than_the_limit(crawl):
     await refuse(crawl, *(str(n) for n in range(25)))
-    assert not await crawl.refuse(b"x", "bad")
+    assert not await crawl.refuse(b"x", "bad", "x")
     assert await crawl.count_failed() == 25
+
+
+async def test_what_comes_again_has_its_letter_already_for_a_while(crawl, monkeypatch):
+    await refuse(crawl, *(str(n) for n in range(23)))
+    for source in ("0", "22"):
+        assert await crawl.refuse(b"x", "bad", source, again=True)
+    assert await crawl.count_failed() == 23
+    # What has none gets one, and so does what is known but new.
+    assert await crawl.refuse(b"x", "bad", "x", again=True)
+    assert await crawl.refuse(b"0", "bad", "0")
+    assert await crawl.count_failed() == 25
+    # That it is known does not depend on room.
+    assert await crawl.refuse(b"0", "bad", "0", again=True)
+    await crawl.forget(None)
+    assert await crawl.refuse(b"0", "bad", "0", again=True)
+    assert await crawl.count_failed() == 1
+    monkeypatch.setattr(broker, "_RECENT_MS", -1000)
+    assert await crawl.refuse(b"0", "bad", "0", again=True)
+    assert await crawl.count_failed() == 2
 
 
 async def test_readers_of_one_name_share_the_letters_and_others_have_them_too(crawl):

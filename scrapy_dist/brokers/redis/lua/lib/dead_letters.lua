@@ -14,7 +14,8 @@
 -- *claims* are of the entry ('-': none): who puts the letter back gives them back, so that
 -- what was kept on behalf of the request may be followed once more. *kind* 'seed' or
 -- 'request'; nil: the payload tells. *most*: bytes of the payload that are kept; nil: all.
-local function write_letter(payload, reason, worker, deliveries, claims, kind, most)
+-- *source*: what names the message that it came by; nil: it came by none.
+local function write_letter(payload, reason, worker, deliveries, claims, kind, most, source)
   local task, more = task_of(payload), claims ~= '-' and {'claims', claims} or {}
   payload = task and payload:sub(18) or payload
   kind = kind or (payload:byte() == 0 and 'seed' or 'request')
@@ -24,6 +25,9 @@ local function write_letter(payload, reason, worker, deliveries, claims, kind, m
   if task then
     more[#more + 1], more[#more + 2] = 'task', task
     task_book().count(task, -1, 0, 1, 0, reason)
+  end
+  if source then
+    more[#more + 1], more[#more + 2] = 'source', source
   end
   redis.call('XADD', failed, '*', 'payload', payload, 'reason', reason,
     'worker', worker, 'deliveries', deliveries, 'time', now_ms(), 'kind', kind,

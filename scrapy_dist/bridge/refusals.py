@@ -1,0 +1,71 @@
+"""Messages that can be no task: each becomes a dead letter, once."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from scrapy_dist.admin.crawl import Crawl
+    from scrapy_dist.bridge.delivery import Delivery
+    from scrapy_dist.bridge.notices import Notices
+    from scrapy_dist.bridge.redis_side import RedisSide
+
+#: Seconds between two looks whether there is room for a letter.
+_LOOK = 1.0
+
+
+class Refusals:
+    """Sets them aside in *crawl*, as workers do with bad seeds."""
+
+    def __init__(self, crawl: Crawl, redis: RedisSide, notices: Notices) -> None:
+        self._port = crawl.port
+        self._most = crawl.options.max_seed
+        self._redis = redis
+        self._notices = notices
+        #: Those that are not acknowledged, by what they are known by.
+        self._held: dict[str, Delivery] = {}
+
+    @contextmanager
+    def known(self, delivery: Delivery) -> Iterator[str]:
+        """What *delivery* is known by, also when it comes again; meanwhile it is held.
+
+        Of several that are alike each has a name of its own.
+        """
+        about = hashlib.sha256(repr(delivery.id).encode())
+        about.update(delivery.body)
+        made, number = about.hexdigest()[:32], 0
+        while (
+            other := self._held.get(name := f"{made}-{number}")
+        ) and not other.is_gone:
+            number += 1
+        self._held[name] = delivery
+        try:
+            yield name
+        finally:
+            if self._held.get(name) is delivery:
+                del self._held[name]
+
+    async def set_aside(self, delivery: Delivery, source: str, reason: str) -> None:
+        """Write its letter as soon as there is room, unless it has one or comes again."""
+        body, again = delivery.body[: self._most], delivery.redelivered
+
+        async def write() -> bool:
+            nonlocal again
+            # Redis may have done it, and be away before it says so.
+            known, again = again, True
+            return await self._port.refuse(body, reason, source, again=known)
+
+        while not delivery.is_gone:
+            if await self._redis.ask(write):
+                self._notices.over("failed", "There is room for dead letters again.")
+                return
+            self._notices.trouble(
+                "failed",
+                "There is no room for more dead letters (FRONTIER_FAILED_LIMIT): bad"
+                " messages stay in their queue until some are retried or forgotten.",
+            )
+            await asyncio.sleep(_LOOK)
