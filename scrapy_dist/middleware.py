@@ -18,6 +18,7 @@ from scrapy.exceptions import IgnoreRequest, NotConfigured
 from scrapy.http.request import NO_CALLBACK
 from scrapy.spidermiddlewares.httperror import HttpError
 from twisted.internet.error import DNSLookupError
+from twisted.python.failure import Failure
 
 from scrapy_dist.base.escaping import escape, quote
 from scrapy_dist.codec.reach import flaw_of_address, host_of, resolve
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from scrapy import Request, Spider
     from scrapy.crawler import Crawler
     from scrapy.http import Response
-    from twisted.python.failure import Failure
     from typing_extensions import Self
 
     from scrapy_dist.worker.worker import Worker
@@ -77,6 +77,8 @@ class FrontierSpiderMiddleware(_Component):
     def _spider_opened(self) -> None:
         if self._worker is not None:
             self._worker.provenance.noting = True
+            self._worker.provenance.by_context = engine.HAS_CONTEXTS
+            engine.watch_results(self.crawler, self._worker.has_result)
 
     def process_spider_output(
         self, response: Response, result: Iterable[Any], spider: Spider | None = None
@@ -122,6 +124,19 @@ class FrontierDownloaderMiddleware(_Component):
     limits for the hosts of seeds, it is the one that keeps them.
     """
 
+    def __init__(self, crawler: Crawler) -> None:
+        super().__init__(crawler)
+        crawler.signals.connect(self._spider_opened, signal=signals.spider_opened)
+
+    def _spider_opened(self) -> None:
+        if self._worker is not None:
+            engine.watch_results(self.crawler, self._has_result)
+
+    def _has_result(self, request: Request, result: object) -> None:
+        # What a process_response() raises passes no process_exception().
+        if isinstance(result, Failure) and isinstance(result.value, Exception):
+            self.process_exception(request, result.value)
+
     @classmethod
     def from_crawler(cls, crawler: Crawler) -> Self:
         rules = getattr(getattr(crawler, "spider", None), "seed_rules", None)
@@ -133,10 +148,7 @@ class FrontierDownloaderMiddleware(_Component):
     def process_exception(
         self, request: Request, exception: Exception, spider: Spider | None = None
     ) -> None:
-        if request.errback is not None:
-            if self._worker is not None:
-                self._worker.has_errback(request)
-        elif not isinstance(exception, IgnoreRequest):
+        if request.errback is None and not isinstance(exception, IgnoreRequest):
             self._fail(request, f"the download failed: {_described(exception)}")
 
 
@@ -268,7 +280,7 @@ class FrontierPipeline(_Component):
     """The first pipeline: what the others make of an item keeps the item's origin."""
 
     def process_item(self, item: Any, spider: Spider | None = None) -> Any:
-        if self._worker is not None and engine.PIPELINES_AWAIT:
+        if self._worker is not None and engine.HAS_CONTEXTS:
             self._worker.provenance.enter(item)
         return item
 

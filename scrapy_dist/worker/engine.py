@@ -13,6 +13,7 @@ import inspect
 import sys
 import threading
 import time
+from contextvars import copy_context
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary, WeakSet
 
@@ -50,6 +51,9 @@ _download_clock: Callable[[], float] = getattr(downloader, "monotonic", time.tim
 CALLS_START_REQUESTS = hasattr(Spider, "start_requests")
 #: Whether pipelines' open_spider() may be a coroutine; before, it is a Deferred.
 PIPELINES_AWAIT = version_info >= (2, 14)
+#: Whether what a callback, its middlewares and the pipelines do runs in the context of its
+#: page; before, one loop goes through the outputs of all pages.
+HAS_CONTEXTS = version_info >= (2, 14)
 
 #: Scrapy's commands that are no crawl, by the modules of their classes.
 _NO_CRAWL = frozenset(
@@ -330,6 +334,25 @@ def watch_start(crawler: Crawler) -> Callable[[], Exception | None]:
         return lambda: None
     watched = engine._start = _Start(start)  # noqa: SLF001
     return lambda: watched.error
+
+
+def watch_results(
+    crawler: Crawler, has_result: Callable[[Request, object], None]
+) -> None:
+    """Call *has_result* with each request of the scheduler, and what has come of it.
+
+    That is a response, a request or a failure, from behind the downloader middlewares. It
+    is called in the context in which the engine goes on with that.
+    """
+    engine: Any = crawler.engine
+    handle = engine._handle_downloader_output  # noqa: SLF001
+
+    def watched(result: object, request: Request) -> Any:
+        context = copy_context()
+        context.run(has_result, request, result)
+        return context.run(handle, result, request)
+
+    engine._handle_downloader_output = watched  # noqa: SLF001
 
 
 def close(crawler: Crawler, reason: str) -> None:

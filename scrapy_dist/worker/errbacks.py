@@ -1,7 +1,7 @@
-"""What an errback yields, noted like the outputs of a callback.
+"""What an errback yields, noted like the outputs of a callback, where no context tells.
 
 Scrapy calls the errback of a failed download past the spider middlewares, so nobody there
-sees what comes of it.
+sees what comes of it; and before 2.14 it goes through outputs of several pages in one context.
 """
 
 from __future__ import annotations

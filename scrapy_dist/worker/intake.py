@@ -75,6 +75,8 @@ class Intake:
         # A link. Most links are known, and those are to cost next to nothing.
         queues = self._queues
         origin = queues.provenance.take(request)
+        if origin is None and queues.provenance.noting:
+            return self._take_marked(request, start=False)
         found = self._filter.fingerprint(request)
         if found is None:
             return False
@@ -117,14 +119,16 @@ class Intake:
 
     def _take_marked(self, request: Request, *, start: bool) -> bool:
         meta = request.meta
-        origin = self._queues.provenance.take(request)
-        retried = bool(meta.get("retry_times"))
-        stays = False
-        if origin is None or retried:
-            replaced, stays = self._replaced(request)
-            origin = origin if replaced is None else replaced
-            if start and origin is None:
-                origin = ()  # no page yields it
+        provenance = self._queues.provenance
+        origin = provenance.take(request)
+        other, stays = None, False
+        if origin is None or meta.get("retry_times"):
+            other, stays = self._replaced(request)
+            if other is not None:
+                origin = self._queues.leases.handed[other]
+            elif origin is None:
+                # No page yields what is of start().
+                origin = () if start else provenance.of_context()
         own = bool(meta.get("frontier_local"))
         records = origin if stays else None
         if records is None and own:
@@ -135,8 +139,9 @@ class Intake:
         if found is None:
             return False
         fingerprint, count = found
-        if self._route(request, fingerprint, origin, records, count) and retried:
-            self._goes_again(request)
+        leaves = self._route(request, fingerprint, origin, records, count)
+        if leaves and other is not None:
+            self._goes_again(other)
         return True
 
     def _route(
@@ -197,50 +202,42 @@ class Intake:
 
     # Where it comes from, if the spider middleware has not seen it
 
-    def _replaced(self, request: Request) -> tuple[HeldLeases | None, bool]:
-        """The leases of the request that *request* replaces, and whether it must stay.
+    def _replaced(self, request: Request) -> tuple[Request | None, bool]:
+        """The request in place of whose page there is *request*, which may have to stay.
 
         A redirect belongs to the cookies of this worker, and so does the retry of a
-        request that was kept here. Scrapy's redirect and retry middlewares say in
-        ``meta`` which request they answer.
+        request that was kept here.
         """
-        handed = self._queues.leases.handed
-        other = self._retried(request)
-        if other is not None:
-            records = handed[other]
-            # What was pushed is to be the dead letter if it fails in the end.
-            return records, _is_pinned(other) or any(map(_is_seed, records))
-        redirected = request.meta.get("redirect_urls")
-        if redirected:
-            for other, records in handed.items():
-                if other.url == redirected[-1] and self._engine.left_downloader(other):
-                    return records, True
-        return None, False
+        queues = self._queues
+        other = queues.provenance.answered_by(request) or self._told(request)
+        if other is None:
+            return None, False
+        # What was pushed is to be the dead letter if it fails in the end.
+        of_seed = any(map(_is_seed, queues.leases.handed[other]))
+        is_redirect = request.meta.get("redirect_urls", [])[-1:] == [other.url]
+        return other, is_redirect or of_seed or _is_pinned(other)
 
-    def _retried(self, request: Request) -> Request | None:
-        """The request that *request* tries again, on the way back or in its callback."""
+    def _told(self, request: Request) -> Request | None:
+        """The request that *request*, of whom nothing else is known, says it answers.
+
+        Scrapy's redirect and retry middlewares say it in ``meta``; a retry may come out
+        of a callback, too.
+        """
         times = request.meta.get("retry_times")
-        if not times:
+        redirected = request.meta.get("redirect_urls", [])[-1:]
+        if not (times or redirected):
             return None
+        left = self._engine.left_downloader
         for other in self._queues.leases.handed:
-            if (
-                other.url == request.url
-                and other.meta.get("retry_times", 0) != times
-                and other.method == request.method
-                and other.body == request.body
-                and (
-                    self._engine.left_downloader(other)
-                    or other in self._engine.in_scraper()
-                )
-            ):
+            if times and _tries_again(request, other):
+                if left(other) or other in self._engine.in_scraper():
+                    return other
+            elif redirected == [other.url] and left(other):
                 return other
         return None
 
-    def _goes_again(self, request: Request) -> None:
-        """The page that *request*, which others may get, tries again counts then."""
-        other = self._retried(request)
-        if other is None:
-            return
+    def _goes_again(self, other: Request) -> None:
+        """There is a request, which others may get, in place of the page of *other*."""
         link = self._queues.chain.chain.get(other)
         if link is not None:
             link.is_page = False
@@ -256,11 +253,16 @@ class Intake:
         start = meta.get("is_start_request") is True
         if start:
             meta["is_start_request"] = 1
-        origin = self._queues.provenance.take(request)
+        provenance = self._queues.provenance
+        origin = provenance.take(request)
         kept = None
         if origin is None:
-            origin, stays = self._replaced(request)
-            kept = origin if stays else None
+            other, stays = self._replaced(request)
+            if other is None:
+                origin = provenance.of_context()
+            else:
+                origin = self._queues.leases.handed[other]
+                kept = origin if stays else None
         held = self._queues.outputs.hold(origin)
         if kept is None and meta.get("frontier_local"):
             kept = held
@@ -294,6 +296,15 @@ class Intake:
         elif is_doubtful:
             fingerprint = self._filter.undecided(request)
         self._route(request, fingerprint, asked.held, asked.kept, count)
+
+
+def _tries_again(request: Request, other: Request) -> bool:
+    return (
+        other.url == request.url
+        and other.meta.get("retry_times", 0) != request.meta["retry_times"]
+        and other.method == request.method
+        and other.body == request.body
+    )
 
 
 def _is_pinned(request: Request) -> bool:

@@ -2,8 +2,10 @@
 
 Scrapy hands a scheduler requests, and a pipeline items, without saying whose they are.
 The add-on's spider middleware sees each output with its response and notes it here; the
-scheduler and the pipelines ask. What was not noted (errbacks, other middlewares, a
-project without the add-on) has no known origin.
+scheduler and the pipelines ask. What was not noted (of errbacks, of other middlewares, given
+to ``engine.crawl()``) comes of the page for which the code runs that makes it: from the
+moment it was handed out, all that is done for a page is done in its context. Without the
+add-on nothing has a known origin.
 """
 
 from __future__ import annotations
@@ -12,10 +14,17 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from scrapy import Request
+
     from scrapy_dist.worker.leases import HeldLease, HeldLeases
 
 #: Origin of the item that the pipelines of this context are working on.
 _current: ContextVar[HeldLeases | None] = ContextVar("frontier_origin", default=None)
+
+#: The request for whose page this context works.
+_page: ContextVar[Request | None] = ContextVar("frontier_page", default=None)
 
 _NOTHING = object()
 
@@ -24,12 +33,17 @@ class Provenance:
     """Remembers outputs by identity, for as long as their pages are in progress.
 
     Nearly always an output is asked for before the next one is noted: the last one is
-    kept apart, which costs nothing.
+    kept apart, which costs nothing. *handed* are the requests whose pages are in progress.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, handed: Mapping[Request, HeldLeases]) -> None:
         #: Whether the spider middleware is there.
         self.noting = False
+        #: Whether what is done for a page is done in a context of its own.
+        self.by_context = False
+        self._handed = handed
+        #: The request that downloader middlewares answered with last, and to which one.
+        self._answer: tuple[object, Request | None] = _NOTHING, None
         self._last: object = _NOTHING
         self._origin: HeldLeases = ()
         #: The others, by ``id``.
@@ -70,6 +84,28 @@ class Provenance:
         self._last, self._origin = _NOTHING, ()
         return origin
 
+    def work_for(self, request: Request | None) -> None:
+        """From now on this context works for the page of *request*; None: for none."""
+        if self.by_context:
+            _page.set(request)
+
+    def of_context(self) -> HeldLeases | None:
+        """The page that this context works for, while it is in progress; None: none."""
+        page = _page.get() if self.by_context else None
+        return None if page is None else self._handed.get(page)
+
+    def note_answer(self, output: object, request: Request) -> None:
+        """In place of a page of *request* there is *output*, which comes next."""
+        self._answer = output, request
+
+    def answered_by(self, output: Request) -> Request | None:
+        """The request in place of whose page there is *output*; None: it is no answer."""
+        if output is not self._answer[0]:
+            return None
+        _, request = self._answer
+        self._answer = _NOTHING, None
+        return request if request in self._handed else None
+
     def enter(self, item: object) -> None:
         """The pipelines begin with *item*, whatever they will make of it."""
         _current.set(self.take(item))
@@ -83,4 +119,5 @@ class Provenance:
         if item is self._last:
             return self._origin
         noted = self._noted.get(id(item))
-        return _current.get() if noted is None else noted[1]
+        origin = _current.get() if noted is None else noted[1]
+        return self.of_context() if origin is None else origin

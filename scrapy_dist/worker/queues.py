@@ -64,7 +64,7 @@ class Queues:
         self.pacing = Pacing(self.view, self.outbox, options)
         self.leases = leases = Leases()
         self.progress = Progress()
-        self.provenance = Provenance()
+        self.provenance = Provenance(leases.handed)
         self.recent = RecentFingerprints(options.local_fingerprints)
         self.chain = Chain(engine, codec, leases, self.recent, self.view, order)
         sides = (self.outbox, self.view, self.pacing, self.progress)

@@ -5,6 +5,9 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+from scrapy import Request
+from twisted.python.failure import Failure
+
 from scrapy_dist.base.escaping import spider_logger
 from scrapy_dist.base.words import count
 from scrapy_dist.worker.errbacks import note_outputs
@@ -14,8 +17,6 @@ from scrapy_dist.worker.recovery import Ending
 from scrapy_dist.worker.seed_feed import SeedFeed
 
 if TYPE_CHECKING:
-    from scrapy import Request
-
     from scrapy_dist.core.frontier import Counts
     from scrapy_dist.core.ports import Frontier
     from scrapy_dist.core.settings import Options
@@ -91,6 +92,8 @@ class Worker:
 
     def next_request(self) -> Request | None:
         """The next request for this worker, or None for now."""
+        # What the engine does next is of no page, in whatever context it was woken.
+        self.provenance.work_for(None)
         queues = self.queues
         view = queues.view
         if view.is_over or queues.outbox.is_full(self.options.outbox_limit):
@@ -108,6 +111,7 @@ class Worker:
             if self.feed is not None:
                 self.feed.hungry()
             return None
+        self.provenance.work_for(request)
         queues.is_drained = False
         stats = self._engine.stats
         stats.inc_value("scheduler/dequeued")
@@ -134,11 +138,15 @@ class Worker:
         """The page of *request* has failed for good."""
         self.queues.chain.fail(request, reason)
 
-    def has_errback(self, request: Request) -> None:
-        """The download of *request* has failed, and its errback is called next."""
-        records = self.leases_of(request) or ()
-        if any(record.task for record in records):
-            note_outputs(request, lambda each: self.provenance.note(each, records))
+    def has_result(self, request: Request, result: object) -> None:
+        """*result* has come of *request*, as `engine.watch_results` tells it."""
+        self.provenance.work_for(request)
+        if isinstance(result, Request):
+            self.provenance.note_answer(result, request)
+        elif isinstance(result, Failure) and request.errback is not None:
+            records = self.leases_of(request) or ()
+            if not self.provenance.by_context and any(r.task for r in records):
+                note_outputs(request, lambda each: self.provenance.note(each, records))
 
     @property
     def has_waited_for_seeds(self) -> bool:

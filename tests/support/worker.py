@@ -201,6 +201,13 @@ class Engine:
         if not self._slot.scheduler.enqueue_request(request):
             self.dropped.append(request)
 
+    def _handle_downloader_output(self, result: Request, request: Request) -> bool:
+        """A middleware has answered *request* with a request; whether that was taken."""
+        taken: bool = self._slot.scheduler.enqueue_request(result)
+        if not taken:
+            self.dropped.append(result)
+        return taken
+
     #: Requests that the scheduler did not take.
     dropped: list[Request]
 
@@ -337,7 +344,7 @@ class Worker:
     def is_replaced(self, page: Request, request: Request) -> bool:
         """A downloader middleware answers with *request*: a redirect, or a retry."""
         self.engine.downloader.active.discard(page)
-        return self.enqueue(request)
+        return self.engine._handle_downloader_output(request, page)
 
     def yields(self, page: Request, *outputs: Any) -> list[bool]:
         """The callback of *page* yields requests and items; which requests were taken."""

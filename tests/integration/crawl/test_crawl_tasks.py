@@ -18,18 +18,103 @@ from tests.support.together import start_together
 from tests.support.wait import wait_until
 
 #: What comes of seeds in all the ways that requests go: links, chains that run ahead of the
-#: broker, redirects, retries, requests that stay in their worker, errbacks.
+#: broker, redirects, retries, requests that stay in their worker, errbacks; what middlewares,
+#: pipelines and extensions give the engine by hand.
 SPIDER = """
 from urllib.parse import urlsplit
-from scrapy import Request
+from scrapy import Request, signals
+from scrapy.downloadermiddlewares.retry import get_retry_request
+from scrapy.utils.defer import maybe_deferred_to_future
 from scrapy_dist.spiders import RedisSpider
+
+class ByHand:
+    def __init__(self, crawler):
+        self.crawler = crawler
+
+    @classmethod
+    def from_crawler(cls, crawler):
+        return cls(crawler)
+
+    def crawl(self, path, **options):
+        url = self.crawler.settings["SITE"] + "/page/" + path
+        self.crawler.engine.crawl(Request(url, **options))
+
+class Downloads(ByHand):
+    def process_request(self, request, spider):
+        if request.url.endswith("/going"):
+            self.crawl("going-1")
+        if request.url.endswith("refused"):
+            raise ValueError("refused")
+
+    def process_response(self, request, response, spider):
+        if urlsplit(request.url).path in ("/page/raises", "/page/raises-too"):
+            raise ValueError("no good")
+        if request.url.endswith("/moved"):
+            return request.replace(url=request.url + "-1", dont_filter=False)
+        return response
+
+class Outermost(ByHand):
+    async def process_spider_output_async(self, response, result, spider):
+        async for output in result:
+            yield output
+        if response.url.endswith("/page/more"):
+            yield Request(response.url + "-1")
+
+    def process_spider_output(self, response, result, spider):
+        yield from result
+        if response.url.endswith("/page/more"):
+            yield Request(response.url + "-1")
+
+class Pipeline(ByHand):
+    async def process_item(self, item, spider):
+        if item["path"] == "/page/piped":
+            self.crawl("piped-1", meta={"frontier_local": True})
+        return item
+
+class Extension(ByHand):
+    def __init__(self, crawler):
+        super().__init__(crawler)
+        for signal in (signals.item_scraped, signals.response_received):
+            crawler.signals.connect(self.sees, signal)
+
+    def sees(self, signal, response=None, **others):
+        if response is not None and response.url.endswith("/page/seen"):
+            self.crawl("seen-1" if signal is signals.item_scraped else "seen-2")
 
 class Seeded(RedisSpider):
     name = "seeded"
     max_idle_time = 0.5
     custom_settings = {
         "RETRY_ENABLED": True, "RETRY_HTTP_CODES": [503], "RETRY_PRIORITY_ADJUST": 0,
+        "DOWNLOADER_MIDDLEWARES": {Downloads: 700},
+        "SPIDER_MIDDLEWARES": {Outermost: 10},
+        "EXTENSIONS": {Extension: 1},
+        "ITEM_PIPELINES": {Pipeline: 0, "scrapy_dist.pipelines.RedisPipeline": 1},
     }
+
+    def given(self, response):
+        self.crawler.engine.crawl(response.follow("/page/given-1"))
+        self.crawler.engine.crawl(
+            response.follow("/page/given-2", dont_filter=True)
+        )
+
+    async def asks(self, response):
+        engine = self.crawler.engine
+        request = response.follow("/redirect/302/page/asked")
+        if hasattr(engine, "download_async"):
+            found = await engine.download_async(request)
+        else:
+            found = await maybe_deferred_to_future(engine.download(request))
+        yield found.follow("/page/asked-1")
+        engine.crawl(found.follow("/page/asked-2"))
+
+    def again(self, response):
+        if response.meta.get("retry_times"):
+            return {"path": "again"}
+        return get_retry_request(response.request, spider=self, reason="empty")
+
+    def gives(self, failure):
+        self.crawler.engine.crawl(Request(self.settings["SITE"] + "/page/rescue/gives"))
 
     def parse(self, response):
         yield {"path": urlsplit(response.url).path}
@@ -63,7 +148,6 @@ from scrapy_dist.brokers.memory.broker import MemoryBroker
 settings = {
     "REDIS_URL": "memory://tasks",
     "ADDONS": {"scrapy_dist.Addon": 500},
-    "ITEM_PIPELINES": {"scrapy_dist.pipelines.RedisPipeline": 1},
     "SITE": sys.argv[1],
     "LOG_LEVEL": "INFO",
 }
@@ -111,15 +195,33 @@ TASKS = {
     "gone": ("/status/404/c", "", 0, 1, 0),
     "local": ("/page/local", "local", 2, 0, 1),
     "handled": ("/status/404/d", "", 2, 0, 2),
+    "refused": ("/page/refused", "", 0, 1, 0),
+    "raises": ("/page/raises", "", 1 + _YIELDS, 0, 2 * _YIELDS),
+    "raises too": ("/page/raises-too", "", 0, 1, 0),
+    "moved": ("/page/moved", "", 1, 0, 1),
+    "moved child": ("/links/page~child~moved", "", 2, 0, 2),
+    "again": ("/page/again", "again", 1, 0, 1),
     "errback": ("/page/unreachable", "unreachable", 2 + _YIELDS, 0, 2 * _YIELDS),
 }
+#: What is given to the engine by hand; before Scrapy 2.14 it is of no task.
+if scrapy.version_info >= (2, 14):
+    TASKS |= {
+        "going": ("/page/going", "", 2, 0, 2),
+        "more": ("/page/more", "", 2, 0, 2),
+        "piped": ("/page/piped", "", 1, 0, 2),
+        "seen": ("/page/seen", "", 3, 0, 3),
+        "given": ("/page/given", "given", 3, 0, 2),
+        "asked": ("/page/asks", "asks", 3, 0, 2),
+        "gives": ("/page/gives-refused", "", 2, 0, 1),
+    }
+_ERRBACKS = {"handled": "rescued", "raises": "rescued", "gives": "gives"}
 
 
 def seeds_of(url: str) -> list[dict[str, object]]:
     return [
         {"url": url + path, "id": id_, "batch": "all"}
         | ({"callback": callback} if callback else {})
-        | ({"errback": "rescued"} if id_ == "handled" else {})
+        | ({"errback": _ERRBACKS[id_]} if id_ in _ERRBACKS else {})
         for id_, (path, callback, *_) in TASKS.items()
     ]
 
@@ -129,7 +231,7 @@ def check(tasks: dict[str, dict[str, object]]) -> None:
         task = tasks[id_]
         shown = (task["state"], task["open"], task["done"], task["failed"])
         assert shown == ("failed" if letters else "done", 0, done, letters), id_
-        assert task["items"] == items, id_
+        assert task["items"] == items, (id_, task["results"])
         assert len(task["results"]) == items, id_  # type: ignore[arg-type]
         assert 0 < task["submitted_ms"] <= task["started_ms"] <= task["ended_ms"]  # type: ignore[operator]
         assert task["worker"], id_
@@ -142,7 +244,7 @@ def test_tasks_of_a_process(site, tmp_path):
     script.write_text(textwrap.dedent(SCRIPT))
     seeds = seeds_of(site.url)
     seeds += [
-        {"url": f"{site.url}/page/again", "id": "tree"},
+        {"url": f"{site.url}/page/never", "id": "tree"},
         {"url": f"{site.url}/page/bad", "id": []},
         {"url": f"{site.url}/page/none"},
     ]
@@ -164,9 +266,11 @@ def test_tasks_of_a_process(site, tmp_path):
     refused = [r for r in told["letters"] if "still queued or running" in r]
     assert len(refused) == 1
     assert sum("id is a JSON list" in reason for reason in told["letters"]) == 1
-    assert len(told["letters"]) == 4
+    assert len(told["letters"]) == 2 + sum(
+        letters for _, _, _, letters, _ in TASKS.values()
+    )
     hits = site.hits()
-    assert not hits.keys() & {"/page/again", "/page/bad"}
+    assert not hits.keys() & {"/page/never", "/page/bad"}
     assert hits["/page/none"] == 1
     trees = Counter({p: n for p, n in hits.items() if p.startswith("/tree")})
     assert trees == tree_pages(15, 2)
@@ -179,8 +283,6 @@ def test_each_task_ends_once_though_a_worker_is_killed(project, site, redis_serv
         "SITE": site.url,
         "FRONTIER_WORKER_TTL": 2.0,
         "CONCURRENT_REQUESTS": 4,
-        "ITEM_PIPELINES": {"scrapy_dist.pipelines.RedisPipeline": 1},
-        "RETRY_ENABLED": True,
     }
     seeds = seeds_of(site.url)
     trees = {f"tree {n}": 20 + n for n in range(6)}
@@ -211,7 +313,7 @@ def test_each_task_ends_once_though_a_worker_is_killed(project, site, redis_serv
             shown = (task["state"], task["open"], task["done"], task["failed"])
             assert shown == ("done", 0, size, 0)
             assert Counter(item["path"] for item in task["results"]) == pages
-        tokens = {told[id_]["token"].encode() for id_ in ("missing", "gone")}
+        tokens = {told[id_]["token"].encode() for id_, row in TASKS.items() if row[3]}
         of_tasks = keys_of("seeded")
         for key in (of_tasks.tasks, of_tasks.results, of_tasks.tasks_ended):
             assert client.pttl(key) > 0  # they outlive the crawl, but not for ever

@@ -78,7 +78,7 @@ def test_tainted_page_has_nothing_to_store():
 
 
 def test_origin_of_an_output_is_told_once():
-    origins, record = Provenance(), opened(Leases(), "1")
+    origins, record = Provenance({}), opened(Leases(), "1")
     output, other = {"a": 1}, {"a": 1}
     origins.note(output, (record,))
     assert origins.take(other) is None
@@ -87,7 +87,7 @@ def test_origin_of_an_output_is_told_once():
 
 
 def test_outputs_of_several_pages_are_told_apart_in_any_order():
-    ledger, origins = Leases(), Provenance()
+    ledger, origins = Leases(), Provenance({})
     pages = [(opened(ledger, "1"),), (opened(ledger, "2"),), ()]
     outputs = [{"n": n} for n in range(6)]
     for at, output in enumerate(outputs):
@@ -99,7 +99,7 @@ def test_outputs_of_several_pages_are_told_apart_in_any_order():
 
 
 def test_outputs_that_went_nowhere_are_forgotten_with_their_page():
-    ledger, origins = Leases(), Provenance()
+    ledger, origins = Leases(), Provenance({})
     record, other = opened(ledger, "1"), opened(ledger, "2")
     outputs = [{"n": n} for n in range(3)]
     origins.note(outputs[0], (record,))
@@ -112,12 +112,12 @@ def test_outputs_that_went_nowhere_are_forgotten_with_their_page():
 
 def test_nothing_is_known_of_an_output_that_is_none():
     """A pipeline may return it."""
-    assert Provenance().take(None) is None
-    assert Provenance().of_item(None) is None
+    assert Provenance({}).take(None) is None
+    assert Provenance({}).of_item(None) is None
 
 
 def test_item_keeps_its_origin_when_a_pipeline_replaces_it():
-    origins, record = Provenance(), opened(Leases(), "1")
+    origins, record = Provenance({}), opened(Leases(), "1")
     item = {"a": 1}
     origins.note(item, (record,))
     origins.enter(item)
