@@ -1,4 +1,4 @@
-"""How numbers, times and names are put into words, for the terminal and the web page."""
+"""How numbers, times and names are put into words, and these into columns."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from scrapy_dist.base.escaping import quote
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 #: Pairs of units, with the seconds of each.
 _UNITS = (("d", 86_400, "h", 3600), ("h", 3600, "min", 60), ("min", 60, "s", 1))
@@ -75,3 +75,18 @@ def span(seconds: float | None) -> str:
 def memory(size: int | None) -> str:
     """Bytes in megabytes."""
     return UNKNOWN if size is None else f"{size / 1e6:,.0f} MB"
+
+
+def table(
+    header: Sequence[str], rows: Sequence[Sequence[str]], *, left: Sequence[str] = ()
+) -> list[str]:
+    """Lines of aligned columns; those named in *left* to the left, numbers right."""
+    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
+    lines = []
+    for row in (header, *rows):
+        cells = [
+            cell.ljust(width) if name in left else cell.rjust(width)
+            for name, cell, width in zip(header, row, widths, strict=True)
+        ]
+        lines.append("  ".join(cells).rstrip())
+    return lines

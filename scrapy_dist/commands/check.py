@@ -14,8 +14,8 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from scrapy_dist.base.words import count, number
 from scrapy_dist.commands import base, options, project
-from scrapy_dist.commands.terminal.text import count, number
 from scrapy_dist.core.findings import KINDS
 
 if TYPE_CHECKING:

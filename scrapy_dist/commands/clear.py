@@ -14,10 +14,10 @@ from __future__ import annotations
 
 import sys
 
+from scrapy_dist.base import words
 from scrapy_dist.base.escaping import escape
+from scrapy_dist.base.words import clean
 from scrapy_dist.commands import base, options, project
-from scrapy_dist.commands.terminal import text
-from scrapy_dist.commands.terminal.text import clean
 from scrapy_dist.exceptions import ConfigurationError
 
 _HELP = {
@@ -72,7 +72,7 @@ async def _run(crawl: project.Crawl, opts: base.Namespace) -> int:
 
 
 def _list(counts: dict[str, int]) -> str:
-    return ", ".join(text.counts(counts, _COUNTED))
+    return ", ".join(words.counts(counts, _COUNTED))
 
 
 def _confirm(crawl: project.Crawl, counts: dict[str, int]) -> bool:

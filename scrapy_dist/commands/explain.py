@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 from scrapy_dist.admin.arguments import checked_url, checked_urls
 from scrapy_dist.base import times
+from scrapy_dist.base.words import age, clean, count, number, span
 from scrapy_dist.commands import base, options, project
 from scrapy_dist.commands.terminal.bar import counter
-from scrapy_dist.commands.terminal.text import age, clean, count, number, span
 from scrapy_dist.exceptions import ConfigurationError
 
 if TYPE_CHECKING:

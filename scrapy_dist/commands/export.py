@@ -20,10 +20,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
+from scrapy_dist.base.words import clean, count, counts
 from scrapy_dist.codec import dump_lines
 from scrapy_dist.commands import base, files, options, project
 from scrapy_dist.commands.terminal.bar import counter
-from scrapy_dist.commands.terminal.text import clean, count, counts
 from scrapy_dist.core.crawl import Exported
 from scrapy_dist.exceptions import ConfigurationError
 

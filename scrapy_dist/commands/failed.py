@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from scrapy.utils.project import inside_project
 
 from scrapy_dist.base import times
+from scrapy_dist.base.words import UNKNOWN, clean, number, table
 from scrapy_dist.commands import base, options, project
-from scrapy_dist.commands.terminal.text import UNKNOWN, clean, number, table
 from scrapy_dist.exceptions import ConfigurationError
 
 if TYPE_CHECKING:

@@ -11,6 +11,7 @@ from scrapy.exceptions import UsageError
 from scrapy.utils.log import configure_logging
 
 from scrapy_dist.base.escaping import did_you_mean, quote
+from scrapy_dist.base.words import clean
 from scrapy_dist.commands import (
     base,
     bridge,
@@ -35,7 +36,6 @@ from scrapy_dist.commands import (
     workers,
 )
 from scrapy_dist.commands import help as help_
-from scrapy_dist.commands.terminal.text import clean
 from scrapy_dist.exceptions import FrontierError
 
 _COMMANDS: tuple[base.Subcommand, ...] = (

@@ -12,9 +12,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from scrapy_dist.base import times
+from scrapy_dist.base import times, words
 from scrapy_dist.commands import base, options, project
-from scrapy_dist.commands.terminal import text
 
 if TYPE_CHECKING:
     from scrapy.settings import Settings
@@ -49,7 +48,7 @@ async def _run(settings: Settings, opts: base.Namespace) -> int:
     elif found:
         base.write(*_table(found))
     else:
-        of = "" if opts.spider is None else f" of {text.clean(opts.spider)}"
+        of = "" if opts.spider is None else f" of {words.clean(opts.spider)}"
         base.write(f"No crawl{of} at {where} has finished within a day.")
     return base.OK
 
@@ -57,20 +56,20 @@ async def _run(settings: Settings, opts: base.Namespace) -> int:
 def _table(found: list[tuple[project.Crawl, Finished]]) -> list[str]:
     rows = [
         (
-            text.clean(crawl.spider),
-            text.clean(crawl.job or text.UNKNOWN),
+            words.clean(crawl.spider),
+            words.clean(crawl.job or words.UNKNOWN),
             times.shown(record.start),
             times.shown(record.end),
-            text.age(record.seconds),
+            words.age(record.seconds),
             *map(
-                text.number,
+                words.number,
                 (record.pages, record.items, record.failed, record.workers),
             ),
-            text.clean(record.reason),
+            words.clean(record.reason),
         )
         for crawl, record in found
     ]
-    return text.table(_COLUMNS, rows, left=_LEFT)
+    return words.table(_COLUMNS, rows, left=_LEFT)
 
 
 SUBCOMMAND = base.Subcommand(

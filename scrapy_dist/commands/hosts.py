@@ -22,8 +22,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from scrapy_dist.base import words
 from scrapy_dist.commands import base, options, project
-from scrapy_dist.commands.terminal import hosts, text
+from scrapy_dist.commands.terminal import hosts
 from scrapy_dist.core.hosts import SORTS
 
 if TYPE_CHECKING:
@@ -43,9 +44,9 @@ async def _run(crawl: project.Crawl, opts: base.Namespace) -> int:
 
 def _lines(crawl: project.Crawl, found: Hosts) -> list[str]:
     if not found.looked_at:
-        return [f"No host of {text.clean(crawl.name)} has a request."]
+        return [f"No host of {words.clean(crawl.name)} has a request."]
     rows = [*map(hosts.cells, found.hosts)]
-    lines = text.table(hosts.COLUMNS, rows, left=hosts.LEFT) if rows else []
+    lines = words.table(hosts.COLUMNS, rows, left=hosts.LEFT) if rows else []
     return [*lines, f"{hosts.summary(found)}."]
 
 

@@ -30,10 +30,10 @@ from typing import IO, cast
 from scrapy.utils.misc import load_object
 from scrapy.utils.project import inside_project
 
+from scrapy_dist.base.words import clean, count, number
 from scrapy_dist.commands import base, options, project
 from scrapy_dist.commands.export import STANDARD, tell
 from scrapy_dist.commands.terminal.bar import counter
-from scrapy_dist.commands.terminal.text import clean, count, number
 from scrapy_dist.core.crawl import Imported, TakenOver
 from scrapy_dist.exceptions import BadPayload, ConfigurationError
 from scrapy_dist.fingerprints import ScrapyRedisFingerprinter

@@ -30,9 +30,9 @@ from typing import TYPE_CHECKING, Any
 
 from scrapy_dist.admin.items import leave_all
 from scrapy_dist.base.waits import in_thread
+from scrapy_dist.base.words import clean, count
 from scrapy_dist.commands import base, options, project
 from scrapy_dist.commands.item_lines import line_of
-from scrapy_dist.commands.terminal.text import clean, count
 from scrapy_dist.exceptions import ConfigurationError
 
 if TYPE_CHECKING:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from functools import partial
 
+from scrapy_dist.base import words
 from scrapy_dist.commands import base, options, project
-from scrapy_dist.commands.terminal import text
 
 _PAUSE = """\
 Let the workers of SPIDER take no more requests and no seeds, within a second, until
@@ -38,7 +38,7 @@ async def _run(crawl: project.Crawl, opts: base.Namespace, *, pause: bool) -> in
 
 def sentence(name: str, alive: int, *, pause: bool, before: bool) -> str:
     """What a pause, or its end, means for the crawl *name* with *alive* workers."""
-    who, verbs = text.count(alive, "worker"), "finish what they hold and take no more"
+    who, verbs = words.count(alive, "worker"), "finish what they hold and take no more"
     if alive == 1:
         verbs = "finishes what it holds and takes no more"
     elif not alive:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from scrapy_dist.base.words import UNKNOWN, clean, count, number
 from scrapy_dist.codec.messagepack import from_jsonable
 from scrapy_dist.commands import base, options, project
-from scrapy_dist.commands.terminal.text import UNKNOWN, clean, count, number
 from scrapy_dist.exceptions import BadPayload
 
 if TYPE_CHECKING:

@@ -32,9 +32,9 @@ from typing import TYPE_CHECKING, Any
 from scrapy_dist.admin.seed_files import Lines, Tally, read_file, read_sitemap
 from scrapy_dist.admin.task_maker import TaskMaker
 from scrapy_dist.admin.tasks import Tasks
+from scrapy_dist.base.words import count, number
 from scrapy_dist.commands import base, options, project
 from scrapy_dist.commands.terminal.bar import Bar
-from scrapy_dist.commands.terminal.text import count, number
 from scrapy_dist.exceptions import BadSeed, ConfigurationError, RedisUnavailable
 
 if TYPE_CHECKING:

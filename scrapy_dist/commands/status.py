@@ -19,8 +19,8 @@ import math
 from typing import TYPE_CHECKING
 
 from scrapy_dist.admin.crawls import read_statuses
+from scrapy_dist.base import words
 from scrapy_dist.commands import base, options, project
-from scrapy_dist.commands.terminal import text
 from scrapy_dist.exceptions import RedisUnavailable
 from scrapy_dist.redis_client.client import describe
 
@@ -44,7 +44,7 @@ async def _run(settings: Settings, opts: base.Namespace) -> int:
         return await asyncio.wait_for(_show(settings, opts), opts.timeout)
     except asyncio.TimeoutError:
         raise RedisUnavailable(
-            f"Redis has not answered for {text.span(opts.timeout)}"
+            f"Redis has not answered for {words.span(opts.timeout)}"
             f" ({describe(settings)}). Is it frozen, or cut off? --timeout"
             " gives it more time."
         ) from None
@@ -77,38 +77,38 @@ async def _show_all(settings: Settings, opts: base.Namespace) -> int:
 def _table(statuses: list[Status]) -> list[str]:
     rows = [
         (
-            text.clean(status.spider),
-            text.clean(status.job or text.UNKNOWN),
+            words.clean(status.spider),
+            words.clean(status.job or words.UNKNOWN),
             status.phase,
-            text.number(len(status.alive)),
-            text.number(len(status.workers) - len(status.alive)),
+            words.number(len(status.alive)),
+            words.number(len(status.workers) - len(status.alive)),
             *_counted(status).values(),
-            text.rate(status.pages_per_second),
-            text.age(status.seconds_left),
+            words.rate(status.pages_per_second),
+            words.age(status.seconds_left),
         )
         for status in statuses
     ]
-    return text.table(_COLUMNS, rows, left=_COLUMNS[:3])
+    return words.table(_COLUMNS, rows, left=_COLUMNS[:3])
 
 
 def _lines(status: Status) -> list[str]:
     alive, silent = len(status.alive), len(status.workers) - len(status.alive)
     rows = {
-        "spider": text.clean(status.spider),
-        "job": text.clean(status.job or text.UNKNOWN),
+        "spider": words.clean(status.spider),
+        "job": words.clean(status.job or words.UNKNOWN),
         "redis": status.redis,
         "state": _PHASES[status.phase],
-        "workers": f"{text.number(alive)} alive, {text.number(silent)} silent",
+        "workers": f"{words.number(alive)} alive, {words.number(silent)} silent",
         **_counted(status),
-        "pages/s": text.rate(status.pages_per_second),
-        "left": text.age(status.seconds_left),
+        "pages/s": words.rate(status.pages_per_second),
+        "left": words.age(status.seconds_left),
     }
     job = f" --job {status.job}" if status.job else ""
     if status.failed:
         rows["failed"] += f"  (scrapy frontier failed {rows['spider']}{job})"
     if status.tasks:
         rows["tasks"] = (
-            f"{text.number(status.tasks)}, of which {text.number(status.tasks_open)}"
+            f"{words.number(status.tasks)}, of which {words.number(status.tasks_open)}"
             " have not ended"
         )
         rows["tasks"] += f"  (scrapy frontier tasks {rows['spider']}{job})"
@@ -117,7 +117,7 @@ def _lines(status: Status) -> list[str]:
 
 def _counted(status: Status) -> dict[str, str]:
     return {
-        name.lower(): text.number(getattr(status, name.lower()))
+        name.lower(): words.number(getattr(status, name.lower()))
         for name in _COLUMNS[5:13]
     }
 

@@ -6,9 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from scrapy_dist.admin.tasks import Tasks
 from scrapy_dist.base import times
-from scrapy_dist.commands import base, options, project
-from scrapy_dist.commands.item_lines import line_of
-from scrapy_dist.commands.terminal.text import (
+from scrapy_dist.base.words import (
     UNKNOWN,
     age,
     clean,
@@ -17,6 +15,8 @@ from scrapy_dist.commands.terminal.text import (
     number,
     table,
 )
+from scrapy_dist.commands import base, options, project
+from scrapy_dist.commands.item_lines import line_of
 from scrapy_dist.core.tasks import TaskState
 from scrapy_dist.exceptions import ConfigurationError
 

@@ -25,8 +25,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from scrapy_dist.admin.task_glance import glance
+from scrapy_dist.base import words
 from scrapy_dist.commands import base, files, options, pause, project
-from scrapy_dist.commands.terminal import keys, text
+from scrapy_dist.commands.terminal import keys
 from scrapy_dist.commands.terminal.desk import Desk, Page
 from scrapy_dist.commands.terminal.screen import Lines, Look
 from scrapy_dist.exceptions import (
@@ -131,8 +132,8 @@ async def _watch(
         except (RedisUnavailable, asyncio.TimeoutError) as e:
             # A reply that comes late must not be taken for that of the next question.
             await crawl.reconnect()
-            reason = str(e) or f"no answer for {text.span(_TIMEOUT)}"
-            watched = screen.fail(f"Redis is away ({text.clean(reason)}).")
+            reason = str(e) or f"no answer for {words.span(_TIMEOUT)}"
+            watched = screen.fail(f"Redis is away ({words.clean(reason)}).")
         else:
             desk.paused = look.status.paused
             watched = screen.show(look)

@@ -16,8 +16,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from scrapy_dist.base import words
 from scrapy_dist.commands import base, options, project
-from scrapy_dist.commands.terminal import text
 
 if TYPE_CHECKING:
     from scrapy.settings import Settings
@@ -55,12 +55,12 @@ def _lines_of_stopped(status: Status, stopped: Stopped) -> list[str]:
     if not stopped.workers:
         return [f"Nobody works on {status.spider}."]
     lines = [
-        f"Asked {text.count(stopped.asked, 'worker')} of {status.spider} to close."
+        f"Asked {words.count(stopped.asked, 'worker')} of {status.spider} to close."
     ]
     if silent := sum(not worker.alive for worker in stopped.workers):
         were = "was" if silent == 1 else "were"
         lines.append(
-            f"{text.number(silent)} of them {were} silent, and may not be there any more."
+            f"{words.number(silent)} of them {were} silent, and may not be there any more."
         )
     return lines
 
@@ -70,20 +70,20 @@ def _lines(status: Status) -> list[str]:
         return [f"Nobody works on {status.spider}."]
     rows = [
         (
-            text.clean(worker.worker),
+            words.clean(worker.worker),
             _state(worker),
-            text.age(_seconds_since(status, worker)),
-            text.age(worker.silent_for),
-            text.number(worker.pages),
-            text.rate(worker.pages_per_second),
-            text.number(worker.failed),
-            text.number(worker.leased),
-            text.memory(worker.memory),
-            " ".join(map(text.clean, worker.holds)) or text.UNKNOWN,
+            words.age(_seconds_since(status, worker)),
+            words.age(worker.silent_for),
+            words.number(worker.pages),
+            words.rate(worker.pages_per_second),
+            words.number(worker.failed),
+            words.number(worker.leased),
+            words.memory(worker.memory),
+            " ".join(map(words.clean, worker.holds)) or words.UNKNOWN,
         )
         for worker in status.workers
     ]
-    return text.table(_COLUMNS, rows, left=("WORKER", "ALIVE", "WORKS ON"))
+    return words.table(_COLUMNS, rows, left=("WORKER", "ALIVE", "WORKS ON"))
 
 
 def _state(worker: WorkerStatus) -> str:

@@ -12,13 +12,9 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 from scrapy_dist.base import times
-from scrapy_dist.codec.sizes import MAX_TASK_NAME
 
 if TYPE_CHECKING:
     from datetime import datetime
-
-#: Characters of an id, and of the name of a batch, at the most.
-MAX_NAME = MAX_TASK_NAME
 
 
 class TaskState(str, Enum):

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from scrapy_dist.base.escaping import escape
-from scrapy_dist.commands.terminal.text import count, number
+from scrapy_dist.base.words import count, number
 
 if TYPE_CHECKING:
     from scrapy_dist.admin.seed_files import Tally

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from scrapy_dist.base import times
-from scrapy_dist.commands.terminal import hosts, text
+from scrapy_dist.base import times, words
+from scrapy_dist.commands.terminal import hosts
 from scrapy_dist.commands.terminal.columns import Column, fitting
 from scrapy_dist.core.tasks import TaskState
 
@@ -73,31 +73,31 @@ def workers(
     rows = [_worker_cells(worker, status.time, more=more) for worker in found[:room]]
     table = fitting(_MORE_OF_WORKERS if more else _WORKERS, rows, width)
     left = len(found) - room
-    said = Text(f"… and {text.number(left)} more", "dim")
+    said = Text(f"… and {words.number(left)} more", "dim")
     return [table, said] if left > 0 else [table]
 
 
 def _worker_cells(worker: WorkerStatus, now: datetime, *, more: bool) -> list[Text]:
-    name = Text(text.clean(worker.worker, 60))
+    name = Text(words.clean(worker.worker, 60))
     if not worker.alive:
         name.append(" silent", "red")
     elif worker.stopping:
         name.append(" stopping", "yellow")
     cells = [
         name,
-        Text(text.number(worker.pages)),
-        Text(text.rate(worker.pages_per_second)),
-        Text(text.number(worker.leased)),
-        Text(text.number(worker.failed), "red" if worker.failed else ""),
-        Text(text.age(worker.silent_for)),
-        Text(text.memory(worker.memory)),
+        Text(words.number(worker.pages)),
+        Text(words.rate(worker.pages_per_second)),
+        Text(words.number(worker.leased)),
+        Text(words.number(worker.failed), "red" if worker.failed else ""),
+        Text(words.age(worker.silent_for)),
+        Text(words.memory(worker.memory)),
     ]
     if more:
         since = None
         if worker.since is not None:
             since = max(0.0, (now - worker.since).total_seconds())
-        works_on = " ".join(map(text.clean, worker.holds)) or text.UNKNOWN
-        cells += [Text(text.age(since)), Text(works_on)]
+        works_on = " ".join(map(words.clean, worker.holds)) or words.UNKNOWN
+        cells += [Text(words.age(since)), Text(works_on)]
     return cells
 
 
@@ -125,7 +125,7 @@ def failures(letters: Sequence[DeadLetter], width: int) -> RenderableType:
         [
             Text(times.shown(times.from_ms(letter.time_ms))),
             Text(_url(letter)),
-            Text(text.clean(letter.reason), "red"),
+            Text(words.clean(letter.reason), "red"),
         ]
         for letter in letters
     ]
@@ -141,22 +141,22 @@ def reasons(
         return [Text(said, "dim")]
     found: dict[str, list[DeadLetter]] = {}
     for letter in letters:
-        found.setdefault(text.clean(letter.reason), []).append(letter)
+        found.setdefault(words.clean(letter.reason), []).append(letter)
     most = sorted(found.items(), key=lambda item: -len(item[1]))
     rows = [
         [
-            Text(text.number(len(some))),
+            Text(words.number(len(some))),
             Text(times.shown(times.from_ms(some[0].time_ms))),
             Text(reason or "(no reason)", "red"),
             Text(_url(some[0])),
         ]
         for reason, some in most[:room]
     ]
-    said = text.count(status.failed, "dead letter")
+    said = words.count(status.failed, "dead letter")
     if status.failed > len(letters):
-        said += f", of which the newest {text.number(len(letters))} are shown"
+        said += f", of which the newest {words.number(len(letters))} are shown"
     if len(most) > room:
-        said += f"; {text.count(len(most) - room, 'more reason')}"
+        said += f"; {words.count(len(most) - room, 'more reason')}"
     return [
         fitting(_REASONS, rows, width),
         Text(said, "dim", no_wrap=True, overflow="ellipsis"),
@@ -178,8 +178,8 @@ def tasks(
         lines.append(Text())
     shown = found.tasks[: max(room - len(lines), 1)]
     rows = [_task_cells(task, status.time) for task in shown]
-    said = f"{text.number(len(shown))} of {text.count(status.tasks, 'task')}"
-    said += f", {text.number(status.tasks_open)} have not ended"
+    said = f"{words.number(len(shown))} of {words.count(status.tasks, 'task')}"
+    said += f", {words.number(status.tasks_open)} have not ended"
     if not found.is_all:
         said += "; there are too many to look at all"
     return [
@@ -191,12 +191,12 @@ def tasks(
 
 def _batch(batch: Batch) -> Text:
     line = Text(no_wrap=True, overflow="ellipsis")
-    line.append(text.clean(batch.name, 60), "bold")
+    line.append(words.clean(batch.name, 60), "bold")
     share = 100 * batch.ended // max(batch.total, 1)
-    line.append(f"  {share} % of {text.count(batch.total, 'task')}")
+    line.append(f"  {share} % of {words.count(batch.total, 'task')}")
     for state, style in (("running", ""), ("failed", "red"), ("cancelled", "yellow")):
         if number := getattr(batch, state):
-            line.append(f", {text.number(number)} {state}", style)
+            line.append(f", {words.number(number)} {state}", style)
     return line
 
 
@@ -206,20 +206,20 @@ def _task_cells(task: Task, now: datetime) -> list[Text]:
         end_ms = task.ended_ms or now.timestamp() * 1000
         took = max(0.0, end_ms - task.started_ms) / 1000
     return [
-        Text(text.clean(task.id, 60)),
+        Text(words.clean(task.id, 60)),
         Text(str(task.state), _STATES.get(task.state, "")),
-        *map(Text, map(text.number, (task.open, task.done))),
-        Text(text.number(task.failed), "red" if task.failed else ""),
-        Text(text.number(task.items)),
+        *map(Text, map(words.number, (task.open, task.done))),
+        Text(words.number(task.failed), "red" if task.failed else ""),
+        Text(words.number(task.items)),
         Text(times.shown(times.from_ms(task.submitted_ms))),
-        Text(text.age(took)),
-        Text(text.clean(task.batch, 40) or text.UNKNOWN),
-        Text(text.clean(task.reason) or text.UNKNOWN),
+        Text(words.age(took)),
+        Text(words.clean(task.batch, 40) or words.UNKNOWN),
+        Text(words.clean(task.reason) or words.UNKNOWN),
     ]
 
 
 def _url(letter: DeadLetter) -> str:
-    return text.clean(letter.url) or "(not readable)"
+    return words.clean(letter.url) or "(not readable)"
 
 
 def help_on_keys() -> list[RenderableType]:

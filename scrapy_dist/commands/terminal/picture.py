@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console, ConsoleDimensions
 from rich.live import Live
 
-from scrapy_dist.commands.terminal import text
+from scrapy_dist.base import words
 from scrapy_dist.commands.terminal.screen import Lines, Look
 from scrapy_dist.commands.terminal.view import View, as_svg, draw
 
@@ -92,7 +92,7 @@ class Picture(Lines):
     def late(self, seconds: float) -> bool:
         if self._lines is not None:
             return self._lines.late(seconds)
-        return self.fail(f"Redis has not answered for {text.age(round(seconds))}.")
+        return self.fail(f"Redis has not answered for {words.age(round(seconds))}.")
 
     def fail(self, reason: str) -> bool:
         self._view = replace(self._view, trouble=reason)

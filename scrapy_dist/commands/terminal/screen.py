@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from scrapy_dist.base import times
+from scrapy_dist.base import times, words
 from scrapy_dist.commands import base
-from scrapy_dist.commands.terminal import hosts, text
+from scrapy_dist.commands.terminal import hosts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -77,11 +77,11 @@ def _line(status: Status) -> str:
     name = status.spider if status.job is None else f"{status.spider}:{status.job}"
     alive, silent = len(status.alive), len(status.workers) - len(status.alive)
     return (
-        f"{times.logged(status.time)} {text.clean(name)} {status.phase}:"
-        f" {text.count(status.pages, 'page')}, {text.rate(status.pages_per_second)} pages/s,"
-        f" {text.number(status.pending)} pending, {text.number(status.leased)} leased,"
-        f" {text.number(status.suspect)} suspect,"
-        f" {text.number(status.failed)} failed, {text.count(status.seeds, 'seed')},"
-        f" {text.count(alive, 'worker')},"
-        f" {text.number(silent)} silent, {text.age(status.seconds_left)} left"
+        f"{times.logged(status.time)} {words.clean(name)} {status.phase}:"
+        f" {words.count(status.pages, 'page')}, {words.rate(status.pages_per_second)} pages/s,"
+        f" {words.number(status.pending)} pending, {words.number(status.leased)} leased,"
+        f" {words.number(status.suspect)} suspect,"
+        f" {words.number(status.failed)} failed, {words.count(status.seeds, 'seed')},"
+        f" {words.count(alive, 'worker')},"
+        f" {words.number(silent)} silent, {words.age(status.seconds_left)} left"
     )

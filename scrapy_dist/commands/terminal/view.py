@@ -12,9 +12,9 @@ from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
-from scrapy_dist.base import times
+from scrapy_dist.base import times, words
 from scrapy_dist.base.escaping import escape
-from scrapy_dist.commands.terminal import pages, text
+from scrapy_dist.commands.terminal import pages
 from scrapy_dist.commands.terminal.columns import Column, fitting
 from scrapy_dist.commands.terminal.desk import Face, Page
 
@@ -129,19 +129,19 @@ def as_svg(view: View, *, width: int = 100) -> str:
     )
     console.print(draw(view, height=60))
     return console.export_svg(
-        title=f"scrapy frontier top {text.clean(view.status.spider)}"
+        title=f"scrapy frontier top {words.clean(view.status.spider)}"
     )
 
 
 def _title(status: Status) -> Text:
     workers, alive = len(status.workers), len(status.alive)
     title = Text(no_wrap=True, overflow="ellipsis")
-    title.append(text.clean(status.spider), "bold")
+    title.append(words.clean(status.spider), "bold")
     if status.job:
-        title.append(f" ({text.clean(status.job)})", "bold")
+        title.append(f" ({words.clean(status.job)})", "bold")
     title.append("  ")
     title.append(status.phase, _PHASE_STYLES.get(status.phase, ""))
-    title.append(f"  {text.count(alive, 'worker')}")
+    title.append(f"  {words.count(alive, 'worker')}")
     if workers > alive:
         title.append(f", {workers - alive} silent", "red")
     title.append(f"  {escape(status.redis)}", "dim")
@@ -151,9 +151,9 @@ def _title(status: Status) -> Text:
 def _progress(status: Status, width: int) -> RenderableType:
     known = status.pages + status.left
     share = status.pages / known if known else 0.0
-    said = f"{share:.0%} of {text.number(known)} known"
+    said = f"{share:.0%} of {words.number(known)} known"
     if status.left and status.seconds_left is not None:
-        said += f", about {text.age(status.seconds_left)} left"
+        said += f", about {words.age(status.seconds_left)} left"
     if width < _NARROW:
         return Text(said, no_wrap=True, overflow="ellipsis")
     line = Table.grid(padding=(0, 1), expand=True)
@@ -166,7 +166,7 @@ def _progress(status: Status, width: int) -> RenderableType:
 
 def _rate(view: View, *, ascii_only: bool) -> Text:
     line = Text(no_wrap=True, overflow="ellipsis")
-    line.append(text.rate(view.status.pages_per_second), "bold")
+    line.append(words.rate(view.status.pages_per_second), "bold")
     line.append(" pages/s in the last minute  ")
     line.append(_sparkline(view.rates, ascii_only=ascii_only), "cyan")
     return line
@@ -180,7 +180,7 @@ def _sparkline(rates: Sequence[float], *, ascii_only: bool) -> str:
 
 def _counts(status: Status, width: int) -> RenderableType:
     cells = [
-        Text(text.number(value), style if value else "")
+        Text(words.number(value), style if value else "")
         for name, style in _COUNTS
         for value in [getattr(status, name)]
     ]
@@ -202,9 +202,9 @@ def _foot(view: View, width: int) -> list[Text]:
     face = view.face
     if face.asks is not None:
         verb = "Pause" if face.asks else "Resume"
-        name = text.clean(view.status.spider, 60)
+        name = words.clean(view.status.spider, 60)
         if view.status.job:
-            name += f":{text.clean(view.status.job, 60)}"
+            name += f":{words.clean(view.status.job, 60)}"
         return [Text(f"{verb} {name}? y: yes, any other key: no", "bold reverse")]
     told = [Text(escape(face.told), "bold")] if face.told else []
     if view.trouble:

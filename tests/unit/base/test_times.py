@@ -11,8 +11,7 @@ from pathlib import Path
 import pytest
 
 import scrapy_dist
-from scrapy_dist.base import times
-from scrapy_dist.commands.terminal import text
+from scrapy_dist.base import times, words
 from scrapy_dist.core.findings import KINDS
 
 MOMENT = datetime(2026, 11, 21, 9, 15, 2, 123_000, timezone.utc)
@@ -89,11 +88,11 @@ def test_moments_of_now_and_of_the_ends_of_the_calendar_are_told(zone):
     ],
 )
 def test_lengths_of_time_have_two_units_at_the_most(seconds, told):
-    assert text.age(seconds) == told
+    assert words.age(seconds) == told
 
 
 def test_a_chosen_time_is_told_as_it_was_chosen():
-    assert [*map(text.span, (None, 0.25, 5, 90))] == [
+    assert [*map(words.span, (None, 0.25, 5, 90))] == [
         "-",
         "0.25 s",
         "5 s",
@@ -109,22 +108,22 @@ def test_rates_and_numbers():
         999.96: "1,000",
         12_345.6: "12,346",
     }
-    assert {value: text.rate(value) for value in rates} == rates
-    assert text.number(1_234_567) == "1,234,567"
-    told = text.counts({"pending": 1234, "seeds": 1}, {"seeds": "seed"})
+    assert {value: words.rate(value) for value in rates} == rates
+    assert words.number(1_234_567) == "1,234,567"
+    told = words.counts({"pending": 1234, "seeds": 1}, {"seeds": "seed"})
     assert told == ["1,234 pending", "1 seed"]
 
 
 @pytest.mark.parametrize(
-    ("value", "words"), [(0, "0 workers"), (1, "1 worker"), (2000, "2,000 workers")]
+    ("value", "told"), [(0, "0 workers"), (1, "1 worker"), (2000, "2,000 workers")]
 )
-def test_one_is_not_told_as_many(value, words):
-    assert text.count(value, "worker") == words
+def test_one_is_not_told_as_many(value, told):
+    assert words.count(value, "worker") == told
 
 
 def test_many_may_be_called_otherwise():
-    assert text.count(1, "worker is", "workers are") == "1 worker is"
-    assert text.count(2, "worker is", "workers are") == "2 workers are"
+    assert words.count(1, "worker is", "workers are") == "1 worker is"
+    assert words.count(2, "worker is", "workers are") == "2 workers are"
 
 
 @pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)

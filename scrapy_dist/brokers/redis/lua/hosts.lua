@@ -3,7 +3,6 @@
 -- KEYS  requests (zset)  slots (zset)  resting (zset)  politeness (hash)  state (hash)
 --       workers (zset)
 -- ARGV  ttl_ms: of silence after which a worker is dead, if no worker has told
---       delay_ms: between two starts in a slot  places: of a slot
 --       at: where to begin in the order of turns  most: slots in that order (<= 100)
 --       random: pending requests, chosen at random, whose slots are told (<= 100)
 --       more*: other slots (<= 100)
@@ -12,7 +11,7 @@
 --       settings say), ms until it may be asked (-1: workers have it), and who has it
 -- Cost  O(slots told * log(pending))
 -- @use slot_clock
--- @use seats
+-- @use owner
 -- @use alive
 -- @use entry
 local call, seats_told = redis.call, 8
