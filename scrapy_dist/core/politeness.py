@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,21 +56,32 @@ class Yield:
     rules: Rules | None = None
 
 
+class Renewal(NamedTuple):
+    """A worker wants *most* more requests of a seat that it has, by its *name*.
+
+    *places*: the most downloads that it may have under way there when this is carried
+    out. While they are more than a seat without a delay has, no other seat is opened.
+    """
+
+    name: str
+    most: int
+    places: int = 0
+
+
 @dataclass(frozen=True, slots=True)
 class Manners:
     """What a worker of a polite crawl asks for.
 
     *rules* are those of slots that have none of their own. A grant is for the starts of
     *horizon* seconds, *portion* requests at most; a slot without delay has *seats* at the
-    most. *renewals*: the seats that this worker has and wants more requests of, and how
-    many at most.
+    most. *renewals*: the seats that this worker has and wants more requests of.
     """
 
     rules: Rules
     horizon: float = 0.3
     portion: int = 8
     seats: int = 8
-    renewals: Sequence[tuple[str, int]] = ()
+    renewals: Sequence[Renewal] = ()
 
 
 @dataclass(frozen=True, slots=True)

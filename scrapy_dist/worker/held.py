@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from scrapy_dist.core.politeness import Renewal
+
 if TYPE_CHECKING:
     from scrapy import Request
 
@@ -53,3 +55,12 @@ class Held:
         if self.delay > 0:
             return min(PORTION, 1 + int(HORIZON / self.delay))
         return max(1, min(PORTION, self.places))
+
+    def renewals(self, more: int) -> list[Renewal]:
+        """Of all seats, for *more* requests each.
+
+        Until Redis answers there may be as many downloads as this worker goes by, or those
+        that there are, if it had more places before.
+        """
+        over = max(0, self.busy - self.places)
+        return [Renewal(name, more, count + over) for name, count in self.seats.items()]

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from scrapy import Request
 
     from scrapy_dist.core.frontier import Answer, Ask
-    from scrapy_dist.core.politeness import Granted
+    from scrapy_dist.core.politeness import Granted, Renewal
     from scrapy_dist.core.politeness_settings import PolitenessOptions
     from scrapy_dist.core.slots import Slots
     from scrapy_dist.worker.view import EngineView
@@ -255,7 +255,7 @@ class Politeness:
         self._rests = {n: at for n, at in self._rests.items() if at > now}
         renewals = self._renewals(now) if want else []
         yields = self._yields(now, renewals)
-        kept = [each for each in renewals if slot_of_seat(each[0]) in self.held]
+        kept = [each for each in renewals if slot_of_seat(each.name) in self.held]
         return {
             "manners": Manners(self._rules, HORIZON, PORTION, _SEATS, kept),
             "yields": yields,
@@ -284,13 +284,13 @@ class Politeness:
             self.wishes.keep(n for n in self.waiting_slots() if n != NO_SLOT)
         return self.wishes.due(now, _MOST)
 
-    def _renewals(self, now: float) -> list[tuple[str, int]]:
+    def _renewals(self, now: float) -> list[Renewal]:
         """The seats that more requests are wanted of, and how many of each."""
-        renewals: list[tuple[str, int]] = []
+        renewals: list[Renewal] = []
         for held in self.held.values():
             more = held.portion - self.waiting(held.number)
             if more > 0 and len(renewals) < _MOST and self._goes_on(held, now):
-                renewals += [(name, more) for name in held.seats]
+                renewals += held.renewals(more)
         return renewals
 
     def _goes_on(self, held: Held, now: float) -> bool:
@@ -299,9 +299,9 @@ class Politeness:
             return False
         return not self._others_wait or now - held.since < self._options.turn
 
-    def _yields(self, now: float, renewals: Iterable[tuple[str, int]]) -> list[Yield]:
+    def _yields(self, now: float, renewals: Iterable[Renewal]) -> list[Yield]:
         """The seats to be given back: those of slots that have nothing, but *renewals*."""
-        renewed = {slot_of_seat(name) for name, _ in renewals}
+        renewed = {slot_of_seat(each.name) for each in renewals}
         for held in list(self.held.values()):
             number = held.number
             if held.busy or (
@@ -339,7 +339,7 @@ class Politeness:
         """Take in what came of *asked*."""
         self._others_wait = answer.ready > 0
         for held in self.held.values():
-            held.in_vain = any(name in held.seats for name, _ in asked.renewals)
+            held.in_vain = any(each.name in held.seats for each in asked.renewals)
         for name in answer.taken:
             self._lose(name)
         for name in answer.wanted:

@@ -9,7 +9,15 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 from scrapy_dist.core.frontier import Settlement
-from scrapy_dist.core.politeness import Grant, Granted, Manners, Rules, Visit, Yield
+from scrapy_dist.core.politeness import (
+    Grant,
+    Granted,
+    Manners,
+    Renewal,
+    Rules,
+    Visit,
+    Yield,
+)
 from tests.contract.frontier_contract import Worker, many, new, payloads
 
 if TYPE_CHECKING:
@@ -26,12 +34,13 @@ async def ask(
     want: int = 100,
     *,
     rules: Rules = DELAY,
-    renew: Sequence[tuple[str, int]] = (),
+    renew: Sequence[tuple[Any, ...]] = (),
     suspects: int = 8,
     portion: int = 8,
     **more: Any,
 ) -> Answer:
-    manners = Manners(rules, portion=portion, renewals=renew)
+    renewals = [Renewal(*each) for each in renew]
+    manners = Manners(rules, portion=portion, renewals=renewals)
     return await worker.ask(leases=want, suspects=suspects, manners=manners, **more)
 
 
@@ -197,6 +206,31 @@ class PolitenessContract:
         await give_back(second, "7.1")
         found = await granted(first, renew=[("7", 1)])
         assert [grant.rules for grant in found.grants] == [Rules(5.0, 4)]
+
+    async def test_places_are_not_shared_while_downloads_of_the_delay_are_under_way(
+        self, join
+    ):
+        first, second = await join(), await join()
+        await first.commit(many(20, 7))
+        await lease(first, rules=Rules(5.0, 4), portion=1)
+        await first.session.set_rules({7: Rules(0.0, 4)})
+        for under_way in (4, 3):  # what it goes by, and what it has
+            found = await granted(first, renew=[("7", 1, under_way)])
+            assert [grant.rules for grant in found.grants] == [Rules(0.0, 1)]
+            assert await lease(second, portion=1) == []
+        await granted(first, 1, renew=[("7", 1, 1)])
+        found = await granted(second, portion=1)
+        assert names(found.grants) == ["7.1"]
+
+    async def test_free_seats_of_a_time_without_a_delay_are_closed_by_one(self, join):
+        first, second = await join(), await join()
+        await first.commit(many(20, 7))
+        for worker in (first, second):
+            await lease(worker, rules=PLACES, portion=1)
+        await give_back(second, "7.1")
+        await granted(first, 1, renew=[("7", 1, 1)])
+        await first.session.set_rules({7: PLACES})
+        assert await lease(second, portion=1) == []
 
     # Slots without a delay
 

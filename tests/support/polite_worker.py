@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from scrapy_dist.brokers.redis.frontier import Frontier
 from scrapy_dist.core.frontier import SUSPECTS, Ask, Commit, Outcome, Settlement
-from scrapy_dist.core.politeness import Manners, Rules, Yield
+from scrapy_dist.core.politeness import Manners, Renewal, Rules, Yield
 from tests.support.frontiers import KEYS
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ FAULTS = frozenset(
         "keeps what it lost",
         "never compares",
         "believes the reply",
+        "tells nothing of downloads",
     }
 )
 
@@ -141,7 +142,7 @@ class PoliteWorker:
             manners=manners,
         )
 
-    def manners(self, renewals: Sequence[tuple[str, int]] = ()) -> Manners:
+    def manners(self, renewals: Sequence[Renewal] = ()) -> Manners:
         return Manners(
             self.rules, self.horizon, self.portion, self.most_seats, renewals
         )
@@ -162,8 +163,8 @@ class PoliteWorker:
             found.append(Yield(seat.name, rest / 1000, rules))
         return found
 
-    def _renewals(self, now: float, want: int) -> list[tuple[str, int]]:
-        found: list[tuple[str, int]] = []
+    def _renewals(self, now: float, want: int) -> list[Renewal]:
+        found: list[Renewal] = []
         for seat in self.seats.values():
             most = self.portion
             if seat.delay > 0:
@@ -171,7 +172,10 @@ class PoliteWorker:
             most = min(most - len(seat.queue), want)
             stays = not self.ready or now - seat.since < self.turn
             if most > 0 and not seat.stops and stays:
-                found.append((seat.name, most))
+                under_way = max(seat.places, seat.active)
+                if "tells nothing of downloads" in self.faults:
+                    under_way = 0
+                found.append(Renewal(seat.name, most, under_way))
                 want -= most
             if want <= 0 or len(found) == 100:
                 break
@@ -226,7 +230,7 @@ class PoliteWorker:
         assert granted is not None
         self.ready = granted.ready
         leases = iter(answer.leases)
-        asked = {name for name, _ in ask.manners.renewals} if ask.manners else set()
+        asked = {each.name for each in ask.manners.renewals} if ask.manners else set()
         for grant in granted.grants:
             delay = round(grant.rules.delay * 1000)
             seat = self.open(grant.name, delay, grant.rules.places, now)

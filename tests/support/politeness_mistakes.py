@@ -76,6 +76,7 @@ IN_LUA: dict[str, Mistake] = {
         "tonumber(mark or call('ZSCORE', resting, slot) or 0)\nlocal who",
         "tonumber(mark or 0)\nlocal who",
     ),
+    "seats are opened at once": ("and under_way <= count then", "then"),
     "what is late is carried out": ("> tonumber(round)", "> 1e9"),
     "the clock of slots goes back": (
         "math.min(math.max(now, seen), seen + 10000)",
@@ -105,6 +106,22 @@ def rounds() -> Iterator[Setup]:
             late=0.5,
             visits=1.0,
             leaps=(0.0, 0.02)[seed % 4 == 3],
+        )
+    # Of no delay and of a short one, in turn.
+    for seed in range(9, 13):
+        yield Setup(
+            seed=seed,
+            workers=6,
+            slots=4,
+            per=1500,
+            delay=50,
+            own_rules=0.0,
+            longest=100,
+            chained=False,
+            latency=300,
+            capacity=(100,),
+            freezes=0.0,
+            changes=(0.5, 3.0)[seed % 2],
         )
 
 

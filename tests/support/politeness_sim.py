@@ -18,7 +18,7 @@ import random
 import tempfile
 import time
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -497,6 +497,9 @@ class Simulation:
             call.raw = reply
         answer = round_.read()
         was_fenced = core.is_fenced(now)
+        if core.beat is not None and core.is_late(now):
+            # It may have counted as dead meanwhile, and its downloads count no more.
+            self._end_downloads(member)
         if not core.read(ask, answer, sent, now):
             self.result.counts["not known any more"] += 1
             self._exchange(member)
@@ -671,6 +674,8 @@ class Simulation:
     def _change_rules(self) -> None:
         slot = self.random.choice(self.slots)
         rules = self._some_rules()
+        if self.random.random() < 0.5:  # then no more than before may be under way
+            rules = replace(rules, places=self.rules[slot].places)
         self.rules[slot] = rules
         self.result.counts["changes of rules"] += 1
         self.checker.places[slot].append((self.t, rules.places))

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from scrapy_dist.brokers.memory.lending import Lending
     from scrapy_dist.brokers.memory.state import State
     from scrapy_dist.core.frontier import Lease, Left
-    from scrapy_dist.core.politeness import Manners, Rules, Yield
+    from scrapy_dist.core.politeness import Manners, Yield
 
 
 class PoliteLending:
@@ -36,7 +36,7 @@ class PoliteLending:
         seats.default = manners.rules
         if self._worker not in state.workers:
             return None
-        rules = self._rules_of(name, manners)
+        rules = seats.rules_of_seat(name, manners.seats)
         if seats.taken.get(name) == self._worker:
             return Visit(True, 0.0, rules)
         if seats.is_wanted(slot, self._worker, now):
@@ -48,9 +48,6 @@ class PoliteLending:
             return Visit(True, 0.0, rules)
         seats.want(slot, self._worker, now)
         return Visit(False, None if wait is None else wait / 1000, rules)
-
-    def _rules_of(self, name: str, manners: Manners) -> Rules:
-        return self._state.seats.rules_of_seat(name, manners.seats)
 
     def lease(
         self, want: int, most: int, manners: Manners
@@ -87,8 +84,11 @@ class PoliteLending:
         is_mine = seats.taken.get(name) == self._worker
         return is_mine or seats.waits(name, self._state.now()) == 0
 
-    def _grant(self, name: str, manners: Manners, leases: int) -> Grant:
-        return Grant(name, self._rules_of(name, manners), leases)
+    def _grant(
+        self, name: str, manners: Manners, leases: int, under_way: int | None = None
+    ) -> Grant:
+        rules = self._state.seats.rules_of_seat(name, manners.seats, under_way)
+        return Grant(name, rules, leases)
 
     def _renew(
         self, want: int, manners: Manners, grants: list[Grant], leases: list[Lease]
@@ -96,7 +96,7 @@ class PoliteLending:
         """More of the seats that this worker has; those it has not, and is to give back."""
         seats, now = self._state.seats, self._state.now()
         taken, wanted = [], []
-        for name, most in manners.renewals:
+        for name, most, under_way in manners.renewals:
             slot = slot_of_seat(name)
             count = count_seats(seats.rules_of(slot), manners.seats)
             if seats.taken.get(name) != self._worker:
@@ -105,7 +105,7 @@ class PoliteLending:
                 wanted.append(name)
             else:
                 new = self._lending.lease_of(slot, min(most, want), leases)
-                grants.append(self._grant(name, manners, new))
+                grants.append(self._grant(name, manners, new, under_way))
                 want -= new
         return taken, wanted
 
@@ -131,7 +131,7 @@ class PoliteLending:
             if not new:
                 break  # the answer is large enough
             state.seats.taken[name] = self._worker
-            grants.append(self._grant(name, manners, new))
+            grants.append(self._grant(name, manners, new, 0))
             want -= new
             share -= 1
 

@@ -38,6 +38,8 @@ class Seats:
     #: When a seat may be taken, if that is not now; on a clock that never goes back.
     ready: dict[str, int] = field(default_factory=dict)
     rules: dict[int, Rules] = field(default_factory=dict)
+    #: Slots whose first seat goes by all places, or may still do so: no other is opened.
+    undivided: set[int] = field(default_factory=set)
     #: Who waits to visit a slot, and since when.
     wanted: dict[int, tuple[str, int]] = field(default_factory=dict)
     #: The rules of slots that have none of their own.
@@ -54,17 +56,25 @@ class Seats:
     def rules_of(self, slot: int) -> Rules:
         return self.rules.get(slot, self.default)
 
-    def rules_of_seat(self, name: str, most: int) -> Rules:
+    def rules_of_seat(
+        self, name: str, most: int, under_way: int | None = None
+    ) -> Rules:
         """The rules of its slot, with the places of one seat.
 
         With a delay all are those of the first one, when the others are given back.
+        *under_way*: the most downloads that its owner may have there, None: unknown.
         """
         slot = slot_of_seat(name)
         rules = self.rules_of(slot)
         if rules.delay > 0 and any(_name(slot, n) in self.taken for n in range(1, 8)):
             return replace(rules, places=1)
+        if rules.delay > 0:
+            self.undivided.add(slot)
         share, more = divmod(max(1, rules.places), count_seats(rules, most))
-        return replace(rules, places=share + (index_of(name) < more))
+        places = share + (index_of(name) < more)
+        if rules.delay <= 0 and under_way is not None and under_way <= places:
+            self.undivided.discard(slot)
+        return replace(rules, places=places)
 
     def held(self, worker: str) -> list[str]:
         return [name for name, owner in self.taken.items() if owner == worker]
@@ -86,7 +96,8 @@ class Seats:
 
     def free_seat(self, slot: int, most: int, now: int) -> tuple[str, int] | None:
         """The first seat of *slot* that nobody has, and ms until it may be taken."""
-        for index in range(count_seats(self.rules_of(slot), most)):
+        is_whole = slot in self.undivided and str(slot) in self.taken
+        for index in range(1 if is_whole else count_seats(self.rules_of(slot), most)):
             wait = self.waits(_name(slot, index), now)
             if wait is not None:
                 return _name(slot, index), wait
@@ -114,5 +125,5 @@ class Seats:
             self.ready[name] = time + round(delay * 1000)
 
     def clear(self) -> None:
-        for part in (self.taken, self.ready, self.rules, self.wanted):
+        for part in (self.taken, self.ready, self.rules, self.wanted, self.undivided):
             part.clear()

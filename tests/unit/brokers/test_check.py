@@ -32,7 +32,7 @@ from scrapy_dist.codec.policy import POLICY
 from scrapy_dist.codec.request import PayloadCodec
 from scrapy_dist.commands.check import _lines
 from scrapy_dist.core.frontier import Commit, NewRequest, Outcome, Settlement
-from scrapy_dist.core.politeness import Manners, Rules, Yield
+from scrapy_dist.core.politeness import Manners, Renewal, Rules, Yield
 from scrapy_dist.exceptions import BadPayload, RedisUnavailable
 from scrapy_dist.redis_client.client import close_client
 
@@ -724,7 +724,8 @@ async def test_polite_workers_at_work_cause_no_findings(world, delay):
         count = 0
         while not stop:
             mine = [
-                (name, 5) for name in await worker.call(worker.frontier.held_seats())
+                Renewal(name, 5, choose.randrange(8))
+                for name in await worker.call(worker.frontier.held_seats())
             ]
             manners = Manners(Rules(delay, 6), portion=3, seats=3, renewals=mine[:2])
             reply, _ = await worker.call(
@@ -740,7 +741,7 @@ async def test_polite_workers_at_work_cause_no_findings(world, delay):
                 ],
                 [Settlement(lease.id) for lease in reply.leases],
             )
-            back = [Yield(name, choose.choice((0, delay))) for name, _ in mine[1:]]
+            back = [Yield(name, choose.choice((0, delay))) for name, *_ in mine[1:]]
             await worker.call(worker.frontier.give_seats_back(back))
             if choose.random() < 0.1:
                 await worker.die(world.client)

@@ -9,7 +9,7 @@ import pytest
 from scrapy import Request
 
 from scrapy_dist.core.frontier import Answer, Ask
-from scrapy_dist.core.politeness import Grant, Granted, Rules, Visit, Yield
+from scrapy_dist.core.politeness import Grant, Granted, Renewal, Rules, Visit, Yield
 from scrapy_dist.core.politeness_settings import PolitenessOptions
 from scrapy_dist.core.slots import Slots, host_of, slot_number
 from scrapy_dist.worker.politeness import Politeness
@@ -128,6 +128,10 @@ def gateless(monkeypatch):
     return Crawl(monkeypatch, Rules(DELAY, 3), is_gated=False)
 
 
+def renewal(number: int, most: int = 1, places: int = 3) -> Renewal:
+    return Renewal(str(number), most, places)
+
+
 def test_starts_of_a_slot_are_a_delay_apart(crawl):
     crawl.grant(A)
     first = crawl.hand()
@@ -228,13 +232,13 @@ def test_beat_counts_from_when_it_was_sent_and_an_old_one_changes_nothing(crawl)
 
 def test_slot_is_kept_while_it_brings_requests_and_given_back_with_what_it_rests(crawl):
     crawl.grant(A)
-    assert crawl.ask().manners.renewals == [(str(A), 1)]
+    assert crawl.ask().manners.renewals == [renewal(A)]
     request = crawl.hand()
     assert crawl.starts(request)
     crawl.now += 0.5
     crawl.ends(request)
     ask = crawl.ask()
-    assert (ask.yields, ask.manners.renewals) == ([], [(str(A), 1)])
+    assert (ask.yields, ask.manners.renewals) == ([], [renewal(A)])
     crawl.told(ask, Grant(str(A), Rules(DELAY, 3), 0))
     ask = crawl.ask()
     assert ask.manners.renewals == []
@@ -270,9 +274,22 @@ def test_grants_are_for_the_starts_of_half_a_second(monkeypatch):
     for delay, most in ((2.0, 1), (0.25, 3), (0.01, 16)):
         crawl = Crawl(monkeypatch, Rules(delay, 8))
         crawl.grant(A)
-        assert crawl.ask().manners.renewals == [(str(A), most)]
+        assert crawl.ask().manners.renewals == [renewal(A, most, 8)]
         crawl.lines[A] = most
         assert crawl.ask().manners.renewals == []
+
+
+def test_renewal_tells_how_many_downloads_may_be_under_way(crawl):
+    """What this worker goes by, or has, if that is more: the delay is no more then."""
+    crawl.grant(A)
+    for _ in range(2):
+        assert crawl.starts(crawl.hand())
+        crawl.now += DELAY
+    assert crawl.ask().manners.renewals == [renewal(A, 1, 3)]
+    crawl.grant(A, rules=Rules(0.0, 1))
+    assert crawl.ask().manners.renewals == [renewal(A, 1, 2)]
+    crawl.ends(next(iter(crawl.polite.held[A].active)))
+    assert crawl.ask().manners.renewals == [renewal(A, 1, 1)]
 
 
 def test_slot_that_a_visitor_waits_for_is_not_renewed(crawl):
@@ -281,7 +298,7 @@ def test_slot_that_a_visitor_waits_for_is_not_renewed(crawl):
     crawl.told(crawl.ask(), wanted=[str(A)])
     crawl.polite.held[B].in_vain = False
     ask = crawl.ask()
-    assert ask.manners.renewals == [(str(B), 1)]
+    assert ask.manners.renewals == [renewal(B)]
     assert [seat.name for seat in ask.yields] == [str(A)]
 
 
@@ -292,11 +309,11 @@ def test_slot_is_kept_for_a_turn_if_others_wait(crawl):
     crawl.starts(request)
     crawl.told(crawl.ask(), Grant(str(A), Rules(DELAY, 3), 1), ready=1)
     crawl.now += 4.9
-    assert crawl.ask().manners.renewals == [(str(A), 1)]
+    assert crawl.ask().manners.renewals == [renewal(A)]
     crawl.now += 0.2
     assert crawl.ask().manners.renewals == []
     crawl.told(crawl.ask(), Grant(str(A), Rules(DELAY, 3), 1), ready=0)
-    assert crawl.ask().manners.renewals == [(str(A), 1)]
+    assert crawl.ask().manners.renewals == [renewal(A)]
 
 
 def test_seat_that_is_not_this_workers_any_more_is_lost_but_not_its_rest(crawl):
@@ -365,7 +382,7 @@ def test_at_most_a_hundred_seats_are_named_in_one_exchange(crawl):
     crawl.grant(*range(1, 251))
     ask = crawl.ask()
     assert len(ask.manners.renewals) == len(ask.yields) == 100
-    crawl.told(ask, *(Grant(name, crawl.rules, 1) for name, _ in ask.manners.renewals))
+    crawl.told(ask, *(Grant(name, crawl.rules, 1) for name, *_ in ask.manners.renewals))
     assert len(crawl.ask().yields) == 50
 
 

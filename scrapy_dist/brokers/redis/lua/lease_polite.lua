@@ -13,7 +13,8 @@
 --       delay_ms: between two starts in a slot  places: of a slot without delay
 --       horizon_ms: of starts that a grant is for  portion: most requests of a grant
 --       most_seats: of a slot without delay
---       renewals*: of each seat that this worker has: its name, most requests
+--       renewals*: of each seat that this worker has: its name, most requests, most
+--       downloads that it may have under way there
 -- Reply as lease.lua, and behind the leases: seats ('name:delay:places:count' of each, in the
 --       order of the leases; -1 leases: it is not this worker's, -2: another one waits to
 --       visit the slot), ms until a slot may be asked (-1: nothing waits), slots that may be
@@ -33,7 +34,7 @@ local waiting = suspect > 0 and call('ZCOUNT', suspects, '+inf', '+inf') or 0
 suspect = suspect - waiting
 want, most_seats, portion = tonumber(want), tonumber(most_seats), tonumber(portion)
 local is_paused = call('HGET', control, 'paused')
-local handing, grants, mine, open, empty = new_handing(), {}, {}, {}, {}
+local handing, grants, mine, open, empty, old = new_handing(), {}, {}, {}, {}, {}
 local reply, own, at = handing.reply, mark_of(worker), format('%.0f', now)
 local mark, granted = format('%.0f', own), {}
 
@@ -45,18 +46,19 @@ local function wanted_by_another(value)
   return who and who ~= worker and now - since < 2000
 end
 -- Requests of a seat (counted from 0), and whether there may be more; its next seat is free
--- then.
-local function serve(slot, index, rules, most)
+-- then, unless there are more downloads *under_way* in this one than it has places.
+local function serve(slot, index, rules, most, under_way)
   local delay, count, seats = rules_of(rules, most_seats)
+  count = places_of(slot, delay, count, seats, index, old)
   local n, has_more = 0, false
   if most > 0 then
     n, has_more = hand_out_pending(handing, slot, most)
     want = want - n
   end
-  if n > 0 and has_more and index + 1 < seats then
+  if n > 0 and has_more and index + 1 < seats and under_way <= count then
     open[#open + 1], open[#open + 2] = at, slot .. '.' .. index + 1
   end
-  return n, delay, places_of(slot, delay, count, seats, index), has_more
+  return n, delay, count, has_more
 end
 
 if is_paused then
@@ -77,7 +79,7 @@ elseif suspect > 0 and want > 0 then
     for _, run in ipairs(handing.runs) do
       local slot = run:match('^[^:]+')
       local delay, count, seats = rules_of(call('HGET', politeness, slot), most_seats)
-      tell(slot, delay, places_of(slot, delay, count, seats, 0), 1)
+      tell(slot, delay, places_of(slot, delay, count, seats, 0, old), 1)
       if not granted[slot] then
         granted[slot] = true
         mine[#mine + 1], mine[#mine + 2] = mark, slot
@@ -85,7 +87,7 @@ elseif suspect > 0 and want > 0 then
     end
   end
 end
-for i = renewals_at + 1, #ARGV, 2 do
+for i = renewals_at + 1, #ARGV, 3 do
   local name, most = ARGV[i], tonumber(ARGV[i + 1])
   local slot, index = name:match('^(%d+)%.?(%d*)$')
   local rules = call('HMGET', politeness, slot, 'wanted:' .. slot)
@@ -96,7 +98,7 @@ for i = renewals_at + 1, #ARGV, 2 do
     tell(name, 0, 0, -2)
   else
     local n, delay, count = serve(slot, tonumber(index) or 0, rules[1],
-      math.min(want, most))
+      math.min(want, most), tonumber(ARGV[i + 2]))
     tell(name, delay, count, n)
   end
 end
@@ -121,7 +123,7 @@ if ready > 0 and want > 0 then
       if delay > 0 then
         part = math.min(part, 1 + math.floor(horizon_ms / delay))
       end
-      local n, _, count, has_more = serve(slot, index, rules[2 * i - 1], part)
+      local n, _, count, has_more = serve(slot, index, rules[2 * i - 1], part, 0)
       if n > 0 then
         given = given + 1
         mine[#mine + 1], mine[#mine + 2] = mark, name
@@ -157,8 +159,10 @@ if adopted then
   call('ZADD', requests, adopted[2], adopted[1])
 end
 store_handing(handing, wall)
-if #empty > 0 then
-  call('ZREM', slots, unpack(empty))
+for _, gone in ipairs({empty, old}) do
+  if #gone > 0 then
+    call('ZREM', slots, unpack(gone))
+  end
 end
 local wait = ready > 0 and 0 or -1
 if wait < 0 then

@@ -19,9 +19,14 @@ if not call('ZSCORE', workers, worker) or is_late() then
 end
 local found = call('HMGET', politeness, slot, 'wanted:' .. slot)
 local delay, count, seats = rules_of(found[1], tonumber(most_seats))
-count = places_of(slot, delay, count, seats, 0)
+local gone = {}
+count = places_of(slot, delay, count, seats, 0, gone)
 local mark = call('ZSCORE', slots, slot)
 if tonumber(mark or 0) == own then
+  if #gone > 0 then
+    call('HDEL', state, '') -- runs above maxmemory too
+    call('ZREM', slots, unpack(gone))
+  end
   return {2, 0, delay, count}
 end
 local ready = tonumber(mark or call('ZSCORE', resting, slot) or 0)
@@ -33,6 +38,9 @@ if is_mine and ready <= now then
   call('ZADD', slots, string.format('%.0f', own), slot)
   call('ZREM', resting, slot, 'wanted:' .. slot)
   call('HDEL', politeness, 'wanted:' .. slot)
+  if #gone > 0 then
+    call('ZREM', slots, unpack(gone))
+  end
   return {1, 0, delay, count}
 end
 if is_mine then

@@ -21,25 +21,23 @@ local function rules_of(value, most_seats)
   return delay, count, delay > 0 and 1 or math.min(count, most_seats)
 end
 
--- Whether seats of *slot* but the first are taken, of a time when it had no delay.
-local function has_old_seats(slot)
-  local names = {}
-  for seat = 1, 7 do
-    names[seat] = slot .. '.' .. seat
-  end
-  for _, mark in ipairs(redis.call('ZMSCORE', slots, unpack(names))) do
-    if mark and tonumber(mark) >= mark_of(0) then
-      return true
-    end
-  end
-  return false
-end
-
 -- The places of one seat of *slot*, counted from 0. With a delay all are those of the first
--- one, when the others are given back.
-local function places_of(slot, delay, count, seats, seat)
-  if delay > 0 and has_old_seats(slot) then
-    return 1
+-- one, when the others are given back; these are added to *gone*, to be removed. So, while
+-- somebody may go by all places, there is no other seat that could be taken: one is opened
+-- when the owner of the first one goes by the places that this one has without a delay.
+local function places_of(slot, delay, count, seats, seat, gone)
+  if delay > 0 then
+    local names = {}
+    for other = 1, 7 do
+      names[other] = slot .. '.' .. other
+    end
+    for other, mark in ipairs(redis.call('ZMSCORE', slots, unpack(names))) do
+      if mark and tonumber(mark) >= mark_of(0) then
+        return 1
+      elseif mark then
+        gone[#gone + 1] = names[other]
+      end
+    end
   end
   return math.floor(count / seats) + (seat < count % seats and 1 or 0)
 end
