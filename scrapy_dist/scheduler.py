@@ -23,7 +23,7 @@ from scrapy_dist import connection, defaults
 from scrapy_dist.admin.reporter import Reporter
 from scrapy_dist.base.escaping import get_logger
 from scrapy_dist.base.settings import flag, number
-from scrapy_dist.base.waits import in_thread
+from scrapy_dist.base.waits import cancel, in_thread, wait_for
 from scrapy_dist.brokers.opening import open_session
 from scrapy_dist.brokers.redis.buckets import compact
 from scrapy_dist.brokers.redis.commit import clear
@@ -575,7 +575,7 @@ class Scheduler(BaseScheduler):
         """A method of the project's filter, which may wait for its store."""
         try:
             done = asyncio.wrap_future(in_thread(work))
-            await asyncio.wait_for(done, self.options.close_timeout)
+            await wait_for(done, self.options.close_timeout)
         except Exception:  # of any code
             logger.exception(
                 "%s.%s() has failed: what it keeps may still be there.",
@@ -598,8 +598,7 @@ class Scheduler(BaseScheduler):
         if self._closing is None:
             await self.worker.loop.end_early()
         elif not self._closing.done():
-            self._closing.cancel()
-            await asyncio.wait([self._closing])
+            await cancel([self._closing])
 
     def _start_broke_off(self) -> bool:
         """Whether an error has ended ``start()``, with requests that did not come.

@@ -16,6 +16,7 @@ from scrapy_dist.admin.crawl import Crawl
 from scrapy_dist.admin.items import AsyncItems, leave_all
 from scrapy_dist.admin.seeding import BATCH, chunks
 from scrapy_dist.admin.tasks import Tasks
+from scrapy_dist.base.waits import cancel
 from scrapy_dist.core.tasks import Batch
 from scrapy_dist.exceptions import BadSeed, ConfigurationError, RedisUnavailable
 from scrapy_dist.redis_client.masking import shown_value
@@ -115,9 +116,7 @@ class AsyncClient:
         if self._is_closed:
             return
         self._is_closed = True
-        for task in self._running:
-            task.cancel()
-        await asyncio.gather(*self._running, return_exceptions=True)
+        await cancel(self._running)
         try:
             await leave_all([items.detach() for items in self._readers.values()])
         finally:

@@ -28,6 +28,7 @@ from scrapy_dist.admin.arguments import (
 from scrapy_dist.admin.project import Naming, Project
 from scrapy_dist.admin.seeding import SeedMaker, Sower, kind_of_new_key
 from scrapy_dist.base.escaping import nearest, quote
+from scrapy_dist.base.waits import wait_for
 from scrapy_dist.base.words import count
 from scrapy_dist.brokers.opening import open_broker
 from scrapy_dist.codec import compact
@@ -227,7 +228,7 @@ class Crawl:
         settings.set("FRONTIER_JOB", "", priority="cmdline")
         try:
             looking = self._connected.names(settings)
-            names = await asyncio.wait_for(looking, _SUGGEST_TIMEOUT)
+            names = await wait_for(looking, _SUGGEST_TIMEOUT)
         except (asyncio.TimeoutError, FrontierError):
             names = []
         text = f"There is no frontier of a spider {quote(self.name)} at {self.where}."

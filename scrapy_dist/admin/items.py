@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterat
 from typing import TYPE_CHECKING, Any
 
 from scrapy_dist.base.escaping import get_logger
+from scrapy_dist.base.waits import wait_for
 from scrapy_dist.exceptions import FrontierError
 
 if TYPE_CHECKING:
@@ -196,7 +197,7 @@ async def leave_all(readers: Iterable[ItemReader]) -> None:
             await reader.leave()
 
     try:
-        await asyncio.wait_for(leave(), _CLOSE_TIMEOUT)
+        await wait_for(leave(), _CLOSE_TIMEOUT)
     except (FrontierError, asyncio.TimeoutError) as e:
         # They stay in the readers' lists, for the next ones of those names.
         logger.debug("Items were not given back: %s", e or "Redis does not answer")

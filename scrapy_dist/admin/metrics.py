@@ -19,6 +19,7 @@ from prometheus_client.registry import Collector
 
 from scrapy_dist.admin.crawls import read_each
 from scrapy_dist.base.escaping import escape
+from scrapy_dist.base.waits import wait_for
 from scrapy_dist.base.words import span
 from scrapy_dist.core.hosts import NO_HOSTS
 from scrapy_dist.exceptions import ConfigurationError, RedisUnavailable
@@ -93,7 +94,7 @@ class Watch:
         async with self._lock:
             if time.monotonic() >= self._read_until:
                 try:
-                    self._reading = await asyncio.wait_for(self._read(), _TIMEOUT)
+                    self._reading = await wait_for(self._read(), _TIMEOUT)
                 except asyncio.TimeoutError:
                     self._reading = Reading(
                         up=False,

@@ -9,7 +9,7 @@ from weakref import WeakKeyDictionary
 from scrapy import signals
 
 from scrapy_dist.base.escaping import get_logger
-from scrapy_dist.base.waits import first_try
+from scrapy_dist.base.waits import cancel, first_try, sleep_until
 from scrapy_dist.base.words import count
 from scrapy_dist.brokers.opening import open_frontier
 from scrapy_dist.brokers.redis.errors import asking
@@ -109,11 +109,7 @@ class Pusher:
 
     async def _run(self) -> None:
         while not self._stopping.is_set():
-            try:
-                await asyncio.wait_for(
-                    self._stopping.wait(), self.options.flush_interval
-                )
-            except (TimeoutError, asyncio.TimeoutError):
+            if not await sleep_until(self._stopping, self.options.flush_interval):
                 while not await self._send() and not self._warned:
                     pass
 
@@ -154,8 +150,7 @@ class Pusher:
         # The connection may be dead: the next try makes a new one.
         self._frontier.limit = first_try(timeout)
         await asyncio.wait([self._task], timeout=self._frontier.limit)
-        self._task.cancel()
-        await asyncio.wait([self._task])
+        await cancel([self._task])
         while not await self._send():
             if asyncio.get_running_loop().time() > deadline:
                 logger.warning(

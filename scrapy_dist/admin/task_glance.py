@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from scrapy_dist.admin.arguments import checked_name, checked_state
 from scrapy_dist.admin.tasks import Tasks
+from scrapy_dist.base.waits import wait_for
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -88,7 +89,7 @@ async def _first(
 
     is_all = True
     try:
-        await asyncio.wait_for(read(), seconds)
+        await wait_for(read(), seconds)
     except asyncio.TimeoutError:
         is_all = False
     return heapq.nsmallest(most, kept, order), is_all

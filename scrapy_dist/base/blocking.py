@@ -8,6 +8,8 @@ import threading
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
+from scrapy_dist.base.waits import cancel
+
 T = TypeVar("T")
 
 
@@ -76,7 +78,4 @@ class LoopThread:
 
 
 async def _cancel_others() -> None:
-    others = asyncio.all_tasks() - {asyncio.current_task()}
-    for task in others:
-        task.cancel()
-    await asyncio.gather(*others, return_exceptions=True)
+    await cancel(asyncio.all_tasks() - {asyncio.current_task()})

@@ -1,15 +1,16 @@
-"""Threads for work that blocks, and the time that tries may take."""
+"""Waits that end by our own clock, threads for work that blocks, the time of tries."""
 
 from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import contextlib
 import queue
 import threading
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable, Iterable
 
 T = TypeVar("T")
 
@@ -17,6 +18,54 @@ T = TypeVar("T")
 #: them finds a Redis which is well behind a connection that is dead; and the shortest and
 #: longest of these tries, in seconds.
 _PARTS, _SHORTEST, _LONGEST = 4, 1.0, 5.0
+#: Seconds after which a task that goes on is cancelled again. Longer than what any task
+#: here does at its end.
+_AGAIN = 5.0
+
+
+async def wait_for(work: Awaitable[T], seconds: float | None) -> T:
+    """The result of *work*, which is cancelled after *seconds*; None: no limit.
+
+    Raises asyncio.TimeoutError then. Who is cancelled while it waits here gets
+    CancelledError in any case: ``asyncio.wait_for`` of Python 3.10 and 3.11 forgets the
+    cancellation if the result comes at the same moment (CPython issue 86296).
+    """
+    if seconds is None:
+        return await work
+    task = asyncio.ensure_future(work)
+    # If both are cancelled at once, nobody asks what has become of it.
+    task.add_done_callback(lambda done: done.cancelled() or done.exception())
+    try:
+        done, _ = await asyncio.wait([task], timeout=seconds)
+        if not done:
+            await cancel([task])
+    except asyncio.CancelledError:
+        await cancel([task])
+        raise
+    if not done and task.cancelled():
+        raise asyncio.TimeoutError
+    return task.result()
+
+
+async def sleep_until(event: asyncio.Event, seconds: float) -> bool:
+    """Wait for *event*, *seconds* at the most; whether it is set."""
+    with contextlib.suppress(asyncio.TimeoutError):
+        await wait_for(event.wait(), seconds)
+    return event.is_set()
+
+
+async def cancel(tasks: Iterable[asyncio.Future[Any]]) -> None:
+    """Cancel *tasks* and wait until all have ended, however.
+
+    Code of others may lose a cancellation (see `wait_for`): it is said again.
+    """
+    left = {task for task in tasks if not task.done()}
+    while left:
+        for task in left:
+            task.cancel()
+        ended, left = await asyncio.wait(left, timeout=_AGAIN)
+        for task in ended:
+            _ = task.cancelled() or task.exception()  # else asyncio asks who wanted it
 
 
 def in_thread(work: Callable[[], T]) -> concurrent.futures.Future[T]:

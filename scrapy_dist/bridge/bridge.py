@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from scrapy_dist.admin.tasks import Tasks
 from scrapy_dist.base.escaping import quote
+from scrapy_dist.base.waits import cancel, sleep_until, wait_for
 from scrapy_dist.bridge.checks import check_exchange, check_queues, check_source
 from scrapy_dist.bridge.desk import Desk, Sinks
 from scrapy_dist.bridge.intake import Intake
@@ -17,7 +18,7 @@ from scrapy_dist.bridge.items import PATIENCE, ItemSender, consumer_of
 from scrapy_dist.bridge.letters import LetterSender
 from scrapy_dist.bridge.link import LinkLost
 from scrapy_dist.bridge.publisher import Publisher
-from scrapy_dist.bridge.redis_side import RedisSide, sleep_until
+from scrapy_dist.bridge.redis_side import RedisSide
 from scrapy_dist.exceptions import ConfigurationError, FrontierError
 
 if TYPE_CHECKING:
@@ -163,16 +164,16 @@ class Bridge:
             for each in failed:
                 each.result()
         finally:
-            await _end(done)
+            await cancel(done)
             await self._leave()
-            await _end(kept)
+            await cancel(kept)
 
     async def _leave(self) -> None:
         if self._items is None:
             return
         # Else they stay in the reader's list, and the next bridge gets them first.
         with suppress(FrontierError, asyncio.TimeoutError):
-            await asyncio.wait_for(self._items.leave(), _GRACE)
+            await wait_for(self._items.leave(), _GRACE)
 
     # How much
 
@@ -191,9 +192,3 @@ class Bridge:
             status = await self._redis.ask(self._crawl.status)
             self._workers = len(status.alive)
             await sleep_until(stopping, _LOOK)
-
-
-async def _end(tasks: list[asyncio.Future[Any]]) -> None:
-    for each in tasks:
-        each.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)

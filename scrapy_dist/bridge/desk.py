@@ -10,6 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from scrapy_dist.base.escaping import quote
+from scrapy_dist.base.waits import cancel, sleep_until
 from scrapy_dist.bridge.bodies import (
     MOST_ITEMS,
     message_id,
@@ -18,7 +19,6 @@ from scrapy_dist.bridge.bodies import (
     steps_of,
 )
 from scrapy_dist.bridge.publisher import Message, Publisher
-from scrapy_dist.bridge.redis_side import sleep_until
 from scrapy_dist.bridge.refusals import Refusals
 from scrapy_dist.bridge.replies import Replies
 from scrapy_dist.core.tasks import NewTask, OnDuplicate, Submission, Task, TaskState
@@ -122,9 +122,7 @@ class Desk:
                 await asyncio.wait(self._work)
         finally:
             rest: list[asyncio.Future[Any]] = [loops, telling, *self._work]
-            for each in rest:
-                each.cancel()
-            await asyncio.gather(*rest, return_exceptions=True)
+            await cancel(rest)
 
     async def _wake(self, stopping: asyncio.Event) -> None:
         await stopping.wait()

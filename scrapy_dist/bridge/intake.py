@@ -8,11 +8,11 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from scrapy_dist.base.escaping import quote
+from scrapy_dist.base.waits import sleep_until
 from scrapy_dist.bridge.checks import check_source
 from scrapy_dist.bridge.delivery import Delivery
 from scrapy_dist.bridge.line import LONGEST, Backoff, Line
 from scrapy_dist.bridge.link import Link, LinkLost
-from scrapy_dist.bridge.redis_side import sleep_until
 from scrapy_dist.exceptions import ConfigurationError
 
 if TYPE_CHECKING:

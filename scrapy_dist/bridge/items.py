@@ -8,12 +8,13 @@ import re
 from typing import TYPE_CHECKING
 
 from scrapy_dist.base.escaping import quote
+from scrapy_dist.base.waits import sleep_until
 from scrapy_dist.base.words import span
 from scrapy_dist.bridge.publisher import Message, Publisher
-from scrapy_dist.bridge.redis_side import RedisSide, sleep_until
 
 if TYPE_CHECKING:
     from scrapy_dist.bridge.notices import Notices
+    from scrapy_dist.bridge.redis_side import RedisSide
     from scrapy_dist.core.ports import ItemReader
 
 #: Seconds of silence after which another bridge takes over, and between two signs of life.

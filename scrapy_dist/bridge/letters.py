@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from scrapy_dist.base.waits import sleep_until
 from scrapy_dist.bridge.bodies import letter_message
 from scrapy_dist.bridge.items import consumer_of
-from scrapy_dist.bridge.redis_side import sleep_until
 
 if TYPE_CHECKING:
     import asyncio

@@ -22,6 +22,7 @@ from pika.exceptions import (
 )
 from pika.spec import BasicProperties
 
+from scrapy_dist.base.waits import sleep_until, wait_for
 from scrapy_dist.exceptions import ConfigurationError
 
 if TYPE_CHECKING:
@@ -145,7 +146,7 @@ class Link:
     async def _wait(self, future: asyncio.Future[Any]) -> Any:
         self._waiting.add(future)
         try:
-            return await asyncio.wait_for(future, _ANSWER)
+            return await wait_for(future, _ANSWER)
         except (TimeoutError, asyncio.TimeoutError):
             self._lose("RabbitMQ does not answer")
             raise LinkLost(self.reason) from None
@@ -160,8 +161,7 @@ class Link:
             return
         with contextlib.suppress(AMQPError, ConnectionWrongStateError):
             connection.close()
-        with contextlib.suppress(TimeoutError, asyncio.TimeoutError):
-            await asyncio.wait_for(self._closed.wait(), _END)
+        await sleep_until(self._closed, _END)
 
     def _on_channel_closed(self, channel: object, error: BaseException) -> None:
         if isinstance(error, ChannelClosed):

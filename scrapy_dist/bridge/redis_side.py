@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, TypeVar
 
@@ -44,12 +43,3 @@ class RedisSide:
             else:
                 self._notices.over("redis", f"Redis at {self._where} answers again.")
                 return found
-
-
-async def sleep_until(event: asyncio.Event, seconds: float) -> bool:
-    """Wait for *event*, *seconds* at the most; whether it is set."""
-    try:
-        await asyncio.wait_for(event.wait(), seconds)
-    except (TimeoutError, asyncio.TimeoutError):
-        return False
-    return True

@@ -16,6 +16,7 @@ from urllib.parse import unquote, urlsplit
 
 from scrapy.utils.reactor import is_reactor_installed
 
+from scrapy_dist.base.waits import wait_for
 from scrapy_dist.codec.sizes import MAX_HOST
 
 if TYPE_CHECKING:
@@ -104,11 +105,11 @@ async def resolve(host: str, timeout: float) -> list[str]:
     """
     try:
         if is_reactor_installed():
-            return await asyncio.wait_for(_by_reactor(host), timeout)
+            return await wait_for(_by_reactor(host), timeout)
         found = asyncio.get_running_loop().getaddrinfo(
             host, None, type=socket.SOCK_STREAM
         )
-        return [str(info[4][0]) for info in await asyncio.wait_for(found, timeout)]
+        return [str(info[4][0]) for info in await wait_for(found, timeout)]
     except (OSError, UnicodeError, asyncio.TimeoutError):
         return []
 

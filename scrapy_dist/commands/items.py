@@ -24,12 +24,12 @@ import os
 import signal
 import stat
 import sys
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from scrapy_dist.admin.items import leave_all
-from scrapy_dist.base.waits import in_thread
+from scrapy_dist.base.waits import in_thread, sleep_until
 from scrapy_dist.base.words import clean, count
 from scrapy_dist.commands import base, options, project
 from scrapy_dist.commands.item_lines import line_of
@@ -123,8 +123,7 @@ async def _copy(
             # What came before its end is there now.
             is_last = status.drained and not status.alive
             if not is_last:
-                with suppress(asyncio.TimeoutError):
-                    await asyncio.wait_for(stopped.wait(), _LOOK)
+                await sleep_until(stopped, _LOOK)
     return written
 
 

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 from scrapy_dist.admin.crawls import read_statuses
 from scrapy_dist.base import words
+from scrapy_dist.base.waits import wait_for
 from scrapy_dist.commands import base, options, project
 from scrapy_dist.exceptions import RedisUnavailable
 from scrapy_dist.redis_client.client import describe
@@ -41,7 +42,7 @@ _TIMEOUT = 5.0
 
 async def _run(settings: Settings, opts: base.Namespace) -> int:
     try:
-        return await asyncio.wait_for(_show(settings, opts), opts.timeout)
+        return await wait_for(_show(settings, opts), opts.timeout)
     except asyncio.TimeoutError:
         raise RedisUnavailable(
             f"Redis has not answered for {words.span(opts.timeout)}"

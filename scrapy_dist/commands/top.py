@@ -20,12 +20,12 @@ import os
 import signal
 import sys
 import time
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from scrapy_dist.admin.task_glance import glance
 from scrapy_dist.base import words
+from scrapy_dist.base.waits import sleep_until, wait_for
 from scrapy_dist.commands import base, files, options, pause, project
 from scrapy_dist.commands.terminal import keys
 from scrapy_dist.commands.terminal.desk import Desk, Page
@@ -128,7 +128,7 @@ async def _watch(
             desk.turned.clear()
             await _fulfil(crawl, desk)
             looking = _marking_what_is_old(_look(crawl, desk.face.page), screen)
-            look = await asyncio.wait_for(looking, _TIMEOUT)
+            look = await wait_for(looking, _TIMEOUT)
         except (RedisUnavailable, asyncio.TimeoutError) as e:
             # A reply that comes late must not be taken for that of the next question.
             await crawl.reconnect()
@@ -140,8 +140,7 @@ async def _watch(
         looks += 1
         if looks == count or not watched:
             return
-        with suppress(asyncio.TimeoutError):
-            await asyncio.wait_for(desk.turned.wait(), interval)
+        await sleep_until(desk.turned, interval)
 
 
 async def _fulfil(crawl: project.Crawl, desk: Desk) -> None:
@@ -151,7 +150,7 @@ async def _fulfil(crawl: project.Crawl, desk: Desk) -> None:
         return
     failed = "Not paused" if wish else "Not resumed"
     try:
-        done = await asyncio.wait_for(crawl.pause(wish), _TIMEOUT)
+        done = await wait_for(crawl.pause(wish), _TIMEOUT)
     except (RedisUnavailable, asyncio.TimeoutError):
         desk.tell(f"{failed}, as far as is known: Redis does not answer.")
         raise

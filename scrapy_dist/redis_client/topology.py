@@ -29,6 +29,7 @@ from redis.crc import key_slot
 from redis.exceptions import RedisClusterException
 
 from scrapy_dist import defaults
+from scrapy_dist.base.waits import wait_for
 from scrapy_dist.base.words import span
 from scrapy_dist.exceptions import ConfigurationError
 from scrapy_dist.redis_client.addresses import (
@@ -118,7 +119,7 @@ class Topology:
             else self._ask_cluster(known, kwargs)
         )
         try:
-            return await asyncio.wait_for(asking, _ALL)
+            return await wait_for(asking, _ALL)
         except (TimeoutError, asyncio.TimeoutError):
             self._ask_another()
             raise redis.ConnectionError(

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import redis
 
+from scrapy_dist.base.waits import wait_for
 from scrapy_dist.base.words import span
 
 if TYPE_CHECKING:
@@ -29,13 +30,8 @@ async def within(seconds: float | None, work: Awaitable[T]) -> T:
 
     Raises redis.TimeoutError then, also where the kernel has ended the connection.
     """
-    if seconds is not None:
-        task = asyncio.ensure_future(work)
-        # If both are cancelled at once, nobody asks what has become of it.
-        task.add_done_callback(lambda done: done.cancelled() or done.exception())
-        work = asyncio.wait_for(task, seconds)
     try:
-        return await work
+        return await wait_for(work, seconds)
     except (TimeoutError, asyncio.TimeoutError) as e:
         text = f"no answer for {span(seconds)}" if seconds is not None else "no answer"
         raise redis.TimeoutError(str(e) or text) from e

@@ -10,6 +10,8 @@ from urllib.parse import parse_qsl
 
 from starlette.exceptions import HTTPException
 
+from scrapy_dist.base.waits import wait_for
+
 if TYPE_CHECKING:
     from starlette.requests import Request
 
@@ -78,7 +80,7 @@ async def _body(request: Request, most: int) -> bytes:
         return bytes(body)
 
     try:
-        return await asyncio.wait_for(read(), _PATIENCE)
+        return await wait_for(read(), _PATIENCE)
     except asyncio.TimeoutError:
         raise HTTPException(408, "The form has not arrived in time.") from None
 

@@ -15,6 +15,7 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
 from scrapy_dist.base import times, words
+from scrapy_dist.base.waits import cancel, sleep_until, wait_for
 from scrapy_dist.base.words import span
 from scrapy_dist.exceptions import ConfigurationError, FrontierError
 
@@ -93,9 +94,7 @@ class Live:
                 seen = self._version
                 if news:
                     yield b"data: %s\n\n" % json.dumps(news).encode()
-                try:
-                    await asyncio.wait_for(changed.wait(), _PING)
-                except asyncio.TimeoutError:
+                if not await sleep_until(changed, _PING):
                     yield b": still here\n\n"
         finally:
             self.watchers -= 1
@@ -104,8 +103,7 @@ class Live:
         self._is_closed = True
         self._changed.set()
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait([self._task])
+            await cancel([self._task])
 
     def _start(self) -> None:
         self._wanted = time.monotonic()
@@ -132,7 +130,7 @@ class Live:
 
     async def _look(self) -> None:
         try:
-            found = await asyncio.wait_for(self._ask(), _PATIENCE)
+            found = await wait_for(self._ask(), _PATIENCE)
         except asyncio.TimeoutError:
             await self._fail(f"Redis is away: no answer for {span(_PATIENCE)}.")
         except ConfigurationError as e:
@@ -150,7 +148,7 @@ class Live:
             shown = f" What is shown is how it stood at {now}." if has_more else ""
             self._tell({TROUBLE: self.draw_trouble(words.clean(problem, 500) + shown)})
         with suppress(FrontierError, asyncio.TimeoutError):
-            await asyncio.wait_for(self._reconnect(), _PATIENCE)
+            await wait_for(self._reconnect(), _PATIENCE)
 
     @staticmethod
     def draw_trouble(text: str) -> str:

@@ -6,6 +6,7 @@ import asyncio
 import time
 from typing import TYPE_CHECKING, TypeVar
 
+from scrapy_dist.base.waits import wait_for
 from scrapy_dist.base.words import span
 from scrapy_dist.exceptions import RedisUnavailable
 from scrapy_dist.web import drawing
@@ -81,7 +82,7 @@ class Site:
     async def within(self, asked: Awaitable[T], patience: float = PATIENCE) -> T:
         """What *asked* gives. Raises RedisUnavailable after *patience* seconds."""
         try:
-            return await asyncio.wait_for(asked, patience)
+            return await wait_for(asked, patience)
         except asyncio.TimeoutError:
             raise RedisUnavailable(
                 f"It has taken more than {span(patience)}, and was given up ({self.where})."

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from scrapy.exceptions import IgnoreRequest
 
+from scrapy_dist.base.waits import sleep_until
 from scrapy_dist.core.slots import drop_inherited_slot
 
 if TYPE_CHECKING:
@@ -99,10 +99,7 @@ class Gate:
             self._pacing.request(
                 self._politeness.wishes.next_look(time.monotonic()) or 0.0
             )
-        with suppress(asyncio.TimeoutError):
-            await asyncio.wait_for(
-                self._event.wait(), _LOOK if wait is None else min(wait, _LOOK)
-            )
+        await sleep_until(self._event, _LOOK if wait is None else min(wait, _LOOK))
 
     def _give_up_if_closing(self, request: Request) -> None:
         is_fenced = self._politeness.is_fenced(time.monotonic())

@@ -11,7 +11,7 @@ import time
 from typing import TYPE_CHECKING
 
 from scrapy_dist.base.escaping import spider_logger
-from scrapy_dist.base.waits import first_try
+from scrapy_dist.base.waits import cancel, first_try, wait_for
 from scrapy_dist.base.words import count
 from scrapy_dist.core.frontier import Ask, Outcome
 from scrapy_dist.exceptions import RedisUnavailable
@@ -119,8 +119,7 @@ class Loop:
     async def end_early(self) -> None:
         """The process is about to end, and nobody closes this worker: say goodbye."""
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait([self._task])
+            await cancel([self._task])
 
     async def stop(self, timeout: float) -> None:
         """End the task after the exchange that is under way.
@@ -185,7 +184,7 @@ class Loop:
         self._stopping = True
         self._frontier.limit = _GOODBYE
         try:
-            given_back = await asyncio.wait_for(self._give_up(), _GOODBYE)
+            given_back = await wait_for(self._give_up(), _GOODBYE)
         except (RedisUnavailable, OSError, asyncio.TimeoutError) as e:
             self._logger.warning(
                 "This worker ends without a goodbye (%s): what it holds is crawled by the"

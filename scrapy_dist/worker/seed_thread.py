@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from scrapy import Request
 
 from scrapy_dist.base.escaping import spider_logger
+from scrapy_dist.base.waits import sleep_until
 from scrapy_dist.base.words import span
 
 if TYPE_CHECKING:
@@ -106,8 +107,7 @@ class SeedThread:
         """Take in what the spider has read already; the worker is closing."""
         if not self.busy and self._requests is not None:
             self._start(self._batch)
-        with contextlib.suppress(asyncio.TimeoutError):
-            await asyncio.wait_for(self._over.wait(), _PATIENCE)
+        await sleep_until(self._over, _PATIENCE)
         self._closed = True
         if self.busy:
             self._logger.warning(

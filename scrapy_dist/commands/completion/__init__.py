@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from scrapy_dist.base.escaping import escape
+from scrapy_dist.base.waits import wait_for
 from scrapy_dist.commands import base, options, project
 from scrapy_dist.commands.completion.shells import SCRIPTS
 from scrapy_dist.commands.completion.words import Words
@@ -88,7 +88,7 @@ async def _names(settings: Settings, opts: base.Namespace) -> list[str]:
     with suppress(Exception):
         spiders.update(project.spider_names(settings))
     with suppress(Exception):
-        for spider, job in await asyncio.wait_for(_crawls(settings, opts), _TIMEOUT):
+        for spider, job in await wait_for(_crawls(settings, opts), _TIMEOUT):
             spiders.add(spider)
             if job:
                 jobs.add((spider, job))

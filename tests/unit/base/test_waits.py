@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import errno
 import threading
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
 import redis
 
-from scrapy_dist.base.waits import Threads, in_thread
+from scrapy_dist.base import waits
+from scrapy_dist.base.waits import Threads, cancel, in_thread, sleep_until, wait_for
 from scrapy_dist.redis_client.waits import within
 
 if TYPE_CHECKING:
@@ -32,6 +34,74 @@ async def test_time_out_of_the_kernel_is_an_error_of_redis(limit):
 
     with pytest.raises(redis.TimeoutError, match="Connection timed out"):
         await within(limit, read())
+
+
+async def test_who_is_cancelled_when_the_result_comes_is_cancelled():
+    answer = asyncio.get_running_loop().create_future()
+    waiting = asyncio.ensure_future(wait_for(answer, 60))
+    await asyncio.sleep(0)
+    answer.set_result("late")
+    # What waits for it is told in the next turn: it has the result, and is cancelled.
+    await asyncio.sleep(0)
+    waiting.cancel()
+    await asyncio.wait([waiting])
+    assert waiting.cancelled()
+
+
+async def test_what_is_waited_for_has_ended_when_the_wait_is_cancelled():
+    ended = []
+
+    async def work() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(0)
+            ended.append(True)
+
+    waiting = asyncio.ensure_future(wait_for(work(), 60))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    await cancel([waiting])
+    assert waiting.cancelled()
+    assert ended == [True]
+
+
+async def test_result_of_what_does_not_let_itself_be_cancelled():
+    async def stubborn() -> str:
+        with suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+        return "result"
+
+    assert await wait_for(stubborn(), 0.01) == "result"
+
+
+async def test_a_wait_without_limit():
+    assert await wait_for(asyncio.sleep(0, "result"), None) == "result"
+
+
+async def test_sleep_ends_with_the_event():
+    event = asyncio.Event()
+    assert not await sleep_until(event, 0.01)
+    asyncio.get_running_loop().call_later(0.01, event.set)
+    assert await sleep_until(event, 60)
+
+
+async def test_a_cancellation_that_got_lost_is_repeated(monkeypatch):
+    monkeypatch.setattr(waits, "_AGAIN", 0.01)
+    lost = []
+
+    async def deaf() -> None:
+        while len(lost) < 2:
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                lost.append(True)
+        raise ValueError("a defect at the end")
+
+    task = asyncio.ensure_future(deaf())
+    await asyncio.sleep(0)
+    await cancel([task])
+    assert isinstance(task.exception(), ValueError)
 
 
 async def test_result_and_other_errors_pass():
@@ -68,9 +138,9 @@ async def test_threads_do_their_work_in_order_and_no_more_at_once_than_they_are(
         return number
 
     results = [threads.run(partial(work, number)) for number in range(5)]
-    await wait_for(lambda: len(begun) == 2)
+    await until(lambda: len(begun) == 2)
     results[3].cancel()
-    await wait_for(results[3].done)
+    await until(results[3].done)
     await asyncio.sleep(0)  # its thread is told by the event loop
     gate.set()
     done = await asyncio.gather(*results, return_exceptions=True)
@@ -78,7 +148,7 @@ async def test_threads_do_their_work_in_order_and_no_more_at_once_than_they_are(
     assert sorted(begun) == [0, 1, 2, 4]
     assert all(thread.daemon for thread in new_threads(before))
     threads.close()
-    await wait_for(lambda: not new_threads(before))
+    await until(lambda: not new_threads(before))
 
 
 async def test_threads_are_used_again_and_errors_reach_who_waits():
@@ -89,13 +159,13 @@ async def test_threads_are_used_again_and_errors_reach_who_waits():
             await threads.run(lambda: int("x"))
     assert 1 <= len(new_threads(before)) <= 5
     threads.close()
-    await wait_for(lambda: not new_threads(before))
+    await until(lambda: not new_threads(before))
 
 
 def new_threads(before: set[threading.Thread]) -> list[threading.Thread]:
     return [t for t in threading.enumerate() if t not in before]
 
 
-async def wait_for(fact: Callable[[], bool]) -> None:
+async def until(fact: Callable[[], bool]) -> None:
     while not fact():
         await asyncio.sleep(0.001)
