@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -47,11 +48,18 @@ class Delivery:
 
     def ack(self) -> None:
         """Say that it is done, once; without its link it comes again."""
+        self._settle(lambda: self.link.channel.basic_ack(self.tag))
+
+    def give_back(self) -> None:
+        """Say that it is for somebody else, or for later."""
+        self._settle(lambda: self.link.channel.basic_nack(self.tag, requeue=True))
+
+    def _settle(self, say: Callable[[], object]) -> None:
         if self.is_settled or self.link.lost.is_set():
             return
         self.is_settled = True
         try:
-            self.link.channel.basic_ack(self.tag)
+            say()
         except AMQPError:
             # The link is about to be lost.
             self.is_settled = False

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from scrapy_dist.base.escaping import quote
 from scrapy_dist.base.waits import cancel, sleep_until
+from scrapy_dist.bridge import weight
 from scrapy_dist.bridge.bodies import (
-    MOST_ITEMS,
     message_id,
     result_body,
     status_message,
@@ -21,6 +21,7 @@ from scrapy_dist.bridge.bodies import (
 from scrapy_dist.bridge.publisher import Message, Publisher
 from scrapy_dist.bridge.refusals import Refusals
 from scrapy_dist.bridge.replies import Replies
+from scrapy_dist.bridge.results import Results
 from scrapy_dist.core.tasks import NewTask, OnDuplicate, Submission, Task, TaskState
 from scrapy_dist.exceptions import BadSeed, ConfigurationError
 
@@ -34,8 +35,8 @@ if TYPE_CHECKING:
     from scrapy_dist.bridge.notices import Notices
     from scrapy_dist.bridge.redis_side import RedisSide
 
-#: Messages that become tasks in one step.
-_STEP = 100
+#: Messages that become tasks in one step, and bytes of them, which are checked meanwhile.
+_STEP, _STEP_BYTES = 100, 1 << 20
 #: Seconds between two looks at the tasks, at first and at the most; with so many of them.
 _SHORTEST, _LONGEST, _MANY = 0.05, 1.0, 2000
 #: Seconds after its end for which a task without an id is known by its body.
@@ -91,6 +92,8 @@ class Desk:
         self._is_stored_enough = is_stored_enough
         self._makers: dict[int | None, TaskMaker] = {}
         self._followed: dict[str, _Followed] = {}
+        #: Bytes of messages that were acknowledged, and are submitted again if need be.
+        self._kept = 0
         self._work: set[asyncio.Task[None]] = set()
         self._failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._room = asyncio.Semaphore(_ENDING)
@@ -99,12 +102,13 @@ class Desk:
         self._changed = asyncio.Event()
         self._replies = Replies(sinks.publisher, notices)
         self._refusals = Refusals(crawl, redis, notices)
+        self._results = Results(crawl.port, redis)
         self.intake: Intake
 
     @property
     def is_full(self) -> bool:
         """Whether no more tasks can be followed."""
-        return len(self._followed) >= _MOST
+        return len(self._followed) >= _MOST or self._kept >= weight.BUDGET
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Work until *stopping*; then what ends just now is finished."""
@@ -157,7 +161,7 @@ class Desk:
         while not stopping.is_set():
             if not await sleep_until(self.intake.arrived, _LONGEST):
                 continue
-            await self._submit_some(self.intake.take(_STEP))
+            await self._submit_some(self.intake.take(_STEP, _STEP_BYTES))
 
     async def _submit_some(self, deliveries: Sequence[Delivery]) -> None:
         made: list[tuple[NewTask, Delivery, bool]] = []
@@ -255,6 +259,8 @@ class Desk:
         if followed is None or followed.is_ending:
             self._followed[id_] = followed = _Followed(id_)
         followed.deliveries.append(delivery)
+        if delivery.is_settled:
+            self._kept += len(delivery.body)
         self._changed.set()
 
     async def _refuse(self, delivery: Delivery, reason: str) -> None:
@@ -304,7 +310,7 @@ class Desk:
             return False
         if task is None:
             # Redis has forgotten it.
-            del self._followed[followed.id]
+            self._forget(followed)
             for delivery in followed.deliveries:
                 self.intake.again(delivery)
             return False
@@ -351,14 +357,17 @@ class Desk:
             items: list[bytes] = []
             is_asked = any(d.reply_to for d in followed.deliveries)
             if task.items and (self._sinks.results or is_asked):
-                items = await self._redis.ask(
-                    lambda: self._port.results(task, 0, MOST_ITEMS)
-                )
+                items = await self._results.first(task)
             await self._tell_result(task, followed.deliveries, items)
         if told is not None:
             await told
+        self._forget(followed)
         for delivery in followed.deliveries:
             self.intake.ack(delivery)
+
+    def _forget(self, followed: _Followed) -> None:
+        settled = [each for each in followed.deliveries if each.is_settled]
+        self._kept -= sum(len(each.body) for each in settled)
         if self._followed.get(followed.id) is followed:
             del self._followed[followed.id]
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from scrapy_dist.base.escaping import quote
 from scrapy_dist.base.waits import sleep_until
+from scrapy_dist.bridge import weight
 from scrapy_dist.bridge.checks import check_source
 from scrapy_dist.bridge.delivery import Delivery
 from scrapy_dist.bridge.line import LONGEST, Backoff, Line
@@ -26,7 +27,8 @@ _ENOUGH = 0.75
 
 
 class Intake:
-    """Deliveries of *queue*: at most *limit* of them are not acknowledged at a time.
+    """Deliveries of *queue*: at most *limit* of them are not acknowledged at a time, and
+    no more than `weight.BUDGET` bytes.
 
     Of a message *most* bytes are kept, and one more, which tells that it is longer.
     *lost* is told of the deliveries that will come again, as their link is gone.
@@ -59,6 +61,9 @@ class Intake:
         self._is_doubtful = False
         self._held: set[Delivery] = set()
         self._waiting: deque[Delivery] = deque()
+        self._weight = weight.Weight(most + 1, weight.BUDGET)
+        #: What came though there was no room for it, without its body: it goes back.
+        self._surplus: list[Delivery] = []
         #: Is set while there is something to `take`, and when a delivery is settled.
         self.arrived = asyncio.Event()
         self._changed = asyncio.Event()
@@ -93,6 +98,8 @@ class Intake:
         self._link, self._consumer, self._credit = None, "", 0
         self._held.clear()
         self._waiting.clear()
+        self._surplus.clear()
+        self._weight.clear()
 
     def _on_cancelled(self, frame: Any) -> None:
         """RabbitMQ ends the consumer: the queue was deleted, or has moved."""
@@ -118,10 +125,16 @@ class Intake:
                 await backoff.pause()
             await sleep_until(self._changed, _LOOK)
 
+    def _want(self) -> int:
+        """How many may be held, with those that are."""
+        return min(self._limit(), len(self._held) + self._weight.room)
+
     def _needs_change(self) -> bool:
-        want, room = self._limit(), self._limit() - len(self._held)
+        want = self._want()
         if not self._consumer:
-            return room >= max(1, want * (1 - _ENOUGH))
+            return want - len(self._held) >= max(1, want * (1 - _ENOUGH))
+        if self._surplus:
+            return True
         others = sum(d.consumer != self._consumer for d in self._held)
         most = others + self._credit
         return most > want or most < want * _ENOUGH
@@ -132,7 +145,10 @@ class Intake:
         The prefetch of a consumer is that of its beginning.
         """
         await self._cancel()
-        room = self._limit() - len(self._held)
+        for delivery in self._surplus:
+            delivery.give_back()
+        self._surplus.clear()
+        room = self._want() - len(self._held)
         if room < 1:
             return
         if self._is_doubtful:
@@ -165,13 +181,22 @@ class Intake:
     # Deliveries
 
     def _on_message(self, delivery: Delivery) -> None:
+        if not self._weight.add(delivery.body):
+            # These are larger than the last ones. Who gave it back now would get it again.
+            delivery.body = b""
+            self._surplus.append(delivery)
+            self._changed.set()
+            return
         self._held.add(delivery)
         self._waiting.append(delivery)
         self.arrived.set()
 
-    def take(self, most: int) -> list[Delivery]:
-        """Deliveries that came, in their order."""
-        found = [self._waiting.popleft() for _ in range(min(most, len(self._waiting)))]
+    def take(self, most: int, size: int) -> list[Delivery]:
+        """Deliveries that came, in their order, until they have *size* bytes."""
+        found: list[Delivery] = []
+        while self._waiting and len(found) < most and size > 0:
+            found.append(self._waiting.popleft())
+            size -= len(found[-1].body)
         if not self._waiting:
             self.arrived.clear()
         return found
@@ -184,6 +209,8 @@ class Intake:
     def ack(self, delivery: Delivery) -> None:
         """It is done."""
         delivery.ack()
-        self._held.discard(delivery)
+        if delivery in self._held:
+            self._held.remove(delivery)
+            self._weight.remove(delivery.body)
         if not self._consumer:
             self._changed.set()

@@ -15,6 +15,7 @@ pytest.importorskip("pika")
 
 from scrapy_dist.admin.crawl import Crawl
 from scrapy_dist.admin.tasks import Tasks
+from scrapy_dist.bridge import weight
 from scrapy_dist.bridge.address import Address
 from scrapy_dist.bridge.bridge import Bridge, Plan
 from scrapy_dist.bridge.link import Link, LinkLost
@@ -244,6 +245,52 @@ async def test_a_bridge_holds_what_the_workers_can_take(crawl, rabbitmq, redis_s
         await until(lambda: rabbitmq.count("p.tasks") == 14)
         await close_client(client)
     assert rabbitmq.count("p.tasks") == 20
+
+
+async def test_a_bridge_holds_no_more_bytes_than_it_has_room_for(
+    redis_server, rabbitmq, monkeypatch
+):
+    monkeypatch.setattr(weight, "BUDGET", 1_000_000)
+    most, weights, add = [], set(), weight.Weight.add
+
+    def watched(self, body):
+        found = add(self, body)
+        most.append(self.held)
+        weights.add(self)
+        return found
+
+    monkeypatch.setattr(weight.Weight, "add", watched)
+    rabbitmq.declare("p.tasks")
+    settings = Settings({"REDIS_URL": redis_server.url, "CONCURRENT_REQUESTS": 100})
+
+    def publish(name, count, text):
+        with rabbitmq.channel() as channel:
+            for n in range(count):
+                body = json.dumps({"url": f"http://a/{n}", "meta": {"x": text}})
+                rabbitmq.publish("p.tasks", body, channel, message_id=f"{name}{n}")
+
+    async with (
+        Crawl(settings, "s") as crawl,
+        running(crawl, rabbitmq, tasks="p.tasks") as told,
+    ):
+        # Small ones: as many as there may be; large ones: as many as there is room for.
+        publish("small", 120, "")
+        await until(lambda: rabbitmq.count("p.tasks") == 0)
+        publish("large", 30, "x" * 90_000)
+        await until(lambda: 18 <= rabbitmq.count("p.tasks") <= 25)
+        # None of those that went back is lost, and none is a task twice.
+        tasks = Tasks(crawl)
+        while len(found := await tasks.tasks()) < 150 or any(
+            not task.state.is_end for task in found
+        ):
+            await tasks.cancel([task.id for task in found if not task.state.is_end])
+            await asyncio.sleep(0.02)
+        assert len(found) == 150
+        [held] = weights
+        await until(lambda: held.held == 0)
+    assert told == []
+    assert rabbitmq.count("p.tasks") == 0
+    assert 500_000 < max(most) <= 1_000_000
 
 
 async def test_rights_that_a_bridge_needs_in_redis(make_redis, rabbitmq):
