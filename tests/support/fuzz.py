@@ -244,10 +244,13 @@ def some_value(rng: random.Random, depth: int = 0) -> Any:
 
 def nested(rng: random.Random) -> Any:
     """A value that is nested deeply, or wide."""
-    value: Any = some_text(rng)
+    text = some_text(rng)
+    value: Any = text
     kind = rng.randrange(3)
     if kind == 2:
-        return [value] * rng.choice((10, 1000, 50_000))
+        return [text] * min(
+            rng.choice((10, 1000, 50_000)), 1 + LARGEST // (1 + len(text))
+        )
     for _ in range(rng.choice((10, 100, 990, 5000))):
         value = [value] if kind else {"a": value}
     return value
