@@ -153,7 +153,10 @@ class CommitReply:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A request that stays in this worker, to be filtered: its leases, see NewRequest."""
+    """A request that stays in this worker, to be filtered: its leases, see NewRequest.
+
+    Without a fingerprint it is only dropped if its task was cancelled.
+    """
 
     fingerprint: str
     leases: Sequence[LeaseId]

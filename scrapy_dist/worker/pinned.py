@@ -76,6 +76,8 @@ class Pinned:
     ) -> None:
         """Take *request*; first filtered, if it has a fingerprint.
 
+        Without one it is first asked for whether its task goes on, if it is of one.
+
         *start*: see ``NewRequest``. *is_new*: it has passed the filter of this worker
         already.
         """
@@ -87,15 +89,20 @@ class Pinned:
         if ahead is not None:
             new = self._chain.follow(ahead, request, fingerprint, is_new=is_new)
             self._filtered(request, records, new=new)
-        elif not fingerprint:
+        elif not fingerprint and not any(record.task for record in records):
             self.push(request, records)
         elif any(fingerprint in record.seen for record in records):
             # Redis would let the same leases have it again, as after a death.
             self._filtered(request, records, new=False)
         else:
-            for record in records:
+            for record in records if fingerprint else ():
                 record.seen.add(fingerprint)
             self._unclaimed.append(_Claimed(fingerprint, start, request, records))
+
+    def keep_of_seed(self, request: Request, records: HeldLeases) -> None:
+        """As ``keep``, of a seed under *records* that has just begun."""
+        self._leases.hold(records)
+        self.push(request, records)
 
     def push(self, request: Request, records: HeldLeases) -> None:
         """*request* can be handed out, under *records*."""
@@ -144,7 +151,8 @@ class Pinned:
                 self._engine.report_dropped(claim.request)
                 self._outputs.let_go(claim.records)
                 continue
-            self._recent.add(claim.fingerprint)
+            if claim.fingerprint:
+                self._recent.add(claim.fingerprint)
             self._filtered(claim.request, claim.records, new=new)
         self._engine.wake()
 

@@ -159,7 +159,7 @@ class Queues:
         origin = self.seeds.origin(seed)
         if not origin or not origin[0].single:
             return False
-        self.pinned.keep(request, origin, "")
+        self.pinned.keep_of_seed(request, origin)
         self.seeds.done(origin[0])
         return True
 

@@ -566,8 +566,12 @@ class TasksContract:
             Claim("a", [lease.id]),
             Claim("b", [other.id]),
             Claim("c", [lease.id, other.id]),
+            Claim("", [lease.id]),
+            Claim("", [other.id]),
+            Claim("", [other.id]),
         ]
-        assert (await worker.ask(claims=claims)).claims == [None, True, True]
+        told = (await worker.ask(claims=claims)).claims
+        assert told == [None, True, True, None, True, True]
         new = map_new("a", "b", "c")
         assert list((await worker.commit(new)).duplicates) == [1, 2]
 

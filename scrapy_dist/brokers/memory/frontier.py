@@ -374,6 +374,8 @@ class MemoryFrontier:
         entries = [state.leases[lease][1] for lease in claim.leases]
         if entries and all(state.tasks.is_cancelled(entry.task) for entry in entries):
             return None
+        if not name:
+            return True
         is_new = name not in known
         known.add(name)
         for lease in claim.leases:

@@ -440,7 +440,8 @@ class Frontier:
         for claim in claims:
             number = 0
             if shape is not None:
-                if not claim.start:  # these are in a set of their own
+                # Those of start() are in a set of their own.
+                if claim.fingerprint and not claim.start:
                     number = shape.number(claim.fingerprint)
                 buckets += shape.keys(number)
             name = marked(claim.fingerprint, claim.start)

@@ -410,13 +410,15 @@ async def test_a_link_that_a_cancelled_task_lost_is_new_for_others(start, redis)
     assert names(await worker.next()) == ["b"]
 
 
-async def test_what_stays_here_ends_with_its_task(start, redis):
+@pytest.mark.parametrize("dont_filter", [False, True])
+async def test_what_stays_here_ends_with_its_task(start, redis, dont_filter):
     worker = await begin(start)
     push(redis, "t")
     page = await worker.next()
     await is_shown(redis, "running", 1, 0, 0, 0)
     cancel_task(redis, "s", "t")
-    worker.yields(page, request("stays", meta={"frontier_local": True}))
+    stays = request("stays", meta={"frontier_local": True}, dont_filter=dont_filter)
+    worker.yields(page, stays)
     worker.end(page, ask=False)
     await is_shown(redis, "cancelled", 0, 1, 0, 0)
     assert names(*worker.dropped) == ["stays"]

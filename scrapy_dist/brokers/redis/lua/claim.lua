@@ -3,7 +3,8 @@
 -- A claim is kept with its leases. Whoever is handed such a lease again, after a death,
 -- finds the fingerprint seen but claimed by the lease, and may follow it once more. A
 -- worker that has lost such a lease, and may not know it yet, marks nothing as seen; nor does
--- a request whose leases are all of tasks that were cancelled.
+-- a request whose leases are all of tasks that were cancelled. One without a fingerprint is
+-- only dropped then.
 --
 -- KEYS  dupefilter (set, or hash: see buckets.py)  leased (hash)  started (set)
 --       leases (zset)  tasks (hash)  tasks_ended (zset)
@@ -11,7 +12,7 @@
 --       that this is to be split from (set)
 -- ARGV  worker: its number  epoch: of the buckets ('': dupefilter is a set)
 --       known: how many buckets the worker knows of
---       claims*: of each request: fingerprint ('!…' = a start request), number of its
+--       claims*: of each request: fingerprint ('!…' = a start request; '' = none), number of its
 --       bucket, number of its leases, their order ids
 -- Reply for each request 1 (crawl it), 0 (a duplicate) or 2 (dropped, as its task was
 --       cancelled); or -1 if the buckets are others, then epoch, buckets and fingerprints in them
@@ -38,8 +39,9 @@ while at < #ARGV do
   if is_compact and not is_start then
     set = KEYS[tonumber(ARGV[at + 1]) < split and at_key or at_key + 1]
   end
+  local is_filtered = plain ~= ''
   local claim = lease_count > 0 and redis.sha1hex(plain):sub(1, 16)
-  local seen = redis.call('SISMEMBER', set, plain) == 1
+  local seen = is_filtered and redis.call('SISMEMBER', set, plain) == 1
   local open, ours = not seen, true
   for i = at + 3, at + 2 + lease_count do
     local owner = redis.call('ZSCORE', leases, ARGV[i])
@@ -54,7 +56,8 @@ while at < #ARGV do
     end
   end
   local is_dropped = lease_count > 0 and cancelled == lease_count
-  for i = at + 3, ours and not is_dropped and at + 2 + lease_count or 0 do
+  local is_noted = is_filtered and ours and not is_dropped
+  for i = at + 3, is_noted and at + 2 + lease_count or 0 do
     local entry = redis.call('HGET', leased, ARGV[i])
     if entry then
       local slot, deaths, claims, rank, payload = read_entry(entry, ARGV[i])
@@ -66,7 +69,7 @@ while at < #ARGV do
       end
     end
   end
-  if ours and not seen and not is_dropped then
+  if is_noted and not seen then
     redis.call('SADD', set, plain)
     if is_compact and not is_start then
       seen_count = seen_count + 1
