@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from collections import Counter
@@ -9,7 +10,10 @@ from collections import Counter
 import pytest
 from scrapy.settings import Settings
 
+from scrapy_dist import Client
+from scrapy_dist.admin.crawl import Crawl
 from scrapy_dist.connection import get_redis_from_settings
+from scrapy_dist.exceptions import TaskExists
 from tests.support.project import assert_finished
 from tests.support.redis_state import count_items, wakes
 from tests.support.site import tree_pages
@@ -145,14 +149,53 @@ def test_slot_moves_to_another_master(make_cluster, make_project, site):
         assert count_items(client, "{follow}") == 300
 
 
-def test_seed_in_a_cluster_wakes_an_idle_worker(make_cluster, make_project, site):
+def test_seed_in_a_cluster_wakes_an_idle_worker_and_tasks_are_done(
+    make_cluster, make_project, site
+):
     cluster = make_cluster()
     project = make_project(cluster.url)
     project.spider(SEEDED)
-    worker = project.crawl("seeded", frontier="addon")
+    worker = project.crawl("seeded", settings=SETTINGS, frontier="addon")
     worker.wait_open()
     time.sleep(0.5)
     with get_redis_from_settings(project_settings(project)) as client:
         assert wakes(client, "{seeded}:start_urls", site)
+    with Client(cluster.url, "seeded", settings={"FRONTIER_WORKER_TTL": 5.0}) as client:
+        assert_tasks_are_done(client, site)
+    asyncio.run(assert_letters_and_items_go_out(cluster.url))
     worker.interrupt()
     assert worker.wait() == 0
+
+
+def assert_tasks_are_done(client, site) -> None:
+    urls = [f"{site.url}/page/{n}" for n in range(120)]
+    client.submit_many(urls, batch="b")
+    for id_, path in {"bad": "status/500", "held": "gate/held"}.items():
+        client.submit(f"{site.url}/{path}", id=id_, batch="b")
+    wait_until(lambda: site.hits()["/gate/held"], "the page that waits")
+    with pytest.raises(TaskExists):
+        client.submit(f"{site.url}/page/x", id="held")
+    client.cancel("held")
+    site.open_gate("held")
+    batch = client.batch("b").wait(100)
+    assert (batch.done, batch.failed, batch.cancelled) == (120, 1, 1)
+    paths = [client.results(task)[0]["path"] for task in client.tasks("b", "done")]
+    assert sorted(paths) == sorted(url.removeprefix(site.url) for url in urls)
+    assert client.retry(client.failed()).seeds == 1
+    assert client.wait("bad", 100).reason == "HTTP 500 is not handled"
+    assert client.forget(client.failed()).deleted == 1
+
+
+async def assert_letters_and_items_go_out(url: str) -> None:
+    """As the bridge takes them."""
+    async with Crawl(Settings({"REDIS_URL": url}), "seeded") as crawl:
+        assert await crawl.port.refuse(b"{bad", "no seed", "bridge")
+        reader = crawl.port.letters("reader")
+        [letter] = await reader.take()
+        assert letter.reason == "no seed"
+        await reader.acknowledge([letter.id])
+        items = crawl.port.items("reader", 1.0)
+        assert await items.take()
+        await items.leave()
+        report = await crawl.port.check(repair=False, decode=None)
+        assert not report.findings
