@@ -37,6 +37,7 @@ from scrapy_dist.core.frontier import (
 )
 from scrapy_dist.core.tasks import Begin
 from scrapy_dist.redis_client.client import close_client
+from tests.support.aof import writes
 from tests.support.frontiers import (
     KEYS,
     SEED_KEYS,
@@ -382,9 +383,7 @@ class TornWorld:
         await self.me.call(self.call(script) if isinstance(script, str) else script)
         with self.server.aof().open("rb") as file:
             file.seek(size)
-            written = list(commands(file.read()))
-        control = (b"MULTI", b"EXEC", b"SELECT")
-        return [command for command in written if command[0].upper() not in control]
+            return writes(file.read())
 
     def call(self, script):
         frontier = self.me.frontier
@@ -565,21 +564,6 @@ def commit_of(number, pages, requests=()):
     return Commit(number, requests, settlements=pages)
 
 
-def commands(data):
-    """The commands in a piece of an append-only file."""
-    while data:
-        head, _, data = data.partition(b"\r\n")
-        if head.startswith(b"#"):
-            continue  # a time stamp
-        command = []
-        for _ in range(int(head[1:])):
-            size, _, data = data.partition(b"\r\n")
-            length = int(size[1:])
-            command.append(data[:length])
-            data = data[length + 2 :]
-        yield command
-
-
 @pytest.fixture
 async def torn(make_redis):
     world = await TornWorld(make_redis(appendonly="yes", appendfsync="always")).build()
@@ -630,11 +614,11 @@ async def test_script_that_is_cut_after_any_of_its_writes_loses_nothing(
     torn, script, mended
 ):
     await torn.prepare(script)
-    writes = await torn.run(script)
-    assert len(writes) >= SCRIPTS[script], writes
-    for cut in range(len(writes) + 1):
-        print("cut after", writes[:cut])
-        await torn.replay(writes[:cut])
+    written = await torn.run(script)
+    assert len(written) >= SCRIPTS[script], written
+    for cut in range(len(written) + 1):
+        print("cut after", written[:cut])
+        await torn.replay(written[:cut])
         if script == "import":  # said again with the same file
             await torn.me.call(torn.call(script))
             assert await client_has(torn, "f1")
@@ -680,10 +664,10 @@ async def test_items_are_in_one_of_the_lists_after_any_cut(torn, script):
         call = torn.me.frontier.call("take_items", list, **names)
         words = {"a-9": b"i3", "a-10": b"i4", "a-11": b"i5"}
     words |= {"a-7": b"i1", "a-8": b"i2"}
-    writes = await torn.run(call)
-    assert len(writes) >= 3
-    for cut in range(len(writes) + 1):
-        await torn.replay(writes[:cut])
+    written = await torn.run(call)
+    assert len(written) >= 3
+    for cut in range(len(written) + 1):
+        await torn.replay(written[:cut])
         left = await client.lrange(KEYS.items, 0, -1)
         left += await client.lrange(taken, 0, -1)
         kept = [item for item in sorted(left) if item.startswith(b"i")]
@@ -709,12 +693,12 @@ async def test_fingerprints_are_known_after_any_cut_of_a_growth(torn):
     names = [*shape.next()][:8]
     values = {"epoch": "7", "first": 1, "load": 20, "splits": 4}
     frontier = torn.me.frontier
-    writes = await torn.run(
+    written = await torn.run(
         frontier.call("grow", list, dupefilter=key, buckets=names, **values)
     )
-    assert len(writes) > 6
-    for cut in range(len(writes) + 1):
-        await torn.replay(writes[:cut])
+    assert len(written) > 6
+    for cut in range(len(written) + 1):
+        await torn.replay(written[:cut])
         buckets = int(await client.hget(key, "buckets"))
         now = Shape(key, "7", buckets, 99)
         for name in members:
