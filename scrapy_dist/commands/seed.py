@@ -29,7 +29,8 @@ from contextlib import aclosing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from scrapy_dist.admin.seed_files import Lines, Tally, read_file, read_sitemap
+from scrapy_dist.admin.seed_files import Lines, Tally, read_file
+from scrapy_dist.admin.sitemaps import read_sitemap
 from scrapy_dist.admin.task_maker import TaskMaker
 from scrapy_dist.admin.tasks import Tasks
 from scrapy_dist.base.words import count, number

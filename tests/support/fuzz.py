@@ -47,7 +47,7 @@ import scrapy
 from scrapy.settings import Settings
 from scrapy.utils.request import fingerprint
 
-from scrapy_dist.admin import seed_files
+from scrapy_dist.admin import seed_files, sitemaps
 from scrapy_dist.brokers.redis.frontier import Frontier
 from scrapy_dist.brokers.redis.keys import Keys
 from scrapy_dist.brokers.redis.layout import check_form
@@ -603,14 +603,14 @@ def sitemap_case(rng: random.Random) -> str:
     asyncio.run(_read_lines(packed))
     url = f"http://site/{rng.choice(('robots.txt', 'sitemap.xml'))}"
     try:
-        _, urls = seed_files._urls_in(url, body)
-    except seed_files._Unreadable as e:
+        _, urls = sitemaps._urls_in(url, body)
+    except sitemaps.Unreadable as e:
         check_shown(str(e))
         return "refused"
     for found in urls:
         if not isinstance(found, str):
             raise Wrong(f"a URL is a {type(found).__name__}")
-        check_shown(seed_files._shown(found))
+        check_shown(sitemaps._shown(found))
     return "read"
 
 

@@ -66,7 +66,6 @@ REDIS_PY: dict[str, str] = {
 LONG_FILES: dict[str, str] = {
     "admin/async_client.py": "all that programs do with a crawl",
     "admin/crawl.py": "the one facade: all that is done with a crawl",
-    "admin/seed_files.py": "all forms of a file of seeds",
     "client.py": "all that users call, each with its contract and an example",
     "brokers/redis/frontier.py": "all calls of the protocol",
     "brokers/redis/lua/commit.lua": "one script: all that is stored in one moment",

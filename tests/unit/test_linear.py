@@ -25,7 +25,7 @@ import pytest
 from scrapy import Spider
 
 import scrapy_dist
-from scrapy_dist.admin import seed_files
+from scrapy_dist.admin import seed_files, sitemaps
 from scrapy_dist.base.escaping import escape, quote
 from scrapy_dist.codec import dump_lines, messagepack
 from scrapy_dist.codec import seed as seed_codec
@@ -347,7 +347,7 @@ def test_what_is_put_into_words_is_linear(piece):
 
 def refused(call):
     def tried(*args):
-        with contextlib.suppress(BadPayload, BadSeed, seed_files._Unreadable):
+        with contextlib.suppress(BadPayload, BadSeed, sitemaps.Unreadable):
             call(*args)
 
     return tried
@@ -385,7 +385,7 @@ def test_seeds_are_linear(piece):
     "piece", ["\n", " ", "\r", "\n ", "sitemap:", "sitemap:\n", "s: "]
 )
 def test_robots_are_linear(piece):
-    read = refused(lambda body: seed_files._urls_in("http://a/robots.txt", body))
+    read = refused(lambda body: sitemaps._urls_in("http://a/robots.txt", body))
 
     def make(length):
         return piece.encode() * (10 * length // len(piece))
@@ -398,7 +398,7 @@ def test_robots_are_linear(piece):
     ["<a>", "<a/>", "&a;", "<url>", "<!--", "<![CDATA[", "<a b='", "]]>", "\n", "<"],
 )
 def test_sitemaps_are_linear(piece):
-    read = refused(lambda body: seed_files._urls_in("http://a/s.xml", body))
+    read = refused(lambda body: sitemaps._urls_in("http://a/s.xml", body))
 
     def make(length):
         return b"<urlset>" + piece.encode() * (40 * length // len(piece))
@@ -440,7 +440,7 @@ def test_lines_of_an_export_are_linear(value):
 def test_gunzipping_is_linear(piece):
     def unpack(data):
         with contextlib.suppress(zlib.error):
-            for chunk in seed_files._Unpacker().feed(data):
+            for chunk in seed_files.Unpacker().feed(data):
                 assert chunk is not None
 
     def make(length):

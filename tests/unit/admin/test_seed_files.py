@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 
 import pytest
 
-from scrapy_dist.admin import seed_files
+from scrapy_dist.admin import seed_files, sitemaps
 from tests.support.wait import wait_until
 
 HEAD = b"HTTP/1.1 200 OK\r\n"
@@ -55,7 +55,7 @@ def dripping(head, drop):
 
 
 async def read(url):
-    return [lines async for lines in seed_files.read_sitemap(url, "me")]
+    return [lines async for lines in sitemaps.read_sitemap(url, "me")]
 
 
 @pytest.mark.parametrize(
@@ -73,7 +73,7 @@ async def read(url):
     ],
 )
 async def test_a_server_that_does_not_end_is_left(monkeypatch, answer):
-    monkeypatch.setattr(seed_files, "_PATIENCE", 0.5)
+    monkeypatch.setattr(sitemaps, "_PATIENCE", 0.5)
     with server(answer) as base:
         [lines] = await asyncio.wait_for(read(f"{base}/s.xml"), 60)
     # Without end, or as one of http.client's own limits has it.
@@ -82,7 +82,7 @@ async def test_a_server_that_does_not_end_is_left(monkeypatch, answer):
 
 
 async def test_so_is_one_that_does_not_end_its_handshake(monkeypatch):
-    monkeypatch.setattr(seed_files, "_PATIENCE", 0.5)
+    monkeypatch.setattr(sitemaps, "_PATIENCE", 0.5)
     # The beginning of a record of TLS, of 16 KB.
     record = dripping(b"\x16\x03\x03\x40\x00", b"\x02")
     with server(record) as base:
@@ -107,7 +107,7 @@ async def test_ctrl_c_waits_for_no_server():
 
 
 async def test_redirects_share_one_deadline(monkeypatch):
-    monkeypatch.setattr(seed_files, "_PATIENCE", 0.5)
+    monkeypatch.setattr(sitemaps, "_PATIENCE", 0.5)
 
     def again(connection):
         time.sleep(0.2)
@@ -126,7 +126,7 @@ async def test_redirects_share_one_deadline(monkeypatch):
 
 
 def urls_in(body, name="sitemap.xml"):
-    return seed_files._urls_in(f"http://site/{name}", body)
+    return sitemaps._urls_in(f"http://site/{name}", body)
 
 
 @pytest.mark.parametrize(
@@ -166,21 +166,21 @@ def test_a_name_that_is_no_url_is_left_to_its_reader():
     "body", [b"", b"no", b"<html><body>", b"<a/>", b"\x00<urlset>"]
 )
 def test_what_is_none_is_told(body):
-    with pytest.raises(seed_files._Unreadable, match="is no sitemap"):
+    with pytest.raises(sitemaps.Unreadable, match="is no sitemap"):
         urls_in(body)
 
 
 def test_the_number_of_urls_has_a_limit(monkeypatch):
-    monkeypatch.setattr(seed_files, "_MAX_ENTRIES", 100)
+    monkeypatch.setattr(sitemaps, "_MAX_ENTRIES", 100)
     entry = b"<url><loc>http://a/</loc></url>"
     assert len(urls_in(b"<urlset>" + entry * 100)[1]) == 100
-    with pytest.raises(seed_files._Unreadable, match="more than 100 URLs"):
+    with pytest.raises(sitemaps.Unreadable, match="more than 100 URLs"):
         urls_in(b"<urlset>" + entry * 101)
 
 
 async def test_all_sitemaps_together_have_a_limit(monkeypatch):
-    monkeypatch.setattr(seed_files, "_MAX_URLS", 3)
-    monkeypatch.setattr(seed_files, "_read_one", lambda url, *_: ROOT.get(url, LEAF))
+    monkeypatch.setattr(sitemaps, "_MAX_URLS", 3)
+    monkeypatch.setattr(sitemaps, "_read_one", lambda url, *_: ROOT.get(url, LEAF))
     *read_, last = await read("http://site/")
     assert [len(lines.lines) for lines in read_] == [2]
     assert "more than 3 URLs" in last.problem
@@ -191,7 +191,7 @@ LEAF = (False, ["http://1/", "http://2/"])
 
 
 def test_robots_have_a_limit():
-    with pytest.raises(seed_files._Unreadable, match="more than 5 MB"):
+    with pytest.raises(sitemaps.Unreadable, match="more than 5 MB"):
         urls_in(b"\n" * (5 << 20) + b"\n", "robots.txt")
 
 
@@ -207,14 +207,14 @@ def test_robots_have_a_limit():
     ],
 )
 def test_a_sitemap_becomes_no_tree(monkeypatch, body):
-    roots, take = [], seed_files._SitemapReader._take
+    roots, take = [], sitemaps._SitemapReader._take
 
     def taken(self, element):
         roots[:] = [element.getroottree().getroot()]
         take(self, element)
 
-    monkeypatch.setattr(seed_files._SitemapReader, "_take", taken)
-    with suppress(seed_files._Unreadable):
+    monkeypatch.setattr(sitemaps._SitemapReader, "_take", taken)
+    with suppress(sitemaps.Unreadable):
         urls_in(body)
     assert all(sum(1 for _ in root.iter()) < 10 for root in roots)
 

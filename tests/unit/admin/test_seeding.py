@@ -14,7 +14,7 @@ from scrapy import Spider
 from scrapy.settings import Settings
 
 from scrapy_dist.admin.crawl import Crawl
-from scrapy_dist.admin.seed_files import Tally, _Splitter, _Unpacker, read_file
+from scrapy_dist.admin.seed_files import Tally, Unpacker, _Splitter, read_file
 from scrapy_dist.admin.seeding import (
     BATCH,
     SeedMaker,
@@ -390,7 +390,7 @@ def test_lines_do_not_depend_on_the_chunks(content, step, most, packed):
         wanted.pop()
     if content[:2] == b"\x1f\x8b" or content[:3] == b"\xef\xbb\xbf":
         return
-    unpacker, splitter = _Unpacker(), _Splitter(most)
+    unpacker, splitter = Unpacker(), _Splitter(most)
     data = gzip.compress(content) if packed else content
     lines = []
     for i in range(0, len(data), step):
