@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from scrapy import Spider
     from scrapy.settings import BaseSettings
 
-    from scrapy_dist.core import ports
+    from scrapy_dist.core import frontier_port, ports
     from scrapy_dist.core.settings import Options
 
 
@@ -44,7 +44,7 @@ async def open_session(
     compact: bool,
     filters_itself: bool,
     process: tuple[str, str] | None,
-) -> ports.Frontier:
+) -> frontier_port.Frontier:
     """A worker's session with the broker that the settings of *spider* name.
 
     *compact*: fingerprints are compact ones. *filters_itself*: the project's filter keeps

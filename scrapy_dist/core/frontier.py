@@ -1,7 +1,7 @@
 """What a worker and a broker say to each other.
 
 A worker asks (`Ask`), the broker answers (`Answer`): one round trip. Both are values, so
-that any broker can stand behind the port (`ports.Frontier`).
+that any broker can stand behind the port (`frontier_port.Frontier`).
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from scrapy_dist.core.frontier import CommitReply, Heartbeat
-    from scrapy_dist.core.ports import Frontier
+    from scrapy_dist.core.frontier_port import Frontier
     from scrapy_dist.worker.neighbours import Neighbours
     from scrapy_dist.worker.outbox import Numbered
     from scrapy_dist.worker.queues import Queues

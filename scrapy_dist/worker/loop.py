@@ -21,7 +21,7 @@ from scrapy_dist.worker.pacing import RETRY_FIRST
 from scrapy_dist.worker.recovery import Recovery
 
 if TYPE_CHECKING:
-    from scrapy_dist.core.ports import Frontier
+    from scrapy_dist.core.frontier_port import Frontier
     from scrapy_dist.core.settings import Options
     from scrapy_dist.worker.queues import Queues
     from scrapy_dist.worker.recovery import Listener

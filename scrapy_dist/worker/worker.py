@@ -18,7 +18,7 @@ from scrapy_dist.worker.seed_feed import SeedFeed
 
 if TYPE_CHECKING:
     from scrapy_dist.core.frontier import Counts
-    from scrapy_dist.core.ports import Frontier
+    from scrapy_dist.core.frontier_port import Frontier
     from scrapy_dist.core.settings import Options
     from scrapy_dist.worker.intake import Intake
     from scrapy_dist.worker.leases import HeldLeases

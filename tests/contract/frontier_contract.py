@@ -33,7 +33,7 @@ from scrapy_dist.core.frontier import (
 )
 
 if TYPE_CHECKING:
-    from scrapy_dist.core.ports import Frontier
+    from scrapy_dist.core.frontier_port import Frontier
 
 #: Key of items, and of seeds.
 ITEMS, SEEDS = "s:items", "s:start_urls"

@@ -44,7 +44,7 @@ from tests.support.light_worker import LightWorker, Yield, plain, score
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from scrapy_dist.core.ports import Frontier
+    from scrapy_dist.core.frontier_port import Frontier
     from scrapy_dist.core.tasks import Task
 
 #: What the tests play. Plays that fail are not made smaller: that takes minutes, and the

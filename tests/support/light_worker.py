@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from scrapy_dist.core.frontier import CommitReply, Joined, Lease
-    from scrapy_dist.core.ports import Frontier
+    from scrapy_dist.core.frontier_port import Frontier
     from scrapy_dist.worker.outbox import Numbered
 
     #: Is called with each part before the broker has it; what it returns gets the answer.

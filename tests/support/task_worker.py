@@ -16,7 +16,7 @@ from scrapy_dist.core.tasks import Begin, Beginning
 
 if TYPE_CHECKING:
     from scrapy_dist.core.frontier import Lease
-    from scrapy_dist.core.ports import Frontier
+    from scrapy_dist.core.frontier_port import Frontier
 
 ITEMS = Keys.from_settings(Settings(), "s").items
 SEEDS = "s:start_urls"

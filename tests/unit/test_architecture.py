@@ -70,7 +70,6 @@ LONG_FILES: dict[str, str] = {
     "brokers/redis/frontier.py": "all calls of the protocol",
     "brokers/redis/lua/commit.lua": "one script: all that is stored in one moment",
     "brokers/redis/tools/check.py": "all checks",
-    "core/ports.py": "all that is asked of a broker",
     "codec/request.py": "one class, which encodes and decodes",
     "worker/engine.py": "all private names of Scrapy",
     "scheduler.py": "Scrapy's interface, what scrapy-redis lets override, and the closing",

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 
 class MemoryFrontier:
-    """`core.ports.Frontier`. *ttl* in seconds, the other *limits* as in `Limits`."""
+    """`core.frontier_port.Frontier`. *ttl* in seconds, the other *limits* as in `Limits`."""
 
     def __init__(
         self,

@@ -234,7 +234,7 @@ class Frontier:
         persist: bool = False,
         age: float = 0.0,
     ) -> Call[Joined]:
-        """Join the frontier: see `ports.Frontier.join`."""
+        """Join the frontier: see `frontier_port.Frontier.join`."""
         self.name = info
         return self.call(
             "register",
@@ -512,7 +512,7 @@ class Frontier:
     def leave(
         self, *, finished: bool | None, persist: bool = False, reason: str = "finished"
     ) -> Call[tuple[LeaveOutcome, int]]:
-        """Go: see `ports.Frontier.leave`."""
+        """Go: see `frontier_port.Frontier.leave`."""
         return self.call(
             "leave",
             lambda raw: (_LEFT[raw[0]], raw[1]),

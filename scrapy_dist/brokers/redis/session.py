@@ -41,7 +41,7 @@ _NO_SLOTS = Slots(None)
 
 
 class RedisFrontier:
-    """`core.ports.Frontier`.
+    """`core.frontier_port.Frontier`.
 
     *process*: machine and process of this worker, if its neighbours are to see it.
     *slots*: those of what an older version has left.

@@ -40,7 +40,7 @@ OPTIONS = {"CONCURRENT_REQUESTS": 16, "FRONTIER_OUTBOX_LIMIT": 1000}
 
 
 class Broker:
-    """A `ports.Frontier`; *replies* change what the next answers are like."""
+    """A `frontier_port.Frontier`; *replies* change what the next answers are like."""
 
     limit = None
     process = None
