@@ -24,8 +24,9 @@ from scrapy_dist.brokers.redis.keys import Keys, fill_template, tagged
 from scrapy_dist.compat import extension_points
 from scrapy_dist.exceptions import ConfigurationError, FrontierError
 from scrapy_dist.redis_client.topology import check_slots, uses_cluster
-from scrapy_dist.scheduler import deferred
 from scrapy_dist.worker import engine
+from scrapy_dist.worker.command import command_without_crawl, running_command
+from scrapy_dist.worker.reactor import deferred, require_asyncio
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Coroutine
@@ -126,7 +127,7 @@ class RedisPipeline:
         """A pipeline by REDIS_ITEMS_KEY and REDIS_ITEMS_SERIALIZER."""
         params: dict[str, Any] = {"server": None}
         if extension_points.overridden(cls, ["__init__"]):
-            command = engine.running_command()
+            command = running_command()
             params["server"] = (
                 connection.unconnected(f"scrapy {command} is no crawl")
                 if command
@@ -148,7 +149,7 @@ class RedisPipeline:
     @classmethod
     def from_crawler(cls, crawler: Crawler) -> Self:
         try:
-            engine.require_asyncio(crawler)
+            require_asyncio(crawler)
             pipeline = cls.from_settings(crawler.settings)
         except FrontierError as e:
             raise engine.fail_start(crawler, e, engine.current_task()) from None
@@ -161,7 +162,7 @@ class RedisPipeline:
         self._close_timeout = number(crawler.settings, "FRONTIER_CLOSE_TIMEOUT")
         self._known_keys: set[str] = set()
         #: The command that runs, if it is no crawl.
-        self._command = engine.command_without_crawl(crawler)
+        self._command = command_without_crawl(crawler)
         self._said = False
         #: Ends when the spider has been closing for FRONTIER_CLOSE_TIMEOUT.
         self._patience: asyncio.Future[None] | None = None

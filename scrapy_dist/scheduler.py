@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 import os
 import socket
 import time
@@ -55,11 +54,18 @@ from scrapy_dist.exceptions import (
 )
 from scrapy_dist.redis_client.client import describe
 from scrapy_dist.worker import engine, gc_freeze, in_memory
+from scrapy_dist.worker.command import command_without_crawl
 from scrapy_dist.worker.filtering import Filter
 from scrapy_dist.worker.intake import Intake
 from scrapy_dist.worker.neighbours import find_self
 from scrapy_dist.worker.politeness import Politeness
 from scrapy_dist.worker.queues import Queues
+from scrapy_dist.worker.reactor import (
+    before_forced_end,
+    both,
+    deferred,
+    require_asyncio,
+)
 from scrapy_dist.worker.session import LAST_WORDS, Session
 from scrapy_dist.worker.worker import Worker
 
@@ -85,25 +91,6 @@ _GIVEN = {
 }
 #: Why a worker closes that people, or a system, have told to close.
 _FROM_OUTSIDE = ("shutdown", "stopped")
-
-
-def deferred(coroutine: Coroutine[Any, Any, None]) -> Deferred[None]:
-    """What Scrapy waits for in ``open`` and ``close``."""
-    # Scrapy 2.13 calls open() before its event loop runs.
-    loop = asyncio.get_event_loop()
-    return Deferred.fromFuture(asyncio.ensure_future(coroutine, loop=loop))
-
-
-async def _both(result: Any, ours: Deferred[None]) -> None:
-    """Wait for what a subclass returned, and for ours."""
-    loop = asyncio.get_running_loop()
-    own = ours.asFuture(loop)
-    if isinstance(result, Deferred):
-        result = result.asFuture(loop)
-    if inspect.isawaitable(result):
-        await asyncio.gather(result, own)
-    else:
-        await own
 
 
 def _equal(given: Any, wanted: Any) -> bool:
@@ -189,12 +176,12 @@ class Scheduler(BaseScheduler):
     @classmethod
     def from_crawler(cls, crawler: Crawler) -> Self:
         """The frontier's scheduler; for commands that are no crawl Scrapy's own."""
-        command = engine.command_without_crawl(crawler)
+        command = command_without_crawl(crawler)
         if command:
             df = load(crawler.settings["DUPEFILTER_CLASS"])
             return in_memory.scheduler_for(crawler, command, df)  # type: ignore[return-value]
         try:
-            engine.require_asyncio(crawler)
+            require_asyncio(crawler)
             options = Options.from_settings(crawler.settings)
             scheduler = cls.from_settings(crawler.settings)
         except Exception as e:  # noqa: BLE001  of any code
@@ -238,8 +225,8 @@ class Scheduler(BaseScheduler):
         if result is None or result is ours:
             return ours
         if name == "close":
-            return deferred(_both(result, ours))
-        return deferred(self._opened_by(_both(result, ours)))
+            return deferred(both(result, ours))
+        return deferred(self._opened_by(both(result, ours)))
 
     async def _opened_by(self, opening: Coroutine[Any, Any, None]) -> None:
         """Wait for *opening*, the errors of which keep the spider from being opened."""
@@ -404,7 +391,7 @@ class Scheduler(BaseScheduler):
         self.reporter.start()
         self._start_error = engine.watch_start(self.crawler)
         self.worker.loop.start()
-        self._no_forced_end = engine.before_forced_end(self._end_early)
+        self._no_forced_end = before_forced_end(self._end_early)
         if self.options.gc_freeze:
             gc_freeze.freeze()
             self._frozen = True

@@ -26,6 +26,7 @@ from scrapy_dist.core.crawl import job_from_settings
 from scrapy_dist.core.frontier import BATCH
 from scrapy_dist.exceptions import BadSeed, ConfigurationError, FrontierError
 from scrapy_dist.worker import engine
+from scrapy_dist.worker.command import command_without_crawl
 
 if TYPE_CHECKING:
     from scrapy.crawler import Crawler
@@ -263,7 +264,7 @@ class RedisMixin:
         It ends when the spider is to be closed; at once if the seeds do not come this
         way: where ``schedule_next_requests()`` is overridden, or runs in a thread.
         """
-        if engine.command_without_crawl(self.crawler):
+        if command_without_crawl(self.crawler):
             return  # e.g. the shell: a page that somebody asks for is all it fetches
         if not engine.shares(self.crawler):
             logger.error(
@@ -300,7 +301,7 @@ class RedisMixin:
         An override that reads Redis by itself runs in a thread, and this worker leases
         no seeds: what it has taken is lost if it dies, as with scrapy-redis.
         """
-        if engine.command_without_crawl(self.crawler):
+        if command_without_crawl(self.crawler):
             return
         make = self.make_request_from_data
         if not self.seeds_are_leased:  # these are, all the same: see `SeedFeed`
@@ -360,7 +361,7 @@ class RedisMixin:
         Called whenever seeds have come and ``start()`` does not wait for them, and when
         there is little to do.
         """
-        if engine.command_without_crawl(self.crawler):
+        if command_without_crawl(self.crawler):
             return
         thread = self._seed_feed.thread
         if thread is None or thread.is_current:

@@ -19,6 +19,7 @@ from scrapy_dist.core.settings import Options
 from scrapy_dist.exceptions import FrontierError
 from scrapy_dist.redis_client.client import close_client
 from scrapy_dist.worker import engine
+from scrapy_dist.worker.command import command_without_crawl
 from scrapy_dist.worker.outputs import WAIT
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ def for_crawler(crawler: Crawler) -> Pusher | None:
 
     The frontier's exchange does its work; and what is no crawl stores nothing.
     """
-    if engine.shares(crawler) or engine.command_without_crawl(crawler):
+    if engine.shares(crawler) or command_without_crawl(crawler):
         return None
     if crawler not in _pushers:
         _pushers[crawler] = Pusher(crawler)

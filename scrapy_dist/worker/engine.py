@@ -10,28 +10,24 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import inspect
-import sys
 import threading
 import time
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary, WeakSet
+from weakref import WeakSet
 
 from scrapy import Spider, signals, version_info
 from scrapy.core import downloader
 from scrapy.exceptions import CloseSpider
-from scrapy.utils.reactor import is_asyncio_reactor_installed, is_reactor_installed
-from twisted.internet.defer import Deferred
 
 from scrapy_dist.base.escaping import get_logger
 from scrapy_dist.core.slots import host_of
-from scrapy_dist.exceptions import ConfigurationError, FrontierError
+from scrapy_dist.exceptions import FrontierError
 from scrapy_dist.worker.view import Downloads
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Coroutine
+    from collections.abc import AsyncIterator, Callable
     from collections.abc import Set as AbstractSet
-    from types import FrameType
 
     from scrapy import Request
     from scrapy.crawler import Crawler
@@ -55,15 +51,8 @@ PIPELINES_AWAIT = version_info >= (2, 14)
 #: page; before, one loop goes through the outputs of all pages.
 HAS_CONTEXTS = version_info >= (2, 14)
 
-#: Scrapy's commands that are no crawl, by the modules of their classes.
-_NO_CRAWL = frozenset(
-    f"scrapy.commands.{name}"
-    for name in ("bench", "check", "fetch", "parse", "shell", "view")
-)
 #: Crawlers whose downloads pass the gate of a polite crawl.
 has_gate: WeakSet[Crawler] = WeakSet()
-#: What ``command_without_crawl`` has found.
-_commands: WeakKeyDictionary[Crawler, str] = WeakKeyDictionary()
 
 
 def _engine(crawler: Crawler) -> Any:
@@ -76,67 +65,6 @@ def _engine(crawler: Crawler) -> Any:
 
 def _slot(crawler: Crawler) -> Any:
     return getattr(_engine(crawler), "_slot", None)
-
-
-def command_without_crawl(crawler: Crawler) -> str:
-    """The command that runs *crawler* and is no crawl, e.g. "fetch"; '' for a crawl.
-
-    Commands derived from those of Scrapy count as theirs. Settings and arguments do not
-    tell what runs, so this looks for the command where it is: on the stack. To be
-    called first while the command runs; the answer is remembered.
-    """
-    try:
-        known = _commands.get(crawler)
-        if known is None:
-            known = _commands[crawler] = running_command()
-    except TypeError:  # a stand-in that cannot be a key, as in a unit test
-        return running_command()
-    return known
-
-
-def running_command() -> str:
-    """As ``command_without_crawl``, where no crawler is at hand."""
-    frames = sys._current_frames()  # noqa: SLF001
-    own = _innermost_command(frames.pop(threading.get_ident(), None))
-    if own is not None:
-        return own
-    # The shell runs its engine in another thread than itself.
-    others = (_innermost_command(frame) for frame in frames.values())
-    return "shell" if "shell" in others else ""
-
-
-def runs_by_command() -> bool:
-    """Whether a command of Scrapy crawls, and no program of the user's."""
-    frames = sys._current_frames()  # noqa: SLF001
-    return _innermost_command(frames.get(threading.get_ident())) == ""
-
-
-def _innermost_command(frame: FrameType | None) -> str | None:
-    """The command that runs in *frame*: '' for one that crawls, None for none."""
-    while frame is not None:
-        code = frame.f_code
-        if code.co_name == "run" and code.co_argcount:
-            command = frame.f_locals.get(code.co_varnames[0])
-            modules = [cls.__module__ for cls in type(command).__mro__]
-            if "scrapy.commands" in modules:
-                found = next((m for m in modules if m in _NO_CRAWL), "")
-                return found.rpartition(".")[2]
-        frame = frame.f_back
-    return None
-
-
-def require_asyncio(crawler: Crawler) -> None:
-    """Raise ConfigurationError unless Scrapy runs on an asyncio event loop."""
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        if is_asyncio_reactor_installed():
-            return  # Scrapy 2.13 builds components before its event loop runs
-        raise ConfigurationError(
-            f"TWISTED_REACTOR = {crawler.settings['TWISTED_REACTOR']!r} has no asyncio"
-            " event loop. scrapy-dist needs Scrapy's default reactor: remove the setting"
-            " or set it to 'twisted.internet.asyncioreactor.AsyncioSelectorReactor'."
-        ) from None
 
 
 class ScrapyEngine:
@@ -396,34 +324,6 @@ _failing: WeakSet[Crawler] = WeakSet()
 
 #: Tasks that close a spider; the event loop itself keeps no strong reference.
 _closing: list[asyncio.Future[None]] = []
-
-
-def before_forced_end(
-    work: Callable[[], Coroutine[Any, Any, None]],
-) -> Callable[[], None]:
-    """Run *work* before Scrapy ends the process without closing the spider.
-
-    So it does at the second Ctrl-C, or when somebody stops the reactor; it waits for
-    *work*. Without a reactor it cancels all tasks instead, and waits for these. Returns
-    what withdraws it.
-    """
-    if not is_reactor_installed():
-        return lambda: None
-    from twisted.internet import reactor  # noqa: PLC0415  importing it installs one
-
-    system: Any = reactor
-
-    def run() -> Deferred[None]:
-        return Deferred.fromFuture(asyncio.ensure_future(work()))
-
-    trigger = system.addSystemEventTrigger("before", "shutdown", run)
-
-    def withdraw() -> None:
-        # It is gone when the reactor is about to stop.
-        with contextlib.suppress(KeyError, ValueError, TypeError):
-            system.removeSystemEventTrigger(trigger)
-
-    return withdraw
 
 
 def scheduler(crawler: Crawler) -> Any:

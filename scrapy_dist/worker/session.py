@@ -11,7 +11,7 @@ from scrapy_dist.base.escaping import spider_logger
 from scrapy_dist.base.words import count, number, span
 from scrapy_dist.core.frontier import BATCH, Ask, JoinOutcome, LeaveOutcome
 from scrapy_dist.exceptions import ConfigurationError, RedisUnavailable
-from scrapy_dist.worker.engine import runs_by_command
+from scrapy_dist.worker.command import runs_by_command
 from scrapy_dist.worker.neighbours import process_age
 
 if TYPE_CHECKING:

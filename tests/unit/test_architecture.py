@@ -71,7 +71,6 @@ LONG_FILES: dict[str, str] = {
     "brokers/redis/lua/commit.lua": "one script: all that is stored in one moment",
     "brokers/redis/tools/check.py": "all checks",
     "codec/request.py": "one class, which encodes and decodes",
-    "worker/engine.py": "all private names of Scrapy",
     "scheduler.py": "Scrapy's interface, what scrapy-redis lets override, and the closing",
     "spiders.py": "both mixins",
 }

@@ -23,7 +23,7 @@ from scrapy.utils.request import RequestFingerprinter
 
 from scrapy_dist.dupefilter import RFPDupeFilter
 from scrapy_dist.scheduler import Scheduler
-from scrapy_dist.worker import engine
+from scrapy_dist.worker.command import command_without_crawl
 from tests.support.project import FRONTIERS, SETTINGS, assert_finished, package_parent
 from tests.support.redis_state import count_items, count_pending, count_workers
 from tests.support.wait import wait_until
@@ -331,7 +331,7 @@ class Crawler:
 
 
 def found():
-    return engine.command_without_crawl(Crawler())
+    return command_without_crawl(Crawler())
 
 
 def test_commands_derived_from_scrapys_are_no_crawl():
@@ -362,8 +362,8 @@ def test_the_shell_runs_its_crawler_in_another_thread():
 
 def test_what_runs_a_crawler_is_remembered():
     crawler = Crawler()
-    running(fetch.Command, lambda: engine.command_without_crawl(crawler))
-    assert engine.command_without_crawl(crawler) == "fetch"
+    running(fetch.Command, lambda: command_without_crawl(crawler))
+    assert command_without_crawl(crawler) == "fetch"
 
 
 # The filter in memory
