@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import struct
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,7 @@ from pika.exceptions import (
 from pika.spec import BasicProperties
 
 from scrapy_dist.base.waits import sleep_until, wait_for
+from scrapy_dist.base.words import span
 from scrapy_dist.exceptions import ConfigurationError
 
 if TYPE_CHECKING:
@@ -32,6 +34,8 @@ if TYPE_CHECKING:
 
 #: Seconds that RabbitMQ may take for an answer, and for the end of a connection.
 _ANSWER, _END = 30.0, 5.0
+#: How RabbitMQ says that a consumer took too long.
+_LATE = re.compile(r"acknowledgement.* timed out.*?(\d+) ms")
 #: Reply codes: the login, or the vhost, is refused.
 _REFUSED, _NOT_ALLOWED = 403, 530
 
@@ -231,5 +235,11 @@ def _text(error: BaseException) -> str:
             break
         error = inner
     if isinstance(error, (ChannelClosed, ConnectionClosed)):
+        if late := _LATE.search(error.reply_text):
+            return (
+                "it waited for an acknowledgement for longer than its consumer_timeout of"
+                f" {span(int(late[1]) / 1000)}, since a task took so long. Raise that in"
+                " rabbitmq.conf, lower --prefetch, or say --ack stored"
+            )
         return f"{error.reply_text} ({error.reply_code})"
     return str(error) or type(error).__name__
