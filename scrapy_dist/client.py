@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from scrapy_dist.admin.arguments import several
+from scrapy_dist.admin.arguments import Ids, TaskIds, Workers, several
 from scrapy_dist.admin.async_client import AsyncBatch, AsyncClient, Seed
 from scrapy_dist.admin.items import AsyncItems, Items
 from scrapy_dist.admin.seeding import BATCH
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from scrapy.settings import BaseSettings
     from typing_extensions import Self
 
-    from scrapy_dist.admin.arguments import Ids, TaskIds, Workers
     from scrapy_dist.core.crawl import Cleared, Paused
     from scrapy_dist.core.dead_letters import DeadLetter, Forgotten, Retried
     from scrapy_dist.core.hosts import Hosts

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from scrapy.dupefilters import BaseDupeFilter
 from scrapy.dupefilters import RFPDupeFilter as ScrapyDupeFilter
 from scrapy.utils.misc import build_from_crawler, load_object
 from scrapy.utils.python import to_unicode
-from scrapy.utils.request import fingerprint
+from scrapy.utils.request import RequestFingerprinterProtocol, fingerprint
 from w3lib.url import canonicalize_url
 
 from scrapy_dist import defaults
@@ -21,13 +22,10 @@ from scrapy_dist.connection import get_redis_from_settings
 from scrapy_dist.exceptions import ConfigurationError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     import redis
     from scrapy import Request, Spider
     from scrapy.crawler import Crawler
     from scrapy.settings import BaseSettings
-    from scrapy.utils.request import RequestFingerprinterProtocol
     from typing_extensions import Self
 
 __all__ = [

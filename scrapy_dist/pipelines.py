@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Generator
+from collections.abc import Awaitable, Callable, Coroutine, Generator
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
-from scrapy import signals
+from scrapy import Spider, signals
 from scrapy.exceptions import DropItem
 from scrapy.utils.misc import load_object
 from scrapy.utils.serialize import ScrapyJSONEncoder
@@ -29,10 +29,7 @@ from scrapy_dist.worker.command import command_without_crawl, running_command
 from scrapy_dist.worker.reactor import deferred, require_asyncio
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Coroutine
-
     import redis
-    from scrapy import Spider
     from scrapy.crawler import Crawler
     from scrapy.settings import BaseSettings
     from typing_extensions import Self

@@ -6,12 +6,13 @@ import asyncio
 import os
 import socket
 import time
+from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
-from scrapy import signals
+from scrapy import Request, Spider, signals
 from scrapy.core.scheduler import BaseScheduler
 from scrapy.dupefilters import BaseDupeFilter
 from scrapy.exceptions import CloseSpider
@@ -70,10 +71,7 @@ from scrapy_dist.worker.session import LAST_WORDS, Session
 from scrapy_dist.worker.worker import Worker
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
-
     import redis
-    from scrapy import Request, Spider
     from scrapy.crawler import Crawler
     from scrapy.settings import BaseSettings
     from typing_extensions import Self

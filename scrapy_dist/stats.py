@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from scrapy import signals
+from scrapy import Spider, signals
 from scrapy.statscollectors import MemoryStatsCollector, StatsCollector
 
 from scrapy_dist.admin import pusher
@@ -16,7 +16,6 @@ from scrapy_dist.utils import convert_bytes_to_str
 
 if TYPE_CHECKING:
     import redis
-    from scrapy import Spider
     from scrapy.crawler import Crawler
     from typing_extensions import Self
 

@@ -11,26 +11,24 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from scrapy.settings import BaseSettings, Settings
 
-from scrapy_dist.admin.arguments import ids_of, several
+from scrapy_dist.admin.arguments import Ids, TaskIds, Workers, ids_of, several
 from scrapy_dist.admin.crawl import Crawl
 from scrapy_dist.admin.items import AsyncItems, leave_all
 from scrapy_dist.admin.seeding import BATCH, chunks
 from scrapy_dist.admin.tasks import Tasks
 from scrapy_dist.base.waits import cancel
-from scrapy_dist.core.tasks import Batch
+from scrapy_dist.core.tasks import Batch, NewTask, OnDuplicate, Task, TaskState
 from scrapy_dist.exceptions import BadSeed, ConfigurationError, RedisUnavailable
 from scrapy_dist.redis_client.masking import shown_value
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-    from scrapy_dist.admin.arguments import Ids, TaskIds, Workers
     from scrapy_dist.core.crawl import Cleared, Paused
     from scrapy_dist.core.dead_letters import DeadLetter, Forgotten, Retried
     from scrapy_dist.core.hosts import Hosts
     from scrapy_dist.core.inspection import Explained, Recrawled, Shown
     from scrapy_dist.core.status import Finished, Status
-    from scrapy_dist.core.tasks import NewTask, OnDuplicate, Task, TaskState
 
 T = TypeVar("T")
 Seed = str | bytes | Mapping[str, Any]

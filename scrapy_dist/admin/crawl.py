@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Collection, Iterable
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping
 from contextlib import aclosing
 from dataclasses import replace
 from functools import cached_property
@@ -15,6 +15,8 @@ from scrapy.settings import SETTINGS_PRIORITIES, Settings
 
 from scrapy_dist import fingerprints
 from scrapy_dist.admin.arguments import (
+    Ids,
+    Workers,
     checked_id,
     checked_limit,
     checked_parts,
@@ -40,27 +42,23 @@ from scrapy_dist.core.crawl import (
     Cleared,
     Paused,
     Stopped,
+    TakenOver,
     crawl_name,
     job_from_settings,
 )
 from scrapy_dist.core.frontier import NewRequest
-from scrapy_dist.core.inspection import Explained, Found, Recrawled
+from scrapy_dist.core.inspection import Explained, Found, Recrawled, Shown
 from scrapy_dist.core.politeness_settings import PolitenessOptions
 from scrapy_dist.core.settings import Options
 from scrapy_dist.exceptions import ConfigurationError, FrontierError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from typing_extensions import Self
 
-    from scrapy_dist.admin.arguments import Ids, Workers
     from scrapy_dist.core import ports
-    from scrapy_dist.core.crawl import TakenOver
     from scrapy_dist.core.dead_letters import DeadLetter, Forgotten, Retried
     from scrapy_dist.core.findings import Report
     from scrapy_dist.core.hosts import Hosts
-    from scrapy_dist.core.inspection import Shown
     from scrapy_dist.core.status import Finished, Status
 
 #: Seconds between two looks whether the crawl is drained, at first and at the most.

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client import CollectorRegistry, Metric, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
@@ -21,14 +21,11 @@ from scrapy_dist.admin.crawls import read_each
 from scrapy_dist.base.escaping import escape
 from scrapy_dist.base.waits import wait_for
 from scrapy_dist.base.words import span
-from scrapy_dist.core.hosts import NO_HOSTS
+from scrapy_dist.core.hosts import NO_HOSTS, Hosts
 from scrapy_dist.exceptions import ConfigurationError, RedisUnavailable
 
 if TYPE_CHECKING:
-    from prometheus_client import Metric
-
     from scrapy_dist.admin.crawl import Crawl
-    from scrapy_dist.core.hosts import Hosts
     from scrapy_dist.core.status import Status
 
     Family = GaugeMetricFamily | CounterMetricFamily

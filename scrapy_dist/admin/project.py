@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from scrapy import Spider
+from scrapy import Request, Spider
 from scrapy.crawler import Crawler
 from scrapy.utils.misc import build_from_crawler, load_object
 from scrapy.utils.request import RequestFingerprinter
@@ -18,7 +18,6 @@ from scrapy_dist.codec.request import PayloadCodec
 from scrapy_dist.exceptions import ConfigurationError
 
 if TYPE_CHECKING:
-    from scrapy import Request
     from scrapy.settings import Settings
 
 

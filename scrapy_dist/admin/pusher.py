@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
@@ -20,14 +21,11 @@ from scrapy_dist.exceptions import FrontierError
 from scrapy_dist.redis_client.client import close_client
 from scrapy_dist.worker import engine
 from scrapy_dist.worker.command import command_without_crawl
-from scrapy_dist.worker.outputs import WAIT
+from scrapy_dist.worker.outputs import WAIT, ItemSink
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
     from scrapy.crawler import Crawler
 
-    from scrapy_dist.worker.outputs import ItemSink
 
 logger = get_logger(__name__)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 from scrapy_dist.base.escaping import get_logger
@@ -10,8 +11,6 @@ from scrapy_dist.base.words import count, number, rate
 from scrapy_dist.exceptions import FrontierError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
     from scrapy import Spider
 
     from scrapy_dist.core.status import Status

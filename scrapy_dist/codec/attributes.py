@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Iterable
 from types import (
     FunctionType,
     MemberDescriptorType,
     MethodDescriptorType,
     WrapperDescriptorType,
 )
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from scrapy_dist.exceptions import BadPayload, Unserializable
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
 
 #: Where pydantic keeps the state of a model, beside ``__dict__``.
 PYDANTIC_SLOTS = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import FunctionType, MethodType
 from typing import TYPE_CHECKING, Any
 
@@ -10,8 +11,6 @@ from scrapy.http.request import NO_CALLBACK
 from scrapy_dist.base.escaping import quote
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from scrapy import Spider
 
 

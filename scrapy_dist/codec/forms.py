@@ -5,9 +5,10 @@ from __future__ import annotations
 import dataclasses
 import sys
 from collections import Counter, OrderedDict
+from collections.abc import Callable
 from enum import Enum, Flag
 from types import MethodDescriptorType, WrapperDescriptorType
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from scrapy import Item, Request, Spider
 from scrapy.crawler import Crawler
@@ -17,9 +18,6 @@ from scrapy.utils.trackref import object_ref
 from scrapy_dist.codec.attributes import PYDANTIC_SLOTS, Attributes
 from scrapy_dist.codec.kinds import check_keys
 from scrapy_dist.exceptions import BadPayload, Unserializable
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 #: Where attrs keeps a hash, which is another in each process.
 _CACHED_HASH = "_attrs_cached_hash"

@@ -10,19 +10,17 @@ import pathlib
 import re
 import sys
 from collections import Counter, OrderedDict, defaultdict, deque
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from fractions import Fraction
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from scrapy_dist.exceptions import BadPayload, Unserializable
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
 
 #: Keys of one dict or set whose hash a stranger can choose. Equal hashes make a table
 #: quadratic: 20,000 such integers take three seconds, these take 0.1.

@@ -18,6 +18,7 @@ from __future__ import annotations
 import base64
 import math
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from enum import Enum
@@ -38,8 +39,6 @@ from scrapy_dist.codec.kinds import (
 from scrapy_dist.exceptions import BadPayload, Unserializable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from scrapy_dist.codec.objects import SharedClasses
 
 #: Extension types inside each other, e.g. tuples in tuples. Bounds the C stack.

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import http
 import importlib
+from collections.abc import Iterable, Iterator
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 from urllib.parse import DefragResult, ParseResult, SplitResult
@@ -25,8 +26,6 @@ from scrapy_dist.compat.extension_points import path_of
 from scrapy_dist.exceptions import BadPayload, ConfigurationError, Unserializable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-
     from scrapy.settings import BaseSettings
 
 #: Objects that a ``Learner`` looks at.

@@ -10,17 +10,15 @@ import asyncio
 import contextlib
 import socket
 import unicodedata
+from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from scrapy.utils.reactor import is_reactor_installed
 
 from scrapy_dist.base.waits import wait_for
 from scrapy_dist.codec.sizes import MAX_HOST
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
 
 _LOCAL_NAMES = frozenset(
     {"localhost", "localhost.localdomain", "ip6-localhost", "ip6-loopback"}

@@ -10,6 +10,7 @@ is reset.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, cast
 
 from scrapy.http import FormRequest, JsonRequest, Request, XmlRpcRequest
@@ -53,8 +54,6 @@ from scrapy_dist.compat.extension_points import path_of
 from scrapy_dist.exceptions import BadPayload, ConfigurationError, Unserializable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-
     from scrapy import Spider
     from scrapy.crawler import Crawler
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from operator import index
 from types import NoneType
 from typing import TYPE_CHECKING, Any
@@ -10,8 +11,6 @@ from scrapy_dist.base.escaping import quote
 from scrapy_dist.codec.sizes import flaw_of_encoding, flaw_of_method
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from scrapy.http import Request
 
 #: Largest priority that a Redis score, a double, holds exactly.

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
 from scrapy_dist.base.escaping import quote
 from scrapy_dist.codec.request_fields import MAX_PRIORITY
 from scrapy_dist.codec.seed_rules import is_encoding
 from scrapy_dist.codec.sizes import MAX_TASK_NAME, flaw_of_method
 from scrapy_dist.exceptions import BadSeed
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 
 class NumberText(str):

@@ -12,14 +12,11 @@ Exit code: 0 all is well (with --repair: now), 1 something is left, 2 no check w
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from scrapy_dist.base.words import count, number
 from scrapy_dist.commands import base, options, project
-from scrapy_dist.core.findings import KINDS
-
-if TYPE_CHECKING:
-    from scrapy_dist.core.findings import Finding, Report
+from scrapy_dist.core.findings import KINDS, Finding, Report
 
 #: Fields of Counts, in the order of the output.
 _COUNTS = ("pending", "suspect", "leased", "failed", "seen")

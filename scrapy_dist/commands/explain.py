@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
@@ -14,8 +15,6 @@ from scrapy_dist.commands.terminal.bar import counter
 from scrapy_dist.exceptions import ConfigurationError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from scrapy_dist.core.inspection import Explained
 
 #: Seconds that are told as such.

@@ -20,15 +20,10 @@ Exit code: 0 shown, also if there is none; 2 wrong use, Redis away.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from scrapy_dist.base import words
 from scrapy_dist.commands import base, options, project
 from scrapy_dist.commands.terminal import hosts
-from scrapy_dist.core.hosts import SORTS
-
-if TYPE_CHECKING:
-    from scrapy_dist.core.hosts import Hosts
+from scrapy_dist.core.hosts import SORTS, Hosts
 
 #: Hosts shown by default, and at the most.
 _SHOWN, _MOST = 20, 1000

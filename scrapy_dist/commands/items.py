@@ -24,6 +24,7 @@ import os
 import signal
 import stat
 import sys
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -36,8 +37,6 @@ from scrapy_dist.commands.item_lines import line_of
 from scrapy_dist.exceptions import ConfigurationError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
     from scrapy_dist.core.ports import ItemReader
 
 #: Stands for standard output.

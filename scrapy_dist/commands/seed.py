@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, Any
 
 from scrapy_dist.admin.seed_files import Lines, Tally, read_file
 from scrapy_dist.admin.sitemaps import read_sitemap
-from scrapy_dist.admin.task_maker import TaskMaker
+from scrapy_dist.admin.task_maker import TaskMaker, TaskSower
 from scrapy_dist.admin.tasks import Tasks
 from scrapy_dist.base.words import count, number
 from scrapy_dist.commands import base, options, project
@@ -42,7 +42,6 @@ if TYPE_CHECKING:
     from scrapy.settings import Settings
 
     from scrapy_dist.admin.seeding import SeedMaker, Sower
-    from scrapy_dist.admin.task_maker import TaskSower
 
 #: Stands for standard input.
 _STDIN = "-"

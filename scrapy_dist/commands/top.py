@@ -20,6 +20,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Coroutine
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -37,8 +38,6 @@ from scrapy_dist.exceptions import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
-
     from scrapy.settings import Settings
 
 T = TypeVar("T")

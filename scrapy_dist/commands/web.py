@@ -19,6 +19,7 @@ import importlib
 import os
 import re
 import signal
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
@@ -33,8 +34,6 @@ from scrapy_dist.exceptions import ConfigurationError
 from scrapy_dist.redis_client.client import describe
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
     from scrapy.settings import Settings
 
     from scrapy_dist.web.security import Rules

@@ -6,6 +6,7 @@ one list of them. `check` looks at the classes of a crawl before anything is con
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -16,8 +17,6 @@ from scrapy_dist.compat.overrides import names_in
 from scrapy_dist.exceptions import ConfigurationError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-
     from scrapy.crawler import Crawler
 
 

@@ -6,11 +6,9 @@ Nothing is called for it: a method may pop from Redis when it is called.
 from __future__ import annotations
 
 import inspect
+from collections.abc import Container
 from types import CodeType
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from collections.abc import Container
+from typing import Any
 
 
 def names_used(

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-
     from scrapy_dist.core.frontier import Answer, Ask, Joined, LeaseId, LeaveOutcome
     from scrapy_dist.core.politeness import Rules
     from scrapy_dist.core.status import Status

@@ -5,11 +5,10 @@ What a worker needs of it is in `frontier_port`.
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable, Sequence
-
     from scrapy import Request, Spider
     from scrapy.settings import BaseSettings
 

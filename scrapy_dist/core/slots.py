@@ -6,6 +6,7 @@ FRONTIER_SLOT says which slot a request belongs to, and the discipline its place
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from hashlib import sha1
 from typing import TYPE_CHECKING, Any
@@ -22,8 +23,6 @@ from scrapy_dist.core.frontier import NewRequest
 from scrapy_dist.exceptions import ConfigurationError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
     from scrapy.settings import BaseSettings
 
     from scrapy_dist.queue import Base

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import codecs
 import re
-from typing import TYPE_CHECKING, Any, cast
+from collections.abc import Callable
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 from redis.asyncio.connection import parse_url
@@ -21,9 +22,6 @@ from scrapy_dist.redis_client.addresses import (
 )
 from scrapy_dist.redis_client.masking import shown_value
 from scrapy_dist.redis_client.tls import CERT_REQS
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 #: Seconds that the frontier waits for an answer where ``socket_timeout`` is None.
 LONGEST_WAIT = 30.0

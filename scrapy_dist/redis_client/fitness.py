@@ -6,6 +6,7 @@ import asyncio
 import re
 import ssl
 import time
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import redis
@@ -26,8 +27,6 @@ from scrapy_dist.redis_client.embedded.program import MIN_VERSION
 from scrapy_dist.redis_client.masking import hide
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     import redis.asyncio.client
     from scrapy.settings import BaseSettings
 

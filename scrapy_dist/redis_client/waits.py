@@ -7,15 +7,13 @@ kernel ends it with an error that redis-py takes for a time-out of its own.
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Awaitable
+from typing import Any, TypeVar
 
 import redis
 
 from scrapy_dist.base.waits import wait_for
 from scrapy_dist.base.words import span
-
-if TYPE_CHECKING:
-    from collections.abc import Awaitable
 
 T = TypeVar("T")
 

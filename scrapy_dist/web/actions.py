@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -14,8 +14,6 @@ from scrapy_dist.base.words import clean, count, number
 from scrapy_dist.exceptions import BadSeed, ConfigurationError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
     from scrapy_dist.admin.crawl import Crawl
     from scrapy_dist.admin.seeding import SeedMaker, Sower
     from scrapy_dist.web.forms import Form

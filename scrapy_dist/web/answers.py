@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from starlette.exceptions import HTTPException
@@ -12,14 +13,11 @@ from scrapy_dist.base.words import age, clean
 from scrapy_dist.exceptions import EmbeddedRedisError, RedisUnavailable, UnknownTask
 from scrapy_dist.web.forms import MAX_FORM, Form, read_form
 from scrapy_dist.web.guard import address_of, retry_after, session_of
-from scrapy_dist.web.security import NOTE
+from scrapy_dist.web.security import NOTE, Door, Rules, Sessions
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from starlette.requests import Request
 
-    from scrapy_dist.web.security import Door, Rules, Sessions
     from scrapy_dist.web.site import Site
 
 #: Seconds after which a page that could not be shown is asked for again.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from contextlib import aclosing, nullcontext
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
@@ -20,17 +21,14 @@ from scrapy_dist.web.forms import read_form
 from scrapy_dist.web.guard import Guard
 from scrapy_dist.web.links import crawl_path
 from scrapy_dist.web.security import Door, Rules, Sessions
-from scrapy_dist.web.site import LONG_PATIENCE, MOST_CRAWLS, PATIENCE
+from scrapy_dist.web.site import LONG_PATIENCE, MOST_CRAWLS, PATIENCE, Site
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
     from starlette.requests import Request
     from starlette.types import ASGIApp
 
     from scrapy_dist.admin.crawl import Crawl
     from scrapy_dist.web.live import Live
-    from scrapy_dist.web.site import Site
 
     Show = Callable[[Request, Crawl], Awaitable[dict[str, Any]]]
 

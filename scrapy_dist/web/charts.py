@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 from markupsafe import Markup, escape
 
 from scrapy_dist.base import words
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 #: Measures that are kept of one crawl, and seconds between two of them at first.
 MOST, _EVERY = 240, 2.0

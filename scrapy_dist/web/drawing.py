@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from scrapy_dist.admin.crawls import read_statuses
@@ -10,8 +11,6 @@ from scrapy_dist.core.crawl import crawl_name
 from scrapy_dist.web.charts import Rates, rate_chart
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from scrapy_dist.admin.crawl import Crawl
     from scrapy_dist.core.dead_letters import DeadLetter
     from scrapy_dist.core.hosts import Hosts

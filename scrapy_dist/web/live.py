@@ -9,18 +9,14 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import suppress
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING
 
 from scrapy_dist.base import times, words
 from scrapy_dist.base.waits import cancel, sleep_until, wait_for
 from scrapy_dist.base.words import span
 from scrapy_dist.exceptions import ConfigurationError, FrontierError
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
 
 #: Seconds between two looks while somebody watches, and while nobody does; for how long
 #: it goes on then, so that the rate over time has no gaps.

@@ -10,13 +10,12 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import uvicorn
-from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
 from scrapy_dist.base.escaping import get_logger
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
-    from uvicorn.protocols.http.h11_impl import RequestResponseCycle
 
 #: Connections and requests at the same time; who comes then is told to try again later.
 _MOST = 400

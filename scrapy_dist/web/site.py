@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 from scrapy_dist.base.waits import wait_for
@@ -13,8 +14,6 @@ from scrapy_dist.web import drawing
 from scrapy_dist.web.live import Live
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
-
     from scrapy_dist.admin.crawl import Crawl
     from scrapy_dist.web.rendering import Templates
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -22,8 +23,6 @@ from scrapy_dist.base.waits import Threads
 from scrapy_dist.base.words import count, span
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
     from scrapy import Request, Spider
 
     from scrapy_dist.worker.leases import HeldLeases

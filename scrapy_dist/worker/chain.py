@@ -19,14 +19,13 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
-from scrapy_dist.core.frontier import BATCH, ChainLink
+from scrapy_dist.core.frontier import BATCH, ChainLink, NewRequest
 from scrapy_dist.exceptions import Unserializable
 
 if TYPE_CHECKING:
     from scrapy import Request
 
     from scrapy_dist.codec.request import PayloadCodec
-    from scrapy_dist.core.frontier import NewRequest
     from scrapy_dist.core.slots import Order
     from scrapy_dist.worker.leases import HeldLease, Leases
     from scrapy_dist.worker.outbox import RecentFingerprints

@@ -12,11 +12,13 @@ import contextlib
 import inspect
 import threading
 import time
+from collections.abc import AsyncIterator, Callable
+from collections.abc import Set as AbstractSet
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
-from scrapy import Spider, signals, version_info
+from scrapy import Request, Spider, signals, version_info
 from scrapy.core import downloader
 from scrapy.exceptions import CloseSpider
 
@@ -26,10 +28,6 @@ from scrapy_dist.exceptions import FrontierError
 from scrapy_dist.worker.view import Downloads
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
-    from collections.abc import Set as AbstractSet
-
-    from scrapy import Request
     from scrapy.crawler import Crawler
     from scrapy.statscollectors import StatsCollector
 

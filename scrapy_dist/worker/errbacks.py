@@ -6,6 +6,14 @@ sees what comes of it; and before 2.14 it goes through outputs of several pages 
 
 from __future__ import annotations
 
+from collections.abc import (
+    AsyncIterable,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterable,
+    Iterator,
+)
 from inspect import isawaitable
 from typing import TYPE_CHECKING, Any
 
@@ -14,15 +22,6 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 if TYPE_CHECKING:
-    from collections.abc import (
-        AsyncIterable,
-        AsyncIterator,
-        Awaitable,
-        Callable,
-        Iterable,
-        Iterator,
-    )
-
     from scrapy import Request
 
     Note = Callable[[Any], None]

@@ -5,12 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from scrapy_dist.core.politeness import Renewal
+from scrapy_dist.core.politeness import Renewal, Rules
 
 if TYPE_CHECKING:
     from scrapy import Request
 
-    from scrapy_dist.core.politeness import Rules
 
 #: Seconds of starts that one grant is for, and requests in it at the most.
 HORIZON, PORTION = 0.5, 16

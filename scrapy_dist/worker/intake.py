@@ -6,21 +6,19 @@ it goes to the outbox.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from scrapy_dist.base.escaping import spider_logger
-from scrapy_dist.core.slots import drop_inherited_slot
+from scrapy_dist.core.slots import Order, drop_inherited_slot
 from scrapy_dist.exceptions import Unserializable
 from scrapy_dist.worker.asking import Asked, Asking
 from scrapy_dist.worker.seeds import SEED_MARK
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from scrapy import Request
 
     from scrapy_dist.codec.request import PayloadCodec
-    from scrapy_dist.core.slots import Order
     from scrapy_dist.worker.filtering import Filter
     from scrapy_dist.worker.leases import HeldLease, HeldLeases
     from scrapy_dist.worker.queues import Queues

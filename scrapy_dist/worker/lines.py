@@ -5,17 +5,15 @@ from __future__ import annotations
 import heapq
 import time
 from collections import deque
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
-from scrapy_dist.core.slots import NO_SLOT
+from scrapy_dist.core.slots import NO_SLOT, Slots
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator
-
     from scrapy import Request
 
-    from scrapy_dist.core.slots import Slots
     from scrapy_dist.worker.leases import HeldLease, HeldLeases
 
 #: Seconds over which the rate of a line is measured, and that the first of them count for.

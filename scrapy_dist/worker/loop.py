@@ -18,13 +18,12 @@ from scrapy_dist.exceptions import RedisUnavailable
 from scrapy_dist.worker.exchange import COMMITS, Exchange, Refused
 from scrapy_dist.worker.neighbours import Neighbours
 from scrapy_dist.worker.pacing import RETRY_FIRST
-from scrapy_dist.worker.recovery import Recovery
+from scrapy_dist.worker.recovery import Listener, Recovery
 
 if TYPE_CHECKING:
     from scrapy_dist.core.frontier_port import Frontier
     from scrapy_dist.core.settings import Options
     from scrapy_dist.worker.queues import Queues
-    from scrapy_dist.worker.recovery import Listener
     from scrapy_dist.worker.view import EngineView
 
 #: Seconds that a worker whose process is being ended has to give back what it holds.

@@ -15,11 +15,8 @@ import asyncio
 import os
 import re
 import time
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
 
 __all__ = ["Neighbours", "find_self", "is_gone", "process_age"]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict, deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -17,8 +18,6 @@ from scrapy_dist.core.frontier import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from scrapy import Request
 
 #: Bytes of payloads and items after which a commit is full.

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from scrapy_dist.base.escaping import spider_logger
 from scrapy_dist.base.words import span
 from scrapy_dist.core.frontier import Claim
-from scrapy_dist.worker.lines import Own
+from scrapy_dist.worker.lines import Lines, Own
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
     from scrapy import Request
 
     from scrapy_dist.worker.chain import Chain
     from scrapy_dist.worker.leases import HeldLease, HeldLeases, Leases
-    from scrapy_dist.worker.lines import Lines
     from scrapy_dist.worker.outbox import RecentFingerprints
     from scrapy_dist.worker.outputs import Outputs
     from scrapy_dist.worker.view import EngineView

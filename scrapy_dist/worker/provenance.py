@@ -10,12 +10,11 @@ add-on nothing has a known origin.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from scrapy import Request
 
     from scrapy_dist.worker.leases import HeldLease, HeldLeases

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import inspect
+from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
 from scrapy.utils.reactor import is_asyncio_reactor_installed, is_reactor_installed
@@ -13,8 +14,6 @@ from twisted.internet.defer import Deferred
 from scrapy_dist.exceptions import ConfigurationError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
-
     from scrapy.crawler import Crawler
 
 

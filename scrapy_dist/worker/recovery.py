@@ -15,13 +15,12 @@ from typing import TYPE_CHECKING, Protocol
 
 from scrapy_dist.base.escaping import spider_logger
 from scrapy_dist.base.words import count, span
-from scrapy_dist.worker.view import Account, Memory
+from scrapy_dist.worker.view import Account, Memory, View
 
 if TYPE_CHECKING:
     from scrapy import Spider
 
     from scrapy_dist.core.frontier import Deaths, Heartbeat
-    from scrapy_dist.worker.view import View
 
 #: How often in a row an exchange may fail in the same way, if it is not Redis' fault.
 _DEFECTS = 8

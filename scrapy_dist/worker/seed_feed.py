@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from scrapy_dist.base.escaping import spider_logger
 from scrapy_dist.worker.seed_thread import SeedThread
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from scrapy import Request
 
     from scrapy_dist.worker.queues import Queues

@@ -7,16 +7,13 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from scrapy import Request
+from scrapy import Request, Spider
 
 from scrapy_dist.base.escaping import spider_logger
 from scrapy_dist.base.waits import sleep_until
 from scrapy_dist.base.words import span
-
-if TYPE_CHECKING:
-    from scrapy import Spider
 
 #: Requests that one run takes from the spider at the most, if its batches are smaller.
 _MOST = 100

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from scrapy_dist.core.slots import NO_SLOT
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from scrapy_dist.worker.lines import Line, Lines
     from scrapy_dist.worker.room import Room
     from scrapy_dist.worker.view import EngineView

@@ -5,14 +5,13 @@ Of the frontier it knows what the loop writes here; all others only read it.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from collections.abc import Set as AbstractSet
-
     from scrapy import Request, Spider
     from scrapy.statscollectors import StatsCollector
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Container, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterable
-
     from scrapy_dist.core.politeness import Visit
 
 #: Seconds after which a slot that somebody else has is asked for again: at first, each time

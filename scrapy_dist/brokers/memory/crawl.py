@@ -7,6 +7,7 @@ import itertools
 import secrets
 import time
 from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime, timezone
 from functools import partial
@@ -22,8 +23,6 @@ from scrapy_dist.core.tasks import TaskState
 from scrapy_dist.exceptions import BadPayload, ConfigurationError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
-
     from scrapy import Request
     from scrapy.settings import BaseSettings
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -26,16 +27,12 @@ from scrapy_dist.core.frontier import (
     Outcome,
     Settlement,
 )
-from scrapy_dist.core.politeness import Visit, differ_in_manners
-from scrapy_dist.core.tasks import Beginning
+from scrapy_dist.core.politeness import Rules, Visit, differ_in_manners
+from scrapy_dist.core.tasks import Begin, Beginning
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
-
     from scrapy_dist.brokers.memory.crawl import MemoryCrawl
     from scrapy_dist.brokers.redis.keys import Keys
-    from scrapy_dist.core.politeness import Rules
-    from scrapy_dist.core.tasks import Begin
 
 
 class MemoryFrontier:

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import heapq
 import math
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Collection, Sequence
 
 from scrapy_dist.brokers.memory.state import Entry, Limits, State
 from scrapy_dist.core.frontier import Lease, Left
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Sequence
 
 #: Bytes of requests or seeds in one answer, after which no more are handed out.
 _ANSWER_BYTES = 4 << 20

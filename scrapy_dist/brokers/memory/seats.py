@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
 
-from scrapy_dist.core.politeness import Rules, slot_of_seat
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from scrapy_dist.core.politeness import Yield
+from scrapy_dist.core.politeness import Rules, Yield, slot_of_seat
 
 #: Milliseconds that a leap of the clock counts at the most, and that a visitor is waited for.
 _LEAP, _VISITOR = 10_000, 2000

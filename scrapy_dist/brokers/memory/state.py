@@ -7,24 +7,17 @@ import heapq
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import TYPE_CHECKING
 
 from scrapy_dist import defaults
 from scrapy_dist.base import times
 from scrapy_dist.brokers.memory.seats import Seats
 from scrapy_dist.brokers.memory.task_table import Record, TaskTable
-from scrapy_dist.core.frontier import Counts
+from scrapy_dist.core.frontier import Counts, LeaseId, NewRequest
 from scrapy_dist.core.slots import NO_SLOT
 from scrapy_dist.core.status import Finished
-
-if TYPE_CHECKING:
-    from collections.abc import Collection
-
-    from scrapy_dist.core.frontier import LeaseId, NewRequest
-
 
 #: Records of finished crawls that are kept.
 _RECORDS = 100

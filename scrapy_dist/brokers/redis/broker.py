@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
@@ -40,8 +41,6 @@ from scrapy_dist.redis_client.client import (
 from scrapy_dist.redis_client.waits import within
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from scrapy.settings import BaseSettings
     from typing_extensions import Self
 

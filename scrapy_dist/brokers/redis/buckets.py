@@ -14,12 +14,10 @@ time, so that no two crawls share buckets), the number of buckets and that of fi
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from hashlib import sha1
-from typing import TYPE_CHECKING, ClassVar
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from typing import ClassVar
 
 #: Fingerprints that a bucket holds on average. One that is next to be split holds twice
 #: as many, and must stay below the 512 of an integer set: 420 is 4.5 standard deviations

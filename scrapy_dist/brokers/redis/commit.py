@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Sequence
 from hashlib import sha1
 from itertools import accumulate
 from struct import pack
 from typing import TYPE_CHECKING, Any
 
 from scrapy_dist.brokers.redis.layout import encode_score, with_task
-from scrapy_dist.core.frontier import End, Outcome
+from scrapy_dist.core.frontier import Commit, End, Outcome, Settlement
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
-
     from scrapy_dist.brokers.redis.buckets import Shape
-    from scrapy_dist.core.frontier import Commit, Settlement
 
 #: In front of the fingerprint of a request of ``start()`` that is to be taken once.
 _START = "!"

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 from redis.exceptions import RedisError, ResponseError
 
 from scrapy_dist.exceptions import ConfigurationError, RedisUnavailable
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 #: Errors of a Redis that cannot work now, whatever is asked of it; they may come
 #: wrapped in the error of a script.

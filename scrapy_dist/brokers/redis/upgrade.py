@@ -8,6 +8,7 @@ may be killed over it, and Redis may go back to an older state: whoever comes ne
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Iterable
 from typing import TYPE_CHECKING
 
 from scrapy_dist.base.escaping import get_logger
@@ -32,8 +33,6 @@ from scrapy_dist.core.slots import NO_SLOT, Slots
 from scrapy_dist.exceptions import BadPayload
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable
-
     from scrapy import Spider
 
     from scrapy_dist.brokers.redis.frontier import Frontier

@@ -11,12 +11,11 @@ from typing import TYPE_CHECKING
 from scrapy_dist.brokers.redis.errors import asking
 from scrapy_dist.brokers.redis.layout import LEASED
 from scrapy_dist.brokers.redis.older import is_older_member, parse_older
-from scrapy_dist.codec.seal import FIELD, differ
+from scrapy_dist.codec.seal import FIELD, Seal, differ
 from scrapy_dist.exceptions import ConfigurationError
 
 if TYPE_CHECKING:
     from scrapy_dist.brokers.redis.keys import Keys
-    from scrapy_dist.codec.seal import Seal
     from scrapy_dist.redis_client.typed import Redis
 
 #: What this version writes, the oldest that it reads, and the oldest that a worker converts

@@ -16,6 +16,7 @@ import asyncio
 import contextlib
 import time
 from collections import deque
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from redis.exceptions import NoPermissionError, RedisError, ResponseError
@@ -25,8 +26,6 @@ from scrapy_dist.brokers.redis.errors import is_temporary
 from scrapy_dist.redis_client.waits import within
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
     from scrapy_dist.redis_client.typed import Redis
 
 logger = get_logger(__name__)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,8 +18,6 @@ from scrapy_dist.redis_client.embedded.settings import is_running_for
 from scrapy_dist.redis_client.parameters import is_embedded
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
-
     from scrapy.settings import Settings
 
 #: Seconds that Redis has for the names of its crawls.

@@ -7,15 +7,10 @@ what a shell would understand in it is quoted when it comes to stand on the comm
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from importlib.resources import files
-from typing import TYPE_CHECKING
 
-from scrapy_dist.commands.completion.words import kind_of
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    from scrapy_dist.commands.completion.words import Command, Words
+from scrapy_dist.commands.completion.words import Command, Words, kind_of
 
 #: Scrapy's own commands.
 _SCRAPY = (

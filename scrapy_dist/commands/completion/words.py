@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from scrapy_dist.commands.base import Argument
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
-
-    from scrapy_dist.commands.base import Subcommand
+from scrapy_dist.commands.base import Argument, Subcommand
 
 #: What Scrapy has for all of its commands, also behind a subcommand.
 _GLOBAL = (

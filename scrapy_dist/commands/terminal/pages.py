@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -10,10 +11,9 @@ from rich.text import Text
 from scrapy_dist.base import times, words
 from scrapy_dist.commands.terminal import hosts
 from scrapy_dist.commands.terminal.columns import Column, fitting
-from scrapy_dist.core.tasks import TaskState
+from scrapy_dist.core.tasks import Batch, Task, TaskState
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from datetime import datetime
 
     from rich.console import RenderableType
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from scrapy_dist.core.dead_letters import DeadLetter
     from scrapy_dist.core.hosts import Hosts
     from scrapy_dist.core.status import Status, WorkerStatus
-    from scrapy_dist.core.tasks import Batch, Task
 
 _WORKERS = (
     *(Column("worker", left=True), Column("pages", 2), Column("pages/s", 1)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -10,8 +11,6 @@ from scrapy_dist.commands import base
 from scrapy_dist.commands.terminal import hosts
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
     from scrapy_dist.admin.task_glance import Glance
     from scrapy_dist.commands.terminal.desk import Face
     from scrapy_dist.core.dead_letters import DeadLetter

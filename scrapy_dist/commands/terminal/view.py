@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from rich.console import Console, Group
+from rich.console import Console, ConsoleOptions, Group, RenderableType
 from rich.progress_bar import ProgressBar
 from rich.segment import Segment
 from rich.table import Table
@@ -19,10 +20,6 @@ from scrapy_dist.commands.terminal.columns import Column, fitting
 from scrapy_dist.commands.terminal.desk import Face, Page
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
-    from rich.console import ConsoleOptions, RenderableType
-
     from scrapy_dist.commands.terminal.screen import Look
     from scrapy_dist.core.status import Status
 

@@ -10,11 +10,10 @@ from scrapy_dist.brokers.redis.errors import asking
 from scrapy_dist.brokers.redis.layout import encode_score
 from scrapy_dist.brokers.redis.version import check_seal
 from scrapy_dist.core.crawl import FRONTIER, Cleared
-from scrapy_dist.core.frontier import BATCH
+from scrapy_dist.core.frontier import BATCH, NewRequest
 
 if TYPE_CHECKING:
     from scrapy_dist.brokers.redis.frontier import Frontier
-    from scrapy_dist.core.frontier import NewRequest
 
 #: Parts of a frontier that can be cleared, and the keys (fields of ``Keys``) of each;
 #: the fingerprints and the seeds go with ``dupefilter`` and ``seeds``.

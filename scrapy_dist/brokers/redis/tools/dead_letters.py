@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -23,15 +23,12 @@ from scrapy_dist.codec.request import fields_of
 from scrapy_dist.core.dead_letters import DeadLetter, Forgotten, Retried, is_letter_id
 from scrapy_dist.core.slots import NO_SLOT, Slots
 from scrapy_dist.exceptions import BadPayload, ConfigurationError
-from scrapy_dist.queue import PriorityQueue
+from scrapy_dist.queue import Base, PriorityQueue
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from scrapy import Request
 
     from scrapy_dist.brokers.redis.frontier import Frontier
-    from scrapy_dist.queue import Base
 
 #: Letters that a trim without an exact end may look at.
 _TRIM = 1000

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from scrapy_dist.base import times
 from scrapy_dist.brokers.redis import fingerprints
 from scrapy_dist.brokers.redis.errors import asking
-from scrapy_dist.brokers.redis.layout import pages, scan_hash
+from scrapy_dist.brokers.redis.layout import Entry, pages, scan_hash
 from scrapy_dist.brokers.redis.tasks import of_task, parse_task
 from scrapy_dist.brokers.redis.views.snapshot import Snapshot
 from scrapy_dist.codec import dump_lines
@@ -24,7 +24,6 @@ from scrapy_dist.core.frontier import BATCH
 
 if TYPE_CHECKING:
     from scrapy_dist.brokers.redis.frontier import Frontier
-    from scrapy_dist.brokers.redis.layout import Entry
     from scrapy_dist.codec.seal import Seal
     from scrapy_dist.core.crawl import Exported
     from scrapy_dist.redis_client.typed import Redis

@@ -12,6 +12,7 @@ import asyncio
 import re
 import secrets
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from redis.exceptions import ResponseError
@@ -22,8 +23,6 @@ from scrapy_dist.core.frontier import BATCH
 from scrapy_dist.exceptions import ConfigurationError, RedisUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from scrapy_dist.brokers.redis.frontier import Frontier
     from scrapy_dist.brokers.redis.scripts import Call
 

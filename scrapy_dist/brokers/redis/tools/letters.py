@@ -7,6 +7,7 @@ out again when it has been silent for a while. The letters stay where they are.
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -17,8 +18,6 @@ from scrapy_dist.brokers.redis.tasks import parse_task
 from scrapy_dist.brokers.redis.views.dead_letters import parse_letter
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from scrapy_dist.brokers.redis.frontier import Frontier
     from scrapy_dist.core.dead_letters import DeadLetter
 

@@ -11,13 +11,12 @@ from typing import TYPE_CHECKING
 
 from scrapy_dist.brokers.redis.errors import asking
 from scrapy_dist.brokers.redis.layout import batches, whole
-from scrapy_dist.core.dead_letters import DeadLetter
+from scrapy_dist.core.dead_letters import DeadLetter, Forgotten, Retried
 from scrapy_dist.core.frontier import BATCH
 
 if TYPE_CHECKING:
     from scrapy_dist.brokers.redis.frontier import Frontier
     from scrapy_dist.codec.seal import Seal
-    from scrapy_dist.core.dead_letters import Forgotten, Retried
 
 #: Letters asked for at first; then as many as STEP_BYTES hold, from 1 to BATCH.
 _FIRST_STEP = 10

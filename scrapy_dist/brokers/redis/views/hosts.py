@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -15,8 +16,6 @@ from scrapy_dist.core.hosts import Host, Hosts
 from scrapy_dist.exceptions import BadPayload
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
-
     from scrapy_dist.brokers.redis.frontier import Frontier
     from scrapy_dist.core.slots import Slots
 

@@ -6,6 +6,7 @@ Only reads. All times are those of Redis' clock.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
@@ -21,8 +22,6 @@ from scrapy_dist.exceptions import BadPayload
 from scrapy_dist.redis_client.client import describe
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from scrapy_dist.brokers.redis.frontier import Frontier
     from scrapy_dist.codec.seal import Seal
 
