@@ -27,11 +27,7 @@ from scrapy_dist.base.waits import cancel, in_thread, wait_for
 from scrapy_dist.brokers.opening import open_session
 from scrapy_dist.brokers.redis.buckets import compact
 from scrapy_dist.brokers.redis.commit import clear
-from scrapy_dist.brokers.redis.keys import (
-    Keys,
-    fill_template,
-    tagged,
-)
+from scrapy_dist.brokers.redis.keys import Keys, fill_template, tagged
 from scrapy_dist.codec.request import PayloadCodec
 from scrapy_dist.codec.seed import check_limits
 from scrapy_dist.compat import extension_points
@@ -48,11 +44,7 @@ from scrapy_dist.dupefilter import (
     fingerprint_of,
     load,
 )
-from scrapy_dist.exceptions import (
-    ConfigurationError,
-    FrontierError,
-    RedisUnavailable,
-)
+from scrapy_dist.exceptions import ConfigurationError, FrontierError, RedisUnavailable
 from scrapy_dist.redis_client.client import describe
 from scrapy_dist.worker import engine, gc_freeze, in_memory
 from scrapy_dist.worker.command import command_without_crawl

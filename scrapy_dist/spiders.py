@@ -43,11 +43,7 @@ _BLOCKING = frozenset(
 #: Characters of a seed that are shown in the log.
 _SHOWN = 300
 #: The method that takes seeds from a key, and the command that counts them, by its type.
-_POPS = {
-    "list": "pop_list_queue",
-    "set": "pop_set_queue",
-    "zset": "pop_priority_queue",
-}
+_POPS = {"list": "pop_list_queue", "set": "pop_set_queue", "zset": "pop_priority_queue"}
 _SIZES = {"list": "llen", "set": "scard", "zset": "zcard"}
 
 

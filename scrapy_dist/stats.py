@@ -113,11 +113,7 @@ class RedisStatsCollector(MemoryStatsCollector):
             self._changes["set", key] = value
 
     def inc_value(
-        self,
-        key: str,
-        count: int = 1,
-        start: int = 0,
-        spider: Spider | None = None,
+        self, key: str, count: int = 1, start: int = 0, spider: Spider | None = None
     ) -> None:
         super().inc_value(key, count, start)
         changes = self._changes

@@ -71,10 +71,7 @@ async def glance(
 
 
 async def _first(
-    source: AsyncIterator[list[T]],
-    most: int,
-    order: Callable[[T], Any],
-    seconds: float,
+    source: AsyncIterator[list[T]], most: int, order: Callable[[T], Any], seconds: float
 ) -> tuple[list[T], bool]:
     """The first *most* in *order* of what comes in time; false: there is more."""
     kept: list[T] = []

@@ -68,8 +68,7 @@ _COMMANDS: tuple[base.Subcommand, ...] = (
 SUBCOMMANDS: tuple[base.Subcommand, ...] = (
     *_COMMANDS,
     completion.subcommand(
-        lambda: SUBCOMMANDS,
-        [*help_.topics(), *(command.name for command in _COMMANDS)],
+        lambda: SUBCOMMANDS, [*help_.topics(), *(command.name for command in _COMMANDS)]
     ),
     help_.subcommand(_COMMANDS),
 )

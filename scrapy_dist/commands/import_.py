@@ -70,10 +70,7 @@ async def _run(crawl: project.Crawl, opts: base.Namespace) -> int:
 async def _import_file(crawl: project.Crawl, opts: base.Namespace) -> int:
     imported = Imported()
     limit = _PER_BYTE * crawl.options.max_payload + _BESIDE
-    with (
-        _lines_of(opts.files[0], limit) as lines,
-        counter("lines read") as progress,
-    ):
+    with _lines_of(opts.files[0], limit) as lines, counter("lines read") as progress:
         async for done in crawl.port.import_lines(lines, imported, merge=opts.merge):
             progress(done)
     if imported.spider.partition(":")[0] != crawl.spider:

@@ -56,12 +56,7 @@ def _key_and_value(text: str) -> tuple[str, str]:
     return key, value
 
 
-def _repeated(
-    name: str,
-    metavar: str,
-    about: str,
-    **more: Any,
-) -> options.Option:
+def _repeated(name: str, metavar: str, about: str, **more: Any) -> options.Option:
     return options.option(
         name, action="append", default=[], metavar=metavar, help=about, **more
     )
@@ -95,9 +90,7 @@ _OPTIONS = (
         help="priority of the requests, a higher one goes first",
     ),
     options.option(
-        "--batch",
-        metavar="NAME",
-        help="make each seed a task of this batch",
+        "--batch", metavar="NAME", help="make each seed a task of this batch"
     ),
     options.option(
         "--key",

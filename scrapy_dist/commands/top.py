@@ -31,11 +31,7 @@ from scrapy_dist.commands import base, files, options, pause, project
 from scrapy_dist.commands.terminal import keys
 from scrapy_dist.commands.terminal.desk import Desk, Page
 from scrapy_dist.commands.terminal.screen import Lines, Look
-from scrapy_dist.exceptions import (
-    ConfigurationError,
-    FrontierError,
-    RedisUnavailable,
-)
+from scrapy_dist.exceptions import ConfigurationError, FrontierError, RedisUnavailable
 
 if TYPE_CHECKING:
     from scrapy.settings import Settings

@@ -73,13 +73,13 @@ EXTENSION_POINTS: dict[str, Points] = {
         honoured=_names(
             "__init__ from_settings from_crawler from_spider request_seen"
             " request_fingerprint open close clear log logger server key debug logdupes"
-        ),
+        )
     ),
     "scrapy_dist.pipelines.RedisPipeline": Points(
         honoured=_names(
             "__init__ from_settings from_crawler process_item _process_item item_key"
             " server key serialize open_spider close_spider"
-        ),
+        )
     ),
     "scrapy_dist.scheduler.Scheduler": Points(
         honoured=_names(
@@ -102,7 +102,7 @@ EXTENSION_POINTS: dict[str, Points] = {
         ),
         refused={
             "_get_key": "the key of the stats is STATS_KEY, which commands read, too:"
-            " set it there",
+            " set it there"
         },
     ),
     # Who reads the seeds follows from what is overridden: see spiders.py.
@@ -112,7 +112,7 @@ EXTENSION_POINTS: dict[str, Points] = {
             " spider_idle_start_time from_crawler setup_redis start start_requests next_requests"
             " make_request_from_data schedule_next_requests spider_idle fetch_data"
             " count_size pop_list_queue pop_priority_queue"
-        ),
+        )
     ),
 }
 

@@ -168,11 +168,7 @@ class Intake:
         return records is None
 
     def _store(
-        self,
-        request: Request,
-        fingerprint: str,
-        origin: HeldLeases | None,
-        start: int,
+        self, request: Request, fingerprint: str, origin: HeldLeases | None, start: int
     ) -> HeldLeases | None:
         """Put *request* into the outbox; if it cannot leave, the leases it belongs to."""
         outputs = self._queues.outputs

@@ -87,14 +87,7 @@ class HeldLease:
         end = End.FAILED if self.failure else End.EMPTY if bare else End.ACK
         counts = not (self.is_seed or self.retried)
         return Settlement(
-            self.id,
-            requests,
-            items,
-            end,
-            self.failure,
-            counts,
-            self.chain,
-            self.task,
+            self.id, requests, items, end, self.failure, counts, self.chain, self.task
         )
 
     def take_part(self, *, items: bool) -> Settlement:

@@ -219,7 +219,7 @@ class Loop:
             if not self.recovery.defects:
                 self._logger.exception(
                     "The last results of this worker are not stored: their pages will be"
-                    " crawled again.",
+                    " crawled again."
                 )
         held = sorted(await self._frontier.held())
         await self._frontier.exchange(Ask(releases=held))

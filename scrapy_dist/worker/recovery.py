@@ -119,8 +119,7 @@ class Recovery:
         self._defect = defect
         if self.defects == 1:
             self._logger.error(
-                "The exchange with Redis failed. It is tried again.",
-                exc_info=error,
+                "The exchange with Redis failed. It is tried again.", exc_info=error
             )
         elif self.defects == _DEFECTS:
             self._end(
@@ -247,7 +246,7 @@ class Recovery:
             self._logger.info(
                 "Paused: this worker finishes what it holds and takes no more."
                 if beat.paused
-                else "Resumed.",
+                else "Resumed."
             )
         if beat.stop:
             self._end(

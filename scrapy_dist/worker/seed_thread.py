@@ -150,8 +150,7 @@ class SeedThread:
                 )
         elif self._closed:
             self._logger.warning(
-                "%s came when the spider was closed, and is lost.",
-                request,
+                "%s came when the spider was closed, and is lost.", request
             )
         else:
             self._crawl(request)

@@ -35,11 +35,7 @@ class Session:
     """
 
     def __init__(
-        self,
-        worker: Worker,
-        *,
-        command: str,
-        clear: Callable[[], Awaitable[None]],
+        self, worker: Worker, *, command: str, clear: Callable[[], Awaitable[None]]
     ) -> None:
         self._worker = worker
         self._frontier = worker.frontier
@@ -71,7 +67,7 @@ class Session:
             self._logger.info(
                 "This crawl has finished while this worker was starting, and nothing is"
                 " left for it: see scrapy frontier history. Start it once more for a new"
-                " crawl.",
+                " crawl."
             )
             return False
         if near.seen:
@@ -182,10 +178,7 @@ class Session:
                 self._say_kept(reason, seen)
         except RedisUnavailable as e:
             # Nothing is lost: it holds no lease, and will count as dead.
-            self._logger.warning(
-                "Redis does not know that this worker has left: %s",
-                e,
-            )
+            self._logger.warning("Redis does not know that this worker has left: %s", e)
 
     def _say_kept(self, reason: str, seen: int) -> None:
         waits = self._worker.has_waited_for_seeds

@@ -22,13 +22,7 @@ from scrapy_dist.codec.request import PayloadCodec
 from scrapy_dist.core.frontier import BATCH, NewRequest
 from tests.benchmarks.figures import Curve, Figure
 from tests.benchmarks.filling import Shop, product
-from tests.benchmarks.light import (
-    KEYS,
-    Connection,
-    LightClient,
-    fill_seen,
-    fingerprint,
-)
+from tests.benchmarks.light import KEYS, Connection, LightClient, fill_seen, fingerprint
 from tests.benchmarks.meter import cpu_seconds, server_name, used_memory
 from tests.support.redis_server import RedisServer
 

@@ -264,9 +264,7 @@ class FrontierContract:
         page = await worker.lease_one()
         assert await worker.session.held() == {page.id}
         answer = await worker.ask(
-            commits=[
-                Commit(2, new("child"), settlements=[Settlement(page.id)]),
-            ],
+            commits=[Commit(2, new("child"), settlements=[Settlement(page.id)])],
             heartbeat=True,
             leases=16,
             count=True,

@@ -290,11 +290,7 @@ class TasksContract:
         worker = await join(seed_keys=[SEEDS])
         lease = await run(worker)
         part = Settlement(
-            lease.id,
-            [NewRequest(b"a", 0)],
-            [(ITEMS, b"1")],
-            End.OPEN,
-            task=lease.task,
+            lease.id, [NewRequest(b"a", 0)], [(ITEMS, b"1")], End.OPEN, task=lease.task
         )
         await worker.settle(part)
         assert await look() == ("running", 2, 0, 0, 1)

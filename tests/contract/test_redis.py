@@ -26,12 +26,7 @@ class RedisBroker:
     def __init__(self, client: Redis) -> None:
         self._client = client
         self._outside = Frontier(
-            client,
-            KEYS,
-            ttl=60,
-            max_deliveries=3,
-            failed_limit=100,
-            seed_keys=[SEEDS],
+            client, KEYS, ttl=60, max_deliveries=3, failed_limit=100, seed_keys=[SEEDS]
         )
         self.tasks = RedisTasks(self._outside)
 

@@ -70,7 +70,7 @@ async def test_each_request_keeps_its_score_behind_a_filtered_one(client, worker
             *requests("known", score=2),
             *requests("b", score=3),
             *requests("c", score=1, fingerprint=""),
-        ],
+        ]
     )
     pending = await client.zrange(KEYS.requests, 0, -1)
     assert {member[RANK:]: decode_score(member[:8]) for member in pending} == {
@@ -91,11 +91,7 @@ async def test_commit_stores_requests_items_and_acks(client, worker):
         [("i:2", b"of nobody"), ("i:1", b"first")],
     )
     assert reply == DONE
-    assert await places(client) == {
-        "pending": ["a", "b"],
-        "suspects": [],
-        "leased": [],
-    }
+    assert await places(client) == {"pending": ["a", "b"], "suspects": [], "leased": []}
     assert await client.smembers(KEYS.dupefilter) == {b"fp-a"}
     assert await client.lrange("i:1", 0, -1) == [b"first", b"of the page"]
     assert await client.lrange("i:2", 0, -1) == [b"of nobody"]

@@ -458,11 +458,7 @@ class TornWorld:
             "check_tasks": lambda: {**mend, **self.counted},
             "check_leased": lambda: {**mend, "ids": [self.m1.id]},
             "check_leases": lambda: {**mend, "max_deliveries": 2, "ids": self.d_ids},
-            "check_pending": lambda: {
-                **mend,
-                "place": 1,
-                "members": [self.copy_of_m2],
-            },
+            "check_pending": lambda: {**mend, "place": 1, "members": [self.copy_of_m2]},
             "check_twice": lambda: {**mend, "twins": [1, self.kept, 1, self.twin]},
             "check_order": lambda: {
                 **mend,

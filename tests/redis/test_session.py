@@ -94,8 +94,7 @@ async def test_other_buckets_are_asked_for_again(client):
     session = RedisFrontier(frontier, None)
     await session.join("host:1", commit=0, flush=False, persist=False, age=0.0)
     ask = Ask(
-        commits=[Commit(1, [NewRequest(b"b", 0.0, "77")])],
-        claims=[Claim("78", ())],
+        commits=[Commit(1, [NewRequest(b"b", 0.0, "77")])], claims=[Claim("78", ())]
     )
     answer = await session.exchange(ask)
     assert [reply.outcome for reply in answer.commits] == [Outcome.AGAIN]

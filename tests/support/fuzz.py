@@ -711,11 +711,7 @@ def _one_line(text: str) -> str:
 
 def commands_for(name: str, job: str, worker: str) -> list[list[str]]:
     """Command lines that show what is in Redis; with names that nobody can type left."""
-    words = [
-        ["status"],
-        ["history"],
-        ["metrics", "--once"],
-    ]
+    words = [["status"], ["history"], ["metrics", "--once"]]
     if name.startswith("-") or "\0" in name:
         return words
     for option in ([], ["--json"]):

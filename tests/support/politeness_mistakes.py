@@ -13,12 +13,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from tests.support.polite_worker import FAULTS
-from tests.support.politeness_sim import (
-    Result,
-    Setup,
-    server_for_simulations,
-    simulate,
-)
+from tests.support.politeness_sim import Result, Setup, server_for_simulations, simulate
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -132,11 +127,7 @@ def notice(path: str, name: str) -> Result:
     for setup in rounds():
         total.add(
             simulate(
-                path,
-                setup,
-                mistake=IN_LUA.get(name),
-                faults=faults,
-                until_broken=True,
+                path, setup, mistake=IN_LUA.get(name), faults=faults, until_broken=True
             )
         )
         if total.broken:

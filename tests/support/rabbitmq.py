@@ -153,9 +153,7 @@ class RabbitServer:
         return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 
     @contextmanager
-    def channel(
-        self,
-    ) -> Iterator[pika.adapters.blocking_connection.BlockingChannel]:
+    def channel(self) -> Iterator[pika.adapters.blocking_connection.BlockingChannel]:
         """A blocking channel."""
         import pika
 

@@ -25,14 +25,7 @@ from tests.support.frontier_machine import (
     World,
     plays,
 )
-from tests.support.frontiers import (
-    KEYS,
-    SEED_KEYS,
-    dump,
-    pass_time,
-    restore,
-    session,
-)
+from tests.support.frontiers import KEYS, SEED_KEYS, dump, pass_time, restore, session
 from tests.support.light_worker import LightWorker, plain
 
 if TYPE_CHECKING:

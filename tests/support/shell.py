@@ -18,10 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 #: How each of them begins without the files of whoever runs the tests.
-ARGUMENTS = {
-    "bash": ["--norc", "--noprofile", "-i"],
-    "zsh": ["-f", "-i"],
-}
+ARGUMENTS = {"bash": ["--norc", "--noprofile", "-i"], "zsh": ["-f", "-i"]}
 #: Colours and the like.
 _SEQUENCE = re.compile(rb"\x1b(\[[0-?]*[ -/]*[@-~]|[=>]|\][^\x07]*\x07)|\x07")
 

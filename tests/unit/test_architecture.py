@@ -81,7 +81,7 @@ LONG_FUNCTIONS: dict[str, str] = {}
 #: Tests that use unittest.mock. Others have tests.support.engine, Scrapy's get_crawler, or a
 #: small real object: what answers to every name hides that a name is gone.
 MOCKS: dict[str, str] = {
-    "unit/worker/test_no_engine.py": "a user's own tests hand our components a Mock",
+    "unit/worker/test_no_engine.py": "a user's own tests hand our components a Mock"
 }
 
 #: Names of keys in tests outside tests/redis. They are names that users of scrapy-redis know,

@@ -179,12 +179,7 @@ async def test_task_from_its_submission_to_its_results(client, worker):
     done = await waiting
     assert (done.state, done.done, done.items) == ("done", 1, 2)
     assert (
-        await client.results("t1")
-        == await client.results(task)
-        == [
-            {"n": 1},
-            {"n": 2},
-        ]
+        await client.results("t1") == await client.results(task) == [{"n": 1}, {"n": 2}]
     )
     assert await client.results("t1", 1, 5) == [{"n": 2}]
     assert await client.cancel("t1", "unknown") == 0

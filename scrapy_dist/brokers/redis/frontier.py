@@ -22,12 +22,7 @@ from scrapy_dist.brokers.redis.buckets import SPLITS, Shape
 from scrapy_dist.brokers.redis.commit import OUTCOMES, encode, marked
 from scrapy_dist.brokers.redis.errors import asking, is_elsewhere, is_temporary
 from scrapy_dist.brokers.redis.layout import RANK, batches, split_task
-from scrapy_dist.brokers.redis.version import (
-    FORMAT,
-    OLDEST,
-    mixed,
-    refusal,
-)
+from scrapy_dist.brokers.redis.version import FORMAT, OLDEST, mixed, refusal
 from scrapy_dist.codec.envelope import SEED, TASK
 from scrapy_dist.codec.seal import NO_SEAL, Seal, differ
 from scrapy_dist.core.frontier import (

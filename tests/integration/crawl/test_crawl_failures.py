@@ -145,9 +145,7 @@ def test_http_errors_that_nobody_handles(project, site, redis_server):
 
 
 @pytest.mark.parametrize(
-    "source",
-    [HANDLED_STATUS, HANDLED_BY_ERRBACK],
-    ids=["status list", "errback"],
+    "source", [HANDLED_STATUS, HANDLED_BY_ERRBACK], ids=["status list", "errback"]
 )
 def test_http_errors_that_the_spider_handles_are_no_failures(
     project, site, redis_server, source

@@ -548,9 +548,7 @@ def test_unserializable_requests_are_not_lost_when_they_wait(project, site):
     project.spider(UNSERIALIZABLE)
     site.answer(8)
     first = project.crawl(
-        "unserializable",
-        args={"url": site.url},
-        settings={"CONCURRENT_REQUESTS": 1},
+        "unserializable", args={"url": site.url}, settings={"CONCURRENT_REQUESTS": 1}
     )
     wait_until(lambda: site.hits().total() >= 4, "some pages")
     first.interrupt()

@@ -35,10 +35,7 @@ def test_workers_with_one_secret_share_a_crawl_and_nobody_else_joins(
         client.zadd("shop:requests", {member(planted, 0x70, -9): 0})
         site.pause()
         workers = project.crawl_many(
-            2,
-            "shop",
-            args=args,
-            settings={"FRONTIER_SECRET": SECRET},
+            2, "shop", args=args, settings={"FRONTIER_SECRET": SECRET}
         )
         wait_for_workers(client, "shop", 2)
         refused = [

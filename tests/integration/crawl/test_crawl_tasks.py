@@ -279,11 +279,7 @@ def test_tasks_of_a_process(site, tmp_path):
 
 def test_each_task_ends_once_though_a_worker_is_killed(project, site, redis_server):
     project.spider(SPIDER)
-    settings = {
-        "SITE": site.url,
-        "FRONTIER_WORKER_TTL": 2.0,
-        "CONCURRENT_REQUESTS": 4,
-    }
+    settings = {"SITE": site.url, "FRONTIER_WORKER_TTL": 2.0, "CONCURRENT_REQUESTS": 4}
     seeds = seeds_of(site.url)
     trees = {f"tree {n}": 20 + n for n in range(6)}
     seeds += [{"url": f"{site.url}/tree/{n}/3/0", "id": t} for t, n in trees.items()]

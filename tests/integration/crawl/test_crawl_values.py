@@ -193,9 +193,7 @@ def test_a_request_keeps_its_own_attributes_in_any_worker(project, site):
 def test_a_class_that_cannot_be_allowed_is_one_error(project, site, value, says):
     project.spider(RICH)
     worker = project.crawl(
-        "values",
-        args={"url": site.url},
-        settings={"FRONTIER_SHARED_CLASSES": value},
+        "values", args={"url": site.url}, settings={"FRONTIER_SHARED_CLASSES": value}
     )
 
     assert worker.wait() != 0

@@ -15,12 +15,7 @@ from scrapy.settings import Settings
 
 from scrapy_dist.admin.crawl import Crawl
 from scrapy_dist.admin.seed_files import Tally, Unpacker, _Splitter, read_file
-from scrapy_dist.admin.seeding import (
-    BATCH,
-    SeedMaker,
-    Sower,
-    kind_of_new_key,
-)
+from scrapy_dist.admin.seeding import BATCH, SeedMaker, Sower, kind_of_new_key
 from scrapy_dist.brokers.redis.tools.seeds import SeedPusher
 from scrapy_dist.codec.seed import parse_seed
 from scrapy_dist.codec.seed_rules import SeedRules

@@ -65,8 +65,7 @@ def test_without_its_headers_a_message_is_read_as_it_is():
 
 
 @pytest.mark.parametrize(
-    "headers",
-    [table(b"\x01aT" + b"\x80" + b"\0" * 7), table(b"\x01a?"), nested(5000)],
+    "headers", [table(b"\x01aT" + b"\x80" + b"\0" * 7), table(b"\x01a?"), nested(5000)]
 )
 def test_headers_that_pika_cannot_read_do_no_harm(headers):
     flags = pika.BasicProperties.FLAG_HEADERS | pika.BasicProperties.FLAG_MESSAGE_ID

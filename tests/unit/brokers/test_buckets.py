@@ -11,14 +11,7 @@ from scrapy_dist.brokers.redis.buckets import LOAD, Shape, compact
 from scrapy_dist.brokers.redis.types import check_types
 from scrapy_dist.core.frontier import BATCH, Claim, NewRequest, Outcome
 from scrapy_dist.exceptions import ConfigurationError
-from tests.support.frontiers import (
-    KEYS,
-    ON_REDIS_ONLY,
-    Worker,
-    contents,
-    dump,
-    restore,
-)
+from tests.support.frontiers import KEYS, ON_REDIS_ONLY, Worker, contents, dump, restore
 
 #: The ends of what an integer set can hold, and what digits could go wrong about.
 FINGERPRINTS = ["0", "-1", "999999999", "1000000000", str(2**63 - 1), str(-(2**63))]

@@ -570,11 +570,7 @@ async def test_a_new_id_keeps_its_place_where_the_newest_goes_first(client):
             [0, 0],
         ),
         # The order id is not in use any more.
-        (
-            "check_order",
-            {"least": 2**51, "proofs": [1, "gone"]},
-            [0, "{order}"],
-        ),
+        ("check_order", {"least": 2**51, "proofs": [1, "gone"]}, [0, "{order}"]),
     ],
 )
 async def test_a_suspicion_that_is_not_so_any_more_changes_nothing(
@@ -820,8 +816,7 @@ def test_ids_seen_are_remembered():
 
 
 @pytest.mark.parametrize(
-    "data",
-    [payload("a"), b'{"url": "http://site/a"}', b"\x80\x04N.", b"\x02anything"],
+    "data", [payload("a"), b'{"url": "http://site/a"}', b"\x80\x04N.", b"\x02anything"]
 )
 def test_a_payload_that_may_be_a_request_is_left_alone(data):
     check_form(data)

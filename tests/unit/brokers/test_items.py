@@ -12,14 +12,7 @@ from scrapy_dist.brokers.redis.tools import items as items_module
 from scrapy_dist.brokers.redis.tools.items import ItemReader, taken_key
 from scrapy_dist.exceptions import ConfigurationError, RedisUnavailable
 from scrapy_dist.redis_client.client import close_client
-from tests.support.frontiers import (
-    KEYS,
-    ON_REDIS_ONLY,
-    Worker,
-    contents,
-    dump,
-    restore,
-)
+from tests.support.frontiers import KEYS, ON_REDIS_ONLY, Worker, contents, dump, restore
 
 TAKEN = f"{KEYS.items}:taken:a"
 

@@ -8,13 +8,7 @@ from typing import TYPE_CHECKING, Any
 from scrapy_dist.brokers.memory.state import Entry as Held
 from scrapy_dist.brokers.memory.state import State, wall_clock
 from tests.contract.frontier_contract import SEEDS
-from tests.support.frontier_machine import (
-    OPTIONS,
-    PLAYS,
-    Entry,
-    FrontierMachine,
-    Look,
-)
+from tests.support.frontier_machine import OPTIONS, PLAYS, Entry, FrontierMachine, Look
 from tests.support.frontiers import in_memory
 
 if TYPE_CHECKING:

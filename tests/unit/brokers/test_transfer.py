@@ -21,12 +21,7 @@ from scrapy_dist.core.slots import Slots, host_of, slot_number
 from scrapy_dist.exceptions import BadPayload, ConfigurationError
 from scrapy_dist.redis_client.client import close_client
 from tests.support.frontiers import KEYS, ON_REDIS_ONLY, Worker, contents, member
-from tests.support.transfer import (
-    bring_in,
-    export,
-    kinds,
-    request,
-)
+from tests.support.transfer import bring_in, export, kinds, request
 
 
 @pytest.fixture

@@ -103,8 +103,7 @@ def test_cookies_of_another_form_are_refused(cookies):
 
 
 @pytest.mark.parametrize(
-    "formdata",
-    [5, "a=b", [["a", "b", "c"]], [["a"]], ["ab"], [[1, "b"]], [{"a": "b"}]],
+    "formdata", [5, "a=b", [["a", "b", "c"]], [["a"]], ["ab"], [[1, "b"]], [{"a": "b"}]]
 )
 def test_form_fields_of_another_form_are_refused(formdata):
     with pytest.raises(BadSeed):

@@ -23,8 +23,7 @@ referers = st.one_of(
     st.binary(max_size=20),
 )
 headers = st.dictionaries(
-    st.sampled_from([b"Referer", b"Accept", b"referer"]),
-    st.lists(referers, max_size=2),
+    st.sampled_from([b"Referer", b"Accept", b"referer"]), st.lists(referers, max_size=2)
 )
 metas = st.dictionaries(
     st.sampled_from(["depth", "other", "proxy"]),

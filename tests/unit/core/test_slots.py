@@ -49,10 +49,7 @@ def test_no_slots_in_one_order():
 @pytest.mark.parametrize("value", ["host", "domain", shop])
 def test_a_slot_beside_one_order_is_refused(value):
     with pytest.raises(exceptions.ConfigurationError, match="FRONTIER_SLOT") as e:
-        slots(
-            FRONTIER_SLOT=value,
-            SCHEDULER_QUEUE_CLASS="scrapy_dist.queue.FifoQueue",
-        )
+        slots(FRONTIER_SLOT=value, SCHEDULER_QUEUE_CLASS="scrapy_dist.queue.FifoQueue")
     assert "scrapy_dist.queue.FifoQueue" in str(e.value)
 
 

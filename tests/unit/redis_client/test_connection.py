@@ -44,11 +44,7 @@ if TYPE_CHECKING:
 
     from tests.support.redis_server import RedisServer
 
-INFO = {
-    "redis_version": "7.0.15",
-    "maxmemory_policy": "noeviction",
-    "role": "master",
-}
+INFO = {"redis_version": "7.0.15", "maxmemory_policy": "noeviction", "role": "master"}
 
 
 class ScriptedRedis:

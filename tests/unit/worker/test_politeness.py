@@ -66,11 +66,7 @@ class Crawl:
         return Ask(leases=want, **self.polite.ask(self.now, want=want))
 
     def told(
-        self,
-        ask: Ask,
-        *grants: Grant,
-        visits: Iterable[Visit] = (),
-        **granted: object,
+        self, ask: Ask, *grants: Grant, visits: Iterable[Visit] = (), **granted: object
     ) -> None:
         answer = Answer(visits=list(visits))
         if ask.leases:

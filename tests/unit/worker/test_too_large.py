@@ -6,13 +6,7 @@ import pytest
 
 from scrapy_dist.brokers.redis import frontier
 from scrapy_dist.core.frontier import Reject
-from tests.support.frontiers import (
-    KEYS,
-    SEED_KEYS,
-    Worker,
-    dead_letters,
-    names,
-)
+from tests.support.frontiers import KEYS, SEED_KEYS, Worker, dead_letters, names
 
 LIMITS = {"max_payload": 1000, "max_seed": 500}
 #: Above both limits, with what may be around a payload.
@@ -72,12 +66,7 @@ async def test_a_large_seed_is_leased_and_does_not_travel(client, worker, kind):
         await client.zadd(SEED_KEYS[0], dict.fromkeys(seeds, 1))
     leases = await worker.seeds()
     found = {(lease.payload, lease.too_large) for lease in leases}
-    assert found == {
-        (b"http://1/", 0),
-        (b"", 5000),
-        (b"y" * 500, 0),
-        (b"", 501),
-    }
+    assert found == {(b"http://1/", 0), (b"", 5000), (b"y" * 500, 0), (b"", 501)}
     assert not await client.exists(SEED_KEYS[0])
     for lease in leases:
         if lease.too_large:

@@ -62,11 +62,7 @@ async def test_chain_goes_on_while_redis_does_not_answer(start, redis):
     assert worker.dropped[-1].url == f"{URL}0"
     assert count_leased(redis, "s") == 0
     assert count_seen(redis, "s") >= 7
-    assert [item[-2:-1] for item in stored_items(redis, "s")] == [
-        b"0",
-        b"1",
-        b"2",
-    ]
+    assert [item[-2:-1] for item in stored_items(redis, "s")] == [b"0", b"1", b"2"]
 
 
 async def test_chain_waits_for_redis_when_another_worker_has_come(start):

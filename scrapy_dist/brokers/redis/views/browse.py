@@ -360,9 +360,7 @@ async def _letters(
 
 
 async def _waiting(
-    frontier: Frontier,
-    found: Found | None,
-    delay_of: Callable[[int], float | None],
+    frontier: Frontier, found: Found | None, delay_of: Callable[[int], float | None]
 ) -> Waiting | None:
     if found is None or found.request.kind not in ("pending", "suspect"):
         return None

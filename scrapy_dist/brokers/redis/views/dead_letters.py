@@ -33,11 +33,7 @@ async def count_failed(frontier: Frontier) -> int:
 
 
 async def list_failed(
-    frontier: Frontier,
-    reason: str = "",
-    *,
-    before: str = "",
-    newest_first: bool = True,
+    frontier: Frontier, reason: str = "", *, before: str = "", newest_first: bool = True
 ) -> AsyncIterator[DeadLetter]:
     """See `ports.DeadLetters.failed`.
 
