@@ -23,6 +23,7 @@ import logging
 import os
 import signal
 import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,8 +38,6 @@ from tests.support.redis_server import RedisServer
 from tests.support.site import Site
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
     import redis
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

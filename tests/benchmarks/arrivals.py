@@ -7,17 +7,15 @@ Above, each worker keeps the delay for itself; below, with FRONTIER_POLITENESS.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from matplotlib.figure import Figure as Canvas
 
 from tests.benchmarks.bench import Bench
 from tests.benchmarks.host_crawls import manners
 from tests.benchmarks.plots import COLORS, DPI
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 PATH = Path(__file__).parent / "results" / "arrivals.png"
 WORKERS, PAGES, DELAY = 3, 18, 0.5

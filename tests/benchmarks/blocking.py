@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import statistics
 import time
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -27,12 +28,9 @@ from scrapy_dist.redis_client.client import close_client
 from tests.benchmarks.figures import Figure
 from tests.benchmarks.filling import fill_pending
 from tests.benchmarks.light import KEYS, LightClient, fill_seen
-from tests.benchmarks.prober import LIMIT_MS, Prober
+from tests.benchmarks.prober import LIMIT_MS, Prober, Watched
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Sequence
-
-    from tests.benchmarks.prober import Watched
     from tests.support.redis_server import RedisServer
 
 OPTIONS = Options.from_settings(Settings())

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 from itertools import islice
-from typing import TYPE_CHECKING
 
 import redis.asyncio
 from scrapy import Request, Spider
@@ -15,9 +15,6 @@ from scrapy_dist.brokers.redis.keys import Keys
 from scrapy_dist.codec.request import PayloadCodec
 from scrapy_dist.core.frontier import BATCH, Commit, NewRequest
 from scrapy_dist.redis_client.client import close_client
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 #: What stands in the template for the page's number; all numbers are as wide.
 _BLANK = "9999999"

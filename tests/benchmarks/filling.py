@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import random
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from scrapy import Request, Spider
 
 from scrapy_dist.brokers.redis.layout import RANK, encode_score
 from scrapy_dist.codec.request import PayloadCodec
 from scrapy_dist.core.slots import NO_SLOT, slot_number
-from tests.benchmarks.light import KEYS, encode
-
-if TYPE_CHECKING:
-    from tests.benchmarks.light import Connection
+from tests.benchmarks.light import KEYS, Connection, encode
 
 #: Priorities that are pending: what is new is stored in the midst of what is there.
 PRIORITIES = 10

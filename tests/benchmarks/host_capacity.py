@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import statistics
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from scrapy_dist.brokers.redis.scripts import load as load_script
 from tests.benchmarks.capacity import Court, Load, Player
@@ -18,9 +18,6 @@ from tests.benchmarks.filling import fill_hosts
 from tests.benchmarks.light import KEYS, Connection
 from tests.benchmarks.meter import server_name, used_memory
 from tests.benchmarks.pairs import below
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 #: Seconds of a quick run.
 SECONDS = 0.4

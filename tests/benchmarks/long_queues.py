@@ -12,10 +12,10 @@ import math
 import random
 import statistics
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from scrapy_dist.codec.request import PayloadCodec
 from scrapy_dist.core.frontier import BATCH, NewRequest, Settlement
@@ -25,9 +25,6 @@ from tests.benchmarks.filling import PRIORITIES, Shop, fill_pending, product
 from tests.benchmarks.light import Connection, LightClient, fingerprint
 from tests.benchmarks.meter import scripts, server_name
 from tests.support.redis_server import RedisServer
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 #: The last but one is that of the figure. Redis doubles the hash table of a set with
 #: 8,388,608 members and moves it, a step with each command: at 10 million it is at that,

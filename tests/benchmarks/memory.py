@@ -13,9 +13,9 @@ import pickle
 import random
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from scrapy_dist.brokers.redis.layout import encode_score
 from scrapy_dist.codec.request import PayloadCodec
@@ -25,9 +25,6 @@ from tests.benchmarks.filling import Shop, product
 from tests.benchmarks.light import KEYS, Connection, LightClient, fill_seen, fingerprint
 from tests.benchmarks.meter import cpu_seconds, server_name, used_memory
 from tests.support.redis_server import RedisServer
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 PREDECESSOR_NAME = "scrapy-redis (its pickle)"
 DEFAULT, COMPACT = "default set", "CompactDupeFilter"

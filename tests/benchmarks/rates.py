@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -21,8 +22,6 @@ from tests.benchmarks.pairs import Pair, alternate, below, compare
 from tests.benchmarks.shop import LATER
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from tests.benchmarks.figures import Figure
 
 #: Round trips to Redis, in ms, and the ratio of pages/s that must be reached there.

@@ -8,16 +8,14 @@ import platform
 import re
 import subprocess
 import textwrap
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tests.benchmarks.figures import Curve, Figure
 from tests.support.redis_server import find_binary
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
 
 ROOT = Path(__file__).resolve().parents[2]
 #: Characters of a figure's name, and of a line of its note.

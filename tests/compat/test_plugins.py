@@ -9,18 +9,14 @@ import importlib.util
 import json
 import shutil
 import threading
+from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
-from tests.support.project import assert_finished
+from tests.support.project import Worker, assert_finished
 from tests.support.together import start_together
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from tests.support.project import Worker
 
 WHY = "needs the extra plugins"
 PAGES = 16

@@ -6,9 +6,10 @@ For a test class that is a `FrontierContract`, too.
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any
 
-from scrapy_dist.core.frontier import Settlement
+from scrapy_dist.core.frontier import Answer, Settlement
 from scrapy_dist.core.politeness import (
     Grant,
     Granted,
@@ -19,11 +20,6 @@ from scrapy_dist.core.politeness import (
     Yield,
 )
 from tests.contract.frontier_contract import Worker, many, new, payloads
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from scrapy_dist.core.frontier import Answer
 
 #: Of all slots, where a test says nothing else: a delay, and places.
 DELAY, PLACES = Rules(2.0, 8), Rules(0.0, 8)

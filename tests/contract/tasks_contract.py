@@ -7,6 +7,7 @@ an attribute ``tasks``: `core.ports.Tasks` of the crawl, and puts dead letters b
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -39,8 +40,6 @@ from scrapy_dist.core.tasks import (
 from tests.contract.frontier_contract import ITEMS, SEEDS, Worker, payloads
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from scrapy_dist.core.ports import Tasks
 
 #: A key of seeds that no worker of the contract reads.

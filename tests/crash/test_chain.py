@@ -3,25 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import redis
 import scrapy
 
 from scrapy_dist.codec import compact
-from tests.support.project import assert_finished
+from tests.support.project import Project, Worker, assert_finished
 from tests.support.proxy import Proxy
 from tests.support.redis_state import count_seen, failed, items, wait_for_workers
-from tests.support.site import chain_pages
+from tests.support.site import Site, chain_pages
 from tests.support.spiders import FOLLOW
 from tests.support.wait import wait_until
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from tests.support.project import Project, Worker
-    from tests.support.site import Site
 
 PAGES = 160
 #: Scrapy 2.13 to 2.16 take a tenth of a second for a page that is alone, with any

@@ -7,7 +7,7 @@ import os
 import signal
 from typing import TYPE_CHECKING
 
-from tests.support.project import assert_finished, package_parent
+from tests.support.project import Worker, assert_finished, package_parent
 from tests.support.redis_state import failed, wait_for_workers
 from tests.support.site import tree_pages
 from tests.support.spiders import FOLLOW
@@ -16,7 +16,6 @@ from tests.support.wait import wait_until
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.support.project import Worker
 
 DAY = 86_400
 PAGES = 600

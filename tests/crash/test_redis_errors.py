@@ -8,25 +8,23 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 import redis
 
-from tests.support.project import assert_finished
+from tests.support.project import Worker, assert_finished
 from tests.support.proxy import Proxy
 from tests.support.redis_state import count_pending, failed
-from tests.support.site import tree_pages
+from tests.support.site import Site, tree_pages
 from tests.support.spiders import FOLLOW
 from tests.support.together import start_together
 from tests.support.wait import wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
 
-    from tests.support.project import Worker
     from tests.support.redis_server import RedisServer
-    from tests.support.site import Site
 
 PAGES = 1_000
 #: What a worker says at the end of an outage.

@@ -5,18 +5,16 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from tests.support.project import assert_finished
+from tests.support.project import Project, Worker, assert_finished
 from tests.support.proxy import Proxy
 from tests.support.redis_state import count_pending, damage, failed, items
-from tests.support.site import tree_pages
+from tests.support.site import Site, tree_pages
 from tests.support.spiders import FOLLOW
 from tests.support.together import start_together
 from tests.support.wait import wait_until
 
 if TYPE_CHECKING:
-    from tests.support.project import Project, Worker
     from tests.support.redis_server import RedisServer
-    from tests.support.site import Site
 
 PAGES = 600
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.project import assert_finished
+from tests.support.project import Worker, assert_finished
 from tests.support.proxy import Proxy
 from tests.support.redis_state import (
     count_leased,
@@ -20,9 +19,6 @@ from tests.support.redis_state import (
 from tests.support.site import tree_pages
 from tests.support.spiders import FOLLOW, SEEDED
 from tests.support.wait import wait_until
-
-if TYPE_CHECKING:
-    from tests.support.project import Worker
 
 PAGES = 300
 SETTINGS = {

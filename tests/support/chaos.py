@@ -17,12 +17,13 @@ import re
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from scrapy_dist.brokers.redis import scripts
-from tests.support.project import Project
+from tests.support.project import Project, Worker
 from tests.support.proxy import Proxy
 from tests.support.redis_server import RedisServer
 from tests.support.redis_state import count_workers, damage, failed, items
@@ -31,11 +32,8 @@ from tests.support.together import JOINED
 from tests.support.wait import wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     import redis
 
-    from tests.support.project import Worker
 
 #: Exit code of a worker that met a poison page.
 POISONED = 66

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from scrapy import Request, Spider
@@ -16,8 +17,6 @@ from scrapy_dist.worker.queues import Queues
 from scrapy_dist.worker.view import Downloads
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from scrapy_dist.codec.request import PayloadCodec
     from scrapy_dist.worker.recovery import Ending
 

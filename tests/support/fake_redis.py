@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import AsyncIterator, Callable
+from typing import Any
 
 import fakeredis
 import pytest
 import redis.asyncio
 
 from scrapy_dist.redis_client.client import close_client
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
 
 
 @pytest.fixture(params=["fake", "redis"])

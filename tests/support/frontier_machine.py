@@ -13,7 +13,7 @@ import math
 import re
 import zlib
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -32,15 +32,12 @@ from scrapy_dist.core.frontier import (
     Outcome,
 )
 from scrapy_dist.core.slots import NO_SLOT
-from scrapy_dist.core.tasks import Beginning
+from scrapy_dist.core.tasks import Beginning, Task
 from scrapy_dist.exceptions import RedisUnavailable
 from tests.support.light_worker import LightWorker, Yield, plain, score
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from scrapy_dist.core.frontier_port import Frontier
-    from scrapy_dist.core.tasks import Task
 
 #: What the tests play. Plays that fail are not made smaller: that takes minutes, and the
 #: seed that is printed repeats them (with Phase.shrink added, if need be).

@@ -37,8 +37,9 @@ import time
 import traceback
 import unicodedata
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgpack
 import redis
@@ -70,9 +71,6 @@ from scrapy_dist.exceptions import (
 from tests.support.commands import run_here
 from tests.support.frontiers import member, suspect
 from tests.support.redis_server import RedisServer
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 #: Seconds of CPU that a case may take, and of silence after which its process hangs.
 CPU, HANGS = 5.0, 120.0

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Iterator
 from fnmatch import fnmatch
 from typing import TYPE_CHECKING
 
@@ -14,8 +15,6 @@ from scrapy_dist.brokers.redis.keys import SETTINGS
 from tests.support.frontiers import SEED_KEYS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-
     import pytest
     import redis
 

@@ -10,14 +10,13 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from tests.support.polite_worker import FAULTS
 from tests.support.politeness_sim import Result, Setup, server_for_simulations, simulate
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from tests.support.politeness_wire import Mistake
 
 #: In the Lua: name -> text, and what takes its place.

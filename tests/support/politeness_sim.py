@@ -18,9 +18,10 @@ import random
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from scrapy_dist.brokers.redis.session import _Round
 from scrapy_dist.core.frontier import Commit, NewRequest
@@ -30,9 +31,6 @@ from tests.support.frontiers import KEYS
 from tests.support.polite_worker import PoliteWorker, Seat
 from tests.support.politeness_wire import CLOCK, Mistake, Wire, pack
 from tests.support.redis_server import RedisServer
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
 
 #: Ms since 1970 when a simulation begins.
 EPOCH = 1_800_000_000_000

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import socket
 from collections import deque
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from redis.exceptions import ResponseError
@@ -15,8 +16,6 @@ from redis.exceptions import ResponseError
 from scrapy_dist.brokers.redis import scripts
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from scrapy_dist.brokers.redis.scripts import Call
 
 #: Where the time stands, in ms; not one of the frontier's keys.

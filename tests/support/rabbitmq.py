@@ -12,20 +12,18 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tests.support.project import FRONTIERS, SETTINGS, package_parent
+from tests.support.project import FRONTIERS, SETTINGS, Project, package_parent
 from tests.support.redis_server import free_port
 from tests.support.wait import starting, wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     import pika.adapters.blocking_connection
 
-    from tests.support.project import Project
 
 #: The programs themselves; those in /usr/sbin become another user first.
 FOLDERS = ("/usr/lib/rabbitmq/bin", "/opt/homebrew/opt/rabbitmq/sbin")

@@ -6,6 +6,7 @@ import asyncio
 import json
 import time
 from collections import Counter
+from collections.abc import Iterable
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -20,8 +21,6 @@ from scrapy_dist.redis_client.client import close_client, open_client
 from tests.support.wait import wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     import redis
 
     from scrapy_dist.core.tasks import Task

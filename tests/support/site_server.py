@@ -44,10 +44,8 @@ import math
 import sys
 import time
 import urllib.parse
-from typing import TYPE_CHECKING, NamedTuple
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from collections.abc import Callable
+from typing import NamedTuple
 
 
 class Site:

@@ -11,11 +11,10 @@ from scrapy.settings import Settings
 from scrapy_dist.brokers.memory.broker import MemoryBroker, state_of
 from scrapy_dist.brokers.memory.frontier import MemoryFrontier
 from scrapy_dist.brokers.redis.keys import Keys
-from scrapy_dist.core.frontier import Ask, Commit, End, NewRequest, Settlement
+from scrapy_dist.core.frontier import Ask, Commit, End, Lease, NewRequest, Settlement
 from scrapy_dist.core.tasks import Begin, Beginning
 
 if TYPE_CHECKING:
-    from scrapy_dist.core.frontier import Lease
     from scrapy_dist.core.frontier_port import Frontier
 
 ITEMS = Keys.from_settings(Settings(), "s").items

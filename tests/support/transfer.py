@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from scrapy_dist.brokers.redis.tools.export import export_lines
@@ -12,8 +13,6 @@ from scrapy_dist.codec.dump_lines import dump
 from scrapy_dist.core.crawl import Exported, Imported
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from scrapy_dist.brokers.redis.frontier import Frontier
 
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
+from collections.abc import AsyncIterator, Callable
 from contextvars import copy_context
 from dataclasses import replace
 from types import SimpleNamespace
@@ -39,8 +40,6 @@ from scrapy_dist.pipelines import RedisPipeline
 from tests.support.proxy import Proxy
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
-
     import pytest
     import redis
     from scrapy.statscollectors import MemoryStatsCollector

@@ -14,8 +14,8 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 import redis
@@ -31,9 +31,6 @@ from scrapy_dist.redis_client.embedded.program import find_server
 from scrapy_dist.redis_client.embedded.start import ensure_server
 from tests.support.redis_server import find_binary
 from tests.support.wait import wait_until
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 #: Seconds of linger where a test does not wait for the end.
 LONG = 60.0

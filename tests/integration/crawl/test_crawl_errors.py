@@ -4,23 +4,19 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 import scrapy.settings.default_settings as scrapy_defaults
 from scrapy import version_info
 
-from tests.support.project import Project, assert_finished
+from tests.support.project import Project, Worker, assert_finished
 from tests.support.redis_server import RedisServer, free_port
 from tests.support.site import tree_pages
 from tests.support.spiders import FOLLOW, SEEDED
 from tests.support.together import start_together
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from tests.support.project import Worker
 
 
 @dataclass

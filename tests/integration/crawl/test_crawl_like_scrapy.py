@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 from tests.support.project import Project, assert_finished, wait_all
 from tests.support.together import start_together
 from tests.support.wait import wait_until
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 #: Each feature has its own section; records and items carry its name, paths too.
 EVERYTHING = """

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -25,9 +26,6 @@ from tests.support.site import tree_pages
 from tests.support.spiders import SEEDED
 from tests.support.together import start_together
 from tests.support.wait import wait_until
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 KEY = "seeded:start_urls"
 

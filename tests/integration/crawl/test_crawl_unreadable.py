@@ -6,20 +6,16 @@ import json
 import pickle
 import re
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
 import msgpack
 import pytest
 
 from scrapy_dist.core.slots import slot_number
 from tests.support.frontiers import member
-from tests.support.project import assert_finished, wait_all
+from tests.support.project import Worker, assert_finished, wait_all
 from tests.support.redis_state import failed
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from tests.support.project import Worker
 
 RENAMED = """
 from urllib.parse import urlsplit

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
-from tests.support.project import assert_finished
+from tests.support.project import Worker, assert_finished
 from tests.support.together import start_together
 from tests.support.wait import wait_until
-
-if TYPE_CHECKING:
-    from tests.support.project import Worker
 
 RICH = """
 import enum

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import errno
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING
 
 import pytest
 import redis
@@ -15,9 +15,6 @@ import redis
 from scrapy_dist.base import waits
 from scrapy_dist.base.waits import Threads, cancel, in_thread, sleep_until, wait_for
 from scrapy_dist.redis_client.waits import within
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 
 async def test_a_wait_ends_and_what_was_waited_for_is_cancelled():

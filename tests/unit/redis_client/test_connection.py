@@ -7,6 +7,7 @@ import contextlib
 import logging
 import socket
 import warnings
+from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -36,13 +37,11 @@ from scrapy_dist.redis_client.embedded.settings import (
 )
 from scrapy_dist.redis_client.masking import mask_url
 from scrapy_dist.redis_client.parameters import read_parameters
-from tests.support.redis_server import free_port
+from tests.support.redis_server import RedisServer, free_port
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
     from pathlib import Path
 
-    from tests.support.redis_server import RedisServer
 
 INFO = {"redis_version": "7.0.15", "maxmemory_policy": "noeviction", "role": "master"}
 

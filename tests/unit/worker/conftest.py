@@ -7,6 +7,7 @@ the time of the workers go on.
 from __future__ import annotations
 
 import logging
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -14,8 +15,6 @@ import pytest
 from tests.support.worker import Clock, Frontier, Worker
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
-
     import redis as redis_py
 
     from tests.support.redis_server import RedisServer

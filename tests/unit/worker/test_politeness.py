@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
 
 import pytest
 from scrapy import Request
@@ -15,9 +15,6 @@ from scrapy_dist.core.slots import Slots, host_of, slot_number
 from scrapy_dist.worker.politeness import Politeness
 from scrapy_dist.worker.view import Downloads
 from tests.support.engine import FakeEngine
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
 
 A, B = slot_number("a"), slot_number("b")
 TTL, DELAY = 10.0, 2.0

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import random
-from typing import TYPE_CHECKING
 
 import pytest
 
 from scrapy_dist.brokers.redis.frontier import LeaseReply
-from scrapy_dist.core.frontier import SUSPECTS, Left
+from scrapy_dist.core.frontier import SUSPECTS, Lease, Left
 from tests.support.frontiers import KEYS, Worker, dead_letters, names, places, suspect
-
-if TYPE_CHECKING:
-    from scrapy_dist.core.frontier import Lease
 
 
 async def take(worker: Worker, want: int = 100, suspects: int = SUSPECTS) -> LeaseReply:
