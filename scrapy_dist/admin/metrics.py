@@ -165,6 +165,7 @@ class CrawlsCollector(Collector):
         )
         yield _filled(pages, reading.statuses, "pages")
         yield _workers(reading.statuses)
+        yield _tasks(reading.statuses)
         yield from _hosts(reading)
         yield _readable(reading)
 
@@ -252,6 +253,18 @@ def _workers(statuses: Iterable[Status]) -> GaugeMetricFamily:
         workers.add_metric((*_labels(status), "alive"), alive)
         workers.add_metric((*_labels(status), "dead"), len(status.workers) - alive)
     return workers
+
+
+def _tasks(statuses: Iterable[Status]) -> GaugeMetricFamily:
+    tasks = GaugeMetricFamily(
+        f"{_PREFIX}tasks_by_state",
+        "Tasks that are known, by their state.",
+        labels=(*_LABELS, "state"),
+    )
+    for status in statuses:
+        for state, number in status.tasks_by_state.items():
+            tasks.add_metric((*_labels(status), state), number)
+    return tasks
 
 
 def _hosts(reading: Reading) -> Iterator[GaugeMetricFamily]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from scrapy_dist.base import times
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from datetime import datetime
 
 #: Bytes of the longest text in which a worker tells of itself.
@@ -83,7 +84,7 @@ class Status:
     *pages* were acknowledged by all workers of this crawl, *pages_per_second* is the sum
     of what the living workers did in the last minute. *exists* is false when no worker
     has been here since the frontier was last cleared. *tasks* are known, and *tasks_open*
-    of them have not ended.
+    of them have not ended; *tasks_by_state* has how many are queued, running and so on.
     """
 
     spider: str
@@ -104,6 +105,7 @@ class Status:
     exists: bool = True
     tasks: int = 0
     tasks_open: int = 0
+    tasks_by_state: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def left(self) -> int:
@@ -171,6 +173,7 @@ class Status:
             "items": self.items,
             "tasks": self.tasks,
             "tasks_open": self.tasks_open,
+            "tasks_by_state": dict(self.tasks_by_state),
             "pages": self.pages,
             "pages_per_second": round(self.pages_per_second, 2),
             "seconds_left": None if seconds_left is None else round(seconds_left, 1),

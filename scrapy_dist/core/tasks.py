@@ -146,6 +146,11 @@ class Batch:
     def ended(self) -> int:
         return self.done + self.failed + self.cancelled
 
+    @property
+    def states(self) -> dict[str, int]:
+        """How many are in which state."""
+        return {state.value: getattr(self, state.value) for state in TaskState}
+
     def counts(self) -> dict[str, Any]:
         """Its name, and how many are in which state, by their names."""
         return {each.name: getattr(self, each.name) for each in fields(Batch)}

@@ -552,6 +552,10 @@ class TasksContract:
         assert await look() == ("cancelled", 0, 1, 0, 1)
         assert (await worker.counts()).is_drained
         assert await broker.tasks.batch("b") == Batch("b", cancelled=1)
+        assert (await worker.session.status()).tasks_by_state == {
+            **Batch("").states,
+            "cancelled": 1,
+        }
 
     async def test_what_stays_in_its_worker_is_dropped_too(self, broker, join, run):
         worker = await join(seed_keys=[SEEDS])

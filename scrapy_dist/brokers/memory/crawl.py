@@ -96,6 +96,7 @@ class MemoryCrawl(MemoryTasks):
                 exists=bool(state.crawl),
                 tasks=len(state.tasks),
                 tasks_open=state.tasks.count_open(),
+                tasks_by_state=state.tasks.batch("").states,
             )
 
     def _worker(self, number: str, known: Present) -> WorkerStatus:

@@ -197,9 +197,10 @@ class TaskTable:
     # Groups
 
     def batch(self, name: str) -> Batch:
+        """How far it is; '' stands for all tasks."""
         states = Counter(
             record.state.value
             for record in self.records.values()
-            if record.batch == name
+            if name in ("", record.batch)
         )
         return Batch(name, **states)

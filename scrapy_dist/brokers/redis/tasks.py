@@ -4,7 +4,7 @@ The hash S:tasks has under ``t:TOKEN`` a record: state (the first letter of its 
 is left to do, pages done, dead letters, items, and the ms when it was submitted, begun and
 ended, separated by spaces; then, each behind a line break, id, batch, worker and reason.
 Under ``i:ID`` there is the token of the newest task with that id, and under ``b:BATCH`` how
-many of its tasks are in each of the states. S:results has items under ``TOKEN NUMBER``, from
+many of its tasks are in each of the states; under ``b:`` alone how many of all. S:results has items under ``TOKEN NUMBER``, from
 1. S:tasks_ended has each token, by the ms of its end; of one that lives it is infinite.
 ``lua/lib/tasks.lua`` writes all this.
 """
@@ -106,7 +106,8 @@ def record_of(line: dict[str, Any]) -> tuple[str, bytes]:
     return token, record
 
 
-def _parse_batch(name: str, value: bytes | None) -> Batch:
+def parse_batch(name: str, value: bytes | None) -> Batch:
+    """How many tasks are in which state by *value*; 0 if there is none."""
     counts = [int(word) for word in (value or b"").split() if word.isdigit()]
     return Batch(name, *counts) if len(counts) == len(TaskState) else Batch(name)
 
@@ -174,12 +175,12 @@ class RedisTasks:
     async def batch(self, name: str) -> Batch:
         with asking():
             [value] = await self._get([f"b:{name}"])
-        return _parse_batch(name, value)
+        return parse_batch(name, value)
 
     async def batches(self) -> AsyncIterator[list[Batch]]:
         with asking():
             async for values in self._scan("b:"):
-                yield [_parse_batch(name, value) for name, value in values]
+                yield [parse_batch(name, value) for name, value in values if name]
 
     async def results(self, task: Task, start: int, count: int) -> list[bytes]:
         last = min(task.items, start + min(count, BATCH))

@@ -46,6 +46,7 @@ NAMES = {
     "scrapy_frontier_items": "gauge",
     "scrapy_frontier_tasks": "gauge",
     "scrapy_frontier_tasks_open": "gauge",
+    "scrapy_frontier_tasks_by_state": "gauge",
     "scrapy_frontier_pages": "counter",
     "scrapy_frontier_pages_per_second": "gauge",
     "scrapy_frontier_paused": "gauge",
@@ -127,6 +128,7 @@ def test_everything_is_measured_with_the_types_of_prometheus(command, server):
     server.hset("books:control", "paused", "1")
     ended = BOOKS.tasks_ended
     server.zadd(ended, {"0" * 16: 1, "1" * 16: 2, "2" * 16: math.inf})
+    server.hset(BOOKS.tasks, "b:", "0 1 2 0 0")
     code, out, err = command("--once")
     assert (code, err) == (0, "")
     families = list(text_string_to_metric_families(out))
@@ -145,6 +147,11 @@ def test_everything_is_measured_with_the_types_of_prometheus(command, server):
         "items": 6,
         "tasks": 3,
         "tasks_open": 1,
+        "tasks_by_state_queued": 0,
+        "tasks_by_state_running": 1,
+        "tasks_by_state_done": 2,
+        "tasks_by_state_failed": 0,
+        "tasks_by_state_cancelled": 0,
         "pages_total": 42,
         "pages_per_second": 2.5,
         "paused": 1,

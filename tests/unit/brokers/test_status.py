@@ -18,7 +18,7 @@ from tests.support.frontiers import KEYS, SEED_KEYS, Worker, contents, pass_time
 JSON_KEYS = {
     *("spider", "job", "redis", "time", "state", "paused", "workers"),
     *("pending", "leased", "suspect", "failed", "seen", "seeds", "items", "pages"),
-    *("pages_per_second", "seconds_left", "tasks", "tasks_open"),
+    *("pages_per_second", "seconds_left", "tasks", "tasks_open", "tasks_by_state"),
 }
 WORKER_KEYS = {
     *("worker", "number", "alive", "since", "silent_for", "stopping", "holds"),

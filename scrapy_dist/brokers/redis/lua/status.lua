@@ -2,13 +2,15 @@
 --
 -- KEYS  requests (zset)  suspects (zset)  leases (zset)  state (hash)  workers (zset)
 --       control (hash)  dupefilter (set, or hash with its count)  failed (stream)
---       items (list)  tasks_ended (zset)  seed_keys*: (list, set or zset)
+--       items (list)  tasks (hash)  tasks_ended (zset)
+--       seed_keys*: (list, set or zset)
 -- ARGV  ttl_ms: of silence after which a worker is dead, if no worker has told
 --       most: workers in the reply
 -- Reply now (ms), 1 if there is a frontier, pending, suspects, leases, failed, seen,
 --       seeds, items, pages, ms since when paused or false, tasks, those of them that
---       have not ended, then for each worker, the latest beat first: number, ms since its
---       last beat, 1 if alive, leases held, 1 if asked to stop, name, ms when it came, facts
+--       have not ended, how many are in which state, then for each worker, the latest beat
+--       first: number, ms since its last beat, 1 if alive, leases held, 1 if asked to stop,
+--       name, ms when it came, facts
 -- Cost  O(workers * log(leases))
 -- @use clock
 -- @use alive
@@ -23,7 +25,7 @@ local reply = {now, redis.call('EXISTS', state), redis.call('ZCARD', requests),
   count_fingerprints(), seeds, redis.call('LLEN', items),
   tonumber(redis.call('HGET', state, 'pages') or nil) or 0,
   redis.call('HGET', control, 'paused'), redis.call('ZCARD', tasks_ended),
-  redis.call('ZCOUNT', tasks_ended, '+inf', '+inf')}
+  redis.call('ZCOUNT', tasks_ended, '+inf', '+inf'), redis.call('HGET', tasks, 'b:')}
 local beats = redis.call('ZREVRANGE', workers, 0, most - 1, 'WITHSCORES')
 -- Of some workers at a time, because Lua's stack is bounded: one call for all is cheaper.
 for first = 1, #beats, 400 do

@@ -15,6 +15,7 @@ from scrapy_dist.base import times
 from scrapy_dist.base.escaping import quote
 from scrapy_dist.brokers.redis import layout
 from scrapy_dist.brokers.redis.errors import asking
+from scrapy_dist.brokers.redis.tasks import parse_batch
 from scrapy_dist.codec.envelope import JSON, KINDS, OTHER, PICKLE, SEED, SIGNED
 from scrapy_dist.codec.request import fields_of
 from scrapy_dist.core.status import Finished, Status, WorkerStatus
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 MAX_WORKERS = 1000
 
 #: Fields of the reply of ``status.lua`` in front of the workers, and of each worker.
-_HEAD, _EACH = 13, 8
+_HEAD, _EACH = 14, 8
 #: Records that are read at the most.
 _MOST = 100
 #: Leases read beside those that are shown: the oldest may be done a moment later.
@@ -73,6 +74,7 @@ async def read_status(
         paused=raw[10] is not None,
         tasks=raw[11],
         tasks_open=raw[12],
+        tasks_by_state=parse_batch("", raw[13]).states,
         workers=tuple(workers),
         exists=bool(exists),
     )

@@ -74,15 +74,22 @@ local function new_task_book()
     return task and task.state == 'c'
   end
 
+  -- Of all tasks, and of its batch, so many more are in *state*.
+  local function note(task, state, more)
+    for _, name in ipairs(task.batch == '' and {''} or {'', task.batch}) do
+      local moves = moves_of[name] or {}
+      moves_of[name] = moves
+      moves[state] = (moves[state] or 0) + more
+    end
+  end
+
   -- It is in *state* from *now* on.
   function book.move(token, task, state, now)
-    if task.batch ~= '' and task.state ~= state then
-      local moves = moves_of[task.batch] or {}
-      moves_of[task.batch] = moves
+    if task.state ~= state then
       if task.state then
-        moves[task.state] = (moves[task.state] or 0) - 1
+        note(task, task.state, -1)
       end
-      moves[state] = (moves[state] or 0) + 1
+      note(task, state, 1)
     end
     if state == 'r' and task.started == '0' then
       task.started = string.format('%.0f', now)
@@ -102,11 +109,7 @@ local function new_task_book()
 
   -- It is deleted: its batch has it no more.
   function book.forget(task)
-    if task.batch ~= '' then
-      local moves = moves_of[task.batch] or {}
-      moves_of[task.batch] = moves
-      moves[task.state] = (moves[task.state] or 0) - 1
-    end
+    note(task, task.state, -1)
   end
 
   -- A task that is not there yet, of which one entry is left to do.
@@ -151,7 +154,7 @@ local function new_task_book()
     end
   end
 
-  -- How many tasks of the batches are in which state.
+  -- How many tasks of the batches, and of all under the name '', are in which state.
   local function store_batches(fields)
     local names, keys = {}, {}
     for name in pairs(moves_of) do
