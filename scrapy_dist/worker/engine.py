@@ -25,22 +25,21 @@ from scrapy.exceptions import CloseSpider
 from scrapy_dist.base.escaping import get_logger
 from scrapy_dist.core.slots import host_of
 from scrapy_dist.exceptions import FrontierError
-from scrapy_dist.worker.view import Downloads
+from scrapy_dist.worker import downloads
 
 if TYPE_CHECKING:
     from scrapy.crawler import Crawler
     from scrapy.statscollectors import StatsCollector
 
+    from scrapy_dist.worker.view import Downloads
+
 logger = get_logger("scrapy_dist")
 
-#: Whether the downloader looks a slot up with its spider, and knows a slot's jitter.
+#: Whether the downloader looks a slot up with its spider.
 _get_slot = inspect.unwrap(downloader.Downloader._get_slot)  # noqa: SLF001
 _SLOT_OF_SPIDER = "spider" in inspect.getfullargspec(_get_slot).args and not (
     _get_slot.__defaults__
 )
-_HAS_JITTER = hasattr(downloader.Slot, "jitter")
-#: The clock of ``Slot.lastseen``.
-_download_clock: Callable[[], float] = getattr(downloader, "monotonic", time.time)
 #: Whether Scrapy's ``Spider.start()`` calls ``start_requests()``.
 CALLS_START_REQUESTS = hasattr(Spider, "start_requests")
 #: Whether pipelines' open_spider() may be a coroutine; before, it is a Deferred.
@@ -132,11 +131,13 @@ class ScrapyEngine:
         # A downloader of the project's may have no such slots.
         with contextlib.suppress(AttributeError, TypeError):
             slot = self._download_slot(self.download_slot(request), request)
-            slot.lastseen = 0
-            latercall, slot.latercall = slot.latercall, None
-            # Before Scrapy 2.14 one that is over is still there.
-            if latercall is not None and getattr(latercall, "active", lambda: True)():
-                latercall.cancel()
+            downloads.start_now(slot)
+
+    def end_delay(self, key: str) -> None:
+        with contextlib.suppress(AttributeError, TypeError):
+            slot = self.crawler.engine.downloader.slots.get(key)
+            if slot is not None:
+                downloads.end_delay(slot)
 
     def set_delay(self, request: Request, delay: float) -> None:
         with contextlib.suppress(AttributeError, TypeError):
@@ -144,11 +145,7 @@ class ScrapyEngine:
 
     def download_state(self, key: str, request: Request) -> Downloads | None:
         try:
-            slot = self._download_slot(key, request)
-            jitter = slot.jitter if _HAS_JITTER else 0.5 * slot.randomize_delay
-            since = _download_clock() - slot.lastseen
-            transferring = len(slot.transferring)
-            return Downloads(slot.concurrency, slot.delay, jitter, transferring, since)
+            return downloads.state(self._download_slot(key, request))
         except (AttributeError, TypeError):
             # A downloader of the project's, or a request that none will take.
             return None

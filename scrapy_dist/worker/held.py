@@ -63,3 +63,7 @@ class Held:
         """
         over = max(0, self.busy - self.places)
         return [Renewal(name, more, count + over) for name, count in self.seats.items()]
+
+    def waits(self, now: float) -> float:
+        """Seconds until one more may start, behind those that are on their way."""
+        return max(0.0, self.next_start - now + len(self.coming) * self.delay)

@@ -34,7 +34,8 @@ class Line:
     """The requests of one slot, by its *number*; the first lease of them is decoded.
 
     *own* is a heap of those that stay in this worker. *key* is the downloader's name of the
-    slot of *keyed*, which was the first one when somebody looked. *rests_until* (`time.monotonic`): none may be started before.
+    slot of *keyed*, which was the first one when somebody looked. *rests_until*
+    (`time.monotonic`): none may be started before. *is_open*: the delay was over then.
     """
 
     number: int
@@ -44,6 +45,7 @@ class Line:
     key: str = ""
     keyed: Request | None = None
     rests_until: float = 0.0
+    is_open: bool = False
     _used: int = 0
     _since: float = 0.0
     _rate: float = 0.0
@@ -90,6 +92,8 @@ class Lines:
         self.by_slot = slots.are_many
         self._slots = slots
         self.lines: dict[int, Line] = {}
+        #: Whether a slot has come that had no line, since somebody set it to false.
+        self.has_new = True
         self._count = 0
         #: Number of the last lease that was moved; those that stay here count from 1.
         self._moved = -(1 << 62)
@@ -108,6 +112,7 @@ class Lines:
         line = self.lines.get(number)
         if line is None:
             line = self.lines[number] = Line(number, _since=time.monotonic())
+            self.has_new = True
         return line
 
     def numbers(self) -> Collection[int]:

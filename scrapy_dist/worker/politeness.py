@@ -122,8 +122,8 @@ class Politeness:
         free = max(0, held.places - held.busy)
         if held.delay <= 0:
             return free
-        waits = held.next_start - time.monotonic() + len(held.coming) * held.delay
-        return min(free, max(0, int(1 + (within - max(0.0, waits)) // held.delay)))
+        waits = held.waits(time.monotonic())
+        return min(free, max(0, int(1 + (within - waits) // held.delay)))
 
     def _comes_alone(self, number: int) -> bool:
         return not any(held.number == number for held in self._where.values())

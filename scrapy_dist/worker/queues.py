@@ -80,7 +80,7 @@ class Queues:
         )
         #: The slots of this worker, where the crawl is polite.
         self.politeness = politeness
-        room = room_of(engine, lines, politeness)
+        room = room_of(engine, lines, options.concurrency, politeness)
         self.turns = Turns(engine, lines, room, self.inbox.decode)
         self.prefetch = Prefetch(options.concurrency)
         self.stock = Stock(lines, self.turns.room, self.prefetch, self.view)
@@ -221,6 +221,12 @@ class Queues:
 
     def wanted(self) -> int:
         """How many requests to lease now."""
+        want = self._wanted()
+        # Of a polite crawl, other slots may be there that open later.
+        return min(want, self.stock.most) if self.politeness is None else want
+
+    def _wanted(self) -> int:
+        """How many requests and seeds are wanted."""
         if self.outbox.is_full(self._options.outbox_limit):
             return 0
         if self.inbox.is_unreadable or self._engine.closing():
@@ -231,14 +237,15 @@ class Queues:
             return 0
         if self.leases.is_alone or self._is_heavy():
             return 0
+        view, stock = self.view, self.stock
+        stock.look()
         in_hand = self.prefetch.in_hand(
-            len(self.leases.handed), self.view.round_trip, self.view.pause
+            len(self.leases.handed), view.round_trip, view.pause
         )
-        self.stock.look()
-        waiting, held_back = len(self), self.stock.held_back
-        room = self.prefetch.most_held - held_back
-        want = in_hand - (waiting - held_back) - self.seeds.in_hand()
-        return max(0, min(want, room) if held_back else want)
+        want = in_hand - (len(self) - stock.held_back) - self.seeds.in_hand()
+        want += max(0, stock.later - self.prefetch.ahead(view.round_trip, view.pause))
+        room = self.prefetch.most_held - stock.held_back
+        return max(0, min(want, room) if stock.held_back else want)
 
     def ask_politely(self, *, want: int) -> dict[str, Any]:
         """What an `Ask` says of slots; nothing where the crawl is not polite."""
@@ -260,7 +267,7 @@ class Queues:
 
     def seeds_wanted(self) -> int:
         """How many seeds to lease now."""
-        return self.seeds.wanted(self.wanted()) if self.seeds.most else 0
+        return self.seeds.wanted(self._wanted()) if self.seeds.most else 0
 
     def is_empty(self) -> bool:
         """Whether this worker has nothing to do and nothing to tell.
@@ -298,7 +305,7 @@ class Queues:
         What that page had sent ahead of its ack may not have been taken: see `Recovery`.
         *seeds*: they were asked for as such.
         """
-        known = self._is_vain = False
+        known = self._is_vain = self.lines.has_new = False
         idle = not (seeds or len(self) or self._engine.in_progress())
         self.chain.arrived(len(leases), idle=idle)
         read_seeds = self.seeds.most or self.seeds.are_read
@@ -328,7 +335,7 @@ class Queues:
 
     def nothing_came(self) -> None:
         """Redis had no request for this worker, though it asked."""
-        self._is_vain = self.lines.by_slot
+        self._is_vain, self.lines.has_new = self.lines.by_slot, False
         # What this worker has may lead to more.
         if not (len(self) or self.leases.handed or self.view.paused):
             self.inbox.nothing_came()

@@ -26,11 +26,12 @@ class Room:
 
     Scrapy's downloader takes as many requests as there are places in all, and those that
     wait there for a slot keep these places from others. So a slot gets no more than it
-    can start now or soon.
+    can start now or soon. *places*: those in all.
     """
 
-    def __init__(self, engine: EngineView) -> None:
+    def __init__(self, engine: EngineView, lines: Lines, places: int) -> None:
         self._engine = engine
+        self._lines, self._places = lines, places
         self._keys: dict[Request, str] = {}
         self._active: dict[str, int] = {}
 
@@ -60,6 +61,9 @@ class Room:
         if request not in self._keys:
             self._keys[request] = key
             self._active[key] = self._active.get(key, 0) + 1
+        if line.is_open:
+            line.is_open = False
+            self._engine.end_delay(key)
 
     def opens_at(self, line: Line, first: Request, active: int, now: float) -> float:
         """When *first* may go to the downloader (`time.monotonic`); *now* or before: now.
@@ -68,6 +72,7 @@ class Room:
         `active` has found them.
         """
         slot = self._engine.download_state(line.key, first)
+        line.is_open = False
         if slot is None:
             return 0.0
         if not slot.delay:
@@ -77,27 +82,42 @@ class Room:
         if active > slot.transferring:
             expected = slot.delay - slot.since
             return now + max(expected, slot.delay / _LOOK_PART, _LOOK)
-        return now + slot.delay * (1 - slot.jitter) - slot.since - _LEAD
+        shortest = slot.delay * (1 - slot.jitter) - slot.since
+        if slot.jitter and slot.rests is not None:
+            # The downloader draws a delay again and again until one is over, and a request
+            # that waits there for it keeps a place that others can use.
+            rests = max(slot.rests, shortest)
+            line.is_open = rests <= 0
+            if line.is_open or self._are_many():
+                return now + rests
+        return now + shortest - _LEAD
+
+    def _are_many(self) -> bool:
+        """Whether slots might want for places if a request of each had one."""
+        return len(self._keys) + len(self._lines.lines) > self._places
 
     def could_start(
         self, line: Line, first: Request, within: float
-    ) -> tuple[float, bool]:
+    ) -> tuple[float, float | None]:
         """How many of *line* the downloader could start in *within* seconds.
 
-        And whether it has a delay. Without one it is those that have a place now.
+        And when the first of them, None where there is no delay: they have a place now.
         """
         active = self.active(line, first)
         slot = self._engine.download_state(line.key, first)
         if slot is None:
-            return math.inf, False
+            return math.inf, None
         if not slot.delay:
-            return max(0, _most(slot) - active), False
+            return max(0, _most(slot) - active), None
         shortest = slot.delay * max(1 - slot.jitter, 0.5)
         before = max(0, active - slot.transferring)
-        waits = max(0.0, shortest - slot.since) + before * shortest
+        rests = slot.rests
+        if rests is None or not slot.jitter:
+            rests = max(0.0, shortest - slot.since)
+        waits = rests + before * shortest
         if waits > within:
-            return 0, True
-        return min(slot.places, 1 + (within - waits) // shortest), True
+            return 0, waits
+        return min(slot.places, 1 + (within - waits) // shortest), waits
 
 
 def _most(slot: Downloads) -> int:
@@ -105,20 +125,24 @@ def _most(slot: Downloads) -> int:
     return slot.places + max(1, slot.places // 2)
 
 
-def room_of(engine: EngineView, lines: Lines, politeness: Politeness | None) -> Room:
+def room_of(
+    engine: EngineView, lines: Lines, places: int, politeness: Politeness | None
+) -> Room:
     """The room of a worker that has *lines*; *politeness* None: each worker for itself."""
     if politeness is None:
-        return Room(engine)
+        return Room(engine, lines, places)
     politeness.waiting, politeness.waiting_slots = lines.waiting, lines.numbers
     engine.watch_downloads(politeness.reached, politeness.began)
-    return PoliteRoom(engine, politeness)
+    return PoliteRoom(engine, lines, places, politeness)
 
 
 class PoliteRoom(Room):
     """As `Room`, where *politeness* says when a slot of the frontier may be asked."""
 
-    def __init__(self, engine: EngineView, politeness: Politeness) -> None:
-        super().__init__(engine)
+    def __init__(
+        self, engine: EngineView, lines: Lines, places: int, politeness: Politeness
+    ) -> None:
+        super().__init__(engine, lines, places)
         self._politeness = politeness
 
     def look(self) -> None:
@@ -134,8 +158,10 @@ class PoliteRoom(Room):
 
     def could_start(
         self, line: Line, first: Request, within: float
-    ) -> tuple[float, bool]:
+    ) -> tuple[float, float | None]:
         self.active(line, first)
         held = self._politeness.held.get(line.number)
         count = self._politeness.could_start(line.number, within)
-        return count, held is not None and held.delay > 0
+        if held is None or held.delay <= 0:
+            return count, None
+        return count, held.waits(time.monotonic())

@@ -79,6 +79,7 @@ class Downloads(NamedTuple):
 
     *places*: downloads at once. *delay*: between two starts, times 1 minus to 1 plus
     *jitter*. *transferring* of its requests have started, the last one *since* then.
+    *rests*: until the downloader looks whether the delay is over; 0: it is, None: unknown.
     """
 
     places: int
@@ -86,6 +87,7 @@ class Downloads(NamedTuple):
     jitter: float
     transferring: int
     since: float
+    rests: float | None = None
 
 
 class EngineView(Protocol):
@@ -128,6 +130,12 @@ class EngineView(Protocol):
 
     def start_now(self, request: Request) -> None:
         """Let the downloader start *request*, which it just gets, whatever its own delay."""
+
+    def end_delay(self, key: str) -> None:
+        """The delay of the slot *key* is over, for the next request that comes to it.
+
+        By itself the downloader draws a new one then, which may be longer.
+        """
 
     def set_delay(self, request: Request, delay: float) -> None:
         """Set the delay of the slot in which *request* is downloaded, in seconds."""

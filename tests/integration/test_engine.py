@@ -5,9 +5,11 @@ from __future__ import annotations
 from tests.support.project import assert_finished
 
 SPIDER = """
+from inspect import signature
+
 from scrapy import signals
 from scrapy.core.engine import ExecutionEngine
-from scrapy_dist.worker import engine
+from scrapy_dist.worker import downloads, engine
 
 # Nothing but `wake` lets the engine look again.
 ExecutionEngine._SLOT_HEARTBEAT_INTERVAL = 600.0
@@ -59,6 +61,7 @@ class Private(Spider):
         )
         key = self.engine.download_slot(response.request)
         here = self.engine.download_state(key, response.request)
+        rests = self.rests("slow")
         record(
             self,
             what="slots",
@@ -68,6 +71,7 @@ class Private(Spider):
             never=slow.since > 1000,
             here=[here.places, here.delay, here.transferring],
             since=0 <= here.since < 60,
+            rests=rests,
             odd=self.engine.download_state("[]", Request(self.url, meta={"download_slot": []})),
             active=response.request in self.engine.in_downloader(),
         )
@@ -81,6 +85,32 @@ class Private(Spider):
             closing=self.engine.closing(),
         )
         self.engine.report_dropped(Request("http://dropped.example"))
+
+    def rests(self, key):
+        # Before its first start, behind one, and when that is over.
+        downloader = self.crawler.engine.downloader
+        slot = downloader.slots[key]
+        process = downloader._process_queue
+        spider = [self] if "spider" in signature(process).parameters else []
+
+        def state():
+            return self.engine.download_state(
+                key, Request(self.url, meta={"download_slot": key})
+            )
+
+        before = state().rests
+        slot.lastseen = downloads.clock()
+        process(*spider, slot)  # as behind a start
+        behind = state().rests
+        self.engine.end_delay(key)
+        early = state().since < 10
+        slot.latercall.cancel()
+        if not spider:
+            slot.latercall = None
+        over = state().rests
+        self.engine.end_delay(key)
+        process(*spider, slot)  # which draws a delay
+        return [before, 14 < behind < 46, early, over, state().rests]
 
     def idle(self):
         if not self.woken:
@@ -112,6 +142,7 @@ def test_private_names_of_scrapy_mean_what_they_meant(project, site):
             "never": True,
             "here": [5, 0.0, 0],
             "since": True,
+            "rests": [0, True, True, 0, 0],
             "odd": None,
             "active": False,
             **agent,

@@ -37,6 +37,8 @@ class FakeEngine:
         #: What the downloader is to start at once; and the delays that were set, by slot.
         self.started: list[Request] = []
         self.delays: dict[str, float] = {}
+        #: Slots of which the downloader's delay was said to be over.
+        self.ended: list[str] = []
         #: Reasons for which it was asked to close; 'error: …' with an exit code of 1.
         self.asked_to_close: list[str] = []
         self.is_closing = False
@@ -76,6 +78,9 @@ class FakeEngine:
 
     def start_now(self, request: Request) -> None:
         self.started.append(request)
+
+    def end_delay(self, key: str) -> None:
+        self.ended.append(key)
 
     def set_delay(self, request: Request, delay: float) -> None:
         self.delays[host_of(request)] = delay

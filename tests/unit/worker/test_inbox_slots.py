@@ -58,11 +58,24 @@ class Crawl:
         [request] = [r for r in self.engine.downloads if r.url == f"http://{name}"]
         return request
 
-    def slot(self, host: str, *, since: float, transferring: int) -> None:
+    def slot(
+        self,
+        host: str,
+        *,
+        since: float,
+        transferring: int,
+        rests: float | None = None,
+    ) -> None:
         engine = self.engine
         self.engine.slots[host] = Downloads(
-            engine.places, engine.delay, engine.jitter, transferring, since
+            engine.places, engine.delay, engine.jitter, transferring, since, rests
         )
+
+    def look_again(self) -> None:
+        """Forget how long slots rest, as if it were over."""
+        for line in self.queues.lines:
+            line.rests_until = 0.0
+        self.queues.stock._at = 0.0
 
 
 @pytest.fixture
@@ -135,6 +148,96 @@ def test_a_slot_with_a_delay_gets_one_at_a_time_and_the_others_go_on(crawl):
     assert crawl.all() == ["b/2"]
     [line] = crawl.queues.lines
     assert 48 < line.rests_until - time.monotonic() < 50
+
+
+def has_many_slots(crawl: Crawl) -> None:
+    """More than places of the downloader, each has started one, and another one waits."""
+    crawl.engine.delay, crawl.engine.jitter = 60.0, 0.5
+    for n in range(20):
+        crawl.slot(f"h{n}", since=40.0, transferring=0, rests=20.0)
+    crawl.leases(*[f"h{n}/1" for n in range(20)])
+
+
+def test_no_place_is_kept_for_a_delay_that_is_drawn_where_slots_are_many(crawl):
+    has_many_slots(crawl)
+    assert crawl.all() == []
+    rests = [line.rests_until - time.monotonic() for line in crawl.queues.lines]
+    assert all(19 < each <= 20 for each in rests)
+    # The downloader has looked again, and drawn a longer one.
+    crawl.slot("h3", since=60.0, transferring=0, rests=10.0)
+    crawl.slot("h4", since=60.0, transferring=0, rests=0.0)
+    crawl.look_again()
+    assert crawl.all() == ["h4/1"]
+    # It is to start, and not to wait for one more.
+    assert crawl.engine.ended == ["h4"]
+
+
+def test_a_delay_that_has_grown_is_not_over(crawl):
+    has_many_slots(crawl)
+    crawl.slot("h4", since=29.0, transferring=0, rests=0.0)
+    assert crawl.all() == []
+    assert crawl.engine.ended == []
+
+
+def test_a_place_may_be_kept_where_slots_are_few(crawl):
+    crawl.engine.delay, crawl.engine.jitter = 60.0, 0.5
+    crawl.slot("a", since=29.0, transferring=0, rests=20.0)
+    crawl.slot("b", since=29.99, transferring=0, rests=20.0)
+    crawl.leases("a/1", "b/1")
+    assert crawl.all() == ["b/1"]
+    assert crawl.engine.ended == []
+
+
+def test_a_downloader_that_does_not_tell_how_long_it_rests_has_it_before(crawl):
+    has_many_slots(crawl)
+    crawl.slot("h4", since=40.0, transferring=0)
+    assert crawl.all() == ["h4/1"]
+    assert crawl.engine.ended == []
+
+
+def test_what_starts_later_does_not_fill_places_that_are_free(crawl):
+    has_many_slots(crawl)
+    queues = crawl.queues
+    queues.view.pause, queues.view.round_trip = 0.03, 0.001
+    assert crawl.all() == []
+    assert queues.wanted() == queues._options.concurrency
+    for n in range(20):
+        crawl.slot(f"h{n}", since=40.0, transferring=0, rests=0.01)
+    crawl.look_again()
+    assert crawl.all() == []
+    assert queues.wanted() == queues._options.concurrency
+    for n in range(20):
+        crawl.slot(f"h{n}", since=40.0, transferring=0, rests=0.0)
+    crawl.look_again()
+    assert queues.wanted() == 0
+
+
+def test_where_redis_has_no_other_slots_no_more_is_leased_than_they_lack(crawl):
+    has_many_slots(crawl)
+    queues = crawl.queues
+    queues.view.pause, queues.view.round_trip = 0.03, 0.001
+    crawl.slot("h4", since=40.0, transferring=0, rests=0.01)
+    crawl.slot("h5", since=40.0, transferring=0, rests=0.01)
+    assert crawl.all() == []
+    assert queues.wanted() > 10
+    crawl.leases("h6/2")
+    assert crawl.all() == []
+    assert queues.wanted() == 3  # one of h4, one of h5, one of a slot that is new
+    crawl.leases("new/1")
+    assert queues.wanted() > 10
+    assert crawl.next() == "new/1"
+    queues.nothing_came()
+    queues.stock._at = 0.0
+    assert queues.wanted() == 3
+    # Nobody knows what slots without a delay could use.
+    crawl.engine.slots["c"] = Downloads(8, 0.0, 0.0, 0, 1e9)
+    crawl.leases("c/1")
+    queues.nothing_came()
+    queues.stock._at = 0.0
+    crawl.all()
+    crawl.leases("c/2")
+    queues.nothing_came()
+    assert queues.wanted() > 10
 
 
 def test_an_alarm_is_set_once_for_the_slot_that_is_first(crawl):
