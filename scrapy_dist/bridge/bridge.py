@@ -11,7 +11,12 @@ from typing import TYPE_CHECKING, Any
 from scrapy_dist.admin.tasks import Tasks
 from scrapy_dist.base.escaping import quote
 from scrapy_dist.base.waits import cancel, sleep_until, wait_for
-from scrapy_dist.bridge.checks import check_exchange, check_queues, check_source
+from scrapy_dist.bridge.checks import (
+    check_exchange,
+    check_queues,
+    check_source,
+    check_writing,
+)
 from scrapy_dist.bridge.desk import Desk, Sinks
 from scrapy_dist.bridge.intake import Intake
 from scrapy_dist.bridge.items import PATIENCE, ItemSender, consumer_of
@@ -75,6 +80,9 @@ class Bridge:
                 await check_source(self._address, "--tasks", self._plan.tasks)
             if self._plan.results:
                 await check_exchange(self._address, "--results", self._plan.results)
+                await check_writing(self._address, self._plan.results)
+            # Replies go there, too.
+            await check_writing(self._address, "")
         except LinkLost as e:
             raise ConfigurationError(
                 f"RabbitMQ at {self._address.shown} cannot be reached: {e}"

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from pika.exceptions import AMQPError
 from pika.spec import Basic
 
 from scrapy_dist.bridge.link import Link, LinkLost
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 
 #: Reply codes: there is no such queue or exchange; it does not take this argument.
 _NOT_FOUND, _BAD_ARGUMENT = 404, 406
+#: This user has no right to it.
+_NO_RIGHT = 403
 #: An argument that RabbitMQ takes from consumers of streams only.
 _OFFSET = "x-stream-offset"
 
@@ -86,6 +89,29 @@ async def check_exchange(address: Address, option: str, exchange: str) -> None:
         await link.call(link.channel.exchange_declare, exchange, passive=True)
     except LinkLost as e:
         raise _refused(link, address, f"{option} {exchange}", "exchange") or e from None
+    finally:
+        await link.close()
+
+
+async def check_writing(address: Address, exchange: str) -> None:
+    """Raise ConfigurationError if this user may not publish to *exchange*.
+
+    What cannot be found out now is told when something is sent.
+    """
+    link = await Link.open(address)
+    # While RabbitMQ takes no messages it would not answer.
+    link.on_blocked = link.give_up
+    try:
+        # In a transaction that does not end the right is asked for, and nothing is sent.
+        await link.call(link.channel.tx_select)
+        link.channel.basic_publish(exchange, "", b"")
+        await link.call(link.channel.tx_rollback)
+    except (LinkLost, AMQPError):
+        if link.code == _NO_RIGHT:
+            raise ConfigurationError(
+                f"RabbitMQ at {address.shown}: {address.hide(link.reason)}. What is sent"
+                " needs the right to write there: see scrapy frontier help rabbitmq."
+            ) from None
     finally:
         await link.close()
 

@@ -20,6 +20,7 @@ class Delivery:
     tag: int
     consumer: str
     body: bytes
+    encoding: Any
     id: Any
     priority: int | None
     reply_to: Any
@@ -34,6 +35,7 @@ class Delivery:
             tag=method.delivery_tag,
             consumer=method.consumer_tag,
             body=body,
+            encoding=properties.content_encoding,
             id=properties.message_id,
             priority=properties.priority,
             reply_to=properties.reply_to,

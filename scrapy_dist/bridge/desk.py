@@ -19,7 +19,7 @@ from scrapy_dist.bridge.bodies import (
     steps_of,
 )
 from scrapy_dist.bridge.publisher import Message, Publisher
-from scrapy_dist.bridge.refusals import Refusals
+from scrapy_dist.bridge.refusals import Refusals, reason_of
 from scrapy_dist.bridge.replies import Replies
 from scrapy_dist.bridge.results import Results
 from scrapy_dist.core.tasks import NewTask, OnDuplicate, Submission, Task, TaskState
@@ -170,7 +170,7 @@ class Desk:
             try:
                 made.append(self._make(delivery, taken))
             except (BadSeed, ConfigurationError) as e:
-                refusing = self._refuse(delivery, str(e).rstrip("."))
+                refusing = self._refuse(delivery, reason_of(delivery, e))
                 self._spawn(asyncio.ensure_future(refusing))
         # One that came before has been a task, which may have ended.
         again = [

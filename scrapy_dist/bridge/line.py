@@ -7,6 +7,7 @@ import random
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
+from scrapy_dist.base.waits import sleep_until
 from scrapy_dist.bridge.link import Link, LinkLost
 from scrapy_dist.exceptions import ConfigurationError
 
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 
 #: Seconds between two tries, at first and at the most.
 SHORTEST, LONGEST = 0.2, 15.0
+#: Seconds for which it is up before that is told.
+_STEADY = 1.0
 
 
 class Backoff:
@@ -68,9 +71,11 @@ class Line:
                     await self._begin(link)
                     self._link = link
                     self._up.set()
-                    self._notices.over(
-                        self._role, f"RabbitMQ at {where} {self._role} again."
-                    )
+                    # One that is refused at its first use does not work again.
+                    if not await sleep_until(link.lost, _STEADY):
+                        self._notices.over(
+                            self._role, f"RabbitMQ at {where} {self._role} again."
+                        )
                     await link.lost.wait()
                     reason = link.reason
                 finally:

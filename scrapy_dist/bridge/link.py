@@ -157,6 +157,10 @@ class Link:
         finally:
             self._waiting.discard(future)
 
+    def give_up(self, reason: str) -> None:
+        """Wait for no answer any more."""
+        self._lose(reason)
+
     async def close(self) -> None:
         """Close it: what was not acknowledged goes back to its queue."""
         self._lose("it was closed here")

@@ -8,14 +8,31 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from scrapy_dist.base.escaping import quote
+
 if TYPE_CHECKING:
     from scrapy_dist.admin.crawl import Crawl
     from scrapy_dist.bridge.delivery import Delivery
     from scrapy_dist.bridge.notices import Notices
     from scrapy_dist.bridge.redis_side import RedisSide
 
+#: Names of encodings in which UTF-8 is as it is.
+_PLAIN = {"7bit", "8bit", "ascii", "binary", "identity", "us-ascii", "utf-8", "utf8"}
 #: Seconds between two looks whether there is room for a letter.
 _LOOK = 1.0
+
+
+def reason_of(delivery: Delivery, error: Exception) -> str:
+    """Why *delivery* can be no task, for people."""
+    reason = str(error).rstrip(".")
+    encoding = delivery.encoding
+    if not encoding or str(encoding).lower() in _PLAIN:
+        return reason
+    shown = encoding if isinstance(encoding, str) else repr(encoding)
+    return (
+        f"the message has the content_encoding {quote(shown)}, which is not undone here;"
+        f" publish text in UTF-8 as it is ({reason})"
+    )
 
 
 class Refusals:

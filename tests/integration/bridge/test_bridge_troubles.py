@@ -102,6 +102,35 @@ def test_queues_alarms_and_connections_come_and_go(
     crawl.close()
 
 
+def test_a_user_without_rights_is_told_at_the_start(redis_server, rabbitmq):
+    rabbitmq.declare("e")
+    with rabbitmq.channel() as channel:
+        channel.exchange_declare("e.out", "fanout")
+        channel.queue_bind("e", "e.out")
+    users = {"nothing": ("", ""), "reads": ("", "e"), "writes": ("amq.default", ".*")}
+    # Once, as each call takes a second.
+    calls = [
+        f'rabbit_auth_backend_internal:add_user(<<"{name}">>, <<"p">>, <<"t">>),'
+        f'rabbit_auth_backend_internal:set_permissions(<<"{name}">>, <<"/">>, <<"">>,'
+        f' <<"{write}">>, <<"{read}">>, <<"t">>)'
+        for name, (write, read) in users.items()
+    ]
+    rabbitmq.control("eval", f"{', '.join(calls)}.")
+    for user, said in (
+        ("nothing", "--tasks e: ACCESS_REFUSED - access to queue 'e'"),
+        ("reads", "access to exchange 'amq.default' in vhost '/' refused"),
+        ("writes", "access to exchange 'e.out' in vhost '/' refused"),
+    ):
+        amqp = f"amqp://{user}:p@127.0.0.1:{rabbitmq.port}/"
+        args = ["--redis", redis_server.url, "--tasks", "e", "--results", "e.out"]
+        args = args if user == "writes" else args[:4]
+        code, out, err = run_here("bridge", "shop", "--amqp", amqp, *args)
+        assert (code, out) == (2, "")
+        assert said in err
+    # To ask for a right sends nothing.
+    assert rabbitmq.count("e") == 0
+
+
 def messages(rabbitmq):
     return rabbitmq.control("list_queues", "name", "messages")
 

@@ -10,12 +10,31 @@ pytest.importorskip("pika")
 
 from scrapy_dist.bridge.notices import Notices
 from scrapy_dist.bridge.redis_side import RedisSide
-from scrapy_dist.bridge.refusals import Refusals
+from scrapy_dist.bridge.refusals import Refusals, reason_of
 from scrapy_dist.exceptions import RedisUnavailable
 
 
 class Delivery(SimpleNamespace):
     is_gone = redelivered = False
+
+
+@pytest.mark.parametrize(
+    ("encoding", "said"),
+    [
+        (None, "bad"),
+        ("UTF-8", "bad"),
+        (
+            "gzip",
+            "the message has the content_encoding 'gzip', which is not undone here",
+        ),
+        (b"\xff", "content_encoding"),
+        ("a\x1b", "'a\\x1b'"),
+    ],
+)
+def test_the_reason_names_an_encoding_that_is_not_undone(encoding, said):
+    found = reason_of(SimpleNamespace(encoding=encoding), ValueError("bad."))
+    assert said in found
+    assert (found == "bad") == (said == "bad")
 
 
 class Port:
