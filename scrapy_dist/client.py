@@ -155,7 +155,7 @@ class Client:
         self,
         url: Seed,
         *,
-        id: str | int | None = None,  # noqa: A002  what users of queues call it
+        id: str | int | None = None,
         batch: str | None = None,
         meta: Mapping[str, Any] | None = None,
         priority: int | None = None,
@@ -215,7 +215,7 @@ class Client:
         chunks = _chunks(several(seeds, "submit"), BATCH)
         return [each for some in chunks for each in self._run(partial(push, some))]
 
-    def task(self, id: str | int | Task) -> Task:  # noqa: A002
+    def task(self, id: str | int | Task) -> Task:
         """How the newest task of this id stands, or the run that a `Task` is.
 
             task = client.task("t1")
@@ -242,11 +242,7 @@ class Client:
         """
         return self._run(partial(self._client.tasks, batch, state, limit))
 
-    def wait(
-        self,
-        id: str | int | Task,  # noqa: A002
-        timeout: float | None = None,
-    ) -> Task:
+    def wait(self, id: str | int | Task, timeout: float | None = None) -> Task:
         """Wait until the task has ended, however it did; how it stands.
 
             task = client.wait("t1", timeout=60)
@@ -268,10 +264,7 @@ class Client:
         return self._run(partial(self._client.wait_many, ids, timeout))
 
     def results(
-        self,
-        id: str | int | Task,  # noqa: A002
-        start: int = 0,
-        limit: int | None = None,
+        self, id: str | int | Task, start: int = 0, limit: int | None = None
     ) -> list[dict[str, Any] | bytes]:
         """The items of a task, in the order in which they were stored.
 

@@ -201,7 +201,7 @@ class AsyncClient:
         self,
         url: Seed,
         *,
-        id: str | int | None = None,  # noqa: A002  what users of queues call it
+        id: str | int | None = None,
         batch: str | None = None,
         meta: Mapping[str, Any] | None = None,
         priority: int | None = None,
@@ -255,7 +255,7 @@ class AsyncClient:
             ids += [task.id for task in new]
         return ids
 
-    async def task(self, id: str | int | Task) -> Task:  # noqa: A002
+    async def task(self, id: str | int | Task) -> Task:
         """See `Client.task`."""
         return await self._ask(partial(self._tasks.task, id))
 
@@ -268,11 +268,7 @@ class AsyncClient:
         """See `Client.tasks`."""
         return await self._ask(partial(self._tasks.tasks, batch, state, limit))
 
-    async def wait(
-        self,
-        id: str | int | Task,  # noqa: A002
-        timeout: float | None = None,
-    ) -> Task:
+    async def wait(self, id: str | int | Task, timeout: float | None = None) -> Task:
         """See `Client.wait`."""
         return await self._ask(partial(self._tasks.wait, id, timeout))
 
@@ -281,10 +277,7 @@ class AsyncClient:
         return await self._ask(partial(self._tasks.wait_many, ids, timeout))
 
     async def results(
-        self,
-        id: str | int | Task,  # noqa: A002
-        start: int = 0,
-        limit: int | None = None,
+        self, id: str | int | Task, start: int = 0, limit: int | None = None
     ) -> list[dict[str, Any] | bytes]:
         """See `Client.results`."""
         return await self._ask(partial(self._tasks.results, id, start, limit))

@@ -49,11 +49,7 @@ class TaskMaker:
         self.rules, self.own_form = self._seeds.rules, self._seeds.own_form
 
     def make(
-        self,
-        value: Value,
-        id: str | int | None = None,  # noqa: A002
-        *,
-        otherwise: str | None = None,
+        self, value: Value, id: str | int | None = None, *, otherwise: str | None = None
     ) -> NewTask:
         """The task for a URL, JSON text or an object; *id* None: its own, or a new one.
 

@@ -150,7 +150,7 @@ class Tasks:
     async def _look_at(self, chosen: Sequence[str | Run]) -> list[Task | None]:
         return await self.port.tasks_of(chosen)
 
-    async def task(self, id: str | int | Task) -> Task:  # noqa: A002
+    async def task(self, id: str | int | Task) -> Task:
         """The newest task of *id*, of a `Task` that run. Raises UnknownTask."""
         [found] = await self.tasks_of([id])
         if found is None:
@@ -228,11 +228,7 @@ class Tasks:
         await _wait(look, timeout, late)
         return [ended[each] for each in chosen]
 
-    async def wait(
-        self,
-        id: str | int | Task,  # noqa: A002
-        timeout: float | None = None,
-    ) -> Task:
+    async def wait(self, id: str | int | Task, timeout: float | None = None) -> Task:
         """As `wait_many`, for one."""
         [task] = await self.wait_many([id], timeout)
         return task
@@ -270,10 +266,7 @@ class Tasks:
     # Results and the end
 
     async def results(
-        self,
-        id: str | int | Task,  # noqa: A002
-        start: int = 0,
-        limit: int | None = None,
+        self, id: str | int | Task, start: int = 0, limit: int | None = None
     ) -> list[dict[str, Any] | bytes]:
         """The items of a task, in the order of their commits; *limit* from *start*, 0.
 

@@ -64,7 +64,6 @@ REDIS_PY: dict[str, str] = {
 
 #: Files of more lines than 400.
 LONG_FILES: dict[str, str] = {
-    "admin/async_client.py": "all that programs do with a crawl",
     "admin/crawl.py": "the one facade: all that is done with a crawl",
     "client.py": "all that users call, each with its contract and an example",
     "brokers/redis/frontier.py": "all calls of the protocol",
