@@ -9,6 +9,7 @@ from enum import Enum
 from typing import Any, TypeVar
 
 from scrapy.http import Request
+from scrapy.settings import BaseSettings, Settings
 
 from scrapy_dist.base.escaping import nearest, quote
 from scrapy_dist.codec.request_fields import MAX_PRIORITY
@@ -19,6 +20,7 @@ from scrapy_dist.core.hosts import SORTS
 from scrapy_dist.core.status import Status, WorkerStatus
 from scrapy_dist.core.tasks import OnDuplicate, Run, Task, TaskState
 from scrapy_dist.exceptions import BadSeed, ConfigurationError
+from scrapy_dist.redis_client.masking import shown_value
 
 E = TypeVar("E", bound=Enum)
 T = TypeVar("T")
@@ -27,6 +29,32 @@ Workers = str | int | WorkerStatus | Iterable[str | int | WorkerStatus]
 TaskIds = str | int | Task | Iterable[str | int | Task]
 
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
+
+
+def client_settings(
+    url: str | None,
+    spider: str,
+    job: str | None,
+    settings: Mapping[str, Any] | BaseSettings | None,
+) -> Settings:
+    """What a `Client` is told, as the settings of its crawl. Raises ConfigurationError."""
+    if not isinstance(spider, str) or not spider:
+        raise ConfigurationError(f"spider = {spider!r} is no name of a spider.")
+    if url is not None and (not isinstance(url, str) or not url):
+        raise ConfigurationError(
+            f"url = {shown_value('url', url)} is no address of Redis. Write e.g."
+            " redis://:password@host:6379/0, or None where settings say it."
+        )
+    own = Settings()
+    if isinstance(settings, BaseSettings):
+        own.update(settings)
+    else:
+        own.update(dict(settings or {}), priority="project")
+    if url is not None:
+        own.set("REDIS_URL", url, priority="cmdline")
+    if job is not None:
+        own.set("FRONTIER_JOB", job, priority="cmdline")
+    return own
 
 
 def checked_limit(limit: int) -> int:

@@ -9,9 +9,14 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from scrapy.settings import BaseSettings, Settings
-
-from scrapy_dist.admin.arguments import Ids, TaskIds, Workers, ids_of, several
+from scrapy_dist.admin.arguments import (
+    Ids,
+    TaskIds,
+    Workers,
+    client_settings,
+    ids_of,
+    several,
+)
 from scrapy_dist.admin.crawl import Crawl
 from scrapy_dist.admin.items import AsyncItems, leave_all
 from scrapy_dist.admin.seeding import BATCH, chunks
@@ -19,9 +24,9 @@ from scrapy_dist.admin.tasks import Tasks
 from scrapy_dist.base.waits import cancel
 from scrapy_dist.core.tasks import Batch, NewTask, OnDuplicate, Task, TaskState
 from scrapy_dist.exceptions import BadSeed, ConfigurationError, RedisUnavailable
-from scrapy_dist.redis_client.masking import shown_value
 
 if TYPE_CHECKING:
+    from scrapy.settings import BaseSettings
     from typing_extensions import Self
 
     from scrapy_dist.core.crawl import Cleared, Paused
@@ -69,23 +74,7 @@ class AsyncClient:
         job: str | None = None,
         settings: Mapping[str, Any] | BaseSettings | None = None,
     ) -> None:
-        if not isinstance(spider, str) or not spider:
-            raise ConfigurationError(f"spider = {spider!r} is no name of a spider.")
-        if url is not None and (not isinstance(url, str) or not url):
-            raise ConfigurationError(
-                f"url = {shown_value('url', url)} is no address of Redis. Write e.g."
-                " redis://:password@host:6379/0, or None where settings say it."
-            )
-        own = Settings()
-        if isinstance(settings, BaseSettings):
-            own.update(settings)
-        else:
-            own.update(dict(settings or {}), priority="project")
-        if url is not None:
-            own.set("REDIS_URL", url, priority="cmdline")
-        if job is not None:
-            own.set("FRONTIER_JOB", job, priority="cmdline")
-        self._crawl = Crawl(own, spider)
+        self._crawl = Crawl(client_settings(url, spider, job, settings), spider)
         self._tasks = Tasks(self._crawl)
         self.spider = spider
         self.job = self._crawl.job
