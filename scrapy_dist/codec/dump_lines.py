@@ -24,7 +24,11 @@ VERSION = 1
 #: Types of lines that hold a request of the frontier.
 REQUESTS = ("pending", "suspect", "leased")
 #: Types of the lines between the first and the last.
-TYPES = ("seen", "started", "task", "seed", *REQUESTS, "failed", "stat", "item")
+TYPES = (
+    *("seen", "started", "task", "result", "seed"),
+    *REQUESTS,
+    *("failed", "stat", "item"),
+)
 #: Fields of a dead letter, as ``S:failed`` has them, beside its payload.
 LETTER = ("reason", "worker", "deliveries", "time", "kind")
 

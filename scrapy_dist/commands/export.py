@@ -1,5 +1,5 @@
 """Write the whole frontier of SPIDER to FILE, as JSON lines: fingerprints, requests, seeds, dead
-letters, tasks (their results are not) and stats, with --items also items. FILE.gz is
+letters, tasks and stats, with --items also items and the results of tasks. FILE.gz is
 compressed, - is standard output. FILE appears when it is complete, and only its owner can read
 it; one that is there is replaced only with --overwrite. Memory stays bounded, and nothing in
 Redis changes.
@@ -35,7 +35,13 @@ if TYPE_CHECKING:
 STANDARD = "-"
 
 #: What lines are called for people where the type is no adjective: one of them.
-_COUNTED = {"task": "task", "seed": "seed", "stat": "stat", "item": "item"}
+_COUNTED = {
+    "task": "task",
+    "result": "result",
+    "seed": "seed",
+    "stat": "stat",
+    "item": "item",
+}
 
 
 def _check_file(opts: base.Namespace) -> None:
@@ -126,7 +132,7 @@ SUBCOMMAND = base.Subcommand(
     options=(
         *options.common(),
         options.option("file", metavar="FILE", help="where to write; - is stdout"),
-        options.flag("--items", "export items too"),
+        options.flag("--items", "export items and results of tasks too"),
         options.flag("--overwrite", "replace FILE if it is there"),
     ),
     run=project.of_crawl(_run, check=_check_file),

@@ -554,8 +554,8 @@ async def test_tasks_can_be_cleared(client, worker, tasks):
 # Files
 
 
-async def exported(worker):
-    found = export_lines(worker.frontier, Exported(), spider="s")
+async def exported(worker, *, items=False):
+    found = export_lines(worker.frontier, Exported(), spider="s", items=items)
     lines = [line async for some in found for line in some]
     return [dump_lines.dump(line).encode() for line in lines]
 
@@ -574,13 +574,17 @@ async def test_an_export_has_tasks_and_an_import_counts_them_anew(client, tasks)
     await tasks.push("queued", "c" * 16)
     before = [await tasks.look(id_) for id_ in ("t", "done", "queued")]
     assert before == [("running", 3, 0, 1), ("done", 0, 1, 0), ("queued", 1, 0, 0)]
-    lines = await exported(worker)
+    results = await client.hgetall(KEYS.results)
+    assert len(results) == 1
+    assert not any(b'"result"' in line for line in await exported(worker))
+    lines = await exported(worker, items=True)
 
     await client.flushdb()
     imported = Imported()
     async for _ in import_lines(worker.frontier, lines, imported):
         pass
     assert imported.counts["task"] == 3
+    assert await client.hgetall(KEYS.results) == results
     assert [await tasks.look(id_) for id_ in ("t", "done", "queued")] == before
     batch = await tasks.batch("b")
     assert (batch.running, batch.done, batch.total) == (1, 1, 2)
@@ -621,6 +625,23 @@ async def test_a_line_that_is_no_task_is_told(client, tasks, change):
     with pytest.raises(BadPayload, match=f"Line {at + 1} of the file: it is no task"):
         async for _ in import_lines(tasks.worker.frontier, lines, Imported()):
             pass
+
+
+async def test_results_without_their_task_stay_out(client, tasks):
+    worker = tasks.worker
+    done = await tasks.run()
+    await worker.commit(pages=[Settlement(done.id, items=[ITEM], task=TOKEN)])
+    # As while workers are at work: the export has met the task before.
+    await client.hset(
+        KEYS.results, mapping={f"{TOKEN} 2": b"later", f"{OTHER} 1": b"x"}
+    )
+    before = [f"{TOKEN} 1".encode()]
+    lines = await exported(worker, items=True)
+    assert sum(b'"type":"result"' in line for line in lines) == 3
+    await client.flushdb()
+    async for _ in import_lines(worker.frontier, lines, Imported()):
+        pass
+    assert await client.hkeys(KEYS.results) == before
 
 
 # A full Redis

@@ -2,7 +2,7 @@
 --
 -- KEYS  requests (zset)  suspects (zset)  state (hash)  started (set)  failed (stream)
 --       stats (hash)  items (list)  slots (zset)  resting (zset)  tasks (hash)
---       tasks_ended (zset)
+--       tasks_ended (zset)  results (hash)
 --       seed_keys*: (list, set or zset)
 -- ARGV  format: of a frontier that is new
 --       space: newest first (LIFO): more than the requests of the file, else 0
@@ -11,7 +11,8 @@
 --       (from 1), command ('request': under a new order id), number of its arguments,
 --       arguments (of 'request': score as in a rank, slot, payload, and of a suspect score
 --       there, deaths, claims; of 'task': its token, its record as of one of which nothing
---       is left to do but its seed, '1' if it is the newest of its id)
+--       is left to do but its seed, '1' if it is the newest of its id; of
+--       'result': token of its task, which is there, number, item)
 -- Reply 1 done, 0 was done before, -1 it is not this file that is being brought in
 -- Cost  O(entries * log(pending))
 -- @use order
@@ -68,6 +69,11 @@ while at < #ARGV do
       if args[3] == '1' then
         redis.call('HSETNX', tasks, 'i:' .. task.id, token)
       end
+    end
+  elseif command == 'result' then
+    local task = task_book().task(args[1])
+    if task and tonumber(args[2]) <= task.items then
+      redis.call('HSET', results, args[1] .. ' ' .. args[2], args[3])
     end
   else
     local key = keys[name] or KEYS[seed_keys_at + name]

@@ -13,7 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from scrapy_dist.base import times
-from scrapy_dist.brokers.redis import fingerprints
+from scrapy_dist.brokers.redis import fingerprints, layout
 from scrapy_dist.brokers.redis.errors import asking
 from scrapy_dist.brokers.redis.layout import Entry, pages, scan_hash
 from scrapy_dist.brokers.redis.tasks import of_task, parse_task
@@ -71,7 +71,8 @@ async def export_lines(
         _lines(scan_hash(client, k.stats), _stat_line),
     ]
     if items:
-        parts.append(_lines(_read_list(client, k.items), _item_line))
+        results = _lines(scan_hash(client, k.results), _result_line)
+        parts += (results, _lines(_read_list(client, k.items), _item_line))
     with asking("the export is not complete"):
         for part in parts:
             async for lines in part:
@@ -144,6 +145,14 @@ async def _seeds(frontier: Frontier) -> AsyncIterator[list[Line]]:
 
 def _item_line(found: tuple[bytes, float]) -> Line:
     return {"type": "item"} | dump_lines.show_bytes("data", found[0])
+
+
+def _result_line(result: tuple[bytes, bytes]) -> Line:
+    token, _, number = result[0].partition(b" ")
+    line = {"type": "result", "task": token.decode("latin-1")}
+    return {**line, "n": layout.whole(number)} | dump_lines.show_bytes(
+        "data", result[1]
+    )
 
 
 def _stat_line(stat: tuple[bytes, bytes]) -> Line:

@@ -236,6 +236,12 @@ class _Import:
         elif kind == "task":
             newest = int(line.get("newest") is True)
             batch.add("tasks", "task", *record_of(line), newest)
+        elif kind == "result":
+            number = _whole(line, "n", _MOST_REQUESTS)
+            if not number:
+                raise BadPayload("it has no n")
+            data = dump_lines.bytes_of(line, "data")
+            batch.add("results", "result", _token(line), number, data)
         elif kind == "seed":
             self._take_seed(line, batch)
         elif kind == "failed":
@@ -260,9 +266,7 @@ class _Import:
 
     def _take_request(self, line: Line, batch: _Batch) -> None:
         payload = dump_lines.payload_of(line, self._frontier.seal)
-        task = line.get("task", "")
-        if type(task) is not str or not (task == "" or is_token(task)):
-            raise BadPayload(f"its task is none: {quote(task)}")
+        task = _token(line) if line.get("task", "") != "" else ""
         score = _score(line)
         deaths, claims = _whole(line, "deaths", _MOST_DEATHS), line.get("claims", "-")
         if type(claims) is not str or not _CLAIMS.fullmatch(claims):
@@ -355,6 +359,14 @@ def _whole(line: Line, name: str, most: int) -> int:
     if type(value) is not int or not 0 <= value <= most:
         raise BadPayload(f"its {name} is no number up to {most}: {quote(value)}")
     return value
+
+
+def _token(line: Line) -> str:
+    """The token of its task. Raises BadPayload."""
+    token = line.get("task")
+    if type(token) is not str or not is_token(token):
+        raise BadPayload(f"its task is none: {quote(token)}")
+    return token
 
 
 def _name(line: Line, name: str) -> str:
