@@ -1,8 +1,9 @@
-"""Questions of many callers at about the same time, asked as one."""
+"""Questions of many callers at about the same time, asked as one, and waits for an answer."""
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Generic, TypeVar
 
@@ -11,6 +12,8 @@ T = TypeVar("T")
 
 #: Seconds in which questions come together.
 _TOGETHER = 0.005
+#: Seconds between two looks at what is waited for, at first and at the most.
+_SHORTEST, _LONGEST = 0.05, 1.0
 
 
 class Bulk(Generic[K, T]):
@@ -53,6 +56,19 @@ class _Question(Generic[K, T]):
         self.answer = asyncio.ensure_future(ask(self))
 
 
-def until_together(now: float, pause: float) -> float:
-    """Seconds to sleep, *pause* at the most, so that others who pause as long wake, too."""
-    return pause - now % pause
+async def until(look: Callable[[], Awaitable[bool]], timeout: float | None) -> bool:
+    """Wait until *look* is true; false after *timeout* seconds.
+
+    Those who pause as long wake together.
+    """
+    deadline = None if timeout is None else time.monotonic() + timeout
+    pause = _SHORTEST
+    while not await look():
+        now = time.monotonic()
+        if deadline is not None:
+            pause = min(pause, deadline - now)
+            if pause <= 0:
+                return False
+        await asyncio.sleep(pause - now % pause)
+        pause = min(pause * 1.5, _LONGEST)
+    return True

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Collection, Iterable, Mapping
 from contextlib import aclosing
 from dataclasses import replace
@@ -27,6 +26,7 @@ from scrapy_dist.admin.arguments import (
     chosen_workers,
     ids_of,
 )
+from scrapy_dist.admin.bulk import until
 from scrapy_dist.admin.project import Naming, Project
 from scrapy_dist.admin.seeding import SeedMaker, Sower, kind_of_new_key
 from scrapy_dist.base.escaping import nearest, quote
@@ -61,8 +61,6 @@ if TYPE_CHECKING:
     from scrapy_dist.core.hosts import Hosts
     from scrapy_dist.core.status import Finished, Status
 
-#: Seconds between two looks whether the crawl is drained, at first and at the most.
-_SHORTEST, _LONGEST = 0.05, 1.0
 #: Seconds to look for names of crawls in a Redis that may hold many other keys.
 _SUGGEST_TIMEOUT = 3.0
 #: Workers that are asked to close at once.
@@ -240,16 +238,7 @@ class Crawl:
 
     async def wait_drained(self, timeout: float | None = None) -> bool:
         """Wait until nothing is left to do for anybody; false after *timeout* seconds."""
-        deadline = None if timeout is None else time.monotonic() + timeout
-        pause = _SHORTEST
-        while not await self.port.is_drained():
-            if deadline is not None:
-                pause = min(pause, deadline - time.monotonic())
-                if pause <= 0:
-                    return False
-            await asyncio.sleep(pause)
-            pause = min(pause * 1.5, _LONGEST)
-        return True
+        return await until(self.port.is_drained, timeout)
 
     # Control
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import heapq
-import time
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -17,7 +15,7 @@ from scrapy_dist.admin.arguments import (
     checked_timeout,
     task_ids_of,
 )
-from scrapy_dist.admin.bulk import Bulk, until_together
+from scrapy_dist.admin.bulk import Bulk, until
 from scrapy_dist.admin.items import decode
 from scrapy_dist.admin.seeding import kind_of_new_key
 from scrapy_dist.admin.task_maker import TaskMaker, TaskSower
@@ -56,8 +54,6 @@ if TYPE_CHECKING:
 _PAGE, _KEPT = 100, 500
 #: More items than any task has.
 _MAX_ITEMS = 2**53
-#: Seconds between two looks at what is waited for, at first and at the most.
-_SHORTEST, _LONGEST = 0.05, 1.0
 #: Names that a message tells.
 _TOLD = 5
 
@@ -323,14 +319,5 @@ async def _wait(
     look: Callable[[], Awaitable[bool]], timeout: float | None, late: Callable[[], str]
 ) -> None:
     """Wait until *look* is true. Raises TimeoutError that says *late* after *timeout*."""
-    wanted = checked_timeout(timeout)
-    deadline = None if wanted is None else time.monotonic() + wanted
-    pause = _SHORTEST
-    while not await look():
-        if deadline is not None:
-            left = deadline - time.monotonic()
-            if left <= 0:
-                raise TimeoutError(f"{late()} after {span(timeout)}.")
-            pause = min(pause, left)
-        await asyncio.sleep(until_together(time.monotonic(), pause))
-        pause = min(pause * 1.5, _LONGEST)
+    if not await until(look, checked_timeout(timeout)):
+        raise TimeoutError(f"{late()} after {span(timeout)}.")

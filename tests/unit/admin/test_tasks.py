@@ -118,7 +118,7 @@ def tasks(crawl):
 
 @pytest.fixture(autouse=True)
 def quickly(monkeypatch):
-    monkeypatch.setattr("scrapy_dist.admin.tasks._SHORTEST", 0.001)
+    monkeypatch.setattr("scrapy_dist.admin.bulk._SHORTEST", 0.001)
 
 
 def fields(new):
@@ -485,7 +485,7 @@ async def test_results_of_an_earlier_run_are_asked_by_its_task(tasks, port):
 
 
 async def test_those_who_wait_at_the_same_time_ask_once(tasks, port, monkeypatch):
-    monkeypatch.setattr("scrapy_dist.admin.tasks._SHORTEST", 1.0)
+    monkeypatch.setattr("scrapy_dist.admin.bulk._SHORTEST", 1.0)
     for n in range(50):
         port.put(str(n))
     waiting = [asyncio.create_task(tasks.wait(n)) for n in range(50)]
