@@ -83,6 +83,9 @@ KINDS = {
 #: Examples of one kind that a report holds at the most.
 EXAMPLES = 3
 
+#: Kinds of what cannot be read.
+UNREADABLE = ("unreadable_member", "unreadable_payload")
+
 
 @dataclass
 class Finding:
@@ -136,12 +139,17 @@ class Report:
     exists: bool = True
     code_is_wrong: bool = False
 
+    def note(self, text: str) -> None:
+        """Add *text* to the notes, once."""
+        if text not in self.notes:
+            self.notes.append(text)
+
     @property
     def can_be_mended(self) -> bool:
         """Whether a repair would mend anything that is left."""
         stays = {"wrong_type"}
         if self.code_is_wrong:
-            stays |= {"unreadable_member", "unreadable_payload"}
+            stays |= {*UNREADABLE}
         return any(f.left for kind, f in self.findings.items() if kind not in stays)
 
     @property

@@ -8,9 +8,7 @@ what workers move under a check is no finding.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Sequence
-from hashlib import sha1
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from scrapy_dist.base.escaping import quote
@@ -35,25 +33,17 @@ from scrapy_dist.brokers.redis.layout import (
     scan_zset,
 )
 from scrapy_dist.brokers.redis.tools.check_tasks import wrong_tasks
+from scrapy_dist.brokers.redis.tools.check_unreadable import Unreadable, import_command
 from scrapy_dist.brokers.redis.types import OF_SEEDS, types_of
 from scrapy_dist.brokers.redis.version import check_format, check_seal
-from scrapy_dist.codec.envelope import PICKLE, SEED
-from scrapy_dist.codec.policy import POLICY
 from scrapy_dist.core.findings import KINDS, Counts, Finding, Report
 from scrapy_dist.core.frontier import BATCH
-from scrapy_dist.exceptions import BadPayload
 
 if TYPE_CHECKING:
     from scrapy_dist.brokers.redis.frontier import Frontier
 
 #: Members that prove an order id to be in use, in one script call.
 _PROOFS = 10
-#: Kinds of what cannot be read.
-_UNREADABLE = ("unreadable_member", "unreadable_payload")
-#: Requests unreadable for one reason from which on it may be the code that is wrong.
-_LEAST = 10
-#: The worker that dead letters of a check name.
-_WHO = "scrapy frontier check"
 #: Fields of S:state, in front of ``:`` and the number of a worker.
 _TRACES = frozenset(b"worker commit since beat strange round process format".split())
 
@@ -94,13 +84,9 @@ class _Check:
         self._repair = repair
         #: Whether fingerprints are in buckets (see buckets.py).
         self._is_compact = False
-        self._decode = decode
         self._report = Report({kind: Finding(kind) for kind in KINDS})
         self._spider = spider
-        self._decoded = 0
-        #: Why requests cannot be read: how often, and what helps then.
-        self._causes: Counter[str] = Counter()
-        self._remedies: dict[str, str] = {}
+        self._unreadable = Unreadable(frontier, self._report, decode, spider)
         #: What the order counter is known to be at least; as it was when it was behind.
         self._order = -1
         self._counter = ""
@@ -123,11 +109,11 @@ class _Check:
             if self._twice:
                 await self._check_twice()
             await self._check_slots()
-            if self._is_code_wrong():
+            if self._unreadable.is_code_wrong():
                 self._report.code_is_wrong = True
-                self._advise()
+                self._unreadable.advise()
             elif self._repair:
-                await self._set_unreadable_aside()
+                await self._unreadable.set_aside()
             async for task, there in wrong_tasks(self._frontier, mend=self._repair):
                 told = f"{_show(task.id.encode())}: {task.open} to do, {there} there"
                 self._found("wrong_task_count", told)
@@ -163,7 +149,7 @@ class _Check:
                 remedy = f"delete or rename it, or set {setting} to another name"
                 if (name, kind) == ("requests", "list"):
                     # Of its FifoQueue or LifoQueue.
-                    remedy = f"if it is of scrapy-redis, {self._import_command()}"
+                    remedy = f"if it is of scrapy-redis, {import_command(self._spider)}"
                 self._found(
                     "wrong_type",
                     f"{key} is a {kind} and must be a {needed}: {remedy}",
@@ -179,7 +165,7 @@ class _Check:
                     mended=False,
                 )
         if not usable:
-            self._report.notes.append(
+            self._report.note(
                 "Nothing else was checked, because of the keys of a wrong type."
             )
         outlive = ("failed", "stats", "items")
@@ -190,115 +176,10 @@ class _Check:
         )
         return usable
 
-    # What cannot be read
-
-    async def _readable(self, entries: list[Entry]) -> list[Entry]:
-        """Those of the right form; the others are reported.
-
-        They are mended at the end, when it is known how many there are.
-        """
-        for kind, bad in self._unreadable(entries).items():
-            await self._set_aside(kind, bad, mend=False)
-        return [entry for entry in entries if not entry.flaw]
-
-    def _unreadable(self, entries: list[Entry]) -> dict[str, list[tuple[Entry, str]]]:
-        """Those of *entries* that nobody can read, and why, by kind."""
-        flawed = [(entry, entry.flaw) for entry in entries if entry.flaw]
-        for entry, _ in flawed:
-            self._count_cause(entry, BadPayload(cause="form"))
-        undecodable = []
-        for entry in entries:
-            if entry.flaw or entry.payload[:1] == SEED:
-                continue
-            try:
-                self._decode(entry.payload)
-            except BadPayload as e:
-                undecodable.append((entry, str(e)))
-                self._count_cause(entry, e)
-            else:
-                self._decoded += 1
-        found = {"unreadable_member": flawed, "unreadable_payload": undecodable}
-        return {kind: bad for kind, bad in found.items() if bad}
-
-    def _count_cause(self, entry: Entry, error: BadPayload) -> None:
-        cause, remedy = error.cause, error.remedy
-        if entry.flaw and entry.place == REQUESTS and entry.whole[:1] == PICKLE:
-            cause = "scrapy-redis"
-            remedy = (
-                "They are of scrapy-redis. Stop the workers and import them:"
-                f" {self._import_command()}."
-            )
-        self._causes[cause] += 1
-        self._remedies.setdefault(cause, remedy)
-
-    def _import_command(self) -> str:
-        name = self._spider
-        return (
-            f"scrapy frontier import {name} --from-scrapy-redis {name} --allow-pickle"
-        )
-
-    def _is_code_wrong(self) -> bool:
-        """Whether one mistake in the code or the settings explains most of it.
-
-        As workers judge, see worker/doubts.py.
-        """
-        causes = (count for cause, count in self._causes.items() if cause != POLICY)
-        commonest = max(causes, default=0)
-        seen = self._decoded + self._causes.total()
-        return commonest >= _LEAST and 2 * commonest > seen
-
-    def _advise(self) -> None:
-        told = Counter({k: n for k, n in self._causes.items() if k != POLICY})
-        cause, number = told.most_common(1)[0]
-        remedy = self._remedies[cause] or (
-            "See SCHEDULER_SERIALIZER, FRONTIER_REQUEST_CLASSES and the names of the"
-            " spider's callbacks, or check it in its project."
-        )
-        self._note(
-            f"{number:,} of {self._decoded + self._causes.total():,} requests cannot be read"
-            " for one and the same reason, so it is the code or a setting that is wrong,"
-            f" and the requests are sound: they stay where they are. {remedy}"
-        )
-
-    async def _set_aside(
-        self, kind: str, entries: Sequence[tuple[Entry, str]], *, mend: bool
-    ) -> None:
-        args: list[str | bytes | int] = []
-        for entry, reason in entries:
-            digest = sha1(entry.whole, usedforsecurity=False).hexdigest()
-            args += (entry.place, entry.member, digest)
-            args += (entry.stored_at + 1, entry.deliveries, reason)
-        reply = await self._call(
-            "check_unreadable",
-            mend=int(mend),
-            worker_name=_WHO,
-            max_payload=self._frontier.max_payload,
-            entries=args,
-        )
-        for (entry, reason), state in zip(entries, reply, strict=True):
-            if state:
-                self._found(kind, f"{entry}: {reason}", mended=mend and state == 1)
-            if state == 2:
-                self._note(
-                    f"{self._keys.failed} is full, so entries that cannot be read stay"
-                    f" where they are. Look through it and empty it, or raise"
-                    f" FRONTIER_FAILED_LIMIT ({self._frontier.failed_limit})."
-                )
-
-    async def _set_unreadable_aside(self) -> None:
-        if not self._causes:
-            return
-        for kind in _UNREADABLE:
-            self._report.findings[kind] = Finding(kind)
-        for place in (REQUESTS, SUSPECTS, LEASED):
-            async for batch in scan(self._client, self._keys, place):
-                for kind, bad in self._unreadable(batch).items():
-                    await self._set_aside(kind, bad, mend=True)
-
     # Leases
 
     async def _check_leased(self, batch: list[Entry]) -> None:
-        readable = await self._readable(batch)
+        readable = await self._unreadable.report_in(batch)
         owners = await self._owners(readable)
         ids = [e.id for e, owner in zip(readable, owners, strict=True) if owner is None]
         for at in await self._call("check_leased", ids=ids) if ids else []:
@@ -318,7 +199,7 @@ class _Check:
     # Pending and suspects
 
     async def _check_pending(self, place: int, batch: list[Entry]) -> None:
-        entries = await self._readable(batch)
+        entries = await self._unreadable.report_in(batch)
         members = [entry.member for entry in entries]
         await self._check_counter(place, members)
         self._twice.update(e.id for e in entries if not self._ids.add(e.id))
@@ -444,20 +325,16 @@ class _Check:
         self._waiting = int(waiting) if failed >= self._frontier.failed_limit else 0
         return Counts(pending, suspect, leased, failed, seen, alive, silent)
 
-    def _note(self, text: str) -> None:
-        if text not in self._report.notes:
-            self._report.notes.append(text)
-
     def _add_notes(self, counts: Counts) -> None:
         if counts.silent:
-            self._note(
+            self._report.note(
                 f"{count(counts.silent, 'worker has', 'workers have')} been silent"
                 f" for more than {span(self._frontier.ttl_ms / 1000)}; a living one takes over"
                 " what was leased."
             )
         waiting = self._waiting
         if waiting:
-            self._note(
+            self._report.note(
                 f"{waiting:,} of the suspects have failed, and {self._keys.failed} is full"
                 f" (FRONTIER_FAILED_LIMIT, {self._frontier.failed_limit}): retry or forget"
                 " dead letters, or raise the limit."
@@ -467,7 +344,7 @@ class _Check:
         if waiting == counts.pending + counts.suspect + counts.leased:
             return  # a worker would find nothing to do
         if not counts.alive and (counts.pending or counts.suspect or counts.leased):
-            self._note("No worker is alive: start one, and the crawl continues.")
+            self._report.note("No worker is alive: start one, and the crawl continues.")
 
 
 def _name(entry: Entry) -> tuple[int, bytes]:
