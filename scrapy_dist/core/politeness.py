@@ -90,7 +90,8 @@ class Granted:
 
     *taken* away are seats that this worker has not any more, *wanted* those that another
     one waits for. *wait*: seconds until a slot may be asked, None: nothing waits. *ready*:
-    how many slots may be asked now, and nobody has them.
+    how many slots may be asked now, and nobody has them; or 1 where this worker has more
+    than its share of those that are taken, and another one has none.
     """
 
     grants: Sequence[Grant] = ()

@@ -228,6 +228,20 @@ class PolitenessContract:
         await first.session.set_rules({7: PLACES})
         assert await lease(second, portion=1) == []
 
+    async def test_who_has_no_slot_gets_some_of_those_who_have_more(self, join):
+        first, second = await join(), await join()
+        for slot in range(1, 5):
+            await first.commit(many(4, slot))
+        while len(await first.session.seats()) < 4:
+            await lease(first)
+        mine = [(str(slot), 1, 8) for slot in range(1, 5)]
+        assert (await granted(first, renew=mine)).ready == 0
+        assert await lease(second) == []
+        assert (await granted(first, renew=mine)).ready == 1
+        await give_back(first, "1")
+        assert names((await granted(first)).grants) == []
+        assert names((await granted(second)).grants) == ["1"]
+
     # Slots without a delay
 
     async def test_seats_share_the_places_of_a_slot_without_a_delay(self, join):

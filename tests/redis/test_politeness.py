@@ -12,8 +12,8 @@ from scrapy_dist.core.frontier import NewRequest
 from scrapy_dist.core.politeness import Manners, Rules, Yield
 from tests.support.frontiers import KEYS, Worker, member, names
 from tests.support.politeness_mistakes import IN_LUA, IN_THE_WORKER, notice
-from tests.support.politeness_sim import Setup, simulate
-from tests.support.politeness_wire import source
+from tests.support.politeness_sim import Setup, Simulation, simulate
+from tests.support.politeness_wire import Wire, source
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -59,6 +59,22 @@ def test_starts_are_as_fast_as_the_delay_allows(path, slots):
     result = simulate(path, replace(setup, deaths=0, freezes=0, lost=0))
     assert result.broken == []
     assert 0.95 < result.rate <= 1.001, str(result)
+
+
+@pytest.mark.parametrize("delay", [1000, 0])
+def test_two_hundred_workers_share_the_slots(path, delay):
+    """Also those whose way to Redis is long get some, while others have more than two."""
+    slots, per = (400, 6) if delay else (10, 40)
+    setup = Setup(workers=200, slots=slots, per=per, delay=delay, places=20)
+    setup = replace(setup, capacity=(16,), turns=(500,), own_rules=0, chained=False)
+    setup = replace(setup, learns=0, changes=0, visits=0, deaths=0, freezes=0)
+    simulation = Simulation(setup, wire := Wire(path))
+    result = simulation.run()
+    wire.close()
+    assert result.broken == []
+    assert result.starts == slots * per
+    idle = sum(not member.starts for member in simulation.members)
+    assert idle < 10 or not delay, str(result)
 
 
 @pytest.mark.parametrize("name", IN_LUA)

@@ -64,6 +64,8 @@ class Setup:
     #: Ms of a download; how many a worker has at once.
     latency: float = 80.0
     capacity: tuple[int, ...] = (4, 16, 40)
+    #: Ms after which a worker gives a slot back if others wait.
+    turns: tuple[float, ...] = (0, 500, 5000, 1e9)
     deaths: float = 0.02
     freezes: float = 0.02
     lost: float = 0.005
@@ -141,6 +143,7 @@ class _Member:
     running: dict[int, tuple[int, bool]] = field(default_factory=dict)
     next_visit: float = 0.0
     visit_since: float = 0.0
+    starts: int = 0
 
     def local(self, t: float) -> float:
         return self.offset + t * self.rate
@@ -318,7 +321,7 @@ class Simulation:
             horizon=rnd.choice([50, 300, 1500]),
             portion=rnd.choice([3, 8, 20]),
             seats=8,
-            turn=rnd.choice([0, 500, 5000, 1e9]),
+            turn=rnd.choice(setup.turns),
             faults=self.faults,
         )
 
@@ -538,6 +541,7 @@ class Simulation:
             member.running[key] = (seat.slot, True)
             self.checker.start(t, seat.slot, delay, t - (now - seat.since))
             self.last_start = t
+            member.starts += 1
             latency = self.random.expovariate(1 / self.setup.latency) + 5
             if self.setup.deaths and self.random.random() < 0.003:
                 latency += 4000

@@ -70,13 +70,13 @@ class PoliteLending:
         taken, wanted = self._renew(most - len(leases), manners, grants, leases)
         self._take(most - len(leases), manners, suspects, grants, leases)
         waits = [wait for _, wait in self._found(manners)]
-        granted = Granted(
-            grants,
-            taken,
-            wanted,
-            min(waits) / 1000 if waits else None,
-            sum(wait == 0 for wait in waits),
-        )
+        ready = sum(wait == 0 for wait in waits)
+        if not ready and self._is_beyond_share():
+            ready = 1
+        elif not (ready or grants or state.is_paused or alone):
+            self._may_be_in_vain(most)
+        wait = min(waits) / 1000 if waits else None
+        granted = Granted(grants, taken, wanted, wait, ready)
         return leases, lending.left(alone=alone), granted
 
     def _may_go(self, slot: int) -> bool:
@@ -120,6 +120,8 @@ class PoliteLending:
         """Seats that nobody has, a fair share of them."""
         state = self._state
         found = [name for name, wait in self._found(manners) if wait == 0]
+        if self._is_beyond_share(len(found), more=1):
+            return
         share = -(-len(found) // max(1, state.alive(self._lending.ttl)))
         for name in found:
             slot = slot_of_seat(name)
@@ -134,6 +136,23 @@ class PoliteLending:
             grants.append(self._grant(name, manners, new, 0))
             want -= new
             share -= 1
+
+    def _is_beyond_share(self, free: int = 0, more: int = 0) -> bool:
+        """Whether another worker has no seat, and this one would have more than its share.
+
+        That is of those that are taken, or *free*, when it had *more* than it has.
+        """
+        state, seats = self._state, self._state.seats
+        share = -(-(len(seats.taken) + free) // max(1, state.alive(self._lending.ttl)))
+        has = len(seats.held(self._worker)) + more
+        return seats.is_somebody_without(state.now()) and has > share
+
+    def _may_be_in_vain(self, want: int) -> None:
+        """This worker gets nothing of *want*."""
+        state = self._state
+        has_others = state.alive(self._lending.ttl) > 1 and len(state.pending) > 0
+        if want > 0 and has_others and not state.seats.held(self._worker):
+            state.seats.ask_in_vain(state.now())
 
     def _portion(self, slot: int, manners: Manners) -> int:
         delay = self._state.seats.rules_of(slot).delay

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field, replace
 
 from scrapy_dist.core.politeness import Rules, Yield, slot_of_seat
 
-#: Milliseconds that a leap of the clock counts at the most, and that a visitor is waited for.
-_LEAP, _VISITOR = 10_000, 2000
+#: Milliseconds that a leap of the clock counts at the most, and that a visitor is waited for,
+#: and a worker that has no seat.
+_LEAP, _VISITOR, _HUNGRY = 10_000, 2000, 2000
 
 
 def index_of(name: str) -> int:
@@ -37,6 +38,8 @@ class Seats:
     undivided: set[int] = field(default_factory=set)
     #: Who waits to visit a slot, and since when.
     wanted: dict[int, tuple[str, int]] = field(default_factory=dict)
+    #: When a worker without any seat has asked for one in vain.
+    asked_in_vain: int | None = None
     #: The rules of slots that have none of their own.
     default: Rules = field(default_factory=Rules)
     _seen: int = 0
@@ -88,6 +91,15 @@ class Seats:
         """Whether another one than *worker* waits to visit *slot*."""
         who, since = self.wanted.get(slot, (worker, 0))
         return who != worker and self._time(now) - since < _VISITOR
+
+    def ask_in_vain(self, now: int) -> None:
+        """A worker without any seat gets none."""
+        self.asked_in_vain = self._time(now)
+
+    def is_somebody_without(self, now: int) -> bool:
+        """Whether one has asked in vain lately."""
+        at = self.asked_in_vain
+        return at is not None and self._time(now) - at < _HUNGRY
 
     def free_seat(self, slot: int, most: int, now: int) -> tuple[str, int] | None:
         """The first seat of *slot* that nobody has, and ms until it may be taken."""

@@ -17,7 +17,8 @@
 --       downloads that it may have under way there
 -- Reply as lease.lua, and behind the leases: seats ('name:delay:places:count' of each, in the
 --       order of the leases; -1 leases: it is not this worker's, -2: another one waits to
---       visit the slot), ms until a slot may be asked (-1: nothing waits), slots that may be
+--       visit the slot), ms until a slot may be asked (-1: nothing waits), slots that may be;
+--       1 also if another worker has none, and this one more than its share
 -- Cost  O(requests per call * log(pending) + slots per call)
 -- @use handing
 -- @use suspicion
@@ -102,9 +103,17 @@ for i = renewals_at + 1, #ARGV, 3 do
     tell(name, delay, count, n)
   end
 end
+local alive = math.max(1, call('ZCOUNT', workers, format('(%d', wall - ttl_ms), '+inf'))
+-- While somebody has asked in vain lately who has none, who has its share gets no more, and
+-- who has more is told that others wait.
+local someone_has_none = now - (tonumber(call('HGET', state, 'hungry') or nil) or 0) < 2000
+local function seats_beyond_share(free)
+  local taken = call('ZCOUNT', slots, format('%.0f', mark_of(0)), '+inf')
+  return call('ZCOUNT', slots, mark, mark) - math.ceil((taken + free) / alive)
+end
 local ready = call('ZCOUNT', slots, '-inf', at)
-if ready > 0 and want > 0 then
-  local alive = math.max(1, call('ZCOUNT', workers, format('(%d', wall - ttl_ms), '+inf'))
+if ready > 0 and want > 0
+  and not (someone_has_none and seats_beyond_share(ready) >= 0) then
   local most, given = math.min(want, math.ceil(ready / alive)), 0
   local found = call('ZRANGEBYSCORE', slots, '-inf', at, 'LIMIT', '0', format('%d', most + 20))
   local fields = {}
@@ -169,6 +178,12 @@ if wait < 0 then
   local next_one = call('ZRANGEBYSCORE', slots, '(' .. at, below_marks(), 'WITHSCORES',
     'LIMIT', '0', '1')[2]
   wait = next_one and next_one - now or -1
+end
+if ready <= 0 and someone_has_none and seats_beyond_share(0) > 0 then
+  ready = 1 -- so that some go back when their turns are over
+elseif ready <= 0 and #grants == 0 and want > 0 and pending > 0 and alive > 1
+  and call('ZCOUNT', slots, mark, mark) == 0 then
+  call('HSET', state, 'hungry', at)
 end
 reply[#reply + 1] = table.concat(grants, ' ')
 reply[#reply + 1] = wait
