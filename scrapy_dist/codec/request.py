@@ -24,14 +24,13 @@ from scrapy_dist.codec import messagepack as msgpack_serializer
 from scrapy_dist.codec.attributes import Attributes
 from scrapy_dist.codec.callbacks import SpiderMethods
 from scrapy_dist.codec.compact import Shorthand
+from scrapy_dist.codec.culprits import BASE_NAMES, SAMPLE, Culprits, how_to_import
 from scrapy_dist.codec.envelope import JSON, KINDS, MSGPACK, OTHER, PICKLE
 from scrapy_dist.codec.messagepack import Coder
 from scrapy_dist.codec.objects import (
-    Learner,
     SharedClasses,
     load_request_classes,
     load_shared_classes,
-    resolve,
 )
 from scrapy_dist.codec.policy import Policy
 from scrapy_dist.codec.request_fields import (
@@ -77,13 +76,13 @@ _SCRAPY_CLASSES: tuple[type[Request], ...] = (
     JsonRequest,
     XmlRpcRequest,
 )
-#: Names of what every Request has: in its ``__dict__`` up to Scrapy 2.18, else in slots.
-_SAMPLE = Request("data:,")
-_BASE_NAMES = frozenset(
-    {*Attributes(Request).take(_SAMPLE), *getattr(Request, "__slots__", ())}
-)
-#: How many there are in the ``__dict__`` of a plain Request; None: it has none.
-_DICT_SIZE = len(vars(_SAMPLE)) if hasattr(_SAMPLE, "__dict__") else None
+#: Names that the constructors of Scrapy's own classes set.
+_OWN_NAMES = {
+    cls: set(Attributes(cls, skip=BASE_NAMES).take(cls("data:,")))
+    for cls in _SCRAPY_CLASSES
+}
+#: How many attributes there are in the ``__dict__`` of a plain Request; None: it has none.
+_DICT_SIZE = len(vars(SAMPLE)) if hasattr(SAMPLE, "__dict__") else None
 
 
 class PayloadCodec:
@@ -119,6 +118,9 @@ class PayloadCodec:
             serializer = Shorthand(self._coder)
         self._serializer = cast("Serializer", serializer)
         self._format = format_of(self._serializer)
+        self._culprits = Culprits(
+            self._shared, self._dump, is_pickle=self._format == PICKLE
+        )
         self._paths: dict[type[Request], str] = {}
         self._classes: dict[str, type[Request]] = {}
         for request_class in (*_SCRAPY_CLASSES, *request_classes):
@@ -126,15 +128,8 @@ class PayloadCodec:
             self._paths[request_class] = path
             self._classes[path] = request_class
         self._attributes = {
-            request_class: Attributes(request_class, skip=_BASE_NAMES)
+            request_class: Attributes(request_class, skip=BASE_NAMES)
             for request_class in self._paths
-        }
-        # Names that the constructors of Scrapy's own classes set.
-        self._own_names = {
-            request_class: set(
-                self._attributes[request_class].take(request_class("data:,"))
-            )
-            for request_class in _SCRAPY_CLASSES
         }
         if self._format == PICKLE and not seal.is_on:
             logger.warning(
@@ -180,13 +175,13 @@ class PayloadCodec:
             if len(request.url) > MAX_HOST:
                 self._check_url(request.url)
         except Unserializable as e:
-            raise self._with_hint(e, request) from e
+            raise self._culprits.with_hint(e, request) from e
         except Exception as e:
             raise Unserializable(str(e)) from e
         try:
             data = self._dump(fields)
         except Exception as e:
-            raise self._find_culprit(fields, e) from e
+            raise self._culprits.find(fields, e) from e
         data = self._seal.sign(data)
         if len(data) > self._max_size:
             raise Unserializable(
@@ -263,11 +258,11 @@ class PayloadCodec:
         if path is None:
             raise Unserializable(
                 f"its class is not allowed; add '{path_of(cls)}' to"
-                f" FRONTIER_REQUEST_CLASSES{_how_to_import(path_of(cls), cls)}",
+                f" FRONTIER_REQUEST_CLASSES{how_to_import(path_of(cls), cls)}",
                 [path_of(cls)],
             )
         state = self._attributes[cls].take(request)
-        if cls in self._own_names and state.keys() <= self._own_names[cls]:
+        if cls in _OWN_NAMES and state.keys() <= _OWN_NAMES[cls]:
             self._add_all(request, fields)
         else:
             add_changed(request, fields)
@@ -377,66 +372,6 @@ class PayloadCodec:
         self._attributes[cls].set(request, state)
         return request
 
-    def _find_culprit(self, fields: dict[str, Any], error: Exception) -> Unserializable:
-        """Name the value that *error* is about, or all classes that are to be allowed."""
-        learner = Learner(self._shared)
-        coder = Coder(learner)
-        asking = []
-        for where, value in _parts(fields):
-            before = len(learner.missing)
-            try:
-                if self._format != PICKLE:
-                    coder.dumps(value)
-                if len(learner.missing) == before:
-                    self._dump({"value": value})
-            except Exception as e:  # noqa: BLE001 - it becomes the reason
-                reason = quote(str(e) or repr(e), 200)
-                return Unserializable(f"{where} cannot be stored: {reason}")
-            if len(learner.missing) > before:
-                asking.append(where)
-        if learner.missing:
-            return Unserializable(
-                f"{', '.join(asking)} cannot be stored: {self._say_missing(learner)}",
-                learner.missing,
-            )
-        reason = quote(str(error) or repr(error), 200)
-        return Unserializable(f"it cannot be stored: {reason}")
-
-    def _say_missing(self, learner: Learner) -> str:
-        paths = [*map(path_of, self._shared.classes), *learner.missing]
-        hints = [_how_to_import(path, cls) for path, cls in learner.missing.items()]
-        return (
-            "to allow the classes of these objects write"
-            f" FRONTIER_SHARED_CLASSES = {json.dumps(paths)}{''.join(hints)}"
-        )
-
-    def _with_hint(self, error: Unserializable, request: Request) -> Unserializable:
-        """*error*, about the class of *request*, and what else is to be allowed."""
-        if not error.missing or self._format == PICKLE:
-            return error
-        learner = Learner(self._shared)
-        values: dict[str, Any] = {"meta": request.meta, "cb_kwargs": request.cb_kwargs}
-        try:
-            values["state"] = Attributes(type(request), _BASE_NAMES).take(request)
-            Coder(learner).dumps(values)
-        except Unserializable:
-            return error
-        if not learner.missing:
-            return error
-        return Unserializable(
-            f"{error}; and {self._say_missing(learner)}",
-            {*error.missing, *learner.missing},
-        )
-
-
-def _how_to_import(path: str, cls: type) -> str:
-    """What to do first if *cls* cannot be imported by *path*; else ''."""
-    if resolve(path) is cls:
-        return ""
-    return (
-        f" (move {cls.__name__} to the level of its module, where it can be imported)"
-    )
-
 
 def fields_of(payload: bytes) -> dict[str, Any]:
     """The fields of a payload that anybody can read: MessagePack or JSON, no pickle.
@@ -455,17 +390,3 @@ def fields_of(payload: bytes) -> dict[str, Any]:
     if type(fields) is not dict:
         raise BadPayload(f"it holds a {type(fields).__name__}, no request")
     return fields
-
-
-def _parts(fields: dict[str, Any]) -> Iterable[tuple[str, Any]]:
-    for field, value in fields.items():
-        if field == STATE:
-            yield from ((f"its attribute {key}", part) for key, part in value.items())
-        elif field in ("meta", "cb_kwargs"):
-            for key, part in value.items():
-                yield (
-                    f"{field}[{quote(key)}]",
-                    part if type(key) is str else {key: part},
-                )
-        else:
-            yield f"its {field}", value

@@ -68,7 +68,6 @@ LONG_FILES: dict[str, str] = {
     "client.py": "all that users call, each with its contract and an example",
     "brokers/redis/frontier.py": "all calls of the protocol",
     "brokers/redis/lua/commit.lua": "one script: all that is stored in one moment",
-    "codec/request.py": "one class, which encodes and decodes",
     "scheduler.py": "Scrapy's interface, what scrapy-redis lets override, and the closing",
     "spiders.py": "both mixins",
 }
