@@ -94,11 +94,16 @@ class Crawls:
         if project:
             names = sorted({*names, *self._spiders})
         for spider, job in map(self._parts, names):
-            own = self._settings.copy()
-            own.set("FRONTIER_JOB", job, priority="cmdline")
-            crawls.append(self._make(own, spider))
-            await crawls[-1].open(broker)
+            crawls.append(await self.of(spider, job))
         return crawls
+
+    async def of(self, spider: str, job: str) -> Crawl:
+        """The crawl of *spider*, opened; *job* '': it has none."""
+        own = self._settings.copy()
+        own.set("FRONTIER_JOB", job, priority="cmdline")
+        crawl = self._make(own, spider)
+        await crawl.open(await self.open())
+        return crawl
 
     async def names(self) -> list[tuple[str, str]]:
         """Spider and job ('': none) of each crawl; looks at every key of the Redis."""

@@ -288,6 +288,9 @@ class Tasks(Protocol):
     ) -> AsyncIterator[list[Task]]:
         """All tasks, some at a time, in no order; of *batch*, in *state*."""
 
+    async def newest_tasks(self, count: int) -> list[Task]:
+        """*count* (<= 100) that live, as far as there are; then those that ended last."""
+
     async def batch(self, name: str) -> Batch:
         """How far it is; of one that nobody knows all is 0."""
 

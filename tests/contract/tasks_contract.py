@@ -635,6 +635,11 @@ class TasksContract:
         ]
         found = await broker.tasks.tasks_of(ids)
         assert {task.state for task in found} == {TaskState.CANCELLED}
+        await submit(new_task("new", token(999)))
+        newest = await broker.tasks.newest_tasks(5)
+        assert newest[0].id == "new"
+        assert {task.id for task in newest[1:]} < {*ids}
+        assert len(newest) == 5
 
     async def test_a_queued_task_is_cancelled_before_it_begins(
         self, broker, join, submit, look

@@ -63,6 +63,12 @@ class MemoryTasks:
             ]
         yield found
 
+    async def newest_tasks(self, count: int) -> list[Task]:
+        with self._state.lock:
+            tasks = [each.task() for each in self._state.tasks.records.values()]
+        tasks.sort(key=lambda task: (task.ended_ms == 0, task.ended_ms), reverse=True)
+        return tasks[:count]
+
     async def batch(self, name: str) -> Batch:
         with self._state.lock:
             return self._state.tasks.batch(name)

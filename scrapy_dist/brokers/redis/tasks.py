@@ -172,6 +172,13 @@ class RedisTasks:
                 if found:
                     yield found
 
+    async def newest_tasks(self, count: int) -> list[Task]:
+        with asking():
+            found = await self._client.zrevrange(self._keys.tasks_ended, 0, count - 1)
+            tokens = [token.decode("latin-1") for token in found]
+            records = await self._get([f"t:{token}" for token in tokens])
+        return [task for task in map(parse_task, tokens, records) if task is not None]
+
     async def batch(self, name: str) -> Batch:
         with asking():
             [value] = await self._get([f"b:{name}"])

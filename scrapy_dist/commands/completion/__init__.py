@@ -20,14 +20,19 @@ from scrapy_dist.redis_client.parameters import is_embedded
 if TYPE_CHECKING:
     from scrapy.settings import Settings
 
-#: Seconds that Redis has for the names of its crawls.
+    from scrapy_dist.admin.crawl import Crawl
+
+#: Seconds that Redis has for the names of its crawls, and for what is in them.
 _TIMEOUT = 1.0
+#: Crawls of which tasks and workers are told, and how many of either of each.
+_CRAWLS, _OF_EACH = 20, 50
 #: Names that are told at the most, and their length.
 _MOST, _LONGEST = 2000, 200
 
 _DESCRIPTION = """\
 Print a script that lets SHELL complete what you type: subcommands, options, the spiders of
-the project, and the crawls and jobs that Redis knows. Names are asked for once a minute, by
+the project, and the crawls, jobs, living workers and newest tasks that Redis knows. Names are
+asked for once a minute, by
 "scrapy frontier completion --names"; Redis has a second for it, and no error is shown.
 
   bash   scrapy frontier completion bash > ~/.local/share/bash-completion/completions/scrapy
@@ -77,34 +82,53 @@ def subcommand(
 
 
 async def _names(settings: Settings, opts: base.Namespace) -> list[str]:
-    """Lines of ``spider NAME`` and ``job NAME SPIDER``; the name of a job has no spaces.
+    """Lines of ``spider NAME``, and ``job``, ``worker`` or ``task NAME SPIDER``.
 
-    Nobody reads an error here: whoever types wants to go on.
+    The names of these have no spaces. Nobody reads an error here: whoever types wants to
+    go on.
     """
     spiders: set[str] = set()
-    jobs: set[tuple[str, str]] = set()
+    others: set[tuple[str, str, str]] = set()
     opts.job = None
     with suppress(Exception):
         spiders.update(project.spider_names(settings))
     with suppress(Exception):
-        for spider, job in await wait_for(_crawls(settings, opts), _TIMEOUT):
-            spiders.add(spider)
-            if job:
-                jobs.add((spider, job))
+        await wait_for(_ask(settings, opts, spiders, others), _TIMEOUT)
     told = [f"spider {spider}" for spider in sorted(spiders) if _shows(spider)]
-    for spider, job in sorted(jobs):
-        if _shows(spider) and _shows(job):
-            told.append(f"job {job} {spider}")
+    for kind, spider, name in sorted(others):
+        if _shows(spider) and _shows(name) and " " not in name:
+            told.append(f"{kind} {name} {spider}")
     return told[:_MOST]
 
 
-async def _crawls(settings: Settings, opts: base.Namespace) -> list[tuple[str, str]]:
-    """Those that Redis knows; an embedded one is not started for that."""
+async def _ask(
+    settings: Settings,
+    opts: base.Namespace,
+    spiders: set[str],
+    others: set[tuple[str, str, str]],
+) -> None:
+    """Add what Redis knows, as it comes; an embedded one is not started for that."""
     crawls = project.all_crawls(settings, opts)
     if is_embedded(settings) and not is_running_for(settings):
-        return []
+        return
     async with crawls:
-        return await crawls.names()
+        names = await crawls.names()
+        spiders.update(spider for spider, _ in names)
+        others.update(("job", spider, job) for spider, job in names if job)
+        for spider, job in names[:_CRAWLS]:
+            crawl = await crawls.of(spider, job)
+            others.update(await _inside(crawl))
+
+
+async def _inside(crawl: Crawl) -> list[tuple[str, str, str]]:
+    """Living workers and newest tasks of *crawl*."""
+    status = await crawl.status()
+    workers = [worker.worker for worker in status.alive[:_OF_EACH]]
+    tasks = await crawl.port.newest_tasks(_OF_EACH) if status.tasks else []
+    return [
+        *(("worker", crawl.spider, name) for name in workers),
+        *(("task", crawl.spider, task.id) for task in tasks),
+    ]
 
 
 def _shows(name: str) -> bool:

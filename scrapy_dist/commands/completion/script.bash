@@ -13,7 +13,7 @@ _scrapy_frontier_options() {
     esac
 }
 
-# Names of spiders and jobs, once a minute; $1 is the Redis that was named.
+# Names of spiders, jobs, tasks and workers, once a minute; $1 is the Redis that was named.
 _scrapy_frontier_ask() {
     local key="$PWD $1 $REDIS_URL"
     if [[ $key == "$_scrapy_frontier_key" && $SECONDS -lt $_scrapy_frontier_until ]]; then
@@ -86,11 +86,11 @@ _scrapy_frontier() {
         fi
     fi
     case $kind in
-    spider | job)
+    spider | job | task | worker)
         _scrapy_frontier_ask "$redis"
         while read -r word name; do
             [[ $word == "$kind" ]] || continue
-            if [[ $kind == job ]]; then
+            if [[ $kind != spider ]]; then
                 [[ -z $spider || $spider == "${name#* }" ]] || continue
                 name=${name%% *}
             fi

@@ -53,7 +53,7 @@ function __scrapy_frontier_at
     end
 end
 
-# Names of spiders and jobs, once a minute.
+# Names of spiders, jobs, tasks and workers, once a minute.
 function __scrapy_frontier_names
     set -l words (commandline -opc)
     set -l at (contains -i -- --redis $words)
@@ -78,14 +78,27 @@ function __scrapy_frontier_spiders
     end
 end
 
-function __scrapy_frontier_jobs
+# Names of the kind $argv[1], of the spider that was typed.
+function __scrapy_frontier_of_spider
     set -l spider (__scrapy_frontier_positions)[1]
     for line in (__scrapy_frontier_names)
         set -l part (string split -m 2 ' ' -- $line)
-        test "$part[1]" = job; or continue
+        test "$part[1]" = $argv[1]; or continue
         test -z "$spider"; or test "$spider" = "$part[3]"; or continue
         printf '%s\n' $part[2]
     end
+end
+
+function __scrapy_frontier_jobs
+    __scrapy_frontier_of_spider job
+end
+
+function __scrapy_frontier_tasks
+    __scrapy_frontier_of_spider task
+end
+
+function __scrapy_frontier_workers
+    __scrapy_frontier_of_spider worker
 end
 
 complete -c scrapy -n __scrapy_frontier_inside -f

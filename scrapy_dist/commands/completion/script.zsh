@@ -9,7 +9,7 @@ _scrapy_frontier_options() {
     esac
 }
 
-# Names of spiders and jobs, once a minute; $1 is the Redis that was named.
+# Names of spiders, jobs, tasks and workers, once a minute; $1 is the Redis that was named.
 _scrapy_frontier_ask() {
     local key="$PWD $1 $REDIS_URL"
     if [[ $key == "$_scrapy_frontier_key" ]] && (( SECONDS < _scrapy_frontier_until )); then
@@ -29,12 +29,12 @@ _scrapy_frontier_offer() {
     local -a found
     local line
     case $kind in
-    spider | job)
+    spider | job | task | worker)
         _scrapy_frontier_ask "$redis"
         for line in "${(@f)_scrapy_frontier_names}"; do
             [[ $line == "$kind "* ]] || continue
             line=${line#* }
-            if [[ $kind == job ]]; then
+            if [[ $kind != spider ]]; then
                 [[ -z $spider || $spider == "${line#* }" ]] || continue
                 line=${line%% *}
             fi

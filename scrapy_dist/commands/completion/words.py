@@ -19,11 +19,20 @@ _GLOBAL = (
     ),
 )
 #: What is completed where an argument is called like that.
-_KINDS = {"SPIDER": "spider", "FILE": "file", "F": "file", "PATH": "file"}
+_KINDS = {
+    "SPIDER": "spider",
+    "HOST:PID": "worker",
+    **dict.fromkeys(("FILE", "F", "PATH"), "file"),
+}
+#: Subcommands whose IDs are those of tasks.
+_OF_TASKS = ("task", "cancel")
 
 
 def kind_of(argument: Argument) -> str:
-    """``spider``, ``job``, ``file``, ``words`` and its values, or '': nothing."""
+    """What it is: ``words`` and its values, or ``spider``, ``job``, ``worker``, ``file``.
+
+    '' for anything else.
+    """
     if "--job" in argument.names:
         return "job"
     if argument.values:
@@ -45,9 +54,12 @@ class Command:
         """The place of each positional argument, '*' of all that follow, and its kind."""
         positional = (each for each in self.arguments if not each.is_option)
         for place, argument in enumerate(positional):
-            yield str(place), kind_of(argument)
+            kind = kind_of(argument)
+            if argument.metavar == "ID" and self.name in _OF_TASKS:
+                kind = "task"
+            yield str(place), kind
             if argument.many:
-                yield "*", kind_of(argument)
+                yield "*", kind
 
     def values(self) -> Iterator[tuple[str, str]]:
         """The names of each option that another word follows, and the word's kind."""

@@ -13,6 +13,7 @@ from scrapy.settings import Settings
 from scrapy_dist.brokers.redis.keys import Keys
 from tests.support.commands import run_here
 from tests.support.project import package_parent
+from tests.support.redis_state import plant_task
 from tests.support.shell import Shell
 
 SHELLS = ("bash", "zsh", "fish")
@@ -33,6 +34,9 @@ LINES = {
     "scrapy frontier status -L INFO --redis redis://x ca": "+fé",
     "scrapy frontier status shop --job ": "+nightly",
     "scrapy frontier status --job=we": "+ekly",
+    "scrapy frontier task shop t-": "t-1 t-2",
+    "scrapy frontier cancel shop t-1 t-": "t-1 t-2",
+    "scrapy frontier workers shop --stop host:": "host:7 host:8",
     "scrapy frontier status x:": "x:other x:yes",
     "scrapy frontier status x:o": "+ther",
     "scrapy crawl shop": r"shop shopping\ list",
@@ -65,6 +69,12 @@ spider x:yes
 spider x:other
 job nightly shop
 job weekly shopping list
+task t-1 shop
+task t-2 shop
+task t-3 shopping list
+worker host:7 shop
+worker host:8 shop
+worker host:9 shopping list
 """
 
 
@@ -232,9 +242,18 @@ def test_names_are_those_of_the_project_and_of_redis(shop, redis_server):
         for name, job in (("papers", ""), ("books", "nightly"), ("e\x1bvil", "")):
             settings = Settings({"FRONTIER_JOB": job})
             client.hset(Keys.from_settings(settings, name).state, "active", 1)
-    assert shop(REDIS_URL=redis_server.url) == [
-        *("spider books", "spider papers", "job nightly books")
-    ]
+        papers = Keys.from_settings(Settings(), "papers")
+        client.zadd(papers.workers, {"7": 2**52})
+        client.hset(papers.state, "worker:7", "host:7")
+        for n in range(60):
+            plant_task(client, "papers", f"t-{n}", f"{n:016x}")
+        plant_task(client, "papers", "with space", "f" * 16)
+        ended = {f"{n:016x}": n + 1 for n in range(60)} | {"f" * 16: 100}
+        client.zadd(papers.tasks_ended, ended)
+    told = shop(REDIS_URL=redis_server.url)
+    assert told[:3] == ["spider books", "spider papers", "job nightly books"]
+    tasks = {f"task t-{n} papers" for n in range(11, 60)}
+    assert set(told[3:]) == {*tasks, "worker host:7 papers"}
 
 
 def test_redis_that_is_away_or_silent_leaves_the_spiders(shop, own_redis):
