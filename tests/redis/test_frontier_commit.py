@@ -59,6 +59,23 @@ async def two_leases(worker, other):
     return await worker.lease_one(), await other.lease_one()
 
 
+@pytest.mark.parametrize("step", [1, -1, 7])
+@pytest.mark.parametrize("held", [9, 60])
+async def test_leases_end_in_whatever_order(client, worker, other, step, held):
+    """Also what is none of the oldest, and what is another's."""
+    await worker.push(*map(str, range(2 * held)))
+    own, theirs = await worker.lease(), await other.lease()
+    ended = [*own[-7:], theirs[3]][::step]
+    pages = [
+        Settlement(lease.id, end=End.EMPTY if n % 2 else End.ACK)
+        for n, lease in enumerate(ended)
+    ]
+    assert await worker.commit(pages=pages) == CommitReply(Outcome.STORED, 1, [])
+    left = {lease.payload.decode() for lease in (*own, *theirs)}
+    left -= {lease.payload.decode() for lease in ended if lease in own}
+    assert {*(await places(client))["leased"]} == left
+
+
 # Requests
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from hashlib import sha1
 
 import pytest
 
@@ -263,6 +264,49 @@ async def test_what_somebody_else_put_there_is_handed_out_to_be_set_aside(client
     assert await worker.call(worker.frontier.reject(rejects, max_size=99)) == len(junk)
     assert [letter["payload"] for letter in await dead_letters(client)] == junk
     assert (await worker.call(worker.frontier.drained())).is_drained
+
+
+#: What stands where an order id does, and is none: though a part of it, as a number, is.
+ALMOST_IDS = [
+    b"00400000000000\x00\x00",
+    b"004000000000000\x00",
+    b"004000000000000 ",
+    b"00400000000000 0",
+    b"0040000000000\t\t\t",
+    b" 040000000000000",
+    b"+040000000000000",
+    b"-040000000000000",
+    b"0x40000000000000",
+    b"00x4000000000000",
+    b"00400000000000g0",
+    b"004000000000000g",
+    b"00-4000000000000",
+]
+
+
+@ON_REDIS_ONLY
+@pytest.mark.parametrize("id_", ALMOST_IDS)
+async def test_what_is_almost_an_order_id_is_none(client, id_):
+    worker = await Worker(client).join()
+    member = b"12345678" + id_ + b"payload"
+    await client.zadd(KEYS.requests, {member: 0})
+    lease = await worker.lease_one()
+    assert stored(lease) == member
+    assert lease.id == sha1(member).hexdigest()[:16]
+    await worker.release(lease)
+    assert stored(await worker.lease_one()) == member
+
+
+@ON_REDIS_ONLY
+@pytest.mark.parametrize(
+    "id_",
+    ["0000000000000001", "000FFFFFFFFFFFFF", "001fffffffffffff", "ffffffffffffffff"],
+)
+async def test_any_sixteen_hex_digits_are_an_order_id(client, id_):
+    worker = await Worker(client).join()
+    await client.zadd(KEYS.requests, {b"12345678" + id_.encode() + b"payload": 0})
+    lease = await worker.lease_one()
+    assert (lease.id, stored(lease)) == (id_, b"payload")
 
 
 # release

@@ -6,13 +6,15 @@ from collections.abc import Iterable, Iterator, Sequence
 from hashlib import sha1
 from itertools import accumulate
 from struct import pack
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from scrapy_dist.brokers.redis.layout import encode_score, with_task
 from scrapy_dist.core.frontier import Commit, End, Outcome, Settlement
 
 if TYPE_CHECKING:
     from scrapy_dist.brokers.redis.buckets import Shape
+
+T = TypeVar("T")
 
 #: In front of the fingerprint of a request of ``start()`` that is to be taken once.
 _START = "!"
@@ -22,7 +24,7 @@ _PART_OF = "#"
 #: its slot.
 _LINK_OF = "@"
 #: What no fingerprint may begin with.
-_MARKS = ("", _START, _PART_OF, _LINK_OF)
+_MARKS = frozenset(("", _START, _PART_OF, _LINK_OF))
 
 #: How the script tells what has become of a commit.
 OUTCOMES = {
@@ -65,8 +67,13 @@ def encode(
     settlements = sorted(commit.settlements, key=_order)
     numbers = {settled.lease: n for n, settled in enumerate(settlements, 1)}
     requests = [*commit.requests]
-    names = [marked(request.fingerprint, request.start) for request in requests]
-    plain = all(name[:1] not in _MARKS for name in names)
+    names = [
+        marked(request.fingerprint, request.start)
+        if request.start
+        else request.fingerprint
+        for request in requests
+    ]
+    plain = _MARKS.isdisjoint([name[:1] for name in names])
     looked_up = [request.fingerprint for request in requests if request.start < 2]
     for settled in commit.settlements:  # requests in the order in which they came
         requests += settled.requests
@@ -89,8 +96,8 @@ def encode(
         "number": commit.number,
         "acks": acks,
         "bare_acks": bare,
-        "scores": _one_or_all([encode_score(r.score) for r in requests], b""),
-        "slot_numbers": _one_or_all([b"%d" % r.slot for r in requests], b" "),
+        "scores": b"".join(map(encode_score, _one_or_all([r.score for r in requests]))),
+        "slot_numbers": " ".join(map(str, _one_or_all([r.slot for r in requests]))),
         "extra": commit.crawled - len(commit.ended),
         "task_words": words,
         "payloads": in_one,
@@ -130,9 +137,9 @@ def _tasks_and_payloads(commit: Commit) -> Iterator[tuple[str, bytes]]:
             yield settled.task, request.payload
 
 
-def _one_or_all(parts: Sequence[bytes], separator: bytes) -> bytes:
-    """All *parts*, or one if they are equal."""
-    return separator.join(parts if len({*parts}) > 1 else parts[:1])
+def _one_or_all(values: Sequence[T]) -> Sequence[T]:
+    """All *values*, or one if they are equal."""
+    return values if len({*values}) > 1 else values[:1]
 
 
 def _items(commit: Commit, numbers: dict[str, int]) -> dict[str, Any]:
@@ -172,5 +179,7 @@ def _verdict(settled: Settlement) -> str:
     return _OPEN if settled.end is End.OPEN else settled.reason
 
 
-def _order(settled: Settlement) -> int:
-    return _ORDER[settled.end]
+def _order(settled: Settlement) -> tuple[int, str]:
+    """Acks by their ids, as Redis sorts them; what fails, in the order in which it did."""
+    end = _ORDER[settled.end]
+    return end, settled.lease if end < _ORDER[End.OPEN] else ""

@@ -41,6 +41,8 @@ READERS = {
 _KEY = re.compile(r"  (\w+)(?:(\*):[^(]*| )\((.*?)\)")
 _ARGUMENT = re.compile(r"  (\w+)(\*?): ")
 _USE = re.compile(r"^-- @use (\w+)$", re.MULTILINE)
+_FUNCTION = re.compile(r"^local function (\w+)\(.*?^end\n", re.MULTILINE | re.DOTALL)
+_COMMENT = re.compile("--.*")
 _NEEDS = re.compile(r"^-- @needs (.+)$", re.MULTILINE)
 
 
@@ -128,7 +130,7 @@ def load(name: str) -> Script:
     for library, text in libraries.items():
         missing = {*" ".join(_NEEDS.findall(text)).split()} - {*keys, *arguments}
         assert not missing, f"{name}.lua: lib/{library}.lua needs {missing}"
-    body = "".join([*libraries.values(), own])
+    body = _without_unused("".join(libraries.values()), own) + own
     lines = [
         f"local {', '.join(some)} = unpack({table}, 1, {len(some)})"
         for table, some in (("KEYS", keys), ("ARGV", arguments))
@@ -176,6 +178,18 @@ def _part(source: str, name: str) -> str:
         if is_inside:
             part += "  " + line[3:].removeprefix(name).strip()
     return part
+
+
+def _without_unused(libraries: str, own: str) -> str:
+    """*libraries* without the functions that nothing calls: each takes time at each call."""
+    found = True
+    while found:
+        found = False
+        for function in _FUNCTION.finditer(libraries):
+            rest = libraries.replace(function[0], "") + own
+            if not re.search(rf"\b{function[1]}\b", _COMMENT.sub("", rest)):
+                libraries, found = libraries.replace(function[0], ""), True
+    return libraries
 
 
 def _libraries(source: str, found: dict[str, str]) -> dict[str, str]:

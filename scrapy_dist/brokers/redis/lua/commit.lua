@@ -85,23 +85,36 @@ local held, lost = {}, 0
 if ids_count > 0 then
   local oldest = call('ZRANGEBYSCORE', leases, worker, worker,
     'LIMIT', '0', format('%d', 2 * ids_count))
-  for i = 1, #oldest do
-    held[oldest[i]] = true
-  end
-  local others = {}
+  local at, count = 1, #oldest
   for i = ids_at + 1, ids_at + ids_count do
+    -- Both mostly are in the order of the ids, which is cheaper than a table of them.
     local id = ARGV[i]
-    if not held[id] then
-      others[#others + 1] = id
+    while at <= count and oldest[at] ~= id do
+      at = at + 1
     end
+    at = at + 1
   end
-  for i, owner in ipairs(#others > 0 and call('ZMSCORE', leases, unpack(others)) or {}) do
-    held[others[i]] = owner and tonumber(owner) == tonumber(worker)
-    lost = lost + (held[others[i]] and 0 or 1)
+  if at > count + 1 then
+    for i = 1, count do
+      held[oldest[i]] = true
+    end
+    local others = {}
+    for i = ids_at + 1, ids_at + ids_count do
+      local id = ARGV[i]
+      if not held[id] then
+        others[#others + 1] = id
+      end
+    end
+    for i, owner in ipairs(#others > 0 and call('ZMSCORE', leases, unpack(others)) or {}) do
+      held[others[i]] = owner and tonumber(owner) == tonumber(worker)
+      lost = lost + (held[others[i]] and 0 or 1)
+    end
+  else
+    held = nil -- all of them
   end
 end
 local function is_ours(lease)
-  return held[ARGV[ids_at + lease]]
+  return not held or held[ARGV[ids_at + lease]]
 end
 
 local reply, at = {1, lost, 0, 0}, names_at
@@ -212,8 +225,23 @@ elseif count > 0 then
   end
 end
 local fresh, new, begun, followed, taken = {}, {}, {}, {}, {}
-local fresh_count, new_count, duplicates = 0, 0, 0
-for i = 1, names_count do
+local fresh_count, new_count, duplicates, simply = 0, 0, 0, 0
+if plain == '1' and not is_dropped then
+  -- What follows, for those that have no mark.
+  simply = names_count
+  for i = 1, names_count do
+    local fingerprint = fingerprints[i]
+    if seen[i] == 1 or taken[fingerprint] then
+      duplicates = duplicates + 1
+      reply[4 + duplicates] = i - 1
+    else
+      fresh_count = fresh_count + 1
+      fresh[fresh_count], new[fresh_count], taken[fingerprint] = i, fingerprint, true
+    end
+  end
+  new_count = fresh_count
+end
+for i = simply + 1, names_count do
   local fingerprint, mark, hop = ARGV[at + i], marks[i], hops[i]
   if hop then
     if hop[1] and hop[2] ~= '' then
@@ -252,7 +280,7 @@ local function finish(verdicts)
   for i = #done + 1, ids_count do
     local id = ARGV[ids_at + i]
     local verdict = i <= acks and '+' or i <= simple and '=' or ARGV[verdicts_at + i - simple]
-    if held[id] and verdict ~= '-' and (not verdicts or verdict == verdicts) then
+    if (not held or held[id]) and verdict ~= '-' and (not verdicts or verdict == verdicts) then
       done[#done + 1] = id
       local entry = verdict ~= '+' and verdict ~= '=' and call('HGET', leased, id)
       if entry then
@@ -304,7 +332,7 @@ if fresh_count > 0 or pushes_count > 0 then
       slots_of[#slots_of + 1] = number
     end
   end
-  local same, score = #scores <= 8, scores
+  local same, score, are_apart = #scores <= 8, scores, ends == ''
   local high, head
   for i = 1, fresh_count do
     local n = fresh[i]
@@ -317,7 +345,8 @@ if fresh_count > 0 or pushes_count > 0 then
     slot = slots_of[n] or slot
     score = same and score or scores:sub(8 * n - 7, 8 * n)
     members[2 * i - 1] = slot
-    members[2 * i] = score .. head .. digits[low] .. payload_of(n)
+    members[2 * i] = score .. head .. digits[low]
+      .. (are_apart and ARGV[apart_at + n] or payload_of(n))
     if not put[slot] then
       put[slot] = true
       their_slots[#their_slots + 1], their_slots[#their_slots + 2] = 0, slot

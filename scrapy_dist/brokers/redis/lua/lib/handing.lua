@@ -70,17 +70,6 @@ local function hand_out_suspects(handing, found)
   handing.reply[4] = handing.count
 end
 
--- Whether *id*, in the place of an order id, is one: `has_rank` needs a multiple of the time.
--- False also for ids below 2^44, which no clock of today gives: what follows two zeros is at
--- least twelve digits then, and neither of the last two is what a number may end in.
-local byte, sub, tonumber = string.byte, string.sub, tonumber
-local function is_new_id(id)
-  local first, second = byte(id, 1, 2)
-  local last_but_one, last = byte(id, 15, 16)
-  return first == 48 and second == 48 and last and last_but_one > 32 and last > 32
-    and (tonumber(id, 16) or 0) >= 17592186044416
-end
-
 -- Hand out at most *most* requests of *slot*. How many that were, and whether it has more;
 -- slots that have no more are in *empty* of *handing*. Of what goes, only some goes at once.
 local function hand_out_pending(handing, slot, most)
@@ -89,6 +78,7 @@ local function hand_out_pending(handing, slot, most)
   local has_more, gone = true, 0
   -- What is done for each is measured: no fields of tables, and no functions that need not be.
   local entries, members, reply = handing.entries, handing.members, handing.reply
+  local byte, sub, tonumber = string.byte, string.sub, tonumber
   local count, taken, bytes = handing.count, #members, handing.bytes
   local largest, limit = handing.largest, handing.limit
   while read < most and bytes < limit and has_more and handing.dropped < 200 do
@@ -107,8 +97,14 @@ local function hand_out_pending(handing, slot, most)
       taken = taken + 1
       members[taken] = lease
       if byte(lease, 25) ~= 4 or not drops(handing, task_of(sub(lease, 25, 41))) then
+        -- Patterns take a multiple of the time. What follows two zeros and is 2^44 at least,
+        -- as all that a clock of today gives, is twelve digits or more; and neither of the
+        -- last two is what a number may end in.
         local id = sub(lease, 9, 24)
-        if not is_new_id(id) then
+        local first, second = byte(id, 1, 2)
+        local last_but_one, end_of_id = byte(id, 15, 16)
+        if first ~= 48 or second ~= 48 or not end_of_id or last_but_one < 33 or end_of_id < 33
+          or (tonumber(id, 16) or 0) < 17592186044416 then
           id, lease = with_rank(lease)
         end
         local size = #lease
