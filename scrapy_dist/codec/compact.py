@@ -4,7 +4,8 @@ The names of the fields are most of what a small request has beside its URL, and
 small requests that come in millions. So what ``dumps`` writes is a list: a number whose
 bits tell which fields are there, then their values. Two parts that nearly every request
 has are fields of their own: ``depth`` of its ``meta``, and the header ``Referer``, as the
-number of characters that it shares with the URL and the rest of it.
+number of characters that it shares with the URL and the rest of it. Most URLs begin with
+``https://``: then that is left out, and the number of the list is negative.
 
 ``loads`` reads dicts with the names spelled out, too. ``dumps`` writes one where a field
 has no bit, which only subclasses of Request have.
@@ -40,6 +41,7 @@ _NAMES = (
 )
 _BITS = {name: bit for bit, name in enumerate(_NAMES)}
 _REFERER = b"Referer"
+_HTTPS = "https://"
 
 
 class Shorthand:
@@ -58,6 +60,9 @@ class Shorthand:
         if plan is None:
             return self._dumps(fields)
         mask, names = plan
+        url = short.get("url")
+        if type(url) is str and url.startswith(_HTTPS):
+            mask, short["url"] = -mask, url[len(_HTTPS) :]
         return self._dumps([mask, *[short[name] for name in names]])
 
     def loads(self, data: bytes) -> Any:
@@ -111,10 +116,14 @@ def _difference(values: Any, url: Any) -> list[Any] | None:
 
 
 def _expand(found: list[Any]) -> dict[str, Any]:
-    names = _names(found[0]) if found and type(found[0]) is int else ()
+    names = _names(abs(found[0])) if found and type(found[0]) is int else ()
     if not names or len(names) != len(found) - 1:
         raise BadPayload("it holds a list, no request")
     fields = dict(zip(names, found[1:], strict=True))
+    if found[0] < 0:
+        if type(fields.get("url")) is not str:
+            raise BadPayload("its url is not readable")
+        fields["url"] = _HTTPS + fields["url"]
     if "depth" in fields:
         meta = fields.setdefault("meta", {})
         if type(meta) is not dict:

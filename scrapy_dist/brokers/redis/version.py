@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 #: What this version writes, the oldest that it reads, and the oldest that a worker converts
 #: (see upgrade.py). Versions that wrote no number left 1; still older ones, which it cannot
 #: read, count as 0.
-FORMAT, OLDEST, CONVERTED = 4, 4, 1
+FORMAT, OLDEST, CONVERTED = 5, 4, 1
 
 
 def refusal(key: str, found: int) -> str:

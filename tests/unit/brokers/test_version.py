@@ -6,7 +6,7 @@ import pytest
 
 from scrapy_dist.brokers.redis.tools import dead_letters
 from scrapy_dist.brokers.redis.tools.check import check
-from scrapy_dist.brokers.redis.version import CONVERTED, FORMAT, check_format
+from scrapy_dist.brokers.redis.version import CONVERTED, FORMAT, OLDEST, check_format
 from scrapy_dist.core.frontier import JoinOutcome
 from scrapy_dist.exceptions import ConfigurationError
 from tests.support.frontiers import KEYS, TTL, Worker, contents, names, pass_time
@@ -41,6 +41,21 @@ async def test_format_that_it_does_not_know_is_left_alone(client, found, flush):
         assert f"has format {found} " in joined.refusal
         assert ("too old" if found > FORMAT else "too new") in joined.refusal
     assert await contents(client) == before
+
+
+@pytest.mark.parametrize("found", range(OLDEST, FORMAT))
+async def test_crawl_of_a_format_that_it_reads_goes_on_as_it_is(client, found):
+    old = await Worker(client).join("old:1")
+    await old.push("a", "b")
+    await client.hset(
+        KEYS.state, mapping=dict.fromkeys(["format", f"format:{old.number}"], found)
+    )
+    assert (await Worker(client).register()).outcome is JoinOutcome.NOT_NOW
+    await old.leave()
+    new = await Worker(client).join()
+    assert int(await client.hget(KEYS.state, "format")) == FORMAT
+    assert names(await new.lease()) == ["a", "b"]
+    assert (await old.register()).outcome is JoinOutcome.JOINED
 
 
 async def test_finished_crawl_of_another_format_is_left_alone(client):
