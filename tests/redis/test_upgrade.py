@@ -219,7 +219,10 @@ async def test_every_request_is_converted_and_handed_out_once(client, caplog):
         "": (1, "-", 0, 0),
     }
     [log] = [r.getMessage() for r in caplog.records if "converted" in r.getMessage()]
-    assert f"(format 3): {older.pending + 8} requests are converted to format 4." in log
+    assert (
+        f"(format 3): {older.pending + 8} requests are converted to format {FORMAT}."
+        in log
+    )
     await assert_converted(client, older)
 
 

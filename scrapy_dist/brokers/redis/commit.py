@@ -9,7 +9,7 @@ from struct import pack
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from scrapy_dist.brokers.redis.layout import encode_score, with_task
-from scrapy_dist.core.frontier import Commit, End, Outcome, Settlement
+from scrapy_dist.core.frontier import ChainLink, Commit, End, Outcome, Settlement
 
 if TYPE_CHECKING:
     from scrapy_dist.brokers.redis.buckets import Shape
@@ -68,12 +68,9 @@ def encode(
     numbers = {settled.lease: n for n, settled in enumerate(settlements, 1)}
     requests = [*commit.requests]
     names = [
-        marked(request.fingerprint, request.start)
-        if request.start
-        else request.fingerprint
-        for request in requests
+        marked(r.fingerprint, r.start) if r.start else r.fingerprint for r in requests
     ]
-    plain = _MARKS.isdisjoint([name[:1] for name in names])
+    plain = _MARKS.isdisjoint([n[:1] for n in names])
     looked_up = [request.fingerprint for request in requests if request.start < 2]
     for settled in commit.settlements:  # requests in the order in which they came
         requests += settled.requests
@@ -84,9 +81,7 @@ def encode(
         payloads = [with_task(*each) for each in _tasks_and_payloads(commit)]
     for settled in commit.settlements:  # behind all requests
         for link in settled.chain:
-            size = len(link.fingerprint.encode())
-            head = f"{_LINK_OF}{numbers[settled.lease]} {size} {link.slot} "
-            names.append(f"{head}{link.fingerprint}{link.reason}")
+            names.append(_name_of_link(link, numbers[settled.lease]))
             payloads.append(with_task(settled.task * bool(link.reason), link.payload))
             looked_up.append(link.fingerprint)
     ends = [settled.end for settled in settlements]
@@ -110,6 +105,11 @@ def encode(
         **_buckets(looked_up, shape),
         **_items(commit, numbers),
     }
+
+
+def _name_of_link(link: ChainLink, number: int) -> str:
+    size = len(link.fingerprint.encode())
+    return f"{_LINK_OF}{number} {size} {link.slot} {link.fingerprint}{link.reason}"
 
 
 def _task_words(
