@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -10,9 +11,18 @@ from scrapy_dist.core.politeness import Renewal, Rules
 if TYPE_CHECKING:
     from scrapy import Request
 
+    from scrapy_dist.worker.view import Downloads
+
 
 #: Seconds of starts that one grant is for, and requests in it at the most.
 HORIZON, PORTION = 0.5, 16
+#: Seconds for which a connection to a host is there, more or less.
+_CONNECTED = 60.0
+
+
+def portion_of(delay: float) -> int:
+    """Requests that come with a slot with *delay*; 1 without."""
+    return min(PORTION, 1 + int(HORIZON / delay)) if delay > 0 else 1
 
 
 @dataclass(eq=False, slots=True)
@@ -31,6 +41,8 @@ class Held:
     next_start: float = 0.0
     #: Seconds from the last start to the next one: the delay, with its jitter.
     gap: float = 0.0
+    #: Whether the last start was the first one for long, which makes a connection.
+    connects: bool = False
     coming: set[Request] = field(default_factory=set)
     active: set[Request] = field(default_factory=set)
     #: Whether another one waits to visit it, or all seats but the first are too many.
@@ -52,7 +64,7 @@ class Held:
     def portion(self) -> int:
         """Requests that this worker has in hand of it, at the most."""
         if self.delay > 0:
-            return min(PORTION, 1 + int(HORIZON / self.delay))
+            return portion_of(self.delay)
         return max(1, min(PORTION, self.places))
 
     def renewals(self, more: int) -> list[Renewal]:
@@ -64,6 +76,21 @@ class Held:
         over = max(0, self.busy - self.places)
         return [Renewal(name, more, count + over) for name, count in self.seats.items()]
 
+    def start(self, request: Request, now: float, slot: Downloads | None) -> None:
+        """*request* starts; *slot*: that of the downloader, as it was before."""
+        self.coming.discard(request)
+        self.active.add(request)
+        if self.delay > 0:
+            jitter = 0.0 if slot is None else slot.jitter
+            self.gap = self.delay * max(0.0, 1 + jitter * random.uniform(-1, 1))
+            self.next_start = now + self.gap
+            self.connects = slot is not None and slot.since > _CONNECTED
+
+    def ended(self, now: float) -> None:
+        """A download has ended; one that made its connection first may have come so late."""
+        if self.connects and self.next_start > now:
+            self.next_start = now + self.gap
+
     def waits(self, now: float) -> float:
         """Seconds until one more may start, behind those that are on their way."""
-        return max(0.0, self.next_start - now + len(self.coming) * self.delay)
+        return max(0.0, self.next_start - now) + len(self.coming) * self.delay

@@ -11,13 +11,12 @@ each duration errs to the safe side at both ends.
 from __future__ import annotations
 
 import math
-import random
 import time
 from typing import TYPE_CHECKING, Any
 
 from scrapy_dist.core.politeness import Manners, Rules, Yield, slot_of_seat
 from scrapy_dist.core.slots import NO_SLOT
-from scrapy_dist.worker.held import HORIZON, PORTION, Held
+from scrapy_dist.worker.held import HORIZON, PORTION, Held, portion_of
 from scrapy_dist.worker.wishes import Wishes
 
 if TYPE_CHECKING:
@@ -75,6 +74,8 @@ class Politeness:
         self.waiting_slots: Callable[[], Iterable[int]] = tuple
         self._options = options
         self._rules = options.rules
+        #: Requests that come with a slot.
+        self.portion = portion_of(options.rules.delay)
         self._fence = _FENCE * ttl
         self._beat_at = -math.inf
         self._others_wait = False
@@ -166,15 +167,11 @@ class Politeness:
         self._started(held, request, now)
 
     def _started(self, held: Held, request: Request, now: float) -> None:
-        held.coming.discard(request)
-        held.active.add(request)
+        slot = None
         if held.delay > 0:
-            state = self._engine.download_state(
-                self._engine.download_slot(request), request
-            )
-            jitter = 0.0 if state is None else state.jitter
-            held.gap = held.delay * max(0.0, 1 + jitter * random.uniform(-1, 1))
-            held.next_start = now + held.gap
+            key = self._engine.download_slot(request)
+            slot = self._engine.download_state(key, request)
+        held.start(request, now, slot)
 
     def reached(self, request: Request, now: float) -> None:
         """*request* has reached the downloader."""
@@ -218,8 +215,10 @@ class Politeness:
         for request in ended:
             held = self._where.pop(request)
             self._arrived.discard(request)
-            if request in held.active and self._options.learns and held.delay > 0:
-                self._learn(held, request)
+            if request in held.active and held.delay > 0:
+                held.ended(time.monotonic())
+                if self._options.learns:
+                    self._learn(held, request)
             held.active.discard(request)
             held.coming.discard(request)
             if not held.busy and held.number in self.held and not self._is_needed(held):

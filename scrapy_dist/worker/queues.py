@@ -221,9 +221,12 @@ class Queues:
 
     def wanted(self) -> int:
         """How many requests to lease now."""
-        want = self._wanted()
-        # Of a polite crawl, other slots may be there that open later.
-        return min(want, self.stock.most) if self.politeness is None else want
+        want, stock = self._wanted(), self.stock
+        if self.politeness is None:
+            return min(want, stock.most)
+        # A slot comes with as many as it starts in a while, and one of them starts now.
+        room = self.prefetch.most_held - stock.held_back
+        return max(want, min(want * self.politeness.portion, room))
 
     def _wanted(self) -> int:
         """How many requests and seeds are wanted."""

@@ -18,6 +18,7 @@ from scrapy_dist.worker.view import Downloads
 
 if TYPE_CHECKING:
     from scrapy_dist.codec.request import PayloadCodec
+    from scrapy_dist.worker.politeness import Politeness
     from scrapy_dist.worker.recovery import Ending
 
 
@@ -150,6 +151,7 @@ def make_queues(
     engine: FakeEngine,
     codec: PayloadCodec,
     duplicates: list[Request] | None = None,
+    politeness: Politeness | None = None,
     **options: object,
 ) -> Queues:
     """The real queues on *engine*; *options* as settings are."""
@@ -161,4 +163,5 @@ def make_queues(
         order=Order(lambda request: 0.0, made.slots),
         report_duplicate=[].append if duplicates is None else duplicates.append,
         failed_key="s:failed",
+        politeness=politeness,
     )

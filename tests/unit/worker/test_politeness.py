@@ -8,13 +8,14 @@ from collections.abc import Iterable
 import pytest
 from scrapy import Request
 
-from scrapy_dist.core.frontier import Answer, Ask
+from scrapy_dist.codec.request import PayloadCodec
+from scrapy_dist.core.frontier import Answer, Ask, Lease
 from scrapy_dist.core.politeness import Grant, Granted, Renewal, Rules, Visit, Yield
 from scrapy_dist.core.politeness_settings import PolitenessOptions
 from scrapy_dist.core.slots import Slots, host_of, slot_number
 from scrapy_dist.worker.politeness import Politeness
 from scrapy_dist.worker.view import Downloads
-from tests.support.engine import FakeEngine
+from tests.support.engine import FakeEngine, make_queues
 
 A, B = slot_number("a"), slot_number("b")
 TTL, DELAY = 10.0, 2.0
@@ -100,6 +101,10 @@ class Crawl:
         self.engine.downloads.discard(request)
         self.engine.requests.discard(request)
         self.polite.look()
+
+    def is_connected(self, host: str) -> None:
+        """A download of *host* was started not long ago."""
+        self.engine.slots[host] = Downloads(3, DELAY, 0.0, 0, 10.0)
 
     def opens_in(self, number: int = A) -> float:
         return max(0.0, self.polite.opens_at(number, self.now) - self.now)
@@ -220,10 +225,42 @@ def test_beat_counts_from_when_it_was_sent_and_an_old_one_changes_nothing(crawl)
     assert crawl.polite.is_fenced(crawl.now + 1.0 * TTL)
 
 
+def test_delay_behind_the_first_start_counts_from_its_end(crawl):
+    """It makes the connection: it may come to the site as late as that."""
+    crawl.grant(A)
+    crawl.lines[A] = 5
+    first = crawl.hand()
+    assert crawl.starts(first)
+    crawl.now += 0.5
+    crawl.ends(first)
+    assert crawl.polite.held[A].next_start == crawl.now + DELAY
+    crawl.now += DELAY
+    crawl.is_connected("a")
+    second = crawl.hand()
+    assert crawl.starts(second)
+    crawl.now += 0.5
+    crawl.ends(second)
+    assert crawl.polite.held[A].next_start == crawl.now + DELAY - 0.5
+
+
+def test_first_start_that_takes_longer_than_the_delay_holds_nothing_up(crawl):
+    crawl.grant(A)
+    crawl.lines[A] = 5
+    first = crawl.hand()
+    assert crawl.starts(first)
+    crawl.now += DELAY
+    crawl.is_connected("a")
+    second = crawl.hand()
+    assert crawl.starts(second)
+    crawl.ends(first)
+    assert crawl.polite.held[A].next_start == crawl.now + DELAY
+
+
 # Getting seats and giving them back
 
 
 def test_slot_is_kept_while_it_brings_requests_and_given_back_with_what_it_rests(crawl):
+    crawl.is_connected("a")
     crawl.grant(A)
     assert crawl.ask().manners.renewals == [renewal(A)]
     request = crawl.hand()
@@ -239,6 +276,26 @@ def test_slot_is_kept_while_it_brings_requests_and_given_back_with_what_it_rests
     assert A not in crawl.polite.held
     crawl.told(ask)
     assert crawl.ask().yields == []
+
+
+def test_as_many_are_wanted_as_come_with_slots_for_all_places(monkeypatch):
+    crawl = Crawl(monkeypatch, Rules(0.25, 3))
+    codec = PayloadCodec(crawl.engine.spider)
+    queues = make_queues(crawl.engine, codec, politeness=crawl.polite)
+    assert queues.wanted() == 16 * 3
+    crawl.grant(A)
+    queues.accept(
+        [
+            Lease(str(n), codec.encode(Request(f"http://a/{n}")), slot=A)
+            for n in range(3)
+        ]
+    )
+    crawl.comes(queues.next()[0])
+    assert queues.next() is None
+    # Those that wait for the delay take no place, and there is a bound for them.
+    assert queues.wanted() == 16 * 3
+    monkeypatch.setattr(type(queues.prefetch), "most_held", 30)
+    assert queues.wanted() == 28
 
 
 def test_slot_in_use_is_not_given_back(crawl):
