@@ -36,7 +36,7 @@ def test_the_fields_of_status_are_explained():
     worker = WorkerStatus(**dict.fromkeys(inspect.signature(WorkerStatus).parameters))
     crawl = Status(
         **dict.fromkeys(inspect.signature(Status).parameters, 0)
-        | {"time": now, "workers": ()}
+        | {"time": now, "workers": (), "tasks_by_state": {}}
     )
     explained = set(spans(DOCUMENTS["watching"]))
     assert set(crawl.as_json()) | set(vars(worker)) <= explained
