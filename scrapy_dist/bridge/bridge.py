@@ -36,7 +36,7 @@ _EACH = 2
 #: Seconds between two looks at how many workers live.
 _LOOK = 2.0
 #: Seconds that what is under way may take in the end.
-_GRACE = 5.0
+_GRACE = 3.0
 
 
 @dataclass(frozen=True)
@@ -103,11 +103,13 @@ class Bridge:
             work += self._task_work(sinks, lines, stopping)
         if plan.items:
             reader = self._crawl.port.items(consumer_of(plan.items), PATIENCE)
+            # An item may be larger than RabbitMQ takes, which ends the connection.
+            role = f"takes items for the queue {quote(plan.items)}"
             self._items = ItemSender(
                 reader,
                 plan.items,
                 self._crawl.name,
-                publisher,
+                self._publisher(role, lines),
                 self._redis,
                 self._notices,
             )

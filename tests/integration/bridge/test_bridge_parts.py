@@ -293,25 +293,29 @@ async def test_a_bridge_holds_no_more_bytes_than_it_has_room_for(
     assert 500_000 < max(most) <= 1_000_000
 
 
-async def test_a_task_that_takes_too_long_for_rabbitmq_is_still_one(crawl, rabbitmq):
-    def set_timeout(timeout, tick):
+async def test_tasks_and_items_that_are_too_much_for_rabbitmq_hold_up_no_others(
+    crawl, rabbitmq, client
+):
+    def set_limits(size, timeout, tick):
         rabbitmq.control(
             "eval",
+            f"application:set_env(rabbit, max_message_size, {size}),"
             f"application:set_env(rabbit, consumer_timeout, {timeout}),"
             f"application:set_env(rabbit, channel_tick_interval, {tick}).",
         )
 
-    rabbitmq.declare("p.reply")
+    client.rpush(KEYS.items, json.dumps("x" * 5000), "{}")
+    rabbitmq.declare("p.reply", "p.items")
     rabbitmq.declare("p.tasks", **{"x-queue-type": "quorum"})
     for n in range(2):
         about = {"message_id": "a"} if n else {}
         rabbitmq.publish("p.tasks", "http://a/", reply_to="p.reply", **about)
     answers: set[str] = set()
-    set_timeout(500, 200)
+    set_limits(4000, 500, 200)
     try:
-        async with running(crawl, rabbitmq, tasks="p.tasks") as told:
+        async with running(crawl, rabbitmq, tasks="p.tasks", items="p.items") as told:
             await seeds(crawl, 2)
-            await until(lambda: any("again" in text for text in told))
+            await until(lambda: any("consumer_timeout" in text for text in told))
             tasks = await Tasks(crawl).tasks()
             await Tasks(crawl).cancel([task.id for task in tasks])
             # An answer may come twice: its connection may end before it is acknowledged.
@@ -319,11 +323,18 @@ async def test_a_task_that_takes_too_long_for_rabbitmq_is_still_one(crawl, rabbi
                 found = await asyncio.to_thread(rabbitmq.drain, "p.reply")
                 answers |= {json.loads(body)["id"] for _, body in found}
     finally:
-        set_timeout(1_800_000, 60_000)
+        set_limits(1 << 27, 1_800_000, 60_000)
     assert len(await Tasks(crawl).tasks()) == 2
     assert answers == {task.id for task in tasks}
-    assert "longer than its consumer_timeout of 0.5 s" in told[0]
-    assert "lower --prefetch, or say --ack stored. It is tried again" in told[0]
+    [late] = {text for text in told if "consumer_timeout" in text}
+    assert "longer than its consumer_timeout of 0.5 s" in late
+    assert "lower --prefetch, or say --ack stored. It is tried again" in late
+    [large] = [text for text in told if "items for the queue 'p.items'" in text]
+    assert "is larger than configured max size 4000" in large
+    # The item is there still, and goes as soon as it may.
+    assert rabbitmq.count("p.items") == 0
+    async with running(crawl, rabbitmq, items="p.items"):
+        await until(lambda: rabbitmq.count("p.items") == 2)
 
 
 async def test_rights_that_a_bridge_needs_in_redis(make_redis, rabbitmq):
