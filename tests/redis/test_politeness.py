@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
 from scrapy_dist.brokers.redis import scripts
-from scrapy_dist.core.frontier import NewRequest
+from scrapy_dist.core.frontier import Commit, NewRequest
 from scrapy_dist.core.politeness import Manners, Rules, Yield
-from tests.support.frontiers import KEYS, Worker, member, names
+from tests.support.frontiers import KEYS, ON_REDIS_ONLY, Worker, member, names
 from tests.support.politeness_mistakes import IN_LUA, IN_THE_WORKER, notice
 from tests.support.politeness_sim import Setup, Simulation, simulate
 from tests.support.politeness_wire import Wire, source
@@ -170,6 +171,28 @@ async def test_seats_of_a_worker_that_has_left_rest(client):
     assert names(reply.leases) == ["b"]
 
 
+async def test_worker_that_has_lost_some_of_its_seats_is_dead(client):
+    """They are taken a hundred at a time: it may beat before it has lost the others."""
+    other, worker = [await Worker(client).join() for _ in range(2)]
+    await worker.commit(in_slot(7, *map(str, range(99))))
+    for first in range(1000, 1300, 100):
+        slots = range(first, first + 100)
+        await worker.commit([NewRequest(b"%d" % n, 0, slot=n) for n in slots])
+    while (await client.zcount(KEYS.slots, 2**52, "inf")) < 301:
+        await lease(worker, 100, portion=1)
+    await client.zadd(KEYS.workers, {worker.number: 1})
+    await other.heartbeat()
+    while (await client.zcount(KEYS.slots, 2**52, "inf")) == 301:
+        await other.reap()
+    assert await client.zcount(KEYS.slots, 2**52, "inf") == 201
+    assert not (await worker.heartbeat()).known
+    assert not (await lease(worker))[0].known
+    assert await worker.call(worker.frontier.visit(7, Manners(RULES))) is None
+    while await client.zscore(KEYS.workers, worker.number) is not None:
+        await other.reap()
+    assert await client.zcount(KEYS.slots, 2**52, "inf") == 0
+
+
 async def test_what_is_carried_out_late_gives_no_seat_back(client):
     """The worker has given up on it, and got the seat again."""
     worker, other = await Worker(client).join(), await Worker(client).join()
@@ -197,3 +220,34 @@ async def test_worker_that_is_forgotten_leaves_no_round_behind(client):
     await worker.call(worker.frontier.held_seats())
     fields = await client.hkeys(KEYS.state)
     assert [field for field in fields if field.startswith(b"round:")] == []
+
+
+@ON_REDIS_ONLY
+@pytest.mark.parametrize("is_polite", [False, True])
+async def test_small_slots_have_their_turns_beside_a_very_large_one(client, is_polite):
+    """Of twenty thousand requests; tests/benchmarks has a million."""
+    workers = [await Worker(client).join() for _ in range(4)]
+    filler = workers[0]
+    large = [NewRequest(b"%d" % n, 0, slot=7) for n in range(20_000)]
+    small = [NewRequest(b"small", 0, slot=slot) for slot in range(1000, 2000)]
+    batches = [(large + small)[n : n + 100] for n in range(0, 21_000, 100)]
+    commits = [Commit(n, each) for n, each in enumerate(batches, 1)]
+    for n in range(0, len(commits), 30):
+        calls = [filler.frontier.commit(commit) for commit in commits[n : n + 30]]
+        await filler.frontier.exchange(calls)
+
+    found = Counter()
+    manners = Manners(Rules(1.0, 8), portion=1)
+    for turn in range(100):
+        frontier = workers[turn % 4].frontier
+        if is_polite:
+            call = frontier.lease_politely(100, manners, suspects=8)
+            reply, _ = await workers[turn % 4].call(call)
+        else:
+            reply = await workers[turn % 4].call(frontier.lease(100, suspects=8))
+        found.update(lease.slot for lease in reply.leases)
+        if len(found) == 1001:
+            break
+    assert sorted(found) == [7, *range(1000, 2000)]
+    # While others waited the large one got its turns only; then it filled one answer.
+    assert found[7] <= turn + 100

@@ -28,7 +28,7 @@
 local call, format = redis.call, string.format
 local now, wall, clock = slot_clock()
 local pending, suspect = call('ZCARD', requests), call('ZCARD', suspects)
-if not call('ZSCORE', workers, worker) or is_late() then
+if tonumber(call('ZSCORE', workers, worker) or 0) == 0 or is_late() then
   return {0, pending, suspect, 0, 0, 0, '', '', '', -1, 0}
 end
 local waiting = suspect > 0 and call('ZCOUNT', suspects, '+inf', '+inf') or 0

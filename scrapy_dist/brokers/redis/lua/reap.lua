@@ -49,6 +49,8 @@ if #ids == tonumber(most) then
   return {new, letters, 0}
 end
 if free_seats(dead, slots_now, clock, most) == tonumber(most) then
+  -- If it beats before the rest is taken it is not known: see heartbeat.lua.
+  redis.call('ZADD', workers, 0, dead)
   return {new, letters, 0}
 end
 forget_worker(dead)

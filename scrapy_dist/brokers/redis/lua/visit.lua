@@ -14,7 +14,7 @@
 -- @use seats
 local now, _, clock = slot_clock()
 local call, own = redis.call, mark_of(worker)
-if not call('ZSCORE', workers, worker) or is_late() then
+if tonumber(call('ZSCORE', workers, worker) or 0) == 0 or is_late() then
   return {-1, -1, 0, 0}
 end
 local found = call('HMGET', politeness, slot, 'wanted:' .. slot)
