@@ -69,6 +69,7 @@ class Run:
     rss: int
     redis: dict[str, float]
     stats: dict[str, Any] = field(repr=False)
+    starts: list[tuple[str, float]] = field(repr=False)
     round_trips: int = 0
     site_cpu: float = 0.0
 
@@ -190,13 +191,14 @@ class Bench:
         url: str | None = None,
         tick: bool = False,
         stop: bool = False,
+        starts: bool = False,
         site: str | None = None,
         settings: dict[str, Any] | None = None,
     ) -> Crawl:
         """Start a crawl of the *path* of the shop or *site*, with Redis *ms* away or at *url*.
 
         *pages* end the measured part, with *stop* the crawl too. *tick*: look for gaps
-        of the event loop. *settings* of this crawl, besides those of the library.
+        of the event loop. *starts*: note each of them. *settings* of this crawl, besides those of the library.
         """
         if url is None:
             url = self.distance(ms).url if ms else self.redis.url
@@ -206,6 +208,7 @@ class Bench:
             "pages": pages,
             "tick": tick,
             "stop": stop,
+            "starts": starts,
             "redis_port": self.redis.port,
             "settings": {**SETTINGS[library], "REDIS_URL": url, **(settings or {})},
         }

@@ -21,6 +21,7 @@ from collections.abc import AsyncIterator, Iterator
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from scrapy import Request, Spider, signals
 from scrapy.crawler import Crawler, CrawlerProcess
@@ -83,7 +84,11 @@ class Meter:
         self._first = self._last = (0.0, 0.0)
         self._closed = 0.0
         self._rss = 0
+        #: Host and time of each request that has reached the downloader, if asked for.
+        self._starts: list[tuple[str | None, float]] = []
         connect = crawler.signals.connect
+        if job.get("starts"):
+            connect(self._start, signals.request_reached_downloader)
         connect(self._sent, signals.request_reached_downloader)
         connect(self._close, signals.spider_closed)
         connect(self._open, signals.spider_opened)
@@ -116,10 +121,14 @@ class Meter:
             "rss": self._rss,
             "redis": {name: after[name] - before[name] for name in after},
             "stats": self._crawler.stats.get_stats(),
+            "starts": self._starts,
         }
 
     def _open(self) -> None:
         print("open", flush=True)
+
+    def _start(self, request: Request) -> None:
+        self._starts.append((urlsplit(request.url).hostname, time.monotonic()))
 
     def _sent(self) -> None:
         if self._first[0]:
