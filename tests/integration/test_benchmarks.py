@@ -130,6 +130,6 @@ def test_a_crawl_of_hosts_is_measured_beside_the_memory_scheduler(bench: Bench) 
 
 def test_gaps_at_the_site_are_counted(bench: Bench) -> None:
     seen = host_crawls.manners(bench, 2, 2, 3, politeness=False)
-    assert len(seen.gaps) == 4
-    assert 0 <= seen.short <= 4
+    assert len(seen.gaps) == len(seen.starts) == 4
+    assert 0 <= seen.short(seen.gaps) <= 4
     assert seen.rate > 0
