@@ -48,7 +48,8 @@ def slot_of_seat(name: str) -> int:
 class Yield:
     """A seat is given back; it may be taken after *rest* seconds.
 
-    *rules*: those of the slot from now on; None: as before.
+    *rules*: those of the slot from now on; None: as before; without *places*: as many
+    as before.
     """
 
     name: str

@@ -234,7 +234,7 @@ class Politeness:
         )
         if state is not None and state.delay > 0 and state.delay != held.delay:
             held.delay = state.delay
-            held.learned = Rules(state.delay, held.places or self._rules.places)
+            held.learned = Rules(state.delay, places=0)  # as many as before
 
     # With Redis
 

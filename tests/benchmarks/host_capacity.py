@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from scrapy_dist.brokers.redis.scripts import load as load_script
 from tests.benchmarks.capacity import Court, Load, Player
 from tests.benchmarks.figures import Figure
 from tests.benchmarks.filling import fill_hosts
-from tests.benchmarks.light import KEYS, Connection
+from tests.benchmarks.light import KEYS, Connection, LightClient
 from tests.benchmarks.meter import server_name, used_memory
 from tests.benchmarks.pairs import below
 
@@ -53,6 +54,7 @@ def run(*, quick: bool, rounds: int) -> list[Figure]:
         for town in TOWNS if quick else (*TOWNS, LARGE):
             figures += _of_town(court, town, seconds, rounds)
         figures.append(_bytes_of_host(court.connection, 20_000))
+        figures += _beside_a_large_host(court, 20_000 if quick else 1_000_000)
     for figure in figures:
         figure.note = "; ".join(filter(None, [server, figure.note]))
     return figures
@@ -94,20 +96,54 @@ def _of_town(court: Court, town: Town, seconds: float, rounds: int) -> list[Figu
 
 def lease_times(court: Court, load: Load, *, keep: bool) -> Sequence[int]:
     """Microseconds that Redis was in each lease call of *load*, the shortest first."""
-    command = court.connection.command
+    with _lease_log(court.connection) as times:
+        court.run(Player, load, keep=keep)
+    return times
+
+
+@contextmanager
+def _lease_log(connection: Connection) -> Iterator[list[int]]:
+    """Yield what has the microseconds of each lease call in the block, when it is over."""
+    times: list[int] = []
+    command = connection.command
     limit = command("CONFIG", "GET", "slowlog-max-len")[1]
     command("CONFIG", "SET", "slowlog-max-len", 3 * _CALLS)
     command("SLOWLOG", "RESET")
     command("CONFIG", "SET", "slowlog-log-slower-than", 0)
     try:
-        court.run(Player, load, keep=keep)
+        yield times
     finally:
         command("CONFIG", "SET", "slowlog-log-slower-than", -1)
     entries = command("SLOWLOG", "GET", 3 * _CALLS)
     command("SLOWLOG", "RESET")
     command("CONFIG", "SET", "slowlog-max-len", limit)
     sha = load_script("lease").sha.encode()
-    return sorted(entry[2] for entry in entries if entry[3][1:2] == [sha])
+    times += sorted(entry[2] for entry in entries if entry[3][1:2] == [sha])
+
+
+def _beside_a_large_host(court: Court, count: int) -> list[Figure]:
+    """When a thousand hosts with a request each are served beside one with *count*."""
+    court.connection.command("FLUSHALL")
+    fill_hosts(court.connection, 1, count, 200)
+    fill_hosts(court.connection, 1001, 1, 200)
+    found, leases = set(), 0
+    with LightClient(court.port) as client, _lease_log(court.connection) as times:
+        client.register()
+        while len(found) < 1001:
+            found.update(lease.slot for lease in client.lease())
+            leases += 1
+    host = f"1,000 hosts with a request beside one with {count:,}"
+    return [
+        below(
+            f"leases of 100 until all were served, {host}",
+            [leases],
+            unit="leases",
+            at_most=11,
+        ),
+        below(
+            f"longest of these leases, {host}", [times[-1] / 1000], unit="ms", at_most=5
+        ),
+    ]
 
 
 def _bytes_of_host(connection: Connection, hosts: int) -> Figure:

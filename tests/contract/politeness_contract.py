@@ -170,6 +170,21 @@ class PolitenessContract:
             Grant("7", Rules(0.25, 4), 2),
         ]
 
+    async def test_delay_that_was_learned_leaves_the_places(self, join):
+        worker = await join()
+        for slot in (7, 8):
+            await worker.commit(many(2, slot))
+        await worker.session.set_rules({7: Rules(2.0, 3)})
+        while len(await worker.session.seats()) < 2:
+            await lease(worker, portion=1)
+        for name in ("7", "8"):
+            await give_back(worker, name, rules=Rules(0.5, 0))
+        found = await granted(worker, portion=1)
+        assert {grant.name: grant.rules for grant in found.grants} == {
+            "7": Rules(0.5, 3),
+            "8": Rules(0.5, 8),
+        }
+
     async def test_slots_have_rules_of_their_own(self, join):
         worker = await join()
         await worker.session.set_rules({7: Rules(0.0, 3), 8: Rules(0.5, 1)})

@@ -67,11 +67,12 @@ def test_hosts_are_measured(monkeypatch):
     towns = [host_capacity.Town(*town) for town in ((1, 3000, 1), (300, 10, 1))]
     monkeypatch.setattr(host_capacity, "TOWNS", towns)
     monkeypatch.setattr(host_capacity, "SECONDS", 0.1)
-    *found, host = host_capacity.run(quick=True, rounds=1)
+    *found, host, leases, _ = host_capacity.run(quick=True, rounds=1)
     assert len(found) == 4
     assert all(figure.ours > 0 for figure in found)
     assert "300 hosts" in found[2].name
     assert 60 < host.ours < 200
+    assert leases.met
 
 
 def test_memory_is_measured(monkeypatch):

@@ -118,7 +118,9 @@ class Seats:
             del self.taken[seat.name]
             self.ready[seat.name] = time + round(seat.rest * 1000)
             if seat.rules is not None:
-                self.rules[slot_of_seat(seat.name)] = seat.rules
+                slot = slot_of_seat(seat.name)
+                places = seat.rules.places or self.rules_of(slot).places
+                self.rules[slot] = replace(seat.rules, places=places)
         self.ready = {name: at for name, at in self.ready.items() if at > time}
         wanted = self.wanted.items()
         self.wanted = {s: (w, at) for s, (w, at) in wanted if time - at < _VISITOR}

@@ -504,7 +504,7 @@ def test_delay_of_autothrottle_goes_with_the_slot(monkeypatch):
     # Redis has the old one until the slot is given back.
     crawl.told(crawl.ask(), Grant(str(A), Rules(7.0, 3), 0))
     [seat] = crawl.ask().yields
-    assert seat == Yield(str(A), 7.0, Rules(4.0, 3))
+    assert seat == Yield(str(A), 7.0, Rules(4.0, 0))
 
 
 def test_delay_that_nobody_learns_is_that_of_redis(crawl):

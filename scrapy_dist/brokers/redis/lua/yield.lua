@@ -2,8 +2,9 @@
 --
 -- KEYS  requests (zset)  state (hash)  slots (zset)  resting (zset)  politeness (hash)
 -- ARGV  worker: its number  round: that it is in, see lib/rounds.lua
+--       places: of a slot that has no rules of its own
 --       seats*: of each (<= 100): its name, ms until it may be taken, 'delay places' of the
---       slot from now on ('': as before)
+--       slot from now on ('': as before; 0 places: as many as before)
 -- Reply seats given back
 -- Cost  O(seats * log(slots))
 -- @use rounds
@@ -33,6 +34,10 @@ for i, name in ipairs(names) do
       if slot == name and tonumber(ms) > 0 then
         rest[#rest + 1], rest[#rest + 2] = ready, slot
       end
+    end
+    if value:find(' 0$') then
+      local count = (redis.call('HGET', politeness, slot) or ''):match(' (%d+)$') or places
+      value = value:gsub('0$', count)
     end
     if value ~= '' then
       keep[#keep + 1], keep[#keep + 2] = slot, value
