@@ -208,25 +208,29 @@ class Intake:
             return None, False
         # What was pushed is to be the dead letter if it fails in the end.
         of_seed = any(map(_is_seed, queues.leases.handed[other]))
-        is_redirect = request.meta.get("redirect_urls", [])[-1:] == [other.url]
+        is_redirect = _redirected_from(request) == other.url
         return other, is_redirect or of_seed or _is_pinned(other)
 
     def _told(self, request: Request) -> Request | None:
         """The request that *request*, of whom nothing else is known, says it answers.
 
-        Scrapy's redirect and retry middlewares say it in ``meta``; a retry may come out
-        of a callback, too.
+        Scrapy's redirect and retry middlewares say it in ``meta``, where nobody notes
+        what they answer; a retry may come out of a callback, too.
         """
+        is_noted = self._queues.provenance.noting
         times = request.meta.get("retry_times")
-        redirected = request.meta.get("redirect_urls", [])[-1:]
+        redirected = None if is_noted else _redirected_from(request)
         if not (times or redirected):
             return None
-        left = self._engine.left_downloader
+
+        def left(other: Request) -> bool:
+            return not is_noted and self._engine.left_downloader(other)
+
         for other in self._queues.leases.handed:
             if times and _tries_again(request, other):
                 if left(other) or other in self._engine.in_scraper():
                     return other
-            elif redirected == [other.url] and left(other):
+            elif redirected == other.url and left(other):
                 return other
         return None
 
@@ -290,6 +294,12 @@ class Intake:
         elif is_doubtful:
             fingerprint = self._filter.undecided(request)
         self._route(request, fingerprint, asked.held, asked.kept, count)
+
+
+def _redirected_from(request: Request) -> object:
+    """The URL that has led to *request*, as its ``meta`` says; None: none."""
+    urls = request.meta.get("redirect_urls")
+    return urls[-1] if urls else None
 
 
 def _tries_again(request: Request, other: Request) -> bool:
