@@ -111,6 +111,15 @@ class Run:
         return self.pages / self.wall
 
 
+def _differing(payload: bytes, number: int) -> bytes:
+    """*payload* with *number* at its end: those of real requests differ.
+
+    Lua takes longer for strings that are alike: it looks at some of their bytes only, and
+    then searches among all that have those.
+    """
+    return payload[:-8] + number.to_bytes(8, "big")
+
+
 class Player:
     """A light client and what it has in hand."""
 
@@ -184,7 +193,7 @@ class Player:
 
     def _request(self, number: int, slot: int = NO_SLOT) -> NewRequest:
         mark = fingerprint(number, compact=self._load.compact)
-        return NewRequest(self._payload, 0.0, mark, slot=slot)
+        return NewRequest(_differing(self._payload, number), 0.0, mark, slot=slot)
 
 
 class Predecessor:
@@ -319,9 +328,11 @@ class Court:
                 fill_hosts(self.connection, load.hosts, load.of_host, load.payload)
                 return
             payload = random.Random(0).randbytes(PAYLOAD)
-            batch = [NewRequest(payload, 0.0)] * BATCH
-            for _ in range(PENDING // (10 * BATCH)):
-                filler.store([batch] * 10)
+            for first in range(0, PENDING, BATCH):
+                numbers = range(first, first + BATCH)
+                filler.store(
+                    [[NewRequest(_differing(payload, n), 0.0) for n in numbers]]
+                )
             filler.leave()
 
 
