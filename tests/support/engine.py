@@ -9,7 +9,6 @@ from scrapy import Request, Spider
 from scrapy.crawler import Crawler
 from scrapy.settings import Settings
 from scrapy.statscollectors import MemoryStatsCollector
-from scrapy.utils.test import get_crawler
 
 from scrapy_dist.core.settings import Options
 from scrapy_dist.core.slots import Order, host_of
@@ -29,7 +28,7 @@ class FakeEngine:
 
     def __init__(self, spider: Spider | None = None) -> None:
         self.spider = spider or Spider("s")
-        self.stats = MemoryStatsCollector(get_crawler())
+        self.stats = MemoryStatsCollector(Crawler(Spider))
         self.requests: set[Request] = set()
         self.downloads: set[Request] = set()
         self.scraping: set[Request] = set()

@@ -28,6 +28,7 @@ from scrapy.http import Response
 from scrapy.settings import Settings
 from scrapy.utils.misc import build_from_crawler, load_object
 from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
 
 from scrapy_dist.brokers.redis import scripts
 from scrapy_dist.core.slots import host_of
@@ -200,8 +201,12 @@ class Engine:
         if not self._slot.scheduler.enqueue_request(request):
             self.dropped.append(request)
 
-    def _handle_downloader_output(self, result: Request, request: Request) -> bool:
+    def _handle_downloader_output(
+        self, result: Request | Failure, request: Request
+    ) -> bool:
         """A middleware has answered *request* with a request; whether that was taken."""
+        if isinstance(result, Failure):
+            return False
         taken: bool = self._slot.scheduler.enqueue_request(result)
         if not taken:
             self.dropped.append(result)
@@ -367,7 +372,9 @@ class Worker:
 
     def fails(self, page: Request, reason: str = "no route") -> None:
         """The download of *page* has failed for good."""
-        self._downloads.process_exception(page, OSError(reason))
+        error = OSError(reason)
+        self._downloads.process_exception(page, error)
+        self.engine._handle_downloader_output(Failure(error), page)
 
     def end(self, page: Request, *, ask: bool = True) -> None:
         """*page* is finished; the engine asks for another one, if *ask*."""

@@ -5,11 +5,12 @@ from __future__ import annotations
 import pytest
 from scrapy import Request
 from scrapy.dupefilters import RFPDupeFilter as ScrapyDupeFilter
-from scrapy.utils.test import get_crawler
+from scrapy.utils.request import RequestFingerprinter
 
 from scrapy_dist.brokers.redis.buckets import compact
 from scrapy_dist.dupefilter import CompactDupeFilter, RFPDupeFilter
 from scrapy_dist.fingerprints import default, of_crawler
+from tests.support.engine import make_crawler
 
 REQUEST = Request("http://site.example/")
 
@@ -31,6 +32,12 @@ class Names(RFPDupeFilter):
         return f"own {request.url}"
 
 
+def crawler_with(dupefilter):
+    crawler = make_crawler(DUPEFILTER_CLASS=dupefilter)
+    crawler.request_fingerprinter = RequestFingerprinter(crawler)
+    return crawler
+
+
 @pytest.mark.parametrize(
     ("dupefilter", "name"),
     [
@@ -41,15 +48,11 @@ class Names(RFPDupeFilter):
     ],
 )
 def test_request_is_named_as_the_filter_does(dupefilter, name):
-    of, filters = of_crawler(
-        get_crawler(settings_dict={"DUPEFILTER_CLASS": dupefilter})
-    )
+    of, filters = of_crawler(crawler_with(dupefilter))
     assert (of(REQUEST), filters) == (name, True)
 
 
 @pytest.mark.parametrize("dupefilter", [Decides, DecidesHere])
 def test_filter_that_decides_itself_keeps_no_names_in_the_frontier(dupefilter):
-    of, filters = of_crawler(
-        get_crawler(settings_dict={"DUPEFILTER_CLASS": dupefilter})
-    )
+    of, filters = of_crawler(crawler_with(dupefilter))
     assert (of(REQUEST), filters) == (default(REQUEST), False)

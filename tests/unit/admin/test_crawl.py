@@ -6,7 +6,6 @@ import pytest
 from scrapy import Request, Spider
 from scrapy.settings import Settings
 from scrapy.utils.request import fingerprint
-from scrapy.utils.test import get_crawler
 
 from scrapy_dist.admin.crawl import Crawl
 from scrapy_dist.admin.project import Project
@@ -16,6 +15,7 @@ from scrapy_dist.core.crawl import PARTS
 from scrapy_dist.core.frontier import NewRequest
 from scrapy_dist.core.slots import slot_number
 from scrapy_dist.exceptions import ConfigurationError
+from tests.support.engine import make_crawler
 from tests.support.frontiers import KEYS, Worker, contents
 
 URL = "http://site.example/"
@@ -162,7 +162,7 @@ async def test_recrawl_queues_what_is_nowhere(crawl, worker, client):
 async def test_what_is_queued_again_passes_every_filter(crawl, worker, known):
     """Also what it is redirected to, which was seen as well."""
     if known:
-        crawl.project = Project(get_crawler(type("S", (Spider,), {"name": "s"})))
+        crawl.project = Project(make_crawler(type("S", (Spider,), {"name": "s"})()))
     await crawl.recrawl(f"{URL}9", priority=100)
     [first] = [each async for some in crawl.peek(1) for each in some]
     assert first.fields["url"] == f"{URL}9"

@@ -310,14 +310,16 @@ async def test_what_an_errback_yields_is_of_it(start, redis):
 async def test_pages_that_run_ahead_of_redis_count_when_it_hears_of_them(start, redis):
     worker = await begin(start)
     push(redis, "t", "0")
+    behind = []
     for n in range(1, 30):
         await worker.crawl(await worker.next(), request(f"{n}"), {"n": n})
-    assert shown(redis)[2] < 25
+        behind.append(n - shown(redis)[2])
+    assert max(behind) > 1
     await worker.crawl(await worker.next(), {"n": 30})
     await is_shown(redis, "done", 0, 30, 0, 30)
     found = [json.loads(x)["n"] for x in results_of(redis, "s", "t")]
     assert found == list(range(1, 31))
-    assert worker.sent("commit") < 25
+    assert worker.sent("commit") < 30
 
 
 async def test_what_a_filter_of_the_projects_lets_through_is_of_it(start, redis):
