@@ -9,6 +9,7 @@ import importlib.util
 import json
 import shutil
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -28,6 +29,7 @@ class Service(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         self.server.asked.append(asked)  # type: ignore[attr-defined]
+        time.sleep(0.05)  # as `share` delays the site: the other worker is to get some
         page = f"<html><title>{asked['url']}</title></html>"
         is_splash = self.path.startswith("/render.html")
         if not is_splash:
