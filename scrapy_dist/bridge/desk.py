@@ -176,10 +176,10 @@ class Desk:
         again = [
             task.id for task, d, is_named in made if d.redelivered and not is_named
         ]
-        recent = await self._redis.ask(lambda: self._recently_ended(again))
+        old = await self._redis.ask(lambda: self._ended_long_ago(again))
         groups: dict[OnDuplicate, list[tuple[NewTask, Delivery, bool]]] = {}
         for task, delivery, is_named in made:
-            is_known = delivery.redelivered and (is_named or task.id in recent)
+            is_known = delivery.redelivered and task.id not in old
             mode = OnDuplicate.REUSE if is_known else OnDuplicate.JOIN
             groups.setdefault(mode, []).append((task, delivery, is_named))
         for mode, group in groups.items():
@@ -206,10 +206,10 @@ class Desk:
             self._makers[priority] = self._tasks.maker(priority=priority)
         return self._makers[priority]
 
-    async def _recently_ended(self, ids: Sequence[str]) -> set[str]:
-        """Those of *ids*, which were made up, whose tasks have ended a short while ago.
+    async def _ended_long_ago(self, ids: Sequence[str]) -> set[str]:
+        """Those of *ids*, which were made up, whose tasks ended some time ago.
 
-        Later the same body is more likely to be another message than the same one again.
+        The same body is more likely to be another message by then than the same one again.
         """
         if not ids:
             return set()
@@ -220,7 +220,7 @@ class Desk:
             for task in tasks
             if task is not None
             and task.state.is_end
-            and now_ms - task.ended_ms < _RECENT * 1000
+            and now_ms - task.ended_ms >= _RECENT * 1000
         }
 
     def _make(

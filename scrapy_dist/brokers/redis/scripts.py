@@ -43,6 +43,7 @@ _ARGUMENT = re.compile(r"  (\w+)(\*?): ")
 _USE = re.compile(r"^-- @use (\w+)$", re.MULTILINE)
 _FUNCTION = re.compile(r"^local function (\w+)\(.*?^end\n", re.MULTILINE | re.DOTALL)
 _COMMENT = re.compile("--.*")
+_WORD = re.compile(r"\w+")
 _NEEDS = re.compile(r"^-- @needs (.+)$", re.MULTILINE)
 
 
@@ -182,14 +183,18 @@ def _part(source: str, name: str) -> str:
 
 def _without_unused(libraries: str, own: str) -> str:
     """*libraries* without the functions that nothing calls: each takes time at each call."""
-    found = True
-    while found:
-        found = False
-        for function in _FUNCTION.finditer(libraries):
-            rest = libraries.replace(function[0], "") + own
-            if not re.search(rf"\b{function[1]}\b", _COMMENT.sub("", rest)):
-                libraries, found = libraries.replace(function[0], ""), True
+    unused = {found[1]: found[0] for found in _FUNCTION.finditer(libraries)}
+    words = _words(own) | _words(_FUNCTION.sub("", libraries))
+    while called := unused.keys() & words:
+        words = words.union(*(_words(unused.pop(name)) for name in called))
+    for function in unused.values():
+        libraries = libraries.replace(function, "")
     return libraries
+
+
+@cache
+def _words(source: str) -> frozenset[str]:
+    return frozenset(_WORD.findall(_COMMENT.sub("", source)))
 
 
 def _libraries(source: str, found: dict[str, str]) -> dict[str, str]:

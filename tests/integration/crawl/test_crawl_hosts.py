@@ -44,13 +44,14 @@ def test_a_host_that_does_not_answer_keeps_no_other_waiting(project, hosts, fron
     for path in range(PAGES):
         del others[slow, f"/page/{path}"]
     wait_until(lambda: others <= pages_of(hosts), "all pages of the others", 120)
-    # Scrapy's downloader may begin one more than a host's places by itself.
-    assert hosts.waiting(slow).total() < 8
+    # Scrapy 2.19 itself may begin more than a host's places in one turn of the loop; the
+    # worker gives it half as many more at the most.
+    assert hosts.waiting(slow).total() <= 6
 
     hosts.let_go(slow)
     assert_finished([worker])
     assert pages_of(hosts) == host_pages(HOSTS, PAGES)
-    assert max(hosts.most_open().values()) <= 4
+    assert max(hosts.most_open().values()) <= 6
 
 
 SLOTS = """
