@@ -131,9 +131,12 @@ class FrontierDownloaderMiddleware(_Component):
             engine.watch_results(self.crawler, self._has_result)
 
     def _has_result(self, request: Request, result: object) -> None:
-        # What a process_response() raises passes no process_exception().
-        if isinstance(result, Failure) and isinstance(result.value, Exception):
-            self.process_exception(request, result.value)
+        """*result* has passed all middlewares; a process_response() may have raised it."""
+        if not isinstance(result, Failure) or request.errback is not None:
+            return
+        error = result.value
+        if isinstance(error, Exception) and not isinstance(error, IgnoreRequest):
+            self._fail(request, f"the download failed: {_described(error)}")
 
     @classmethod
     def from_crawler(cls, crawler: Crawler) -> Self:
@@ -142,12 +145,6 @@ class FrontierDownloaderMiddleware(_Component):
             # Beside it, so that all others have no work for each page.
             return type(cls.__name__, (_Guard, cls), {})(crawler)  # type: ignore[no-any-return]
         return cls(crawler)
-
-    def process_exception(
-        self, request: Request, exception: Exception, spider: Spider | None = None
-    ) -> None:
-        if request.errback is None and not isinstance(exception, IgnoreRequest):
-            self._fail(request, f"the download failed: {_described(exception)}")
 
 
 class FrontierGateMiddleware(_Component):

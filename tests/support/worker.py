@@ -372,9 +372,7 @@ class Worker:
 
     def fails(self, page: Request, reason: str = "no route") -> None:
         """The download of *page* has failed for good."""
-        error = OSError(reason)
-        self._downloads.process_exception(page, error)
-        self.engine._handle_downloader_output(Failure(error), page)
+        self.engine._handle_downloader_output(Failure(OSError(reason)), page)
 
     def end(self, page: Request, *, ask: bool = True) -> None:
         """*page* is finished; the engine asks for another one, if *ask*."""

@@ -4,8 +4,9 @@ The hash S:tasks has under ``t:TOKEN`` a record: state (the first letter of its 
 is left to do, pages done, dead letters, items, and the ms when it was submitted, begun and
 ended, separated by spaces; then, each behind a line break, id, batch, worker and reason.
 Under ``i:ID`` there is the token of the newest task with that id, and under ``b:BATCH`` how
-many of its tasks are in each of the states; under ``b:`` alone how many of all. S:results has items under ``TOKEN NUMBER``, from
-1. S:tasks_ended has each token, by the ms of its end; of one that lives it is infinite.
+many of its tasks are in each of the states; under ``b:`` alone how many of all. S:results
+has items under ``TOKEN NUMBER``, from 1. S:tasks_ended has each token, by the ms of its end;
+of one that lives it is infinite.
 ``lua/lib/tasks.lua`` writes all this.
 """
 

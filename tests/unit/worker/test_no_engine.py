@@ -63,10 +63,10 @@ async def test_spider_middleware_passes_everything_on(crawler, response):
     assert [result for _, result in sent] == [None]
 
 
-def test_downloader_middleware_leaves_the_exception_alone(crawler):
+def test_downloader_middleware_watches_nothing(crawler):
     middleware = FrontierDownloaderMiddleware.from_crawler(crawler)
-    request = Request("http://a.example/")
-    assert middleware.process_exception(request, OSError("no"), Spider("a")) is None
+    sent = crawler.signals.send_catch_log(signals.spider_opened, spider=Spider("a"))
+    assert [(bound.__self__, result) for bound, result in sent] == [(middleware, None)]
 
 
 def test_pipeline_passes_the_item_on(crawler):
