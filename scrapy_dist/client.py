@@ -19,6 +19,7 @@ from scrapy_dist.admin.arguments import Ids, TaskIds, Workers, several
 from scrapy_dist.admin.async_client import AsyncBatch, AsyncClient, Seed
 from scrapy_dist.admin.items import AsyncItems, Items
 from scrapy_dist.admin.seeding import BATCH
+from scrapy_dist.admin.tasks import telling
 from scrapy_dist.base.blocking import LoopThread
 from scrapy_dist.core.tasks import Batch, OnDuplicate, Task, TaskState
 
@@ -204,8 +205,10 @@ class Client:
             client.submit_many(urls, batch="monday")
             print(client.batch("monday").wait(timeout=3600).done)
 
-        An object may have an ``id`` and a ``batch`` of its own. If one is bad, those
-        before it are pushed; if ids are refused, those beside them are.
+        An object may have an ``id`` and a ``batch`` of its own. Seeds are checked and
+        pushed 500 at a time: if one of these is bad, none of them is pushed, and the
+        rest is not read; if ids are refused, those beside them are pushed. The error
+        says how many are submitted before these.
         """
         limits: dict[str, Any] = {"timeout": timeout, "max_retries": max_retries}
         more: dict[str, Any] = {"meta": meta, "priority": priority, **limits}
@@ -213,7 +216,11 @@ class Client:
             self._client.submit_many, batch=batch, on_duplicate=on_duplicate, **more
         )
         chunks = _chunks(several(seeds, "submit"), BATCH)
-        return [each for some in chunks for each in self._run(partial(push, some))]
+        ids: list[str] = []
+        for some in chunks:
+            with telling(ids):
+                ids += self._run(partial(push, some))
+        return ids
 
     def task(self, id: str | int | Task) -> Task:
         """How the newest task of this id stands, or the run that a `Task` is.
@@ -261,7 +268,7 @@ class Client:
         for task in client.wait_many(["t1", "t2"], timeout=60):
             print(task.id, task.state)
         """
-        return self._run(partial(self._client.wait_many, ids, timeout))
+        return self._run(partial(self._client.wait_many, _read(ids), timeout))
 
     def results(
         self, id: str | int | Task, start: int = 0, limit: int | None = None
@@ -277,17 +284,17 @@ class Client:
         """
         return self._run(partial(self._client.results, id, start, limit))
 
-    def cancel(self, *ids: str | int | Task) -> int:
+    def cancel(self, *ids: TaskIds) -> int:
         """Cancel tasks that have not ended; how many there were.
 
             client.cancel("t1", "t2")
-            client.cancel(*client.tasks(batch="monday", state="queued"))
+            client.cancel(client.tasks(batch="monday", state="queued"))
 
         Of an id its newest run is meant, of a `Task` the run that it is, as with `wait`.
         What is pending of them is dropped. What runs is finished, and leads to nothing
         more.
         """
-        return self._run(partial(self._client.cancel, *ids))
+        return self._run(partial(self._client.cancel, *map(_read, ids)))
 
     def batch(self, name: str) -> ClientBatch:
         """How many tasks of a batch are in which state; all 0 if nobody knows it.
@@ -378,7 +385,7 @@ class Client:
         these; or "all". They finish what they have begun and give the rest back; the
         crawl goes on with the others. Raises ConfigurationError for one that is not there.
         """
-        return self._run(partial(self._client.stop, workers))
+        return self._run(partial(self._client.stop, _read(workers)))
 
     def clear(self, *parts: str, force: bool = False) -> Cleared:
         """Delete the frontier, or only *parts* of the crawl, in one moment, for good.
@@ -446,7 +453,8 @@ class Client:
         what is no URL, and if Redis has nothing of such a crawl.
         """
         given: dict[str, Any] = {"callback": callback, "priority": priority}
-        return self._run(partial(self._client.recrawl, urls, force=force, **given))
+        recrawl = partial(self._client.recrawl, _read(urls), force=force, **given)
+        return self._run(recrawl)
 
     # Dead letters
 
@@ -467,14 +475,14 @@ class Client:
 
         What cannot be read stays, and is counted in the result.
         """
-        return self._run(partial(self._client.retry, ids))
+        return self._run(partial(self._client.retry, _read(ids)))
 
     def forget(self, ids: Ids) -> Forgotten:
         """Delete dead letters for good; *ids*, or letters themselves.
 
         client.forget(client.failed(reason="404"))
         """
-        return self._run(partial(self._client.forget, ids))
+        return self._run(partial(self._client.forget, _read(ids)))
 
     # Items
 
@@ -540,6 +548,11 @@ class Client:
     def _run(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """The result of *work*, in the client's thread."""
         return self._thread.run(work)
+
+
+def _read(values: Any) -> Any:
+    """*values*; an iterator as a list, for it may call the client: not in its thread."""
+    return list(values) if isinstance(values, Iterator) else values
 
 
 def _chunks(seeds: Iterable[Seed], size: int) -> Iterator[list[Seed]]:

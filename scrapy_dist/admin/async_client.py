@@ -20,10 +20,10 @@ from scrapy_dist.admin.arguments import (
 from scrapy_dist.admin.crawl import Crawl
 from scrapy_dist.admin.items import AsyncItems, leave_all
 from scrapy_dist.admin.seeding import BATCH, chunks
-from scrapy_dist.admin.tasks import Tasks
+from scrapy_dist.admin.tasks import Tasks, telling
 from scrapy_dist.base.waits import cancel
-from scrapy_dist.core.tasks import Batch, NewTask, OnDuplicate, Task, TaskState
-from scrapy_dist.exceptions import BadSeed, ConfigurationError, RedisUnavailable
+from scrapy_dist.core.tasks import Batch, OnDuplicate, Task, TaskState
+from scrapy_dist.exceptions import RedisUnavailable
 
 if TYPE_CHECKING:
     from scrapy.settings import BaseSettings
@@ -232,15 +232,9 @@ class AsyncClient:
         await self._check_format()
         ids: list[str] = []
         async for some in chunks(several(seeds, "submit"), BATCH):
-            new: list[NewTask] = []
-            push = partial(self._tasks.submit_all, new, on_duplicate)
-            try:
-                for seed in some:
-                    new.append(maker.make(seed))
-            except (BadSeed, ConfigurationError):
-                await self._ask(push)
-                raise
-            await self._ask(push)
+            with telling(ids):
+                new = [maker.make(seed) for seed in some]
+                await self._ask(partial(self._tasks.submit_all, new, on_duplicate))
             ids += [task.id for task in new]
         return ids
 
@@ -271,10 +265,10 @@ class AsyncClient:
         """See `Client.results`."""
         return await self._ask(partial(self._tasks.results, id, start, limit))
 
-    async def cancel(self, *ids: str | int | Task) -> int:
+    async def cancel(self, *ids: TaskIds) -> int:
         """See `Client.cancel`."""
         await self._ask(self._crawl.check_format)
-        found = await self._ask(partial(self._tasks.cancel, ids))
+        found = await self._ask(partial(self._tasks.cancel, *ids))
         return sum(task is not None and not task.state.is_end for task in found)
 
     async def batch(self, name: str) -> AsyncBatch:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -20,7 +21,7 @@ from scrapy_dist.admin.items import decode
 from scrapy_dist.admin.seeding import kind_of_new_key
 from scrapy_dist.admin.task_maker import TaskMaker, TaskSower
 from scrapy_dist.base.escaping import quote
-from scrapy_dist.base.words import span
+from scrapy_dist.base.words import count, span
 from scrapy_dist.core.tasks import (
     Batch,
     NewTask,
@@ -32,6 +33,7 @@ from scrapy_dist.core.tasks import (
 )
 from scrapy_dist.exceptions import (
     ConfigurationError,
+    FrontierError,
     TaskExists,
     UnknownTask,
 )
@@ -42,7 +44,9 @@ if TYPE_CHECKING:
         Awaitable,
         Callable,
         Iterable,
+        Iterator,
         Sequence,
+        Sized,
     )
 
     from scrapy_dist.admin.arguments import TaskIds
@@ -286,15 +290,27 @@ class Tasks:
             at += len(page)
         return found
 
-    async def cancel(self, ids: TaskIds) -> list[Task | None]:
+    async def cancel(self, *ids: TaskIds) -> list[Task | None]:
         """Cancel those of *ids* that live; each as it stood before, None: unknown."""
-        return await self.port.cancel(task_ids_of(ids))
+        chosen = [each for some in ids for each in task_ids_of(some)]
+        return await self.port.cancel(chosen)
 
     def _unknown(self, ids: Sequence[str | Run]) -> UnknownTask:
         return UnknownTask(
             f"{_named(ids)} of {self._crawl.name}: not known, or not any more. A seed"
             " that was pushed by hand is a task once a worker has taken it."
         )
+
+
+@contextmanager
+def telling(submitted: Sized) -> Iterator[None]:
+    """Let an error say how many seeds in front of those here are *submitted*."""
+    try:
+        yield
+    except FrontierError as e:
+        if submitted:
+            e.args = (f"{e} (the first {count(len(submitted), 'seed')} are submitted)",)
+        raise
 
 
 def _newest(tasks: Iterable[Task], limit: int | None) -> list[Task]:

@@ -14,6 +14,7 @@ import pytest
 
 import scrapy_dist
 from scrapy_dist import AsyncClient, Client
+from scrapy_dist.admin.seeding import BATCH
 from scrapy_dist.client import AsyncBatch, AsyncItems, ClientBatch, Items
 from scrapy_dist.exceptions import (
     BadSeed,
@@ -201,7 +202,7 @@ async def test_batch_is_submitted_waited_for_and_cancelled(client, worker):
     assert (await client.batch("b")).queued == 250
     await worker.do()
     await worker.do(reason="HTTP 500")
-    assert await client.cancel(*ids[2:]) == 248
+    assert await client.cancel(ids[2], iter(ids[3:])) == 248
     batch = await (await client.batch("b")).wait(timeout=60)
     assert (batch.total, batch.done, batch.failed, batch.cancelled) == (250, 1, 1, 248)
     assert [b.name for b in await client.batches()] == ["b"]
@@ -211,11 +212,18 @@ async def test_batch_is_submitted_waited_for_and_cancelled(client, worker):
     assert [task.state for task in found] == ["done", "failed", "cancelled"]
 
 
-async def test_bad_one_is_named_and_those_before_it_are_submitted(client):
+async def test_bad_one_is_named_and_nothing_beside_it_is_submitted(client):
     seeds = [{"url": URL, "id": "a"}, {"url": URL, "id": "b"}, "ftp://x/", URL]
-    with pytest.raises(BadSeed, match="ftp"):
+    with pytest.raises(BadSeed, match=r"'ftp://x/'$"):
         await client.submit_many(seeds, batch="x")
-    assert {task.id for task in await client.tasks("x")} == {"a", "b"}
+    assert (await client.batch("x")).total == 0
+    read = []
+    many = (read.append(seed) or seed for seed in [URL] * BATCH + seeds + [URL] * BATCH)
+    with pytest.raises(BadSeed, match=r"'ftp://x/' \(the first 500 seeds are"):
+        await client.submit_many(many, batch="x")
+    assert (await client.batch("x")).total == BATCH
+    assert len(read) == 2 * BATCH
+    await client.submit_many(seeds[:2])
     with pytest.raises(TaskExists) as caught:
         await client.submit_many([*seeds[:2], {"url": URL, "id": "c"}])
     assert caught.value.ids == ("a", "b")
@@ -296,7 +304,7 @@ async def test_client_does_with_tasks_what_the_other_does(url, worker):
         assert client.results("0") == [{"n": 0}]
         assert client.task("1").state == "queued"
         others = [each for each in client.tasks("b", "queued") if each.id != "1"]
-        assert client.cancel("1", *others[:2]) == 3
+        assert client.cancel("1", others[:2]) == 3
         batch = client.batch("b")
         assert (batch.total, batch.ended) == (150, 4)
         with pytest.raises(TimeoutError, match="146 of 150"):
@@ -305,6 +313,17 @@ async def test_client_does_with_tasks_what_the_other_does(url, worker):
         assert client.wait_batch("b") == batch.wait() == client.batches()[0]
         with pytest.raises(ConfigurationError):
             client.submit_many([], batch="")
+        client.submit(URL, id=5)
+        with pytest.raises(TaskExists, match=r"\(the first 500 seeds are") as caught:
+            client.submit_many([*[URL] * BATCH, {"url": URL, "id": 5}])
+        assert caught.value.ids == ("5",)
+
+
+async def test_iterator_may_call_the_client(url, worker):
+    with Client(url, "s") as client:
+        assert client.cancel(client.submit(URL) for _ in range(2)) == 2
+        with pytest.raises(TimeoutError, match="2 tasks"):
+            client.wait_many((client.submit(URL) for _ in range(2)), timeout=0)
 
 
 # Examples
