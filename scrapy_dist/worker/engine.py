@@ -48,6 +48,11 @@ PIPELINES_AWAIT = version_info >= (2, 14)
 #: page; before, one loop goes through the outputs of all pages.
 HAS_CONTEXTS = version_info >= (2, 14)
 
+#: Turns of the event loop after which a request that reached the downloader has been sent
+#: over a connection that is there: a task takes it in the first one, its socket is written
+#: to in the second, after all else that happens then.
+_TURNS = 3
+
 #: Crawlers whose downloads pass the gate of a polite crawl.
 has_gate: WeakSet[Crawler] = WeakSet()
 
@@ -112,19 +117,21 @@ class ScrapyEngine:
     def watch_downloads(
         self,
         reached: Callable[[Request, float], None],
-        began: Callable[[Request, float], None],
+        sent: Callable[[Request, float], None],
     ) -> None:
-        def begins(request: Request) -> None:
+        def reaches(request: Request) -> None:
             reached(request, time.monotonic())
-            # The downloader begins in the next turn of the loop.
-            loop.call_soon(loop.call_soon, has_begun, request)
+            loop.call_soon(turn, request, _TURNS - 1)
 
-        def has_begun(request: Request) -> None:
-            began(request, time.monotonic())
+        def turn(request: Request, more: int) -> None:
+            if more:
+                loop.call_soon(turn, request, more - 1)
+            else:
+                sent(request, time.monotonic())
 
         loop = asyncio.get_running_loop()
         self.crawler.signals.connect(
-            begins, signal=signals.request_reached_downloader, weak=False
+            reaches, signal=signals.request_reached_downloader, weak=False
         )
 
     def start_now(self, request: Request) -> None:

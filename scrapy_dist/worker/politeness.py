@@ -183,11 +183,11 @@ class Politeness:
         if request not in held.active:
             self._where[request] = held
             self._started(held, request, now)
-        self.began(request, now)
+        self.sent(request, now)
         self._engine.start_now(request)
 
-    def began(self, request: Request, now: float) -> None:
-        """The download of *request* is under way: its delay counts from here at the earliest.
+    def sent(self, request: Request, now: float) -> None:
+        """*request* may have left only now: its delay counts from here at the earliest.
 
         This process may have done other things since `start`.
         """

@@ -132,7 +132,7 @@ def room_of(
     if politeness is None:
         return Room(engine, lines, places)
     politeness.waiting, politeness.waiting_slots = lines.waiting, lines.numbers
-    engine.watch_downloads(politeness.reached, politeness.began)
+    engine.watch_downloads(politeness.reached, politeness.sent)
     return PoliteRoom(engine, lines, places, politeness)
 
 

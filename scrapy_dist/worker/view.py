@@ -120,12 +120,12 @@ class EngineView(Protocol):
     def watch_downloads(
         self,
         reached: Callable[[Request, float], None],
-        began: Callable[[Request, float], None],
+        sent: Callable[[Request, float], None],
     ) -> None:
         """Call *reached* with each request that comes to the downloader, and when.
 
-        That is after all middlewares, as `time.monotonic`. And *began* when its download
-        is under way.
+        That is after all middlewares, as `time.monotonic`. And *sent* when it is on its way
+        to the site, unless a connection has to be made first.
         """
 
     def start_now(self, request: Request) -> None:

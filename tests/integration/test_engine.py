@@ -160,3 +160,44 @@ def test_private_names_of_scrapy_mean_what_they_meant(project, site):
         {"what": "idle again", **agent},
         {"what": "closed", "closing": True, **agent},
     ]
+
+
+SENT = """
+from twisted.internet.tcp import Connection
+
+from scrapy_dist.worker.engine import ScrapyEngine
+
+
+class Sent(Spider):
+    name = "sent"
+
+    async def start(self):
+        self.seen = []
+        write = Connection.writeSomeData
+
+        def writes(connection, data):
+            self.seen.append("written")
+            return write(connection, data)
+
+        Connection.writeSomeData = writes
+        ScrapyEngine(self.crawler).watch_downloads(
+            lambda request, now: self.seen.append("reached"),
+            lambda request, now: self.seen.append("sent"),
+        )
+        yield Request(self.url + "/chain/4/0")
+
+    def parse(self, response):
+        yield from response.follow_all(css="a")
+
+    def closed(self, reason):
+        record(self, seen=self.seen)
+"""
+
+
+def test_a_request_is_sent_only_when_it_is_in_the_socket(project, site):
+    project.spider(SENT)
+    assert_finished([project.crawl("sent", args={"url": site.url}, frontier="memory")])
+
+    [found] = project.records()
+    # The first one had to wait for its connection.
+    assert found["seen"][3:] == ["reached", "written", "sent"] * 3

@@ -72,9 +72,9 @@ class FakeEngine:
     def watch_downloads(
         self,
         reached: Callable[[Request, float], None],
-        began: Callable[[Request, float], None],
+        sent: Callable[[Request, float], None],
     ) -> None:
-        self.reached, self.began = reached, began
+        self.reached, self.sent = reached, sent
 
     def start_now(self, request: Request) -> None:
         self.started.append(request)

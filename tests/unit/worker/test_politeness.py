@@ -151,12 +151,12 @@ def test_next_one_is_handed_out_just_before_its_time_and_alone(crawl):
     assert DELAY - 0.05 < crawl.opens_in() < DELAY
 
 
-def test_delay_counts_from_when_the_download_is_under_way(crawl):
+def test_delay_counts_from_when_the_request_has_left(crawl):
     crawl.grant(A)
     request = crawl.hand()
     assert crawl.starts(request)
     crawl.now += 0.5  # another callback was at work
-    crawl.polite.began(request, crawl.now)
+    crawl.polite.sent(request, crawl.now)
     assert crawl.polite.may_start(Request("http://a/2"), crawl.now) == DELAY
 
 
@@ -632,7 +632,7 @@ def test_without_the_gate_what_is_handed_out_waits_for_its_slot(gateless):
     assert gateless.engine.started == [request]
     assert gateless.opens_in() == DELAY
     gateless.now += 0.1
-    gateless.polite.began(request, gateless.now)
+    gateless.polite.sent(request, gateless.now)
     assert gateless.opens_in() == DELAY
     assert gateless.engine.started == [request]
 
