@@ -24,7 +24,8 @@ class Hit:
     """One request that reached the site.
 
     ``agent`` names the worker that sent it, ``time`` is `time.monotonic` of this
-    machine, comparable with that of the test, ``clock`` is `time.time`.
+    machine, comparable with that of the test, ``clock`` is `time.time`. On Linux they are
+    those at which the kernel had it.
     """
 
     method: str

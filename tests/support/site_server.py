@@ -41,6 +41,9 @@ import functools
 import http
 import json
 import math
+import os
+import socket
+import struct
 import sys
 import time
 import urllib.parse
@@ -317,6 +320,51 @@ def control(site: Site, path: str, query: str) -> Reply:
     return Reply("no such command", 404)
 
 
+class Arrivals:
+    """Reads what comes in over *transport* in its place, as it knows no time of arrival.
+
+    So a request arrives when the kernel has it, however late this process is.
+    """
+
+    #: SO_TIMESTAMPNS of Linux, which Python does not name; what comes with it is a timespec.
+    _OPTION, _TIMESPEC = 35, struct.Struct("@ll")
+
+    def __init__(
+        self,
+        transport: asyncio.Transport,
+        received: Callable[[bytes, float], None],
+    ) -> None:
+        self._transport, self._received = transport, received
+        transport.pause_reading()
+        fd = os.dup(transport.get_extra_info("socket").fileno())
+        self._socket = socket.socket(fileno=fd)
+        self._socket.setsockopt(socket.SOL_SOCKET, self._OPTION, 1)
+        self._loop = asyncio.get_running_loop()
+        self._loop.add_reader(self._socket, self._read)
+
+    def _read(self) -> None:
+        try:
+            data, notes, *_ = self._socket.recvmsg(1 << 18, 256)
+        except BlockingIOError:
+            return
+        except OSError:
+            data, notes = b"", []
+        if not data:
+            self._loop.remove_reader(self._socket)
+            self._transport.close()
+            return
+        ago = 0.0
+        for level, kind, note in notes:
+            if (level, kind) == (socket.SOL_SOCKET, self._OPTION):
+                seconds, nanoseconds = self._TIMESPEC.unpack(note)
+                ago = time.time() - (seconds + nanoseconds / 1e9)
+        self._received(data, time.monotonic() - ago)
+
+    def close(self) -> None:
+        self._loop.remove_reader(self._socket)
+        self._socket.close()
+
+
 class Connection(asyncio.Protocol):
     """HTTP/1.1 with keep-alive, just enough of it for Scrapy."""
 
@@ -325,6 +373,8 @@ class Connection(asyncio.Protocol):
         self._data = b""
         self._port = 0
         self._host = ""
+        self._time = 0.0
+        self._arrivals: Arrivals | None = None
         #: The groups that its request under way counts among.
         self._open: list[str] = []
         self._transport: asyncio.Transport
@@ -334,8 +384,12 @@ class Connection(asyncio.Protocol):
         self._transport = transport
         self._port = transport.get_extra_info("peername")[1]
         self._host = transport.get_extra_info("sockname")[0]
+        if sys.platform == "linux":
+            self._arrivals = Arrivals(transport, self._take)
 
     def connection_lost(self, exc: Exception | None) -> None:
+        if self._arrivals is not None:
+            self._arrivals.close()
         self._end_request()
 
     def _end_request(self) -> None:
@@ -343,7 +397,11 @@ class Connection(asyncio.Protocol):
         self._open = []
 
     def data_received(self, data: bytes) -> None:
+        self._take(data, time.monotonic())
+
+    def _take(self, data: bytes, at: float) -> None:
         self._data += data
+        self._time = at
         while self._take_request():
             pass
 
@@ -387,8 +445,8 @@ class Connection(asyncio.Protocol):
         self._site.records.append(
             {
                 **request,
-                "time": time.monotonic(),
-                "clock": time.time(),
+                "time": self._time,
+                "clock": self._time + time.time() - time.monotonic(),
                 "port": self._port,
                 "status": reply.status,
             }
