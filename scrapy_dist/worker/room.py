@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from scrapy_dist.worker.lines import Line, Lines
     from scrapy_dist.worker.politeness import Politeness
-    from scrapy_dist.worker.view import Downloads, EngineView
+    from scrapy_dist.worker.view import EngineView
 
 #: Seconds that a request may wait in the downloader for the delay of its slot to be over,
 #: so that it starts in time even if this process is busy then.
@@ -76,7 +76,10 @@ class Room:
         if slot is None:
             return 0.0
         if not slot.delay:
-            return 0.0 if active < _most(slot) else math.inf
+            # One more waits there once all are taken. Of several that wait Scrapy 2.19
+            # starts all when one place is free, and so it does with those of one turn.
+            most = slot.places + (slot.transferring >= slot.places)
+            return 0.0 if active < most else math.inf
         if slot.transferring >= slot.places:
             return math.inf
         if active > slot.transferring:
@@ -108,7 +111,7 @@ class Room:
         if slot is None:
             return math.inf, None
         if not slot.delay:
-            return max(0, _most(slot) - active), None
+            return max(0, slot.places + 1 - active), None
         shortest = slot.delay * max(1 - slot.jitter, 0.5)
         before = max(0, active - slot.transferring)
         rests = slot.rests
@@ -118,11 +121,6 @@ class Room:
         if waits > within:
             return 0, waits
         return min(slot.places, 1 + (within - waits) // shortest), waits
-
-
-def _most(slot: Downloads) -> int:
-    """Requests that a *slot* without a delay holds: some wait there for a place."""
-    return slot.places + max(1, slot.places // 2)
 
 
 def room_of(

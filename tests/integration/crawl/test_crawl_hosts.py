@@ -44,14 +44,12 @@ def test_a_host_that_does_not_answer_keeps_no_other_waiting(project, hosts, fron
     for path in range(PAGES):
         del others[slow, f"/page/{path}"]
     wait_until(lambda: others <= pages_of(hosts), "all pages of the others", 120)
-    # Scrapy 2.19 itself may begin more than a host's places in one turn of the loop; the
-    # worker gives it half as many more at the most.
-    assert hosts.waiting(slow).total() <= 6
+    assert hosts.waiting(slow).total() == 4
 
     hosts.let_go(slow)
     assert_finished([worker])
     assert pages_of(hosts) == host_pages(HOSTS, PAGES)
-    assert max(hosts.most_open().values()) <= 6
+    assert max(hosts.most_open().values()) == 4
 
 
 SLOTS = """
@@ -82,8 +80,6 @@ def test_slots_of_ones_own_hold_what_they_allow_and_all_of_it_at_once(project, h
     for name in names:
         hosts.hold(name)
     settings = {
-        # What begins in one turn of the loop is counted late by Scrapy, unless it is spaced.
-        "DOWNLOAD_DELAY": 0.01,
         "CONCURRENT_REQUESTS": 32,
         "CONCURRENT_REQUESTS_PER_DOMAIN": 4,
         "DOWNLOAD_SLOTS": {

@@ -112,14 +112,25 @@ def test_flat_is_in_the_order_of_its_leases():
     assert crawl.queues.enough() == []
 
 
-def test_a_slot_gets_what_its_places_take_and_some_more(crawl):
+def test_a_slot_gets_what_its_places_take(crawl):
     crawl.leases(*[f"a/{n}" for n in range(20)])
-    assert len(crawl.all()) == crawl.engine.places + crawl.engine.places // 2
+    assert len(crawl.all()) == crawl.engine.places
     crawl.leases("b/1")
     assert crawl.next() == "b/1"
     crawl.ends("a/0")
-    assert crawl.next() == "a/12"
+    assert crawl.next() == f"a/{crawl.engine.places}"
     assert crawl.next() is None
+
+
+def test_one_more_waits_in_the_downloader_when_all_places_are_taken(crawl):
+    """Several that begin in one turn of the loop would be more than the places."""
+    places = crawl.engine.places
+    crawl.leases(*[f"a/{n}" for n in range(20)])
+    assert len(crawl.all()) == places
+    crawl.slot("a", since=0.0, transferring=places - 1)
+    assert crawl.next() is None
+    crawl.slot("a", since=0.0, transferring=places)
+    assert crawl.all() == [f"a/{places}"]
 
 
 def test_what_others_download_counts(crawl):
@@ -302,7 +313,7 @@ def test_what_waits_for_its_slot_is_not_in_hand(crawl):
 
 def test_a_slow_host_that_is_full_is_not_in_hand(crawl):
     crawl.leases(*[f"a/{n}" for n in range(30)])
-    assert len(crawl.all()) == 12
+    assert len(crawl.all()) == crawl.engine.places
     assert crawl.queues.wanted() > 0
     assert crawl.queues.enough() == [slot_number("a")]
 

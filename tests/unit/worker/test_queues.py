@@ -237,18 +237,18 @@ def test_seeds_fill_the_places_that_pending_requests_leave(
 
 
 def test_no_more_seeds_are_taken_than_there_are_free_places(queues):
-    queues.accept(leased(*(str(n) for n in range(10))), seeds=True)
-    assert queues.seeds_wanted() == 6  # the spider has not read those yet
+    queues.accept(leased(*(str(n) for n in range(8))), seeds=True)
+    assert queues.seeds_wanted() == 8  # the spider has not read those yet
     for record in taken(queues):
         record.single = True
         assert queues.keep_only(Request(URL + record.id), record.id)
         queues.seeds.done(record)
-    assert queues.seeds_wanted() == 6
-    for _ in range(10):
+    assert queues.seeds_wanted() == 8
+    for _ in range(8):
         hand_out(queues)
-    ahead = queues.wanted() - 6
+    ahead = queues.wanted() - 8
     assert 0 < ahead <= 32
-    assert queues.seeds_wanted() == 6 + ahead
+    assert queues.seeds_wanted() == 8 + ahead
 
 
 @pytest.mark.parametrize(("handed", "wanted"), [(0, 16), (16, 0), (32, 0), (40, 0)])
