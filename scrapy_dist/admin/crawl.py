@@ -180,7 +180,7 @@ class Crawl:
     async def check_format(self, *, older: bool = False) -> None:
         """Raise ConfigurationError if this version must not change it.
 
-        *older*: see `ports.CrawlReader.reason_against`.
+        *older*: see `ports.Crawl.reason_against`.
         """
         if reason := await self.port.reason_against(older=older):
             raise ConfigurationError(reason)

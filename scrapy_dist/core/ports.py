@@ -72,8 +72,109 @@ class Broker(Protocol):
         """Close the connections. Nothing may be asked afterwards."""
 
 
-class CrawlReader(Protocol):
-    """Reads that change nothing; all raise RedisUnavailable and ConfigurationError."""
+class LetterReader(Protocol):
+    """One of the readers who together get each dead letter once, whoever of them dies."""
+
+    async def take(self) -> list[DeadLetter]:
+        """Some that none of them has had, the oldest first; they stay dead letters.
+
+        Also those that one had and did not acknowledge for some seconds.
+        """
+
+    async def acknowledge(self, ids: Sequence[str]) -> None:
+        """They are not needed any more."""
+
+
+class SeedPusher(Protocol):
+    async def push(self, seeds: Sequence[tuple[bytes, int]]) -> int:
+        """Push *seeds*, each with its priority; how many were not there before."""
+
+
+class ItemReader(Protocol):
+    """One reader of items. Count in *done* what is not needed any more, the oldest first.
+
+    *names*: of the items of the last `take`. An item that comes again has the name that
+    it had, and no two items have one. *stands_by*: another reader of this name is at work,
+    and this one, which has patience, gets nothing until that one is gone.
+    """
+
+    done: int
+    names: list[str]
+    stands_by: bool
+
+    async def take(
+        self, *, follow: bool = False, timeout: float | None = None
+    ) -> list[bytes]:
+        """Some more items; [] if there are none.
+
+        *follow*: wait while the crawl goes on, but at most *timeout* seconds.
+        """
+
+    async def acknowledge(self) -> None:
+        """Remove what is *done*."""
+
+    async def beat(self) -> None:
+        """Show that it is at work, and remove what is *done*."""
+
+    async def leave(self, *, keep: int = 0) -> None:
+        """Remove what is *done*, and give the rest back, for any reader.
+
+        The first *keep* of it stay for the next reader of this name.
+        """
+
+
+class Tasks(Protocol):
+    """Tasks; what has ended is kept for FRONTIER_RESULT_TTL seconds."""
+
+    async def submit(
+        self,
+        tasks: Sequence[NewTask],
+        *,
+        key: str,
+        kind: str,
+        on_duplicate: OnDuplicate,
+    ) -> list[Submission]:
+        """Push the seeds of *tasks* to *key*, each in one moment with its record.
+
+        *kind*: what *key* becomes if it is not there yet.
+        """
+
+    async def tasks_of(self, ids: Sequence[str | Run]) -> list[Task | None]:
+        """The newest task of each id, or that run; None: there is none (any more)."""
+
+    def tasks(
+        self, *, batch: str = "", state: TaskState | None = None
+    ) -> AsyncIterator[list[Task]]:
+        """All tasks, some at a time, in no order; of *batch*, in *state*."""
+
+    async def newest_tasks(self, count: int) -> list[Task]:
+        """*count* (<= 100) that live, as far as there are; then those that ended last."""
+
+    async def batch(self, name: str) -> Batch:
+        """How far it is; of one that nobody knows all is 0."""
+
+    def batches(self) -> AsyncIterator[list[Batch]]:
+        """All batches, some at a time, in no order."""
+
+    async def results(self, task: Task, start: int, count: int) -> list[bytes]:
+        """Items of *task* in the order of their commits: *count* (<= 100) from *start*, 0.
+
+        Fewer than there were if they are not kept any more.
+        """
+
+    async def cancel(self, ids: Sequence[str | Run]) -> list[Task | None]:
+        """Cancel the tasks of *ids* that live; each as it stood before."""
+
+
+class Crawl(Tasks, Protocol):
+    """One crawl, from outside. All raise RedisUnavailable and ConfigurationError."""
+
+    #: What its requests are signed with.
+    seal: Seal
+    #: Where the workers look for seeds; none: the spider reads none.
+    seed_keys: tuple[str, ...]
+
+    # Reading
 
     async def status(self, *, holds: int = 0) -> Status:
         """How it stands; with *holds* URLs of so many leases of each worker."""
@@ -136,9 +237,7 @@ class CrawlReader(Protocol):
         *older*: an older format, which a worker converts, is no reason.
         """
 
-
-class Control(Protocol):
-    """Changes of a whole crawl. They raise as the reads do."""
+    # Changing the whole
 
     async def pause(self, paused: bool) -> Paused:
         """Let no worker lease anything, or let them again."""
@@ -152,8 +251,8 @@ class Control(Protocol):
     async def recrawl(self, requests: Sequence[NewRequest]) -> None:
         """Queue *requests* whether they were seen or not; from then on they are."""
 
+    # Dead letters
 
-class DeadLetters(Protocol):
     def failed(
         self, reason: str = "", *, before: str = ""
     ) -> AsyncIterator[DeadLetter]:
@@ -179,23 +278,6 @@ class DeadLetters(Protocol):
     async def forget(self, ids: Iterable[str] | None, reason: str = "") -> Forgotten:
         """Delete them for good, chosen as in `retry`."""
 
-
-class LetterReader(Protocol):
-    """One of the readers who together get each dead letter once, whoever of them dies."""
-
-    async def take(self) -> list[DeadLetter]:
-        """Some that none of them has had, the oldest first; they stay dead letters.
-
-        Also those that one had and did not acknowledge for some seconds.
-        """
-
-    async def acknowledge(self, ids: Sequence[str]) -> None:
-        """They are not needed any more."""
-
-
-class LetterQueue(Protocol):
-    """Dead letters on their way out, and in."""
-
     def letters(self, name: str) -> LetterReader:
         """A reader for *name*: at first all letters are new to that."""
 
@@ -208,54 +290,11 @@ class LetterQueue(Protocol):
         ten minutes has its letter already.
         """
 
-
-class SeedPusher(Protocol):
-    async def push(self, seeds: Sequence[tuple[bytes, int]]) -> int:
-        """Push *seeds*, each with its priority; how many were not there before."""
-
-
-class SeedQueue(Protocol):
-    #: Where the workers look for seeds; none: the spider reads none.
-    seed_keys: tuple[str, ...]
+    # Seeds and items
 
     def seed_pusher(self, key: str, kind: str) -> SeedPusher:
         """What pushes to *key*; *kind*: what that becomes if it is not there yet."""
 
-
-class ItemReader(Protocol):
-    """One reader of items. Count in *done* what is not needed any more, the oldest first.
-
-    *names*: of the items of the last `take`. An item that comes again has the name that
-    it had, and no two items have one. *stands_by*: another reader of this name is at work,
-    and this one, which has patience, gets nothing until that one is gone.
-    """
-
-    done: int
-    names: list[str]
-    stands_by: bool
-
-    async def take(
-        self, *, follow: bool = False, timeout: float | None = None
-    ) -> list[bytes]:
-        """Some more items; [] if there are none.
-
-        *follow*: wait while the crawl goes on, but at most *timeout* seconds.
-        """
-
-    async def acknowledge(self) -> None:
-        """Remove what is *done*."""
-
-    async def beat(self) -> None:
-        """Show that it is at work, and remove what is *done*."""
-
-    async def leave(self, *, keep: int = 0) -> None:
-        """Remove what is *done*, and give the rest back, for any reader.
-
-        The first *keep* of it stay for the next reader of this name.
-        """
-
-
-class ItemQueue(Protocol):
     def items(self, consumer: str, patience: float | None = None) -> ItemReader:
         """A reader of that name. Raises ConfigurationError for what is no name.
 
@@ -263,51 +302,8 @@ class ItemQueue(Protocol):
         silent for so many seconds.
         """
 
+    # Maintenance
 
-class Tasks(Protocol):
-    """Tasks; what has ended is kept for FRONTIER_RESULT_TTL seconds."""
-
-    async def submit(
-        self,
-        tasks: Sequence[NewTask],
-        *,
-        key: str,
-        kind: str,
-        on_duplicate: OnDuplicate,
-    ) -> list[Submission]:
-        """Push the seeds of *tasks* to *key*, each in one moment with its record.
-
-        *kind*: what *key* becomes if it is not there yet.
-        """
-
-    async def tasks_of(self, ids: Sequence[str | Run]) -> list[Task | None]:
-        """The newest task of each id, or that run; None: there is none (any more)."""
-
-    def tasks(
-        self, *, batch: str = "", state: TaskState | None = None
-    ) -> AsyncIterator[list[Task]]:
-        """All tasks, some at a time, in no order; of *batch*, in *state*."""
-
-    async def newest_tasks(self, count: int) -> list[Task]:
-        """*count* (<= 100) that live, as far as there are; then those that ended last."""
-
-    async def batch(self, name: str) -> Batch:
-        """How far it is; of one that nobody knows all is 0."""
-
-    def batches(self) -> AsyncIterator[list[Batch]]:
-        """All batches, some at a time, in no order."""
-
-    async def results(self, task: Task, start: int, count: int) -> list[bytes]:
-        """Items of *task* in the order of their commits: *count* (<= 100) from *start*, 0.
-
-        Fewer than there were if they are not kept any more.
-        """
-
-    async def cancel(self, ids: Sequence[str | Run]) -> list[Task | None]:
-        """Cancel the tasks of *ids* that live; each as it stood before."""
-
-
-class Maintenance(Protocol):
     async def check(
         self, *, repair: bool, decode: Callable[[bytes], object] | None
     ) -> Report:
@@ -337,20 +333,3 @@ class Maintenance(Protocol):
         fingerprint: Fingerprint | None,
     ) -> AsyncIterator[int]:
         """Move in what scrapy-redis keeps below *prefix*; yields the requests moved."""
-
-
-class Crawl(
-    CrawlReader,
-    Control,
-    DeadLetters,
-    LetterQueue,
-    SeedQueue,
-    ItemQueue,
-    Tasks,
-    Maintenance,
-    Protocol,
-):
-    """One crawl, from outside."""
-
-    #: What its requests are signed with.
-    seal: Seal

@@ -10,14 +10,18 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from itertools import islice
+from typing import TYPE_CHECKING
 
 from scrapy_dist import defaults
 from scrapy_dist.base import times
 from scrapy_dist.brokers.memory.seats import Seats
-from scrapy_dist.brokers.memory.task_table import Record, TaskTable
+from scrapy_dist.brokers.memory.task_table import TaskTable
 from scrapy_dist.core.frontier import Counts, LeaseId, NewRequest
 from scrapy_dist.core.slots import NO_SLOT
 from scrapy_dist.core.status import Finished
+
+if TYPE_CHECKING:
+    from scrapy_dist.core.tasks import Task
 
 #: Records of finished crawls that are kept.
 _RECORDS = 100
@@ -235,7 +239,7 @@ class State:
     def held(self, worker: str) -> list[LeaseId]:
         return [id_ for id_, (owner, _) in self.leases.items() if owner == worker]
 
-    def cancel(self, record: Record) -> None:
+    def cancel(self, record: Task) -> None:
         """What is pending of a task that lives is dropped, what is leased is finished."""
         if record.state.is_end:
             return

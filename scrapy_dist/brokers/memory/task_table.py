@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
-from dataclasses import dataclass, field, fields
+from collections import Counter, defaultdict
+from dataclasses import replace
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from scrapy_dist.core.tasks import Batch, Beginning, Run, Task, TaskState
 
@@ -25,48 +25,23 @@ _REASON = 500
 LOST = "nothing of it is left in the frontier"
 
 
-@dataclass(slots=True)
-class Record:
-    """See `core.tasks.Task`; *results* are its items."""
-
-    id: str
-    token: str
-    batch: str
-    state: TaskState
-    open: int = 1
-    done: int = 0
-    failed: int = 0
-    items: int = 0
-    submitted_ms: int = 0
-    started_ms: int = 0
-    ended_ms: int = 0
-    worker: str = ""
-    reason: str = ""
-    results: list[bytes] = field(default_factory=list)
-
-    def task(self) -> Task:
-        return Task(**{f.name: getattr(self, f.name) for f in fields(Task)})
-
-
 class TaskTable:
     """All tasks of a crawl, by token. *now*: the clock, in ms."""
 
     def __init__(self, now: Callable[[], int]) -> None:
-        self.records: dict[str, Record] = {}
+        self.records: dict[str, Task] = {}
+        #: The items of each, while they are kept.
+        self.results: defaultdict[str, list[bytes]] = defaultdict(list)
         #: The newest run of each id.
         self.newest: dict[str, str] = {}
         #: Whether items are kept as results.
         self.keeps_results = True
         self._now = now
 
-    def newest_of(self, id_: str) -> Record | None:
-        return self.records.get(self.newest.get(id_, ""))
-
-    def find(self, id_: str | Run) -> Record | None:
+    def find(self, id_: str | Run) -> Task | None:
         """Its newest run, or that one."""
-        if isinstance(id_, Run):
-            return self.records.get(id_.token)
-        return self.newest_of(id_)
+        token = id_.token if isinstance(id_, Run) else self.newest.get(id_, "")
+        return self.records.get(token)
 
     def queued(self, seed: bytes) -> str:
         """The task whose seed *seed* is, which has not begun; '': there is none."""
@@ -88,24 +63,28 @@ class TaskTable:
 
     # How they begin and end
 
-    def add(self, id_: str, token: str, batch: str, state: TaskState) -> Record:
-        record = Record(id_, token, batch, state, submitted_ms=self._now())
-        self.records[token], self.newest[id_] = record, token
+    def add(self, id_: str, token: str, batch: str) -> Task:
+        """A task whose seed is there."""
+        self.newest[id_] = token
+        new = Task(id_, TaskState.QUEUED, token, batch, 1, submitted_ms=self._now())
+        return self._set(new)
+
+    def _set(self, record: Task, **changes: Any) -> Task:
+        self.records[record.token] = record = replace(record, **changes)
         return record
 
     def begin(self, begin: Begin, worker: str) -> Beginning:
         """See `Ask.begins`; the lease is its worker's, and has not begun."""
-        record, newest = self.records.get(begin.token), self.newest_of(begin.id)
+        record, newest = self.records.get(begin.token), self.find(begin.id)
         lives = newest is not None and not newest.state.is_end
         if record is None:
             if lives and begin.is_new:
                 return Beginning.REFUSED
-            record = self.add(begin.id, begin.token, begin.batch, TaskState.QUEUED)
+            record = self.add(begin.id, begin.token, begin.batch)
             if lives and newest is not None:
                 self.newest[begin.id] = newest.token
         if record.state is TaskState.QUEUED:
-            record.state, record.worker = TaskState.RUNNING, worker
-            record.started_ms = self._now()
+            record = self._run(record, worker=worker)
         elif not record.state.is_end:
             self.count(begin.token, 1)  # one more copy of its seed
         if record.state is TaskState.CANCELLED:
@@ -120,59 +99,62 @@ class TaskTable:
         record = self.records.get(token)
         if record is None:
             return
-        record.open = max(0, record.open + opened)
-        record.done += done
-        record.failed = max(0, record.failed + failed)
+        record = self._set(
+            record,
+            open=max(0, record.open + opened),
+            done=record.done + done,
+            failed=max(0, record.failed + failed),
+        )
         if not record.state.is_end and not record.open:
             self._end(record, TaskState.FAILED if record.failed else TaskState.DONE)
         elif record.open and record.state in (TaskState.DONE, TaskState.FAILED):
-            self._run_again(record)
+            self._run(record)
 
     def fail(self, token: str, reason: str, *, opened: int = -1) -> None:
         """A request of it has become a dead letter."""
         record = self.records.get(token)
         if record is not None:
-            record.reason = " ".join(reason[:_REASON].split())
+            self._set(record, reason=" ".join(reason[:_REASON].split()))
         self.count(token, opened, failed=1)
 
     def add_item(self, token: str, data: bytes) -> None:
         record = self.records.get(token)
         if record is not None:
-            record.items += 1
+            self._set(record, items=record.items + 1)
             if self.keeps_results:
-                record.results.append(data)
+                self.results[token].append(data)
 
     def put_back(self, token: str) -> None:
         """A dead letter is left to do again, also of a task that was cancelled."""
         record = self.records.get(token)
         if record is not None and record.state is TaskState.CANCELLED:
-            self._run_again(record)
+            self._run(record)
         self.count(token, 1, failed=-1)
 
-    def _run_again(self, record: Record) -> None:
-        record.state, record.ended_ms = TaskState.RUNNING, 0
-        record.started_ms = record.started_ms or self._now()
+    def _run(self, record: Task, **more: Any) -> Task:
+        """It runs, maybe once more."""
+        started = record.started_ms or self._now()
+        state = TaskState.RUNNING
+        return self._set(record, state=state, started_ms=started, ended_ms=0, **more)
 
-    def cancel(self, record: Record) -> None:
+    def cancel(self, record: Task) -> None:
         if not record.state.is_end:
             self._end(record, TaskState.CANCELLED)
 
     def lose(self) -> None:
         """Nothing is left in the frontier: nor is it of any task."""
-        for record in self.records.values():
+        for record in [*self.records.values()]:
             if not record.state.is_end:
-                record.open, record.reason = 0, LOST
-                self._end(record, TaskState.FAILED)
+                self._end(record, TaskState.FAILED, open=0, reason=LOST)
 
     def cleared(self, state: TaskState) -> None:
         """What was left to do of those in *state* was deleted."""
-        for record in self.records.values():
+        for record in [*self.records.values()]:
             if record.state is state:
-                record.open = 0
-                self._end(record, TaskState.CANCELLED)
+                self._end(record, TaskState.CANCELLED, open=0)
 
-    def _end(self, record: Record, state: TaskState) -> None:
-        record.state, record.ended_ms = state, self._now()
+    def _end(self, record: Task, state: TaskState, **more: Any) -> None:
+        self._set(record, state=state, ended_ms=self._now(), **more)
 
     def prune(self, kept: float) -> None:
         """Forget what has ended *kept* seconds ago; 0: a day ago."""
@@ -180,12 +162,13 @@ class TaskTable:
         for token, record in list(self.records.items()):
             if record.state.is_end and record.ended_ms < since:
                 del self.records[token]
+                self.results.pop(token, None)
                 if self.newest.get(record.id) == token:
                     del self.newest[record.id]
 
     def clear(self) -> None:
-        self.records.clear()
-        self.newest.clear()
+        for part in (self.records, self.results, self.newest):
+            part.clear()
 
     def __len__(self) -> int:
         return len(self.records)
@@ -198,9 +181,7 @@ class TaskTable:
 
     def batch(self, name: str) -> Batch:
         """How far it is; '' stands for all tasks."""
-        states = Counter(
-            record.state.value
-            for record in self.records.values()
-            if name in ("", record.batch)
+        records = self.records.values()
+        return Batch(
+            name, **Counter(r.state.value for r in records if name in ("", r.batch))
         )
-        return Batch(name, **states)

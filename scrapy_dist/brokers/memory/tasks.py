@@ -30,7 +30,7 @@ class MemoryTasks:
             return [self._submit(task, key, on_duplicate) for task in tasks]
 
     def _submit(self, task: NewTask, key: str, on_duplicate: OnDuplicate) -> Submission:
-        state, found = self._state, self._state.tasks.newest_of(task.id)
+        state, found = self._state, self._state.tasks.find(task.id)
         done = Submission.SUBMITTED
         if found is not None and found.token == task.token:
             return done  # the reply was lost
@@ -43,29 +43,28 @@ class MemoryTasks:
                 return Submission.JOINED
             state.cancel(found)
             done = Submission.RESTARTED
-        state.tasks.add(task.id, task.token, task.batch, TaskState.QUEUED)
+        state.tasks.add(task.id, task.token, task.batch)
         state.push_seeds(key, [task.seed])
         return done
 
     async def tasks_of(self, ids: Sequence[str | Run]) -> list[Task | None]:
         with self._state.lock:
-            found = [self._state.tasks.find(id_) for id_ in ids]
-            return [None if record is None else record.task() for record in found]
+            return [self._state.tasks.find(id_) for id_ in ids]
 
     async def tasks(
         self, *, batch: str = "", state: TaskState | None = None
     ) -> AsyncIterator[list[Task]]:
         with self._state.lock:
             found = [
-                record.task()
-                for record in self._state.tasks.records.values()
-                if batch in ("", record.batch) and state in (None, record.state)
+                task
+                for task in self._state.tasks.records.values()
+                if batch in ("", task.batch) and state in (None, task.state)
             ]
         yield found
 
     async def newest_tasks(self, count: int) -> list[Task]:
         with self._state.lock:
-            tasks = [each.task() for each in self._state.tasks.records.values()]
+            tasks = [*self._state.tasks.records.values()]
         tasks.sort(key=lambda task: (task.ended_ms == 0, task.ended_ms), reverse=True)
         return tasks[:count]
 
@@ -82,14 +81,13 @@ class MemoryTasks:
 
     async def results(self, task: Task, start: int, count: int) -> list[bytes]:
         with self._state.lock:
-            record = self._state.tasks.records.get(task.token)
-            return [] if record is None else record.results[start : start + count]
+            found = self._state.tasks.results.get(task.token, [])
+            return found[start : start + count]
 
     async def cancel(self, ids: Sequence[str | Run]) -> list[Task | None]:
         with self._state.lock:
             before = await self.tasks_of(ids)
             for id_ in ids:
-                record = self._state.tasks.find(id_)
-                if record is not None:
-                    self._state.cancel(record)
+                if (task := self._state.tasks.find(id_)) is not None:
+                    self._state.cancel(task)
         return before

@@ -40,6 +40,10 @@ _RECORD = re.compile(
     rb"([qrdfc]) " + rb" ".join([rb"(\d{1,16})"] * 7) + rb"\n"
     rb"([^\n]*)\n([^\n]*)\n([^\n]*)\n([^\n]*)"
 )
+#: The numbers of a record in their order.
+_COUNTS = ("open", "done", "failed", "items", "submitted_ms", "started_ms", "ended_ms")
+#: What a line of an export has of a task, beside its state.
+_TEXTS, _NUMBERS = ("token", "id", "batch", "worker", "reason"), _COUNTS[1:]
 #: How ``submit`` replies.
 _SUBMITTED = {
     1: Submission.SUBMITTED,
@@ -54,30 +58,14 @@ def parse_task(token: str, record: bytes | None) -> Task | None:
     found = _RECORD.fullmatch(record or b"")
     if found is None:
         return None
-    numbers = map(int, found.groups()[1:8])
-    texts = [text.decode("utf-8", "replace") for text in found.groups()[8:]]
-    open_, done, failed, items, submitted, started, ended = numbers
-    id_, batch, worker, reason = texts
-    return Task(
-        id=id_,
-        state=_STATES[found[1]],
-        token=token,
-        batch=batch,
-        open=open_,
-        done=done,
-        failed=failed,
-        items=items,
-        submitted_ms=submitted,
-        started_ms=started,
-        ended_ms=ended,
-        worker=worker,
-        reason=reason,
+    state, *numbers = found.groups()[:8]
+    counts = dict(zip(_COUNTS, map(int, numbers), strict=True))
+    id_, batch, worker, reason = (
+        text.decode("utf-8", "replace") for text in found.groups()[8:]
     )
-
-
-#: What a line of an export has of a task, beside its state.
-_TEXTS = ("token", "id", "batch", "worker", "reason")
-_NUMBERS = ("done", "failed", "items", "submitted_ms", "started_ms", "ended_ms")
+    return Task(
+        id_, _STATES[state], token, batch, **counts, worker=worker, reason=reason
+    )
 
 
 def of_task(task: Task) -> dict[str, Any]:
@@ -192,13 +180,11 @@ class RedisTasks:
 
     async def results(self, task: Task, start: int, count: int) -> list[bytes]:
         last = min(task.items, start + min(count, BATCH))
-        fields = [f"{task.token} {n}" for n in range(start + 1, last + 1)]
+        fields = [f"{task.token} {n}".encode() for n in range(start + 1, last + 1)]
         if not fields:
             return []
         with asking():
-            found = await self._client.hmget(
-                self._keys.results, [f.encode() for f in fields]
-            )
+            found = await self._client.hmget(self._keys.results, fields)
         return [item for item in found if item is not None]
 
     async def cancel(self, ids: Sequence[str | Run]) -> list[Task | None]:

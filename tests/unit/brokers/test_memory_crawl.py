@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import threading
+from dataclasses import replace
 
 import pytest
 
@@ -246,7 +247,7 @@ async def test_what_has_ended_is_forgotten_in_time(client, worker):
     assert task.state is TaskState.DONE
     state.tasks.prune(60)
     assert await port(client).results(task, 0, 10) == [b"i"]
-    state.tasks.records["t"].ended_ms -= 61_000
+    state.tasks.records["t"] = replace(task, ended_ms=task.ended_ms - 61_000)
     state.tasks.prune(60)
     assert await port(client).tasks_of(["t"]) == [None]
     assert await port(client).results(task, 0, 10) == []

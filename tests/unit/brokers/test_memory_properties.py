@@ -55,14 +55,12 @@ class MemoryMachine(FrontierMachine):
             beats={number: known.beat for number, known in state.workers.items()},
             now=state.now(),
             commits={number: known.commit for number, known in state.workers.items()},
-            tasks={token: x.task() for token, x in state.tasks.records.items()},
+            tasks=dict(state.tasks.records),
             failures=Counter(
                 x.entry.task for x in state.letters.values() if x.entry.task
             ),
             results=Counter(
-                token
-                for token, record in state.tasks.records.items()
-                for _ in record.results
+                {token: len(items) for token, items in state.tasks.results.items()}
             ),
         )
 

@@ -55,7 +55,7 @@ async def check(
     decode: Callable[[bytes], object] | None = None,
     spider: str = "SPIDER",
 ) -> Report:
-    """Check, see `ports.Maintenance.check`, a frontier that may be in use.
+    """Check, see `ports.Crawl.check`, a frontier that may be in use.
 
     *spider*: its name, for commands. Memory hardly grows with the frontier (100 bytes for
     the ids of a commit). About a second for 40,000 requests. Raises RedisUnavailable, and

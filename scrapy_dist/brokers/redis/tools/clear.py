@@ -45,7 +45,7 @@ _FRONTIER_KEYS = (
 async def clear(
     frontier: Frontier, parts: Sequence[str], *, force: bool = False
 ) -> Cleared:
-    """Delete, see `ports.Control.clear`; Redis frees the memory in the background.
+    """Delete, see `ports.Crawl.clear`; Redis frees the memory in the background.
 
     Raises RedisUnavailable.
     """
@@ -81,7 +81,7 @@ async def _cancel_living(frontier: Frontier, states: str, until_ms: int) -> None
 
 
 async def recrawl(frontier: Frontier, requests: Sequence[NewRequest]) -> None:
-    """Queue again, see `ports.Control.recrawl`.
+    """Queue again, see `ports.Crawl.recrawl`.
 
     Raises RedisUnavailable, and ConfigurationError for another secret.
     """

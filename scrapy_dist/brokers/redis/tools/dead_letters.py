@@ -50,7 +50,7 @@ async def retry(
     slots: Slots = _NO_SLOTS,
     seeds_as: str = "list",
 ) -> Retried:
-    """Put back, see `ports.DeadLetters.retry`; *decode* is never asked about a pickle.
+    """Put back, see `ports.Crawl.retry`; *decode* is never asked about a pickle.
 
     A request is pending in its slot with the priority that it had before Scrapy's retries,
     behind equal ones, may be retried as often as a new one, and is crawled although its
@@ -81,7 +81,7 @@ async def retry(
 async def forget(
     frontier: Frontier, ids: Iterable[str] | None = None, reason: str = ""
 ) -> Forgotten:
-    """Delete, see `ports.DeadLetters.forget`.
+    """Delete, see `ports.Crawl.forget`.
 
     Raises RedisUnavailable: then some may have been deleted; and ConfigurationError for
     an id that is none.

@@ -38,7 +38,7 @@ _KNOWN = 20
 async def export_lines(
     frontier: Frontier, exported: Exported, *, spider: str, items: bool = False
 ) -> AsyncIterator[list[Line]]:
-    """Export, see `ports.Maintenance.export`.
+    """Export, see `ports.Crawl.export`.
 
     Workers may be at work. The fingerprints come before the requests: see ``snapshot``.
     So do seeds: one that becomes a lease meanwhile is then in one place at least.

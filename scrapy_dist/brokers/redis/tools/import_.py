@@ -52,7 +52,7 @@ async def import_lines(
     merge: bool = False,
     slots: Slots = _NO_SLOTS,
 ) -> AsyncIterator[int]:
-    """Import, see `ports.Maintenance.import_lines`.
+    """Import, see `ports.Crawl.import_lines`.
 
     What was leased becomes pending, or a suspect if it has a history. Order ids are new,
     in the order of the file; each request comes into the slot that *slots* says, and what

@@ -73,7 +73,7 @@ async def take_over(
     discipline: type[Base],
     slots: Slots,
 ) -> AsyncIterator[int]:
-    """Take over, see `ports.Maintenance.take_over`.
+    """Take over, see `ports.Crawl.take_over`.
 
     Each request is stored before it is removed, in one script; after an interruption the
     rest may be taken over by another call. The fingerprints are scrapy-redis' own: see

@@ -98,7 +98,7 @@ async def _shown(
 
 
 async def next_requests(frontier: Frontier, count: int) -> AsyncIterator[list[Shown]]:
-    """See `ports.CrawlReader.peek`.
+    """See `ports.Crawl.peek`.
 
     Some suspects go first, as with a worker that holds none. Then slots have their turns,
     and each gives one request. What is in no slot that has a turn comes last.
@@ -264,7 +264,7 @@ async def find(
     exact: bool,
     progress: Progress,
 ) -> AsyncIterator[Found]:
-    """See `ports.CrawlReader.find`. About a second for 80,000 requests.
+    """See `ports.Crawl.find`. About a second for 80,000 requests.
 
     Pending come first, then suspects and leases,
     as a request moves; one that goes back meanwhile may be missed.

@@ -35,7 +35,7 @@ async def count_failed(frontier: Frontier) -> int:
 async def list_failed(
     frontier: Frontier, reason: str = "", *, before: str = "", newest_first: bool = True
 ) -> AsyncIterator[DeadLetter]:
-    """See `ports.DeadLetters.failed`.
+    """See `ports.Crawl.failed`.
 
     Some are read at a time, about a megabyte; those that come meanwhile are left out.
     Raises RedisUnavailable, and ConfigurationError for a key of another type.

@@ -60,7 +60,7 @@ async def read_hosts(
     letters: int,
     delay_of: Callable[[int], float | None],
 ) -> Hosts:
-    """See `ports.CrawlReader.hosts`."""
+    """See `ports.Crawl.hosts`."""
     looked = _Looked()
     with asking():
         await _read_slots(frontier, looked, look, delay_of)
