@@ -61,7 +61,6 @@ async def open_session(
             crawl=MemoryBroker.of(settings).crawl(settings, spider.name, seed_keys),
             keys=keys,
             seed_keys=seed_keys,
-            result_ttl=options.result_ttl,
             is_polite=options.is_polite,
             **options.limits(),
         )
@@ -90,11 +89,4 @@ async def open_frontier(
     """The frontier of *keys* in Redis, connected. Raises as `open_broker`."""
     seal = Seal.from_settings(settings, keys.requests)
     client = await open_client(settings, keys.requests)
-    return Frontier(
-        client,
-        keys,
-        seal=seal,
-        result_ttl=options.result_ttl,
-        **options.limits(),
-        **more,
-    )
+    return Frontier(client, keys, seal=seal, **options.limits(), **more)

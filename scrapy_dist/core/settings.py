@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from scrapy.utils.misc import load_object
@@ -14,6 +15,8 @@ from scrapy_dist.exceptions import ConfigurationError
 from scrapy_dist.queue import Base
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from scrapy.settings import BaseSettings
 
 
@@ -36,61 +39,53 @@ def discipline(settings: BaseSettings) -> type[Base]:
     return cls
 
 
+def _whole(settings: BaseSettings, name: str, **bounds: float) -> int:
+    return int(number(settings, name, **bounds))
+
+
+def _read(how: Callable[..., Any], name: str, **bounds: float) -> Any:
+    """A field that is the setting *name*, as *how* reads it."""
+    return field(metadata={"read": partial(how, name=name, **bounds)})
+
+
 @dataclass(frozen=True)
 class Options:
     """Seconds are floats; see ``defaults`` for each meaning."""
 
     discipline: type[Base]
     slots: Slots
-    persist: bool
-    flush_on_start: bool
-    idle_before_close: float
-    worker_ttl: float
-    max_deliveries: int
-    flush_interval: float
-    outbox_limit: int
-    commit_chunk: int
-    redis_patience: float
-    local_fingerprints: int
-    failed_limit: int
-    max_payload: int
-    max_seed: int
-    close_timeout: float
-    gc_freeze: bool
-    concurrency: int
-    is_polite: bool
     report_interval: float
-    result_ttl: float
+    concurrency: int
+    persist: bool = _read(flag, "SCHEDULER_PERSIST")
+    flush_on_start: bool = _read(flag, "SCHEDULER_FLUSH_ON_START")
+    idle_before_close: float = _read(number, "SCHEDULER_IDLE_BEFORE_CLOSE")
+    worker_ttl: float = _read(number, "FRONTIER_WORKER_TTL", least=0.5)
+    max_deliveries: int = _read(_whole, "FRONTIER_MAX_DELIVERIES", least=1)
+    flush_interval: float = _read(number, "FRONTIER_FLUSH_INTERVAL", least=0.001)
+    outbox_limit: int = _read(_whole, "FRONTIER_OUTBOX_LIMIT", least=1)
+    # Lua passes what one command takes on a stack of 8000 places.
+    commit_chunk: int = _read(_whole, "FRONTIER_COMMIT_CHUNK", least=1, most=3000)
+    redis_patience: float = _read(number, "FRONTIER_REDIS_PATIENCE")
+    local_fingerprints: int = _read(_whole, "FRONTIER_LOCAL_FINGERPRINTS")
+    failed_limit: int = _read(_whole, "FRONTIER_FAILED_LIMIT", least=1)
+    max_payload: int = _read(_whole, "FRONTIER_MAX_PAYLOAD", least=1)
+    max_seed: int = _read(_whole, "FRONTIER_SEED_MAX_SIZE", least=1)
+    close_timeout: float = _read(number, "FRONTIER_CLOSE_TIMEOUT")
+    gc_freeze: bool = _read(flag, "FRONTIER_GC_FREEZE")
+    result_ttl: float = _read(number, "FRONTIER_RESULT_TTL")
+    is_polite: bool = _read(flag, "FRONTIER_POLITENESS")
 
     @classmethod
     def from_settings(cls, settings: BaseSettings) -> Options:
         """Raises ConfigurationError for the first setting that cannot be used."""
         found = discipline(settings)
+        read = {f.name: f.metadata["read"] for f in fields(cls) if f.metadata}
         return cls(
             discipline=found,
             slots=Slots.from_settings(settings, found),
-            persist=flag(settings, "SCHEDULER_PERSIST"),
-            flush_on_start=flag(settings, "SCHEDULER_FLUSH_ON_START"),
-            idle_before_close=number(settings, "SCHEDULER_IDLE_BEFORE_CLOSE"),
-            worker_ttl=number(settings, "FRONTIER_WORKER_TTL", least=0.5),
-            max_deliveries=int(number(settings, "FRONTIER_MAX_DELIVERIES", least=1)),
-            flush_interval=number(settings, "FRONTIER_FLUSH_INTERVAL", least=0.001),
-            outbox_limit=int(number(settings, "FRONTIER_OUTBOX_LIMIT", least=1)),
-            # Lua passes what one command takes on a stack of 8000 places.
-            commit_chunk=int(
-                number(settings, "FRONTIER_COMMIT_CHUNK", least=1, most=3000)
-            ),
-            redis_patience=number(settings, "FRONTIER_REDIS_PATIENCE"),
-            local_fingerprints=int(number(settings, "FRONTIER_LOCAL_FINGERPRINTS")),
-            failed_limit=int(number(settings, "FRONTIER_FAILED_LIMIT", least=1)),
-            max_payload=int(number(settings, "FRONTIER_MAX_PAYLOAD", least=1)),
-            max_seed=int(number(settings, "FRONTIER_SEED_MAX_SIZE", least=1)),
-            close_timeout=number(settings, "FRONTIER_CLOSE_TIMEOUT"),
-            gc_freeze=flag(settings, "FRONTIER_GC_FREEZE"),
             report_interval=settings.getfloat("LOGSTATS_INTERVAL"),
-            result_ttl=number(settings, "FRONTIER_RESULT_TTL"),
             concurrency=max(1, settings.getint("CONCURRENT_REQUESTS")),
-            is_polite=flag(settings, "FRONTIER_POLITENESS"),
+            **{name: how(settings) for name, how in read.items()},
         )
 
     def limits(self) -> dict[str, Any]:
@@ -102,4 +97,5 @@ class Options:
             "newest_first": self.discipline.newest_first,
             "max_payload": self.max_payload,
             "max_seed": self.max_seed,
+            "result_ttl": self.result_ttl,
         }

@@ -18,9 +18,10 @@ from scrapy.utils.misc import load_object
 
 from scrapy_dist import defaults
 from scrapy_dist.base.escaping import get_logger
+from scrapy_dist.codec.request import fields_of
 from scrapy_dist.codec.sizes import flaw_of_url
 from scrapy_dist.core.frontier import NewRequest
-from scrapy_dist.exceptions import ConfigurationError
+from scrapy_dist.exceptions import BadPayload, ConfigurationError
 
 if TYPE_CHECKING:
     from scrapy.settings import BaseSettings
@@ -127,6 +128,15 @@ class Slots:
         except Exception:  # noqa: BLE001  whatever a rule of the project's makes of it
             return NO_SLOT
 
+    def number_of_payload(self, payload: bytes) -> int:
+        """As `number_of_fields`, of a request as it is stored, without signature."""
+        if self.name_of is None:
+            return NO_SLOT
+        try:
+            return self.number_of_fields(fields_of(payload))
+        except BadPayload:
+            return NO_SLOT
+
     @classmethod
     def from_settings(cls, settings: BaseSettings, discipline: type[Base]) -> Slots:
         """FRONTIER_SLOT of *discipline*. Raises ConfigurationError."""
@@ -146,6 +156,10 @@ class Slots:
         if value == "domain":
             return cls(_Domains())
         return cls(_Named(_load(value), value))
+
+
+#: All requests are in one slot.
+NO_SLOTS = Slots(None)
 
 
 class _Domains:

@@ -7,8 +7,8 @@ from hashlib import sha1
 
 import pytest
 
-from scrapy_dist.brokers.redis.frontier import LeaseReply, SeedsReply
 from scrapy_dist.brokers.redis.layout import RANK, decode_score
+from scrapy_dist.brokers.redis.replies import LeaseReply, SeedsReply
 from scrapy_dist.codec.envelope import SEED
 from scrapy_dist.core.frontier import BATCH, Claim, Left, NewRequest, Reject, Settlement
 from tests.support.frontiers import (

@@ -131,7 +131,7 @@ async def test_what_others_have_put_there_comes_out_whatever_its_score(
 async def test_slots_that_a_full_reply_had_no_room_for_keep_their_turns(
     client, worker, monkeypatch, delay
 ):
-    monkeypatch.setattr("scrapy_dist.brokers.redis.frontier.REPLY_BYTES", 1000)
+    monkeypatch.setattr("scrapy_dist.brokers.redis.link.REPLY_BYTES", 1000)
     slots, manners = range(1, 21), Manners(Rules(delay, 8), 1.0, 8)
     payloads = [
         b"\x01" + compact.dumps({"url": "http://s/" + n * "x"}) for n in (600, 700)

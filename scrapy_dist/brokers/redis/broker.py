@@ -120,7 +120,6 @@ class RedisCrawl(RedisTasks):
             seed_keys=self.seed_keys,
             compact=compact,
             seal=self.seal,
-            result_ttl=options.result_ttl,
             **options.limits(),
         )
         super().__init__(frontier)

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Sequence
 from typing import TYPE_CHECKING
 
 from scrapy_dist.brokers.redis.buckets import Shape, compact
-from scrapy_dist.brokers.redis.layout import pages
+from scrapy_dist.brokers.redis.layout import batches, pages
 from scrapy_dist.core.frontier import BATCH, Claim
 
 if TYPE_CHECKING:
@@ -23,6 +23,8 @@ HEX, COMPACT = "hex", "compact"
 
 #: Compact fingerprints that are added in one exchange.
 _GROUP = 10 * BATCH
+#: Buckets that are deleted in one command.
+_SWEEP = 500
 #: The form of a compact fingerprint; one in hex has 40 characters.
 _COMPACT = re.compile(r"-?\d{1,19}")
 
@@ -106,29 +108,42 @@ async def add(frontier: Frontier, fingerprints: Sequence[str]) -> None:
     shape = await shape_of(frontier)
     if shape is None:
         async with client.pipeline(transaction=False) as pipeline:
-            for at in range(0, len(fingerprints), BATCH):
-                some = fingerprints[at : at + BATCH]
+            for some in batches(fingerprints):
                 pipeline.sadd(frontier.keys.dupefilter, *some)
             await pipeline.execute()
         return
     names = [stored_as(fingerprint, compacted=True) for fingerprint in fingerprints]
-    for at in range(0, len(names), _GROUP):
-        await _add_compact(frontier, names[at : at + _GROUP])
+    for group in batches(names, _GROUP):
+        await _add_compact(frontier, group)
 
 
 async def _add_compact(frontier: Frontier, names: Sequence[str]) -> None:
-    left = [names[at : at + BATCH] for at in range(0, len(names), BATCH)]
+    left = [*batches(names)]
     while left:
         frontier.shape = await shape_of(frontier)
         grow = frontier.grow()
         claims = [frontier.claim([Claim(name, ()) for name in some]) for some in left]
         await frontier.exchange(claims if grow is None else [grow, *claims])
         # For other buckets than are there: once more.
-        left = [
-            some
-            for some, claim in zip(left, claims, strict=True)
-            if claim.reply() is None
-        ]
+        sent = zip(left, claims, strict=True)
+        left = [some for some, claim in sent if claim.reply() is None]
+
+
+async def sweep(frontier: Frontier) -> int:
+    """Delete the buckets of cleared crawls, some at a time; how many there were."""
+    swept = 0
+    client, key = frontier.client, frontier.keys.dupefilter
+    if await client.type(key) != b"hash":
+        return 0
+    for field, value in (await client.hgetall(key)).items():
+        name, last = field.decode(), int(value)
+        if name.startswith("old:"):
+            shape = Shape(key, name.removeprefix("old:"))
+            for numbers in batches(range(last), _SWEEP):
+                await client.unlink(*map(shape.name, numbers))
+            await client.hdel(key, name)
+            swept += last
+    return swept
 
 
 async def scan(frontier: Frontier) -> AsyncIterator[list[str]]:

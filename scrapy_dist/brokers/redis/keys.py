@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any
 
 from scrapy_dist import defaults
 from scrapy_dist.core.crawl import crawl_name, job_from_settings
@@ -15,29 +15,34 @@ if TYPE_CHECKING:
     from scrapy.settings import BaseSettings
 
 
+def _key(setting: str, kind: str) -> Any:
+    """A key of the type *kind*, named by *setting*."""
+    return field(metadata={"setting": setting, "type": kind})
+
+
 @dataclass(frozen=True)
 class Keys:
     """Key names: one frontier is exactly these keys, seeds and items aside."""
 
-    requests: str
-    leases: str
-    leased: str
-    suspects: str
-    dupefilter: str
-    started: str
-    workers: str
-    state: str
-    failed: str
-    control: str
-    history: str
-    slots: str
-    resting: str
-    politeness: str
-    tasks: str
-    results: str
-    tasks_ended: str
-    stats: str
-    items: str
+    requests: str = _key("SCHEDULER_QUEUE_KEY", "zset")
+    leases: str = _key("FRONTIER_LEASES_KEY", "zset")
+    leased: str = _key("FRONTIER_LEASED_KEY", "hash")
+    suspects: str = _key("FRONTIER_SUSPECTS_KEY", "zset")
+    dupefilter: str = _key("SCHEDULER_DUPEFILTER_KEY", "set")
+    started: str = _key("FRONTIER_STARTED_KEY", "set")
+    workers: str = _key("FRONTIER_WORKERS_KEY", "zset")
+    state: str = _key("FRONTIER_STATE_KEY", "hash")
+    failed: str = _key("FRONTIER_FAILED_KEY", "stream")
+    control: str = _key("FRONTIER_CONTROL_KEY", "hash")
+    history: str = _key("FRONTIER_HISTORY_KEY", "stream")
+    slots: str = _key("FRONTIER_SLOTS_KEY", "zset")
+    resting: str = _key("FRONTIER_RESTING_KEY", "zset")
+    politeness: str = _key("FRONTIER_POLITENESS_KEY", "hash")
+    tasks: str = _key("FRONTIER_TASKS_KEY", "hash")
+    results: str = _key("FRONTIER_RESULTS_KEY", "hash")
+    tasks_ended: str = _key("FRONTIER_TASKS_ENDED_KEY", "zset")
+    stats: str = _key("STATS_KEY", "hash")
+    items: str = _key("REDIS_ITEMS_KEY", "list")
 
     @classmethod
     def from_settings(cls, settings: BaseSettings, spider: str) -> Keys:
@@ -65,26 +70,8 @@ class Keys:
 
 #: Field of Keys, the setting that names it, and its type in Redis (that of the dupefilter
 #: is a hash where fingerprints are compact).
-SETTINGS = (
-    ("requests", "SCHEDULER_QUEUE_KEY", "zset"),
-    ("leases", "FRONTIER_LEASES_KEY", "zset"),
-    ("leased", "FRONTIER_LEASED_KEY", "hash"),
-    ("suspects", "FRONTIER_SUSPECTS_KEY", "zset"),
-    ("dupefilter", "SCHEDULER_DUPEFILTER_KEY", "set"),
-    ("started", "FRONTIER_STARTED_KEY", "set"),
-    ("workers", "FRONTIER_WORKERS_KEY", "zset"),
-    ("state", "FRONTIER_STATE_KEY", "hash"),
-    ("failed", "FRONTIER_FAILED_KEY", "stream"),
-    ("control", "FRONTIER_CONTROL_KEY", "hash"),
-    ("history", "FRONTIER_HISTORY_KEY", "stream"),
-    ("slots", "FRONTIER_SLOTS_KEY", "zset"),
-    ("resting", "FRONTIER_RESTING_KEY", "zset"),
-    ("politeness", "FRONTIER_POLITENESS_KEY", "hash"),
-    ("tasks", "FRONTIER_TASKS_KEY", "hash"),
-    ("results", "FRONTIER_RESULTS_KEY", "hash"),
-    ("tasks_ended", "FRONTIER_TASKS_ENDED_KEY", "zset"),
-    ("stats", "STATS_KEY", "hash"),
-    ("items", "REDIS_ITEMS_KEY", "list"),
+SETTINGS = tuple(
+    (f.name, f.metadata["setting"], f.metadata["type"]) for f in fields(Keys)
 )
 
 

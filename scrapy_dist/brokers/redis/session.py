@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from redis.exceptions import RedisError, ResponseError
 
 from scrapy_dist.base.escaping import get_logger
+from scrapy_dist.brokers.redis import fingerprints
 from scrapy_dist.brokers.redis.layout import batches
 from scrapy_dist.brokers.redis.orphans import Orphans
 from scrapy_dist.brokers.redis.upgrade import upgrade
@@ -15,7 +16,7 @@ from scrapy_dist.brokers.redis.views.status import read_status
 from scrapy_dist.brokers.redis.wakeup import Wakeup
 from scrapy_dist.core.frontier import BATCH, Answer, CommitReply, Outcome
 from scrapy_dist.core.politeness import Granted, Visit
-from scrapy_dist.core.slots import Slots
+from scrapy_dist.core.slots import NO_SLOTS, Slots
 from scrapy_dist.exceptions import RedisUnavailable
 from scrapy_dist.redis_client.client import close_client, describe
 
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
 
     from scrapy import Spider
 
-    from scrapy_dist.brokers.redis.frontier import Frontier, LeaseReply, SeedsReply
+    from scrapy_dist.brokers.redis.frontier import Frontier
+    from scrapy_dist.brokers.redis.replies import LeaseReply, SeedsReply
     from scrapy_dist.brokers.redis.scripts import Call
     from scrapy_dist.core.frontier import Ask, Joined, LeaseId, LeaveOutcome
     from scrapy_dist.core.politeness import Rules
@@ -37,7 +39,6 @@ T = TypeVar("T")
 
 #: How often an older format is converted before this worker gives it up.
 _UPGRADES = 3
-_NO_SLOTS = Slots(None)
 
 
 class RedisFrontier:
@@ -53,7 +54,7 @@ class RedisFrontier:
         spider: Spider | None,
         *,
         process: tuple[str, str] | None = None,
-        slots: Slots = _NO_SLOTS,
+        slots: Slots = NO_SLOTS,
     ) -> None:
         self.worker = frontier.worker
         self._frontier = frontier
@@ -144,7 +145,7 @@ class RedisFrontier:
 
     async def sweep(self) -> None:
         try:
-            await self._frontier.sweep()
+            await fingerprints.sweep(self._frontier)
         except (RedisError, OSError, ValueError) as e:
             raise RedisUnavailable(str(e)) from e
 
@@ -159,9 +160,7 @@ class RedisFrontier:
             await self._orphans.step()
         round_ = _Round(self._frontier)
         round_.store(ask)
-        round_.report(ask, *(self.process or ("", "")))
-        if ask.heartbeat or self._prunes:
-            round_.prune()
+        round_.report(ask, *(self.process or ("", "")), prunes=self._prunes)
         round_.take(ask)
         try:
             await self._frontier.exchange(round_.calls)
@@ -217,8 +216,8 @@ class _Round:
         for begins in batches(ask.begins):
             self._add(frontier.begin(begins), self._begun)
 
-    def report(self, ask: Ask, machine: str, process: str) -> None:
-        """Who is here, and who is not any more."""
+    def report(self, ask: Ask, machine: str, process: str, *, prunes: bool) -> None:
+        """Who is here, and who is not any more; *prunes*: old tasks are left."""
         frontier = self._frontier
         for gone in batches(ask.gone):
             self._add(frontier.gone(machine, gone))
@@ -229,10 +228,8 @@ class _Round:
         if ask.heartbeat:
             beat = frontier.heartbeat(ask.info, busy=ask.busy)
             self._add(beat, self._sets("heartbeat"))
-
-    def prune(self) -> None:
-        """Delete some of what is old."""
-        self._add(self._frontier.prune_tasks(), self._pruned)
+        if ask.heartbeat or prunes:
+            self._add(frontier.prune_tasks(), self._pruned)
 
     def take(self, ask: Ask) -> None:
         """Leases, and what is left."""

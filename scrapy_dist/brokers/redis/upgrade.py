@@ -28,14 +28,12 @@ from scrapy_dist.brokers.redis.layout import (
 )
 from scrapy_dist.brokers.redis.older import Older, parse_older
 from scrapy_dist.brokers.redis.version import FORMAT
-from scrapy_dist.codec.request import fields_of
-from scrapy_dist.core.slots import NO_SLOT, Slots
-from scrapy_dist.exceptions import BadPayload
 
 if TYPE_CHECKING:
     from scrapy import Spider
 
     from scrapy_dist.brokers.redis.frontier import Frontier
+    from scrapy_dist.core.slots import Slots
 
 logger = get_logger(__name__)
 
@@ -123,7 +121,9 @@ class _Conversion:
         for request in page:
             waits = place == SUSPECTS and request.score == float("inf")
             score = 0.0 if waits else request.score  # it is not known any more
-            args += (request.member, self._slot(request.payload), encode_score(score))
+            opened = self._frontier.seal.shown(request.payload)
+            slot = self._slots.number_of_payload(opened)
+            args += (request.member, slot, encode_score(score))
             size += len(request.member)
             if size > _PAGE_BYTES:
                 await self._send(place, args)
@@ -137,15 +137,6 @@ class _Conversion:
         done = await self._frontier.run("upgrade", mark=mark, place=place, entries=args)
         self._is_lost = self._is_lost or done < 0
         self.done += max(0, done)
-
-    def _slot(self, payload: bytes) -> int:
-        if not payload or not self._slots.are_many:
-            return NO_SLOT
-        try:
-            fields = fields_of(self._frontier.seal.open(payload))
-        except BadPayload:
-            return NO_SLOT
-        return self._slots.number_of_fields(fields)
 
 
 def _old(found: Iterable[Older | None]) -> list[Older]:

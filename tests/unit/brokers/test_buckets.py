@@ -8,6 +8,7 @@ from collections import Counter
 import pytest
 
 from scrapy_dist.brokers.redis.buckets import LOAD, Shape, compact
+from scrapy_dist.brokers.redis.fingerprints import sweep
 from scrapy_dist.brokers.redis.types import check_types
 from scrapy_dist.core.frontier import BATCH, Claim, NewRequest, Outcome
 from scrapy_dist.exceptions import ConfigurationError
@@ -232,7 +233,7 @@ async def test_cleared_crawl_is_forgotten_at_once_and_swept_later(client, way):
     assert await add(new, fingerprints[:5]) == fingerprints[:5]
     left = [key async for key in client.scan_iter(f"{KEYS.dupefilter}:*")]
     assert len(left) > 3
-    assert await new.frontier.sweep() == len(left) - 1
+    assert await sweep(new.frontier) == len(left) - 1
     [bucket] = [key async for key in client.scan_iter(f"{KEYS.dupefilter}:*")]
     assert bucket.decode() == (await shape_of(client)).name(0)
     assert await add(new, fingerprints[:5]) == []
@@ -247,9 +248,9 @@ async def test_sweep_leaves_nothing_behind(client):
             await worker.ack(lease)
         if await worker.leave(finished=True):
             break
-    assert await worker.frontier.sweep() == 1
+    assert await sweep(worker.frontier) == 1
     assert set(await contents(client)) == {KEYS.history}
-    assert await worker.frontier.sweep() == 0
+    assert await sweep(worker.frontier) == 0
 
 
 @pytest.mark.parametrize("compact_first", [True, False])

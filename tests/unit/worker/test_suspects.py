@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from scrapy_dist.brokers.redis.frontier import LeaseReply
+from scrapy_dist.brokers.redis.replies import LeaseReply
 from scrapy_dist.core.frontier import SUSPECTS, Lease, Left
 from tests.support.frontiers import KEYS, Worker, dead_letters, names, places, suspect
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from scrapy_dist.brokers.redis import frontier
+from scrapy_dist.brokers.redis import link
 from scrapy_dist.core.frontier import Reject
 from tests.support.frontiers import KEYS, SEED_KEYS, Worker, dead_letters, names
 
@@ -78,7 +78,7 @@ async def test_a_large_seed_is_leased_and_does_not_travel(client, worker, kind):
 
 
 async def test_a_reply_is_bounded_and_the_rest_comes_later(client, monkeypatch):
-    monkeypatch.setattr(frontier, "REPLY_BYTES", 1000)
+    monkeypatch.setattr(link, "REPLY_BYTES", 1000)
     worker = await Worker(client).join()
     await worker.push(*[b"%03d" % n + b"x" * 200 for n in range(40)])
     found = []
@@ -90,7 +90,7 @@ async def test_a_reply_is_bounded_and_the_rest_comes_later(client, monkeypatch):
 
 
 async def test_so_is_one_of_suspects(client, monkeypatch):
-    monkeypatch.setattr(frontier, "REPLY_BYTES", 1000)
+    monkeypatch.setattr(link, "REPLY_BYTES", 1000)
     doomed, worker = [await Worker(client).join() for _ in range(2)]
     await doomed.push(*[b"%d" % n + b"x" * 600 for n in range(6)])
     for _ in range(3):
@@ -106,7 +106,7 @@ async def test_so_is_one_of_suspects(client, monkeypatch):
 
 @pytest.mark.parametrize("kind", ["list", "set", "zset"])
 async def test_so_is_one_of_seeds(client, monkeypatch, kind):
-    monkeypatch.setattr(frontier, "REPLY_BYTES", 1000)
+    monkeypatch.setattr(link, "REPLY_BYTES", 1000)
     worker = await Worker(client).join()
     seeds = [b"%03d" % n + b"x" * 200 for n in range(40)]
     if kind == "list":
@@ -136,7 +136,7 @@ async def test_many_small_ones_still_come_in_one_reply(client, worker):
 
 
 async def test_a_large_one_at_the_front_keeps_nobody_waiting(client, monkeypatch):
-    monkeypatch.setattr(frontier, "REPLY_BYTES", 1000)
+    monkeypatch.setattr(link, "REPLY_BYTES", 1000)
     worker = await Worker(client, **LIMITS).join()
     await worker.push(LARGE, b"1")
     assert [x.too_large for x in await worker.lease()] == [5000]

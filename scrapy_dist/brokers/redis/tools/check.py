@@ -44,8 +44,10 @@ if TYPE_CHECKING:
 
 #: Members that prove an order id to be in use, in one script call.
 _PROOFS = 10
-#: Fields of S:state, in front of ``:`` and the number of a worker.
-_TRACES = frozenset(b"worker commit since beat strange round process format".split())
+#: Fields of S:state and S:control, in front of ``:`` and the number of a worker.
+_TRACES = frozenset(
+    b"worker commit since beat strange round process format stop busy".split()
+)
 
 
 async def check(
@@ -120,18 +122,15 @@ class _Check:
             await self._check_workers()
             self._report.counts = await self._count()
             self._add_notes(self._report.counts)
-        found = self._report.findings
-        self._report.findings = {k: f for k, f in found.items() if f.count}
+        found = self._report.findings.items()
+        self._report.findings = {kind: each for kind, each in found if each.count}
         return self._report
 
-    def _found(self, kind: str, example: str, *, mended: bool | None = None) -> None:
-        mended = self._repair if mended is None else mended
-        self._report.findings[kind].add(example, mended=mended)
+    def _found(self, kind: str, example: str) -> None:
+        self._report.findings[kind].add(example, mended=self._repair)
 
-    async def _call(self, script: str, **values: Any) -> list[Any]:
-        values = {"mend": int(self._repair), **values}
-        reply: list[Any] = await self._frontier.run(script, **values)
-        return reply
+    async def _call(self, script: str, **values: Any) -> Any:
+        return await self._frontier.run(script, mend=int(self._repair), **values)
 
     # Keys
 
@@ -139,6 +138,7 @@ class _Check:
         """Whether the rest can be checked."""
         types = await types_of(self._frontier)
         usable = True
+        wrong = []
         for name, setting, needed in SETTINGS:
             key = getattr(self._keys, name)
             kind = types[key]
@@ -150,20 +150,16 @@ class _Check:
                 if (name, kind) == ("requests", "list"):
                     # Of its FifoQueue or LifoQueue.
                     remedy = f"if it is of scrapy-redis, {import_command(self._spider)}"
-                self._found(
-                    "wrong_type",
-                    f"{key} is a {kind} and must be a {needed}: {remedy}",
-                    mended=False,
-                )
-        for key in self._frontier.seed_keys:
-            if types[key] not in ("none", *OF_SEEDS):
-                self._found(
-                    "wrong_type",
-                    f"{key} is a {types[key]}; seeds are read from a list, a set or a sorted"
-                    " set: delete or rename it, or name another key in redis_key or"
-                    " REDIS_START_URLS_KEY",
-                    mended=False,
-                )
+                wrong.append(f"{key} is a {kind} and must be a {needed}: {remedy}")
+        wrong += [
+            f"{key} is a {types[key]}; seeds are read from a list, a set or a sorted set:"
+            " delete or rename it, or name another key in redis_key or"
+            " REDIS_START_URLS_KEY"
+            for key in self._frontier.seed_keys
+            if types[key] not in ("none", *OF_SEEDS)
+        ]
+        for example in wrong:
+            self._report.findings["wrong_type"].add(example, mended=False)
         if not usable:
             self._report.note(
                 "Nothing else was checked, because of the keys of a wrong type."
@@ -227,15 +223,11 @@ class _Check:
                 clashes = [
                     e for e in entries if first.setdefault(e.id, e).payload != e.payload
                 ]
-                if not clashes:
-                    continue
-                args: list[str | bytes | int] = []
-                for entry in clashes:
-                    args += _name(first[entry.id])
-                    args += _name(entry)
-                for at in await self._call("check_twice", twins=args):
-                    entry = clashes[at]
-                    self._found("order_id_twice", str(entry))
+                args = [
+                    part for e in clashes for part in (*_name(first[e.id]), *_name(e))
+                ]
+                for at in await self._call("check_twice", twins=args) if args else ():
+                    self._found("order_id_twice", str(clashes[at]))
 
     async def _check_slots(self) -> None:
         after = b""
@@ -265,10 +257,7 @@ class _Check:
         if need <= self._order:
             return
         proofs = sorted(orders, reverse=True)[:_PROOFS]
-        args: list[bytes | int] = []
-        for order, member in proofs:
-            if order > self._order:
-                args += (place, member)
+        args = [arg for n, m in proofs if n > self._order for arg in (place, m)]
         behind, counter = await self._call("check_order", least=need, proofs=args)
         if behind:
             # Found again as higher ids come; mended each time, and one thing all the same.
@@ -281,17 +270,12 @@ class _Check:
 
     async def _check_workers(self) -> None:
         numbers: set[bytes] = set()
-        async for batch in scan_hash(self._client, self._keys.state):
-            for name, _ in batch:
-                kind, _, number = name.partition(b":")
-                if kind in _TRACES:
-                    numbers.add(number)
-        async for batch in scan_hash(self._client, self._keys.control):
-            numbers.update(
-                name[len(b"stop:") :]
-                for name, _ in batch
-                if name.startswith((b"stop:", b"busy:"))
-            )
+        for key in (self._keys.state, self._keys.control):
+            async for batch in scan_hash(self._client, key):
+                for name, _ in batch:
+                    kind, colon, number = name.partition(b":")
+                    if colon and kind in _TRACES:
+                        numbers.add(number)
         async for names in scan_zset(self._client, self._keys.workers):
             numbers.update(names)
         for names in batches(sorted(numbers)):
@@ -320,10 +304,10 @@ class _Check:
                     pipeline.scard(k.dupefilter)
             sizes = await pipeline.execute()
         seen = int(sizes[5] or 0) if len(sizes) > 5 else 0
-        alive, silent = await self._check_numbers([])
         pending, suspect, leased, failed, waiting = sizes[:5]
         self._waiting = int(waiting) if failed >= self._frontier.failed_limit else 0
-        return Counts(pending, suspect, leased, failed, seen, alive, silent)
+        alive_and_silent = await self._check_numbers([])
+        return Counts(pending, suspect, leased, failed, seen, *alive_and_silent)
 
     def _add_notes(self, counts: Counts) -> None:
         if counts.silent:
@@ -339,11 +323,9 @@ class _Check:
                 f" (FRONTIER_FAILED_LIMIT, {self._frontier.failed_limit}): retry or forget"
                 " dead letters, or raise the limit."
             )
-        if self._report.code_is_wrong:
-            return
-        if waiting == counts.pending + counts.suspect + counts.leased:
-            return  # a worker would find nothing to do
-        if not counts.alive and (counts.pending or counts.suspect or counts.leased):
+        # Beside what waits, there may be nothing for a worker to do.
+        left = counts.pending + counts.suspect + counts.leased - waiting
+        if left and not counts.alive and not self._report.code_is_wrong:
             self._report.note("No worker is alive: start one, and the crawl continues.")
 
 

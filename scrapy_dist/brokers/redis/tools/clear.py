@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING
 
 from scrapy_dist.brokers.redis import fingerprints
 from scrapy_dist.brokers.redis.errors import asking
-from scrapy_dist.brokers.redis.layout import encode_score
+from scrapy_dist.brokers.redis.layout import batches, encode_score
 from scrapy_dist.brokers.redis.version import check_seal
 from scrapy_dist.core.crawl import FRONTIER, Cleared
-from scrapy_dist.core.frontier import BATCH, NewRequest
+from scrapy_dist.core.frontier import BATCH
 
 if TYPE_CHECKING:
     from scrapy_dist.brokers.redis.frontier import Frontier
+    from scrapy_dist.core.frontier import NewRequest
 
 #: Parts of a frontier that can be cleared, and the keys (fields of ``Keys``) of each;
 #: the fingerprints and the seeds go with ``dupefilter`` and ``seeds``.
@@ -32,13 +33,7 @@ _TASKS = {FRONTIER: "r", "requests": "r", "seeds": "q"}
 #: Of what a worker with SCHEDULER_FLUSH_ON_START deletes.
 _FRONTIER_KEYS = (
     *_KEYS["requests"],
-    "resting",
-    "politeness",
-    "workers",
-    "state",
-    "stats",
-    "started",
-    "control",
+    *("resting", "politeness", "workers", "state", "stats", "started", "control"),
 )
 
 
@@ -64,20 +59,15 @@ async def clear(
             rests=int("requests" in parts and FRONTIER not in parts),
         )
         states = "".join({_TASKS.get(part, "") for part in parts})
-        if done and states:
-            await _cancel_living(frontier, states, now)
+        # Those of which there was something only before now.
+        at = 0 if done and states else -1
+        while at >= 0:
+            at, _ = await frontier.run(
+                "cancel_living", states=states, until_ms=now, at=at, most=BATCH
+            )
         if done and seen:
-            await frontier.sweep()
+            await fingerprints.sweep(frontier)
     return Cleared(alive, bool(done))
-
-
-async def _cancel_living(frontier: Frontier, states: str, until_ms: int) -> None:
-    """Cancel tasks in *states* of which there was something only before *until_ms*."""
-    at = 0
-    while at >= 0:
-        at, _ = await frontier.run(
-            "cancel_living", states=states, until_ms=until_ms, at=at, most=BATCH
-        )
 
 
 async def recrawl(frontier: Frontier, requests: Sequence[NewRequest]) -> None:
@@ -89,9 +79,8 @@ async def recrawl(frontier: Frontier, requests: Sequence[NewRequest]) -> None:
     k = frontier.keys
     with asking():
         compacted = await fingerprints.shape_of(frontier) is not None
-    for at in range(0, len(requests), BATCH):
+    for some in batches(requests):
         args: list[str | bytes | float] = []
-        some = requests[at : at + BATCH]
         for request in some:
             # Compact ones need their bucket: they come behind, at worst too late.
             name = "" if compacted else request.fingerprint

@@ -21,7 +21,7 @@ from scrapy_dist.codec import compact
 from scrapy_dist.codec.envelope import JSON, MSGPACK, OTHER, PICKLE
 from scrapy_dist.codec.request import fields_of
 from scrapy_dist.core.dead_letters import DeadLetter, Forgotten, Retried, is_letter_id
-from scrapy_dist.core.slots import NO_SLOT, Slots
+from scrapy_dist.core.slots import NO_SLOT, NO_SLOTS, Slots
 from scrapy_dist.exceptions import BadPayload, ConfigurationError
 from scrapy_dist.queue import Base, PriorityQueue
 
@@ -37,7 +37,6 @@ _EXAMPLES = 3
 
 #: Scrapy's default of the setting RETRY_PRIORITY_ADJUST.
 _RETRY_PRIORITY_ADJUST = -1
-_NO_SLOTS = Slots(None)
 
 
 async def retry(
@@ -47,7 +46,7 @@ async def retry(
     *,
     decode: Callable[[bytes], Request] | None = None,
     discipline: type[Base] = PriorityQueue,
-    slots: Slots = _NO_SLOTS,
+    slots: Slots = NO_SLOTS,
     seeds_as: str = "list",
 ) -> Retried:
     """Put back, see `ports.Crawl.retry`; *decode* is never asked about a pickle.

@@ -15,10 +15,9 @@ from scrapy_dist.brokers.redis.layout import encode_score, with_task
 from scrapy_dist.brokers.redis.tasks import record_of
 from scrapy_dist.brokers.redis.version import check_seal
 from scrapy_dist.codec import dump_lines
-from scrapy_dist.codec.request import fields_of
 from scrapy_dist.codec.seed_fields import is_token
 from scrapy_dist.core.frontier import BATCH
-from scrapy_dist.core.slots import NO_SLOT, Slots
+from scrapy_dist.core.slots import NO_SLOTS, Slots
 from scrapy_dist.exceptions import BadPayload, ConfigurationError
 
 if TYPE_CHECKING:
@@ -41,7 +40,6 @@ _MARK = re.compile(rb"([0-9A-Za-z-]{1,40}) ([0-9]{1,15}) \S+")
 _CLAIMS = re.compile("-?[0-9A-Za-z]+")
 #: Calls in one round trip.
 _CALLS = 10
-_NO_SLOTS = Slots(None)
 
 
 async def import_lines(
@@ -50,7 +48,7 @@ async def import_lines(
     imported: Imported,
     *,
     merge: bool = False,
-    slots: Slots = _NO_SLOTS,
+    slots: Slots = NO_SLOTS,
 ) -> AsyncIterator[int]:
     """Import, see `ports.Crawl.import_lines`.
 
@@ -272,25 +270,13 @@ class _Import:
         if type(claims) is not str or not _CLAIMS.fullmatch(claims):
             claims = "-"
         # As release.lua decides: what nobody died of, and claimed nothing, is pending.
-        place: tuple[bytes, int, bytes] = (
-            encode_score(score),
-            self._slot(payload),
-            with_task(task, payload),
-        )
+        slot = self._slots.number_of_payload(self._frontier.seal.shown(payload))
+        place = (encode_score(score), slot, with_task(task, payload))
         if line["type"] == "suspect" or deaths or claims != "-":
             waits = "+inf" if score == math.inf else 0
             batch.add("suspects", "request", *place, waits, deaths, claims)
         else:
             batch.add("requests", "request", *place)
-
-    def _slot(self, payload: bytes) -> int:
-        if self._slots.name_of is None:
-            return NO_SLOT
-        try:
-            fields = fields_of(self._frontier.seal.shown(payload))
-        except BadPayload:
-            return NO_SLOT
-        return self._slots.number_of_fields(fields)
 
     def _take_seed(self, line: Line, batch: _Batch) -> None:
         if not self._seed_types:

@@ -120,16 +120,7 @@ class ItemReader:
         await self.acknowledge()
         left = 1 if self._joined else 0
         while left > 0:
-            call = self._frontier.call(
-                "return_items",
-                int,
-                taken=self._taken,
-                reader=self._number,
-                keep=keep,
-                most=BATCH,
-            )
-            await self._frontier.exchange([call])
-            left = _reply(call)
+            left = await self._send("return_items", keep=keep, most=BATCH)
         self._forget()
 
     def _forget(self) -> None:
@@ -140,11 +131,11 @@ class ItemReader:
     async def _exchange(self, before: Sequence[Call[Any]], want: int) -> list[bytes]:
         known, done, mark = self._known, min(self.done, BATCH), self._mark
         remove = max(0, done - self._doubtful)
-        call = self._frontier.call(
+        # Without a reply nobody knows what the list holds: then it is read again.
+        self._known, self._doubtful, self._mark = 0, self._doubtful + known, b""
+        outcome, *rest = await self._send(
             "take_items",
-            list,
-            taken=self._taken,
-            reader=self._number,
+            before,
             mark=mark,
             word=secrets.token_hex(6),
             patience=self._patience(),
@@ -153,10 +144,6 @@ class ItemReader:
             want=want,
             limit=_STEP_BYTES,
         )
-        # Without a reply nobody knows what the list holds: then it is read again.
-        self._known, self._doubtful, self._mark = 0, self._doubtful + known, b""
-        await self._frontier.exchange([*before, call])
-        outcome, *rest = _reply(call)
         if outcome == 0:
             return self._lost()
         self._joined, self.stands_by = True, False
@@ -171,6 +158,15 @@ class ItemReader:
         self._doubtful -= known - remove
         self.names = names_in(self._mark, known - remove, len(items))
         return items
+
+    async def _send(
+        self, script: str, before: Sequence[Call[Any]] = (), **values: Any
+    ) -> Any:
+        call = self._frontier.call(
+            script, lambda raw: raw, taken=self._taken, reader=self._number, **values
+        )
+        await self._frontier.exchange([*before, call])
+        return _reply(call)
 
     def _patience(self) -> int | str:
         if self._patience_ms is not None:

@@ -73,26 +73,21 @@ class LetterReader:
     async def _parsed(
         self, entries: Sequence[tuple[bytes, dict[bytes, bytes]]]
     ) -> list[DeadLetter]:
-        tokens = {f[b"task"].decode("latin-1") for _, f in entries if b"task" in f}
-        ids = await self._ids_of(sorted(tokens)) if tokens else {}
-        seal = self._frontier.seal
-        return [
-            replace(
-                parse_letter(id_, fields, seal),
-                task=ids.get(fields.get(b"task", b"").decode("latin-1"), ""),
-            )
-            for id_, fields in entries
+        letters = [
+            parse_letter(i, fields, self._frontier.seal) for i, fields in entries
         ]
-
-    async def _ids_of(self, tokens: Sequence[str]) -> dict[str, str]:
-        """The ids of tasks by their tokens, as far as they are known."""
+        tokens = [fields.get(b"task", b"") for _, fields in entries]
+        if not any(tokens):
+            return letters
         key = self._frontier.keys.tasks
         with asking(key=key):
-            records = await self._client.hmget(
-                key, [b"t:%b" % token.encode("latin-1") for token in tokens]
-            )
-        tasks = map(parse_task, tokens, records)
-        return {task.token: task.id for task in tasks if task is not None}
+            records = await self._client.hmget(key, [b"t:%b" % each for each in tokens])
+        return [
+            replace(letter, task=task.id)
+            if (task := parse_task("", record))
+            else letter
+            for letter, record in zip(letters, records, strict=True)
+        ]
 
     async def _make_group(self) -> bool:
         """False: there is no letter yet."""

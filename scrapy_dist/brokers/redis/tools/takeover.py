@@ -30,36 +30,12 @@ if TYPE_CHECKING:
     from scrapy_dist.core.ports import Fingerprint
     from scrapy_dist.core.slots import Slots
     from scrapy_dist.queue import Base
+    from scrapy_dist.redis_client.typed import Redis
 
 #: What a list that had the name of our requests is called while it is taken over.
 _ASIDE = ":scrapy_redis"
 #: Bytes of converted requests after which a call is full.
 _CALL_BYTES = 500_000
-
-
-@dataclass(frozen=True)
-class _Converter:
-    """Turns a request of scrapy-redis into ours, with the project's own names."""
-
-    spider: Spider
-    codec: PayloadCodec
-    fingerprint: Fingerprint | None
-    discipline: type[Base]
-    slots: Slots
-
-    def convert(self, data: bytes) -> tuple[str, bytes, int, bytes]:
-        """Fingerprint, score as in a rank, slot and payload. Unpickles! Raises ValueError."""
-        try:
-            fields = pickle.loads(data)  # noqa: S301 - the caller was asked for it
-            request = request_from_dict(fields, spider=self.spider)
-        except Exception as e:
-            raise ValueError(f"it cannot be read: {quote(str(e), 200)}") from e
-        payload = self.codec.encode(request)
-        name = ""
-        if self.fingerprint is not None and not request.dont_filter:
-            name = self.fingerprint(request)
-        score = encode_score(self.discipline.score(request))
-        return name, score, self.slots.number(request), payload
 
 
 async def take_over(
@@ -81,8 +57,7 @@ async def take_over(
     not make, and RedisUnavailable.
     """
     await check_seal(frontier.client, frontier.keys.state, frontier.seal, writes=True)
-    converter = _Converter(spider, codec, fingerprint, discipline, slots)
-    move = _Move(frontier, converter, taken)
+    move = _Move(frontier, taken, spider, codec, fingerprint, discipline, slots)
     with asking("what was moved by then is complete, the rest is where it was"):
         # Their fingerprints first: what is found now is pending, or was crawled.
         await move.fingerprints(f"{prefix}:dupefilter")
@@ -91,14 +66,33 @@ async def take_over(
         await move.seeds(f"{prefix}:start_urls")
 
 
+@dataclass(frozen=True)
 class _Move:
-    def __init__(
-        self, frontier: Frontier, converter: _Converter, taken: TakenOver
-    ) -> None:
-        self._frontier = frontier
-        self._client = frontier.client
-        self._converter = converter
-        self._taken = taken
+    _frontier: Frontier
+    _taken: TakenOver
+    _spider: Spider
+    _codec: PayloadCodec
+    _fingerprint: Fingerprint | None
+    _discipline: type[Base]
+    _slots: Slots
+
+    @property
+    def _client(self) -> Redis:
+        return self._frontier.client
+
+    def _convert(self, data: bytes) -> tuple[str, bytes, int, bytes]:
+        """Fingerprint, score as in a rank, slot and payload. Unpickles! Raises ValueError."""
+        try:
+            fields = pickle.loads(data)  # noqa: S301 - the caller was asked for it
+            request = request_from_dict(fields, spider=self._spider)
+        except Exception as e:
+            raise ValueError(f"it cannot be read: {quote(str(e), 200)}") from e
+        payload = self._codec.encode(request)
+        name = ""
+        if self._fingerprint is not None and not request.dont_filter:
+            name = self._fingerprint(request)
+        score = encode_score(self._discipline.score(request))
+        return name, score, self._slots.number(request), payload
 
     async def _type(self, key: str, *expected: str) -> str:
         kind: str = (await self._client.type(key)).decode()
@@ -130,7 +124,7 @@ class _Move:
         # Equal scores have no order there but that of their bytes.
         ours = key == self._frontier.keys.requests
         async for found in pages(self._client.zscan, key):
-            theirs = [m for m, _ in found if not (ours and _is_ours(m))]
+            theirs = [m for m, _ in found if not ours or parse(REQUESTS, m).flaw]
             await self._move(key, theirs)
             yield
 
@@ -148,12 +142,12 @@ class _Move:
         moved, args, size = 0, [], 0
         for data in found:
             try:
-                name, score, slot, payload = self._converter.convert(data)
+                converted = self._convert(data)
             except ValueError as e:  # also Unserializable
                 self._taken.leave(str(e))
                 continue
-            args += [data, name, score, slot, payload]
-            size += len(data) + len(payload)
+            args += [data, *converted]
+            size += len(data) + len(converted[-1])
             if size > _CALL_BYTES:
                 moved += await self._call(key, args)
                 args, size = [], 0
@@ -204,7 +198,3 @@ class _Move:
             f"{words.count(count, 'seed stays', 'seeds stay')} in {key!r}: {why}"
         )
         self._taken.left += count
-
-
-def _is_ours(member: bytes) -> bool:
-    return not parse(REQUESTS, member).flaw

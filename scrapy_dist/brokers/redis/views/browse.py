@@ -45,6 +45,8 @@ if TYPE_CHECKING:
 
 #: What a seed may say of its request that is a name, or close to one.
 _SEED_FIELDS = ("url", "method", "callback")
+#: What a fingerprint may be made of.
+_NAMED = ("url", "method", "body", "headers", "meta")
 #: Slots without requests that are passed by, at least.
 _EMPTY = 1000
 #: Bytes of requests that are read while everybody else waits.
@@ -103,10 +105,9 @@ async def next_requests(frontier: Frontier, count: int) -> AsyncIterator[list[Sh
     Some suspects go first, as with a worker that holds none. Then slots have their turns,
     and each gives one request. What is in no slot that has a turn comes last.
     """
-    client = frontier.client
-    k = frontier.keys
+    key = frontier.keys.suspects
     with asking():
-        first = await client.zrange(k.suspects, 0, MOST_SUSPECTS - 1, withscores=True)
+        first = await frontier.client.zrange(key, 0, MOST_SUSPECTS - 1, withscores=True)
         first = [(m, score) for m, score in first[:count] if math.isfinite(score)]
         if first:
             yield await _shown(SUSPECTS, first, frontier.seal)
@@ -142,14 +143,16 @@ async def _in_turn(
             left -= len(found)
             more += have_more
             yield found
-    for at in range(0, 2 * count if left else 0, BATCH):
+    for at in range(0, 2 * count, BATCH):
+        if not left:
+            return
         page = await frontier.client.zrange(
             frontier.keys.requests, at, at + BATCH - 1, withscores=True
         )
-        rest = [(member, slot) for member, slot in page if slot not in known]
-        yield rest[:left]
-        left -= len(rest[:left])
-        if not left or len(page) < BATCH:
+        rest = [(member, slot) for member, slot in page if slot not in known][:left]
+        yield rest
+        left -= len(rest)
+        if len(page) < BATCH:
             return
 
 
@@ -182,10 +185,9 @@ async def _of_slots(
 ) -> tuple[list[tuple[bytes, float]], list[bytes]]:
     """Requests of each of *slots* in turn, *left* at the most; slots that may have more."""
     found = await frontier.run("peek", at=at, most=most, slots=slots)
-    turns = zip_longest(*found)
     shown = [
         (member, float(slot))
-        for turn in turns
+        for turn in zip_longest(*found)
         for slot, member in zip(slots, turn, strict=True)
         if member is not None
     ]
@@ -218,13 +220,14 @@ class _Matcher:
         url = fields.get("url")
         if not isinstance(url, str):
             return None
-        found = self._of_url.get(url)
-        if found is not None:
-            return found
+        if url in self._of_url:
+            return self._of_url[url]
         if self._paths is not None and _path(url) not in self._paths:
             return None
         try:
-            return self._of_name.get(self._fingerprint(_request(fields)))
+            fields = from_jsonable(fields)
+            given = {name: fields[name] for name in _NAMED if name in fields}
+            return self._of_name.get(self._fingerprint(Request(**given)))
         except Exception:  # noqa: BLE001 - whatever a stranger's fields lead to
             return None
 
@@ -245,17 +248,6 @@ def _path(url: str) -> bytes:
     return unquote_to_bytes(path)
 
 
-def _request(fields: dict[str, Any]) -> Request:
-    fields = from_jsonable(fields)
-    return Request(
-        fields["url"],
-        method=fields.get("method", "GET"),
-        body=fields.get("body"),
-        headers=fields.get("headers"),
-        meta=fields.get("meta"),
-    )
-
-
 async def find(
     frontier: Frontier,
     urls: Iterable[str],
@@ -266,8 +258,8 @@ async def find(
 ) -> AsyncIterator[Found]:
     """See `ports.Crawl.find`. About a second for 80,000 requests.
 
-    Pending come first, then suspects and leases,
-    as a request moves; one that goes back meanwhile may be missed.
+    Pending come first, then suspects and leases, as a request moves; one that goes back
+    meanwhile may be missed.
     """
     matcher = _Matcher(urls, fingerprint, exact=exact)
     with asking():
@@ -290,23 +282,24 @@ async def _find(
                 url = matcher.match(frontier.seal.shown(stored.payload))
                 if url not in wanted:
                     continue
-                rank, among = None, None
-                if place == REQUESTS:
-                    rank, among = await _rank(frontier, stored)
                 wanted.discard(url)
                 id_ = stored.id.decode("latin-1")
                 shown = _show(stored, frontier.seal)
-                yield Found(url, shown, id_, rank, among, stored.slot)
+                yield Found(
+                    url, shown, id_, *await _rank(frontier, stored), stored.slot
+                )
                 if not wanted:
                     return
             progress(done, total)
 
 
 async def _rank(frontier: Frontier, stored: Entry) -> tuple[int | None, int | None]:
-    """How many requests of its slot are before it, and how many the slot has.
+    """Of a pending one how many of its slot are before it, and how many the slot has.
 
     The second is None where slots take no turns.
     """
+    if stored.place != REQUESTS:
+        return None, None
     key, slot = frontier.keys.requests, stored.slot
     async with frontier.client.pipeline(transaction=True) as pipeline:
         pipeline.zrank(key, stored.member)
@@ -351,9 +344,8 @@ async def _letters(
 ) -> dict[str, list[DeadLetter]]:
     found: dict[str, list[DeadLetter]] = {}
     async for letter in list_failed(frontier):
-        is_seed = letter.kind == "seed"
-        payload = SEED + letter.payload if is_seed else letter.opened
-        url = matcher.match(payload)
+        head = SEED if letter.kind == "seed" else b""
+        url = matcher.match(head + letter.opened)
         if url is not None and len(found.setdefault(url, [])) < _LETTERS:
             found[url].append(letter)
     return found

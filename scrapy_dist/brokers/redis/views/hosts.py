@@ -29,27 +29,6 @@ _MAX_SHOWN = 65_536
 _HEAD = 5
 
 
-@dataclass
-class _Looked:
-    """What was seen so far: hosts by the numbers of their slots."""
-
-    hosts: dict[float, Host] = field(default_factory=dict)
-    leased: Counter[float] = field(default_factory=Counter)
-    errors: Counter[float] = field(default_factory=Counter)
-    #: Order ids of leases, and fields of dead letters, one of each slot.
-    ids: dict[float, bytes] = field(default_factory=dict)
-    fields: dict[float, dict[Any, Any]] = field(default_factory=dict)
-    head: Sequence[int] = (0,) * _HEAD
-
-    def whole(self, slot: float) -> Host:
-        host = self.hosts.get(slot) or Host(_number(slot), slot)
-        return replace(host, leased=self.leased[slot], errors=self.errors[slot])
-
-
-def _number(slot: float) -> str:
-    return f"#{int(slot)}" if slot.is_integer() else f"#{slot}"
-
-
 async def read_hosts(
     frontier: Frontier,
     slots: Slots,
@@ -61,19 +40,20 @@ async def read_hosts(
     delay_of: Callable[[int], float | None],
 ) -> Hosts:
     """See `ports.Crawl.hosts`."""
-    looked = _Looked()
+    looked = _Looked(frontier, delay_of)
     with asking():
-        await _read_slots(frontier, looked, look, delay_of)
+        await looked.read_slots(look)
         in_turn = len(looked.hosts)
-        await _read_leases(frontier, looked)
-        await _read_letters(frontier, slots, looked, letters)
+        await looked.read_leases()
+        if letters:
+            await looked.read_letters(slots, letters)
         missing = (looked.leased.keys() | looked.errors.keys()) - looked.hosts.keys()
         for some in batches(sorted(missing)):
-            await _read(frontier, looked, delay_of, more=some)
+            await looked.read(more=some)
         everywhere = looked.hosts.keys() | missing
         hosts = sorted(map(looked.whole, everywhere), key=_SORTS[sort])
         hosts = [h for h in hosts if h.pending or h.leased or h.errors or h.owners]
-        shown = await _named(frontier, slots, looked, hosts[:count])
+        shown = await looked.named(slots, hosts[:count])
     total, waiting, owned, pending, polite = looked.head
     return Hosts(
         hosts=tuple(shown),
@@ -98,99 +78,117 @@ async def read_host(
     frontier: Frontier, slot: float, delay_of: Callable[[int], float | None]
 ) -> tuple[Host, int, bool]:
     """The slot itself, without its name; how many there are, and whether it is polite."""
-    looked = _Looked()
-    await _read(frontier, looked, delay_of, more=[slot])
+    looked = _Looked(frontier, delay_of)
+    await looked.read(more=[slot])
     return looked.whole(slot), looked.head[0], bool(looked.head[4])
 
 
-async def _read_slots(
-    frontier: Frontier,
-    looked: _Looked,
-    look: int,
-    delay_of: Callable[[int], float | None],
-) -> None:
-    """All slots; of more than *look* the last half, and those of requests at random.
+@dataclass
+class _Looked:
+    """What was seen so far: hosts by the numbers of their slots."""
 
-    A host of many requests is among the latter, and those that are worked on now are
-    the last ones.
-    """
-    await _read(frontier, looked, delay_of, most=min(BATCH, look))
-    total = looked.head[0]
-    first, most = BATCH, min(look, total)
-    if total > look:
-        first, most = max(BATCH, total - look // 2), total
-        for done in range(0, look // 2, BATCH):
-            some = min(BATCH, look // 2 - done)
-            await _read(frontier, looked, delay_of, random=some)
-    for at in range(first, most, BATCH):
-        await _read(frontier, looked, delay_of, at=at, most=min(BATCH, most - at))
+    frontier: Frontier
+    delay_of: Callable[[int], float | None]
+    hosts: dict[float, Host] = field(default_factory=dict)
+    leased: Counter[float] = field(default_factory=Counter)
+    errors: Counter[float] = field(default_factory=Counter)
+    #: Order ids of leases, and fields of dead letters, one of each slot.
+    ids: dict[float, bytes] = field(default_factory=dict)
+    fields: dict[float, dict[Any, Any]] = field(default_factory=dict)
+    head: Sequence[int] = (0,) * _HEAD
 
+    def whole(self, slot: float) -> Host:
+        host = self.hosts.get(slot) or Host(f"#{_number(slot)}", slot)
+        return replace(host, leased=self.leased[slot], errors=self.errors[slot])
 
-async def _read(
-    frontier: Frontier,
-    looked: _Looked,
-    delay_of: Callable[[int], float | None],
-    *,
-    at: int = 0,
-    most: int = 0,
-    random: int = 0,
-    more: Iterable[float] = (),
-) -> None:
-    raw = await frontier.run(
-        "hosts",
-        at=at,
-        most=most,
-        random=random,
-        more=[repr(slot) if slot % 1 else f"{slot:.0f}" for slot in more],
-    )
-    looked.head = raw[:_HEAD]
-    for number, pending, delay, wait, *owners in raw[_HEAD:]:
-        slot = float(number)
-        looked.hosts[slot] = Host(
-            name=_number(slot),
-            slot=slot,
-            pending=pending,
-            owners=tuple(dict.fromkeys(o.decode("utf-8", "replace") for o in owners)),
-            delay=_delay(slot, delay, delay_of),
-            wait=None if wait < 0 else wait / 1000,
+    async def read_slots(self, look: int) -> None:
+        """All slots; of more than *look* the last half, and those of requests at random.
+
+        A host of many requests is among the latter, and those that are worked on now are
+        the last ones.
+        """
+        await self.read(most=min(BATCH, look))
+        total = self.head[0]
+        first, most = BATCH, min(look, total)
+        if total > look:
+            first, most = max(BATCH, total - look // 2), total
+            for done in range(0, look // 2, BATCH):
+                await self.read(random=min(BATCH, look // 2 - done))
+        for at in range(first, most, BATCH):
+            await self.read(at=at, most=min(BATCH, most - at))
+
+    async def read(
+        self, *, at: int = 0, most: int = 0, random: int = 0, more: Iterable[float] = ()
+    ) -> None:
+        raw = await self.frontier.run(
+            "hosts", at=at, most=most, random=random, more=[*map(_number, more)]
         )
+        self.head = raw[:_HEAD]
+        for number, pending, delay, wait, *owners in raw[_HEAD:]:
+            slot = float(number)
+            usual = self.delay_of(int(slot)) if slot.is_integer() else None
+            self.hosts[slot] = Host(
+                name=f"#{_number(slot)}",
+                slot=slot,
+                pending=pending,
+                owners=tuple(
+                    dict.fromkeys(o.decode("utf-8", "replace") for o in owners)
+                ),
+                delay=int(delay) / 1000 if delay else usual,
+                wait=None if wait < 0 else wait / 1000,
+            )
+
+    async def read_leases(self) -> None:
+        for at in range(0, _LEASES, BATCH):
+            total, *found = await self.frontier.run("hosts_leased", at=at, most=BATCH)
+            for slot, id_ in zip(map(float, found[::2]), found[1::2], strict=True):
+                self.leased[slot] += 1
+                self.ids[slot] = id_
+            # Seeds are left out, so a page may be short.
+            if at + BATCH >= total:
+                return
+
+    async def read_letters(self, slots: Slots, most: int) -> None:
+        done = 0
+        async for letter in list_failed(self.frontier):
+            fields: dict[Any, Any] = {"url": letter.url}
+            if letter.kind == "request":
+                fields = _fields(letter.opened) or fields
+            slot = float(slots.number_of_fields(fields))
+            self.errors[slot] += 1
+            self.fields[slot] = fields
+            done += 1
+            if done == most:
+                return
+
+    async def named(self, slots: Slots, hosts: Sequence[Host]) -> list[Host]:
+        """*hosts* by their names, as their first requests tell them."""
+        found = []
+        for some in batches(hosts, _NAMES):
+            numbers = [_number(host.slot) for host in some]
+            firsts = await self.frontier.run("peek", at=0, most=1, slots=numbers)
+            for host, first in zip(some, firsts, strict=True):
+                payload = await self._payload(host, first)
+                fields = _fields(self.frontier.seal.shown(payload))
+                name = slots.name_in(host.slot, fields)
+                if name is None:
+                    name = slots.name_in(host.slot, self.fields.get(host.slot, {}))
+                found.append(host if name is None else replace(host, name=name))
+        return found
+
+    async def _payload(self, host: Host, first: Sequence[bytes]) -> bytes:
+        if first:
+            return parse(REQUESTS, first[0]).payload
+        id_ = self.ids.get(host.slot)
+        key, client = self.frontier.keys.leased, self.frontier.client
+        if id_ is None or await client.hstrlen(key, id_) > _MAX_SHOWN:
+            return b""
+        value = await client.hget(key, id_)
+        return parse(LEASED, id_, value).payload if value else b""
 
 
-def _delay(
-    slot: float, stored: bytes, delay_of: Callable[[int], float | None]
-) -> float | None:
-    if stored:
-        return int(stored) / 1000
-    return delay_of(int(slot)) if slot.is_integer() else None
-
-
-async def _read_leases(frontier: Frontier, looked: _Looked) -> None:
-    for at in range(0, _LEASES, BATCH):
-        total, *found = await frontier.run("hosts_leased", at=at, most=BATCH)
-        for slot, id_ in zip(map(float, found[::2]), found[1::2], strict=True):
-            looked.leased[slot] += 1
-            looked.ids[slot] = id_
-        # Seeds are left out, so a page may be short.
-        if at + BATCH >= total:
-            return
-
-
-async def _read_letters(
-    frontier: Frontier, slots: Slots, looked: _Looked, most: int
-) -> None:
-    if not most:
-        return
-    done = 0
-    async for letter in list_failed(frontier):
-        fields: dict[Any, Any] = {"url": letter.url}
-        if letter.kind == "request" and len(letter.payload) <= _MAX_SHOWN:
-            fields = _fields(letter.opened) or fields
-        slot = float(slots.number_of_fields(fields))
-        looked.errors[slot] += 1
-        looked.fields[slot] = fields
-        done += 1
-        if done == most:
-            return
+def _number(slot: float) -> str:
+    return f"{slot:.0f}" if slot.is_integer() else repr(slot)
 
 
 def _fields(payload: bytes) -> dict[Any, Any]:
@@ -200,44 +198,3 @@ def _fields(payload: bytes) -> dict[Any, Any]:
         return fields_of(payload)
     except BadPayload:
         return {}
-
-
-async def _named(
-    frontier: Frontier, slots: Slots, looked: _Looked, hosts: Sequence[Host]
-) -> list[Host]:
-    """*hosts* by their names, as their first requests tell them."""
-    found = []
-    for some in batches(hosts, _NAMES):
-        asked = [h for h in some if h.pending]
-        members = {}
-        if asked:
-            numbers = [_number(h.slot)[1:] for h in asked]
-            firsts = await frontier.run("peek", at=0, most=1, slots=numbers)
-            members = {
-                host.slot: first[0]
-                for host, first in zip(asked, firsts, strict=True)
-                if first
-            }
-        for host in some:
-            payload = await _payload(frontier, looked, host, members.get(host.slot))
-            fields = _fields(frontier.seal.shown(payload)) if payload else {}
-            name = slots.name_in(host.slot, fields)
-            if name is None:
-                name = slots.name_in(host.slot, looked.fields.get(host.slot, {}))
-            found.append(host if name is None else replace(host, name=name))
-    return found
-
-
-async def _payload(
-    frontier: Frontier, looked: _Looked, host: Host, member: bytes | None
-) -> bytes:
-    if member is not None:
-        return parse(REQUESTS, member).payload
-    id_ = looked.ids.get(host.slot)
-    if id_ is None:
-        return b""
-    key, client = frontier.keys.leased, frontier.client
-    if await client.hstrlen(key, id_) > _MAX_SHOWN:
-        return b""
-    value = await client.hget(key, id_)
-    return parse(LEASED, id_, value).payload if value else b""

@@ -24,13 +24,14 @@ from scrapy_dist.redis_client.client import describe
 
 if TYPE_CHECKING:
     from scrapy_dist.brokers.redis.frontier import Frontier
-    from scrapy_dist.codec.seal import Seal
 
 #: Workers that a status tells of at the most, those with the latest beats.
 MAX_WORKERS = 1000
 
 #: Fields of the reply of ``status.lua`` in front of the workers, and of each worker.
 _HEAD, _EACH = 14, 8
+#: Numbers in that head.
+_NUMBERS = ("pending", "suspect", "leased", "failed", "seen", "seeds", "items")
 #: Records that are read at the most.
 _MOST = 100
 #: Leases read beside those that are shown: the oldest may be done a moment later.
@@ -52,29 +53,21 @@ async def read_status(
     workers.sort(key=_by_name)
     if holds:
         urls = await _held(frontier, workers, holds)
-        workers = [
-            replace(worker, holds=tuple(of))
-            for worker, of in zip(workers, urls, strict=True)
-        ]
-    now, exists, pending, suspect, leased, failed, seen, seeds, items, pages = raw[:10]
+        found = zip(workers, urls, strict=True)
+        workers = [replace(worker, holds=of) for worker, of in found]
+    now, exists, *numbers, pages, paused, tasks, tasks_open, by_state = raw[:_HEAD]
     return Status(
         spider=spider,
         job=job or None,
         redis=describe(frontier.client),
         time=times.from_ms(now) or datetime.now(timezone.utc),
-        pending=pending,
-        leased=leased,
-        suspect=suspect,
-        failed=failed,
-        seen=seen,
-        seeds=seeds,
-        items=items,
+        **dict(zip(_NUMBERS, numbers, strict=True)),
         pages=pages,
         pages_per_second=sum(w.pages_per_second for w in workers if w.alive),
-        paused=raw[10] is not None,
-        tasks=raw[11],
-        tasks_open=raw[12],
-        tasks_by_state=parse_batch("", raw[13]).states,
+        paused=paused is not None,
+        tasks=tasks,
+        tasks_open=tasks_open,
+        tasks_by_state=parse_batch("", by_state).states,
         workers=tuple(workers),
         exists=bool(exists),
     )
@@ -102,15 +95,14 @@ def _by_name(worker: WorkerStatus) -> tuple[str, int, str]:
 
 async def _held(
     frontier: Frontier, workers: Sequence[WorkerStatus], count: int
-) -> list[list[str]]:
+) -> list[tuple[str, ...]]:
     """URLs of at most *count* leased requests of each worker, the oldest first."""
     keys, client = frontier.keys, frontier.client
     numbers = [w.number if re.fullmatch("[0-9]+", w.number) else "-1" for w in workers]
     with asking():
         async with client.pipeline(transaction=False) as pipeline:
             for number in numbers:
-                most = count + _SPARE
-                pipeline.zrangebyscore(keys.leases, number, number, 0, most)
+                pipeline.zrangebyscore(keys.leases, number, number, 0, count + _SPARE)
             ids = await pipeline.execute()
         async with client.pipeline(transaction=False) as pipeline:
             for id_ in (id_ for of in ids for id_ in of):
@@ -121,19 +113,17 @@ async def _held(
             for of in small:
                 pipeline.hmget(keys.leased, of or [b""])
             values = await pipeline.execute()
+
+    def url(id_: bytes, value: bytes) -> str:
+        entry = layout.parse(layout.LEASED, id_, value)
+        if entry.flaw:
+            return f"({entry.flaw})"
+        return url_of(frontier.seal.shown(entry.payload))
+
     return [
-        [
-            _url(id_, value, frontier.seal)
-            for id_, value in zip(of, found, strict=False)
-            if value
-        ][:count]
+        tuple(url(*each) for each in zip(of, found, strict=False) if each[1])[:count]
         for of, found in zip(small, values, strict=True)
     ]
-
-
-def _url(id_: bytes, value: bytes, seal: Seal) -> str:
-    entry = layout.parse(layout.LEASED, id_, value)
-    return url_of(seal.shown(entry.payload)) if not entry.flaw else f"({entry.flaw})"
 
 
 def url_of(payload: bytes) -> str:
@@ -165,16 +155,12 @@ async def read_history(frontier: Frontier) -> list[Finished]:
 
 
 def _record(fields: dict[bytes, bytes]) -> Finished:
-    def number(name: bytes) -> int:
-        return layout.whole(fields.get(name))
-
+    numbers = ("start", "end", "pages", "items", "failed", "workers")
+    start, end, *counts = (layout.whole(fields.get(name.encode())) for name in numbers)
     return Finished(
-        crawl=fields.get(b"crawl", b"").decode("utf-8", "replace"),
-        start=times.from_ms(number(b"start")),
-        end=times.from_ms(number(b"end")),
-        reason=fields.get(b"reason", b"").decode("utf-8", "replace"),
-        pages=number(b"pages"),
-        items=number(b"items"),
-        failed=number(b"failed"),
-        workers=number(b"workers"),
+        fields.get(b"crawl", b"").decode("utf-8", "replace"),
+        times.from_ms(start),
+        times.from_ms(end),
+        fields.get(b"reason", b"").decode("utf-8", "replace"),
+        *counts,
     )
