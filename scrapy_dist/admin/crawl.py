@@ -3,38 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Collection, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping
 from contextlib import aclosing
 from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from scrapy.http import Request
+from scrapy import Request, Spider
+from scrapy.crawler import Crawler
 from scrapy.settings import SETTINGS_PRIORITIES, Settings
 
 from scrapy_dist import fingerprints
-from scrapy_dist.admin.arguments import (
-    Ids,
-    Workers,
-    checked_id,
-    checked_limit,
-    checked_parts,
-    checked_priority,
-    checked_sort,
-    checked_url,
-    checked_urls,
-    chosen_workers,
-    ids_of,
-)
+from scrapy_dist.admin import arguments
 from scrapy_dist.admin.bulk import until
-from scrapy_dist.admin.project import Naming, Project
+from scrapy_dist.admin.project import Naming, Project, plain_payload
 from scrapy_dist.admin.seeding import SeedMaker, Sower, kind_of_new_key
 from scrapy_dist.base.escaping import nearest, quote
 from scrapy_dist.base.waits import wait_for
-from scrapy_dist.base.words import count
+from scrapy_dist.base.words import clean, count
 from scrapy_dist.brokers.opening import open_broker
-from scrapy_dist.codec import compact
-from scrapy_dist.codec.envelope import MSGPACK
 from scrapy_dist.codec.policy import Policy
 from scrapy_dist.codec.seed_rules import SeedRules
 from scrapy_dist.core.crawl import (
@@ -65,11 +52,8 @@ if TYPE_CHECKING:
 _SUGGEST_TIMEOUT = 3.0
 #: Workers that are asked to close at once.
 _STOP_STEP = 100
-
-
 #: Hosts that are looked at all, and dead letters that are counted, without other words.
 LOOK, LETTERS = 2000, 1000
-
 #: What is counted of a part, if that is not called like it.
 _COUNTED = {
     FRONTIER: ("pending", "leased", "suspect", "seen", "stats", "workers"),
@@ -135,21 +119,20 @@ class Crawl:
         self, broker: ports.Broker | None = None, *, timeout: float | None = None
     ) -> None:
         """Connect, within *timeout* seconds; or use *broker*, which stays open then."""
-        if self._broker is None:
-            found = broker
-            if found is None:
-                found = await open_broker(self.settings, self.spider, timeout=timeout)
-            self._broker, self._is_shared = found, broker is not None
-            try:
-                self.port = found.crawl(
-                    self.settings,
-                    self.spider,
-                    self._redis_key,
-                    compact=fingerprints.are_compact(self.settings),
-                )
-            except BaseException:
-                await self.close()
-                raise
+        if self._broker is not None:
+            return
+        self._is_shared = broker is not None
+        self._broker = broker or await open_broker(
+            self.settings, self.spider, timeout=timeout
+        )
+        try:
+            is_compact = fingerprints.are_compact(self.settings)
+            self.port = self._broker.crawl(
+                self.settings, self.spider, self._redis_key, compact=is_compact
+            )
+        except BaseException:
+            await self.close()
+            raise
 
     async def close(self) -> None:
         broker, self._broker = self._broker, None
@@ -251,14 +234,14 @@ class Crawl:
         await self.known_status()
         return await self.port.pause(paused)
 
-    async def stop(self, workers: Workers) -> Stopped:
+    async def stop(self, workers: arguments.Workers) -> Stopped:
         """Ask *workers* to close: names (``host:pid``), numbers, or "all" of them.
 
         Raises ConfigurationError for a name that is not there.
         """
         await self.check_format()
         status = await self.known_status()
-        chosen = chosen_workers(status, workers)
+        chosen = arguments.chosen_workers(status, workers)
         asked = 0
         for at in range(0, len(chosen), _STOP_STEP):
             some = [worker.number for worker in chosen[at : at + _STOP_STEP]]
@@ -281,7 +264,7 @@ class Crawl:
         What is not named stays. *force*: also while workers are alive; they go on with
         what they hold. Raises ConfigurationError for these.
         """
-        chosen = checked_parts(parts) or [FRONTIER]
+        chosen = arguments.checked_parts(parts) or [FRONTIER]
         await self.check_format(older=True)
         counts = await self.counts(await self.status(), parts)
         cleared = await self.port.clear(chosen, force=force)
@@ -292,16 +275,16 @@ class Crawl:
     def in_use(self, alive: int, force: str) -> ConfigurationError:
         """Why nothing is deleted while *alive* workers live; *force* is the way to."""
         return ConfigurationError(
-            f"{count(alive, 'worker is', 'workers are')} alive, so nothing of {quote(self.name, 200)[1:-1]} was"
-            f" deleted. Stop them (scrapy frontier workers {quote(self.words, 200)[1:-1]}"
-            f" --stop all), or say {force}."
+            f"{count(alive, 'worker is', 'workers are')} alive, so nothing of"
+            f" {clean(self.name)} was deleted. Stop them (scrapy frontier workers"
+            f" {clean(self.words)} --stop all), or say {force}."
         )
 
     # Requests
 
     async def peek(self, limit: int) -> AsyncIterator[list[Shown]]:
         """The next *limit* requests in the order of their leases, some at a time."""
-        async for some in self.port.peek(checked_limit(limit)):
+        async for some in self.port.peek(arguments.checked_limit(limit)):
             yield some
 
     async def hosts(
@@ -319,34 +302,39 @@ class Crawl:
         the newest *letters* dead letters.
         """
         return await self.port.hosts(
-            checked_limit(limit),
-            sort=checked_sort(sort),
+            arguments.checked_limit(limit),
+            sort=arguments.checked_sort(sort),
             look=look,
             letters=letters,
             delay_of=self._delay_of,
         )
 
-    def _delay_of(self, slot: int) -> float | None:
-        """The delay of a slot that has none of its own in Redis; None: of each worker."""
-        if self._politeness is None:
-            return None
-        return self._politeness.own.get(slot, self._politeness.rules).delay
-
     @cached_property
-    def _politeness(self) -> PolitenessOptions | None:
+    def _delay_of(self) -> Callable[[int], float | None]:
+        """The delay of a slot that has none of its own in Redis; None: of each worker."""
         if not self.options.is_polite:
-            return None
-        spider = self.project.spider if self.project else None
-        return PolitenessOptions.from_settings(
-            self.settings, spider, self.options.discipline
+            return lambda _: None
+        politeness = PolitenessOptions.from_settings(
+            self.settings, self._spider, self.options.discipline
         )
+        return lambda slot: politeness.own.get(slot, politeness.rules).delay
+
+    @property
+    def _spider(self) -> Spider | None:
+        return self.project.spider if self.project else None
+
+    @property
+    def _decode(self) -> Callable[[bytes], Request] | None:
+        return self.project.codec.decode if self.project else None
 
     @cached_property
     def naming(self) -> Naming:
         """How the workers name requests."""
         if self.project is not None:
-            return self.project.naming()
-        return Naming.from_settings(self.settings)
+            return Naming.of(self.project.crawler)
+        crawler = Crawler(Spider, self.settings)
+        crawler.spider = Spider.__new__(Spider)
+        return Naming.of(crawler)
 
     async def explain(
         self, url: str, progress: ports.Progress = _no_progress
@@ -354,7 +342,7 @@ class Crawl:
         """What is known of *url*; looks through all requests, some 80,000 a second."""
         naming = self.naming
         [explained] = await self.port.explain(
-            [checked_url(url)],
+            [arguments.checked_url(url)],
             naming.fingerprint,
             exact=naming.exact,
             progress=progress,
@@ -386,8 +374,8 @@ class Crawl:
         One that is pending, suspect or leased is left alone, unless *force*: then they
         are not looked for. *callback*: a method of the spider; None: parse.
         """
-        chosen = checked_urls(urls)
-        checked_priority(priority)
+        chosen = arguments.checked_urls(urls)
+        arguments.checked_priority(priority)
         naming = self.naming
         requests = {url: self._request(url, callback, priority) for url in chosen}
         await self.check_format()
@@ -413,29 +401,22 @@ class Crawl:
         """
         # Not filtered: what it is redirected to was seen as well.
         request = Request(url, priority=priority, dont_filter=True)
-        naming = self.naming
-        name = naming.fingerprint(Request(url)) if naming.filters else ""
-        score = self.options.discipline.score(request)
-        slot = self.options.slots.number(request)
         if not Policy.from_settings(self.settings).allows(request.url):
             raise ConfigurationError(
-                f"{quote(url, 200)[1:-1]}: workers read no requests of this scheme from"
-                " Redis. If they are to, add it to FRONTIER_SCHEMES."
+                f"{clean(url)}: workers read no requests of this scheme from Redis. If"
+                " they are to, add it to FRONTIER_SCHEMES."
             )
         if self.project is None:
-            fields: dict[str, Any] = {"url": request.url, "priority": priority}
-            fields["dont_filter"] = True
-            if callback:
-                fields["callback"] = callback
-            payload = self.port.seal.sign(MSGPACK + compact.dumps(fields))
+            payload = self.port.seal.sign(plain_payload(request, callback))
         else:
-            try:
-                payload = self.project.encode(request, callback)
-            except ConfigurationError:
-                raise
-            except ValueError as e:
-                raise ConfigurationError(f"{quote(url, 200)[1:-1]}: {e}") from None
-        return NewRequest(payload, score, name, slot=slot)
+            payload = self.project.encode(request, callback)
+        naming, options = self.naming, self.options
+        return NewRequest(
+            payload,
+            options.discipline.score(request),
+            naming.fingerprint(Request(url)) if naming.filters else "",
+            slot=options.slots.number(request),
+        )
 
     # Dead letters
 
@@ -448,39 +429,41 @@ class Crawl:
         """
         if not isinstance(reason, str):
             raise ConfigurationError(f"reason = {quote(reason)} is no text.")
-        async for letter in self.port.failed(reason, before=checked_id(before)):
+        async for letter in self.port.failed(
+            reason, before=arguments.checked_id(before)
+        ):
             yield letter
 
     async def newest_failed(
         self, limit: int | None, reason: str = ""
     ) -> list[DeadLetter]:
         """At most *limit* of `failed`; None: all."""
-        most = None if limit is None else checked_limit(limit)
         found: list[DeadLetter] = []
-        if most == 0:
+        if limit is not None and not arguments.checked_limit(limit):
             return found
         async with aclosing(self.failed(reason)) as letters:  # type: ignore[type-var]
             async for letter in letters:
                 found.append(letter)
-                if len(found) == most:
+                if len(found) == limit:
                     break
         return found
 
-    async def retry(self, ids: Ids | None, reason: str = "") -> Retried:
+    async def retry(self, ids: arguments.Ids | None, reason: str = "") -> Retried:
         """Put dead letters back, to be crawled again: *ids*, or all; and with *reason*.
 
         What cannot be read stays, and is counted.
         """
         return await self.port.retry(
-            None if ids is None else ids_of(ids),
+            None if ids is None else arguments.ids_of(ids),
             reason,
-            decode=self.project.codec.decode if self.project else None,
+            decode=self._decode,
             seeds_as=kind_of_new_key(self.settings),
         )
 
-    async def forget(self, ids: Ids | None, reason: str = "") -> Forgotten:
+    async def forget(self, ids: arguments.Ids | None, reason: str = "") -> Forgotten:
         """Delete dead letters for good, chosen as in `retry`."""
-        return await self.port.forget(None if ids is None else ids_of(ids), reason)
+        chosen = None if ids is None else arguments.ids_of(ids)
+        return await self.port.forget(chosen, reason)
 
     # Seeds and items
 
@@ -488,10 +471,9 @@ class Crawl:
         self, meta: Mapping[str, Any] | None = None, priority: int | None = None
     ) -> SeedMaker:
         """What makes seeds by the rules of the workers, see `SeedMaker`."""
-        spider = self.project.spider if self.project else None
-        encoding = getattr(spider, "redis_encoding", None)
+        encoding = getattr(self._spider, "redis_encoding", None)
         rules = SeedRules.from_settings(self.settings, encoding)
-        return SeedMaker(rules, spider=spider, meta=meta, priority=priority)
+        return SeedMaker(rules, spider=self._spider, meta=meta, priority=priority)
 
     def sower(self, maker: SeedMaker, key: str | None = None) -> Sower:
         """What pushes seeds to *key*, or to the first that the workers read."""
@@ -502,8 +484,7 @@ class Crawl:
 
     async def check(self, *, repair: bool = False) -> Report:
         """Whether the frontier is whole; with *repair*: make it so."""
-        decode = self.project.codec.decode if self.project else None
-        return await self.port.check(repair=repair, decode=decode)
+        return await self.port.check(repair=repair, decode=self._decode)
 
     def take_over(self, prefix: str, taken: TakenOver) -> AsyncIterator[int]:
         """Move in what scrapy-redis keeps below *prefix*; yields the requests moved.

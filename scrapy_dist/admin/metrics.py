@@ -50,8 +50,8 @@ _LABEL = 200
 class Reading:
     """What Redis said; *up* is false if it did not answer.
 
-    *hosts* are those of *statuses*. *unreadable* are the spider and job of crawls that have a key of a wrong type, and
-    why.
+    *hosts* are those of *statuses*. *unreadable* are the spider and job of crawls that
+    have a key of a wrong type, and why.
     """
 
     up: bool
@@ -142,38 +142,34 @@ class Watch:
         return status, await crawl.hosts(self._hosts, look=_LOOK, letters=0)
 
 
-class CrawlsCollector(Collector):
-    """The metrics of a reading, which *read* gives each time that they are asked for."""
-
-    def __init__(self, read: Callable[[], Reading]) -> None:
-        self._read = read
+@dataclass(frozen=True)
+class _Collector(Collector):
+    read: Callable[[], Reading]
 
     def collect(self) -> Iterator[Metric]:
-        reading = self._read()
+        reading = self.read()
         up = GaugeMetricFamily(
-            "scrapy_frontier_redis_up", "Whether Redis answered (1) or not (0)."
+            f"{_PREFIX}redis_up", "Whether Redis answered (1) or not (0)."
         )
         up.add_metric([], float(reading.up))
         yield up
         for name, (field, meaning) in _GAUGES.items():
-            gauge = GaugeMetricFamily(_PREFIX + name, meaning, labels=_LABELS)
-            yield _filled(gauge, reading.statuses, field)
+            yield _filled(_gauge(name, meaning), reading.statuses, field)
         pages = CounterMetricFamily(
             f"{_PREFIX}pages",
             "Requests that workers have acknowledged since the crawl began.",
             labels=_LABELS,
         )
         yield _filled(pages, reading.statuses, "pages")
-        yield _workers(reading.statuses)
-        yield _tasks(reading.statuses)
+        yield from _by_state(reading.statuses)
         yield from _hosts(reading)
         yield _readable(reading)
 
 
 def registry(read: Callable[[], Reading]) -> CollectorRegistry:
-    """What serves the metrics of the reading that *read* gives."""
+    """What serves the metrics of the reading that *read* gives each time."""
     found = CollectorRegistry()
-    found.register(CrawlsCollector(read))
+    found.register(_Collector(read))
     return found
 
 
@@ -207,8 +203,6 @@ _GAUGES = {
     ),
     "paused": ("paused", "Whether the crawl is paused (1) or not (0)."),
 }
-
-
 _HOST_GAUGES = {
     "hosts": (
         "slots",
@@ -219,21 +213,21 @@ _HOST_GAUGES = {
 }
 
 
+def _gauge(name: str, meaning: str, *labels: str) -> GaugeMetricFamily:
+    return GaugeMetricFamily(_PREFIX + name, meaning, labels=(*_LABELS, *labels))
+
+
 def _filled(family: Family, statuses: Iterable[Status], field: str) -> Family:
     for status in statuses:
         family.add_metric(_labels(status), float(getattr(status, field)))
     return family
 
 
-def _label(name: str) -> str:
-    """*name* as a label; one that is escaped or cut gets a mark, so that none is twice."""
+def _label(name: str, taken: str | None = None) -> str:
+    """*name* as a label; one that is escaped, cut or *taken* gets a mark: none is twice."""
     shown = escape(name)
-    if shown == name and len(name) <= _LABEL:
+    if shown == name and len(name) <= _LABEL and name != taken:
         return name
-    return _marked(name, shown)
-
-
-def _marked(name: str, shown: str) -> str:
     mark = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:8]
     return f"{shown[: _LABEL - 9]}…{mark}"
 
@@ -242,62 +236,49 @@ def _labels(status: Status) -> tuple[str, str]:
     return _label(status.spider), _label(status.job or "")
 
 
-def _workers(statuses: Iterable[Status]) -> GaugeMetricFamily:
-    workers = GaugeMetricFamily(
-        f"{_PREFIX}workers",
+def _by_state(statuses: Iterable[Status]) -> Iterator[GaugeMetricFamily]:
+    workers = _gauge(
+        "workers",
         "Workers that are alive, or dead: silent for FRONTIER_WORKER_TTL.",
-        labels=(*_LABELS, "state"),
+        "state",
     )
+    tasks = _gauge("tasks_by_state", "Tasks that are known, by their state.", "state")
     for status in statuses:
         alive = len(status.alive)
         workers.add_metric((*_labels(status), "alive"), alive)
         workers.add_metric((*_labels(status), "dead"), len(status.workers) - alive)
-    return workers
-
-
-def _tasks(statuses: Iterable[Status]) -> GaugeMetricFamily:
-    tasks = GaugeMetricFamily(
-        f"{_PREFIX}tasks_by_state",
-        "Tasks that are known, by their state.",
-        labels=(*_LABELS, "state"),
-    )
-    for status in statuses:
         for state, number in status.tasks_by_state.items():
             tasks.add_metric((*_labels(status), state), number)
-    return tasks
+    yield workers
+    yield tasks
 
 
 def _hosts(reading: Reading) -> Iterator[GaugeMetricFamily]:
     for name, (field, meaning) in _HOST_GAUGES.items():
-        gauge = GaugeMetricFamily(_PREFIX + name, meaning, labels=_LABELS)
+        gauge = _gauge(name, meaning)
         for status, hosts in zip(reading.statuses, reading.hosts, strict=True):
             gauge.add_metric(_labels(status), getattr(hosts, field))
         yield gauge
-    largest = GaugeMetricFamily(
-        f"{_PREFIX}host_pending_requests",
+    largest = _gauge(
+        "host_pending_requests",
         "Requests that wait for a worker, of the largest hosts; of the rest as"
         f" {_OTHER!r}.",
-        labels=(*_LABELS, "host"),
+        "host",
     )
     for status, hosts in zip(reading.statuses, reading.hosts, strict=True):
         pending: Counter[str] = Counter()
         for host in hosts.hosts:
-            pending[_host_label(host.name)] += host.pending
+            pending[_label(host.name, _OTHER)] += host.pending
         pending[_OTHER] = hosts.rest
         for label, value in pending.items():
             largest.add_metric((*_labels(status), label), value)
     yield largest
 
 
-def _host_label(name: str) -> str:
-    return _marked(name, name) if name == _OTHER else _label(name)
-
-
 def _readable(reading: Reading) -> GaugeMetricFamily:
-    readable = GaugeMetricFamily(
-        f"{_PREFIX}readable",
+    readable = _gauge(
+        "readable",
         "Whether the keys of the crawl are those of a frontier (1) or not (0).",
-        labels=_LABELS,
     )
     for status in reading.statuses:
         readable.add_metric(_labels(status), 1)

@@ -6,19 +6,21 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from scrapy import Request, Spider
-from scrapy.crawler import Crawler
 from scrapy.utils.misc import build_from_crawler, load_object
 from scrapy.utils.request import RequestFingerprinter
 
 from scrapy_dist import fingerprints
 from scrapy_dist.base.escaping import nearest
+from scrapy_dist.base.words import clean
 from scrapy_dist.brokers.redis.keys import Keys
+from scrapy_dist.codec import compact
+from scrapy_dist.codec.envelope import MSGPACK
 from scrapy_dist.codec.request import PayloadCodec
 from scrapy_dist.exceptions import ConfigurationError
 
 if TYPE_CHECKING:
-    from scrapy.settings import Settings
+    from scrapy import Request
+    from scrapy.crawler import Crawler
 
 
 @dataclass(frozen=True)
@@ -34,8 +36,8 @@ class Naming:
     filters: bool
 
     @classmethod
-    def of_crawler(cls, crawler: Crawler) -> Naming:
-        """As REQUEST_FINGERPRINTER_CLASS and DUPEFILTER_CLASS have it."""
+    def of(cls, crawler: Crawler) -> Naming:
+        """As REQUEST_FINGERPRINTER_CLASS and DUPEFILTER_CLASS of *crawler* have it."""
         settings = crawler.settings
         fingerprinter_class = load_object(settings["REQUEST_FINGERPRINTER_CLASS"])
         crawler.request_fingerprinter = build_from_crawler(fingerprinter_class, crawler)
@@ -44,13 +46,6 @@ class Naming:
             settings["DUPEFILTER_CLASS"]
         )
         return cls(fingerprint, exact, filters)
-
-    @classmethod
-    def from_settings(cls, settings: Settings) -> Naming:
-        """That of a spider of which no more is known."""
-        crawler = Crawler(Spider, settings)
-        crawler.spider = Spider.__new__(Spider)
-        return cls.of_crawler(crawler)
 
 
 class Project:
@@ -63,15 +58,12 @@ class Project:
         self.spider = crawler.spider = crawler.spidercls.__new__(crawler.spidercls)
         keys = Keys.from_settings(crawler.settings, self.spider.name)
         self.codec = PayloadCodec.from_crawler(crawler, keys.requests)
-        self._crawler = crawler
-
-    def naming(self) -> Naming:
-        return Naming.of_crawler(self._crawler)
+        self.crawler = crawler
 
     def encode(self, request: Request, callback: str | None) -> bytes:
         """*request*, for the method *callback*.
 
-        Raises ConfigurationError if there is none, ValueError if it cannot be stored.
+        Raises ConfigurationError if there is none, or if it cannot be stored.
         """
         if callback:
             method = getattr(self.spider, callback, None)
@@ -82,4 +74,15 @@ class Project:
                     f"{nearest(callback, names)}"
                 )
             request = request.replace(callback=method)
-        return self.codec.encode(request)
+        try:
+            return self.codec.encode(request)
+        except ValueError as e:
+            raise ConfigurationError(f"{clean(request.url)}: {e}") from None
+
+
+def plain_payload(request: Request, callback: str | None) -> bytes:
+    """*request* where the spider is not known, and *callback* cannot be checked."""
+    fields = {"url": request.url, "priority": request.priority, "dont_filter": True}
+    if callback:
+        fields["callback"] = callback
+    return MSGPACK + compact.dumps(fields)
