@@ -18,7 +18,7 @@ from scrapy_dist.core.crawl import PARTS
 from scrapy_dist.core.dead_letters import DeadLetter, is_letter_id
 from scrapy_dist.core.hosts import SORTS
 from scrapy_dist.core.status import Status, WorkerStatus
-from scrapy_dist.core.tasks import OnDuplicate, Run, Task, TaskState
+from scrapy_dist.core.tasks import Run, Task
 from scrapy_dist.exceptions import BadSeed, ConfigurationError
 from scrapy_dist.redis_client.masking import shown_value
 
@@ -166,18 +166,11 @@ def checked_timeout(timeout: float | None) -> float | None:
     return timeout
 
 
-def checked_state(state: str | TaskState) -> TaskState:
-    """*state*, if a task can be in it. Raises ConfigurationError."""
-    return _choice(TaskState, state, "state")
+def choice(kind: type[E], value: object, name: str) -> E:
+    """The member of *kind* that *value* is; *name*: of the argument.
 
-
-def checked_duplicate(on_duplicate: str | OnDuplicate) -> OnDuplicate:
-    """What becomes of an id that lives. Raises ConfigurationError."""
-    return _choice(OnDuplicate, on_duplicate, "on_duplicate")
-
-
-def _choice(kind: type[E], value: object, name: str) -> E:
-    """The member of *kind* that *value* is; *name*: of the argument."""
+    Raises ConfigurationError.
+    """
     try:
         return kind(value)
     except ValueError:

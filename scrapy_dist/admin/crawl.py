@@ -17,7 +17,7 @@ from scrapy_dist import fingerprints
 from scrapy_dist.admin import arguments
 from scrapy_dist.admin.bulk import until
 from scrapy_dist.admin.project import Naming, Project, plain_payload
-from scrapy_dist.admin.seeding import SeedMaker, Sower, kind_of_new_key
+from scrapy_dist.admin.seeding import Seed, SeedMaker, Sower, kind_of_new_key
 from scrapy_dist.base.escaping import nearest, quote
 from scrapy_dist.base.waits import wait_for
 from scrapy_dist.base.words import clean, count
@@ -475,10 +475,11 @@ class Crawl:
         rules = SeedRules.from_settings(self.settings, encoding)
         return SeedMaker(rules, spider=self._spider, meta=meta, priority=priority)
 
-    def sower(self, maker: SeedMaker, key: str | None = None) -> Sower:
+    def sower(self, maker: SeedMaker, key: str | None = None) -> Sower[Seed]:
         """What pushes seeds to *key*, or to the first that the workers read."""
         kind = kind_of_new_key(self.settings)
-        return Sower(self.port.seed_pusher(key or self.port.seed_keys[0], kind), maker)
+        pusher = self.port.seed_pusher(key or self.port.seed_keys[0], kind)
+        return Sower(maker.make, pusher.push, lambda seed: len(seed.data))
 
     # The whole
 

@@ -8,9 +8,15 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from collections.abc import (
+    AsyncIterable,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterable,
+    Mapping,
+)
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 from scrapy import Spider
 
@@ -25,16 +31,15 @@ if TYPE_CHECKING:
     from scrapy.settings import BaseSettings
 
     from scrapy_dist.codec.seed_rules import SeedRules
-    from scrapy_dist.core.ports import SeedPusher
 
 T = TypeVar("T")
+Value = str | bytes | Mapping[str, Any]
 
 #: Seeds pushed with one command, and bytes of them, at the most.
 BATCH, BATCH_BYTES = 500, 1 << 20
 
 
-@dataclass(frozen=True)
-class Seed:
+class Seed(NamedTuple):
     """What is pushed, and the score that it gets in a sorted set."""
 
     data: bytes
@@ -71,7 +76,7 @@ class SeedMaker:
             # What is wrong with every seed is said once.
             parse_seed(self.dump({"url": "http://a/", **self._added}), rules, _NOBODY)
 
-    def make(self, value: str | bytes | Mapping[str, Any]) -> Seed:
+    def make(self, value: Value) -> Seed:
         """The seed for a URL, JSON text, or the object itself. Raises BadSeed."""
         if isinstance(value, Mapping):
             data = self.dump(dict(value))
@@ -161,10 +166,19 @@ def _some_callback(self: Spider, response: Any) -> None:
 _NOBODY: Spider = object.__new__(Spider)
 
 
-class Batches(Generic[T]):
-    """Gathers what is to be pushed, and pushes it in batches, in the order it came."""
+class Sower(Generic[T]):
+    """Has *send* push what *make* makes of seeds, in batches, in the order they came.
 
-    def __init__(self) -> None:
+    *make* raises BadSeed. *send* tells how many were not there before. *size*: bytes of one.
+    """
+
+    def __init__(
+        self,
+        make: Callable[[Value], T],
+        send: Callable[[list[T]], Awaitable[int]],
+        size: Callable[[T], int],
+    ) -> None:
+        self._make, self._send, self._size = make, send, size
         self._batch: list[T] = []
         self._bytes = 0
         #: What Redis was asked to take; and what was not there before.
@@ -181,9 +195,11 @@ class Batches(Generic[T]):
         """Whether it is time to push."""
         return len(self._batch) >= BATCH or self._bytes >= BATCH_BYTES
 
-    def _add(self, value: T, size: int) -> None:
-        self._batch.append(value)
-        self._bytes += size
+    def take(self, value: Value) -> None:
+        """Add a seed to the batch. Raises BadSeed."""
+        made = self._make(value)
+        self._batch.append(made)
+        self._bytes += self._size(made)
 
     async def push(self) -> None:
         """Push the batch.
@@ -196,29 +212,8 @@ class Batches(Generic[T]):
             self.pushed += len(self._batch)
             self._batch, self._bytes = [], 0
 
-    async def _send(self, batch: list[T]) -> int:
-        """Push *batch*; how many were not there before."""
-        raise NotImplementedError
-
-
-class Sower(Batches["tuple[bytes, int]"]):
-    """Pushes seeds by *pusher*, a batch with one command."""
-
-    def __init__(self, pusher: SeedPusher, maker: SeedMaker) -> None:
-        super().__init__()
-        self._pusher = pusher
-        self._maker = maker
-
-    def take(self, value: str | bytes | Mapping[str, Any]) -> None:
-        """Add a seed to the batch. Raises BadSeed."""
-        seed = self._maker.make(value)
-        self._add((seed.data, seed.priority), len(seed.data))
-
-    async def _send(self, batch: list[tuple[bytes, int]]) -> int:
-        return await self._pusher.push(batch)
-
-    async def push_all(self, seeds: Iterable[str | bytes | Mapping[str, Any]]) -> int:
-        """Push *seeds*: URLs, JSON texts or objects; how many there were.
+    async def push_all(self, seeds: Iterable[Value]) -> int:
+        """Push *seeds*; how many there were.
 
         Raises BadSeed for the first that is no good: those before it are pushed, those
         after it are not. Otherwise as `push`.

@@ -8,9 +8,10 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from scrapy_dist.admin.arguments import checked_name, checked_state
+from scrapy_dist.admin.arguments import checked_name, choice
 from scrapy_dist.admin.tasks import Tasks
 from scrapy_dist.base.waits import wait_for
+from scrapy_dist.core.tasks import TaskState
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -51,7 +52,7 @@ async def glance(
     """
     facade = Tasks(crawl)
     port = facade.port
-    wanted = checked_state(state) if state else None
+    wanted = choice(TaskState, state, "state") if state else None
     group = checked_name(batch, "batch") if batch else ""
     found, is_all = await _first(
         port.tasks(batch=group, state=wanted),

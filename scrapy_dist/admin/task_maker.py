@@ -7,19 +7,15 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from scrapy_dist.admin.arguments import checked_name
-from scrapy_dist.admin.seeding import Batches
 from scrapy_dist.base.escaping import quote
 from scrapy_dist.codec.seed import decode, load
 from scrapy_dist.codec.seed_tasks import new_token
-from scrapy_dist.core.tasks import NewTask, OnDuplicate, Submission
+from scrapy_dist.core.tasks import NewTask
 from scrapy_dist.exceptions import BadSeed, ConfigurationError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
-
     from scrapy_dist.admin.crawl import Crawl
-
-Value = str | bytes | Mapping[str, Any]
+    from scrapy_dist.admin.seeding import Value
 
 
 class TaskMaker:
@@ -91,28 +87,3 @@ class TaskMaker:
         raise BadSeed(
             f"{quote(repr(value))} is no seed: write a URL, JSON text or an object"
         )
-
-
-class TaskSower(Batches[NewTask]):
-    """Pushes tasks as `Sower` does seeds; one that lives is left alone."""
-
-    def __init__(
-        self,
-        push: Callable[[Sequence[NewTask], OnDuplicate], Awaitable[list[Submission]]],
-        maker: TaskMaker,
-    ) -> None:
-        super().__init__()
-        self._push = push
-        self._maker = maker
-
-    def take(self, value: Value) -> None:
-        """Add a task to the batch. Raises BadSeed."""
-        try:
-            task = self._maker.make(value)
-        except ConfigurationError as e:
-            raise BadSeed(str(e)) from None
-        self._add(task, len(task.seed))
-
-    async def _send(self, batch: list[NewTask]) -> int:
-        done = await self._push(batch, OnDuplicate.JOIN)
-        return done.count(Submission.SUBMITTED)

@@ -5,21 +5,19 @@ from __future__ import annotations
 import heapq
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from scrapy_dist.admin.arguments import (
-    checked_duplicate,
     checked_limit,
     checked_name,
-    checked_state,
     checked_timeout,
+    choice,
     task_ids_of,
 )
 from scrapy_dist.admin.bulk import Bulk, until
 from scrapy_dist.admin.items import decode
-from scrapy_dist.admin.seeding import kind_of_new_key
-from scrapy_dist.admin.task_maker import TaskMaker, TaskSower
+from scrapy_dist.admin.seeding import Sower, Value, kind_of_new_key
+from scrapy_dist.admin.task_maker import TaskMaker
 from scrapy_dist.base.escaping import quote
 from scrapy_dist.base.words import count, span
 from scrapy_dist.core.tasks import (
@@ -32,6 +30,7 @@ from scrapy_dist.core.tasks import (
     TaskState,
 )
 from scrapy_dist.exceptions import (
+    BadSeed,
     ConfigurationError,
     FrontierError,
     TaskExists,
@@ -103,18 +102,30 @@ class Tasks:
             tasks, key=keys[0], kind=kind, on_duplicate=on_duplicate
         )
 
-    def sower(self, maker: TaskMaker, key: str | None = None) -> TaskSower:
+    def sower(self, maker: TaskMaker, key: str | None = None) -> Sower[NewTask]:
         """What pushes seeds that are tasks, as `Crawl.sower` does others.
 
         A task that lives is left alone.
         """
-        return TaskSower(partial(self.push, key=key), maker)
+
+        def make(value: Value) -> NewTask:
+            try:
+                return maker.make(value)
+            except ConfigurationError as e:
+                raise BadSeed(str(e)) from None
+
+        async def send(batch: Sequence[NewTask]) -> int:
+            done = await self.push(batch, OnDuplicate.JOIN, key=key)
+            return done.count(Submission.SUBMITTED)
+
+        return Sower(make, send, lambda task: len(task.seed))
 
     async def submit_all(
         self, tasks: Sequence[NewTask], on_duplicate: str | OnDuplicate = "refuse"
     ) -> None:
         """Push *tasks*; raises TaskExists if some are refused: the others are pushed."""
-        outcomes = await self.push(tasks, checked_duplicate(on_duplicate))
+        chosen = choice(OnDuplicate, on_duplicate, "on_duplicate")
+        outcomes = await self.push(tasks, chosen)
         refused = [
             task.id
             for task, outcome in zip(tasks, outcomes, strict=True)
@@ -162,7 +173,7 @@ class Tasks:
     ) -> AsyncIterator[Task]:
         """All tasks, of *batch*, in *state*, in no order."""
         group = "" if batch is None else checked_name(batch, "batch")
-        wanted = None if state is None else checked_state(state)
+        wanted = None if state is None else choice(TaskState, state, "state")
         seen: set[int] = set()
         async for some in self.port.tasks(batch=group, state=wanted):
             for task in some:

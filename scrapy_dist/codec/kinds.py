@@ -29,32 +29,28 @@ MAX_ODD_KEYS = 4096
 _SAFE_KEYS = frozenset({str, bytes, float, bool, type(None)})
 #: Bits of both parts of a fraction, which is reduced in more than linear time.
 _MAX_FRACTION = 8192
-#: What a defaultdict may call, by name.
-_FACTORIES: dict[str, type] = {
-    cls.__name__: cls
-    for cls in (
-        *(bool, bytes, complex, dict, float, frozenset, int, list, set, str, tuple),
-        *(Counter, OrderedDict, deque),
-    )
-}
-_PATHS: dict[str, type] = {
-    cls.__name__: cls
-    for cls in (
-        pathlib.PurePosixPath,
-        pathlib.PureWindowsPath,
-        pathlib.PosixPath,
-        pathlib.WindowsPath,
-    )
-}
+
+
+def _by_name(*classes: type) -> dict[str, type]:
+    return {cls.__name__: cls for cls in classes}
+
+
+#: What a defaultdict may call.
+_FACTORIES = _by_name(
+    *(bool, bytes, complex, dict, float, frozenset, int, list, set, str, tuple),
+    *(Counter, OrderedDict, deque),
+)
+_PATHS = _by_name(
+    *(pathlib.PurePosixPath, pathlib.PureWindowsPath),
+    *(pathlib.PosixPath, pathlib.WindowsPath),
+)
 #: What stands for a path of a system that this one is not.
 _PURE = {"PosixPath": pathlib.PurePosixPath, "WindowsPath": pathlib.PureWindowsPath}
-_ADDRESSES: dict[str, type] = {
-    cls.__name__: cls
-    for cls in (
-        *(ipaddress.IPv4Address, ipaddress.IPv4Network, ipaddress.IPv4Interface),
-        *(ipaddress.IPv6Address, ipaddress.IPv6Network, ipaddress.IPv6Interface),
-    )
-}
+del _PURE[type(pathlib.Path()).__name__]
+_ADDRESSES = _by_name(
+    *(ipaddress.IPv4Address, ipaddress.IPv4Network, ipaddress.IPv4Interface),
+    *(ipaddress.IPv6Address, ipaddress.IPv6Network, ipaddress.IPv6Interface),
+)
 _ZONE = re.compile(r"[A-Za-z0-9_+\-]{1,64}(/[A-Za-z0-9_+\-]{1,64}){0,3}")
 _NUMBERS = (int, float, bool, Decimal, Fraction, complex)
 
@@ -100,14 +96,12 @@ def to_dict(pairs: list[Any]) -> dict[Any, Any]:
     return dict(pairs)
 
 
-def _to_set(values: list[Any]) -> set[Any]:
-    check_keys(values)
-    return set(values)
+def _to_set(cls: type) -> Callable[[list[Any]], Any]:
+    def to_set(values: list[Any]) -> Any:
+        check_keys(values)
+        return cls(values)
 
-
-def _to_frozenset(values: list[Any]) -> frozenset[Any]:
-    check_keys(values)
-    return frozenset(values)
+    return to_set
 
 
 def _from_timedelta(obj: timedelta) -> list[int]:
@@ -185,23 +179,17 @@ def _named(obj: Any) -> list[str]:
     return [type(obj).__name__, str(obj)]
 
 
-def _two_texts(parts: list[Any], names: dict[str, type]) -> tuple[str, str]:
-    name, text = parts
-    if type(name) is not str or type(text) is not str or name not in names:
-        raise BadPayload(f"none of {', '.join(names)}")
-    return name, text
+def _to_named(classes: dict[str, type]) -> Callable[[list[Any]], Any]:
+    def to_named(parts: list[Any]) -> Any:
+        name, text = parts
+        if type(name) is not str or type(text) is not str or name not in classes:
+            raise BadPayload(f"none of {', '.join(classes)}")
+        return classes[name](text)
+
+    return to_named
 
 
-def _to_path(parts: list[Any]) -> Any:
-    name, text = _two_texts(parts, _PATHS)
-    if name in _PURE and name != type(pathlib.Path()).__name__:
-        return _PURE[name](text)
-    return _PATHS[name](text)
-
-
-def _to_address(parts: list[Any]) -> Any:
-    name, text = _two_texts(parts, _ADDRESSES)
-    return _ADDRESSES[name](text)
+_to_path, _to_address = _to_named(_PATHS | _PURE), _to_named(_ADDRESSES)
 
 
 def _from_moment(obj: Any) -> Any:
@@ -285,8 +273,8 @@ def _to_namespace(values: dict[Any, Any]) -> SimpleNamespace:
 
 _KINDS = (
     _Kind(1, "$tuple", (tuple,), (list,), list, tuple),
-    _Kind(2, "$set", (set,), (list,), list, _to_set),
-    _Kind(3, "$frozenset", (frozenset,), (list,), list, _to_frozenset),
+    _Kind(2, "$set", (set,), (list,), list, _to_set(set)),
+    _Kind(3, "$frozenset", (frozenset,), (list,), list, _to_set(frozenset)),
     _Kind(4, "$datetime", (datetime,), (str, list), _from_moment, _to_moment(datetime)),
     _Kind(5, "$date", (date,), (str,), date.isoformat, date.fromisoformat),
     _Kind(6, "$timedelta", (timedelta,), (list,), _from_timedelta, _to_timedelta),

@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, Any
 
 from scrapy_dist.admin.seed_files import Lines, Tally, read_file
 from scrapy_dist.admin.sitemaps import read_sitemap
-from scrapy_dist.admin.task_maker import TaskMaker, TaskSower
+from scrapy_dist.admin.task_maker import TaskMaker
 from scrapy_dist.admin.tasks import Tasks
 from scrapy_dist.base.words import count, number
 from scrapy_dist.commands import base, options, project
@@ -125,7 +125,7 @@ async def _run(settings: Settings, opts: base.Namespace) -> int:
         if not opts.new:
             await _require_known(crawl)
         key, where = _key(crawl, opts), crawl.where
-        sower: Sower | TaskSower
+        sower: Sower[Any]
         if isinstance(maker, TaskMaker):
             sower = Tasks(crawl).sower(maker, key)
         else:
@@ -219,9 +219,7 @@ async def _all_lines(
 class _Pushing:
     """One run of the command, and how far it has come."""
 
-    def __init__(
-        self, sower: Sower | TaskSower, opts: base.Namespace, bar: Bar
-    ) -> None:
+    def __init__(self, sower: Sower[Any], opts: base.Namespace, bar: Bar) -> None:
         self._sower = sower
         self._skip: int = opts.skip
         self._strict: bool = opts.strict

@@ -15,7 +15,7 @@ from scrapy_dist.exceptions import BadSeed, ConfigurationError
 
 if TYPE_CHECKING:
     from scrapy_dist.admin.crawl import Crawl
-    from scrapy_dist.admin.seeding import SeedMaker, Sower
+    from scrapy_dist.admin.seeding import Seed, SeedMaker, Sower
     from scrapy_dist.web.forms import Form
 
 #: Seeds that one form may push: a small file may be unpacked to very many.
@@ -174,7 +174,7 @@ async def _lines(form: Form, maker: SeedMaker) -> AsyncIterator[Lines]:
 
 
 class _Pushing:
-    def __init__(self, sower: Sower) -> None:
+    def __init__(self, sower: Sower[Seed]) -> None:
         self._sower = sower
         self._bad: list[str] = []
         self._bad_count = 0

@@ -185,7 +185,8 @@ def test_whatever_is_made_a_worker_reads(value):
 
 
 def sower(client, maker=MAKER, kind="list"):
-    return Sower(SeedPusher(client, KEY, kind), maker)
+    pusher = SeedPusher(client, KEY, kind)
+    return Sower(maker.make, pusher.push, lambda seed: len(seed.data))
 
 
 async def test_seeds_are_taken_in_the_order_in_which_they_come(client):
