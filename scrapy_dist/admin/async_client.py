@@ -21,6 +21,7 @@ from scrapy_dist.admin.crawl import Crawl
 from scrapy_dist.admin.items import AsyncItems, leave_all
 from scrapy_dist.admin.seeding import BATCH, chunks
 from scrapy_dist.admin.tasks import Tasks, telling
+from scrapy_dist.admin.urls import explain, recrawl
 from scrapy_dist.base.waits import cancel
 from scrapy_dist.core.tasks import Batch, OnDuplicate, Task, TaskState
 from scrapy_dist.exceptions import RedisUnavailable
@@ -334,7 +335,7 @@ class AsyncClient:
 
     async def explain(self, url: str) -> Explained:
         """See `Client.explain`."""
-        return await self._ask(partial(self._crawl.explain, url))
+        return await self._ask(partial(explain, self._crawl, url))
 
     async def recrawl(
         self,
@@ -346,7 +347,9 @@ class AsyncClient:
     ) -> list[Recrawled]:
         """See `Client.recrawl`."""
         given: dict[str, Any] = {"callback": callback, "priority": priority}
-        return await self._ask(partial(self._crawl.recrawl, urls, force=force, **given))
+        return await self._ask(
+            partial(recrawl, self._crawl, urls, force=force, **given)
+        )
 
     # Dead letters
 

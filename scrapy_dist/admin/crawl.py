@@ -1,4 +1,4 @@
-"""Everything that people and programs do with a crawl from outside."""
+"""What people and programs do with a crawl from outside; with its URLs: see there."""
 
 from __future__ import annotations
 
@@ -9,32 +9,19 @@ from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from scrapy import Request, Spider
-from scrapy.crawler import Crawler
 from scrapy.settings import SETTINGS_PRIORITIES, Settings
 
 from scrapy_dist import fingerprints
 from scrapy_dist.admin import arguments
 from scrapy_dist.admin.bulk import until
-from scrapy_dist.admin.project import Naming, Project, plain_payload
+from scrapy_dist.admin.project import Naming, Project
 from scrapy_dist.admin.seeding import Seed, SeedMaker, Sower, kind_of_new_key
 from scrapy_dist.base.escaping import nearest, quote
 from scrapy_dist.base.waits import wait_for
 from scrapy_dist.base.words import clean, count
 from scrapy_dist.brokers.opening import open_broker
-from scrapy_dist.codec.policy import Policy
 from scrapy_dist.codec.seed_rules import SeedRules
-from scrapy_dist.core.crawl import (
-    FRONTIER,
-    Cleared,
-    Paused,
-    Stopped,
-    TakenOver,
-    crawl_name,
-    job_from_settings,
-)
-from scrapy_dist.core.frontier import NewRequest
-from scrapy_dist.core.inspection import Explained, Found, Recrawled, Shown
+from scrapy_dist.core.crawl import FRONTIER, Stopped, crawl_name, job_from_settings
 from scrapy_dist.core.politeness_settings import PolitenessOptions
 from scrapy_dist.core.settings import Options
 from scrapy_dist.exceptions import ConfigurationError, FrontierError
@@ -43,9 +30,11 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from scrapy_dist.core import ports
+    from scrapy_dist.core.crawl import Cleared, Paused, TakenOver
     from scrapy_dist.core.dead_letters import DeadLetter, Forgotten, Retried
     from scrapy_dist.core.findings import Report
     from scrapy_dist.core.hosts import Hosts
+    from scrapy_dist.core.inspection import Shown
     from scrapy_dist.core.status import Finished, Status
 
 #: Seconds to look for names of crawls in a Redis that may hold many other keys.
@@ -60,10 +49,6 @@ _COUNTED = {
     "requests": ("pending", "leased", "suspect"),
     "dupefilter": ("seen",),
 }
-
-
-def _no_progress(done: int, total: int) -> None:
-    pass
 
 
 class Crawl:
@@ -100,8 +85,7 @@ class Crawl:
         self.job = job_from_settings(settings) or None
         self._spiders = spiders
         self._redis_key = redis_key
-        self._broker: ports.Broker | None = None
-        self._is_shared = False
+        self._is_open = False
 
     @property
     def name(self) -> str:
@@ -119,15 +103,14 @@ class Crawl:
         self, broker: ports.Broker | None = None, *, timeout: float | None = None
     ) -> None:
         """Connect, within *timeout* seconds; or use *broker*, which stays open then."""
-        if self._broker is not None:
+        if self._is_open:
             return
-        self._is_shared = broker is not None
-        self._broker = broker or await open_broker(
-            self.settings, self.spider, timeout=timeout
-        )
+        found = broker or await open_broker(self.settings, self.spider, timeout=timeout)
+        self._broker, self._is_shared = found, broker is not None
+        self._is_open = True
         try:
             is_compact = fingerprints.are_compact(self.settings)
-            self.port = self._broker.crawl(
+            self.port = found.crawl(
                 self.settings, self.spider, self._redis_key, compact=is_compact
             )
         except BaseException:
@@ -135,9 +118,9 @@ class Crawl:
             raise
 
     async def close(self) -> None:
-        broker, self._broker = self._broker, None
-        if broker is not None and not self._is_shared:
-            await broker.close()
+        was_open, self._is_open = self._is_open, False
+        if was_open and not self._is_shared:
+            await self._broker.close()
 
     async def __aenter__(self) -> Self:
         await self.open()
@@ -148,17 +131,12 @@ class Crawl:
 
     async def reconnect(self) -> None:
         """Give up what waits for an answer; the next question makes a new connection."""
-        await self._connected.drop()
-
-    @property
-    def _connected(self) -> ports.Broker:
-        assert self._broker is not None, "open() comes first"
-        return self._broker
+        await self._broker.drop()
 
     @property
     def where(self) -> str:
         """Where Redis is, without user name and password."""
-        return self._connected.where
+        return self._broker.where
 
     async def check_format(self, *, older: bool = False) -> None:
         """Raise ConfigurationError if this version must not change it.
@@ -199,15 +177,14 @@ class Crawl:
 
     async def names(self) -> list[str]:
         """The crawls of all spiders, see `ports.Broker.names`."""
-        return await self._connected.names(self.settings)
+        return await self._broker.names(self.settings)
 
     async def unknown(self) -> ConfigurationError:
         """The error for a crawl that is not there; suggests the nearest name."""
         settings = Settings(self.settings)
         settings.set("FRONTIER_JOB", "", priority="cmdline")
         try:
-            looking = self._connected.names(settings)
-            names = await wait_for(looking, _SUGGEST_TIMEOUT)
+            names = await wait_for(self._broker.names(settings), _SUGGEST_TIMEOUT)
         except (asyncio.TimeoutError, FrontierError):
             names = []
         text = f"There is no frontier of a spider {quote(self.name)} at {self.where}."
@@ -306,117 +283,26 @@ class Crawl:
             sort=arguments.checked_sort(sort),
             look=look,
             letters=letters,
-            delay_of=self._delay_of,
+            delay_of=self.delay_of,
         )
 
     @cached_property
-    def _delay_of(self) -> Callable[[int], float | None]:
+    def delay_of(self) -> Callable[[int], float | None]:
         """The delay of a slot that has none of its own in Redis; None: of each worker."""
         if not self.options.is_polite:
             return lambda _: None
+        spider = self.project.spider if self.project else None
         politeness = PolitenessOptions.from_settings(
-            self.settings, self._spider, self.options.discipline
+            self.settings, spider, self.options.discipline
         )
         return lambda slot: politeness.own.get(slot, politeness.rules).delay
-
-    @property
-    def _spider(self) -> Spider | None:
-        return self.project.spider if self.project else None
-
-    @property
-    def _decode(self) -> Callable[[bytes], Request] | None:
-        return self.project.codec.decode if self.project else None
 
     @cached_property
     def naming(self) -> Naming:
         """How the workers name requests."""
         if self.project is not None:
-            return Naming.of(self.project.crawler)
-        crawler = Crawler(Spider, self.settings)
-        crawler.spider = Spider.__new__(Spider)
-        return Naming.of(crawler)
-
-    async def explain(
-        self, url: str, progress: ports.Progress = _no_progress
-    ) -> Explained:
-        """What is known of *url*; looks through all requests, some 80,000 a second."""
-        naming = self.naming
-        [explained] = await self.port.explain(
-            [arguments.checked_url(url)],
-            naming.fingerprint,
-            exact=naming.exact,
-            progress=progress,
-            delay_of=self._delay_of,
-        )
-        return self._with_name(explained)
-
-    def _with_name(self, explained: Explained) -> Explained:
-        found, waiting = explained.found, explained.waiting
-        if found is None or waiting is None or waiting.host is None:
-            return explained
-        name = self.options.slots.name_in(found.slot, found.request.fields)
-        if name is None:
-            return explained
-        host = replace(waiting.host, name=name)
-        return replace(explained, waiting=replace(waiting, host=host))
-
-    async def recrawl(
-        self,
-        urls: Iterable[str],
-        *,
-        callback: str | None = None,
-        priority: int = 0,
-        force: bool = False,
-        progress: ports.Progress = _no_progress,
-    ) -> list[Recrawled]:
-        """Queue each of *urls* once more, though it was seen; what became of each.
-
-        One that is pending, suspect or leased is left alone, unless *force*: then they
-        are not looked for. *callback*: a method of the spider; None: parse.
-        """
-        chosen = arguments.checked_urls(urls)
-        arguments.checked_priority(priority)
-        naming = self.naming
-        requests = {url: self._request(url, callback, priority) for url in chosen}
-        await self.check_format()
-        await self.known_status()
-        there: dict[str, Found] = {}
-        if not force:
-            finding = self.port.find(
-                chosen, naming.fingerprint, exact=naming.exact, progress=progress
-            )
-            there = {found.url: found async for found in finding}
-        await self.port.recrawl([r for url, r in requests.items() if url not in there])
-        return [
-            Recrawled(url, False, there[url].request.kind, there[url].rank)
-            if url in there
-            else Recrawled(url, True, "pending", None)
-            for url in chosen
-        ]
-
-    def _request(self, url: str, callback: str | None, priority: int) -> NewRequest:
-        """A request for *url* as the workers make them.
-
-        Raises ConfigurationError for one that no worker would crawl, as far as is known.
-        """
-        # Not filtered: what it is redirected to was seen as well.
-        request = Request(url, priority=priority, dont_filter=True)
-        if not Policy.from_settings(self.settings).allows(request.url):
-            raise ConfigurationError(
-                f"{clean(url)}: workers read no requests of this scheme from Redis. If"
-                " they are to, add it to FRONTIER_SCHEMES."
-            )
-        if self.project is None:
-            payload = self.port.seal.sign(plain_payload(request, callback))
-        else:
-            payload = self.project.encode(request, callback)
-        naming, options = self.naming, self.options
-        return NewRequest(
-            payload,
-            options.discipline.score(request),
-            naming.fingerprint(Request(url)) if naming.filters else "",
-            slot=options.slots.number(request),
-        )
+            return Naming.of_crawler(self.project.crawler)
+        return Naming.from_settings(self.settings)
 
     # Dead letters
 
@@ -456,7 +342,7 @@ class Crawl:
         return await self.port.retry(
             None if ids is None else arguments.ids_of(ids),
             reason,
-            decode=self._decode,
+            decode=self.project.codec.decode if self.project else None,
             seeds_as=kind_of_new_key(self.settings),
         )
 
@@ -471,9 +357,10 @@ class Crawl:
         self, meta: Mapping[str, Any] | None = None, priority: int | None = None
     ) -> SeedMaker:
         """What makes seeds by the rules of the workers, see `SeedMaker`."""
-        encoding = getattr(self._spider, "redis_encoding", None)
+        spider = self.project.spider if self.project else None
+        encoding = getattr(spider, "redis_encoding", None)
         rules = SeedRules.from_settings(self.settings, encoding)
-        return SeedMaker(rules, spider=self._spider, meta=meta, priority=priority)
+        return SeedMaker(rules, spider=spider, meta=meta, priority=priority)
 
     def sower(self, maker: SeedMaker, key: str | None = None) -> Sower[Seed]:
         """What pushes seeds to *key*, or to the first that the workers read."""
@@ -485,7 +372,8 @@ class Crawl:
 
     async def check(self, *, repair: bool = False) -> Report:
         """Whether the frontier is whole; with *repair*: make it so."""
-        return await self.port.check(repair=repair, decode=self._decode)
+        decode = self.project.codec.decode if self.project else None
+        return await self.port.check(repair=repair, decode=decode)
 
     def take_over(self, prefix: str, taken: TakenOver) -> AsyncIterator[int]:
         """Move in what scrapy-redis keeps below *prefix*; yields the requests moved.

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from scrapy import Request, Spider
+from scrapy.crawler import Crawler
 from scrapy.utils.misc import build_from_crawler, load_object
 from scrapy.utils.request import RequestFingerprinter
 
@@ -19,8 +21,7 @@ from scrapy_dist.codec.request import PayloadCodec
 from scrapy_dist.exceptions import ConfigurationError
 
 if TYPE_CHECKING:
-    from scrapy import Request
-    from scrapy.crawler import Crawler
+    from scrapy.settings import Settings
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class Naming:
     filters: bool
 
     @classmethod
-    def of(cls, crawler: Crawler) -> Naming:
+    def of_crawler(cls, crawler: Crawler) -> Naming:
         """As REQUEST_FINGERPRINTER_CLASS and DUPEFILTER_CLASS of *crawler* have it."""
         settings = crawler.settings
         fingerprinter_class = load_object(settings["REQUEST_FINGERPRINTER_CLASS"])
@@ -46,6 +47,13 @@ class Naming:
             settings["DUPEFILTER_CLASS"]
         )
         return cls(fingerprint, exact, filters)
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> Naming:
+        """That of a spider of which no more is known."""
+        crawler = Crawler(Spider, settings)
+        crawler.spider = Spider.__new__(Spider)
+        return cls.of_crawler(crawler)
 
 
 class Project:

@@ -8,6 +8,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from scrapy_dist.admin.arguments import checked_url, checked_urls
+from scrapy_dist.admin.urls import explain, recrawl
 from scrapy_dist.base import times
 from scrapy_dist.base.words import age, clean, count, number, span
 from scrapy_dist.commands import base, options, project
@@ -50,7 +51,7 @@ Exit code: 0 all are queued or were pending, 1 some are being crawled now and we
 async def _explain(crawl: project.Crawl, opts: base.Namespace) -> int:
     await crawl.known_status()
     with counter("requests looked at") as told:
-        found = await crawl.explain(opts.url, told)
+        found = await explain(crawl, opts.url, told)
     base.tell(
         opts,
         {"spider": crawl.spider, "job": crawl.job, **found.as_json()},
@@ -153,7 +154,8 @@ def _check_urls(opts: base.Namespace) -> None:
 
 async def _recrawl(crawl: project.Crawl, opts: base.Namespace) -> int:
     with counter("requests looked at") as progress:
-        done = await crawl.recrawl(
+        done = await recrawl(
+            crawl,
             opts.urls,
             callback=opts.callback,
             priority=opts.priority,

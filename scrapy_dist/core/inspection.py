@@ -174,7 +174,7 @@ class Explained:
 
 @dataclass(frozen=True)
 class Recrawled:
-    """What `Crawl.recrawl` did with *url*: it is queued once more, or was left alone.
+    """What a recrawl did with *url*: it is queued once more, or was left alone.
 
     *place*: where its request is now: pending, suspect or leased. *before*: how many
     requests of its slot are before one that was pending already; None: it is not known.

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from scrapy_dist.admin.seed_files import Lines, Tally, read_file
 from scrapy_dist.admin.tasks import Tasks
+from scrapy_dist.admin.urls import recrawl
 from scrapy_dist.base.words import clean, count, number
 from scrapy_dist.exceptions import BadSeed, ConfigurationError
 
@@ -129,7 +130,7 @@ def _ask_cancel(form: Form) -> str:
 
 
 async def _recrawl(crawl: Crawl, form: Form) -> str:
-    [done] = await crawl.recrawl([form.get("url").strip()])
+    [done] = await recrawl(crawl, [form.get("url").strip()])
     if done.queued:
         return "Queued once more."
     return f"It is {done.place} already, and was left alone."

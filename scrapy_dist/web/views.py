@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from scrapy_dist import defaults
+from scrapy_dist.admin import urls
 from scrapy_dist.base import times
 from scrapy_dist.redis_client.masking import is_secret, mask_url, shown_value
 
@@ -68,7 +69,7 @@ async def next_requests(crawl: Crawl) -> list[Shown]:
 
 async def explain(crawl: Crawl, url: str) -> dict[str, Any]:
     """All that is known of *url*, as a template has it."""
-    found: Explained = await crawl.explain(url)
+    found: Explained = await urls.explain(crawl, url)
     told = found.as_json()
     waiting = found.waiting
     return {

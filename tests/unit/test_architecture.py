@@ -64,7 +64,6 @@ REDIS_PY: dict[str, str] = {
 
 #: Files of more lines than 400.
 LONG_FILES: dict[str, str] = {
-    "admin/crawl.py": "the one facade: all that is done with a crawl",
     "client.py": "all that users call, each with its contract and an example",
     "brokers/redis/lua/commit.lua": "one script: all that is stored in one moment",
     "scheduler.py": "Scrapy's interface, what scrapy-redis lets override, and the closing",

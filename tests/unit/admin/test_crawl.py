@@ -9,6 +9,7 @@ from scrapy.utils.request import fingerprint
 
 from scrapy_dist.admin.crawl import Crawl
 from scrapy_dist.admin.project import Project
+from scrapy_dist.admin.urls import explain, recrawl
 from scrapy_dist.brokers.redis.broker import RedisBroker
 from scrapy_dist.codec import compact
 from scrapy_dist.core.crawl import PARTS
@@ -88,11 +89,11 @@ async def test_worker_that_is_not_there_is_refused(crawl, worker, wrong):
 
 async def test_names_that_nobody_knows_leave_no_key_behind(crawl, client):
     changes = (crawl.pause(), crawl.pause(False), crawl.stop("all"))
-    for change in (*changes, crawl.recrawl([URL])):
+    for change in (*changes, recrawl(crawl, [URL])):
         with pytest.raises(ConfigurationError, match="no frontier of a spider 's'"):
             await change
     assert (await crawl.clear()).done
-    assert (await crawl.explain(URL)).place == "unknown"
+    assert (await explain(crawl, URL)).place == "unknown"
     assert [some async for some in crawl.peek(5)] in ([], [[]])
     assert await contents(client) == {}
 
@@ -132,18 +133,18 @@ async def test_peek_gives_requests_in_their_order(crawl, worker):
 
 
 async def test_explain_tells_where_a_request_is(crawl, worker):
-    found = await crawl.explain(f"{URL}0")
+    found = await explain(crawl, f"{URL}0")
     assert (found.place, found.holder.worker, found.seen) == (
         "leased",
         "web1:4711",
         True,
     )
-    found = await crawl.explain(f"{URL}2")
+    found = await explain(crawl, f"{URL}2")
     assert (found.place, found.found.rank) == ("pending", 1)
 
 
 async def test_recrawl_queues_what_is_nowhere(crawl, worker, client):
-    done = await crawl.recrawl([f"{URL}0", f"{URL}3", f"{URL}9", f"{URL}9"])
+    done = await recrawl(crawl, [f"{URL}0", f"{URL}3", f"{URL}9", f"{URL}9"])
     told = [(each.url[-1], each.queued, each.place, each.before) for each in done]
     assert told == [
         ("0", False, "leased", None),
@@ -151,7 +152,7 @@ async def test_recrawl_queues_what_is_nowhere(crawl, worker, client):
         ("9", True, "pending", None),
     ]
     assert await client.sismember(KEYS.dupefilter, page(9).fingerprint)
-    [forced] = await crawl.recrawl(f"{URL}3", priority=100, callback="any", force=True)
+    [forced] = await recrawl(crawl, f"{URL}3", priority=100, callback="any", force=True)
     assert forced.queued
     [first] = [each async for some in crawl.peek(1) for each in some]
     assert first.fields["url"] == f"{URL}3"
@@ -163,7 +164,7 @@ async def test_what_is_queued_again_passes_every_filter(crawl, worker, known):
     """Also what it is redirected to, which was seen as well."""
     if known:
         crawl.project = Project(make_crawler(type("S", (Spider,), {"name": "s"})()))
-    await crawl.recrawl(f"{URL}9", priority=100)
+    await recrawl(crawl, f"{URL}9", priority=100)
     [first] = [each async for some in crawl.peek(1) for each in some]
     assert first.fields["url"] == f"{URL}9"
     assert first.fields["dont_filter"] is True
@@ -187,7 +188,7 @@ async def test_wrong_request_is_refused_and_none_is_queued(
 ):
     before = await contents(client)
     with pytest.raises(ConfigurationError) as caught:
-        await crawl.recrawl(**argument)
+        await recrawl(crawl, **argument)
     assert named in str(caught.value)
     assert "\x1b" not in str(caught.value)
     assert await contents(client) == before
@@ -214,7 +215,7 @@ async def test_frontier_of_another_version_is_not_changed(crawl, worker, client)
     await client.hset(KEYS.state, "format", 99)
     before = await contents(client)
     changes = (crawl.pause(), crawl.stop("all"), crawl.clear(force=True))
-    for change in (*changes, crawl.recrawl([f"{URL}9"])):
+    for change in (*changes, recrawl(crawl, [f"{URL}9"])):
         with pytest.raises(ConfigurationError, match="format 99"):
             await change
     assert await contents(client) == before
@@ -228,6 +229,6 @@ async def test_fingerprinter_of_the_settings_names_requests(client, worker):
     }
     other = Crawl(Settings(settings), "s")
     await other.open(RedisBroker(client))
-    found = await other.explain(f"{URL}2")
+    found = await explain(other, f"{URL}2")
     assert (found.place, found.seen) == ("pending", False)
     assert found.fingerprint != page(2).fingerprint
