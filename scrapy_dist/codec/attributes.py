@@ -49,7 +49,7 @@ class Attributes:
                 self._hidden.discard(name)
                 if isinstance(value, MemberDescriptorType):
                     self._slots[name] = value
-                elif _is_code(value):
+                elif _is_descriptor(value) or isinstance(value, _CODE):
                     self._hidden.add(name)
 
     def __bool__(self) -> bool:
@@ -107,10 +107,6 @@ class Attributes:
         if not self._has_dict:
             return which
         return f"{which}: its class has a method of that name" * (name in self._hidden)
-
-
-def _is_code(value: Any) -> bool:
-    return _is_descriptor(value) or isinstance(value, _CODE)
 
 
 def _is_descriptor(value: Any) -> bool:

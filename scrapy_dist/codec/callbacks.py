@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from scrapy.http.request import NO_CALLBACK
 
 from scrapy_dist.base.escaping import quote
+from scrapy_dist.compat.extension_points import root
 
 if TYPE_CHECKING:
     from scrapy import Spider
@@ -51,21 +52,15 @@ class SpiderMethods:
 
     def __init__(self, spider: Spider) -> None:
         self._spider = spider
-        self._denied = self._find_denied(type(spider))
+        self._denied = self.HOOKS | {
+            name
+            for base in type(spider).__mro__
+            if root(base) in self.PACKAGES
+            for name in vars(base)
+            if not name.lstrip("_").startswith(self.CALLBACKS)
+        }
         self._names: dict[object, str] = {}
         self._methods: dict[str, Callable[..., Any]] = {}
-
-    @classmethod
-    def _find_denied(cls, spider_class: type[Spider]) -> frozenset[str]:
-        names = set(cls.HOOKS)
-        for base in spider_class.__mro__:
-            if base.__module__.partition(".")[0] in cls.PACKAGES:
-                names.update(
-                    name
-                    for name in vars(base)
-                    if not name.lstrip("_").startswith(cls.CALLBACKS)
-                )
-        return frozenset(names)
 
     def name(self, func: Any) -> str:
         """The name under which ``method`` finds *func*. Raises ValueError with a reason.

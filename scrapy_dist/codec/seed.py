@@ -100,7 +100,12 @@ def check_made(
             f" and FRONTIER_SEED_SCHEMES allow {', '.join(sorted(allowed))}:"
             f" {quote(request.url)}"
         )
-    _check_local_meta(request.meta, rules)
+    key = local_meta(request.meta)
+    if key and key not in rules.meta:
+        raise BadSeed(
+            f"the meta key {quote(key)} names files or code of this machine;"
+            " FRONTIER_SEED_META does not allow it"
+        )
     if rules.is_limited:
         _check_reach(request.url, rules, spider)
         request.meta[FROM_SEED] = True
@@ -338,15 +343,6 @@ def _check_bounded(key: str, value: Any) -> None:
         raise BadSeed(
             f"the meta key {quote(key)} is not {wanted} (FRONTIER_SEED_META would allow"
             f" any): {quote(value)}"
-        )
-
-
-def _check_local_meta(meta: dict[str, Any], rules: SeedRules) -> None:
-    key = local_meta(meta)
-    if key and key not in rules.meta:
-        raise BadSeed(
-            f"the meta key {quote(key)} names files or code of this machine;"
-            " FRONTIER_SEED_META does not allow it"
         )
 
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 from scrapy_dist.base.escaping import quote
 from scrapy_dist.codec.request_fields import MAX_PRIORITY
 from scrapy_dist.codec.seed_rules import is_encoding
 from scrapy_dist.codec.sizes import MAX_TASK_NAME, flaw_of_method
 from scrapy_dist.exceptions import BadSeed
+
+T = TypeVar("T")
 
 
 class NumberText(str):
@@ -44,10 +46,19 @@ def wrong(name: str, value: Any, wanted: str) -> BadSeed:
     )
 
 
-def _text(name: str, value: Any) -> str:
-    if type(value) is not str:
-        raise wrong(name, value, "a string")
-    return value
+def _typed(kind: type[T], wanted: str) -> Callable[[str, Any], T]:
+    def read(name: str, value: Any) -> T:
+        if type(value) is not kind:
+            raise wrong(name, value, wanted)
+        return value
+
+    return read
+
+
+_text = _typed(str, "a string")
+_object: Callable[[str, Any], dict[str, Any]] = _typed(dict, "an object")
+_flag = _typed(bool, "true or false")
+_whole = _typed(int, "a whole number")
 
 
 def _url(name: str, value: Any) -> str:
@@ -72,24 +83,10 @@ def _token(name: str, value: Any) -> str:
     return str(value)
 
 
-def _object(name: str, value: Any) -> dict[str, Any]:
-    if type(value) is not dict:
-        raise wrong(name, value, "an object")
-    return value
-
-
-def _flag(name: str, value: Any) -> bool:
-    if type(value) is not bool:
-        raise wrong(name, value, "true or false")
-    return value
-
-
 def _priority(name: str, value: Any) -> int:
-    if type(value) is not int:
-        raise wrong(name, value, "a whole number")
-    if abs(value) > MAX_PRIORITY:
+    if abs(_whole(name, value)) > MAX_PRIORITY:
         raise BadSeed(f"{name} is beyond 2**53")
-    return value
+    return int(value)
 
 
 def _texts(name: str, value: Any) -> list[str]:

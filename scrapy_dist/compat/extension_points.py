@@ -132,14 +132,6 @@ def overridden(cls: type, names: Iterable[str]) -> list[str]:
     return sorted(found)
 
 
-def points_of(cls: type) -> Iterator[Points]:
-    """The entries for all classes of ours that *cls* comes from."""
-    for base in cls.__mro__:
-        points = EXTENSION_POINTS.get(path_of(base))
-        if points is not None:
-            yield points
-
-
 def path_of(cls: type) -> str:
     """The path of *cls*, as settings and payloads have it."""
     return f"{cls.__module__}.{cls.__qualname__}"
@@ -147,7 +139,9 @@ def path_of(cls: type) -> str:
 
 def problems(cls: type) -> Iterator[str]:
     """What *cls* overrides and nobody would ever call: name, and replacement."""
-    for points in points_of(cls):
+    for points in map(EXTENSION_POINTS.get, map(path_of, cls.__mro__)):
+        if points is None:
+            continue
         by_remedy: dict[str, list[str]] = {}
         for name in overridden(cls, points.refused):
             by_remedy.setdefault(points.refused[name], []).append(name)

@@ -36,6 +36,7 @@ from scrapy_dist.redis_client.topology import Resolving
 from scrapy_dist.redis_client.waits import close, within
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable
     from pathlib import Path
 
     from scrapy_dist.redis_client.typed import Redis
@@ -65,11 +66,7 @@ class FrontierClient(redis.asyncio.Redis):
 
     async def execute_command(self, *args: Any, **options: Any) -> Any:
         work = super().execute_command(*args, **options)  # type: ignore[no-untyped-call]
-        try:
-            return await within(self.limit, work)
-        except BaseException as e:
-            await _drop_dead(self.connection_pool, e)
-            raise
+        return await _in_time(self.limit, work, self.connection_pool)
 
     def pipeline(
         self, transaction: bool = True, shard_hint: str | None = None
@@ -85,22 +82,21 @@ class _FrontierPipeline(redis.asyncio.client.Pipeline):
     limit: float = LONGEST_WAIT
 
     async def execute(self, raise_on_error: bool = True) -> list[Any]:
-        pool = self.connection_pool
-        try:
-            return await within(self.limit, super().execute(raise_on_error))
-        except BaseException as e:
-            await _drop_dead(pool, e)
-            raise
+        work = super().execute(raise_on_error)
+        found: list[Any] = await _in_time(self.limit, work, self.connection_pool)
+        return found
 
 
-async def _drop_dead(pool: Any, error: BaseException) -> None:
-    """Close the idle connections of *pool* if *error* is none that Redis has sent."""
-    if isinstance(error, asyncio.CancelledError) or (
-        isinstance(error, (RedisError, OSError))
-        and not isinstance(error, ResponseError)
-    ):
+async def _in_time(limit: float, work: Awaitable[Any], pool: Any) -> Any:
+    """As `within`; closes idle connections after an error that Redis has not sent."""
+    try:
+        return await within(limit, work)
+    except ResponseError:
+        raise
+    except (asyncio.CancelledError, RedisError, OSError):
         with suppress(RedisError, OSError):
             await pool.disconnect(inuse_connections=False)
+        raise
 
 
 async def drop_connections(client: Redis) -> None:

@@ -68,19 +68,15 @@ def ensure_server(directory: Path, *, linger: float) -> Path:
         with locked(directory, LOCK_TIMEOUT):
             return _start_or_join(directory, linger)
     except Untrusted as e:
-        raise _not_trusted(e) from e
+        raise EmbeddedRedisError(
+            f"The embedded Redis does not trust its folder: {e}. Mend that, or set"
+            " FRONTIER_EMBEDDED_DIR to a folder that nobody else can change, or"
+            " REDIS_URL to a running Redis."
+        ) from e
     except OSError as e:
         raise EmbeddedRedisError(
             f"The embedded Redis in {directory} cannot be used: {e}. {ELSEWHERE}"
         ) from e
-
-
-def _not_trusted(reason: Untrusted) -> EmbeddedRedisError:
-    return EmbeddedRedisError(
-        f"The embedded Redis does not trust its folder: {reason}. Mend that, or set"
-        " FRONTIER_EMBEDDED_DIR to a folder that nobody else can change, or REDIS_URL to"
-        " a running Redis."
-    )
 
 
 # Starting

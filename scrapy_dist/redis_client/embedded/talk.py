@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import socket
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -13,13 +14,12 @@ if TYPE_CHECKING:
 REPLY_TIMEOUT = 2.0
 
 
-def _ask(path: Path, command: str) -> str:
-    """Send *command*; return a status or error line as it is, or the text of a bulk.
+def reply_of(path: Path, command: str) -> str:
+    """A status or error line as it is, or the text of a bulk; '' when nobody answers.
 
-    A few commands do not justify importing a client into the supervisor. Raises
-    OSError when there is no server or no answer.
+    A few commands do not justify importing a client into the supervisor.
     """
-    with socket.socket(socket.AF_UNIX) as connection:
+    with suppress(OSError), socket.socket(socket.AF_UNIX) as connection:
         connection.settimeout(REPLY_TIMEOUT)
         connection.connect(str(path))
         connection.sendall(f"{command}\r\n".encode())
@@ -28,14 +28,7 @@ def _ask(path: Path, command: str) -> str:
             if not head.startswith(b"$"):
                 return head.decode("utf-8", "replace").strip()
             return reply.read(int(head[1:])).decode("utf-8", "replace")
-
-
-def reply_of(path: Path, command: str) -> str:
-    """`_ask`, but an empty text when nobody answers."""
-    try:
-        return _ask(path, command)
-    except OSError:
-        return ""
+    return ""
 
 
 def clients_of(path: Path) -> tuple[int, int] | None:
