@@ -6,8 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterable, Callable, Coroutine, Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from scrapy_dist.admin.arguments import (
     Ids,
@@ -36,6 +35,7 @@ if TYPE_CHECKING:
     from scrapy_dist.core.inspection import Explained, Recrawled, Shown
     from scrapy_dist.core.status import Finished, Status
 
+P = ParamSpec("P")
 T = TypeVar("T")
 Seed = str | bytes | Mapping[str, Any]
 Seeds = Iterable[Seed]
@@ -129,10 +129,15 @@ class AsyncClient:
                 "Write `async with` for this client, or open() it first."
             )
 
-    async def _ask(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    async def _ask(
+        self,
+        work: Callable[P, Coroutine[Any, Any, T]],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> T:
         """The result of *work*, which `close` ends."""
         self._require_open()
-        task = asyncio.ensure_future(work())
+        task = asyncio.ensure_future(work(*args, **kwargs))
         self._running.add(task)
         task.add_done_callback(self._running.discard)
         try:
@@ -177,7 +182,7 @@ class AsyncClient:
         sower = self._crawl.sower(self._crawl.seed_maker(meta, priority))
         await self._check_format()
         async for some in chunks(seeds, BATCH):
-            await self._ask(partial(sower.push_all, some))
+            await self._ask(sower.push_all, some)
         return sower.pushed
 
     async def _check_format(self) -> None:
@@ -209,7 +214,7 @@ class AsyncClient:
         )
         task = maker.make(url, id)
         await self._check_format()
-        return await self._ask(partial(self._tasks.submit, task, on_duplicate))
+        return await self._ask(self._tasks.submit, task, on_duplicate)
 
     async def submit_many(
         self,
@@ -235,13 +240,13 @@ class AsyncClient:
         async for some in chunks(several(seeds, "submit"), BATCH):
             with telling(ids):
                 new = [maker.make(seed) for seed in some]
-                await self._ask(partial(self._tasks.submit_all, new, on_duplicate))
+                await self._ask(self._tasks.submit_all, new, on_duplicate)
             ids += [task.id for task in new]
         return ids
 
     async def task(self, id: str | int | Task) -> Task:
         """See `Client.task`."""
-        return await self._ask(partial(self._tasks.task, id))
+        return await self._ask(self._tasks.task, id)
 
     async def tasks(
         self,
@@ -250,31 +255,31 @@ class AsyncClient:
         limit: int | None = None,
     ) -> list[Task]:
         """See `Client.tasks`."""
-        return await self._ask(partial(self._tasks.tasks, batch, state, limit))
+        return await self._ask(self._tasks.tasks, batch, state, limit)
 
     async def wait(self, id: str | int | Task, timeout: float | None = None) -> Task:
         """See `Client.wait`."""
-        return await self._ask(partial(self._tasks.wait, id, timeout))
+        return await self._ask(self._tasks.wait, id, timeout)
 
     async def wait_many(self, ids: TaskIds, timeout: float | None = None) -> list[Task]:
         """See `Client.wait_many`."""
-        return await self._ask(partial(self._tasks.wait_many, ids, timeout))
+        return await self._ask(self._tasks.wait_many, ids, timeout)
 
     async def results(
         self, id: str | int | Task, start: int = 0, limit: int | None = None
     ) -> list[dict[str, Any] | bytes]:
         """See `Client.results`."""
-        return await self._ask(partial(self._tasks.results, id, start, limit))
+        return await self._ask(self._tasks.results, id, start, limit)
 
     async def cancel(self, *ids: TaskIds) -> int:
         """See `Client.cancel`."""
         await self._ask(self._crawl.check_format)
-        found = await self._ask(partial(self._tasks.cancel, *ids))
+        found = await self._ask(self._tasks.cancel, *ids)
         return sum(task is not None and not task.state.is_end for task in found)
 
     async def batch(self, name: str) -> AsyncBatch:
         """See `Client.batch`."""
-        return self._with_wait(await self._ask(partial(self._tasks.batch, name)))
+        return self._with_wait(await self._ask(self._tasks.batch, name))
 
     async def batches(self) -> list[AsyncBatch]:
         """See `Client.batches`."""
@@ -282,7 +287,7 @@ class AsyncClient:
 
     async def wait_batch(self, name: str, timeout: float | None = None) -> AsyncBatch:
         """See `Client.wait_batch`."""
-        found = await self._ask(partial(self._tasks.wait_batch, name, timeout))
+        found = await self._ask(self._tasks.wait_batch, name, timeout)
         return self._with_wait(found)
 
     def _with_wait(self, batch: Batch) -> AsyncBatch:
@@ -300,7 +305,7 @@ class AsyncClient:
 
     async def wait_drained(self, timeout: float | None = None) -> bool:
         """See `Client.wait_drained`."""
-        return await self._ask(partial(self._crawl.wait_drained, timeout))
+        return await self._ask(self._crawl.wait_drained, timeout)
 
     # Control
 
@@ -310,32 +315,33 @@ class AsyncClient:
 
     async def resume(self) -> Paused:
         """See `Client.resume`."""
-        return await self._ask(partial(self._crawl.pause, False))
+        return await self._ask(self._crawl.pause, False)
 
     async def stop(self, workers: Workers) -> int:
         """See `Client.stop`."""
-        return (await self._ask(partial(self._crawl.stop, workers))).asked
+        return (await self._ask(self._crawl.stop, workers)).asked
 
     async def clear(self, *parts: str, force: bool = False) -> Cleared:
         """See `Client.clear`."""
-        return await self._ask(partial(self._crawl.clear, *parts, force=force))
+        return await self._ask(self._crawl.clear, *parts, force=force)
 
     # Requests
 
     async def peek(self, limit: int = 10) -> list[Shown]:
         """See `Client.peek`."""
-        return await self._ask(lambda: self._peek(limit))
 
-    async def _peek(self, limit: int) -> list[Shown]:
-        return [shown async for some in self._crawl.peek(limit) for shown in some]
+        async def read() -> list[Shown]:
+            return [shown async for some in self._crawl.peek(limit) for shown in some]
+
+        return await self._ask(read)
 
     async def hosts(self, limit: int = 20, sort: str = "pending") -> Hosts:
         """See `Client.hosts`."""
-        return await self._ask(partial(self._crawl.hosts, limit, sort))
+        return await self._ask(self._crawl.hosts, limit, sort)
 
     async def explain(self, url: str) -> Explained:
         """See `Client.explain`."""
-        return await self._ask(partial(explain, self._crawl, url))
+        return await self._ask(explain, self._crawl, url)
 
     async def recrawl(
         self,
@@ -347,9 +353,7 @@ class AsyncClient:
     ) -> list[Recrawled]:
         """See `Client.recrawl`."""
         given: dict[str, Any] = {"callback": callback, "priority": priority}
-        return await self._ask(
-            partial(recrawl, self._crawl, urls, force=force, **given)
-        )
+        return await self._ask(recrawl, self._crawl, urls, force=force, **given)
 
     # Dead letters
 
@@ -357,15 +361,15 @@ class AsyncClient:
         self, limit: int | None = 100, reason: str | None = None
     ) -> list[DeadLetter]:
         """See `Client.failed`."""
-        return await self._ask(lambda: self._crawl.newest_failed(limit, reason or ""))
+        return await self._ask(self._crawl.newest_failed, limit, reason or "")
 
     async def retry(self, ids: Ids) -> Retried:
         """See `Client.retry`."""
-        return await self._ask(partial(self._crawl.retry, ids_of(ids)))
+        return await self._ask(self._crawl.retry, ids_of(ids))
 
     async def forget(self, ids: Ids) -> Forgotten:
         """See `Client.forget`."""
-        return await self._ask(partial(self._crawl.forget, ids_of(ids)))
+        return await self._ask(self._crawl.forget, ids_of(ids))
 
     # Items
 
