@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 logger = get_logger(__name__)
 
+_TOLD = ("pending", "leased", "suspect", "failed")
+
 
 class Reporter:
     """Logs one line on all workers every *interval* seconds (LOGSTATS_INTERVAL).
@@ -62,7 +64,7 @@ class Reporter:
                     count(len(status.alive), "worker"),
                     count(status.pages, "page"),
                     rate(status.pages_per_second),
-                    _stand(status),
+                    ", ".join(f"{number(getattr(status, n))} {n}" for n in _TOLD),
                     "; paused" if status.paused else "",
                     extra={"spider": self._spider},
                 )
@@ -102,8 +104,3 @@ class Reporter:
             # Not worth an end of the crawl, or of its orderly closing.
             logger.exception("No status of the crawl", extra={"spider": self._spider})
         return None
-
-
-def _stand(status: Status) -> str:
-    told = ("pending", "leased", "suspect", "failed")
-    return ", ".join(f"{number(getattr(status, name))} {name}" for name in told)

@@ -63,7 +63,11 @@ def own_folder(path: Path) -> Path:
             )
         _check_parent(here, status)
         current = here
-    _check_own(current, current.lstat())
+    status = current.lstat()
+    if status.st_uid != os.geteuid():
+        raise Untrusted(_of_another(current, status))
+    if status.st_mode & _OTHERS_WRITE:
+        raise Untrusted(_others_write(current, status))
     return current
 
 
@@ -89,13 +93,6 @@ def _check_parent(path: Path, status: os.stat_result) -> None:
     if writable == stat.S_IWGRP and _is_own_group(status.st_gid):
         return
     raise Untrusted(_others_write(path, status))
-
-
-def _check_own(path: Path, status: os.stat_result) -> None:
-    if status.st_uid != os.geteuid():
-        raise Untrusted(_of_another(path, status))
-    if status.st_mode & _OTHERS_WRITE:
-        raise Untrusted(_others_write(path, status))
 
 
 def _check_owner(path: Path, status: os.stat_result) -> None:

@@ -77,7 +77,9 @@ class SharedClasses:
 
     def make(self, plain: Any) -> Any:
         """The object that ``take`` made *plain* of. Raises BadPayload."""
-        path, state = _parts(plain)
+        if type(plain) is not list or len(plain) != 2 or type(plain[0]) is not str:
+            raise BadPayload("an object needs a class and a state")
+        path, state = plain
         form = self._forms.get(path)
         if form is None:
             raise BadPayload(
@@ -87,12 +89,6 @@ class SharedClasses:
                 remedy=f"Add {path[:200]!r} to FRONTIER_SHARED_CLASSES again.",
             )
         return form.make(state)
-
-
-def _parts(plain: Any) -> tuple[str, Any]:
-    if type(plain) is list and len(plain) == 2 and type(plain[0]) is str:
-        return plain[0], plain[1]
-    raise BadPayload("an object needs a class and a state")
 
 
 class Learner(SharedClasses):

@@ -55,14 +55,6 @@ _BROWSER_FILES = frozenset(
 )
 
 
-def _is_given(value: Any) -> bool:
-    return value is not None
-
-
-def _names_code(value: Any) -> bool:
-    return isinstance(value, (str, bytes))
-
-
 def _names_browser_files(value: Any) -> bool:
     if not isinstance(value, Mapping):
         return False
@@ -99,14 +91,18 @@ def _calls_with_file(call: Any) -> bool:
 #: ``meta`` keys by which Scrapy and its plugins reach files or code of the machine, and
 #: when they do.
 _LOCAL: dict[str, Callable[[Any], bool]] = {
-    "ftp_local_filename": _is_given,
+    "ftp_local_filename": lambda value: value is not None,
     "impersonate_args": _names_curls_files,
     "curl": _names_curls_files,
     "curl_cffi_options": _names_curls_files,
     # Any option of libcurl, also what is fetched, and where it is stored.
     "impersonate_curl_options": bool,
     **{f"{name}_context_kwargs": _names_browser_files for name in _BROWSERS},
-    **{f"{name}_page_init_callback": _names_code for name in _BROWSERS},
+    **{
+        # Code by its name.
+        f"{name}_page_init_callback": lambda value: isinstance(value, (str, bytes))
+        for name in _BROWSERS
+    },
     **{f"{name}_page_methods": _calls_with_files for name in _BROWSERS},
 }
 _LOCAL_KEYS = frozenset(_LOCAL)
