@@ -32,21 +32,10 @@ class SpiderMethods:
     #: Hooks that are no callbacks either, whichever class defines them.
     HOOKS = frozenset(
         {
-            "_set_crawler",
-            "close",
-            "closed",
-            "from_crawler",
-            "handles_request",
-            "log",
-            "make_request_from_data",
-            "next_requests",
-            "schedule_next_requests",
-            "set_crawler",
-            "setup_redis",
-            "spider_idle",
-            "start",
-            "start_requests",
-            "update_settings",
+            *("from_crawler", "set_crawler", "_set_crawler", "update_settings"),
+            *("handles_request", "log", "start", "start_requests", "close", "closed"),
+            *("setup_redis", "make_request_from_data", "next_requests"),
+            *("schedule_next_requests", "spider_idle"),
         }
     )
 

@@ -38,19 +38,10 @@ _FILE_METHODS = frozenset({"route_from_har", "set_input_files"})
 #: Arguments of a browser's context that name files or programs of this machine.
 _BROWSER_FILES = frozenset(
     {
-        "args",
-        "artifacts_dir",
-        "client_certificates",
-        "downloads_path",
-        "env",
-        "executable_path",
+        *("args", "env", "executable_path", "ignore_default_args"),
+        *("artifacts_dir", "downloads_path", "record_har_path", "record_video_dir"),
+        *("traces_dir", "user_data_dir", "storage_state", "client_certificates"),
         "firefox_user_prefs",
-        "ignore_default_args",
-        "record_har_path",
-        "record_video_dir",
-        "storage_state",
-        "traces_dir",
-        "user_data_dir",
     }
 )
 

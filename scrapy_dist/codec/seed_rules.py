@@ -17,48 +17,25 @@ from scrapy_dist.exceptions import ConfigurationError
 if TYPE_CHECKING:
     from scrapy.settings import BaseSettings
 
-#: ``meta`` keys by which a seed would steer Scrapy itself: where the connection goes
-#: and who it claims to be, politeness and limits, files, trust in the response, and
-#: Scrapy's own bookkeeping. STEERING_PREFIXES are those of others. Left free
-#: are cookiejar, dont_cache, dont_merge_cookies, dont_redirect, dont_retry and
-#: priority_adjust, which concern the seed's own request only.
+#: ``meta`` keys by which a seed would steer Scrapy itself; STEERING_PREFIXES are those of
+#: others. Left free are cookiejar, dont_cache, dont_merge_cookies, dont_redirect,
+#: dont_retry and priority_adjust, which concern the seed's own request only.
 STEERING_META = frozenset(
     {
-        "allow_offsite",
-        "autothrottle_dont_adjust_delay",
-        "bindaddress",
-        "cache_timestamp",
-        "cached_response",
-        "depth",
-        "depth_reset",
-        "dont_obey_robotstxt",
-        "download_fail_on_dataloss",
-        "download_latency",
-        "download_maxsize",
-        "download_slot",
-        "download_warnsize",
+        # Where the connection goes, and who it claims to be.
+        *("bindaddress", "proxy", "verbatim_url", "is_secure", "referrer_policy"),
+        *("http_auth_domain", "http_pass", "http_user", "ftp_password", "ftp_user"),
+        # Politeness and limits.
+        *("allow_offsite", "dont_obey_robotstxt", "download_slot", "download_maxsize"),
+        *("download_warnsize", "download_latency", "autothrottle_dont_adjust_delay"),
+        # Files, and trust in the response.
+        *("ftp_local_filename", "ftp_passive", "cached_response", "cache_timestamp"),
+        *("download_fail_on_dataloss", "verify"),
+        *("handle_httpstatus_all", "handle_httpstatus_list"),
+        # Scrapy's own bookkeeping, and ours.
+        *("depth", "depth_reset", "is_start_request", "rule", "retry_times"),
+        *("redirect_reasons", "redirect_times", "redirect_ttl", "redirect_urls"),
         "frontier_local",
-        "ftp_local_filename",
-        "ftp_passive",
-        "ftp_password",
-        "ftp_user",
-        "handle_httpstatus_all",
-        "handle_httpstatus_list",
-        "http_auth_domain",
-        "http_pass",
-        "http_user",
-        "is_secure",
-        "is_start_request",
-        "proxy",
-        "redirect_reasons",
-        "redirect_times",
-        "redirect_ttl",
-        "redirect_urls",
-        "referrer_policy",
-        "retry_times",
-        "rule",
-        "verbatim_url",
-        "verify",
     }
 )
 
@@ -69,25 +46,11 @@ BOUNDED_META = {"download_timeout": 3600.0, "max_retry_times": 100}
 #: What the names of ``meta`` keys of plugins begin with: they have pages rendered by other
 #: programs, run scripts there, or choose who a connection claims to be. And of our own.
 STEERING_PREFIXES = (
-    "_",
-    "browserless",
-    "camoufox",
-    "crawlera",
-    "curl",
-    "flaresolverr",
-    "frontier_",
-    "impersonate",
-    "nodriver",
-    "playwright",
-    "puppeteer",
-    "pyppeteer",
-    "scrapingbee",
-    "scrapeops",
-    "scrapfly",
-    "selenium",
-    "splash",
-    "undetected",
-    "zyte_api",
+    *("_", "frontier_"),
+    *("browserless", "camoufox", "nodriver", "playwright", "puppeteer", "pyppeteer"),
+    *("selenium", "splash", "undetected"),
+    *("crawlera", "flaresolverr", "scrapingbee", "scrapeops", "scrapfly", "zyte_api"),
+    *("curl", "impersonate"),
 )
 #: What stands for a spider's domains in FRONTIER_SEED_DOMAINS.
 SPIDERS = "allowed_domains"

@@ -10,37 +10,15 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 _HIDDEN = "***"
 #: Arguments of redis-py whose values are no secrets.
 _HARMLESS = frozenset(
-    [
-        "client_name",
-        "db",
-        "decode_responses",
-        "encoding",
-        "encoding_errors",
-        "health_check_interval",
-        "host",
-        "max_connections",
-        "path",
-        "port",
-        "protocol",
-        "retry_on_timeout",
-        "socket_connect_timeout",
-        "socket_keepalive",
-        "socket_read_size",
-        "socket_timeout",
-        "ssl",
-        "ssl_ca_certs",
-        "ssl_ca_path",
-        "ssl_cert_reqs",
-        "ssl_certfile",
-        "ssl_check_hostname",
-        "ssl_ciphers",
-        "ssl_keyfile",
+    {
+        *("url", "host", "port", "path", "unix_socket_path", "db", "username"),
+        *("client_name", "protocol", "encoding", "encoding_errors", "decode_responses"),
+        *("timeout", "socket_timeout", "socket_connect_timeout", "socket_keepalive"),
+        *("socket_read_size", "max_connections", "health_check_interval"),
+        *("retry_on_timeout", "ssl", "ssl_ca_certs", "ssl_ca_path", "ssl_certfile"),
+        *("ssl_keyfile", "ssl_cert_reqs", "ssl_check_hostname", "ssl_ciphers"),
         "ssl_min_version",
-        "timeout",
-        "unix_socket_path",
-        "url",
-        "username",
-    ]
+    }
 )
 #: Names of arguments that hold a secret, whoever takes them.
 _SECRET = re.compile(r"pass|secret|token|auth|credential|key_?data", re.IGNORECASE)
