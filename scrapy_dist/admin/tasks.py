@@ -7,13 +7,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from scrapy_dist.admin.arguments import (
-    checked_limit,
-    checked_name,
-    checked_timeout,
-    choice,
-    task_ids_of,
-)
+from scrapy_dist.admin import arguments
 from scrapy_dist.admin.bulk import Bulk, until
 from scrapy_dist.admin.items import decode
 from scrapy_dist.admin.seeding import Sower, Value, kind_of_new_key
@@ -124,7 +118,7 @@ class Tasks:
         self, tasks: Sequence[NewTask], on_duplicate: str | OnDuplicate = "refuse"
     ) -> None:
         """Push *tasks*; raises TaskExists if some are refused: the others are pushed."""
-        chosen = choice(OnDuplicate, on_duplicate, "on_duplicate")
+        chosen = arguments.choice(OnDuplicate, on_duplicate, "on_duplicate")
         outcomes = await self.push(tasks, chosen)
         refused = [
             task.id
@@ -156,7 +150,7 @@ class Tasks:
 
         Of a `Task` that run, how it stands now.
         """
-        return await self.port.tasks_of(task_ids_of(ids))
+        return await self.port.tasks_of(arguments.task_ids_of(ids))
 
     async def _look_at(self, chosen: Sequence[str | Run]) -> list[Task | None]:
         return await self.port.tasks_of(chosen)
@@ -165,15 +159,15 @@ class Tasks:
         """The newest task of *id*, of a `Task` that run. Raises UnknownTask."""
         [found] = await self.tasks_of([id])
         if found is None:
-            raise self._unknown(task_ids_of([id]))
+            raise self._unknown(arguments.task_ids_of([id]))
         return found
 
     async def each(
         self, batch: str | None = None, state: str | TaskState | None = None
     ) -> AsyncIterator[Task]:
         """All tasks, of *batch*, in *state*, in no order."""
-        group = "" if batch is None else checked_name(batch, "batch")
-        wanted = None if state is None else choice(TaskState, state, "state")
+        group = "" if batch is None else arguments.checked_name(batch, "batch")
+        wanted = None if state is None else arguments.choice(TaskState, state, "state")
         seen: set[int] = set()
         async for some in self.port.tasks(batch=group, state=wanted):
             for task in some:
@@ -190,7 +184,7 @@ class Tasks:
         limit: int | None = None,
     ) -> list[Task]:
         """As `each`, those submitted last first; *limit*: so many of them at the most."""
-        most = None if limit is None else checked_limit(limit)
+        most = None if limit is None else arguments.checked_limit(limit)
         found: list[Task] = []
         async for task in self.each(batch, state):
             found.append(task)
@@ -200,7 +194,7 @@ class Tasks:
 
     async def batch(self, name: str) -> Batch:
         """How far the batch is; of one that nobody knows all is 0."""
-        return await self.port.batch(checked_name(name, "batch"))
+        return await self.port.batch(arguments.checked_name(name, "batch"))
 
     async def batches(self) -> list[Batch]:
         """All batches, by their names."""
@@ -217,7 +211,7 @@ class Tasks:
         while anything is left to do, as it may be a seed that no worker has taken yet;
         then UnknownTask is raised.
         """
-        chosen = task_ids_of(ids)
+        chosen = arguments.task_ids_of(ids)
         ended: dict[str | Run, Task] = {}
 
         async def look() -> bool:
@@ -289,8 +283,8 @@ class Tasks:
             task = replace(id, items=_MAX_ITEMS)
         else:
             task = await self.task(id)
-        at = checked_limit(start)
-        left = None if limit is None else checked_limit(limit)
+        at = arguments.checked_limit(start)
+        left = None if limit is None else arguments.checked_limit(limit)
         found: list[dict[str, Any] | bytes] = []
         while left is None or len(found) < left:
             most = _PAGE if left is None else min(_PAGE, left - len(found))
@@ -303,7 +297,7 @@ class Tasks:
 
     async def cancel(self, *ids: TaskIds) -> list[Task | None]:
         """Cancel those of *ids* that live; each as it stood before, None: unknown."""
-        chosen = [each for some in ids for each in task_ids_of(some)]
+        chosen = [each for some in ids for each in arguments.task_ids_of(some)]
         return await self.port.cancel(chosen)
 
     def _unknown(self, ids: Sequence[str | Run]) -> UnknownTask:
@@ -346,5 +340,5 @@ async def _wait(
     look: Callable[[], Awaitable[bool]], timeout: float | None, late: Callable[[], str]
 ) -> None:
     """Wait until *look* is true. Raises TimeoutError that says *late* after *timeout*."""
-    if not await until(look, checked_timeout(timeout)):
+    if not await until(look, arguments.checked_timeout(timeout)):
         raise TimeoutError(f"{late()} after {span(timeout)}.")

@@ -19,22 +19,7 @@ from scrapy_dist.base.trust import (
     read_private,
 )
 from scrapy_dist.exceptions import EmbeddedRedisError
-from scrapy_dist.redis_client.embedded.files import (
-    CAN_LOCK,
-    ELSEWHERE,
-    LOG,
-    MAX_LOG_SIZE,
-    PID,
-    SERVER_LOCK,
-    SHORT_WAIT,
-    SUPERVISOR_LOCK,
-    WRITTEN,
-    bound_log,
-    is_held,
-    is_ours,
-    locked,
-    socket_path,
-)
+from scrapy_dist.redis_client.embedded import files
 from scrapy_dist.redis_client.embedded.program import find_server, version_of
 from scrapy_dist.redis_client.embedded.talk import reply_of
 
@@ -55,7 +40,7 @@ def ensure_server(directory: Path, *, linger: float) -> Path:
     process that starts the supervisor counts. Blocks until the server has loaded its
     data: call it in a thread. Raises EmbeddedRedisError.
     """
-    if not CAN_LOCK:
+    if not files.CAN_LOCK:
         raise EmbeddedRedisError(
             "The embedded Redis needs Linux or another Unix."
             " Set REDIS_URL to a running Redis."
@@ -64,8 +49,8 @@ def ensure_server(directory: Path, *, linger: float) -> Path:
         # Queued requests may hold cookies and passwords, and a server obeys what it
         # finds: folder and files are this user's alone.
         directory = own_folder(directory)
-        check_files(directory, is_ours=is_ours, written=WRITTEN)
-        with locked(directory, LOCK_TIMEOUT):
+        check_files(directory, is_ours=files.is_ours, written=files.WRITTEN)
+        with files.locked(directory, LOCK_TIMEOUT):
             return _start_or_join(directory, linger)
     except Untrusted as e:
         raise EmbeddedRedisError(
@@ -75,7 +60,7 @@ def ensure_server(directory: Path, *, linger: float) -> Path:
         ) from e
     except OSError as e:
         raise EmbeddedRedisError(
-            f"The embedded Redis in {directory} cannot be used: {e}. {ELSEWHERE}"
+            f"The embedded Redis in {directory} cannot be used: {e}. {files.ELSEWHERE}"
         ) from e
 
 
@@ -98,10 +83,10 @@ _SUPERVISE = (
 
 
 def _start_or_join(directory: Path, linger: float) -> Path:
-    path = socket_path(directory)
+    path = files.socket_path(directory)
     log_start = None
     while True:
-        if not is_held(directory / SUPERVISOR_LOCK):
+        if not files.is_held(directory / files.SUPERVISOR_LOCK):
             if log_start is not None:
                 raise _not_started(directory, log_start)
             log_start = _launch(directory, path, linger)
@@ -121,12 +106,12 @@ def _launch(directory: Path, path: Path, linger: float) -> int:
     """
     command = [sys.executable, "-I", "-W", "ignore", "-c", _SUPERVISE, _PACKAGE]
     command += [str(directory), "--socket", str(path), "--linger", str(linger)]
-    if not is_held(directory / SERVER_LOCK):
+    if not files.is_held(directory / files.SERVER_LOCK):
         server = find_server()
         _check_data(directory, server)
         command += ["--server", server]
-    bound_log(directory)
-    with open_private(directory / LOG) as log:
+    files.bound_log(directory)
+    with open_private(directory / files.LOG) as log:
         log_start = log.seek(0, os.SEEK_END)
         # Its own session keeps the terminal's Ctrl-C away from it.
         result = subprocess.run(
@@ -166,15 +151,15 @@ def _wait_until_ready(directory: Path, path: Path) -> bool:
             raise _not_writable(directory, reply)
         if reply.startswith("-LOADING"):
             deadline = time.monotonic() + START_TIMEOUT
-        elif not is_held(directory / SUPERVISOR_LOCK):
+        elif not files.is_held(directory / files.SUPERVISOR_LOCK):
             return False
         if time.monotonic() > deadline:
             raise EmbeddedRedisError(
                 f"The embedded Redis in {directory} does not answer ({reply or path})."
                 f" End it with `kill {_read_pid(directory)}` and start again; its log"
-                f" is {directory / LOG}."
+                f" is {directory / files.LOG}."
             )
-        time.sleep(SHORT_WAIT)
+        time.sleep(files.SHORT_WAIT)
 
 
 def _not_writable(directory: Path, found: str) -> EmbeddedRedisError:
@@ -189,7 +174,7 @@ def _not_writable(directory: Path, found: str) -> EmbeddedRedisError:
 def _read_pid(directory: Path) -> str:
     try:
         found = re.fullmatch(
-            rb"\s*([0-9]{1,10})\s*", read_private(directory / PID, 100)
+            rb"\s*([0-9]{1,10})\s*", read_private(directory / files.PID, 100)
         )
     except OSError:
         found = None
@@ -197,11 +182,11 @@ def _read_pid(directory: Path) -> str:
 
 
 def _not_started(directory: Path, log_start: int) -> EmbeddedRedisError:
-    log = directory / LOG
+    log = directory / files.LOG
     try:
         with open_private(log, create=False) as file:
             file.seek(log_start)
-            text = file.read(MAX_LOG_SIZE).decode("utf-8", "replace")
+            text = file.read(files.MAX_LOG_SIZE).decode("utf-8", "replace")
             lines = [escape(line) for line in text.split("\n") if line]
     except OSError as e:
         lines = [str(e)]
@@ -210,13 +195,13 @@ def _not_started(directory: Path, log_start: int) -> EmbeddedRedisError:
         return _not_writable(directory, full)
     tail = " | ".join(line.strip() for line in lines[-15:]) or "(empty)"
     return EmbeddedRedisError(
-        f"The embedded Redis in {directory} did not start. {ELSEWHERE}"
+        f"The embedded Redis in {directory} did not start. {files.ELSEWHERE}"
         f" The end of {log}: {tail}"
     )
 
 
 def _was_torn(directory: Path, log_start: int) -> bool:
     """Whether the server, by its log, has started with a file that ends too early."""
-    with open_private(directory / LOG, create=False) as log:
+    with open_private(directory / files.LOG, create=False) as log:
         log.seek(log_start)
         return b"aof-load-truncated" in log.read()

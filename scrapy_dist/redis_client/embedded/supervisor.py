@@ -14,18 +14,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from scrapy_dist.exceptions import EmbeddedRedisError
-from scrapy_dist.redis_client.embedded.files import (
-    LOG,
-    PID,
-    SERVER_LOCK,
-    SHORT_WAIT,
-    SOCKET,
-    SUPERVISOR_LOCK,
-    bound_log,
-    is_held,
-    locked,
-    take,
-)
+from scrapy_dist.redis_client.embedded import files
 from scrapy_dist.redis_client.embedded.talk import clients_of, reply_of
 
 if TYPE_CHECKING:
@@ -60,7 +49,7 @@ class _Supervisor:
         if server is not None:
             self.child = start_server(server, self.directory, self.path)
         while self.has_server():
-            bound_log(self.directory)
+            files.bound_log(self.directory)
             if not self.is_idle():
                 self.idle_since = time.monotonic()
             elif time.monotonic() - self.idle_since >= self.linger and self.stop():
@@ -74,7 +63,7 @@ class _Supervisor:
     def has_server(self) -> bool:
         """Whether the server runs, and in the folder that has our own lock."""
         ours = os.fstat(self.lock.fileno()).st_nlink > 0
-        return ours and is_held(self.directory / SERVER_LOCK)
+        return ours and files.is_held(self.directory / files.SERVER_LOCK)
 
     def is_idle(self) -> bool:
         """Whether nobody is connected, nor was for a moment since the last look."""
@@ -92,23 +81,23 @@ class _Supervisor:
         Under the lock: nobody can be told that the server runs while it ends.
         """
         busy = (EmbeddedRedisError, FileNotFoundError)
-        with contextlib.suppress(*busy), locked(self.directory, 0):
+        with contextlib.suppress(*busy), files.locked(self.directory, 0):
             if not self.is_idle():
                 return False
             reply = reply_of(self.path, "SHUTDOWN")
             deadline = time.monotonic() + STOP_TIMEOUT
-            while is_held(self.directory / SERVER_LOCK):
+            while files.is_held(self.directory / files.SERVER_LOCK):
                 if reply or time.monotonic() > deadline:
                     print(f"scrapy-dist: Redis does not end: {reply}", flush=True)
                     return False
-                time.sleep(SHORT_WAIT)
+                time.sleep(files.SHORT_WAIT)
             self.clean_up()
             self.lock.close()
             return True
         return False
 
     def clean_up(self) -> None:
-        (self.directory / SOCKET).unlink(missing_ok=True)
+        (self.directory / files.SOCKET).unlink(missing_ok=True)
         self.path.unlink(missing_ok=True)
         if self.path.parent != self.directory:
             with contextlib.suppress(OSError):
@@ -119,7 +108,7 @@ def start_server(
     server: str, directory: Path, path: Path
 ) -> subprocess.Popen[bytes] | None:
     """Run *server* on the data in *directory*; None if one already runs there."""
-    lock = take(directory / SERVER_LOCK)
+    lock = files.take(directory / files.SERVER_LOCK)
     if lock is None:
         return None
     options = {
@@ -127,8 +116,8 @@ def start_server(
         "unixsocket": str(path),
         "unixsocketperm": "700",
         "dir": str(directory),
-        "logfile": str(directory / LOG),
-        "pidfile": str(directory / PID),
+        "logfile": str(directory / files.LOG),
+        "pidfile": str(directory / files.PID),
         "daemonize": "no",
         "appendonly": "yes",
         "appendfsync": "everysec",
@@ -161,7 +150,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--linger", type=float, required=True)
     parser.add_argument("--server", help="program to start, unless Redis runs")
     given = parser.parse_args(arguments)
-    lock = take(given.directory / SUPERVISOR_LOCK)
+    lock = files.take(given.directory / files.SUPERVISOR_LOCK)
     if lock is None:
         return
     # The lock is taken before the fork: whoever waits for this process to return sees
