@@ -21,7 +21,7 @@ from w3lib.url import safe_url_string
 
 from scrapy_dist.admin.seed_files import CHUNK, Lines, Unpacker, Unreadable
 from scrapy_dist.base.escaping import quote
-from scrapy_dist.base.words import span
+from scrapy_dist.base.words import clean, span
 from scrapy_dist.codec.sizes import flaw_of_url
 
 #: Bytes of XML that become elements at once.
@@ -57,7 +57,7 @@ async def read_sitemap(url: str, user_agent: str) -> AsyncIterator[Lines]:
                 _read_one, url, user_agent, deadline
             )
         except Unreadable as e:
-            yield Lines(_shown(url), problem=str(e))
+            yield Lines(clean(url), problem=str(e))
             continue
         finally:
             # Also at Ctrl-C, which would wait for the thread.
@@ -66,9 +66,9 @@ async def read_sitemap(url: str, user_agent: str) -> AsyncIterator[Lines]:
             found += len(urls)
             if found > _MAX_URLS:
                 problem = f"leads to more than {_MAX_URLS:,} URLs; the rest is left out"
-                yield Lines(_shown(url), problem=problem)
+                yield Lines(clean(url), problem=problem)
                 return
-            yield Lines(_shown(url), 1, urls)
+            yield Lines(clean(url), 1, urls)
             continue
         children = [child for child in dict.fromkeys(urls) if child not in seen]
         problem = ""
@@ -77,14 +77,10 @@ async def read_sitemap(url: str, user_agent: str) -> AsyncIterator[Lines]:
         elif len(seen) + len(children) > _MAX_SITEMAPS:
             problem = f"leads to more than {_MAX_SITEMAPS} sitemaps"
         if problem:
-            yield Lines(_shown(url), problem=problem)
+            yield Lines(clean(url), problem=problem)
             continue
         seen.update(children)
         waiting += [(child, depth + 1) for child in reversed(children)]
-
-
-def _shown(url: str) -> str:
-    return quote(url, 200)[1:-1]
 
 
 def _read_one(url: str, user_agent: str, deadline: Deadline) -> tuple[bool, list[str]]:
