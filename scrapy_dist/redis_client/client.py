@@ -51,9 +51,6 @@ CONNECT_WAIT = 5.0
 _CLOSE_WAIT = 2.0
 
 
-# The asynchronous client
-
-
 class FrontierClient(redis.asyncio.Redis):
     """A client of which each command and each pipeline ends after *limit* seconds.
 

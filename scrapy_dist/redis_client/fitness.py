@@ -41,9 +41,6 @@ LOADING_INTERVAL = 0.25
 _E = TypeVar("_E", bound=BaseException)
 
 
-# Looking at the server
-
-
 async def verify(
     client: redis.asyncio.Redis, config: Parameters, settings: BaseSettings
 ) -> None:

@@ -59,9 +59,6 @@ def parameters_of(function: Callable[..., Any]) -> set[str]:
 _CLUSTER = parameters_of(redis.asyncio.RedisCluster.__init__)
 
 
-# Reading the settings
-
-
 @dataclass(frozen=True)
 class Parameters:
     """Redis-py's arguments as the settings give them, checked one by one."""

@@ -235,9 +235,6 @@ class Resolving:
         await super().connect()  # type: ignore[misc]
 
 
-# Settings
-
-
 def topology_from_settings(settings: BaseSettings) -> Topology | None:
     """What REDIS_URL, REDIS_SENTINELS or REDIS_CLUSTER say; None: one plain Redis.
 

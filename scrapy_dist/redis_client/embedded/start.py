@@ -64,8 +64,6 @@ def ensure_server(directory: Path, *, linger: float) -> Path:
         ) from e
 
 
-# Starting
-
 #: The folder of ``scrapy_dist``.
 _PACKAGE = str(Path(__file__).parents[2])
 #: Runs the supervisor by exactly the code of this process, wherever that was found

@@ -26,9 +26,6 @@ STOP_TIMEOUT = 60.0
 POLL_INTERVAL = 1.0
 
 
-# The supervisor
-
-
 class _Supervisor:
     """Owns the server's life. Holds *lock*, an open file, as long as it runs."""
 
