@@ -203,15 +203,12 @@ _IGNORED = {
 
 
 def _build(config: Parameters, key: str = "") -> redis.asyncio.Redis:
-    arguments = _without_ignored(config.arguments())
-    make: Any = FrontierClient.from_url if "url" in arguments else FrontierClient
-    client: FrontierClient = config.build(lambda: make(**arguments))
+    client = _make(config, config.arguments())
     pool = client.connection_pool
     if config.topology is not None:
         pool.connection_class = mixed(Resolving, cast("Any", pool.connection_class))
         pool.connection_kwargs["topology"] = replace(config.topology, key=key)
     pool.connection_class = mixed(Prompt, cast("Any", pool.connection_class))
-    _limit(client, config)
     config.check_connection(pool)
     return client
 
@@ -219,9 +216,7 @@ def _build(config: Parameters, key: str = "") -> redis.asyncio.Redis:
 def _build_local(
     config: Parameters, settings: BaseSettings, path: Path
 ) -> redis.asyncio.Redis:
-    arguments = _without_ignored(config.local_arguments(path))
-    client = config.build(lambda: FrontierClient(**arguments))
-    _limit(client, config)
+    client = _make(config, config.local_arguments(path))
     pool = client.connection_pool
     pool.connection_class = EmbeddedConnection
     pool.connection_kwargs.update(
@@ -232,13 +227,17 @@ def _build_local(
     return client
 
 
-def _limit(client: FrontierClient, config: Parameters) -> None:
-    """Give each wait of *client* an end, also where the settings name none."""
+def _make(config: Parameters, arguments: dict[str, Any]) -> FrontierClient:
+    """A client each wait of which has an end, also where the settings name none."""
+    own = _without_ignored(arguments)
+    make: Any = FrontierClient.from_url if "url" in own else FrontierClient
+    client: FrontierClient = config.build(lambda: make(**own))
     kwargs = client.connection_pool.connection_kwargs
     if not config.limits_connect:
         kwargs["socket_connect_timeout"] = CONNECT_WAIT
     connect = kwargs.get("socket_connect_timeout") or CONNECT_WAIT
     client.limit = connect + (kwargs.get("socket_timeout") or LONGEST_WAIT)
+    return client
 
 
 def _without_ignored(arguments: dict[str, Any]) -> dict[str, Any]:
