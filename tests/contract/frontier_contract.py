@@ -159,14 +159,14 @@ class FrontierContract:
     def kill(self) -> Any:
         """``await kill(worker, by)``: its process is gone, and *by* reaps it."""
 
-        async def kill(worker: Worker, by: Worker) -> tuple[int, int]:
+        async def kill(worker: Worker, by: Worker, **more: Any) -> tuple[int, int]:
             answer = await by.ask(meet=True)
             assert answer.met is not None
             [number] = [n for n, process in answer.met[1] if process == worker.process]
             suspects = failed = ended = 0
             await by.ask(gone=[(number, worker.process)])
             while not ended:
-                deaths = (await by.ask(reap=True)).deaths
+                deaths = (await by.ask(reap=True, **more)).deaths
                 assert deaths is not None
                 suspects += deaths.suspects
                 failed += deaths.failed

@@ -401,6 +401,18 @@ class PolitenessContract:
         assert list(answer.granted.grants) == [Grant("7", DELAY, 1)]
         assert await lease(second, renew=[("7", 1)]) == ["7 1"]
 
+    async def test_who_has_asked_for_nothing_lets_the_slots_of_the_dead_rest(
+        self, join, kill, broker
+    ):
+        first, second = await join(), await join()
+        await first.commit(many(2, 7))
+        await lease(first)
+        await kill(first, second, manners=Manners(DELAY))
+        await broker.pass_time(1.9)
+        assert await lease(second) == []
+        await broker.pass_time(0.2)
+        assert await lease(second) == ["7 0"]
+
     async def test_seats_of_a_dead_worker_come_back(self, join, kill):
         first, second = await join(), await join()
         await first.commit(many(20, 7))

@@ -192,6 +192,8 @@ class MemoryFrontier:
     async def exchange(self, ask: Ask) -> Answer:
         await asyncio.sleep(0)
         with self._state.lock:
+            if ask.manners is not None:
+                self._state.seats.default = ask.manners.rules
             return self._answer(ask)
 
     def _answer(self, ask: Ask) -> Answer:

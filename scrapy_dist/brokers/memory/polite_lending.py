@@ -33,7 +33,6 @@ class PoliteLending:
         """See `Visit`; None: this worker is not known."""
         state, name = self._state, str(slot)
         seats, now = state.seats, state.now()
-        seats.default = manners.rules
         if self._worker not in state.workers:
             return None
         rules = seats.rules_of_seat(name, manners.seats)
@@ -54,7 +53,6 @@ class PoliteLending:
     ) -> tuple[list[Lease], Left, Granted]:
         """See `Ask`; the leases are in the order of the grants."""
         state, lending = self._state, self._lending
-        state.seats.default = manners.rules
         if self._worker not in state.workers:
             return [], lending.left(), Granted()
         grants: list[Grant] = []

@@ -203,6 +203,8 @@ class _Round:
     def store(self, ask: Ask) -> None:
         """What ends here: commits, leases, claims."""
         frontier = self._frontier
+        if ask.manners is not None:
+            frontier.rules = ask.manners.rules
         self._commits = [frontier.commit(commit) for commit in ask.commits]
         self.calls += self._commits
         for ids in batches(ask.releases):
