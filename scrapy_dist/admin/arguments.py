@@ -130,10 +130,9 @@ def _listed(values: Any, name: str, *single: type) -> list[Any]:
     """*values*, one of *single* or many. Raises ConfigurationError for anything else."""
     if isinstance(values, (str, *single)):
         return [values]
-    try:
-        return list(values)
-    except TypeError:
-        raise ConfigurationError(f"{name} = {quote(values)} is no list.") from None
+    if isinstance(values, bytes) or not isinstance(values, Iterable):
+        raise ConfigurationError(f"{name} = {quote(values)} is no list.")
+    return list(values)
 
 
 def ids_of(ids: Ids) -> list[str]:

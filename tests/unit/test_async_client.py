@@ -228,6 +228,10 @@ async def test_bad_one_is_named_and_nothing_beside_it_is_submitted(client):
         await client.submit_many([*seeds[:2], {"url": URL, "id": "c"}])
     assert caught.value.ids == ("a", "b")
     assert (await client.task("c")).state == "queued"
+    for wrong in (b"a", None, [None], 2.5):
+        with pytest.raises(ConfigurationError):
+            await client.cancel("a", wrong)
+    assert (await client.task("a")).state == "queued"
     with pytest.raises(TypeError, match=r"submit\(\)"):
         await client.submit_many(URL)
     with pytest.raises(ConfigurationError, match="on_duplicate"):
