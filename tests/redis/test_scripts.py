@@ -136,15 +136,13 @@ def functions(name):
 
 
 @pytest.mark.parametrize("name", LIBRARIES)
-def test_shared_lua_is_local_functions_that_somebody_calls(name):
+def test_shared_lua_is_local_and_somebody_calls_its_functions(name):
     """It stands in front of scripts, whose names and upvalues it must not touch."""
     text = library(name)
     assert text.startswith("-- ")
-    top = {line.split("(")[0] for line in text.splitlines() if line[:1].strip()}
+    top = {line for line in text.splitlines() if line[:1].strip()}
     assert all(
-        line.startswith(("--", "local function "))
-        or line in ("end", "local task_notes")
-        for line in top
+        line.startswith(("--", "local ")) or line in ("end", "end})") for line in top
     )
     others = [own(each) for each in NAMES]
     others += [library(each) for each in LIBRARIES if each != name]
@@ -233,6 +231,19 @@ def own_names():
         Worker(None).frontier.call("orphans", list)
     assert "cursor" in str(caught.value)
     return Worker(None).frontier.call("orphans", list, cursor=0, most=1).values.keys()
+
+
+def test_function_that_only_a_rare_one_calls_stands_within_it():
+    source = scripts.load("lease").source
+    assert re.search(
+        r"^local function note\(.*\n  .*^  local function notes_of\(",
+        source,
+        re.MULTILINE | re.DOTALL,
+    )
+    assert not re.search(r"^local function notes_of", source, re.MULTILINE)
+    # Several call this one, and nobody that one.
+    assert re.search(r"^local function with_rank", source, re.MULTILINE)
+    assert "is_entry" not in source
 
 
 def test_name_that_a_script_does_not_have_is_an_error():

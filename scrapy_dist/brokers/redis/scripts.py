@@ -9,7 +9,8 @@ In the script these are local variables; so both sides cannot drift. A name with
 a list: of ``ids*`` the first is ``ARGV[ids_at + 1]``, and ``ids_count`` says how many there
 are. In front comes also what the script names by lines ``-- @use NAME``:
 ``lua/lib/<NAME>.lua``, local functions, which may need names of their own (``-- @needs
-state failed``).
+state failed``). Each call of a script makes its functions anew: ``-- @rarely`` in front of
+one says that what only it calls is made when it is called.
 
 A key of a wrong type fails before anything is written: something of each key with one type
 is read first. A script that does so anyway, and is measured, says ``-- @types …``.
@@ -24,6 +25,7 @@ from functools import cache
 from hashlib import sha1
 from importlib import resources
 from itertools import chain
+from textwrap import indent
 from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
@@ -42,6 +44,7 @@ _KEY = re.compile(r"  (\w+)(?:(\*):[^(]*| )\((.*?)\)")
 _ARGUMENT = re.compile(r"  (\w+)(\*?): ")
 _USE = re.compile(r"^-- @use (\w+)$", re.MULTILINE)
 _FUNCTION = re.compile(r"^local function (\w+)\(.*?^end\n", re.MULTILINE | re.DOTALL)
+_RARELY = re.compile(r"^-- @rarely\nlocal function (\w+)", re.MULTILINE)
 _COMMENT = re.compile("--.*")
 _WORD = re.compile(r"\w+")
 _NEEDS = re.compile(r"^-- @needs (.+)$", re.MULTILINE)
@@ -131,7 +134,7 @@ def load(name: str) -> Script:
     for library, text in libraries.items():
         missing = {*" ".join(_NEEDS.findall(text)).split()} - {*keys, *arguments}
         assert not missing, f"{name}.lua: lib/{library}.lua needs {missing}"
-    body = _without_unused("".join(libraries.values()), own) + own
+    body = _lean("".join(libraries.values()), own) + own
     lines = [
         f"local {', '.join(some)} = unpack({table}, 1, {len(some)})"
         for table, some in (("KEYS", keys), ("ARGV", arguments))
@@ -181,14 +184,24 @@ def _part(source: str, name: str) -> str:
     return part
 
 
-def _without_unused(libraries: str, own: str) -> str:
-    """*libraries* without the functions that nothing calls: each takes time at each call."""
-    unused = {found[1]: found[0] for found in _FUNCTION.finditer(libraries)}
-    words = _words(own) | _words(_FUNCTION.sub("", libraries))
-    while called := unused.keys() & words:
-        words = words.union(*(_words(unused.pop(name)) for name in called))
-    for function in unused.values():
-        libraries = libraries.replace(function, "")
+def _lean(libraries: str, own: str) -> str:
+    """*libraries* with few functions, as each takes time at each call of the script.
+
+    What nothing calls is left out, and what only a rare function calls is put into it.
+    """
+    for rare in (None, *reversed(_RARELY.findall(libraries))):
+        functions = {found[1]: found[0] for found in _FUNCTION.finditer(libraries)}
+        rest = {name: _words(text) for name, text in functions.items()}
+        words = _words(own) | _words(_FUNCTION.sub("", libraries))
+        while called := (rest.keys() & words) - {rare}:
+            words = words.union(*(rest.pop(name) for name in called))
+        inner = [functions[name] for name in rest if name != rare]
+        for function in inner:
+            libraries = libraries.replace(function, "")
+        if rare in functions:
+            head, body = functions[rare].split("\n", 1)
+            within = "\n".join([head, indent("".join(inner), "  ") + body])
+            libraries = libraries.replace(functions[rare], within)
     return libraries
 
 

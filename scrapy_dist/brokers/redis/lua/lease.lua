@@ -19,7 +19,6 @@
 --       of each), slots ('slot:leases' of each, in the order of the leases), then each lease:
 --       rank and payload, of one too large its first byte
 -- Cost  O(requests per call * log(pending) + enough)
--- @use handing
 -- @use suspicion
 -- @use owner
 -- @types are seen by what is read
@@ -28,8 +27,6 @@ local now = now_ms()
 local pending = call('ZCARD', requests)
 local suspect = call('ZCARD', suspects)
 local held = call('ZCARD', leases)
-call('HLEN', leased)
-local slot_count = call('ZCARD', slots)
 if not call('ZSCORE', workers, worker) then
   return {0, pending, suspect, 0, 0, 0, '', ''}
 end
@@ -39,36 +36,29 @@ if call('HGET', control, 'paused') then
   return {1, pending, suspect, 0, waiting, 0, '', ''}
 end
 want = tonumber(want)
-local handing = new_handing()
-local reply = handing.reply
 if suspect > 0 and want > 0 then
-  local found, is_alone, waits = choose_suspects(now, suspect,
-    math.min(want, most_suspects))
-  if waits then
-    return {1, pending, suspect, 0, waiting, 1, '', ''}
-  end
-  hand_out_suspects(handing, found)
-  want = is_alone and 0 or want - handing.handed
-  reply[6] = is_alone and 1 or 0
+  call('HLEN', leased)
+  call('ZCARD', slots)
+  want = hand_out_suspects(now, suspect, want)
 end
 local alive = math.max(1, call('ZCOUNT', workers, format('(%d', now - ttl_ms), '+inf'))
 local share = math.ceil((pending + suspect + held) / alive)
 if share - held <= want then -- else it is enough, whoever holds them
-  share = share - call('ZCOUNT', leases, worker, worker) - handing.handed
+  share = share - call('ZCOUNT', leases, worker, worker) - handed
 end
 share = math.max(0, math.min(want, pending, share))
 
 -- Hand out *left* requests of the slots *found*, as equal as can be, and of the first ones
 -- more; how many are left.
 local function take_in_turn(found, left)
-  while #found > 0 and left > 0 and handing.bytes < handing.limit do
+  while #found > 0 and left > 0 and bytes < limit do
     local part, extra, rest, ahead = math.floor(left / #found), left % #found, {}, {}
     for _, slot in ipairs(found) do
       local most = extra > 0 and part + 1 or part
       if most == 0 then
         break
       end
-      local n, has_more = hand_out_pending(handing, slot, most)
+      local n, has_more = hand_out_pending(slot, most)
       left = left - n
       extra = n > part and extra - 1 or extra
       if n == most and has_more then
@@ -83,43 +73,44 @@ local function take_in_turn(found, left)
   end
   return left
 end
-local given, empty = handing.given, handing.empty
+local slots_seen, is_at_end = 0, false
 if share > 0 then
-  local skipped, left, at, some = {}, share, 0, nil
+  local skipped, left, room = {}, share, math.max(2, share + enough_count)
   for i = enough_at + 1, enough_at + enough_count do
     skipped[ARGV[i]] = true
   end
-  local room = share + enough_count
   repeat -- once, unless slots are there that have nothing
-    local found = {}
-    some = call('ZRANGE', slots, format('%d', at), format('%d', at + room - 1))
-    for _, slot in ipairs(some) do
-      if not skipped[slot] then
-        found[#found + 1] = slot
+    local found = call('ZRANGE', slots, format('%d', slots_seen),
+      format('%d', slots_seen + room - 1))
+    slots_seen, is_at_end = slots_seen + #found, #found < room
+    if enough_count > 0 then
+      local some = found
+      found = {}
+      for _, slot in ipairs(some) do
+        if not skipped[slot] then
+          found[#found + 1] = slot
+        end
       end
     end
-    left, at = take_in_turn(found, left), at + #some
-  until left == 0 or #some < room or at > 1000 or handing.bytes >= handing.limit
-  if #handing.members == 0 and slot_count == #empty then
+    left = take_in_turn(found, left)
+  until left == 0 or is_at_end or slots_seen > 1000 or bytes >= limit
+  if #members == 0 and is_at_end and slots_seen == #empty then
     -- Requests that came in past the frontier, or of a torn file.
     local slot = call('ZRANGE', requests, 0, 0, 'WITHSCORES')[2]
     take_in_turn(skipped[slot] and {} or {slot}, share)
   end
 end
-reply[2] = pending - #handing.members
-reply[3] = suspect - #handing.suspects
+reply[2] = pending - #members
+reply[3] = suspect - #taken_suspects
 reply[5] = waiting
 if #empty > 0 then
   call('HDEL', state, '') -- runs above maxmemory too
 end
-store_handing(handing, now)
-for _, slot in ipairs(empty) do
-  given[slot] = nil
-end
-local one = next(given)
+store_handing(now)
 -- One that is alone has nobody to take turns with, if it has a turn, and no mark.
-local turn_of_one = one and slot_count == 1 and tonumber(call('ZSCORE', slots, one) or nil)
-if one and not (turn_of_one and turn_of_one < mark_of(0)) then
+local is_alone = slots_seen == 1 and is_at_end and #empty == 0
+  and call('ZCOUNT', slots, '-inf', below_marks()) == 1
+if next(given) and not is_alone then
   -- Behind all others, also within a ms, and when the clock has gone back; not behind
   -- marks of owners, which lib/seats.lua has above these times.
   local last = call('ZREVRANGEBYSCORE', slots, below_marks(), '-inf', 'WITHSCORES',

@@ -20,7 +20,6 @@
 --       visit the slot), ms until a slot may be asked (-1: nothing waits), slots that may be;
 --       1 also if another worker has none, and this one more than its share
 -- Cost  O(requests per call * log(pending) + slots per call)
--- @use handing
 -- @use suspicion
 -- @use rounds
 -- @use slot_clock
@@ -35,8 +34,8 @@ local waiting = suspect > 0 and call('ZCOUNT', suspects, '+inf', '+inf') or 0
 suspect = suspect - waiting
 want, most_seats, portion = tonumber(want), tonumber(most_seats), tonumber(portion)
 local is_paused = call('HGET', control, 'paused')
-local handing, grants, mine, open, empty, old = new_handing(), {}, {}, {}, {}, {}
-local reply, own, at = handing.reply, mark_of(worker), format('%.0f', now)
+local grants, mine, open, over, old, has_none = {}, {}, {}, {}, {}, {}
+local own, at = mark_of(worker), format('%.0f', now)
 local mark, granted = format('%.0f', own), {}
 
 local function tell(seat, delay, count, leases_of)
@@ -52,9 +51,9 @@ local function serve(slot, index, rules, most, under_way)
   local delay, count, seats = rules_of(rules, most_seats)
   count = places_of(slot, delay, count, seats, index, old)
   local n, has_more = 0, false
-  if most > 0 then
-    n, has_more = hand_out_pending(handing, slot, most)
-    want = want - n
+  if most > 0 and not has_none[slot] then
+    n, has_more = hand_out_pending(slot, most)
+    want, has_none[slot] = want - n, not has_more
   end
   if n > 0 and has_more and index + 1 < seats and under_way <= count then
     open[#open + 1], open[#open + 2] = at, slot .. '.' .. index + 1
@@ -65,26 +64,17 @@ end
 if is_paused then
   want = 0
 elseif suspect > 0 and want > 0 then
-  local found, is_alone, waits = choose_suspects(wall, suspect, math.min(want, most_suspects),
-    function(slot)
-      local ready = tonumber(call('ZSCORE', slots, slot) or call('ZSCORE', resting, slot) or 0)
-      return ready <= now or ready == own
-    end)
-  if waits then
-    want = 0
-    reply[6] = 1
-  else
-    hand_out_suspects(handing, found)
-    want = is_alone and 0 or want - handing.handed
-    reply[6] = is_alone and 1 or 0
-    for _, run in ipairs(handing.runs) do
-      local slot = run:match('^[^:]+')
-      local delay, count, seats = rules_of(call('HGET', politeness, slot), most_seats)
-      tell(slot, delay, places_of(slot, delay, count, seats, 0, old), 1)
-      if not granted[slot] then
-        granted[slot] = true
-        mine[#mine + 1], mine[#mine + 2] = mark, slot
-      end
+  want = hand_out_suspects(wall, suspect, want, function(slot)
+    local ready = tonumber(call('ZSCORE', slots, slot) or call('ZSCORE', resting, slot) or 0)
+    return ready <= now or ready == own
+  end)
+  for _, run in ipairs(runs) do
+    local slot = run:match('^[^:]+')
+    local delay, count, seats = rules_of(call('HGET', politeness, slot), most_seats)
+    tell(slot, delay, places_of(slot, delay, count, seats, 0, old), 1)
+    if not granted[slot] then
+      granted[slot] = true
+      mine[#mine + 1], mine[#mine + 2] = mark, slot
     end
   end
 end
@@ -114,7 +104,7 @@ end
 local ready = call('ZCOUNT', slots, '-inf', at)
 if ready > 0 and want > 0
   and not (someone_has_none and seats_beyond_share(ready) >= 0) then
-  local most, given = math.min(want, math.ceil(ready / alive)), 0
+  local most, granted_count = math.min(want, math.ceil(ready / alive)), 0
   local found = call('ZRANGEBYSCORE', slots, '-inf', at, 'LIMIT', '0', format('%d', most + 20))
   local fields = {}
   for i, name in ipairs(found) do
@@ -124,7 +114,7 @@ if ready > 0 and want > 0
   local rules = call('HMGET', politeness, unpack(fields))
   for i, name in ipairs(found) do
     local slot = fields[2 * i - 1]
-    if given < most and want > 0 and handing.bytes < handing.limit and not granted[slot]
+    if granted_count < most and want > 0 and bytes < limit and not granted[slot]
       and not wanted_by_another(rules[2 * i]) then
       local index = name == slot and 0 or tonumber(name:sub(#slot + 2)) or 0
       local delay, _, seats = rules_of(rules[2 * i - 1], most_seats)
@@ -134,18 +124,18 @@ if ready > 0 and want > 0
       end
       local n, _, count, has_more = serve(slot, index, rules[2 * i - 1], part, 0)
       if n > 0 then
-        given = given + 1
+        granted_count = granted_count + 1
         mine[#mine + 1], mine[#mine + 2] = mark, name
         tell(name, delay, count, n)
       elseif not has_more then -- else some of it was of cancelled tasks, and its turn is now
-        empty[#empty + 1] = name
+        over[#over + 1] = name
       end
     end
   end
-  ready = ready - given - #empty
+  ready = ready - granted_count - #over
 end
 local adopted
-if want > 0 and pending > 0 and call('ZCARD', slots) == #empty then
+if want > 0 and pending > 0 and call('ZCARD', slots) == #over then
   -- Requests that came in past the frontier, or of a torn file: the next call finds them.
   adopted = call('ZRANGE', requests, 0, 0, 'WITHSCORES')
   if not adopted[2]:find('^%d+$') then
@@ -154,7 +144,7 @@ if want > 0 and pending > 0 and call('ZCARD', slots) == #empty then
   open[#open + 1], open[#open + 2] = call('ZSCORE', resting, adopted[2]) or at, adopted[2]
   ready = 1
 end
-reply[2], reply[3], reply[5] = pending - #handing.members, suspect - #handing.suspects, waiting
+reply[2], reply[3], reply[5] = pending - #members, suspect - #taken_suspects, waiting
 redis.call('HDEL', state, '') -- runs above maxmemory too
 keep_slot_clock(clock)
 -- First who owns the slots, then the leases, then the requests are removed.
@@ -167,8 +157,8 @@ end
 if adopted then
   call('ZADD', requests, adopted[2], adopted[1])
 end
-store_handing(handing, wall)
-for _, gone in ipairs({empty, old}) do
+store_handing(wall)
+for _, gone in ipairs({over, old}) do
   if #gone > 0 then
     call('ZREM', slots, unpack(gone))
   end

@@ -36,6 +36,7 @@ end
 
 -- Write a letter of *entry*, as `read_entry` takes it apart, of *most* bytes of the payload,
 -- or keep the whole; true: it is a letter.
+-- @rarely
 local function set_aside(entry, reason, worker, deliveries, kind, most)
   local slot, deaths, claims, rank, payload = unpack(entry)
   if has_room() then

@@ -25,6 +25,7 @@ local function is_slot(text)
 end
 
 -- Slot, deaths and claims as text, rank, payload. What is none of ours is a payload.
+-- @rarely
 local function read_entry(entry, id)
   local slot, deaths, claims, at = entry:match('^(%S+) (%d+) (%S+) ()')
   if not at or not is_slot(slot) or not has_rank(entry, at) then

@@ -1,4 +1,4 @@
--- Which suspects a worker gets.
+-- Which suspects a worker is handed.
 --
 -- A suspect that has died once goes out with others: if one of them kills the worker, it is
 -- left with a death to spare. One that has not is handed out alone: to a worker that holds
@@ -6,8 +6,8 @@
 -- Where all workers are busy one of them, the field 'alone' of S:state, gets nothing until
 -- it holds nothing; for a minute, as what it holds may wait for what is pending, and then
 -- for a minute nobody.
--- @use entry
--- @needs suspects leases workers state worker max_deliveries
+-- @use handing
+-- @needs suspects leases workers state worker most_suspects max_deliveries
 
 -- At most *most* of those that *may_go*, of *count* that do not wait for room; whether it is
 -- to be handed out alone; whether the worker gets nothing, to be alone.
@@ -49,4 +49,30 @@ local function choose_suspects(now, count, most, may_go)
     end
   end
   return taken, is_alone, waits and not is_alone
+end
+
+-- Hand out suspects: *now*, *count*, *may_go* see above. How many other requests the worker may
+-- get, of *want*.
+-- @rarely
+local function hand_out_suspects(now, count, want, may_go)
+  local found, is_alone, waits = choose_suspects(now, count, math.min(want, most_suspects), may_go)
+  for _, one in ipairs(waits and {} or found) do
+    if bytes < limit then
+      local deaths, claims, slot, rank, payload = read_suspect(one)
+      local id, lease = rank:sub(9), rank .. payload
+      if not has_rank(rank, 1) then
+        id, lease = with_rank(one)
+      end
+      taken_suspects[#taken_suspects + 1] = one
+      if not drops(task_of(payload)) then
+        handed, bytes = handed + 1, bytes + #one
+        entries[2 * handed - 1] = id
+        entries[2 * handed] = slot .. ' ' .. deaths .. ' ' .. claims .. ' ' .. lease
+        reply[8 + handed] = #lease > largest and cut(lease) or lease
+        runs[handed] = slot .. ':1'
+      end
+    end
+  end
+  reply[4], reply[6] = handed, (waits or is_alone) and 1 or 0
+  return (waits or is_alone) and 0 or want - handed
 end
