@@ -193,7 +193,7 @@ STATES = {
     "reap": 8,
     "leave": 4,
     "release": 4,
-    "commit": 8,
+    "commit": 7,
 }
 
 

@@ -30,8 +30,8 @@ IN_LUA: dict[str, Mistake] = {
         "if false then",
     ),
     "what rests comes back at once": (
-        "found[2 * i - 1] = left or ready",
-        "found[2 * i - 1] = ready",
+        "times[i] or ready",
+        "ready",
     ),
     "a grant does not make an owner": (
         "mine[#mine + 1], mine[#mine + 2] = mark, name",

@@ -26,6 +26,9 @@ _LINK_OF = "@"
 #: What no fingerprint may begin with.
 _MARKS = frozenset(("", _START, _PART_OF, _LINK_OF))
 
+#: Characters of an order id; what has others is nobody's lease.
+_ID = 16
+
 #: How the script tells what has become of a commit.
 OUTCOMES = {
     1: Outcome.STORED,
@@ -70,7 +73,6 @@ def encode(
     names = [
         marked(r.fingerprint, r.start) if r.start else r.fingerprint for r in requests
     ]
-    plain = _MARKS.isdisjoint([n[:1] for n in names])
     looked_up = [request.fingerprint for request in requests if request.start < 2]
     for settled in commit.settlements:  # requests in the order in which they came
         requests += settled.requests
@@ -86,6 +88,7 @@ def encode(
             looked_up.append(link.fingerprint)
     ends = [settled.end for settled in settlements]
     acks, bare = ends.count(End.ACK), ends.count(End.EMPTY)
+    together, width = _plain(names) if len(names) == len(commit.requests) else ("", 0)
     in_one, places = ("", "") if apart else _in_one(payloads)
     return {
         "number": commit.number,
@@ -97,10 +100,11 @@ def encode(
         "task_words": words,
         "payloads": in_one,
         "ends": places,
-        "plain": int(plain and len(names) == len(commit.requests)),
-        "ids": [settled.lease for settled in settlements],
+        "ids": "".join([s.lease.ljust(_ID)[:_ID] for s in settlements]),
+        "fingerprints": together,
+        "width": width,
         "verdicts": [*map(_verdict, settlements[acks + bare :])],
-        "names": names,
+        "names": () if width else names,
         "apart": payloads if apart else (),
         **_buckets(looked_up, shape),
         **_items(commit, numbers),
@@ -173,6 +177,17 @@ def _in_one(payloads: Sequence[bytes]) -> tuple[bytes, bytes]:
     """All *payloads*, and where each begins and the last one ends: see ``payload_of``."""
     ends = accumulate(map(len, payloads))
     return b"".join(payloads), pack(f">{len(payloads) + 1}I", 0, *ends)
+
+
+def _plain(names: Sequence[str]) -> tuple[str, int]:
+    """All *names* in one, and their width: see the script. 0 if they differ in it."""
+    sizes = {len(name) for name in names}
+    together = "".join(names)
+    are_plain = _MARKS.isdisjoint([name[:1] for name in names]) and together.isascii()
+    if len(sizes) != 1 or not are_plain:
+        return "", 0
+    size = sizes.pop()
+    return together, size if len({*names}) == len(names) else -size
 
 
 def _verdict(settled: Settlement) -> str:

@@ -25,10 +25,11 @@
 --       task_words: '' if nothing is of a task; else '1' if results are kept, or '0', and
 --       of each lease 'token:pages' (pages: that end well with it) or '-', then of each
 --       request that is part of none, or once if it is that of all, its token or '-'
---       plain: '1': all requests are of the first kind of fingerprint
---       ids*: of the leases, those with '+' first, then those with '='
+--       ids: of the leases in one, 16 bytes each: those with '+' first, then those with '='
+--       fingerprints: if all requests are of the first kind, with as many bytes each, these are
+--       here, in one: that is cheaper  width: bytes of each, less than 0 if some are equal
 --       verdicts*: of the other leases: '-' or the reason of a dead letter
---       names*: of each request its fingerprint (else '!…' = a start request, to be taken
+--       names*: of each other request its fingerprint (else '!…' = a start request, to be taken
 --       once per crawl; '!!…' = one that equals an earlier one of its start(): only the
 --       others of its name filter it; '' = do not filter; '#n' = do not filter, part of
 --       lease n; '@n size slot …' = was crawled already under lease n, which ends now: its
@@ -49,13 +50,18 @@
 -- @use tasks
 -- @types are seen by what is read
 local call, format, KEYS, ARGV = redis.call, string.format, KEYS, ARGV
-number, acks = tonumber(number), tonumber(acks)
-local simple = acks + bare_acks
+acks, width = tonumber(acks), tonumber(width)
+local are_distinct = width > 0
+width = math.abs(width)
+local simple, ids_count = acks + bare_acks, #ids / 16
+local is_plain = width > 0
+local request_count = is_plain and #fingerprints / width or names_count
 -- Keys that may be written and that nothing below reads before that.
 call('ZCARD', requests)
-if names_count > 0 then
+local rest = 0
+if request_count > 0 then
   call('ZCARD', slots)
-  call('ZCARD', resting)
+  rest = call('ZCARD', resting)
 end
 if ids_count > 0 then
   call('HLEN', leased)
@@ -69,10 +75,10 @@ end
 local before = call('HMGET', state, 'commit:' .. worker, 'pages', 'order', 'items',
   'slots:seen', 'slots:shift')
 local stored = tonumber(before[1] or -1)
-if stored >= number then
+if stored >= tonumber(number) then
   -- The reply was lost. That leases were not ours must not be: their parts were not taken.
   local not_owned = call('HGET', state, 'strange:' .. worker)
-  return {2, not_owned and tonumber(not_owned) >= number and 1 or 0}
+  return {2, not_owned and tonumber(not_owned) >= tonumber(number) and 1 or 0}
 elseif stored ~= number - 1 then
   return {-1, 0}
 end
@@ -81,14 +87,17 @@ local now = now_ms()
 -- Asking for an owner costs more than asking what this worker holds: a number of 52 bits
 -- is slow to print, and a small sorted set is searched from its beginning each time. What
 -- ends is mostly among the oldest.
-local held, lost = {}, 0
+local held, lost, id_of, sub = {}, 0, {}, string.sub
+for i = 1, ids_count do
+  id_of[i] = sub(ids, 16 * i - 15, 16 * i)
+end
 if ids_count > 0 then
   local oldest = call('ZRANGEBYSCORE', leases, worker, worker,
     'LIMIT', '0', format('%d', 2 * ids_count))
   local at, count = 1, #oldest
-  for i = ids_at + 1, ids_at + ids_count do
+  for i = 1, ids_count do
+    local id = id_of[i]
     -- Both mostly are in the order of the ids, which is cheaper than a table of them.
-    local id = ARGV[i]
     while at <= count and oldest[at] ~= id do
       at = at + 1
     end
@@ -99,8 +108,7 @@ if ids_count > 0 then
       held[oldest[i]] = true
     end
     local others = {}
-    for i = ids_at + 1, ids_at + ids_count do
-      local id = ARGV[i]
+    for _, id in ipairs(id_of) do
       if not held[id] then
         others[#others + 1] = id
       end
@@ -114,38 +122,40 @@ if ids_count > 0 then
   end
 end
 local function is_ours(lease)
-  return not held or held[ARGV[ids_at + lease]]
+  return not held or held[id_of[tonumber(lease)]]
 end
 
 local reply, at = {1, lost, 0, 0}, names_at
 -- Seen: 1 by position. Filtered: position of each fingerprint that is looked up.
-local marks, fingerprints, filtered, seen, count = {}, {}, {}, {}, 0
+local marks, looked_up, filtered, seen, count = {}, {}, {}, {}, 0
 -- Hops: whether their lease is ours, their fingerprint, the reason of a dead letter, slot.
 local hops, letters = {}, simple < ids_count
-if plain == '1' then
-  count = names_count
-  fingerprints = {unpack(ARGV, at + 1, at + names_count)}
+if is_plain then
+  count = request_count
+  for i = 1, count do
+    looked_up[i] = sub(fingerprints, width * (i - 1) + 1, width * i)
+  end
 end
-for i = 1, names_count - count do
+for i = 1, names_count do
   local fingerprint = ARGV[at + i]
-  local mark = fingerprint:byte(1) or 0
-  marks[i] = (mark == 0 or mark == 33 or mark == 35 or mark == 64) and mark -- '!' '#' '@'
+  local mark = fingerprint:byte(1) or -1
+  marks[i] = (mark == -1 or mark == 33 or mark == 35 or mark == 64) and mark -- '!' '#' '@'
   if mark == 64 then
     local lease, size, its_slot, from = fingerprint:match('^@(%d+) (%d+) (%d+) ()')
     fingerprint = fingerprint:sub(from, from + size - 1)
     local reason = ARGV[at + i]:sub(from + size)
     hops[i] = {is_ours(lease), fingerprint, reason, its_slot}
     letters = letters or reason ~= ''
-    mark = size == '0' and 0 or mark
+    mark = size == '0' and -1 or mark
   end
-  if mark ~= 0 and mark ~= 35 then
+  if mark ~= -1 and mark ~= 35 then
     if mark == 33 then
       fingerprint = fingerprint:sub(2)
       seen[i] = call('SISMEMBER', started, fingerprint)
     end
     if mark ~= 33 or fingerprint:byte(1) ~= 33 then
       count = count + 1
-      fingerprints[count], filtered[count] = fingerprint, i
+      looked_up[count], filtered[count] = fingerprint, i
     end
   end
 end
@@ -196,8 +206,8 @@ if task_words ~= '' then
 end
 local bucket_of = {}
 if count > 0 and epoch == '' then
-  local found = call('SMISMEMBER', dupefilter, unpack(fingerprints))
-  if plain == '1' then
+  local found = call('SMISMEMBER', dupefilter, unpack(looked_up))
+  if is_plain then
     seen = found
   end
   for n, i in ipairs(filtered) do
@@ -212,7 +222,7 @@ elseif count > 0 then
   local n, at_key = 0, buckets_at + 1
   for bucket in split:gmatch('%S+') do
     n = n + 1
-    local fingerprint, i, key = fingerprints[n], filtered[n] or n, KEYS[at_key]
+    local fingerprint, i, key = looked_up[n], filtered[n] or n, KEYS[at_key]
     if bucket ~= '-' then
       key = tonumber(bucket) < buckets and key or KEYS[at_key + 1]
       at_key = at_key + 1
@@ -226,23 +236,24 @@ elseif count > 0 then
 end
 local fresh, new, begun, followed, taken = {}, {}, {}, {}, {}
 local fresh_count, new_count, duplicates, simply = 0, 0, 0, 0
-if plain == '1' and not is_dropped then
+if is_plain and not is_dropped then
   -- What follows, for those that have no mark.
-  simply = names_count
-  for i = 1, names_count do
-    local fingerprint = fingerprints[i]
-    if seen[i] == 1 or taken[fingerprint] then
+  simply = request_count
+  for i = 1, request_count do
+    if seen[i] == 1 or not are_distinct and taken[looked_up[i]] then
       duplicates = duplicates + 1
       reply[4 + duplicates] = i - 1
     else
       fresh_count = fresh_count + 1
-      fresh[fresh_count], new[fresh_count], taken[fingerprint] = i, fingerprint, true
+      fresh[fresh_count], new[fresh_count] = i, looked_up[i]
+      if not are_distinct then
+        taken[looked_up[i]] = true
+      end
     end
   end
-  new_count = fresh_count
 end
-for i = simply + 1, names_count do
-  local fingerprint, mark, hop = ARGV[at + i], marks[i], hops[i]
+for i = simply + 1, request_count do
+  local fingerprint, mark, hop = is_plain and looked_up[i] or ARGV[at + i], marks[i], hops[i]
   if hop then
     if hop[1] and hop[2] ~= '' then
       followed[#followed + 1] = hop[2]
@@ -272,27 +283,38 @@ for i = simply + 1, names_count do
     end
   end
 end
-local function finish(verdicts)
-  local done = {}
-  if lost == 0 and simple == ids_count and not verdicts and ids_count > 0 then
-    done = {unpack(ARGV, ids_at + 1, ids_at + ids_count)}
+-- The leases that end; with *only* those that have this verdict.
+local function ending(only)
+  if lost == 0 and simple == ids_count and not only then
+    return id_of
   end
-  for i = #done + 1, ids_count do
-    local id = ARGV[ids_at + i]
+  local done = {}
+  for i, id in ipairs(id_of) do
     local verdict = i <= acks and '+' or i <= simple and '=' or ARGV[verdicts_at + i - simple]
-    if (not held or held[id]) and verdict ~= '-' and (not verdicts or verdict == verdicts) then
+    if is_ours(i) and verdict ~= '-' and (not only or verdict == only) then
       done[#done + 1] = id
-      local entry = verdict ~= '+' and verdict ~= '=' and call('HGET', leased, id)
-      if entry then
-        local fields = {read_entry(entry, id)}
-        set_aside(fields, verdict, worker_name, fields[2] + 1)
-      end
+    end
+  end
+  return done
+end
+-- Note *facts*, and that leases and *besides* are done; then what *fails* is set aside.
+local function finish(done, besides, facts, fails)
+  if #done > 0 then
+    local pages = (tonumber(before[2] or nil) or 0) + math.max(0, #done + besides)
+    facts[#facts + 1], facts[#facts + 2] = 'pages', format('%d', pages)
+  end
+  if #facts > 0 then
+    call('HSET', state, unpack(facts))
+  end
+  for i = simple + 1, fails and ids_count or 0 do
+    local reason = ARGV[verdicts_at + i - simple]
+    local entry = is_ours(i) and reason ~= '-' and call('HGET', leased, id_of[i])
+    if entry then
+      local fields = {read_entry(entry, id_of[i])}
+      set_aside(fields, reason, worker_name, fields[2] + 1)
     end
   end
   if #done > 0 then
-    local besides = verdicts and math.min(0, extra) or extra
-    local pages = (tonumber(before[2] or nil) or 0) + math.max(0, #done + besides)
-    call('HSET', state, 'pages', format('%d', pages))
     call('HDEL', leased, unpack(done))
     call('ZREM', leases, unpack(done))
   end
@@ -317,7 +339,7 @@ if fresh_count > 0 or pushes_count > 0 then
       return redis.error_reply(first.err)
     end
     call('HDEL', state, '')
-    finish('=')
+    finish(ending('='), math.min(0, extra), {}, false)
     if count_ends then
       count_ends('=')
       store_tasks(now)
@@ -326,11 +348,13 @@ if fresh_count > 0 or pushes_count > 0 then
   end
   local digits = {[0] = '0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd',
     'e', 'f'}
-  local slots_of, slot, put = {}, slot_numbers, {}
+  local slots_of, slot_count, slot, last, put = {}, 0, slot_numbers, nil, {}
   if slot:find(' ', 1, true) then
-    for number in slot:gmatch('%S+') do
-      slots_of[#slots_of + 1] = number
+    for number in slot:gmatch('%d+') do
+      slot_count = slot_count + 1
+      slots_of[slot_count] = number
     end
+    slot_count = 0
   end
   local same, score, are_apart = #scores <= 8, scores, ends == ''
   local high, head
@@ -347,9 +371,9 @@ if fresh_count > 0 or pushes_count > 0 then
     members[2 * i - 1] = slot
     members[2 * i] = score .. head .. digits[low]
       .. (are_apart and ARGV[apart_at + n] or payload_of(n))
-    if not put[slot] then
-      put[slot] = true
-      their_slots[#their_slots + 1], their_slots[#their_slots + 2] = 0, slot
+    if slot ~= last and not put[slot] then
+      last, put[slot], slot_count = slot, true, slot_count + 1
+      their_slots[slot_count] = slot
     end
   end
 else
@@ -359,10 +383,10 @@ if count_fresh then
   count_fresh(fresh, fresh_count)
 end
 if fresh_count > 0 then
-  local rested = add_slots(their_slots, (on_slot_clock(now, {before[5], before[6]})))
+  add_slots(their_slots, (on_slot_clock(now, {before[5], before[6]})), rest)
   call('ZADD', requests, unpack(members))
-  if #rested > 0 then
-    call('ZREM', resting, unpack(rested))
+  if rest > 0 then
+    call('ZREM', resting, unpack(their_slots))
   end
 end
 local function see(new)
@@ -413,16 +437,15 @@ for i = 1, letters and names_count or 0 do
     set_aside({hop[4], 0, '-', rank, payload}, hop[3], worker_name, 1)
   end
 end
+local facts = {'commit:' .. worker, number, 'active', format('%d', now)}
 if lost > 0 then
-  call('HSET', state, 'strange:' .. worker, number)
+  facts[5], facts[6] = 'strange:' .. worker, number
 end
 if pushed > 0 then
   pushed = pushed + (tonumber(before[4] or nil) or 0)
-  call('HSET', state, 'items', format('%d', pushed))
+  facts[#facts + 1], facts[#facts + 2] = 'items', format('%d', pushed)
 end
-call('HSET', state, 'commit:' .. worker, number,
-  'active', format('%d', now))
-finish()
+finish(ending(), extra, facts, true)
 if count_ends then
   count_ends()
 end

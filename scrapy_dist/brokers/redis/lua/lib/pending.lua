@@ -7,24 +7,15 @@
 -- @use slot_clock
 -- @needs requests slots resting state
 
--- *found*: slots, each behind a free place, which gets when it may be asked: *now*, on the
--- clock of slots, or later.
-local function add_slots(found, now)
-  local ready, rested = string.format('%.0f', now), {}
-  if redis.call('ZCARD', resting) > 0 then
-    for i = 2, #found, 2 do
-      rested[i / 2] = found[i]
-    end
-    for i, left in ipairs(redis.call('ZMSCORE', resting, unpack(rested))) do
-      found[2 * i - 1] = left or ready
-    end
-  else
-    for i = 1, #found, 2 do
-      found[i] = ready
-    end
+-- *some* slots may be asked *now*, on the clock of slots, or when their rest is over. *rest*:
+-- how many are in S:resting, where the script deletes these later.
+local function add_slots(some, now, rest)
+  local ready, found = string.format('%.0f', now), {}
+  local times = rest > 0 and redis.call('ZMSCORE', resting, unpack(some)) or {}
+  for i = 1, #some do
+    found[2 * i - 1], found[2 * i] = times[i] or ready, some[i]
   end
   redis.call('ZADD', slots, 'NX', unpack(found))
-  return rested
 end
 
 -- *members*: slot and member of each (<= 4,000 in all).
@@ -32,17 +23,17 @@ local function put_pending(members)
   if #members == 0 then
     return
   end
-  local known, found = {}, {}
+  local known, some, now, rest = {}, {}, (slot_clock()), redis.call('ZCARD', resting)
   for i = 1, #members, 2 do
     local slot = members[i]
     if not known[slot] then
       known[slot] = true
-      found[#found + 1], found[#found + 2] = 0, slot
+      some[#some + 1] = slot
     end
   end
-  local rested = add_slots(found, (slot_clock()))
+  add_slots(some, now, rest)
   redis.call('ZADD', requests, unpack(members))
-  if #rested > 0 then
-    redis.call('ZREM', resting, unpack(rested))
+  if rest > 0 then
+    redis.call('ZREM', resting, unpack(some))
   end
 end
