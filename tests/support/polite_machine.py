@@ -267,6 +267,8 @@ class PoliteMachine(RuleBasedStateMachine):
         """A worker is silent for too long; some wake up then, and go on as before."""
         dead = self.players.pop(at % 3)
         self.reap(dead.number, [self.payloads[id_] for id_ in dead.leases], dead.seats)
+        assert not self.run(dead.session.held())
+        assert not self.run(dead.session.seats())
         if wakes:
             settled = [Settlement(id_) for id_ in dead.leases]
             commit = Commit(dead.commits + 1, settlements=settled)
@@ -341,6 +343,11 @@ class PoliteMachine(RuleBasedStateMachine):
         """*player* keeps what Redis knows of it, and gives back the rest of that."""
         beat = self.ask(player, heartbeat=True).heartbeat
         assert beat.known
+        if player.commits > beat.commit:
+            settled = [Settlement(id_) for id_ in player.leases]
+            commit = Commit(player.commits + 1, settlements=settled)
+            [reply] = self.ask(player, commits=[commit]).commits
+            assert reply.outcome is Outcome.GAP
         player.commits = beat.commit
         player.running.clear()
         held = self.run(player.session.held())
