@@ -82,11 +82,14 @@ _SUPERVISE = (
 
 def _start_or_join(directory: Path, linger: float) -> Path:
     path = files.socket_path(directory)
-    log_start = None
+    log_start, is_last = None, False
     while True:
         if not files.is_held(directory / files.SUPERVISOR_LOCK):
-            if log_start is not None:
+            if log_start is not None and is_last:
                 raise _not_started(directory, log_start)
+            # What seems to run may be about to end: once more, then.
+            is_running = files.is_held(directory / files.SERVER_LOCK)
+            is_last = log_start is not None or not is_running
             log_start = _launch(directory, path, linger)
         # Not ready: the supervisor that we found, or launched, has ended.
         if _wait_until_ready(directory, path):

@@ -324,6 +324,25 @@ def test_files_left_by_a_reboot_do_not_matter(folder: Path) -> None:
     assert server_pid(path) != os.getpid()
 
 
+def test_server_that_dies_as_it_is_joined_is_started_again(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = ensure_server(folder, linger=LONG)
+    end(folder)
+    dying = files.take(folder / files.SERVER_LOCK)
+    launch = start._launch
+
+    def launch_and_die(directory: Path, path: Path, linger: float) -> int:
+        found = launch(directory, path, linger)
+        assert dying is not None
+        dying.close()
+        return found
+
+    monkeypatch.setattr(start, "_launch", launch_and_die)
+    assert ensure_server(folder, linger=LONG) == path
+    assert server_pid(path) in processes(folder)
+
+
 def test_torn_tail_is_cut_off(folder: Path) -> None:
     with client(ensure_server(folder, linger=LONG)) as connection:
         connection.config_set("appendfsync", "always")  # it is killed at once
