@@ -15,6 +15,8 @@ from redis.asyncio.connection import parse_url
 from scrapy.utils.misc import load_object
 
 from scrapy_dist import defaults
+from scrapy_dist.compat.extension_points import path_of
+from scrapy_dist.exceptions import ConfigurationError
 from scrapy_dist.redis_client.client import describe
 from scrapy_dist.redis_client.connections import Discreet, mixed
 from scrapy_dist.redis_client.embedded.settings import (
@@ -89,6 +91,16 @@ def is_from_settings(client: Any, settings: BaseSettings) -> bool:
         return describe(client) == describe(settings)
     except AttributeError:
         return False  # no client of redis-py for one server
+
+
+def check_is_from_settings(client: Any, settings: BaseSettings, owner: type) -> None:
+    """Raise ConfigurationError if *owner* has a *client* of another Redis."""
+    if not is_from_settings(client, settings):
+        raise ConfigurationError(
+            f"{path_of(owner)} has a server of its own, and the frontier is at"
+            f" {describe(settings)}. Say where Redis is in REDIS_URL, or in REDIS_HOST"
+            " and REDIS_PORT."
+        )
 
 
 def _address(config: Parameters, settings: BaseSettings) -> str:

@@ -16,10 +16,14 @@ from w3lib.url import canonicalize_url
 
 from scrapy_dist import defaults
 from scrapy_dist.base.escaping import get_logger
+from scrapy_dist.brokers.redis.buckets import compact
+from scrapy_dist.brokers.redis.commit import clear
 from scrapy_dist.brokers.redis.keys import fill, tagged
 from scrapy_dist.compat import extension_points
+from scrapy_dist.compat.overrides import names_in
 from scrapy_dist.connection import get_redis_from_settings
 from scrapy_dist.exceptions import ConfigurationError
+from scrapy_dist.worker.filtering import Filter
 
 if TYPE_CHECKING:
     import redis
@@ -275,3 +279,47 @@ def decides_itself(dupefilter: BaseDupeFilter) -> bool:
     return hasattr(cls, "from_spider") and bool(
         extension_points.overridden(cls, ["request_seen"])
     )
+
+
+def check_nobody_waits(method: Callable[..., object], df: BaseDupeFilter) -> None:
+    """Raise ConfigurationError if *method*, of the event loop, asks a *df* that blocks."""
+    if "request_seen" in (names_in(method) or ()) and decides_itself(df):
+        raise ConfigurationError(
+            f"{method.__module__}.{method.__qualname__}() waits for"
+            f" {extension_points.path_of(type(df))}.request_seen(), which blocks the"
+            " event loop: call super().enqueue_request(request) in its place."
+        )
+
+
+def filter_for(
+    df: Any, spider: Spider, note: Callable[[Request], None], *, timeout: float
+) -> Filter:
+    """What the frontier's scheduler filters by, if *df* is its dupefilter.
+
+    *note* is told of requests that ``df.request_seen`` was asked about. *timeout*: see
+    `Filter`.
+    """
+    asks = decides_itself(df)
+    if isinstance(df, RFPDupeFilter) and asks:
+        df.is_asked = True
+        df.bind(spider.crawler)
+    elif isinstance(df, RFPDupeFilter):
+        df.ask_later = note
+    plain = by_fingerprinter(spider.crawler)
+    is_compact = isinstance(df, CompactDupeFilter) and not asks
+    return Filter(
+        df,
+        spider,
+        fingerprint_of=fingerprint_of(df, plain),
+        plain=plain,
+        stored=compact if is_compact else clear,
+        is_compact=is_compact,
+        seen=df.request_seen if asks else None,
+        timeout=timeout,
+    )
+
+
+def by_fingerprinter(crawler: Crawler) -> Callable[[Request], str]:
+    """How Scrapy's own filter names a request: by REQUEST_FINGERPRINTER_CLASS, in hex."""
+    fingerprinter: Any = crawler.request_fingerprinter
+    return lambda request: fingerprinter.fingerprint(request).hex()

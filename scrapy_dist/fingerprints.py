@@ -18,6 +18,7 @@ from scrapy_dist.brokers.redis.commit import clear
 from scrapy_dist.dupefilter import (
     CompactDupeFilter,
     RFPDupeFilter,
+    by_fingerprinter,
     fingerprint_of,
     load,
 )
@@ -48,19 +49,13 @@ def of_crawler(crawler: Crawler) -> tuple[Callable[[Request], str], bool]:
     If not, DUPEFILTER_CLASS filters by itself, and only start requests have names.
     ``crawler.request_fingerprinter`` must be set. The choice is that of the scheduler.
     """
-    df: Any = build_from_crawler(
-        load_object(crawler.settings["DUPEFILTER_CLASS"]), crawler
-    )
-    fingerprinter: Any = crawler.request_fingerprinter
-
-    def by_fingerprinter(request: Request) -> str:
-        found: bytes = fingerprinter.fingerprint(request)
-        return found.hex()
-
-    found = fingerprint_of(df, by_fingerprinter)
-    if found is None:
-        return by_fingerprinter, False
-    names, stored = found, compact if isinstance(df, CompactDupeFilter) else clear
+    cls = load_object(crawler.settings["DUPEFILTER_CLASS"])
+    df: Any = build_from_crawler(cls, crawler)
+    plain = by_fingerprinter(crawler)
+    names = fingerprint_of(df, plain)
+    if names is None:
+        return plain, False
+    stored = compact if isinstance(df, CompactDupeFilter) else clear
     return (lambda request: stored(names(request))), True
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from dataclasses import replace
+from functools import partial
 from inspect import isawaitable, signature
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
@@ -26,6 +27,7 @@ from scrapy_dist.codec.reach import flaw_of_address, host_of, resolve
 from scrapy_dist.codec.seed import FROM_SEED
 from scrapy_dist.codec.seed_rules import SeedRules
 from scrapy_dist.worker import engine
+from scrapy_dist.worker.provenance import each_noted
 
 if TYPE_CHECKING:
     from scrapy.crawler import Crawler
@@ -78,15 +80,18 @@ class FrontierSpiderMiddleware(_Component):
             self._worker.provenance.by_context = engine.HAS_CONTEXTS
             engine.watch_results(self.crawler, self._worker.has_result)
 
+    def _note_of(self, response: Response) -> Callable[[object], None]:
+        """What notes an output of *response*."""
+        worker = self._worker
+        leases = None if worker is None else worker.leases_of(response.request)
+        if worker is None or leases is None:
+            return lambda _: None
+        return partial(worker.provenance.note, records=leases)
+
     def process_spider_output(
         self, response: Response, result: Iterable[Any], spider: Spider | None = None
     ) -> Iterator[Any]:
-        worker = self._worker
-        leases = None if worker is None else worker.leases_of(response.request)
-        for output in result:
-            if worker is not None and leases is not None:
-                worker.provenance.note(output, leases)
-            yield output
+        return each_noted(result, self._note_of(response))
 
     async def process_spider_output_async(
         self,
@@ -94,11 +99,9 @@ class FrontierSpiderMiddleware(_Component):
         result: AsyncIterator[Any],
         spider: Spider | None = None,
     ) -> AsyncIterator[Any]:
-        worker = self._worker
-        leases = None if worker is None else worker.leases_of(response.request)
+        note = self._note_of(response)
         async for output in result:
-            if worker is not None and leases is not None:
-                worker.provenance.note(output, leases)
+            note(output)
             yield output
 
     def process_spider_exception(

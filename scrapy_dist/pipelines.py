@@ -145,11 +145,9 @@ class RedisPipeline:
 
     @classmethod
     def from_crawler(cls, crawler: Crawler) -> Self:
-        try:
+        with engine.Starting(crawler, FrontierError):
             require_asyncio(crawler)
             pipeline = cls.from_settings(crawler.settings)
-        except FrontierError as e:
-            raise engine.fail_start(crawler, e, engine.current_task()) from None
         pipeline._bind(crawler)  # noqa: SLF001
         return pipeline
 
@@ -335,4 +333,4 @@ class RedisPipeline:
         self._items.hold_item(item, undone)
         if not engine.ends_with_error(crawler):
             logger.error("%s", error, extra={"spider": crawler.spider})
-            engine.end_with_error(crawler, "configuration_error")
+            engine.ScrapyEngine(crawler).end_with_error("configuration_error")

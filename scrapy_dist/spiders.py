@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from scrapy import Request, signals
 from scrapy import __version__ as scrapy_version
-from scrapy.exceptions import CloseSpider, DontCloseSpider, ScrapyDeprecationWarning
+from scrapy.exceptions import DontCloseSpider, ScrapyDeprecationWarning
 from scrapy.spiders import CrawlSpider, Spider
 
-from scrapy_dist import connection, defaults
+from scrapy_dist import connection
 from scrapy_dist.base.escaping import get_logger, quote
 from scrapy_dist.base.settings import flag, number
-from scrapy_dist.brokers.redis.keys import fill_template, tagged
+from scrapy_dist.brokers.redis.keys import seed_keys, tagged
 from scrapy_dist.codec.policy import Policy
 from scrapy_dist.codec.seed import check_made, parse_seed
 from scrapy_dist.codec.seed_rules import SeedRules
@@ -72,9 +72,6 @@ class RedisMixin:
     spider_idle_start_time: int = 0
 
     _server: Any = None
-    #: What ``spider_idle()`` in its thread has said last.
-    _idle_answer: Exception | str | None = None
-    _idle_count = 0
     _seeds_set_up_for: Crawler | None = None
     #: Whether it was logged that ``make_request_from_data()`` has failed.
     _said_failed = False
@@ -82,11 +79,9 @@ class RedisMixin:
     @classmethod
     def from_crawler(cls, crawler: Crawler, *args: Any, **kwargs: Any) -> Self:
         spider = super().from_crawler(crawler, *args, **kwargs)  # type: ignore[misc]
-        try:
+        with engine.Starting(crawler, FrontierError):
             spider.setup_redis(crawler)
             spider._set_up_seeds(crawler)  # noqa: SLF001
-        except FrontierError as e:
-            raise engine.fail_start(crawler, e, engine.current_task()) from None
         return spider  # type: ignore[no-any-return]
 
     def setup_redis(self, crawler: Crawler | None = None) -> None:
@@ -101,23 +96,18 @@ class RedisMixin:
             return
         self._seeds_set_up_for = crawler
         settings = crawler.settings
-        key = self.redis_key or settings.get("REDIS_START_URLS_KEY")
-        key = key or defaults.REDIS_START_URLS_KEY
-        templates = key if isinstance(key, (list, tuple)) else [key]
-        source = "redis_key" if self.redis_key else "REDIS_START_URLS_KEY"
         #: Keys of the seeds, in order of priority.
+        self.seed_keys = list(seed_keys(settings, self.name, self.redis_key or None))
         name = tagged(settings, self.name)
-        self.seed_keys = [fill_template(t, source, name) for t in templates]
-        if job_from_settings(settings):
-            for key in self.seed_keys:
-                if name not in key:
-                    logger.warning(
-                        "%s names the key %r for all crawls of this spider: with"
-                        " FRONTIER_JOB they share these seeds. %%(name)s in it would"
-                        " stand for the spider's name and job.",
-                        source,
-                        key,
-                    )
+        for key in self.seed_keys if job_from_settings(settings) else ():
+            if name not in key:
+                logger.warning(
+                    "%s names the key %r for all crawls of this spider: with"
+                    " FRONTIER_JOB they share these seeds. %%(name)s in it would"
+                    " stand for the spider's name and job.",
+                    "redis_key" if self.redis_key else "REDIS_START_URLS_KEY",
+                    key,
+                )
         if isinstance(self.redis_key, str) or self.redis_key is None:
             self.redis_key = self.seed_keys[0]
         given = self.redis_batch_size or settings.get("REDIS_START_URLS_BATCH_SIZE")
@@ -271,7 +261,7 @@ class RedisMixin:
                 self.name,
                 extra={"spider": self},
             )
-            engine.end_with_error(self.crawler, "configuration_error")
+            engine.ScrapyEngine(self.crawler).end_with_error("configuration_error")
             return
         async for request in super().start():  # type: ignore[misc]
             yield request
@@ -366,55 +356,11 @@ class RedisMixin:
             thread.read()
 
     def _schedule_anywhere(self) -> None:
-        """``schedule_next_requests`` of a subclass, in its thread if it has one."""
-        feed = self._seed_feed
-        if feed.idle_thread is not None and feed.idle_thread.is_current:
-            feed.idle_thread.call(self._schedule_anywhere)
-        elif self.schedules_in_thread and not feed.thread.is_current:  # type: ignore[union-attr]
-            feed.thread.read()  # type: ignore[union-attr]
-        else:
-            type(self).schedule_next_requests(self)
-
-    def schedule_by_itself(self) -> None:
-        """``schedule_next_requests`` of a subclass, in its thread."""
-        type(self).schedule_next_requests(self)
+        self._seed_feed.schedule()
 
     def _ask_idle(self) -> None:
-        """``spider_idle`` of a subclass that reads Redis; its answer comes later."""
-        if not engine.shares(self.crawler):
-            return
-        answer, self._idle_answer = self._idle_answer, None
-        if self._idle_count != self._handed_out():
-            answer = None  # there was something to do since
-        if isinstance(answer, CloseSpider):
-            raise answer
-        if answer is None or isinstance(answer, DontCloseSpider):
-            thread = self._seed_feed.idle_thread
-            assert thread is not None
-            thread.read()
-            raise DontCloseSpider
-
-    def idle_by_itself(self) -> None:
-        """``spider_idle`` of a subclass, in its thread."""
-        answer: Exception | str = "may close"
-        try:
-            type(self).spider_idle(self)
-        except (DontCloseSpider, CloseSpider) as e:
-            answer = e
-        thread = self._seed_feed.idle_thread
-        assert thread is not None
-        thread.call(self._idle_answered, answer)
-
-    def _idle_answered(self, answer: Exception | str) -> None:
-        self._idle_answer = answer
-        self._idle_count = self._handed_out()
-        if not isinstance(answer, DontCloseSpider):
-            engine.ScrapyEngine(self.crawler).wake()
-
-    def _handed_out(self) -> int:
-        stats = self.crawler.stats
-        assert stats is not None
-        return int(stats.get_value("scheduler/dequeued", 0))
+        if engine.shares(self.crawler):
+            self._seed_feed.ask_idle()
 
     def schedule_seeds(self) -> None:
         """Schedule the seeds that are here, whatever ``next_requests()`` reads."""

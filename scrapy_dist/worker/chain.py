@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import time
 from contextlib import suppress
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
@@ -40,41 +41,36 @@ _HOPS = BATCH // 2
 _LEG, _SHORTEST, _LONGEST = 20, 0.1, 1.0
 
 
+@dataclass(eq=False)
 class Chain:
     """Says whether a request may be crawled before Redis has heard of it, and keeps those.
 
-    *chain* has the requests that are crawled so.
+    *links* has the requests that are crawled so.
     """
 
-    def __init__(
-        self,
-        engine: EngineView,
-        codec: PayloadCodec,
-        leases: Leases,
-        recent: RecentFingerprints,
-        view: View,
-        order: Order,
-    ) -> None:
-        self.chain: WeakKeyDictionary[Request, ChainLink] = WeakKeyDictionary()
-        self._engine = engine
-        self._codec = codec
-        self._leases = leases
-        self._recent = recent
-        self._view = view
-        self._order = order
-        self._chain = 0
+    _engine: EngineView
+    _codec: PayloadCodec
+    _leases: Leases
+    _recent: RecentFingerprints
+    _view: View
+    _order: Order
+    links: WeakKeyDictionary[Request, ChainLink] = field(
+        default_factory=WeakKeyDictionary
+    )
+    #: How many leases have come one at a time.
+    _single: int = 0
 
     # Whether
 
     def arrived(self, leases: int, *, idle: bool) -> None:
         """Redis has handed out *leases*; *idle*: there was nothing else to do."""
-        self._chain = self._chain + 1 if leases == 1 and idle else 0
+        self._single = self._single + 1 if leases == 1 and idle else 0
 
     @property
     def is_on(self) -> bool:
         """Whether pages have come one by one lately, and this worker knows all of them."""
         known = self._view.alone and self._recent.is_complete
-        return known and self._chain >= _CHAIN
+        return known and self._single >= _CHAIN
 
     def lead_time(self) -> float:
         """Seconds that this worker goes on without Redis; 0: it does not."""
@@ -84,14 +80,14 @@ class Chain:
 
     def may_go(self, record: HeldLease) -> bool:
         """Whether the page under *record* may be followed by a new one."""
+        view = self._view
         if not self.is_on or len(self._engine.in_progress()) > 1:
             return False
         if record.suspect or record.invalidated or record.settled or record.is_seed:
             return False
-        view = self._view
-        if view.pending or view.seeds_left or view.is_full:
+        if view.pending or view.seeds_left or view.is_full or view.paused:
             return False
-        if view.paused or self._engine.closing():
+        if self._engine.closing():
             return False
         # Those of a lease whose end Redis has not confirmed count, too.
         chain = sum(len(other.chain) for other in self._leases.records.values())
@@ -120,7 +116,7 @@ class Chain:
         record.seen.add(link.fingerprint)
         if len(record.chain) < BATCH:  # a commit holds no more
             record.chain.append(link)
-            self.chain[request] = link
+            self.links[request] = link
 
     def follow(
         self, record: HeldLease, request: Request, fingerprint: str, *, is_new: bool
@@ -141,7 +137,7 @@ class Chain:
 
         A hop becomes one with its lease, unless it cannot be stored.
         """
-        link = self.chain.get(request)
+        link = self.links.get(request)
         if link is not None:
             with suppress(Unserializable):
                 link.payload, link.reason = self._codec.encode(request), reason
@@ -155,7 +151,7 @@ class Chain:
 
     def give_back(self, request: Request, record: HeldLease) -> NewRequest | None:
         """What Redis may have in place of a hop that was not begun; None: it is none."""
-        link = self.chain.get(request)
+        link = self.links.get(request)
         if link is None or not link.is_page or record.invalidated:
             return None
         try:

@@ -1,16 +1,25 @@
-"""Which of Scrapy's commands runs: some are no crawl."""
+"""Which of Scrapy's commands runs: some are no crawl, and get a scheduler in memory."""
 
 from __future__ import annotations
 
 import sys
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
+
+from scrapy.core.scheduler import Scheduler
+from scrapy.dupefilters import RFPDupeFilter as ScrapyDupeFilter
+from scrapy.utils.misc import build_from_crawler, load_object
+
+from scrapy_dist.base.escaping import get_logger
+from scrapy_dist.compat.extension_points import EXTENSION_POINTS, overridden
 
 if TYPE_CHECKING:
     from types import FrameType
 
     from scrapy.crawler import Crawler
+
+logger = get_logger(__name__)
 
 #: Scrapy's commands that are no crawl, by the modules of their classes.
 _NO_CRAWL = frozenset(
@@ -19,6 +28,9 @@ _NO_CRAWL = frozenset(
 )
 #: What ``command_without_crawl`` has found.
 _commands: WeakKeyDictionary[Crawler, str] = WeakKeyDictionary()
+#: What a dupefilter made for Redis may override and still filter without it.
+_HARMLESS = frozenset({"debug", "log", "logdupes", "logger", "request_fingerprint"})
+_POINTS = EXTENSION_POINTS["scrapy_dist.dupefilter.RFPDupeFilter"].all - _HARMLESS
 
 
 def command_without_crawl(crawler: Crawler) -> str:
@@ -29,12 +41,11 @@ def command_without_crawl(crawler: Crawler) -> str:
     called first while the command runs; the answer is remembered.
     """
     try:
-        known = _commands.get(crawler)
-        if known is None:
-            known = _commands[crawler] = running_command()
+        if crawler not in _commands:
+            _commands[crawler] = running_command()
+        return _commands[crawler]
     except TypeError:  # a stand-in that cannot be a key, as in a unit test
         return running_command()
-    return known
 
 
 def running_command() -> str:
@@ -66,3 +77,30 @@ def _innermost_command(frame: FrameType | None) -> str | None:
                 return found.rpartition(".")[2]
         frame = frame.f_back
     return None
+
+
+def scheduler_for(crawler: Crawler, command: str, df: type[Any]) -> Scheduler:
+    """Scrapy's own scheduler for *command*: nothing on disk, nothing in Redis.
+
+    With a filter of the class *df*.
+    """
+    logger.info(
+        "scrapy %s is no crawl: its requests stay in memory, Redis is not asked.",
+        command,
+    )
+    settings = crawler.settings
+    if hasattr(df, "from_spider") and overridden(df, _POINTS):
+        # Written for scrapy-redis: it may well filter by keys of its own in Redis.
+        dupefilter: Any = ScrapyDupeFilter(
+            debug=settings.getbool("DUPEFILTER_DEBUG"),
+            fingerprinter=crawler.request_fingerprinter,
+        )
+    else:
+        dupefilter = build_from_crawler(df, crawler)
+    return Scheduler(
+        dupefilter=dupefilter,
+        mqclass=load_object(settings["SCHEDULER_MEMORY_QUEUE"]),
+        pqclass=load_object(settings["SCHEDULER_PRIORITY_QUEUE"]),
+        stats=crawler.stats,
+        crawler=crawler,
+    )

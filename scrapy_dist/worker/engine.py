@@ -55,6 +55,11 @@ _TURNS = 3
 
 #: Crawlers whose downloads pass the gate of a polite crawl.
 has_gate: WeakSet[Crawler] = WeakSet()
+#: Crawlers whose start has failed, and those that end because of an error.
+_not_opened: WeakSet[Crawler] = WeakSet()
+_failing: WeakSet[Crawler] = WeakSet()
+#: Tasks that close a spider; the event loop itself keeps no strong reference.
+_closing: list[asyncio.Future[None]] = []
 
 
 def _engine(crawler: Crawler) -> Any:
@@ -151,11 +156,10 @@ class ScrapyEngine:
             self._download_slot(self.download_slot(request), request).delay = delay
 
     def download_state(self, key: str, request: Request) -> Downloads | None:
-        try:
+        # A downloader of the project's, or a request that none will take.
+        with contextlib.suppress(AttributeError, TypeError):
             return downloads.state(self._download_slot(key, request))
-        except (AttributeError, TypeError):
-            # A downloader of the project's, or a request that none will take.
-            return None
+        return None
 
     def left_downloader(self, request: Request) -> bool:
         return (
@@ -202,7 +206,7 @@ class ScrapyEngine:
         def close_anywhere(spider: Spider, reason: str = "cancelled") -> Any:
             if threading.get_ident() == here:
                 return close_spider(spider, reason)
-            return loop.call_soon_threadsafe(close, self.crawler, reason)
+            return loop.call_soon_threadsafe(self.close, reason)
 
         engine.crawl, engine.close_spider = crawl_anywhere, close_anywhere
 
@@ -227,43 +231,40 @@ class ScrapyEngine:
         return slot is None or slot.closing is not None
 
     def close(self, reason: str) -> None:
-        close(self.crawler, reason)
+        engine: Any = self.crawler.engine
+        if not PIPELINES_AWAIT:
+            engine.close_spider(self.spider, reason)
+            return
+        _closing.append(asyncio.ensure_future(engine.close_spider_async(reason=reason)))
+        _closing[-1].add_done_callback(_closing.remove)
 
     def end_with_error(self, reason: str) -> None:
-        end_with_error(self.crawler, reason)
+        exit_with_error(self.crawler)
+        self.close(reason)
 
 
-class _Start:
-    """What ``Spider.start()`` yields, and whether it came to its end."""
-
-    def __init__(self, start: AsyncIterator[Any]) -> None:
-        self._start = start
-        self.error: Exception | None = None
-
-    def __aiter__(self) -> _Start:
-        return self
-
-    async def __anext__(self) -> Any:
-        try:
-            return await self._start.__anext__()
-        except (StopAsyncIteration, CloseSpider):
-            raise
-        except Exception as e:
-            self.error = e
-            raise
-
-
-def watch_start(crawler: Crawler) -> Callable[[], Exception | None]:
-    """Look after the spider's ``start()``; the error that has ended it, if any.
+def watch_start(crawler: Crawler) -> Callable[[], bool]:
+    """Look after the spider's ``start()``; whether an error has ended it.
 
     To be called while the spider is being opened. Scrapy logs the error, and goes on.
     """
     engine: Any = _engine(crawler)
-    start = getattr(engine, "_start", None)
-    if start is None:
-        return lambda: None
-    watched = engine._start = _Start(start)  # noqa: SLF001
-    return lambda: watched.error
+    start: Any = getattr(engine, "_start", None)
+    errors: list[Exception] = []
+
+    async def watched() -> AsyncIterator[Any]:
+        try:
+            async for output in start:
+                yield output
+        except CloseSpider:
+            raise
+        except Exception as e:
+            errors.append(e)
+            raise
+
+    if start is not None:
+        engine._start = watched()  # noqa: SLF001
+    return lambda: bool(errors)
 
 
 def watch_results(
@@ -285,25 +286,6 @@ def watch_results(
     engine._handle_downloader_output = watched  # noqa: SLF001
 
 
-def close(crawler: Crawler, reason: str) -> None:
-    """Close the spider as if it had raised CloseSpider(*reason*)."""
-    engine: Any = crawler.engine
-    if PIPELINES_AWAIT:
-        _closing.append(asyncio.ensure_future(engine.close_spider_async(reason=reason)))
-        _closing[-1].add_done_callback(_closing.remove)
-    else:
-        engine.close_spider(crawler.spider, reason)
-
-
-def end_with_error(crawler: Crawler, reason: str) -> None:
-    """Close the spider with *reason*; ``scrapy crawl`` then exits with 1, not 0.
-
-    For ends that somebody has to do something about; the caller logs what.
-    """
-    exit_with_error(crawler)
-    close(crawler, reason)
-
-
 def exit_with_error(crawler: Crawler) -> None:
     """Let ``scrapy crawl`` exit with 1 when *crawler*, which is closing, has stopped."""
 
@@ -318,14 +300,6 @@ def exit_with_error(crawler: Crawler) -> None:
 def ends_with_error(crawler: Crawler) -> bool:
     """Whether ``exit_with_error`` was called for *crawler*."""
     return crawler in _failing
-
-
-#: Crawlers that end because of an error.
-_failing: WeakSet[Crawler] = WeakSet()
-
-
-#: Tasks that close a spider; the event loop itself keeps no strong reference.
-_closing: list[asyncio.Future[None]] = []
 
 
 def scheduler(crawler: Crawler) -> Any:
@@ -344,42 +318,43 @@ def worker_of(crawler: Crawler) -> Any:
     return getattr(scheduler(crawler), "worker", None) if shares(crawler) else None
 
 
-def fail_start(
-    crawler: Crawler, error: Exception, crawl: asyncio.Task[Any] | None
-) -> Exception:
-    """Log *error*, which keeps the spider from being opened; returns it to be raised.
+class Starting:
+    """Logs what is raised within it, which keeps the spider from being opened.
 
-    One that is not ours is of the project's code, and logged with its traceback.
-
-    It is the only thing that a user of the command line then sees: Scrapy would close
-    what it never opened and complain about that, and asyncio would add a traceback
-    of the task *crawl*, whose failure still reaches whoever awaits it.
+    Of *errors* only, and not CloseSpider. One that is not ours is of the project's code,
+    and logged with its traceback. It is the only thing that a user of the command line
+    then sees: Scrapy would close what it never opened and complain about that, and asyncio
+    would add a traceback of the task that crawls, whose failure still reaches whoever
+    awaits it.
     """
-    extra = {"spider": crawler.spider}
-    if crawler in _not_opened:
-        pass  # what it called has said it
-    elif isinstance(error, FrontierError):
-        logger.error("%s", error, extra=extra)
-    else:
-        logger.error("The spider is not opened: %r", error, exc_info=error, extra=extra)
-    _not_opened.add(crawler)
-    engine = _engine(crawler)
-    if engine is not None:
-        engine.spider = None
-    # Older versions of Scrapy exit with 0 if there was a spider at all.
-    crawler.spider = None
-    if crawl is not None:
-        crawl.add_done_callback(lambda task: task.cancelled() or task.exception())
-    return error.with_traceback(None)
 
+    def __init__(self, crawler: Crawler, errors: type[Exception] = Exception) -> None:
+        self._crawler = crawler
+        self._errors = errors
+        self._crawl: asyncio.Task[Any] | None = None
+        with contextlib.suppress(RuntimeError):  # no event loop
+            self._crawl = asyncio.current_task()
 
-#: Crawlers whose start has failed.
-_not_opened: WeakSet[Crawler] = WeakSet()
+    def __enter__(self) -> None:
+        pass
 
-
-def current_task() -> asyncio.Task[Any] | None:
-    """The asyncio task that runs now, if any."""
-    try:
-        return asyncio.current_task()
-    except RuntimeError:
-        return None
+    def __exit__(self, _: object, error: BaseException | None, *rest: object) -> None:
+        if not isinstance(error, self._errors) or isinstance(error, CloseSpider):
+            return
+        crawler = self._crawler
+        extra = {"spider": crawler.spider}
+        if crawler in _not_opened:
+            pass  # what it called has said it
+        elif isinstance(error, FrontierError):
+            logger.error("%s", error, extra=extra)
+        else:
+            text = "The spider is not opened: %r"
+            logger.error(text, error, exc_info=error, extra=extra)
+        _not_opened.add(crawler)
+        if (engine := _engine(crawler)) is not None:
+            engine.spider = None
+        # Older versions of Scrapy exit with 0 if there was a spider at all.
+        crawler.spider = None
+        if self._crawl is not None:
+            self._crawl.add_done_callback(lambda t: t.cancelled() or t.exception())
+        raise error.with_traceback(None) from None

@@ -7,6 +7,7 @@ brings leases.
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from scrapy_dist.core.frontier import BATCH, Answer, Ask, JoinOutcome, Outcome
@@ -36,43 +37,36 @@ class Refused(RedisUnavailable):
     """Redis refuses what this worker produced; the log says so."""
 
 
+@dataclass(eq=False)
 class Exchange:
-    """Carries out exchanges of *queues* with *frontier*, never two at once.
+    """Carries out exchanges with the frontier, never two at once.
 
     *name* tells people who this worker is. *persist*: see `Frontier.join`.
     """
 
-    def __init__(
-        self,
-        frontier: Frontier,
-        queues: Queues,
-        engine: EngineView,
-        recovery: Recovery,
-        neighbours: Neighbours,
-        *,
-        name: str,
-        persist: bool,
-    ) -> None:
+    _frontier: Frontier
+    _queues: Queues
+    _engine: EngineView
+    _recovery: Recovery
+    _neighbours: Neighbours
+    name: str
+    persist: bool
+    #: Whether Redis has been told that a request without a lease is in hand.
+    _busy: bool = False
+    #: Workers that Redis has not heard of for long.
+    _silent: int = 0
+    _stats_at: float = 0.0
+    _info_at: float = 0.0
+    _stats_sent: list[tuple[str, str, str]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
         #: What has changed of the stats since it was called last.
         self.changes: Callable[[], list[tuple[str, str, str]]]
-        self.changes = getattr(engine.stats, "take_changes", list)
-        self._frontier = frontier
-        self._queues = queues
-        self._outbox = queues.outbox
-        self._view = queues.view
-        self._pacing = queues.pacing
-        self._politeness = queues.politeness
-        self._recovery = recovery
-        self._neighbours = neighbours
-        self._delays = Delays(engine.spider)
-        self._name = name
-        self._persist = persist
-        #: Whether Redis has been told that a request without a lease is in hand.
-        self._busy = False
-        #: Workers that Redis has not heard of for long.
-        self._silent = 0
-        self._stats_at = self._info_at = 0.0
-        self._stats_sent: list[tuple[str, str, str]] = []
+        self.changes = getattr(self._engine.stats, "take_changes", list)
+        self._delays = Delays(self._engine.spider)
+        queues = self._queues
+        self._outbox, self._view = queues.outbox, queues.view
+        self._pacing, self._politeness = queues.pacing, queues.politeness
 
     async def run_once(self, *, take: bool = True) -> None:
         """One exchange. *take* false: bring no new work (the worker is closing).
@@ -128,7 +122,7 @@ class Exchange:
 
     def _ask(self, commits: Sequence[Numbered], *, take: bool) -> Ask:
         """What to ask for now; *take* false: no new work."""
-        queues, now = self._queues, time.monotonic()
+        queues, polite, now = self._queues, self._politeness, time.monotonic()
         claims = queues.pinned.take_claims()
         # No lease while Redis refuses commits: what it hands out could not be stored. One
         # that is only full takes acknowledgements, and those free its memory. Nor right
@@ -162,7 +156,7 @@ class Exchange:
             suspects=queues.leases.suspects_wanted if want else 0,
             enough=queues.enough() if want else (),
             count=take and queues.is_empty(),
-            **queues.ask_politely(want=want),
+            **({} if polite is None else polite.ask(now, want=want)),
             stats=self._stats_due(force=not take),
         )
 
@@ -221,7 +215,9 @@ class Exchange:
                 self._recovery.refused(reply.reason)
                 raise Refused(reply.reason)
             if reply.outcome is Outcome.FULL:
-                self._wait_for_memory()
+                self._queues.leases.close(self._outbox.only_empty_ends())
+                if self._recovery.full(len(self._outbox)):
+                    self._queues.outputs.redis_is_full()
                 break  # the commits behind it found it missing
             if reply.outcome is Outcome.AGAIN:
                 break  # to be sent again, and the commits behind it too
@@ -247,11 +243,6 @@ class Exchange:
             return False
         self._recovery.taken(len(self._outbox))
         return True
-
-    def _wait_for_memory(self) -> None:
-        self._queues.leases.close(self._outbox.only_empty_ends())
-        if self._recovery.full(len(self._outbox)):
-            self._queues.outputs.redis_is_full()
 
     def _apply_beat(self, beat: Heartbeat) -> bool:
         """As ``_apply_commits``."""
@@ -372,10 +363,10 @@ class Exchange:
 
     async def _join_again(self) -> None:
         joined = await self._frontier.join(
-            self._name,
+            self.name,
             commit=self._outbox.number,
             flush=False,
-            persist=self._persist,
+            persist=self.persist,
             age=0.0,
         )
         if joined.outcome is JoinOutcome.REFUSED:

@@ -1,13 +1,19 @@
-"""Leased requests that are not handed out; those that cannot be read wait for a verdict."""
+"""Leased requests that are not handed out; those that cannot be read wait for a verdict.
+
+And what is set aside as dead letters.
+"""
 
 from __future__ import annotations
 
+import time
+from dataclasses import dataclass, field
 from hashlib import sha1
 from typing import TYPE_CHECKING
 
-from scrapy_dist.base.escaping import spider_logger
+from scrapy_dist.base.escaping import escape, spider_logger
 from scrapy_dist.codec.envelope import PICKLE
 from scrapy_dist.codec.policy import POLICY
+from scrapy_dist.core.frontier import Reject
 from scrapy_dist.core.slots import NO_SLOT
 from scrapy_dist.exceptions import BadPayload
 from scrapy_dist.worker.doubts import Doubtful, Doubts, Verdict
@@ -21,8 +27,9 @@ if TYPE_CHECKING:
     from scrapy_dist.core.frontier import Lease
     from scrapy_dist.worker.leases import HeldLease, Leases
     from scrapy_dist.worker.lines import Line, Lines
+    from scrapy_dist.worker.outbox import Outbox
     from scrapy_dist.worker.pacing import Pacing
-    from scrapy_dist.worker.rejects import Rejects
+    from scrapy_dist.worker.progress import Progress
     from scrapy_dist.worker.view import EngineView
 
 #: Bytes from which a request or seed counts as large; and bytes of what waits here above
@@ -30,30 +37,67 @@ if TYPE_CHECKING:
 LARGE, AHEAD_BYTES = 1 << 14, 8 << 20
 
 
+#: Seconds between two log lines about requests that are set aside.
+_PAUSE = 10.0
+#: Characters of the longest reason of a dead letter; it may quote what strangers wrote.
+_LONGEST = 2000
+
+
+@dataclass(eq=False)
+class Rejects:
+    """Puts rejects into the outbox; *place* is the key of the dead letters."""
+
+    _engine: EngineView
+    _outbox: Outbox
+    _pacing: Pacing
+    _progress: Progress
+    _place: str
+    _unsaid: int = 0
+    _last: tuple[str, str] = ("", "")
+    _say_at: float = 0.0
+
+    def add(self, record: HeldLease, reason: str, kind: str = "request") -> None:
+        """Set *record* aside; *kind* 'seed' or 'request'."""
+        record.settled = True
+        reason = escape(reason, _LONGEST)
+        self._outbox.rejects.append(Reject(record.id, kind, reason))
+        self._engine.stats.inc_value("frontier/rejected")
+        self._progress.failed += 1
+        self._unsaid += 1
+        self._last = kind, reason
+        self.say()
+        self._pacing.something_waits()
+
+    def say(self, *, now: bool = False) -> None:
+        """Log what was set aside: the first at once, the others together."""
+        if not self._unsaid or not (now or time.monotonic() >= self._say_at):
+            return
+        kind, reason = self._last
+        if self._unsaid == 1:
+            what = f"a {kind} aside ({self._place})"
+        else:
+            what = f"{self._unsaid} more aside ({self._place}), last a {kind}"
+        logger = spider_logger(__name__, self._engine.spider)
+        logger.warning("Set %s: %s", what, reason)
+        self._unsaid = 0
+        self._say_at = time.monotonic() + _PAUSE
+
+
+@dataclass(eq=False)
 class Inbox:
     """Decodes the first one of each line; those of a line are in the order of their leases."""
 
-    def __init__(
-        self,
-        engine: EngineView,
-        codec: PayloadCodec,
-        leases: Leases,
-        pacing: Pacing,
-        rejects: Rejects,
-        lines: Lines,
-    ) -> None:
-        self._lines = lines
-        #: Whether most of what this worker reads cannot be decoded.
-        self.is_unreadable = False
-        #: Why nothing is to be crawled under a lease; ''.
-        self.flaw_of: Callable[[HeldLease], str] = lambda _: ""
-        self._engine = engine
-        self._logger = spider_logger(__name__, engine.spider)
-        self._codec = codec
-        self._leases = leases
-        self._pacing = pacing
-        self._rejects = rejects
-        self._doubts = Doubts()
+    _engine: EngineView
+    _codec: PayloadCodec
+    _leases: Leases
+    _pacing: Pacing
+    _rejects: Rejects
+    _lines: Lines
+    #: Whether most of what this worker reads cannot be decoded.
+    is_unreadable: bool = False
+    #: Why nothing is to be crawled under a lease; ''.
+    flaw_of: Callable[[HeldLease], str] = lambda _: ""
+    _doubts: Doubts = field(default_factory=Doubts)
 
     @property
     def size(self) -> int:
@@ -142,7 +186,7 @@ class Inbox:
         """Act on *verdict*; *over*: the count begins anew."""
         if verdict is Verdict.CODE:
             self.is_unreadable = True
-            self._logger.error(
+            spider_logger(__name__, self._engine.spider).error(
                 "Nothing is set aside, as the code is wrong, not the data: %s This worker"
                 " gives them all back as they were, and closes.",
                 self._doubts.explain(),

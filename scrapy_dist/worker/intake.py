@@ -7,12 +7,13 @@ it goes to the outbox.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from scrapy_dist.base.escaping import spider_logger
 from scrapy_dist.core.slots import Order, drop_inherited_slot
 from scrapy_dist.exceptions import Unserializable
-from scrapy_dist.worker.asking import Asked, Asking
+from scrapy_dist.worker.filtering import Asked, Asking
 from scrapy_dist.worker.seeds import SEED_MARK
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
     from scrapy_dist.codec.request import PayloadCodec
     from scrapy_dist.worker.filtering import Filter
-    from scrapy_dist.worker.leases import HeldLease, HeldLeases
+    from scrapy_dist.worker.leases import HeldLeases
     from scrapy_dist.worker.queues import Queues
     from scrapy_dist.worker.view import EngineView
 
@@ -30,38 +31,33 @@ _TELLING = frozenset(
 )
 
 
+@dataclass(eq=False)
 class Intake:
-    """Takes requests into *queues*.
+    """Takes requests into the queues.
 
     *seen* is the answer of a filter that decides itself, and may wait for its store;
     *name* is its name. None: the broker decides.
     """
 
-    def __init__(
-        self,
-        engine: EngineView,
-        codec: PayloadCodec,
-        queues: Queues,
-        filter_: Filter,
-        *,
-        order: Order,
-        seen: Callable[[Request], object] | None,
-        name: str,
-    ) -> None:
-        #: Whether a request of ``Spider.start()`` could not be taken.
-        self.is_start_lost = False
-        self.asking: Asking | None = None
-        if seen is not None:
-            self.asking = Asking(seen, self._answered, engine.spider, name)
-        queues.asking = self.asking
-        self._engine = engine
-        self._logger = spider_logger(__name__, engine.spider)
-        self._codec = codec
-        self._queues = queues
-        self._filter = filter_
-        self._order = order
-        # What the warnings about requests that stay have named; None: there was none.
-        self._named: frozenset[str] | None = None
+    _engine: EngineView
+    _codec: PayloadCodec
+    _queues: Queues
+    _filter: Filter
+    order: Order
+    seen: Callable[[Request], object] | None
+    name: str
+    #: Whether a request of ``Spider.start()`` could not be taken.
+    is_start_lost: bool = False
+    asking: Asking | None = None
+    #: What the warnings about requests that stay have named; None: there was none.
+    _named: frozenset[str] | None = None
+
+    def __post_init__(self) -> None:
+        spider = self._engine.spider
+        self._logger = spider_logger(__name__, spider)
+        if self.seen is not None:
+            self.asking = Asking(self.seen, self._answered, spider, self.name)
+        self._queues.asking = self.asking
 
     def take(self, request: Request) -> bool:
         """Take *request*; false if it is known to be a duplicate."""
@@ -116,24 +112,11 @@ class Intake:
         return True
 
     def _take_marked(self, request: Request, *, start: bool) -> bool:
-        meta = request.meta
-        provenance = self._queues.provenance
-        origin = provenance.take(request)
-        other, stays = None, False
-        if origin is None or meta.get("retry_times"):
-            other, stays = self._replaced(request)
-            if other is not None:
-                origin = self._queues.leases.handed[other]
-            elif origin is None:
-                # No page yields what is of start().
-                origin = () if start else provenance.of_context()
-        own = bool(meta.get("frontier_local"))
-        records = origin if stays else None
-        if records is None and own:
-            records = self._queues.outputs.scraping() if origin is None else origin
-        found = self._filter.fingerprint(
-            request, start=start, stays=records is not None, own=own
-        )
+        origin, other, stays = self._origin(request, start=start)
+        own = bool(request.meta.get("frontier_local"))
+        stays = stays or own
+        records = self._queues.outputs.pages_of(origin) if stays else None
+        found = self._filter.fingerprint(request, start=start, stays=stays, own=own)
         if found is None:
             return False
         fingerprint, count = found
@@ -176,8 +159,8 @@ class Intake:
             payload = self._codec.encode(request)
         except Unserializable as e:
             self._tell_that_it_stays(request, e)
-            return outputs.scraping() if origin is None else origin
-        new = self._order.new(request, payload, fingerprint, start)
+            return outputs.pages_of(origin)
+        new = self.order.new(request, payload, fingerprint, start)
         is_known = self.asking is not None and not request.dont_filter
         outputs.add_request(new, request, origin, is_known=is_known)
         return None
@@ -196,6 +179,22 @@ class Intake:
 
     # Where it comes from, if the spider middleware has not seen it
 
+    def _origin(
+        self, request: Request, *, start: bool
+    ) -> tuple[HeldLeases | None, Request | None, bool]:
+        """The pages of *request*, None if unknown; and what it replaces, see below."""
+        provenance = self._queues.provenance
+        origin = provenance.take(request)
+        if origin is not None and not request.meta.get("retry_times"):
+            return origin, None, False
+        other, stays = self._replaced(request)
+        if other is not None:
+            origin = self._queues.leases.handed[other]
+        elif origin is None:
+            # No page yields what is of start().
+            origin = () if start else provenance.of_context()
+        return origin, other, stays
+
     def _replaced(self, request: Request) -> tuple[Request | None, bool]:
         """The request in place of whose page there is *request*, which may have to stay.
 
@@ -207,9 +206,11 @@ class Intake:
         if other is None:
             return None, False
         # What was pushed is to be the dead letter if it fails in the end.
-        of_seed = any(map(_is_seed, queues.leases.handed[other]))
+        records, meta = queues.leases.handed[other], other.meta
+        of_seed = any(record.single and not record.chain for record in records)
+        is_pinned = bool(meta.get("frontier_local") or meta.get("redirect_urls"))
         is_redirect = _redirected_from(request) == other.url
-        return other, is_redirect or of_seed or _is_pinned(other)
+        return other, is_redirect or of_seed or is_pinned
 
     def _told(self, request: Request) -> Request | None:
         """The request that *request*, of whom nothing else is known, says it answers.
@@ -236,7 +237,7 @@ class Intake:
 
     def _goes_again(self, other: Request) -> None:
         """There is a request, which others may get, in place of the page of *other*."""
-        link = self._queues.chain.chain.get(other)
+        link = self._queues.chain.links.get(other)
         if link is not None:
             link.is_page = False
         elif len(records := self._queues.leases.handed[other]) == 1:
@@ -251,21 +252,11 @@ class Intake:
         start = meta.get("is_start_request") is True
         if start:
             meta["is_start_request"] = 1
-        provenance = self._queues.provenance
-        origin = provenance.take(request)
-        kept = None
-        if origin is None:
-            other, stays = self._replaced(request)
-            if other is None:
-                origin = provenance.of_context()
-            else:
-                origin = self._queues.leases.handed[other]
-                kept = origin if stays else None
+        origin, _, stays = self._origin(request, start=start)
         held = self._queues.outputs.hold(origin)
-        if kept is None and meta.get("frontier_local"):
-            kept = held
         self._queues.is_drained = False
         assert self.asking is not None
+        kept = held if stays or meta.get("frontier_local") else None
         self.asking.add(Asked(request, start, held, kept))
         return True
 
@@ -309,11 +300,3 @@ def _tries_again(request: Request, other: Request) -> bool:
         and other.method == request.method
         and other.body == request.body
     )
-
-
-def _is_pinned(request: Request) -> bool:
-    return bool(request.meta.get("frontier_local") or request.meta.get("redirect_urls"))
-
-
-def _is_seed(record: HeldLease) -> bool:
-    return record.single and not record.chain

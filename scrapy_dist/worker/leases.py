@@ -104,6 +104,11 @@ class HeldLease:
     def drop_outputs(self) -> None:
         self.requests, self.items, self.size = [], [], 0
 
+    def invalidate(self) -> None:
+        """Its page is crawled again: what it has produced so far is of no use."""
+        self.invalidated = True
+        self.drop_outputs()
+
 
 #: The leases that a request belongs to: one, or none, or several where several pages
 #: could have produced it.
@@ -174,8 +179,7 @@ class Leases:
     def invalidate(self) -> None:
         """Nothing that is under way may be acknowledged any more."""
         for record in self.records.values():
-            record.invalidated = True
-            record.drop_outputs()
+            record.invalidate()
 
     def harmless(self, record: HeldLease) -> None:
         """Nothing that this worker does with it can kill the worker (any more)."""

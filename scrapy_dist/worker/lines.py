@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import heapq
-import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 from scrapy_dist.core.slots import NO_SLOT, Slots
+from scrapy_dist.worker.prefetch import Rate
 
 if TYPE_CHECKING:
     from scrapy import Request
 
     from scrapy_dist.worker.leases import HeldLease, HeldLeases
-
-#: Seconds over which the rate of a line is measured, and that the first of them count for.
-_RATE_WINDOW, _RATE_FIRST = 1.0, 0.2
 
 
 class Own(NamedTuple):
@@ -36,6 +33,7 @@ class Line:
     *own* is a heap of those that stay in this worker. *key* is the downloader's name of the
     slot of *keyed*, which was the first one when somebody looked. *rests_until*
     (`time.monotonic`): none may be started before. *is_open*: the delay was over then.
+    *rate*: of what it hands out.
     """
 
     number: int
@@ -46,9 +44,7 @@ class Line:
     keyed: Request | None = None
     rests_until: float = 0.0
     is_open: bool = False
-    _used: int = 0
-    _since: float = 0.0
-    _rate: float = 0.0
+    rate: Rate = field(default_factory=Rate)
 
     def __len__(self) -> int:
         return len(self.leases) + (self.head is not None) + len(self.own)
@@ -67,19 +63,6 @@ class Line:
         if self.own_is_first:
             return self.own[0].request
         return None if self.head is None else self.head[1]
-
-    def rate(self, now: float) -> float:
-        """Requests that it has handed out per second of late."""
-        elapsed = now - self._since
-        if elapsed >= _RATE_WINDOW:
-            self._rate = self._used / elapsed
-            self._used, self._since = 0, now
-            return self._rate
-        return max(self._rate, self._used / max(elapsed, _RATE_FIRST))
-
-    def used(self) -> None:
-        """It hands one out."""
-        self._used += 1
 
 
 class Lines:
@@ -111,7 +94,7 @@ class Lines:
         number = number if self.by_slot else NO_SLOT
         line = self.lines.get(number)
         if line is None:
-            line = self.lines[number] = Line(number, _since=time.monotonic())
+            line = self.lines[number] = Line(number)
             self.has_new = True
         return line
 
@@ -154,7 +137,7 @@ class Lines:
             found = request, (record,), True
         self.removed(line)
         if self.by_slot:
-            line.used()
+            line.rate.add()
             if line.number in self.lines:
                 self.lines[line.number] = self.lines.pop(line.number)
         return found

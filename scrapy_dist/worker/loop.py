@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from scrapy_dist.base.escaping import spider_logger
@@ -30,45 +31,36 @@ if TYPE_CHECKING:
 _GOODBYE = 2.0
 
 
+@dataclass(eq=False)
 class Loop:
-    """Runs the exchanges of one worker, when *queues* say that one is due.
+    """Runs the exchanges of one worker, when its queues say that one is due.
 
-    *name* tells people who it is; *listener* is told if it has to close.
+    *name* tells people who it is; the listener is told if it has to close.
     """
 
-    def __init__(
-        self,
-        engine: EngineView,
-        frontier: Frontier,
-        queues: Queues,
-        options: Options,
-        listener: Listener,
-        *,
-        name: str,
-    ) -> None:
-        self.recovery = Recovery(
-            queues.view, engine.spider, listener, patience=options.redis_patience
-        )
-        self.neighbours = Neighbours(
-            queues.pacing.request, seen=frontier.process is not None
-        )
-        self.exchange = Exchange(
-            frontier,
-            queues,
-            engine,
-            self.recovery,
-            self.neighbours,
-            name=name,
-            persist=options.persist,
-        )
-        self._frontier = frontier
-        self._queues = queues
-        self._pacing = queues.pacing
-        self._persist = options.persist
+    _engine: EngineView
+    _frontier: Frontier
+    _queues: Queues
+    _options: Options
+    _listener: Listener
+    name: str
+    _task: asyncio.Task[None] | None = None
+    _arming: asyncio.Task[None] | None = None
+    _stopping: bool = False
+
+    def __post_init__(self) -> None:
+        engine, frontier, queues = self._engine, self._frontier, self._queues
         self._logger = spider_logger(__name__, engine.spider)
-        self._task: asyncio.Task[None] | None = None
-        self._arming: asyncio.Task[None] | None = None
-        self._stopping = False
+        self._pacing = queues.pacing
+        patience, persist = self._options.redis_patience, self._options.persist
+        self.recovery = recovery = Recovery(
+            queues.view, engine.spider, self._listener, patience
+        )
+        seen = frontier.process is not None
+        self.neighbours = near = Neighbours(self._pacing.request, seen=seen)
+        self.exchange = Exchange(
+            frontier, queues, engine, recovery, near, self.name, persist
+        )
 
     def start(self) -> None:
         self._task = asyncio.create_task(self._run(), name="frontier exchange")
@@ -224,7 +216,7 @@ class Loop:
         held = sorted(await self._frontier.held())
         await self._frontier.exchange(Ask(releases=held))
         await self._frontier.leave(
-            finished=None, persist=self._persist, reason="finished"
+            finished=None, persist=self._options.persist, reason="finished"
         )
         return len(held)
 

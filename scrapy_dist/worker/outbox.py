@@ -138,9 +138,8 @@ class Outbox:
             part = self._parts.popleft()
             self.number += 1
             commit = Commit(self.number, part.requests, part.items, part.settlements)
-            self._under_way.append(
-                Numbered(commit, part.originals, len(part), part.size)
-            )
+            numbered = Numbered(commit, part.originals, len(part), part.size)
+            self._under_way.append(numbered)
         return list(self._under_way)[:most]
 
     def confirm(self, numbered: Numbered) -> None:
@@ -158,16 +157,7 @@ class Outbox:
         is safe now: it is known not to be stored, so its number may be used again.
         """
         oldest = self._under_way.popleft()
-        taken = [
-            settled.lease
-            for settled in oldest.commit.settlements
-            if settled.end is End.EMPTY
-        ]
-        pages = [
-            settled
-            for settled in oldest.commit.settlements
-            if settled.end is not End.EMPTY
-        ]
+        taken, pages = _split(oldest.commit.settlements, BATCH)
         room = BATCH
         for i, numbered in enumerate(self._under_way):
             bare, rest = _split(numbered.commit.settlements, room)
@@ -182,14 +172,11 @@ class Outbox:
             bare, part.settlements = _split(part.settlements, room)
             room -= len(bare)
             pages += bare
+        commit = replace(oldest.commit, settlements=pages)
         count = oldest.count - len(taken) + BATCH - room
-        self._under_way.appendleft(
-            replace(
-                oldest, commit=replace(oldest.commit, settlements=pages), count=count
-            )
-        )
+        self._under_way.appendleft(replace(oldest, commit=commit, count=count))
         self._count -= len(taken)
-        return taken
+        return [settled.lease for settled in taken]
 
     @property
     def has_empty_ends(self) -> bool:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -54,33 +54,22 @@ class ItemSink(Protocol):
         """
 
 
+@dataclass(eq=False)
 class Outputs:
     """Sends outputs, or lets them wait in the records of their pages' leases."""
 
-    def __init__(
-        self,
-        engine: EngineView,
-        leases: Leases,
-        provenance: Provenance,
-        outbox: Outbox,
-        view: View,
-        pacing: Pacing,
-        progress: Progress,
-        options: Options,
-    ) -> None:
-        self._engine = engine
-        self._leases = leases
-        self._provenance = provenance
-        self._outbox = outbox
-        self._view = view
-        self._pacing = pacing
-        self._progress = progress
-        self._commit_chunk = options.commit_chunk
-        self._outbox_limit = options.outbox_limit
-        #: What threads do for pages that do not wait for it.
-        self.outside: set[asyncio.Future[Any]] = set()
-        #: Leases with requests that wait for the ack of their page.
-        self._holding: dict[HeldLease, None] = {}
+    _engine: EngineView
+    _leases: Leases
+    _provenance: Provenance
+    _outbox: Outbox
+    _view: View
+    _pacing: Pacing
+    _progress: Progress
+    _options: Options
+    #: What threads do for pages that do not wait for it.
+    outside: set[asyncio.Future[Any]] = field(default_factory=set)
+    #: Leases with requests that wait for the ack of their page.
+    _holding: dict[HeldLease, None] = field(default_factory=dict)
 
     def add_request(
         self,
@@ -121,11 +110,16 @@ class Outputs:
             (record,) = origin
             record.add_item(key, data)
             self._divide(record)
-        return self._room if self._outbox.is_full(self._outbox_limit) else None
+        return self._room if self.is_full else None
 
     async def _room(self) -> None:
-        while self._outbox.is_full(self._outbox_limit) and not self._engine.closing():
+        while self.is_full and not self._engine.closing():
             await asyncio.sleep(WAIT)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether so much is unsent that nothing new is to be begun."""
+        return self._outbox.is_full(self._options.outbox_limit)
 
     def hold_item(
         self, item: object, work: asyncio.Future[Any]
@@ -138,22 +132,22 @@ class Outputs:
             self.outside.discard(work)
             if work.cancelled():
                 for record in records:
-                    record.invalidated = True
-                    record.drop_outputs()
+                    record.invalidate()
             self.let_go(records)
 
         work.add_done_callback(done)
         return partial(self.outside.discard, work)
 
-    def scraping(self) -> HeldLeases:
-        """The leases whose pages are being processed by the spider now."""
+    def pages_of(self, origin: HeldLeases | None) -> HeldLeases:
+        """*origin*; if None the leases whose pages are being processed by the spider now."""
+        if origin is not None:
+            return origin
         handed = self._leases.handed
-        found = [handed[r] for r in self._engine.in_scraper() if r in handed]
-        return tuple(dict.fromkeys(record for records in found for record in records))
+        return _flat(handed[r] for r in self._engine.in_scraper() if r in handed)
 
     def hold(self, origin: HeldLeases | None) -> HeldLeases:
-        """Keep the pages of *origin* from being finished; those that may be it if None."""
-        records = self.scraping() if origin is None else origin
+        """Keep the pages of *origin* from being finished, see ``pages_of``."""
+        records = self.pages_of(origin)
         self._leases.hold(records)
         return records
 
@@ -187,7 +181,7 @@ class Outputs:
 
     def has_room(self, record: HeldLease) -> bool:
         """Whether what *record* will have to wait for fits in one commit, as far as seen."""
-        half_full = record.waiting > self._commit_chunk // 2
+        half_full = record.waiting > self._options.commit_chunk // 2
         return not half_full and record.size <= _PAGE_BYTES // 2
 
     def handed_out(self, records: HeldLeases) -> None:
@@ -214,7 +208,8 @@ class Outputs:
 
     def _divide(self, record: HeldLease) -> None:
         """Send a first part of a page that produces very much."""
-        if record.waiting >= self._commit_chunk or record.size >= _PAGE_BYTES:
+        most = self._options.commit_chunk
+        if record.waiting >= most or record.size >= _PAGE_BYTES:
             self._send_part(record, items=True)
 
     def _send_part(self, record: HeldLease, *, items: bool) -> None:
@@ -228,7 +223,12 @@ class Outputs:
     def _mark_producers(self, origin: HeldLeases | None) -> None:
         """Something of *origin* travels by itself: its ack may not overtake it."""
         if origin is None and self._knows_producers:
-            origin = self._possible_origins()
+            # Of the pages that do not wait for their download any more.
+            origin = _flat(
+                records
+                for request, records in self._leases.handed.items()
+                if not self._engine.downloading(request)
+            )
         for record in origin or ():
             record.produced = True
 
@@ -240,14 +240,10 @@ class Outputs:
         """
         return self._provenance.noting or self._view.is_full
 
-    def _possible_origins(self) -> HeldLeases:
-        """Leases of the pages that are not waiting for their download any more."""
-        found = [
-            records
-            for request, records in self._leases.handed.items()
-            if not self._engine.downloading(request)
-        ]
-        return tuple(dict.fromkeys(record for records in found for record in records))
+
+def _flat(found: Iterable[HeldLeases]) -> HeldLeases:
+    """All of *found*, each once."""
+    return tuple(dict.fromkeys(record for records in found for record in records))
 
 
 def _task_of(origin: HeldLeases) -> str:

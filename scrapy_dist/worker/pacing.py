@@ -7,7 +7,7 @@ import math
 import random
 import time
 from enum import Enum
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -47,14 +47,6 @@ class Alarm(Enum):
     ON = "on"
 
 
-class Timers(Protocol):
-    """What is needed of an event loop."""
-
-    def call_later(
-        self, delay: float, callback: Callable[[], None], /
-    ) -> asyncio.TimerHandle: ...
-
-
 class Pacing:
     """Says when an exchange is due, to whoever waits in ``wait``; times in seconds."""
 
@@ -69,7 +61,7 @@ class Pacing:
         self._beat_busy = min(_BEAT_BUSY, self._beat_every)
         # Not longer than the others may wait for a beat when Redis is back.
         self._retry_longest = min(_RETRY_LONGEST, options.worker_ttl / 4)
-        self._timers: Timers | None = None
+        self._timers: asyncio.AbstractEventLoop | None = None
         self._arm: Callable[[], None] = lambda: None
         self._event = asyncio.Event()
         self._due = math.inf
@@ -81,7 +73,7 @@ class Pacing:
         self._alarm_timer: asyncio.TimerHandle | None = None
         self._retry = self._vain = self._last = self._beat_at = 0.0
 
-    def start(self, timers: Timers, arm: Callable[[], None]) -> None:
+    def start(self, timers: asyncio.AbstractEventLoop, arm: Callable[[], None]) -> None:
         """Begin, with an exchange at once. *arm* asks Redis for a wake-up.
 
         What was asked for before is forgotten.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 from scrapy_dist.base.escaping import spider_logger
@@ -33,35 +34,26 @@ class _Claimed(NamedTuple):
     records: HeldLeases
 
 
+@dataclass(eq=False)
 class Pinned:
     """The pinned requests of one worker; *drop* is told of duplicates."""
 
-    def __init__(
-        self,
-        engine: EngineView,
-        leases: Leases,
-        recent: RecentFingerprints,
-        chain: Chain,
-        outputs: Outputs,
-        drop: Callable[[Request], None],
-        lines: Lines,
-    ) -> None:
-        self._lines = lines
-        self._engine = engine
-        self._logger = spider_logger(__name__, engine.spider)
-        self._leases = leases
-        self._recent = recent
-        self._chain = chain
-        self._outputs = outputs
-        self._drop = drop
-        self._number = 0
-        self._unclaimed: list[_Claimed] = []
-        self._claiming: list[_Claimed] = []
-        #: Since when such without a lease are in hand (`time.monotonic`), and whether
-        #: that was said.
-        self._busy_since, self._said_busy = 0.0, False
-        #: Whether there may be a request in hand that no lease stands for.
-        self._had_own = False
+    _engine: EngineView
+    _leases: Leases
+    _recent: RecentFingerprints
+    _chain: Chain
+    _outputs: Outputs
+    _drop: Callable[[Request], None]
+    _lines: Lines
+    _number: int = 0
+    _unclaimed: list[_Claimed] = field(default_factory=list)
+    _claiming: list[_Claimed] = field(default_factory=list)
+    #: Since when such without a lease are in hand (`time.monotonic`); and whether that
+    #: was said.
+    _busy_since: float = 0.0
+    _said_busy: bool = False
+    #: Whether there may be a request in hand that no lease stands for.
+    _had_own: bool = False
 
     def keep(
         self,
@@ -97,8 +89,8 @@ class Pinned:
                 record.seen.add(fingerprint)
             self._unclaimed.append(_Claimed(fingerprint, start, request, records))
 
-    def keep_of_seed(self, request: Request, records: HeldLeases) -> None:
-        """As ``keep``, of a seed under *records* that has just begun."""
+    def keep_at_once(self, request: Request, records: HeldLeases) -> None:
+        """As ``keep``, of one that needs no filter."""
         self._leases.hold(records)
         self.push(request, records)
 
@@ -108,8 +100,7 @@ class Pinned:
         stats = self._engine.stats
         stats.inc_value("scheduler/enqueued")
         stats.inc_value("scheduler/enqueued/memory")
-        own = Own(-request.priority, self._number, request, records)
-        self._lines.add_own(own)
+        self._lines.add_own(Own(-request.priority, self._number, request, records))
 
     # Claims
 
@@ -135,9 +126,7 @@ class Pinned:
         if not verdicts:
             # A claim with a lease can be repeated. Without one nobody could tell it
             # from a duplicate: crawl it.
-            self._unclaimed = [
-                claim for claim in claims if claim.records
-            ] + self._unclaimed
+            self._unclaimed[:0] = [claim for claim in claims if claim.records]
             for claim in claims:
                 if not claim.records:
                     self._recent.add(claim.fingerprint)
@@ -174,8 +163,7 @@ class Pinned:
             self._had_own = not (
                 all(self._leases.handed.values())
                 and all(own.records for line in self._lines for own in line.own)
-                and all(claim.records for claim in self._unclaimed)
-                and all(claim.records for claim in self._claiming)
+                and all(claim.records for claim in self._unclaimed + self._claiming)
             )
         return self._had_own
 
@@ -191,7 +179,7 @@ class Pinned:
             return True
         if not self._said_busy:
             self._said_busy = True
-            self._logger.info(
+            spider_logger(__name__, self._engine.spider).info(
                 "Requests of start() that stay in this worker have kept it busy for %s:"
                 " it takes others beside them now.",
                 span(_LOGIN),
@@ -213,8 +201,6 @@ class Pinned:
         _, owns = self._lines.keep(own=lambda own: not is_dropped(own))
         dropped = [own.records for own in owns]
         dropped += [claim.records for claim in self._unclaimed if is_dropped(claim)]
-        if not dropped:
-            return []
         self._unclaimed = [e for e in self._unclaimed if not is_dropped(e)]
         return [
             record for records in dropped for record in self._leases.let_go(records)

@@ -55,10 +55,6 @@ class Prefetch:
         self._ran_dry = False
         self._thirst = 1
 
-    def used(self) -> None:
-        """The downloader has taken a request."""
-        self.rate.add()
-
     def missed(self) -> None:
         """The downloader has asked and found nothing."""
         self._ran_dry = True

@@ -6,18 +6,37 @@ scheduler and the pipelines ask. What was not noted (of errbacks, of other middl
 to ``engine.crawl()``) comes of the page for which the code runs that makes it: from the
 moment it was handed out, all that is done for a page is done in its context. Without the
 add-on nothing has a known origin.
+
+Scrapy calls the errback of a failed download past the spider middlewares, so nobody there
+sees what comes of it; and before 2.14 it goes through outputs of several pages in one
+context. There the errback itself is watched.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import (
+    AsyncIterable,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterable,
+    Iterator,
+    Mapping,
+)
 from contextvars import ContextVar
-from typing import TYPE_CHECKING
+from inspect import isawaitable
+from typing import TYPE_CHECKING, Any
+
+from scrapy.utils.misc import arg_to_iter
+from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
 
 if TYPE_CHECKING:
     from scrapy import Request
 
     from scrapy_dist.worker.leases import HeldLease, HeldLeases
+
+    Note = Callable[[Any], None]
 
 #: Origin of the item that the pipelines of this context are working on.
 _current: ContextVar[HeldLeases | None] = ContextVar("frontier_origin", default=None)
@@ -120,3 +139,44 @@ class Provenance:
         noted = self._noted.get(id(item))
         origin = _current.get() if noted is None else noted[1]
         return self.of_context() if origin is None else origin
+
+
+def note_outputs(request: Request, note: Note) -> None:
+    """Let *note* see each output of the errback of *request*, which is called next."""
+    errback = request.errback
+    assert errback is not None
+
+    def noting(failure: Failure) -> Any:
+        # What the errback copies or yields is the request as it was.
+        request.errback = errback
+        return _noted(errback(failure), note)
+
+    request.errback = noting
+
+
+def _noted(output: Any, note: Note) -> Any:
+    if isinstance(output, Failure):
+        return output
+    if isinstance(output, Deferred):
+        return output.addCallback(_noted, note)
+    if isawaitable(output):
+        return _later(output, note)
+    if hasattr(output, "__aiter__"):
+        return _each_async(output, note)
+    return each_noted(arg_to_iter(output), note)
+
+
+async def _later(output: Awaitable[Any], note: Note) -> Any:
+    return _noted(await output, note)
+
+
+async def _each_async(outputs: AsyncIterable[Any], note: Note) -> AsyncIterator[Any]:
+    async for output in outputs:
+        note(output)
+        yield output
+
+
+def each_noted(outputs: Iterable[Any], note: Note) -> Iterator[Any]:
+    for output in outputs:
+        note(output)
+        yield output

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from scrapy_dist.core.frontier import ChainLink
 from scrapy_dist.exceptions import Unserializable
 from scrapy_dist.worker.beginnings import Beginnings
 from scrapy_dist.worker.chain import Chain
-from scrapy_dist.worker.inbox import AHEAD_BYTES, LARGE, Inbox
+from scrapy_dist.worker.inbox import AHEAD_BYTES, LARGE, Inbox, Rejects
 from scrapy_dist.worker.leases import HeldLeases, Leases
 from scrapy_dist.worker.lines import Lines
 from scrapy_dist.worker.outbox import Outbox, RecentFingerprints
@@ -20,7 +20,6 @@ from scrapy_dist.worker.pinned import Pinned
 from scrapy_dist.worker.prefetch import Prefetch
 from scrapy_dist.worker.progress import Progress
 from scrapy_dist.worker.provenance import Provenance
-from scrapy_dist.worker.rejects import Rejects
 from scrapy_dist.worker.room import room_of
 from scrapy_dist.worker.seeds import Seeds
 from scrapy_dist.worker.stock import Stock
@@ -36,7 +35,7 @@ if TYPE_CHECKING:
     from scrapy_dist.core.frontier import CommitReply, Counts, Lease
     from scrapy_dist.core.settings import Options
     from scrapy_dist.core.slots import Order
-    from scrapy_dist.worker.asking import Asking
+    from scrapy_dist.worker.filtering import Asking
     from scrapy_dist.worker.leases import HeldLease
     from scrapy_dist.worker.outbox import Numbered
     from scrapy_dist.worker.politeness import Politeness
@@ -118,7 +117,7 @@ class Queues:
             self._is_vain = self._is_vain and len(line) > 0
         self.outputs.handed_out(records)
         self.leases.handed[request] = records
-        self.prefetch.used()
+        self.prefetch.rate.add()
         return request, is_shared
 
     @property
@@ -137,9 +136,8 @@ class Queues:
             return False
         (record,) = origin
         if self._may_go_ahead(request, record):
-            self.leases.hold(origin)
             self.chain.begin(record, request, ChainLink(fingerprint))
-            self.pinned.push(request, origin)
+            self.pinned.keep_at_once(request, origin)
             return True
         if record.chain:
             self.collect()  # those that are finished take no place any more
@@ -159,7 +157,7 @@ class Queues:
         origin = self.seeds.origin(seed)
         if not origin or not origin[0].single:
             return False
-        self.pinned.keep_of_seed(request, origin)
+        self.pinned.keep_at_once(request, origin)
         self.seeds.done(origin[0])
         return True
 
@@ -168,10 +166,11 @@ class Queues:
         self._report_duplicate(request)
         self._engine.report_dropped(request)
 
-    def waits_for(self, most: int) -> bool:
-        """Whether *most* items or requests wait for threads."""
-        asking = 0 if self.asking is None else len(self.asking)
-        return len(self.outputs.outside) + asking >= most
+    @property
+    def are_full(self) -> bool:
+        """Whether so much is unsent, or waits for threads, that no page is to begin."""
+        in_threads = len(self.outputs.outside) + len(self.asking or ())
+        return self.outputs.is_full or in_threads >= self._options.outbox_limit
 
     def give_back(self) -> int:
         """Release everything that was not handed out; the worker is closing.
@@ -230,9 +229,7 @@ class Queues:
 
     def _wanted(self) -> int:
         """How many requests and seeds are wanted."""
-        if self.outbox.is_full(self._options.outbox_limit):
-            return 0
-        if self.inbox.is_unreadable or self._engine.closing():
+        if self.outputs.is_full or self.inbox.is_unreadable or self._engine.closing():
             return 0
         if self.pinned.logs_in():
             return 0  # what others found may need the cookies of this login
@@ -249,12 +246,6 @@ class Queues:
         want += max(0, stock.later - self.prefetch.ahead(view.round_trip, view.pause))
         room = self.prefetch.most_held - stock.held_back
         return max(0, min(want, room) if stock.held_back else want)
-
-    def ask_politely(self, *, want: int) -> dict[str, Any]:
-        """What an `Ask` says of slots; nothing where the crawl is not polite."""
-        if self.politeness is None:
-            return {}
-        return self.politeness.ask(time.monotonic(), want=want)
 
     def enough(self) -> list[int]:
         """Numbers of the slots of which no more are to be leased."""
@@ -351,8 +342,8 @@ class Queues:
             record = self.leases.remove(id_)
             if record is not None:
                 self.seeds.forget(record)
-                record.invalidated = record.settled = True
-                record.drop_outputs()
+                record.settled = True
+                record.invalidate()
                 self.chain.forget(record)
 
     def rolled_back(self) -> list[str]:

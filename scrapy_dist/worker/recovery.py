@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import time
 import traceback
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Protocol
 
@@ -48,6 +49,8 @@ class Ending(Enum):
     DEFECT = "frontier_defect"
     #: The frontier has become one that this version cannot read.
     FORMAT = "frontier_format"
+    #: Nothing is left but what fails, and there is no room for it.
+    STUCK = "failed_limit"
 
 
 class Listener(Protocol):
@@ -57,32 +60,36 @@ class Listener(Protocol):
         """Begin to; called once for each reason, which the log has told."""
 
 
+@dataclass(eq=False)
 class Recovery:
     """The states of one worker; *patience* in seconds, 0: for ever."""
 
-    def __init__(
-        self, view: View, spider: Spider, listener: Listener, *, patience: float
-    ) -> None:
-        self.link = Link.ANSWERED
-        #: Why Redis refuses what this worker produced; '' if it does not.
-        self.refusal = ""
-        #: How often in a row an exchange has failed at the same place.
-        self.defects = 0
-        self._defect: tuple[object, ...] = ()
-        self._view = view
-        self._logger = spider_logger(__name__, spider)
-        self._listener = listener
-        self._patience = patience
-        self._answered_at = time.monotonic()
-        #: Why this worker registers again.
-        self._found = ""
-        self._endings: set[Ending] = set()
-        #: What this worker has taken from a dead one so far.
-        self._taken_over = self._given_up = 0
-        #: Whether the log says that there is no room for dead letters.
-        self._no_room = False
+    _view: View
+    _spider: Spider
+    _listener: Listener
+    patience: float
+    link: Link = Link.ANSWERED
+    #: Why Redis refuses what this worker produced; '' if it does not.
+    refusal: str = ""
+    #: How often in a row an exchange has failed at the same place.
+    defects: int = 0
+    _defect: tuple[object, ...] = ()
+    #: Why this worker registers again.
+    _found: str = ""
+    _endings: set[Ending] = field(default_factory=set)
+    #: What this worker has taken from a dead one so far.
+    _taken_over: int = 0
+    _given_up: int = 0
+    #: Whether the log says that there is no room for dead letters.
+    _no_room: bool = False
 
-    def _end(self, why: Ending, level: int, message: str, *args: object) -> None:
+    def __post_init__(self) -> None:
+        self._logger = spider_logger(__name__, self._spider)
+        self._answered_at = time.monotonic()
+
+    def _end(
+        self, why: Ending, message: str, *args: object, level: int = logging.ERROR
+    ) -> None:
         if why not in self._endings:
             self._endings.add(why)
             self._logger.log(level, message, *args)
@@ -102,13 +109,12 @@ class Recovery:
             )
         elif self.link is Link.ANSWERED:
             self.link = Link.FAILED
-        if 0 < self._patience <= time.monotonic() - self._answered_at:
+        if 0 < self.patience <= time.monotonic() - self._answered_at:
             self._end(
                 Ending.AWAY,
-                logging.ERROR,
                 "Redis has not answered for %s (FRONTIER_REDIS_PATIENCE):"
                 " closing. What this worker holds is crawled by the next one.",
-                span(self._patience),
+                span(self.patience),
             )
 
     def defective(self, error: Exception) -> None:
@@ -124,7 +130,6 @@ class Recovery:
         elif self.defects == _DEFECTS:
             self._end(
                 Ending.DEFECT,
-                logging.ERROR,
                 "The exchange with Redis failed %d times in a row at the same place (%s:"
                 " %s): closing. This is a defect of scrapy-dist, or of what the project"
                 " gives it; the traceback is above. What this worker holds goes back.",
@@ -180,18 +185,18 @@ class Recovery:
 
     def shut_out(self, refusal: str) -> None:
         """Its crawl was cleared, and a worker that goes by other rules has begun one."""
-        self._end(Ending.FORMAT, logging.ERROR, "%s", refusal)
+        self._end(Ending.FORMAT, "%s", refusal)
 
     def missed_end(self, lost: int) -> None:
         """The crawl is over; *lost* results are not stored."""
         self._view.account = Account.OVER
         self._end(
             Ending.MISSED,
-            logging.WARNING,
             "The others have finished this crawl while this worker was cut off. What"
             " it had begun was crawled by them; %s not stored. Closing:"
             " see scrapy frontier history.",
             count(lost, "result of it is", "results of it are"),
+            level=logging.WARNING,
         )
 
     def came_late(self) -> None:
@@ -251,8 +256,8 @@ class Recovery:
         if beat.stop:
             self._end(
                 Ending.STOPPED,
-                logging.INFO,
                 "Asked to stop (scrapy frontier workers --stop): closing.",
+                level=logging.INFO,
             )
 
     def took_over(self, deaths: Deaths) -> None:
@@ -270,6 +275,19 @@ class Recovery:
                 count(self._given_up, "is a dead letter", "are dead letters"),
             )
             self._taken_over = self._given_up = 0
+
+    def stuck(self, waiting: int, failed_key: str, limit: int) -> None:
+        """Nothing is left but *waiting* requests that fail, without room for them."""
+        self._end(
+            Ending.STUCK,
+            "Closing: nothing is left to do but %s failed, and %s is"
+            " full (FRONTIER_FAILED_LIMIT = %d). They stay in Redis. Put dead letters"
+            " back or delete them (scrapy frontier retry, forget), or raise the limit,"
+            " and start a worker: it goes on with them.",
+            count(waiting, "request that has", "requests that have"),
+            failed_key,
+            limit,
+        )
 
     def look_at_room(self, failed_key: str) -> None:
         """Whether what fails waits for room among the dead letters, see ``view``."""

@@ -10,7 +10,10 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from scrapy.exceptions import CloseSpider, DontCloseSpider
 
 from scrapy_dist.base.escaping import spider_logger
 from scrapy_dist.worker.seed_thread import SeedThread
@@ -31,60 +34,52 @@ _AGAIN = 0.98
 _LOOK = 0.25
 
 
+@dataclass(eq=False)
 class SeedFeed:
-    """Brings seeds to *spider*, a ``RedisMixin``.
+    """Brings seeds to the spider, a ``RedisMixin``."""
 
-    *limit*: seconds without activity of any worker after which it closes; None: never.
-    """
+    _engine: EngineView
+    _spider: Any
+    _queues: Queues
+    _is_idle: Callable[[], bool]
+    _waiting: int = 0
+    _asked_at: float = -PATIENCE
+    _start_over: bool = False
+    _closed: bool = False
+    _calling: bool = False
+    _ticker: asyncio.Handle | None = None
+    #: Whether ``start()`` has come to its seeds.
+    has_waited: bool = False
+    #: Whether nobody has done anything for the spider's ``seed_idle_limit``.
+    over: bool = False
+    # For a spider that reads seeds by itself.
+    _again_at: float = 0.0
+    _called_at: float = 0.0
+    _seeds_seen: int = 0
+    thread: SeedThread | None = None
+    #: For a ``spider_idle()`` that reads Redis by itself; what that has said last, and how
+    #: many requests had been handed out then.
+    idle_thread: SeedThread | None = None
+    _idle_answer: Exception | str | None = None
+    _idle_count: int = 0
 
-    def __init__(
-        self,
-        engine: EngineView,
-        spider: Any,
-        queues: Queues,
-        *,
-        limit: float | None,
-        is_idle: Callable[[], bool],
-    ) -> None:
-        self._engine = engine
-        self._spider = spider
-        self._logger = spider_logger(__name__, spider)
-        self._queues = queues
-        self._limit = limit
-        self._is_idle = is_idle
+    def __post_init__(self) -> None:
+        self._logger = spider_logger(__name__, self._spider)
         self._ready = asyncio.Event()
-        self._waiting = 0
-        self._asked_at = -PATIENCE
-        self._start_over = False
-        self._closed = False
-        self._calling = False
-        self._ticker: asyncio.Handle | None = None
-        #: Whether ``start()`` has come to its seeds.
-        self.has_waited = False
-        #: Whether nobody has done anything for the limit.
-        self.over = False
-        # For a spider that reads seeds by itself.
-        self._own = not spider.seeds_are_leased
-        self._again_at = 0.0
-        self._called_at = 0.0
-        self._seeds_seen = 0
-        self.thread: SeedThread | None = None
-        #: For a ``spider_idle()`` that reads Redis by itself.
-        self.idle_thread: SeedThread | None = None
+        self._own = not self._spider.seeds_are_leased
         self._make_threads()
-        seeds = queues.seeds
-        seeds.most = 0 if self._own else spider.most_seeds
+        seeds = self._queues.seeds
+        seeds.most = 0 if self._own else self._spider.most_seeds
         seeds.are_read = True
-        queues.beginnings.find = spider.find_task
-        seeds.on_arrival = self._arrived
-        seeds.awaited = self.awaited
+        seeds.on_arrival, seeds.awaited = self._arrived, self.awaited
+        self._queues.beginnings.find = self._spider.find_task
 
     def _make_threads(self) -> None:
         spider, engine = self._spider, self._engine
         if spider.seeds_in_thread or spider.schedules_in_thread:
             alone = spider.schedules_in_thread
             self.thread = SeedThread(
-                spider.schedule_by_itself if alone else spider.next_requests,
+                self._schedule_by_itself if alone else spider.next_requests,
                 engine.crawl,
                 self._ended,
                 batch=spider.redis_batch_size,
@@ -93,7 +88,7 @@ class SeedFeed:
             )
         if spider.idles_in_thread:
             self.idle_thread = SeedThread(
-                spider.idle_by_itself,
+                self._idle_by_itself,
                 engine.crawl,
                 lambda _: None,
                 batch=1,
@@ -208,14 +203,16 @@ class SeedFeed:
             return
         if time.monotonic() < self._again_at or self._is_busy():
             return
-        self._wait_for_heartbeat()
         before = self._amount()
+        self._called(brought=False)
         self._call()
         if self._amount() > before:
-            self._again_at = 0.0
+            self._called(brought=True)
 
-    def _wait_for_heartbeat(self) -> None:
-        self._again_at = time.monotonic() + _AGAIN * self._engine.heartbeat
+    def _called(self, *, brought: bool) -> None:
+        """It need not be called again soon, unless this call has *brought* requests."""
+        wait = _AGAIN * self._engine.heartbeat
+        self._again_at = 0.0 if brought else time.monotonic() + wait
 
     def _is_busy(self) -> bool:
         return self.thread is not None and self.thread.busy
@@ -225,15 +222,54 @@ class SeedFeed:
 
     def _ended(self, count: int) -> None:
         """A run in the thread is over; it has brought *count* requests."""
-        self._wait_for_heartbeat()
-        if count:
-            self._again_at = 0.0
+        self._called(brought=count > 0)
         if self._queues.seeds:
             self._call_soon()
         elif not count:
             self._queues.pacing.request(_LOOK)
 
+    def _schedule_by_itself(self) -> None:
+        type(self._spider).schedule_next_requests(self._spider)
+
+    def schedule(self) -> None:
+        """``schedule_next_requests`` of a subclass, in its thread if it has one."""
+        if self.idle_thread is not None and self.idle_thread.is_current:
+            self.idle_thread.call(self.schedule)
+        elif self._spider.schedules_in_thread and not self.thread.is_current:  # type: ignore[union-attr]
+            self.thread.read()  # type: ignore[union-attr]
+        else:
+            self._schedule_by_itself()
+
     # Idle
+
+    def ask_idle(self) -> None:
+        """``spider_idle`` of a subclass that reads Redis; its answer comes later."""
+        answer, self._idle_answer = self._idle_answer, None
+        if self._idle_count != self._handed_out():
+            answer = None  # there was something to do since
+        if isinstance(answer, CloseSpider):
+            raise answer
+        if answer is None or isinstance(answer, DontCloseSpider):
+            assert self.idle_thread is not None
+            self.idle_thread.read()
+            raise DontCloseSpider
+
+    def _idle_by_itself(self) -> None:
+        answer: Exception | str = "may close"
+        try:
+            type(self._spider).spider_idle(self._spider)
+        except (DontCloseSpider, CloseSpider) as e:
+            answer = e
+        assert self.idle_thread is not None
+        self.idle_thread.call(self._idle_answered, answer)
+
+    def _idle_answered(self, answer: Exception | str) -> None:
+        self._idle_answer, self._idle_count = answer, self._handed_out()
+        if not isinstance(answer, DontCloseSpider):
+            self._engine.wake()
+
+    def _handed_out(self) -> int:
+        return int(self._engine.stats.get_value("scheduler/dequeued", 0))
 
     def busy(self, seeds: int) -> None:
         """There is something to do for somebody; so many *seeds* are in Redis."""
@@ -248,12 +284,13 @@ class SeedFeed:
         if not was_idle:
             self._engine.wake()
         self._tick_soon()
-        if self._limit is None:
+        limit: float | None = self._spider.seed_idle_limit
+        if limit is None:
             return None
-        if idle < self._limit:
+        if idle < limit:
             self.over = False
-            return self._limit - idle
-        if self._own and not self._looked_for(idle - self._limit):
+            return limit - idle
+        if self._own and not self._looked_for(idle - limit):
             return _LOOK
         self.over = True
         self._ready.set()

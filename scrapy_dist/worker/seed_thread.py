@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-import time
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from scrapy import Request, Spider
@@ -21,6 +21,7 @@ _MOST = 100
 _PATIENCE = 5.0
 
 
+@dataclass(eq=False)
 class SeedThread:
     """Runs *make* in a thread, one run at a time, and gives what it yields to *crawl*.
 
@@ -29,34 +30,25 @@ class SeedThread:
     ``read``: what it has taken from Redis is in its hands.
     """
 
-    def __init__(
-        self,
-        make: Callable[[], Iterable[Any] | None],
-        crawl: Callable[[Request], None],
-        ended: Callable[[int], None],
-        *,
-        batch: int,
-        spider: Spider,
-        name: str = "next_requests",
-    ) -> None:
-        self._make = make
-        self._name = name
-        #: Requests of the run that is under way.
-        self._count = 0
-        self._crawl = crawl
-        self._ended = ended
-        self._batch = batch
-        self._logger = spider_logger(__name__, spider)
+    _make: Callable[[], Iterable[Any] | None]
+    _crawl: Callable[[Request], None]
+    _ended: Callable[[int], None]
+    batch: int
+    spider: Spider
+    name: str = "next_requests"
+    #: Requests of the run that is under way.
+    _count: int = 0
+    _requests: Iterator[Any] | None = None
+    _thread: threading.Thread | None = None
+    _closed: bool = False
+    _failed: bool = False
+    _said_strange: bool = False
+
+    def __post_init__(self) -> None:
+        self._logger = spider_logger(__name__, self.spider)
         self._loop = asyncio.get_running_loop()
-        self._requests: Iterator[Any] | None = None
-        self._thread: threading.Thread | None = None
-        self._over: asyncio.Event = asyncio.Event()
+        self._over = asyncio.Event()
         self._over.set()
-        self._closed = False
-        self._failed = False
-        self._said_strange = False
-        #: When the run that has ended last, or is under way, began; `time.monotonic`.
-        self.began = 0.0
 
     @property
     def busy(self) -> bool:
@@ -65,14 +57,13 @@ class SeedThread:
     def read(self) -> None:
         """Begin a run, unless one is under way."""
         if not self.busy and not self._closed:
-            self._start(max(_MOST, self._batch))
+            self._start(max(_MOST, self.batch))
 
     def _start(self, most: int) -> None:
         self._over.clear()
-        self.began = time.monotonic()
         # A daemon: the process does not wait for one that hangs.
         self._thread = threading.Thread(
-            target=self._run, args=(most,), name=self._name, daemon=True
+            target=self._run, args=(most,), name=self.name, daemon=True
         )
         self._thread.start()
 
@@ -103,14 +94,14 @@ class SeedThread:
     async def finish(self) -> None:
         """Take in what the spider has read already; the worker is closing."""
         if not self.busy and self._requests is not None:
-            self._start(self._batch)
+            self._start(self.batch)
         await sleep_until(self._over, _PATIENCE)
         self._closed = True
         if self.busy:
             self._logger.warning(
                 "%s() of the spider has not ended within %s. What it takes from"
                 " Redis from now on is lost.",
-                self._name,
+                self.name,
                 span(_PATIENCE),
             )
 
@@ -145,7 +136,7 @@ class SeedThread:
                 self._logger.error(
                     "%s() yielded %r, no Request. It is left out; no more of these are"
                     " logged.",
-                    self._name,
+                    self.name,
                     request,
                 )
         elif self._closed:
@@ -160,7 +151,7 @@ class SeedThread:
             self._logger.error(
                 "%s() failed. It is tried again, and no more of these are logged until it"
                 " works.",
-                self._name,
+                self.name,
                 exc_info=error,
             )
         self._failed = error is not None

@@ -6,16 +6,17 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from scrapy import Request
 
     from scrapy_dist.core.tasks import Begin
+    from scrapy_dist.worker.inbox import Rejects
     from scrapy_dist.worker.leases import HeldLease, HeldLeases, Leases
     from scrapy_dist.worker.outputs import Outputs
     from scrapy_dist.worker.pacing import Pacing
-    from scrapy_dist.worker.rejects import Rejects
     from scrapy_dist.worker.view import View
 
 #: ``meta`` key of a request that is made of a seed: the seed's lease.
@@ -24,19 +25,17 @@ SEED_MARK = "frontier_seed"
 _REST = 0.25
 
 
+@dataclass(eq=False)
 class SeedLease:
     """A seed that the spider turns into requests; *data*: as it was pushed.
 
     *call* calls a function in the event loop, from where the spider does that.
     """
 
-    def __init__(
-        self, seeds: Seeds, record: HeldLease, data: bytes, call: Callable[..., Any]
-    ) -> None:
-        self._seeds = seeds
-        self._record = record
-        self.data = data
-        self._call = call
+    _seeds: Seeds
+    _record: HeldLease
+    data: bytes
+    _call: Callable[..., Any]
 
     def requests(self, made: Sequence[Request]) -> Iterator[Request]:
         """*made* of it, to be scheduled one by one, all of them."""
@@ -57,38 +56,31 @@ class SeedLease:
         self._call(self._seeds.reject, self._record, reason)
 
 
+@dataclass(eq=False)
 class Seeds:
     """The seeds of one worker. ``len()``: those that wait for the spider."""
 
-    def __init__(
-        self,
-        leases: Leases,
-        outputs: Outputs,
-        rejects: Rejects,
-        view: View,
-        pacing: Pacing,
-    ) -> None:
-        #: Most seeds taken at once; 0: this spider reads none.
-        self.most = 0
-        #: Whether the spider can take seeds that came back from another worker.
-        self.are_read = False
-        #: Whether somebody waits for seeds.
-        self.awaited: Callable[[], bool] = lambda: True
-        self.on_arrival: Callable[[], None] = lambda: None
-        #: Until when pending requests are left to others (`time.monotonic`).
-        self.rests_until = 0.0
-        self._leases = leases
-        self._outputs = outputs
-        self._rejects = rejects
-        self._view = view
-        self._pacing = pacing
-        self._waiting: deque[tuple[HeldLease, bytes]] = deque()
-        #: Those that are tasks and have not begun, by lease; and how the spider reads them.
-        self.to_begin: dict[str, tuple[HeldLease, Begin, bytes]] = {}
-        #: Why the spider is not to have a seed; ''.
-        self.flaw_of: Callable[[HeldLease], str] = lambda _: ""
-        self._in_work: dict[HeldLease, None] = {}
-        self._broken_off: set[str] = set()
+    _leases: Leases
+    _outputs: Outputs
+    _rejects: Rejects
+    _view: View
+    _pacing: Pacing
+    #: Most seeds taken at once; 0: this spider reads none.
+    most: int = 0
+    #: Whether the spider can take seeds that came back from another worker.
+    are_read: bool = False
+    #: Whether somebody waits for seeds.
+    awaited: Callable[[], bool] = lambda: True
+    on_arrival: Callable[[], None] = lambda: None
+    #: Until when pending requests are left to others (`time.monotonic`).
+    rests_until: float = 0.0
+    _waiting: deque[tuple[HeldLease, bytes]] = field(default_factory=deque)
+    #: Those that are tasks and have not begun, by lease; and how the spider reads them.
+    to_begin: dict[str, tuple[HeldLease, Begin, bytes]] = field(default_factory=dict)
+    #: Why the spider is not to have a seed; ''.
+    flaw_of: Callable[[HeldLease], str] = lambda _: ""
+    _in_work: dict[HeldLease, None] = field(default_factory=dict)
+    _broken_off: set[str] = field(default_factory=set)
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -195,8 +187,7 @@ class Seeds:
 
     def close(self) -> list[HeldLease]:
         """All of them, which this worker does not turn into requests any more."""
-        left = [record for record, _ in self._waiting]
-        left += self._in_work
+        left = [record for record, _ in self._waiting] + [*self._in_work]
         left += [record for record, _, _ in self.to_begin.values()]
         self.to_begin.clear()
         self._waiting.clear()

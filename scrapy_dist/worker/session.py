@@ -5,12 +5,17 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from scrapy import signals
 
 from scrapy_dist.base.escaping import spider_logger
 from scrapy_dist.base.words import count, number, span
+from scrapy_dist.core.crawl import job_from_settings
 from scrapy_dist.core.frontier import BATCH, Ask, JoinOutcome, LeaveOutcome
 from scrapy_dist.exceptions import ConfigurationError, RedisUnavailable
+from scrapy_dist.worker import engine
 from scrapy_dist.worker.command import runs_by_command
 from scrapy_dist.worker.neighbours import process_age
 
@@ -22,29 +27,27 @@ if TYPE_CHECKING:
     from scrapy_dist.worker.worker import Worker
 
 #: Seconds that each last word to Redis may take, after the results are delivered.
-LAST_WORDS = 5.0
+_LAST_WORDS = 5.0
+#: Why a worker closes that people, or a system, have told to close.
+_FROM_OUTSIDE = ("shutdown", "stopped")
 #: Keys of the frontiers that this process has joined.
 _begun: set[str] = set()
 
 
+@dataclass(eq=False)
 class Session:
-    """The time of *worker* with its frontier.
+    """The time of a worker with its frontier."""
 
-    *clear* is called when the frontier was deleted. *command* is what its spider is
-    called in commands.
-    """
+    _worker: Worker
+    _sweeping: asyncio.Task[None] | None = None
 
-    def __init__(
-        self, worker: Worker, *, command: str, clear: Callable[[], Awaitable[None]]
-    ) -> None:
-        self._worker = worker
-        self._frontier = worker.frontier
-        self._command = command
-        self._clear = clear
-        self._logger = spider_logger(__name__, worker.spider)
+    def __post_init__(self) -> None:
+        self._frontier = self._worker.frontier
+        self._crawler = self._worker.spider.crawler
+        self._logger = spider_logger(__name__, self._worker.spider)
 
-    async def join(self) -> bool:
-        """False: the crawl has finished while this worker was starting.
+    async def join(self) -> None:
+        """Register; or close soon, if the crawl has finished while this worker started.
 
         Raises ConfigurationError or RedisUnavailable.
         """
@@ -60,6 +63,7 @@ class Session:
         )
         if joined.refusal:
             raise ConfigurationError(joined.refusal)
+        self._worker.joined_at = time.monotonic()
         queues = self._worker.queues
         if joined.outcome is JoinOutcome.LATE:
             self._worker.loop.recovery.came_late()
@@ -69,14 +73,15 @@ class Session:
                 " left for it: see scrapy frontier history. Start it once more for a new"
                 " crawl."
             )
-            return False
+            missed = self._worker.miss_end
+            self._crawler.signals.connect(missed, signal=signals.spider_opened)
+            return
         if near.seen:
             await self._meet(near)
         queues.view.alone = joined.blank and not joined.others
         if joined.outcome is JoinOutcome.FLUSHED:
             await self._clear()
         self._tell(joined)
-        return True
 
     def _tell(self, joined: Joined) -> None:
         if joined.outcome is JoinOutcome.NOT_FLUSHED:
@@ -127,9 +132,62 @@ class Session:
             raise RedisUnavailable(answer.refused)
         return answer
 
+    def begin(self, start_failed: Callable[[], bool]) -> None:
+        """The crawl begins here. *start_failed*: whether an error has ended ``start()``."""
+        self._start_failed = start_failed
+        self._crawler.signals.connect(self.say_goodbye, signal=signals.spider_closed)
+        # What a worker that cleared an earlier crawl did not come to.
+        self._sweeping = asyncio.create_task(self._sweep())
+
+    async def _clear(self) -> None:
+        """The frontier was deleted: so are the filter's store, and buckets if it began."""
+        await self._worker.filter.clear()
+        if self._sweeping is not None:
+            await self._sweep()
+
+    async def _sweep(self) -> None:
+        """Delete the buckets of cleared crawls (CompactDupeFilter)."""
+        if not self._worker.filter.is_compact:
+            return
+        try:
+            await self._frontier.sweep()
+        except RedisUnavailable as e:
+            self._logger.info(
+                "Fingerprints of a cleared crawl are left in Redis (%s); the next worker"
+                " deletes them.",
+                e,
+            )
+
     # The end
 
-    async def deliver(self) -> bool | None:
+    async def end(self, reason: str, sum_up: Callable[[], Awaitable[None]]) -> None:
+        """Deliver what is left, give back what was not started, leave.
+
+        *sum_up* is called in between.
+        """
+        loop = self._worker.loop
+        if self._start_broke_off:
+            engine.exit_with_error(self._crawler)
+        try:
+            all_done = await self._deliver()
+            if all_done is not None:
+                await sum_up()
+                await self._leave(reason, all_done=all_done)
+            assert self._sweeping is not None
+            await asyncio.wait([self._sweeping], timeout=_LAST_WORDS)
+            self._sweeping.cancel()  # the next worker goes on with it
+        except asyncio.CancelledError:
+            # The process is about to end, without waiting for this.
+            await loop.say_goodbye()
+            raise
+        except Exception:
+            self._logger.exception(
+                "The orderly end of this worker has failed. What it holds goes back."
+            )
+            engine.exit_with_error(self._crawler)
+            await loop.say_goodbye()
+
+    async def _deliver(self) -> bool | None:
         """Send what is left, and give back what was not started.
 
         Returns whether all that this worker had is done, or is others' now; None: what
@@ -144,7 +202,7 @@ class Session:
         await worker.loop.stop(timeout)
         dropped = worker.queues.give_back()
         delivered = await worker.loop.finish(max(0.0, deadline - time.monotonic()))
-        self._frontier.limit = LAST_WORDS
+        self._frontier.limit = _LAST_WORDS
         if not delivered or worker.queues.view.is_over:
             return None
         return not dropped
@@ -166,11 +224,40 @@ class Session:
                 span(limit),
             )
 
-    async def leave(self, reason: str, *, finished: bool) -> None:
-        """Leave because of *reason*. *finished*: the crawl is over if nothing is left."""
+    @property
+    def _start_broke_off(self) -> bool:
+        """Whether an error has ended ``start()``, with requests that did not come.
+
+        One that has come to its seeds has no others, and those are still read.
+        """
+        waited = self._worker.has_waited_for_seeds
+        return self._worker.intake.is_start_lost or (
+            self._start_failed() and not waited
+        )
+
+    def _may_be_end(self, reason: str) -> bool:
+        """Whether the crawl is over if nothing is left when this worker closes.
+
+        A spider that waits for seeds and is shut down is in the middle of its life.
+        """
+        if self._start_broke_off:
+            return False  # what it did not come to is still to be crawled
+        if reason == "finished":
+            return True
+        worker = self._worker
+        if worker.feed is None:
+            return worker.start_ended
+        if reason in _FROM_OUTSIDE or engine.ends_with_error(self._crawler):
+            return False
+        return worker.has_waited_for_seeds or worker.start_ended
+
+    async def _leave(self, reason: str, *, all_done: bool) -> None:
+        """Leave because of *reason*. *all_done*: see ``_deliver``."""
         try:
             outcome, seen = await self._frontier.leave(
-                finished=finished, persist=self._worker.options.persist, reason=reason
+                finished=all_done and self._may_be_end(reason),
+                persist=self._worker.options.persist,
+                reason=reason,
             )
             if outcome is LeaveOutcome.DELETED:
                 await self._clear()
@@ -182,6 +269,7 @@ class Session:
 
     def _say_kept(self, reason: str, seen: int) -> None:
         waits = self._worker.has_waited_for_seeds
+        name, job = self._worker.spider.name, job_from_settings(self._crawler.settings)
         self._logger.log(
             logging.INFO if waits else logging.WARNING,
             "Nothing is left to crawl, and %s kept"
@@ -193,11 +281,11 @@ class Session:
             f"closed as {reason}, and it reads seeds"
             if waits
             else f"closed as {reason} before start() had come to its end",
-            self._command,
+            f"{name} --job {job}" if job else name,
         )
 
     async def say_goodbye(self) -> None:
-        """Deliver the last stats, unless they were deleted with the frontier."""
+        """Deliver the last stats, unless they were deleted with the frontier; disconnect."""
         # Other handlers of spider_closed set them first.
         await asyncio.sleep(0)
         changes = self._worker.loop.exchange.changes()
@@ -206,3 +294,5 @@ class Session:
                 await self._frontier.tell_last(changes)
         except RedisUnavailable as e:
             self._logger.warning("The last stats did not reach Redis: %s", e)
+        finally:
+            await self._frontier.disconnect()

@@ -90,5 +90,5 @@ class Stock:
         if len(self._lines.lines) == 1:
             free += self._prefetch.ahead(view.round_trip, view.pause)
         else:
-            free += math.ceil(2 * line.rate(now) * within)
+            free += math.ceil(2 * line.rate.value() * within)
         return free, None

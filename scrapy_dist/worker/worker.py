@@ -2,33 +2,40 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import time
 from typing import TYPE_CHECKING
 
 from scrapy import Request
 from twisted.python.failure import Failure
 
-from scrapy_dist.base.escaping import spider_logger
-from scrapy_dist.base.words import count
-from scrapy_dist.worker.errbacks import note_outputs
+from scrapy_dist.base.escaping import get_logger
+from scrapy_dist.worker.engine import has_gate
 from scrapy_dist.worker.gate import Gate
+from scrapy_dist.worker.intake import Intake
 from scrapy_dist.worker.loop import Loop
+from scrapy_dist.worker.politeness import Politeness
+from scrapy_dist.worker.provenance import note_outputs
+from scrapy_dist.worker.queues import Queues
 from scrapy_dist.worker.recovery import Ending
 from scrapy_dist.worker.seed_feed import SeedFeed
 
 if TYPE_CHECKING:
+    from scrapy_dist.codec.request import PayloadCodec
     from scrapy_dist.core.frontier import Counts
     from scrapy_dist.core.frontier_port import Frontier
+    from scrapy_dist.core.politeness_settings import PolitenessOptions
     from scrapy_dist.core.settings import Options
-    from scrapy_dist.worker.intake import Intake
+    from scrapy_dist.core.slots import Order
+    from scrapy_dist.worker.filtering import Filter
     from scrapy_dist.worker.leases import HeldLeases
     from scrapy_dist.worker.outputs import ItemSink
-    from scrapy_dist.worker.queues import Queues
     from scrapy_dist.worker.view import EngineView
 
 
 class Worker:
-    """*intake*, *queues* and the loop that fills and empties them by *frontier*.
+    """One worker of the crawl in *frontier*, and the loop that keeps both in step.
 
     *feed* is that of a spider that reads seeds. *name* tells people who this worker is.
     """
@@ -37,44 +44,47 @@ class Worker:
         self,
         engine: EngineView,
         frontier: Frontier,
-        queues: Queues,
-        intake: Intake,
+        codec: PayloadCodec,
         options: Options,
+        filter_: Filter,
         *,
-        name: str,
+        order: Order,
+        politeness: PolitenessOptions | None,
     ) -> None:
         self.frontier = frontier
-        self.name = name
-        self.queues = queues
+        self.name = f"{socket.gethostname()}:{os.getpid()}"
+        polite = None if politeness is None else _polite(engine, politeness, options)
+        self.queues = queues = Queues(
+            engine,
+            codec,
+            options,
+            order=order,
+            report_duplicate=filter_.log,
+            failed_key=frontier.failed_key,
+            politeness=polite,
+        )
         #: Which page an output comes from, and where the items of pipelines go.
         self.provenance = queues.provenance
         self.items: ItemSink = queues.outputs
-        self.intake = intake
+        self.filter = filter_
+        filter_.begin(queues.recent, queues.leases, frontier.worker)
+        seen, name = filter_.seen, filter_.name
+        self.intake = Intake(engine, codec, queues, filter_, order, seen, name)
         self.options = options
         self.feed: SeedFeed | None = None
         #: When the frontier was joined (`time.monotonic`); 0: not yet.
         self.joined_at = 0.0
         self._engine = engine
-        self._logger = spider_logger(__name__, engine.spider)
-        self._failed_key = frontier.failed_key
-        self._idle_limit: float | None = options.idle_before_close
-        self._is_stuck = False
-        self.loop = Loop(engine, frontier, queues, options, self, name=name)
+        self.loop = Loop(engine, frontier, queues, options, self, name=self.name)
         queues.on_drained = self._look
         self.gate: Gate | None = None
-        if queues.politeness is not None:
-            slots = options.slots
-            gate = Gate(engine, queues.politeness, slots, queues.leases, queues.pacing)
-            self.gate = gate
+        if polite is not None:
+            pacing = queues.pacing
+            self.gate = Gate(engine, polite, options.slots, queues.leases, pacing)
         spider = self.spider = engine.spider
         if hasattr(spider, "seed_idle_limit"):
-            self._idle_limit = spider.seed_idle_limit
             self.feed = SeedFeed(
-                engine,
-                spider,
-                queues,
-                limit=self._idle_limit,
-                is_idle=lambda: not self.has_pending_requests(),
+                engine, spider, queues, lambda: not self.has_pending_requests()
             )
 
     def must_close(self, why: Ending) -> None:
@@ -96,9 +106,7 @@ class Worker:
         self.provenance.work_for(None)
         queues = self.queues
         view = queues.view
-        if view.is_over or queues.outbox.is_full(self.options.outbox_limit):
-            return None
-        if queues.waits_for(self.options.outbox_limit):
+        if view.is_over or queues.are_full:
             return None
         found = queues.next()
         request, shared = found or (None, False)
@@ -152,6 +160,10 @@ class Worker:
     def has_waited_for_seeds(self) -> bool:
         return self.feed is not None and self.feed.has_waited
 
+    @property
+    def start_ended(self) -> bool:
+        return self._engine.start_ended()
+
     # Idle
 
     def _look(self, state: Counts) -> float | None:
@@ -169,30 +181,33 @@ class Worker:
         if self.feed is not None and state.is_drained:
             queues.is_drained = True
             return self.feed.nothing_left(idle, was_idle=was_drained)
-        limit = self._idle_limit
+        limit: float | None = self.options.idle_before_close
+        if self.feed is not None:
+            limit = self.spider.seed_idle_limit  # type: ignore[attr-defined]
         if limit is None:
             return None
         if idle < limit:
             return limit - idle
         if state.is_stuck:
-            self._stuck(state.waiting)
+            key, most = self.frontier.failed_key, self.options.failed_limit
+            self.loop.recovery.stuck(state.waiting, key, most)
             return None
         queues.is_drained = True
         self._engine.wake()
         return None
 
-    def _stuck(self, waiting: int) -> None:
-        """Close: nothing is left but what fails, and there is no room for it."""
-        if self._is_stuck:
-            return
-        self._is_stuck = True
-        self._logger.error(
-            "Closing: nothing is left to do but %s failed, and %s is"
-            " full (FRONTIER_FAILED_LIMIT = %d). They stay in Redis. Put dead letters"
-            " back or delete them (scrapy frontier retry, forget), or raise the limit,"
-            " and start a worker: it goes on with them.",
-            count(waiting, "request that has", "requests that have"),
-            self._failed_key,
-            self.options.failed_limit,
+
+def _polite(
+    engine: EngineView, rules: PolitenessOptions, options: Options
+) -> Politeness:
+    is_gated = engine.spider.crawler in has_gate
+    if not is_gated:
+        get_logger(__name__).warning(
+            "FRONTIER_POLITENESS: robots.txt, media and what redirects of them lead to"
+            " are fetched without regard to other workers, as the gate is not there. Use"
+            " ADDONS = {'scrapy_dist.Addon': 500}, or add"
+            " 'scrapy_dist.middleware.FrontierGateMiddleware': 1_000_000 to"
+            " DOWNLOADER_MIDDLEWARES."
         )
-        self._engine.end_with_error("failed_limit")
+    slots, ttl = options.slots, options.worker_ttl
+    return Politeness(engine, rules, slots, ttl=ttl, is_gated=is_gated)

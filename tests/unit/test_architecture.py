@@ -59,14 +59,13 @@ REDIS_PY: dict[str, str] = {
     "queue": "the attribute server",
     "scheduler": "the attribute server",
     "stats": "the attribute server",
-    "worker.asking": "what a filter of the project's raises",
+    "worker.filtering": "what a filter of the project's raises",
 }
 
 #: Files of more lines than 400.
 LONG_FILES: dict[str, str] = {
     "client.py": "all that users call, each with its contract and an example",
     "brokers/redis/lua/commit.lua": "one script: all that is stored in one moment",
-    "scheduler.py": "Scrapy's interface, what scrapy-redis lets override, and the closing",
     "spiders.py": "both mixins",
 }
 
