@@ -13,7 +13,7 @@ import weakref
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from scrapy_dist.admin.arguments import Ids, TaskIds, Workers, several
 from scrapy_dist.admin.async_client import AsyncBatch, AsyncClient, Seed
@@ -46,6 +46,7 @@ __all__ = [
     "TaskState",
 ]
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 
@@ -124,7 +125,7 @@ class Client:
         what is wrong, and then those in front of it are pushed. Callbacks are not
         checked: the spider is not known here.
         """
-        return self._seed(urls, meta, priority)
+        return self.seed_many(urls, meta=meta, priority=priority)
 
     def seed_many(
         self,
@@ -138,17 +139,10 @@ class Client:
         with open("urls.txt") as file:
             client.seed_many(line for line in file if line.strip())
         """
-        return self._seed(several(seeds, "seed"), meta, priority)
-
-    def _seed(
-        self,
-        seeds: Iterable[Seed],
-        meta: Mapping[str, Any] | None,
-        priority: int | None,
-    ) -> int:
         push = partial(self._client.seed_many, meta=meta, priority=priority)
         # The caller's iterable is read in the caller's thread.
-        return sum(self._run(partial(push, some)) for some in _chunks(seeds, BATCH))
+        chunks = _chunks(several(seeds, "seed"), BATCH)
+        return sum(self._run(push, some) for some in chunks)
 
     # Tasks
 
@@ -219,7 +213,7 @@ class Client:
         ids: list[str] = []
         for some in chunks:
             with telling(ids):
-                ids += self._run(partial(push, some))
+                ids += self._run(push, some)
         return ids
 
     def task(self, id: str | int | Task) -> Task:
@@ -232,7 +226,7 @@ class Client:
         State: queued, running, done, failed or cancelled. Raises UnknownTask (a
         LookupError); a seed that was pushed by hand is a task once a worker has it.
         """
-        return self._run(partial(self._client.task, id))
+        return self._run(self._client.task, id)
 
     def tasks(
         self,
@@ -247,7 +241,7 @@ class Client:
 
         Those that have ended are kept for FRONTIER_RESULT_TTL seconds, a day.
         """
-        return self._run(partial(self._client.tasks, batch, state, limit))
+        return self._run(self._client.tasks, batch, state, limit)
 
     def wait(self, id: str | int | Task, timeout: float | None = None) -> Task:
         """Wait until the task has ended, however it did; how it stands.
@@ -260,7 +254,7 @@ class Client:
         Raises TimeoutError after *timeout* seconds, and UnknownTask once nothing is left
         in the crawl that could become this task.
         """
-        return self._run(partial(self._client.wait, id, timeout))
+        return self._run(self._client.wait, id, timeout)
 
     def wait_many(self, ids: TaskIds, timeout: float | None = None) -> list[Task]:
         """As `wait`, for all of *ids* (or tasks); one question to Redis asks for many.
@@ -268,7 +262,7 @@ class Client:
         for task in client.wait_many(["t1", "t2"], timeout=60):
             print(task.id, task.state)
         """
-        return self._run(partial(self._client.wait_many, _read(ids), timeout))
+        return self._run(self._client.wait_many, _read(ids), timeout)
 
     def results(
         self, id: str | int | Task, start: int = 0, limit: int | None = None
@@ -282,7 +276,7 @@ class Client:
         second hundred. Reading them takes nothing away; they are kept for
         FRONTIER_RESULT_TTL seconds after the end of the task. Raises UnknownTask.
         """
-        return self._run(partial(self._client.results, id, start, limit))
+        return self._run(self._client.results, id, start, limit)
 
     def cancel(self, *ids: TaskIds) -> int:
         """Cancel tasks that have not ended; how many there were.
@@ -294,7 +288,7 @@ class Client:
         What is pending of them is dropped. What runs is finished, and leads to nothing
         more.
         """
-        return self._run(partial(self._client.cancel, *map(_read, ids)))
+        return self._run(self._client.cancel, *map(_read, ids))
 
     def batch(self, name: str) -> ClientBatch:
         """How many tasks of a batch are in which state; all 0 if nobody knows it.
@@ -303,7 +297,7 @@ class Client:
         print(progress.ended, "of", progress.total, "have ended")
         progress.wait(timeout=3600)
         """
-        return self._with_wait(self._run(partial(self._client.batch, name)))
+        return self._with_wait(self._run(self._client.batch, name))
 
     def batches(self) -> list[ClientBatch]:
         """All batches, by their names.
@@ -321,9 +315,7 @@ class Client:
         Raises TimeoutError after *timeout* seconds, and UnknownTask where nobody knows
         such a batch and nothing is left in the crawl.
         """
-        return self._with_wait(
-            self._run(partial(self._client.wait_batch, name, timeout))
-        )
+        return self._with_wait(self._run(self._client.wait_batch, name, timeout))
 
     def _with_wait(self, batch: AsyncBatch) -> ClientBatch:
         return ClientBatch(**batch.counts(), client=self)
@@ -356,7 +348,7 @@ class Client:
         Drained: nothing pending, suspect or leased, and no seed waits. So is a crawl
         that has not begun. One whose workers are all gone may never be.
         """
-        return self._run(partial(self._client.wait_drained, timeout))
+        return self._run(self._client.wait_drained, timeout)
 
     # Control
 
@@ -385,7 +377,7 @@ class Client:
         these; or "all". They finish what they have begun and give the rest back; the
         crawl goes on with the others. Raises ConfigurationError for one that is not there.
         """
-        return self._run(partial(self._client.stop, _read(workers)))
+        return self._run(self._client.stop, _read(workers))
 
     def clear(self, *parts: str, force: bool = False) -> Cleared:
         """Delete the frontier, or only *parts* of the crawl, in one moment, for good.
@@ -400,7 +392,7 @@ class Client:
         was, by name. Raises ConfigurationError while workers are alive: stop them, or say
         *force*; then they go on with what they hold, and with its links.
         """
-        return self._run(partial(self._client.clear, *parts, force=force))
+        return self._run(self._client.clear, *parts, force=force)
 
     # Requests
 
@@ -412,7 +404,7 @@ class Client:
 
         It only reads, and loads no pickle.
         """
-        return self._run(partial(self._client.peek, limit))
+        return self._run(self._client.peek, limit)
 
     def hosts(self, limit: int = 20, sort: str = "pending") -> Hosts:
         """The *limit* largest hosts (or what else FRONTIER_SLOT says) by *sort*.
@@ -423,7 +415,7 @@ class Client:
         *sort*: pending, delay or errors. Of very many hosts only some are looked at, those
         with the most requests among them.
         """
-        return self._run(partial(self._client.hosts, limit, sort))
+        return self._run(self._client.hosts, limit, sort)
 
     def explain(self, url: str) -> Explained:
         """What the frontier knows of *url*: whether it was seen, where it is, why it failed.
@@ -433,7 +425,7 @@ class Client:
         The place is pending, suspect, leased, failed, done or unknown. It is found by
         looking through the requests, about a second for 80,000 pending ones.
         """
-        return self._run(partial(self._client.explain, url))
+        return self._run(self._client.explain, url)
 
     def recrawl(
         self,
@@ -466,7 +458,7 @@ class Client:
         for letter in client.failed(reason="timeout"):
             print(letter.url, letter.reason)
         """
-        return self._run(partial(self._client.failed, limit, reason))
+        return self._run(self._client.failed, limit, reason)
 
     def retry(self, ids: Ids) -> Retried:
         """Put dead letters back, to be crawled again; *ids*, or letters themselves.
@@ -475,14 +467,14 @@ class Client:
 
         What cannot be read stays, and is counted in the result.
         """
-        return self._run(partial(self._client.retry, _read(ids)))
+        return self._run(self._client.retry, _read(ids))
 
     def forget(self, ids: Ids) -> Forgotten:
         """Delete dead letters for good; *ids*, or letters themselves.
 
         client.forget(client.failed(reason="404"))
         """
-        return self._run(partial(self._client.forget, _read(ids)))
+        return self._run(self._client.forget, _read(ids))
 
     # Items
 
@@ -545,9 +537,11 @@ class Client:
         job = f", job={self.job!r}" if self.job else ""
         return f"<Client of {self.spider!r}{job} at {self.redis}>"
 
-    def _run(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    def _run(
+        self, work: Callable[P, Coroutine[Any, Any, T]], *args: P.args, **more: P.kwargs
+    ) -> T:
         """The result of *work*, in the client's thread."""
-        return self._thread.run(work)
+        return self._thread.run(partial(work, *args, **more))
 
 
 def _read(values: Any) -> Any:

@@ -174,18 +174,15 @@ class RFPDupeFilter(BaseDupeFilter):
 
     def log(self, request: Request, spider: Spider) -> None:
         """Log a filtered duplicate: the first, or each one with DUPEFILTER_DEBUG."""
-        if self.debug:
-            self.logger.debug(
-                "Filtered duplicate request: %s", request, extra={"spider": spider}
+        text = "Filtered duplicate request: %s"
+        if not self.debug:
+            text += (
+                " - no more duplicates will be shown"
+                " (see DUPEFILTER_DEBUG to show all duplicates)"
             )
-        elif self.logdupes:
-            self.logdupes = False
-            self.logger.debug(
-                "Filtered duplicate request: %s - no more duplicates will be shown"
-                " (see DUPEFILTER_DEBUG to show all duplicates)",
-                request,
-                extra={"spider": spider},
-            )
+        if self.debug or self.logdupes:
+            self.logger.debug(text, request, extra={"spider": spider})
+            self.logdupes = self.logdupes and self.debug
         if self._crawler is not None and self._crawler.stats is not None:
             self._crawler.stats.inc_value("dupefilter/filtered")
 

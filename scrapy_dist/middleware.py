@@ -19,6 +19,7 @@ from scrapy import Request, Spider, signals
 from scrapy.exceptions import IgnoreRequest, NotConfigured
 from scrapy.http.request import NO_CALLBACK
 from scrapy.spidermiddlewares.httperror import HttpError
+from twisted.internet.abstract import isIPAddress, isIPv6Address
 from twisted.internet.error import DNSLookupError
 from twisted.python.failure import Failure
 
@@ -197,7 +198,7 @@ class _Guard(_Component):
         if flaw := rules.flaw_of(request.url, self.crawler.spider):
             self._refuse(request, flaw)
         host = host_of(request.url)
-        if rules.private or not host or _is_address(host):
+        if rules.private or not host or isIPAddress(host) or isIPv6Address(host):
             return
         timeout = self.crawler.settings.getfloat("DNS_TIMEOUT")
         addresses = await resolve(_asked_host(request.url), timeout)
@@ -253,14 +254,6 @@ def _leads_away(request: Request) -> bool:
     if not first or request.callback is not NO_CALLBACK:
         return False
     return host_of(first[0]) != host_of(request.url)
-
-
-def _is_address(host: str) -> bool:
-    try:
-        ip_address(host)
-    except ValueError:
-        return False
-    return True
 
 
 def _asked_host(url: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Generator
-from functools import partial
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, cast
 
 from scrapy import Spider, signals
@@ -187,19 +187,15 @@ class RedisPipeline:
     @server.setter
     def server(self, client: redis.Redis) -> None:
         self._server = client
-        self._is_own_server: bool | None = None
+        vars(self).pop("_has_own_server", None)
 
-    @property
+    @cached_property
     def _has_own_server(self) -> bool:
         """Whether ``server`` is another Redis than that of the settings."""
         if self._server is None:
             return False
-        if self._is_own_server is None:
-            assert self.crawler is not None
-            self._is_own_server = not connection.is_from_settings(
-                self._server, self.crawler.settings
-            )
-        return self._is_own_server
+        assert self.crawler is not None
+        return not connection.is_from_settings(self._server, self.crawler.settings)
 
     def open_spider(
         self, spider: Spider | None = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,7 @@ from scrapy_dist.codec.seed import check_made, parse_seed
 from scrapy_dist.codec.seed_rules import SeedRules
 from scrapy_dist.codec.seed_tasks import find_task
 from scrapy_dist.compat.overrides import names_used
+from scrapy_dist.compat.popping import PopsSeeds
 from scrapy_dist.core.crawl import job_from_settings
 from scrapy_dist.core.frontier import BATCH
 from scrapy_dist.exceptions import BadSeed, ConfigurationError, FrontierError
@@ -42,12 +43,9 @@ _BLOCKING = frozenset(
 )
 #: Characters of a seed that are shown in the log.
 _SHOWN = 300
-#: The method that takes seeds from a key, and the command that counts them, by its type.
-_POPS = {"list": "pop_list_queue", "set": "pop_set_queue", "zset": "pop_priority_queue"}
-_SIZES = {"list": "llen", "set": "scard", "zset": "zcard"}
 
 
-class RedisMixin:
+class RedisMixin(PopsSeeds):
     """Reads seeds from Redis; put it before a spider class of Scrapy.
 
     An idle worker gets a pushed seed at once. With ``max_idle_time`` (seconds, 0 for
@@ -377,54 +375,6 @@ class RedisMixin:
         self.schedule_next_requests()
         if not self._seed_feed.over:
             raise DontCloseSpider
-
-    # What scrapy-redis has for a next_requests() of one's own
-
-    def fetch_data(
-        self, redis_key: str | Iterable[str], batch_size: int
-    ) -> list[bytes]:
-        """Remove up to *batch_size* seeds from a key, whatever its type, and return them.
-
-        With the blocking client ``server``. They are yours then: what you make no
-        request of is lost.
-        """
-        found: list[bytes] = []
-        for key in [redis_key] if isinstance(redis_key, str) else redis_key:
-            if len(found) < batch_size:
-                pop = self._by_type(key, _POPS)
-                if pop:
-                    found += getattr(self, pop)(key, batch_size - len(found))
-        return found
-
-    def count_size(self, redis_key: str | Iterable[str]) -> int:
-        """How many seeds a key holds, or several; with the blocking client."""
-        keys = [redis_key] if isinstance(redis_key, str) else redis_key
-        counts = ((self._by_type(key, _SIZES), key) for key in keys)
-        return sum(int(getattr(self.server, name)(k)) for name, k in counts if name)
-
-    def pop_list_queue(self, redis_key: str, batch_size: int) -> list[bytes]:
-        """Remove seeds from the left of a list; as ``fetch_data``."""
-        return self.server.lpop(redis_key, batch_size) or []
-
-    def pop_set_queue(self, redis_key: str, batch_size: int) -> list[bytes]:
-        """Remove any seeds from a set; as ``fetch_data``."""
-        return list(self.server.spop(redis_key, batch_size) or ())
-
-    def pop_priority_queue(self, redis_key: str, batch_size: int) -> list[bytes]:
-        """Remove the seeds with the highest scores from a sorted set."""
-        return [seed for seed, _ in self.server.zpopmax(redis_key, batch_size)]
-
-    def _by_type(self, key: str, table: Mapping[str, str]) -> str | None:
-        kind = self.server.type(key)
-        kind = kind.decode() if isinstance(kind, bytes) else kind
-        if kind == "none":
-            return None
-        if kind not in table:
-            raise ConfigurationError(
-                f"The key {key!r} is a {kind}; seeds are read from a list, a set or a"
-                " sorted set. Delete or rename it, or name another key."
-            )
-        return table[kind]
 
 
 def _as_list(made: Request | Iterable[Request] | None) -> list[Request]:

@@ -66,7 +66,6 @@ REDIS_PY: dict[str, str] = {
 LONG_FILES: dict[str, str] = {
     "client.py": "all that users call, each with its contract and an example",
     "brokers/redis/lua/commit.lua": "one script: all that is stored in one moment",
-    "spiders.py": "both mixins",
 }
 
 #: Functions of more lines than 50.
