@@ -63,15 +63,7 @@ class Hosts:
         return max(0, self.pending - sum(host.pending for host in self.hosts))
 
     def as_json(self) -> dict[str, Any]:
-        return {
-            "slots": self.slots,
-            "looked_at": self.looked_at,
-            "waiting": self.waiting,
-            "owned": self.owned,
-            "pending": self.pending,
-            "polite": self.polite,
-            "hosts": [host.as_json() for host in self.hosts],
-        }
+        return {**vars(self), "hosts": [host.as_json() for host in self.hosts]}
 
 
 #: Those of a crawl that has no requests.

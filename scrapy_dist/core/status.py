@@ -158,26 +158,13 @@ class Status:
     def as_json(self) -> dict[str, Any]:
         """All of it as JSON has it; times in ISO 8601."""
         seconds_left = self.seconds_left
-        return {
-            "spider": self.spider,
-            "job": self.job,
-            "redis": self.redis,
+        told = {name: value for name, value in vars(self).items() if name != "exists"}
+        return told | {
             "time": times.iso(self.time),
             "state": self.phase,
-            "pending": self.pending,
-            "leased": self.leased,
-            "suspect": self.suspect,
-            "failed": self.failed,
-            "seen": self.seen,
-            "seeds": self.seeds,
-            "items": self.items,
-            "tasks": self.tasks,
-            "tasks_open": self.tasks_open,
             "tasks_by_state": dict(self.tasks_by_state),
-            "pages": self.pages,
             "pages_per_second": round(self.pages_per_second, 2),
             "seconds_left": None if seconds_left is None else round(seconds_left, 1),
-            "paused": self.paused,
             "workers": [worker.as_json() for worker in self.workers],
         }
 

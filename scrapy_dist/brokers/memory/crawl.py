@@ -87,7 +87,7 @@ class MemoryCrawl(MemoryTasks):
                 suspect=len(state.suspects) + len(state.waiting),
                 failed=len(state.letters),
                 seen=len(state.seen),
-                seeds=self._seeds(),
+                seeds=state.count_seeds(self.seed_keys),
                 items=len(state.items.get(self._items, ())),
                 pages=state.pages,
                 pages_per_second=sum(w.pages_per_second for w in workers if w.alive),
@@ -112,13 +112,12 @@ class MemoryCrawl(MemoryTasks):
             stopping=known.is_stopped,
         )
 
-    def _seeds(self) -> int:
-        return sum(len(self._state.seeds.get(key, ())) for key in self.seed_keys)
-
     async def is_drained(self) -> bool:
-        with self._state.lock:
-            left = self._state.left() + self._state.busy() + self._seeds()
-        return not left
+        state = self._state
+        with state.lock:
+            return not (
+                state.left() or state.busy() or state.count_seeds(self.seed_keys)
+            )
 
     async def history(self) -> list[Finished]:
         return [*reversed(self._state.records)]

@@ -133,9 +133,7 @@ class MemoryFrontier:
             me = state.workers.get(self.worker)
             if state.held(self.worker):
                 if me is not None:
-                    me.beat = (
-                        0  # it does not know of these leases: whoever reaps gets them
-                    )
+                    me.beat = 0  # it knows nothing of them: whoever reaps gets them
                     state.changed()
                 return LeaveOutcome.LEFT, seen
             state.workers.pop(self.worker, None)
@@ -200,7 +198,9 @@ class MemoryFrontier:
         state, answer = self._state, Answer()
         before = (len(state.pending), len(state.suspects), len(state.leases))
         answer.commits = [self._commit(commit) for commit in ask.commits]
-        self._release(ask.releases)
+        for lease in ask.releases:
+            if (entry := self._take(lease)) is not None:
+                state.put(entry)
         if ask.yields:
             self._polite.give_back(ask.yields)
         for reject in ask.rejects:
@@ -365,9 +365,7 @@ class MemoryFrontier:
         """
         state = self._state
         known = state.started if claim.start else state.seen
-        name = claim.fingerprint
-        if claim.start > 1:
-            name = f"{claim.start} {name}"
+        name = _mark_of(claim)
         if any(state.owner(lease) != self.worker for lease in claim.leases):
             return True  # it has lost one, and marks nothing
         entries = [state.leases[lease][1] for lease in claim.leases]
@@ -375,24 +373,15 @@ class MemoryFrontier:
             return None
         if not name:
             return True
-        is_new = name not in known
-        known.add(name)
-        for lease in claim.leases:
-            entry = state.leases[lease][1]
-            if is_new:
+        if name not in known:
+            known.add(name)
+            for entry in entries:
                 entry.claims.add(name)
-        return is_new or any(
-            name in state.leases[id_][1].claims for id_ in claim.leases
-        )
-
-    def _release(self, leases: Iterable[LeaseId]) -> None:
-        for lease in leases:
-            entry = self._take(lease)
-            if entry is not None:
-                self._state.put(entry)
+            return True
+        return any(name in entry.claims for entry in entries)
 
 
-def _mark_of(request: NewRequest) -> str:
-    """By what a request of ``start()`` is known again."""
+def _mark_of(request: NewRequest | Claim) -> str:
+    """By what it is known again; one of ``start()`` may have a number in front."""
     name = request.fingerprint
-    return name if request.start == 1 else f"{request.start} {name}"
+    return name if request.start <= 1 else f"{request.start} {name}"

@@ -56,14 +56,6 @@ class Lending:
             leases += map(self._hand_out, state.pending.take(share, enough, size))
         return leases, self.left(alone=alone)
 
-    def lease_suspects(
-        self, want: int, most: int, may_go: Callable[[int], bool]
-    ) -> tuple[list[Lease], bool, bool]:
-        """Suspects of slots that *may_go*; whether the worker is to be alone, and may get more."""
-        suspects, alone, may_more = self._choose_suspects(want, most, may_go)
-        leases = [self._hand_out(entry, alone=alone) for entry in suspects]
-        return leases, alone, may_more
-
     def lease_of(self, slot: int, most: int, leases: list[Lease]) -> int:
         """Add at most *most* requests of *slot* to *leases*; how many."""
         size = _ANSWER_BYTES - sum(len(lease.payload) for lease in leases)
@@ -84,23 +76,20 @@ class Lending:
             share -= len(state.held(self.worker))
         return max(0, min(want, len(state.pending), share))
 
-    def _choose_suspects(
+    def lease_suspects(
         self, want: int, most: int, may_go: Callable[[int], bool]
-    ) -> tuple[list[Entry], bool, bool]:
-        """Suspects to hand out, whether this worker is to be alone, whether more may come.
+    ) -> tuple[list[Lease], bool, bool]:
+        """Suspects of slots that *may_go*; whether the worker is to be alone, and may get more.
 
         One that the next death sets aside is handed out alone, see lease.lua.
         """
         state, now = self._state, self._state.now()
+        waits = False
         if state.alone is not None:
             worker, since = state.alone
+            waits = worker == self.worker and now - since < _ALONE
             if now - since > 2 * _ALONE or worker not in state.workers:
                 state.alone = None
-        waits = (
-            state.alone is not None
-            and state.alone[0] == self.worker
-            and now - state.alone[1] < _ALONE
-        )
         if not state.suspects or want <= 0:
             return [], False, True
         if most <= 0:
@@ -110,27 +99,26 @@ class Lending:
         lone = [entry for entry in first if self._dies_next(entry)][:1]
         if lone and not state.held(self.worker):
             state.alone = state.alone or (self.worker, now)
-            self._remove(lone)
-            return lone, True, False
+            return self._hand_out_suspects(lone, alone=True), True, False
         if lone and state.alone is None:
             state.alone, waits = (self.worker, now), True
         elif not lone and waits:
             state.alone, waits = None, False
         if waits:
             return [], True, False
-        taken = [entry for entry in first if not self._dies_next(entry)][
-            : min(most, want)
-        ]
-        self._remove(taken)
-        return taken, False, True
+        others = [entry for entry in first if not self._dies_next(entry)]
+        return self._hand_out_suspects(others[: min(most, want)]), False, True
 
     def _dies_next(self, entry: Entry) -> bool:
         return entry.deaths > (0 if self._limits.max_deliveries < 3 else 1)
 
-    def _remove(self, entries: list[Entry]) -> None:
+    def _hand_out_suspects(
+        self, entries: list[Entry], *, alone: bool = False
+    ) -> list[Lease]:
         gone = {id(entry) for entry in entries}
         self._state.suspects = [e for e in self._state.suspects if id(e) not in gone]
         heapq.heapify(self._state.suspects)
+        return [self._hand_out(entry, alone=alone) for entry in entries]
 
     def _hand_out(self, entry: Entry, *, alone: bool = False) -> Lease:
         state = self._state
@@ -150,7 +138,7 @@ class Lending:
         )
 
     def seeds_left(self) -> int:
-        return sum(len(self._state.seeds.get(key, ())) for key in self._seed_keys)
+        return self._state.count_seeds(self._seed_keys)
 
     def lease_seeds(self, want: int) -> list[Lease]:
         state = self._state

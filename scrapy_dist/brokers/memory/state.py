@@ -280,6 +280,9 @@ class State:
         self.seeds.setdefault(key, deque()).extend(seeds)
         self.changed()
 
+    def count_seeds(self, keys: Iterable[str]) -> int:
+        return sum(len(self.seeds.get(key, ())) for key in keys)
+
     # Workers
 
     def alive(self, silent_for: int, *, but: str = "") -> int:

@@ -110,12 +110,12 @@ class TaskTable:
         elif record.open and record.state in (TaskState.DONE, TaskState.FAILED):
             self._run(record)
 
-    def fail(self, token: str, reason: str, *, opened: int = -1) -> None:
+    def fail(self, token: str, reason: str) -> None:
         """A request of it has become a dead letter."""
         record = self.records.get(token)
         if record is not None:
             self._set(record, reason=" ".join(reason[:_REASON].split()))
-        self.count(token, opened, failed=1)
+        self.count(token, -1, failed=1)
 
     def add_item(self, token: str, data: bytes) -> None:
         record = self.records.get(token)

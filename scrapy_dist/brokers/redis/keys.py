@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
@@ -56,10 +55,15 @@ class Keys:
         named = [(names[field], setting) for field, setting, _ in SETTINGS]
         if uses_cluster(settings):
             check_slots(named)
-        if job_from_settings(settings):
-            _check_job(spider, named)
+        has_job = bool(job_from_settings(settings))
         owner: dict[str, str] = {}
         for key, setting in named:
+            if has_job and spider not in key:
+                raise ConfigurationError(
+                    f"{setting} names the key {key!r} for all crawls of the spider, and"
+                    f" with FRONTIER_JOB {spider!r} needs its own. Write %(spider)s in its"
+                    " place."
+                )
             other = owner.setdefault(key, setting)
             if other != setting:
                 raise ConfigurationError(
@@ -83,15 +87,6 @@ def tagged(settings: BaseSettings, spider: str) -> str:
     """
     name = crawl_name(spider, job_from_settings(settings))
     return f"{{{name}}}" if uses_cluster(settings) else name
-
-
-def _check_job(name: str, keys: Sequence[tuple[str, str]]) -> None:
-    for key, setting in keys:
-        if name not in key:
-            raise ConfigurationError(
-                f"{setting} names the key {key!r} for all crawls of the spider, and with"
-                f" FRONTIER_JOB {name!r} needs its own. Write %(spider)s in its place."
-            )
 
 
 def fill(settings: BaseSettings, setting: str, spider: str) -> str:

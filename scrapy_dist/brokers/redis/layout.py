@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequen
 from dataclasses import dataclass
 from functools import lru_cache
 from struct import pack, unpack
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
 from scrapy_dist.base.escaping import quote
 from scrapy_dist.codec.envelope import OTHER, PICKLE, TASK
@@ -48,9 +48,13 @@ _PAGE = 512
 RANK = 24
 _ID = re.compile(rb"[0-9a-fA-F]{16}")
 _RANK = re.compile(rb"(?s:.{8})[0-9a-fA-F]{16}")
-_SLOT = rb"([-+]?(?:inf|\d+(?:\.\d+)?(?:e[-+]?\d+)?)) "
-_SUSPECT = re.compile(rb"(?s:.{8})[0-9a-fA-F]{16}(\d{1,15}) (\S+) " + _SLOT)
-_LEASED = re.compile(_SLOT + rb"(\d{1,15}) (\S+) ")
+_SLOT = rb"(?P<slot>[-+]?(?:inf|\d+(?:\.\d+)?(?:e[-+]?\d+)?)) "
+_PAST = rb"(?P<deaths>\d{1,15}) (?P<claims>\S+) "
+_SUSPECT = re.compile(_RANK.pattern + _PAST + _SLOT)
+_LEASED = re.compile(_SLOT + _PAST)
+_OLDER_MEMBER = re.compile(_ID.pattern)
+_OLDER_SUSPECT = re.compile(_ID.pattern + _PAST)
+_OLDER_LEASED = re.compile(rb" " + _SLOT + rb"\d{1,15} \S+ ")
 
 _TASK = re.compile(TASK + rb"([0-9a-f]{16})")
 
@@ -167,7 +171,7 @@ def parse(place: int, member: bytes, value: bytes = b"", score: float = 0.0) -> 
     if place == SUSPECTS:
         waits = score == math.inf
         if found := _SUSPECT.match(member):
-            head = _head(found, 3, 1, 2)
+            head = _head(found)
             task, at = split_task(member, found.end())
             return Entry(place, member, member, at, 0, *head, waits=waits, task=task)
         flaw = "not of the form rank, deaths, claims, slot, payload"
@@ -176,18 +180,50 @@ def parse(place: int, member: bytes, value: bytes = b"", score: float = 0.0) -> 
     found = _LEASED.match(value)
     at = found.end() if found else 0
     if found and is_id(member) and value[at + 8 : at + RANK] == member:
-        head = _head(found, 1, 2, 3)
+        head = _head(found)
         task, begin = split_task(value, at + RANK)
         return Entry(place, member, value, begin, at, *head, task=task)
     flaw = "not of the form slot, deaths, claims, rank, payload"
     return Entry(place, member, value, flaw=flaw)
 
 
-def _head(
-    found: re.Match[bytes], slot: int, deaths: int, claims: int
-) -> tuple[float, int, str]:
-    """Slot, deaths and claims, by the numbers of their groups."""
-    return float(found[slot]), int(found[deaths]), found[claims].decode("latin-1")
+def _head(found: re.Match[bytes]) -> tuple[float, int, str]:
+    """Slot, deaths and claims."""
+    claims = found["claims"].decode("latin-1")
+    return float(found["slot"]), int(found["deaths"]), claims
+
+
+class Older(NamedTuple):
+    """A request of the formats 1 to 3: what its place knows it by, its score, its payload.
+
+    See ``lua/lib/older.lua``.
+    """
+
+    member: bytes
+    score: float
+    payload: bytes
+
+
+def is_older_member(member: bytes) -> bool:
+    """Whether *member* of S:requests or S:suspects is of an older format."""
+    return not _RANK.match(member) and _OLDER_MEMBER.match(member) is not None
+
+
+def parse_older(
+    place: int, member: bytes, value: bytes = b"", score: float = 0.0
+) -> Older | None:
+    """What `parse` would be given, if it is of an older format; else None."""
+    if place != LEASED:
+        if not is_older_member(member):
+            return None
+        form = _OLDER_MEMBER if place == REQUESTS else _OLDER_SUSPECT
+        found = form.match(member)
+        return Older(member, score, member[found.end() :]) if found else None
+    found = _OLDER_LEASED.match(value)
+    at = found.end() if found else 0
+    if not is_id(member) or not value.startswith(member, at):
+        return None
+    return Older(member, float(found["slot"]) if found else 0.0, value[at + 16 :])
 
 
 def is_id(text: bytes) -> bool:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from scrapy_dist.base.escaping import get_logger
 from scrapy_dist.base.words import count
 from scrapy_dist.brokers.redis.errors import asking
-from scrapy_dist.brokers.redis.layout import LEASED, Entry, batches, parse
+from scrapy_dist.brokers.redis.layout import LEASED, batches, parse
 from scrapy_dist.core.frontier import BATCH, Counts
 
 if TYPE_CHECKING:
@@ -91,22 +91,20 @@ class Orphans:
     async def _check_leased(self, orphans: list[tuple[bytes, bytes, bytes]]) -> None:
         ids = []
         for id_, head, digest in orphans:
-            if digest:
-                await self._set_aside(parse(LEASED, id_, head), digest)
-            else:
+            if not digest:
                 ids.append(id_)
+                continue
+            entry = parse(LEASED, id_, head)
+            reply = await self._frontier.run(
+                "check_unreadable",
+                mend=1,
+                max_payload=self._frontier.max_payload,
+                entries=[LEASED, id_, digest, 1, entry.deliveries, entry.flaw],
+            )
+            self._stay += reply == [2]
         if ids:
             mended = await self._frontier.run("check_leased", mend=1, ids=ids)
             self._mended += len(mended)
-
-    async def _set_aside(self, entry: Entry, digest: bytes) -> None:
-        reply = await self._frontier.run(
-            "check_unreadable",
-            mend=1,
-            max_payload=self._frontier.max_payload,
-            entries=[LEASED, entry.member, digest, 1, entry.deliveries, entry.flaw],
-        )
-        self._stay += reply == [2]
 
     def _ended(self) -> None:
         extra = {"spider": self._spider}

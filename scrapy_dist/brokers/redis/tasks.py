@@ -200,19 +200,12 @@ class RedisTasks:
                 for task in before
                 if task is not None and task.state is TaskState.RUNNING
             )
-            if left:
-                await self._drop(left)
+            # What comes back from workers afterwards goes when it is reached.
+            at, run = 0, self._frontier.run
+            while at >= 0 and left > 0:
+                at, dropped = await run("drop_cancelled", at=at, most=_PAGE)
+                left -= dropped
         return before
-
-    async def _drop(self, left: int) -> None:
-        """Delete pending requests of what was cancelled, of which *left* are left in all.
-
-        What comes back from workers afterwards goes when it is reached.
-        """
-        at = 0
-        while at >= 0 and left > 0:
-            at, dropped = await self._frontier.run("drop_cancelled", at=at, most=_PAGE)
-            left -= dropped
 
     async def _get(self, fields: Sequence[str]) -> list[bytes | None]:
         if not fields:

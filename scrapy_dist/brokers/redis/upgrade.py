@@ -20,13 +20,14 @@ from scrapy_dist.brokers.redis.layout import (
     PLACES,
     REQUESTS,
     SUSPECTS,
+    Older,
     batches,
     encode_score,
     pages,
+    parse_older,
     scan_hash,
     scan_zset,
 )
-from scrapy_dist.brokers.redis.older import Older, parse_older
 from scrapy_dist.brokers.redis.version import FORMAT
 
 if TYPE_CHECKING:

@@ -9,8 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from scrapy_dist.brokers.redis.errors import asking
-from scrapy_dist.brokers.redis.layout import LEASED
-from scrapy_dist.brokers.redis.older import is_older_member, parse_older
+from scrapy_dist.brokers.redis.layout import LEASED, is_older_member, parse_older
 from scrapy_dist.codec.seal import FIELD, Seal, differ
 from scrapy_dist.exceptions import ConfigurationError
 

@@ -111,10 +111,8 @@ class _Check:
             if self._twice:
                 await self._check_twice()
             await self._check_slots()
-            if self._unreadable.is_code_wrong():
-                self._report.code_is_wrong = True
-                self._unreadable.advise()
-            elif self._repair:
+            self._report.code_is_wrong = self._unreadable.is_code_wrong()
+            if self._repair and not self._report.code_is_wrong:
                 await self._unreadable.set_aside()
             async for task, there in wrong_tasks(self._frontier, mend=self._repair):
                 told = f"{_show(task.id.encode())}: {task.open} to do, {there} there"

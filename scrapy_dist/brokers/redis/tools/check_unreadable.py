@@ -90,26 +90,23 @@ class Unreadable:
     def is_code_wrong(self) -> bool:
         """Whether one mistake in the code or the settings explains most of it.
 
-        As workers judge, see worker/doubts.py.
+        As workers judge, see worker/doubts.py; a note says then what helps.
         """
-        causes = (count for cause, count in self._causes.items() if cause != POLICY)
-        commonest = max(causes, default=0)
+        causes = [(n, cause) for cause, n in self._causes.items() if cause != POLICY]
+        number, cause = max(causes, default=(0, ""))
         seen = self._decoded + self._causes.total()
-        return commonest >= _LEAST and 2 * commonest > seen
-
-    def advise(self) -> None:
-        """Note what most of it comes of."""
-        told = Counter({k: n for k, n in self._causes.items() if k != POLICY})
-        cause, number = told.most_common(1)[0]
+        if number < _LEAST or 2 * number <= seen:
+            return False
         remedy = self._remedies[cause] or (
             "See SCHEDULER_SERIALIZER, FRONTIER_REQUEST_CLASSES and the names of the"
             " spider's callbacks, or check it in its project."
         )
         self._report.note(
-            f"{number:,} of {self._decoded + self._causes.total():,} requests cannot be read"
-            " for one and the same reason, so it is the code or a setting that is wrong,"
-            f" and the requests are sound: they stay where they are. {remedy}"
+            f"{number:,} of {seen:,} requests cannot be read for one and the same reason,"
+            " so it is the code or a setting that is wrong, and the requests are sound:"
+            f" they stay where they are. {remedy}"
         )
+        return True
 
     async def _set_some_aside(
         self, kind: str, entries: Sequence[tuple[Entry, str]], *, mend: bool

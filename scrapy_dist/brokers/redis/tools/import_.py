@@ -22,7 +22,6 @@ from scrapy_dist.exceptions import BadPayload, ConfigurationError
 
 if TYPE_CHECKING:
     from scrapy_dist.brokers.redis.frontier import Frontier
-    from scrapy_dist.brokers.redis.scripts import Call
     from scrapy_dist.core.crawl import Imported
 
 Line = dict[str, Any]
@@ -53,10 +52,9 @@ async def import_lines(
     """Import, see `ports.Crawl.import_lines`.
 
     What was leased becomes pending, or a suspect if it has a history. Order ids are new,
-    in the order of the file; each request comes into the slot that *slots* says, and what
-    cannot be read without its spider into `NO_SLOT`. How far it has come is noted in ``S:state``, in the same
-    script: the same file may be brought in again after an interruption, and goes on
-    there. *merge*: the frontier may hold something already. Raises ConfigurationError,
+    in the order of the file; what cannot be read without its spider comes into `NO_SLOT`.
+    How far it has come is noted in ``S:state``, in the same script: the same file may be
+    brought in again after an interruption, and goes on there. Raises ConfigurationError,
     BadPayload with the number of a line, and RedisUnavailable.
     """
     with asking("the import is not complete", ". Import the same file again to go on."):
@@ -150,12 +148,9 @@ class _Import:
                 f"The file has version {quote(head.get('version'))} of the format, and this"
                 f" scrapy-dist reads version {dump_lines.VERSION}. Update scrapy-dist."
             )
-        await check_seal(
-            self._frontier.client,
-            self._frontier.keys.state,
-            self._frontier.seal,
-            writes=True,
-        )
+        frontier = self._frontier
+        state = frontier.keys.state
+        await check_seal(frontier.client, state, frontier.seal, writes=True)
         await self._choose_fingerprints(head.get("fingerprints"))
         try:
             self._space = _SPACE + 2 * _whole(head, "requests", _MOST_REQUESTS)
@@ -171,8 +166,7 @@ class _Import:
         frontier, k = self._frontier, self._frontier.keys
         ours = await fingerprints.kind_of(frontier)
         if theirs == fingerprints.COMPACT != ours:
-            client = frontier.client
-            if await client.exists(k.dupefilter):
+            if await frontier.client.exists(k.dupefilter):
                 raise ConfigurationError(
                     "The file holds fingerprints of CompactDupeFilter, and this frontier"
                     " whole ones. Clear it first: scrapy frontier clear."
@@ -302,7 +296,16 @@ class _Import:
             before = self._sent
             self._sent += batch.lines
             is_last = ends and batch is batches[-1]
-            calls.append(self._call(before, "end" if is_last else self._sent, batch))
+            call = self._frontier.call(
+                "import",
+                int,
+                space=self._space if self._frontier.newest_first else 0,
+                file=self._name,
+                before=before,
+                after="end" if is_last else self._sent,
+                entries=batch.entries,
+            )
+            calls.append(call)
         await self._frontier.exchange(calls)
         for call in calls:
             if call.reply() < 0:
@@ -312,17 +315,6 @@ class _Import:
                     " Clear it (scrapy frontier clear) and import the file again before"
                     " workers start."
                 )
-
-    def _call(self, before: int, after: int | str, batch: _Batch) -> Call[int]:
-        return self._frontier.call(
-            "import",
-            int,
-            space=self._space if self._frontier.newest_first else 0,
-            file=self._name,
-            before=before,
-            after=after,
-            entries=batch.entries,
-        )
 
 
 def _score(line: Line) -> float:
