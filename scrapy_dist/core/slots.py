@@ -100,11 +100,10 @@ class Slots:
 
         Also as FRONTIER_SLOT may be set elsewhere: a host, or what it is part of.
         """
-        url, meta = fields.get("url"), fields.get("meta")
-        if type(url) is not str or flaw_of_url(url):
-            return None
         try:
-            request = Request(url, meta=meta if type(meta) is dict else None)
+            request = _request(fields)
+            if request is None:
+                return None
             host = host_of(request)
             labels = host.split(".")[:_MOST_LABELS]
             names = [host, *(host.split(".", n)[n] for n in range(1, len(labels)))]
@@ -120,11 +119,11 @@ class Slots:
         They may be anything, as `codec.request.fields_of` gives them. `NO_SLOT` if no slot
         can be told.
         """
-        url, meta = fields.get("url"), fields.get("meta")
-        if self.name_of is None or type(url) is not str or flaw_of_url(url):
+        if self.name_of is None:
             return NO_SLOT
         try:
-            return self.number(Request(url, meta=meta if type(meta) is dict else None))
+            request = _request(fields)
+            return NO_SLOT if request is None else self.number(request)
         except Exception:  # noqa: BLE001  whatever a rule of the project's makes of it
             return NO_SLOT
 
@@ -156,6 +155,13 @@ class Slots:
         if value == "domain":
             return cls(_Domains())
         return cls(_Named(_load(value), value))
+
+
+def _request(fields: Mapping[str, Any]) -> Request | None:
+    url, meta = fields.get("url"), fields.get("meta")
+    if type(url) is not str or flaw_of_url(url):
+        return None
+    return Request(url, meta=meta if type(meta) is dict else None)
 
 
 #: All requests are in one slot.

@@ -64,9 +64,11 @@ class MemoryBroker:
     async def names(
         self, settings: BaseSettings, *, finished: bool = False, begun: bool = False
     ) -> list[str]:
+        with _lock:
+            known = [*_states.items()]
         return sorted(
             name
-            for (url, name), state in _states.items()
+            for (url, name), state in known
             if url == self.where
             and (state.records or not finished)
             and (state.crawl or not begun)

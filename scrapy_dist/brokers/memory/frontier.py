@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from scrapy_dist.brokers.memory.lending import Lending
 from scrapy_dist.brokers.memory.polite_lending import PoliteLending
 from scrapy_dist.brokers.memory.presence import Presence
 from scrapy_dist.brokers.memory.state import Entry, Limits, Present, State
@@ -58,8 +57,7 @@ class MemoryFrontier:
         state.tasks.keeps_results = heeded.result_ttl > 0
         self.polite = str(heeded.ttl) if is_polite else ""
         self._newest_first = newest_first
-        self._lending = Lending(state, self.worker, heeded, seed_keys)
-        self._polite = PoliteLending(state, self._lending)
+        self._lending = PoliteLending(state, self.worker, heeded, seed_keys)
         self._presence = Presence(state, self.worker, heeded, process)
         self._name = ""
         self.status = crawl.status
@@ -198,11 +196,9 @@ class MemoryFrontier:
         state, answer = self._state, Answer()
         before = (len(state.pending), len(state.suspects), len(state.leases))
         answer.commits = [self._commit(commit) for commit in ask.commits]
-        for lease in ask.releases:
-            if (entry := self._take(lease)) is not None:
-                state.put(entry)
+        self._release(ask.releases)
         if ask.yields:
-            self._polite.give_back(ask.yields)
+            self._lending.give_back(ask.yields)
         for reject in ask.rejects:
             self._bury(self._take(reject.lease), reject.reason)
         if ask.claims:
@@ -224,10 +220,10 @@ class MemoryFrontier:
             answer.seeds_left = self._lending.seeds_left()
         if ask.manners is not None:
             manners = ask.manners
-            visits = [self._polite.visit(slot, manners) for slot in ask.visits]
+            visits = [self._lending.visit(slot, manners) for slot in ask.visits]
             answer.visits = [visit or Visit(granted=False) for visit in visits]
         if ask.leases and ask.manners is not None:
-            answer.leases, answer.left, answer.granted = self._polite.lease(
+            answer.leases, answer.left, answer.granted = self._lending.lease_politely(
                 ask.leases, ask.suspects, ask.manners
             )
         elif ask.leases:
@@ -379,6 +375,12 @@ class MemoryFrontier:
                 entry.claims.add(name)
             return True
         return any(name in entry.claims for entry in entries)
+
+    def _release(self, leases: Iterable[LeaseId]) -> None:
+        for lease in leases:
+            entry = self._take(lease)
+            if entry is not None:
+                self._state.put(entry)
 
 
 def _mark_of(request: NewRequest | Claim) -> str:

@@ -27,8 +27,6 @@ class Lending:
         self._state = state
         self._limits = limits
         self._seed_keys = seed_keys
-        #: Milliseconds of silence after which a worker is dead.
-        self.ttl = limits.ttl
 
     def readmit(self) -> int:
         """Take up what has failed while there was no room; how many still wait."""

@@ -7,61 +7,56 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from scrapy_dist.brokers.memory.lending import Lending
 from scrapy_dist.brokers.memory.seats import count_seats, index_of
 from scrapy_dist.core.politeness import Grant, Granted, Visit, slot_of_seat
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from scrapy_dist.brokers.memory.lending import Lending
-    from scrapy_dist.brokers.memory.state import State
     from scrapy_dist.core.frontier import Lease, Left
     from scrapy_dist.core.politeness import Manners, Yield
 
 
-class PoliteLending:
-    """Hands out what *lending* hands out, of slots that its worker has or takes."""
-
-    def __init__(self, state: State, lending: Lending) -> None:
-        self._state, self._lending = state, lending
-        self._worker = lending.worker
+class PoliteLending(Lending):
+    """Hands out requests of slots that the worker has or takes."""
 
     def give_back(self, yields: Iterable[Yield]) -> None:
-        self._state.seats.give_back(self._worker, yields, self._state.now())
+        self._state.seats.give_back(self.worker, yields, self._state.now())
 
     def visit(self, slot: int, manners: Manners) -> Visit | None:
         """See `Visit`; None: this worker is not known."""
         state, name = self._state, str(slot)
         seats, now = state.seats, state.now()
-        if self._worker not in state.workers:
+        if self.worker not in state.workers:
             return None
         rules = seats.rules_of_seat(name, manners.seats)
-        if seats.taken.get(name) == self._worker:
+        if seats.taken.get(name) == self.worker:
             return Visit(True, 0.0, rules)
-        if seats.is_wanted(slot, self._worker, now):
+        if seats.is_wanted(slot, self.worker, now):
             return Visit(False, None, rules)
         wait = seats.waits(name, now)
         if wait == 0:
-            seats.taken[name] = self._worker
+            seats.taken[name] = self.worker
             seats.wanted.pop(slot, None)
             return Visit(True, 0.0, rules)
-        seats.want(slot, self._worker, now)
+        seats.want(slot, self.worker, now)
         return Visit(False, None if wait is None else wait / 1000, rules)
 
-    def lease(
+    def lease_politely(
         self, want: int, most: int, manners: Manners
     ) -> tuple[list[Lease], Left, Granted]:
         """See `Ask`; the leases are in the order of the grants."""
-        state, lending = self._state, self._lending
-        if self._worker not in state.workers:
-            return [], lending.left(), Granted()
+        state = self._state
+        if self.worker not in state.workers:
+            return [], self.left(), Granted()
         grants: list[Grant] = []
         leases: list[Lease] = []
         alone, may_more = False, not state.is_paused
         if may_more:
-            leases, alone, may_more = lending.lease_suspects(want, most, self._may_go)
+            leases, alone, may_more = self.lease_suspects(want, most, self._may_go)
         for lease in leases:
-            state.seats.taken[str(lease.slot)] = self._worker
+            state.seats.taken[str(lease.slot)] = self.worker
             grants.append(self._grant(str(lease.slot), manners, 1))
         suspects = {lease.slot for lease in leases}
         most = want if may_more else len(leases)  # with these
@@ -75,11 +70,11 @@ class PoliteLending:
             self._may_be_in_vain(most)
         wait = min(waits) / 1000 if waits else None
         granted = Granted(grants, taken, wanted, wait, ready)
-        return leases, lending.left(alone=alone), granted
+        return leases, self.left(alone=alone), granted
 
     def _may_go(self, slot: int) -> bool:
         seats, name = self._state.seats, str(slot)
-        is_mine = seats.taken.get(name) == self._worker
+        is_mine = seats.taken.get(name) == self.worker
         return is_mine or seats.waits(name, self._state.now()) == 0
 
     def _grant(
@@ -97,12 +92,12 @@ class PoliteLending:
         for name, most, under_way in manners.renewals:
             slot = slot_of_seat(name)
             count = count_seats(seats.rules_of(slot), manners.seats)
-            if seats.taken.get(name) != self._worker:
+            if seats.taken.get(name) != self.worker:
                 taken.append(name)
-            elif seats.is_wanted(slot, self._worker, now) or index_of(name) >= count:
+            elif seats.is_wanted(slot, self.worker, now) or index_of(name) >= count:
                 wanted.append(name)
             else:
-                new = self._lending.lease_of(slot, min(most, want), leases)
+                new = self.lease_of(slot, min(most, want), leases)
                 grants.append(self._grant(name, manners, new, under_way))
                 want -= new
         return taken, wanted
@@ -120,17 +115,17 @@ class PoliteLending:
         found = [name for name, wait in self._found(manners) if wait == 0]
         if self._is_beyond_share(len(found), more=1):
             return
-        share = -(-len(found) // max(1, state.alive(self._lending.ttl)))
+        share = -(-len(found) // max(1, state.alive(self._limits.ttl)))
         for name in found:
             slot = slot_of_seat(name)
-            is_wanted = state.seats.is_wanted(slot, self._worker, state.now())
+            is_wanted = state.seats.is_wanted(slot, self.worker, state.now())
             if not (share > 0 and want > 0) or slot in suspects or is_wanted:
                 continue
             most = min(want, self._portion(slot, manners))
-            new = self._lending.lease_of(slot, most, leases)
+            new = self.lease_of(slot, most, leases)
             if not new:
                 break  # the answer is large enough
-            state.seats.taken[name] = self._worker
+            state.seats.taken[name] = self.worker
             grants.append(self._grant(name, manners, new, 0))
             want -= new
             share -= 1
@@ -141,15 +136,15 @@ class PoliteLending:
         That is of those that are taken, or *free*, when it had *more* than it has.
         """
         state, seats = self._state, self._state.seats
-        share = -(-(len(seats.taken) + free) // max(1, state.alive(self._lending.ttl)))
-        has = len(seats.held(self._worker)) + more
+        share = -(-(len(seats.taken) + free) // max(1, state.alive(self._limits.ttl)))
+        has = len(seats.held(self.worker)) + more
         return seats.is_somebody_without(state.now()) and has > share
 
     def _may_be_in_vain(self, want: int) -> None:
         """This worker gets nothing of *want*."""
         state = self._state
-        has_others = state.alive(self._lending.ttl) > 1 and len(state.pending) > 0
-        if want > 0 and has_others and not state.seats.held(self._worker):
+        has_others = state.alive(self._limits.ttl) > 1 and len(state.pending) > 0
+        if want > 0 and has_others and not state.seats.held(self.worker):
             state.seats.ask_in_vain(state.now())
 
     def _portion(self, slot: int, manners: Manners) -> int:

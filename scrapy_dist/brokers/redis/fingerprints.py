@@ -34,11 +34,10 @@ async def shape_of(frontier: Frontier) -> Shape | None:
 
     Where there are none yet, *frontier* was made for the one or the other.
     """
-    client = frontier.client
-    key = frontier.keys.dupefilter
-    kind = (await client.type(key)).decode()
-    if kind != "hash":
-        return frontier.shape if kind == "none" else None
+    client, key = frontier.client, frontier.keys.dupefilter
+    kind = await client.type(key)
+    if kind != b"hash":
+        return frontier.shape if kind == b"none" else None
     epoch, buckets, counted = await client.hmget(key, "epoch", "buckets", "count")
     if epoch is None:
         return Shape(key)
@@ -47,8 +46,7 @@ async def shape_of(frontier: Frontier) -> Shape | None:
 
 async def _is_set(frontier: Frontier) -> bool:
     """Whether there are fingerprints: a filter of the project's may keep anything there."""
-    client = frontier.client
-    return bool((await client.type(frontier.keys.dupefilter)).decode() == "set")
+    return await frontier.client.type(frontier.keys.dupefilter) == b"set"
 
 
 async def kind_of(frontier: Frontier) -> str:
@@ -71,32 +69,29 @@ def started_as(name: str, *, compacted: bool) -> str:
 
 async def is_seen(frontier: Frontier, fingerprint: str) -> bool:
     """Whether the frontier filters requests with this fingerprint."""
-    client = frontier.client
     key, shape = frontier.keys.dupefilter, await shape_of(frontier)
     if shape is not None:
         fingerprint = stored_as(fingerprint, compacted=True)
         key = shape.place(fingerprint)
     elif not await _is_set(frontier):
         return False
-    return bool(await client.sismember(key, fingerprint))
+    return bool(await frontier.client.sismember(key, fingerprint))
 
 
 async def is_start(frontier: Frontier, fingerprint: str) -> bool:
     """Whether it is one of a start request that this crawl has taken."""
-    client = frontier.client
     compacted = await shape_of(frontier) is not None
     name = stored_as(fingerprint, compacted=compacted)
-    return bool(await client.sismember(frontier.keys.started, name))
+    return bool(await frontier.client.sismember(frontier.keys.started, name))
 
 
 async def count(frontier: Frontier) -> int:
     """How many there are."""
-    client = frontier.client
     shape = await shape_of(frontier)
     if shape is not None:
         return shape.count
     shared = frontier.keys.dupefilter
-    return await client.scard(shared) if await _is_set(frontier) else 0
+    return await frontier.client.scard(shared) if await _is_set(frontier) else 0
 
 
 async def add(frontier: Frontier, fingerprints: Sequence[str]) -> None:
@@ -104,10 +99,9 @@ async def add(frontier: Frontier, fingerprints: Sequence[str]) -> None:
 
     Raises RedisUnavailable, too.
     """
-    client = frontier.client
     shape = await shape_of(frontier)
     if shape is None:
-        async with client.pipeline(transaction=False) as pipeline:
+        async with frontier.client.pipeline(transaction=False) as pipeline:
             for some in batches(fingerprints):
                 pipeline.sadd(frontier.keys.dupefilter, *some)
             await pipeline.execute()
@@ -160,8 +154,7 @@ async def scan(frontier: Frontier) -> AsyncIterator[list[str]]:
         shape = await shape_of(frontier)
         if shape is None or number >= shape.buckets or shape.epoch == "-":
             return
-        client = frontier.client
-        members = await client.smembers(shape.name(number))
+        members = await frontier.client.smembers(shape.name(number))
         yield [member.decode() for member in members]
         number += 1
 

@@ -160,7 +160,9 @@ class RedisFrontier:
             await self._orphans.step()
         round_ = _Round(self._frontier)
         round_.store(ask)
-        round_.report(ask, *(self.process or ("", "")), prunes=self._prunes)
+        round_.report(ask, *(self.process or ("", "")))
+        if ask.heartbeat or self._prunes:
+            round_.prune()
         round_.take(ask)
         try:
             await self._frontier.exchange(round_.calls)
@@ -218,8 +220,8 @@ class _Round:
         for begins in batches(ask.begins):
             self._add(frontier.begin(begins), self._begun)
 
-    def report(self, ask: Ask, machine: str, process: str, *, prunes: bool) -> None:
-        """Who is here, and who is not any more; *prunes*: old tasks are left."""
+    def report(self, ask: Ask, machine: str, process: str) -> None:
+        """Who is here, and who is not any more."""
         frontier = self._frontier
         for gone in batches(ask.gone):
             self._add(frontier.gone(machine, gone))
@@ -230,8 +232,10 @@ class _Round:
         if ask.heartbeat:
             beat = frontier.heartbeat(ask.info, busy=ask.busy)
             self._add(beat, self._sets("heartbeat"))
-        if ask.heartbeat or prunes:
-            self._add(frontier.prune_tasks(), self._pruned)
+
+    def prune(self) -> None:
+        """Delete some of what is old."""
+        self._add(self._frontier.prune_tasks(), self._pruned)
 
     def take(self, ask: Ask) -> None:
         """Leases, and what is left."""

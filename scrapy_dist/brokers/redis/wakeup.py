@@ -139,11 +139,7 @@ class Wakeup:
         assert self._reader is not None
         # A change may be told before this answer is.
         self._watching = True
-        try:
-            await self._reader.ask("EXISTS", *self._keys)
-        except BaseException:
-            self._watching = False
-            raise
+        await self._reader.ask("EXISTS", *self._keys)
 
     def _changed(self) -> None:
         self._watching = False

@@ -40,13 +40,9 @@ _FRONTIER_KEYS = (
 async def clear(
     frontier: Frontier, parts: Sequence[str], *, force: bool = False
 ) -> Cleared:
-    """Delete, see `ports.Crawl.clear`; Redis frees the memory in the background.
-
-    Raises RedisUnavailable.
-    """
-    k = frontier.keys
+    """Delete, see `ports.Crawl.clear`; Redis frees the memory in the background."""
     names = [n for part in parts for n in _KEYS.get(part, _FRONTIER_KEYS)]
-    keys = [getattr(k, name) for name in dict.fromkeys(names)]
+    keys = [getattr(frontier.keys, name) for name in dict.fromkeys(names)]
     if "seeds" in parts:
         keys += frontier.seed_keys
     seen = FRONTIER in parts or "dupefilter" in parts
@@ -71,10 +67,7 @@ async def clear(
 
 
 async def recrawl(frontier: Frontier, requests: Sequence[NewRequest]) -> None:
-    """Queue again, see `ports.Crawl.recrawl`.
-
-    Raises RedisUnavailable, and ConfigurationError for another secret.
-    """
+    """Queue again, see `ports.Crawl.recrawl`."""
     await check_seal(frontier.client, frontier.keys.state, frontier.seal, writes=True)
     k = frontier.keys
     with asking():

@@ -53,8 +53,7 @@ async def retry(
 
     A request is pending in its slot with the priority that it had before Scrapy's retries,
     behind equal ones, may be retried as often as a new one, and is crawled although its
-    fingerprint is known. What cannot be read stays. Raises RedisUnavailable: then some may
-    have been put back; and ConfigurationError for an id that is none.
+    fingerprint is known. RedisUnavailable: some may have been put back.
     """
     await check_format(frontier.client, frontier.keys)
     await check_seal(frontier.client, frontier.keys.state, frontier.seal, writes=True)
@@ -80,11 +79,7 @@ async def retry(
 async def forget(
     frontier: Frontier, ids: Iterable[str] | None = None, reason: str = ""
 ) -> Forgotten:
-    """Delete, see `ports.Crawl.forget`.
-
-    Raises RedisUnavailable: then some may have been deleted; and ConfigurationError for
-    an id that is none.
-    """
+    """Delete, see `ports.Crawl.forget`. RedisUnavailable: some may be gone."""
     await check_format(frontier.client, frontier.keys)
     done = Forgotten()
     if ids is None and not reason:

@@ -68,11 +68,14 @@ async def export_lines(
         _seeds(frontier),
         _lines(snapshot.read(), partial(_request_line, frontier.seal)),
         _lines(_failed(frontier), partial(_letter_line, frontier.seal)),
-        _lines(scan_hash(client, k.stats), _stat_line),
+        _lines(
+            scan_hash(client, k.stats), lambda s: _line("stat", name=s[0], value=s[1])
+        ),
     ]
     if items:
         results = _lines(scan_hash(client, k.results), _result_line)
-        parts += (results, _lines(_read_list(client, k.items), _item_line))
+        found = _read_list(client, k.items)
+        parts += (results, _lines(found, lambda item: _line("item", data=item[0])))
     with asking("the export is not complete"):
         for part in parts:
             async for lines in part:
@@ -87,6 +90,13 @@ async def _lines(
 ) -> AsyncIterator[list[Line]]:
     async for some in found:
         yield [line(each) for each in some]
+
+
+def _line(kind: str, /, **data: bytes) -> Line:
+    line: Line = {"type": kind}
+    for name, value in data.items():
+        line |= dump_lines.show_bytes(name, value)
+    return line
 
 
 def _fingerprint_line(kind: str) -> Callable[[str], Line]:
@@ -136,29 +146,14 @@ async def _seeds(frontier: Frontier) -> AsyncIterator[list[Line]]:
         else:
             continue
         async for some in found:
-            yield [
-                {"type": "seed", "key": n, "kind": kind, "score": score}
-                | dump_lines.show_bytes("data", data)
-                for data, score in some
-            ]
-
-
-def _item_line(found: tuple[bytes, float]) -> Line:
-    return {"type": "item"} | dump_lines.show_bytes("data", found[0])
+            more = {"key": n, "kind": kind}
+            yield [_line("seed", data=d) | more | {"score": score} for d, score in some]
 
 
 def _result_line(result: tuple[bytes, bytes]) -> Line:
     token, _, number = result[0].partition(b" ")
-    line = {"type": "result", "task": token.decode("latin-1")}
-    return {**line, "n": layout.whole(number)} | dump_lines.show_bytes(
-        "data", result[1]
-    )
-
-
-def _stat_line(stat: tuple[bytes, bytes]) -> Line:
-    name, value = stat
-    shown = dump_lines.show_bytes("name", name) | dump_lines.show_bytes("value", value)
-    return {"type": "stat"} | shown
+    line = _line("result", data=result[1])
+    return line | {"task": token.decode("latin-1"), "n": layout.whole(number)}
 
 
 async def _read_list(
@@ -215,13 +210,9 @@ async def _failed(frontier: Frontier) -> AsyncIterator[list[dict[bytes, bytes]]]
 
 
 def _letter_line(seal: Seal, fields: dict[bytes, bytes]) -> Line:
-    line: Line = {"type": "failed"}
-    for name in dump_lines.LETTER:
-        line |= dump_lines.show_bytes(name, fields.get(name.encode(), b""))
-    if task := fields.get(b"task"):
-        line |= dump_lines.show_bytes("task", task)
-    if claims := fields.get(b"claims"):
-        line |= dump_lines.show_bytes("claims", claims)
+    named = {name: fields.get(name.encode(), b"") for name in dump_lines.LETTER}
+    more = {name: fields.get(name.encode(), b"") for name in ("task", "claims")}
+    line = _line("failed", **named, **{name: of for name, of in more.items() if of})
     payload = fields.get(b"payload", b"")
     if line.get("kind") == "seed":
         payload = SEED + payload

@@ -243,10 +243,9 @@ class _Import:
             fields: list[str | bytes] = ["payload", payload]
             for name in dump_lines.LETTER:
                 fields += (name, dump_lines.bytes_of(line, name))
-            if "task" in line or "task_base64" in line:
-                fields += ("task", dump_lines.bytes_of(line, "task"))
-            if "claims" in line:
-                fields += ("claims", dump_lines.bytes_of(line, "claims"))
+            for name in ("task", "claims"):
+                if name in line or f"{name}_base64" in line:
+                    fields += (name, dump_lines.bytes_of(line, name))
             batch.add("failed", "XADD", *fields)
         elif kind == "stat":
             stat = dump_lines.bytes_of(line, "name")

@@ -20,14 +20,12 @@ if TYPE_CHECKING:
 
 #: Letters asked for at first; then as many as STEP_BYTES hold, from 1 to BATCH.
 _FIRST_STEP = 10
-
-
 #: Bytes of payloads that one step reads, about.
 _STEP_BYTES = 1 << 20
 
 
 async def count_failed(frontier: Frontier) -> int:
-    """How many dead letters there are. Raises RedisUnavailable, ConfigurationError."""
+    """How many dead letters there are."""
     with asking(key=frontier.keys.failed):
         return await frontier.client.xlen(frontier.keys.failed)
 
@@ -38,7 +36,6 @@ async def list_failed(
     """See `ports.Crawl.failed`.
 
     Some are read at a time, about a megabyte; those that come meanwhile are left out.
-    Raises RedisUnavailable, and ConfigurationError for a key of another type.
     """
     async for letters in steps(frontier, newest_first=newest_first, before=before):
         for letter in letters:
@@ -58,7 +55,7 @@ async def steps(
     *before*: with *newest_first*, only those that are older than the one of that id.
     """
     client, key = frontier.client, frontier.keys.failed
-    with asking(key=frontier.keys.failed):
+    with asking(key=key):
         newest = await client.xrevrange(key, count=1)
     if not newest:
         return

@@ -29,7 +29,7 @@ async def crawl_names(
     """See `ports.Broker.names`: of a frontier, seeds, dead letters or items.
 
     *begun*: without those of which others have a key called ``...:state``, and which have
-    none of ours. Raises RedisUnavailable.
+    none of ours.
     """
     keys = Keys.from_settings(settings, _NAME)
     places = [(keys.state, "HASH"), (keys.failed, "STREAM"), (keys.items, "LIST")]
