@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from scrapy_dist.admin.items import decode
@@ -13,10 +16,14 @@ from scrapy_dist.bridge.publisher import Message
 from scrapy_dist.core.tasks import Task, TaskState
 
 if TYPE_CHECKING:
+    from scrapy_dist.bridge.line import RedisSide
     from scrapy_dist.core.dead_letters import DeadLetter
+    from scrapy_dist.core.ports import Tasks
 
 #: Items, and bytes of them, that a result holds at the most.
 MOST_ITEMS, MOST_BYTES = 100, 256 << 10
+#: Tasks whose items are read at a time; items of one that are read before their size is known.
+_READERS, _FIRST = 8, 4
 #: Bytes of the longest message_id.
 _ID = 255
 #: Characters of a reason in a header.
@@ -36,9 +43,9 @@ def as_json(spider: str, task: Task) -> dict[str, Any]:
         "items": task.items,
         "reason": task.reason,
         "worker": task.worker,
-        "submitted": times.iso(times.from_ms(task.submitted_ms or None)),
-        "started": times.iso(times.from_ms(task.started_ms or None)),
-        "ended": times.iso(times.from_ms(task.ended_ms or None)),
+        "submitted": times.iso(task.submitted),
+        "started": times.iso(task.started),
+        "ended": times.iso(task.ended),
     }
 
 
@@ -47,17 +54,15 @@ def result_body(spider: str, task: Task, items: Sequence[bytes]) -> bytes:
 
     More than `MOST_ITEMS`, or `MOST_BYTES`, are left out; ``results_left`` says how many.
     """
-    shown: list[Any] = []
-    size = 0
+    shown, size = [], 0
     for data in items[:MOST_ITEMS]:
         size += len(data)
         if size > MOST_BYTES:
             break
-        shown.append(_as_value(data))
-    body = as_json(spider, task)
-    body["results"] = shown
+        found = decode(data)
+        shown.append(_as_text(found) if isinstance(found, bytes) else found)
     left = max(0, task.items - len(shown))
-    body["results_left"] = left
+    body = {**as_json(spider, task), "results": shown, "results_left": left}
     if left:
         body["more"] = (
             f"scrapy_dist.Client(REDIS_URL, {spider!r}).results({task.id!r},"
@@ -71,9 +76,34 @@ def result_body(spider: str, task: Task, items: Sequence[bytes]) -> bytes:
         return json.dumps(body).encode()
 
 
-def _as_value(data: bytes) -> Any:
-    found = decode(data)
-    return _as_text(found) if isinstance(found, bytes) else found
+@dataclass
+class Results:
+    """Reads items of tasks. An item may be of any size, so few are read at a time."""
+
+    port: Tasks
+    redis: RedisSide
+    _room: asyncio.Semaphore = field(
+        default_factory=lambda: asyncio.Semaphore(_READERS)
+    )
+
+    async def first(self, task: Task) -> list[bytes]:
+        """The first items of *task*, `MOST_ITEMS` and `MOST_BYTES` at the most."""
+        found: list[bytes] = []
+        most, size, step = min(task.items, MOST_ITEMS), 0, _FIRST
+        async with self._room:
+            while len(found) < most:
+                step = min(step, most - len(found))
+                read = partial(self.port.results, task, len(found), step)
+                some = await self.redis.ask(read)
+                for item in some:
+                    size += len(item)
+                    if size > MOST_BYTES:
+                        return found
+                    found.append(item)
+                if len(some) < step:
+                    break
+                step = max(1, (MOST_BYTES - size) // max(1, *map(len, some)))
+        return found
 
 
 def _as_text(data: bytes) -> Any:
@@ -116,7 +146,7 @@ def status_message(queue: str, spider: str, task: Task, state: TaskState) -> Mes
     if state is TaskState.QUEUED:
         body["started"] = None
     name = message_id(task, str(state))
-    return Message("", queue, json.dumps(body).encode(), name, "status")
+    return Message(queue, json.dumps(body).encode(), name, "status")
 
 
 def letter_message(queue: str, spider: str, letter: DeadLetter) -> Message:
@@ -144,12 +174,12 @@ def letter_message(queue: str, spider: str, letter: DeadLetter) -> Message:
         "reason": letter.reason[:_REASON],
         "worker": letter.worker[:_REASON],
         "deliveries": letter.deliveries,
-        "time": times.iso(times.from_ms(letter.time_ms or None)) or "",
+        "time": times.iso(times.from_ms(letter.time_ms)) or "",
     }
-    clean = {k: _encodable(v) if isinstance(v, str) else v for k, v in headers.items()}
+    clean = {
+        # AMQP has no half characters.
+        k: v.encode("utf-8", "replace").decode() if isinstance(v, str) else v
+        for k, v in headers.items()
+    }
     name = f"{spider}:{letter.id}".encode()[-_ID:].decode("utf-8", "ignore")
-    return Message("", queue, body, name, "failed", content_type, headers=clean)
-
-
-def _encodable(text: str) -> str:
-    return text.encode("utf-8", "replace").decode()
+    return Message(queue, body, name, "failed", content_type, headers=clean)

@@ -8,22 +8,20 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from scrapy_dist.admin.tasks import Tasks
 from scrapy_dist.base.escaping import quote
 from scrapy_dist.base.waits import cancel, sleep_until, wait_for
 from scrapy_dist.bridge.checks import (
     check_exchange,
-    check_queues,
+    check_queue,
     check_source,
     check_writing,
 )
 from scrapy_dist.bridge.desk import Desk, Sinks
 from scrapy_dist.bridge.intake import Intake
-from scrapy_dist.bridge.items import PATIENCE, ItemSender, consumer_of
-from scrapy_dist.bridge.letters import LetterSender
+from scrapy_dist.bridge.items import PATIENCE, ItemSender, consumer_of, send_letters
+from scrapy_dist.bridge.line import RedisSide
 from scrapy_dist.bridge.link import LinkLost
 from scrapy_dist.bridge.publisher import Publisher
-from scrapy_dist.bridge.redis_side import RedisSide
 from scrapy_dist.exceptions import ConfigurationError, FrontierError
 
 if TYPE_CHECKING:
@@ -51,11 +49,6 @@ class Plan:
     is_stored_enough: bool = False
     prefetch: int = 2000
 
-    def queues(self) -> dict[str, str]:
-        """The queues, by their options."""
-        names = ("tasks", "items", "status", "failed")
-        return {f"--{n}": getattr(self, n) for n in names if getattr(self, n)}
-
 
 class Bridge:
     """Between *crawl*, which is open, and RabbitMQ at *address*."""
@@ -71,108 +64,98 @@ class Bridge:
         self._workers = 1
         self._desk: Desk | None = None
         self._items: ItemSender | None = None
+        #: What never ends, and what ends when the bridge is to stop.
+        self._lines: list[Coroutine[Any, Any, None]] = []
+        self._work: list[Coroutine[Any, Any, None]] = []
 
     async def check(self) -> None:
         """Raise ConfigurationError for what RabbitMQ has not, or does not allow."""
+        address, plan = self._address, self._plan
         try:
-            await check_queues(self._address, self._plan.queues())
-            if self._plan.tasks:
-                await check_source(self._address, "--tasks", self._plan.tasks)
-            if self._plan.results:
-                await check_exchange(self._address, "--results", self._plan.results)
-                await check_writing(self._address, self._plan.results)
+            if plan.tasks:
+                await check_source(address, "--tasks", plan.tasks)
+            for name in ("items", "status", "failed"):
+                if queue := getattr(plan, name):
+                    await check_queue(address, f"--{name}", queue)
+            if plan.results:
+                await check_exchange(address, "--results", plan.results)
+                await check_writing(address, plan.results)
             # Replies go there, too.
-            await check_writing(self._address, "")
+            await check_writing(address, "")
         except LinkLost as e:
             raise ConfigurationError(
-                f"RabbitMQ at {self._address.shown} cannot be reached: {e}"
+                f"RabbitMQ at {address.shown} cannot be reached: {e}"
             ) from None
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Work until *stopping*; what is not done then goes back to where it was."""
-        plan = self._plan
-        lines: list[Coroutine[Any, Any, None]] = []
-        work: list[Coroutine[Any, Any, None]] = []
-        publisher = self._publisher("takes messages", lines)
+        crawl, plan = self._crawl, self._plan
+        publisher = self._publisher("takes messages")
         if plan.tasks:
-            to_results = publisher
-            if plan.results:
-                role = f"takes results for the exchange {quote(plan.results)}"
-                to_results = self._publisher(role, lines)
-            sinks = Sinks(plan.status, plan.results, publisher, to_results)
-            work += self._task_work(sinks, lines, stopping)
+            self._take_tasks(publisher, stopping)
         if plan.items:
-            reader = self._crawl.port.items(consumer_of(plan.items), PATIENCE)
-            # An item may be larger than RabbitMQ takes, which ends the connection.
-            role = f"takes items for the queue {quote(plan.items)}"
             self._items = ItemSender(
-                reader,
+                crawl.port.items(consumer_of(plan.items), PATIENCE),
                 plan.items,
-                self._crawl.name,
-                self._publisher(role, lines),
+                crawl.name,
+                # An item may be larger than RabbitMQ takes, which ends the connection.
+                self._publisher(f"takes items for the queue {quote(plan.items)}"),
                 self._redis,
                 self._notices,
             )
-            work.append(self._items.run(stopping))
+            self._work.append(self._items.run(stopping))
         if plan.failed:
-            letters = LetterSender(self._crawl, plan.failed, publisher, self._redis)
-            work.append(letters.run(stopping))
-        await self._run(lines, work, stopping)
+            self._work.append(
+                send_letters(crawl, plan.failed, publisher, self._redis, stopping)
+            )
+        await self._run(stopping)
 
-    def _publisher(
-        self, role: str, lines: list[Coroutine[Any, Any, None]]
-    ) -> Publisher:
+    def _publisher(self, role: str) -> Publisher:
         publisher = Publisher(self._address, role, self._notices)
-        lines.append(publisher.run())
+        self._lines.append(publisher.line.run())
         return publisher
 
-    def _task_work(
-        self,
-        sinks: Sinks,
-        lines: list[Coroutine[Any, Any, None]],
-        stopping: asyncio.Event,
-    ) -> list[Coroutine[Any, Any, None]]:
+    def _take_tasks(self, publisher: Publisher, stopping: asyncio.Event) -> None:
+        crawl, plan = self._crawl, self._plan
+        to_results = publisher
+        if plan.results:
+            role = f"takes results for the exchange {quote(plan.results)}"
+            to_results = self._publisher(role)
+        sinks = Sinks(plan.status, plan.results, publisher, to_results)
         self._desk = desk = Desk(
-            self._crawl,
-            Tasks(self._crawl),
+            crawl,
             sinks,
             self._redis,
             self._notices,
-            is_stored_enough=self._plan.is_stored_enough,
+            is_stored_enough=plan.is_stored_enough,
         )
         desk.intake = intake = Intake(
             self._address,
-            self._plan.tasks,
+            plan.tasks,
             self._notices,
             self._limit,
             desk.lose,
-            self._crawl.options.max_seed,
+            crawl.options.max_seed,
         )
-        lines.append(intake.run_line())
-        return [desk.run(stopping), intake.run(stopping), self._count_workers(stopping)]
-
-    async def _run(
-        self,
-        lines: list[Coroutine[Any, Any, None]],
-        work: list[Coroutine[Any, Any, None]],
-        stopping: asyncio.Event,
-    ) -> None:
-        """Run *lines*, which never end, and *work*, which does with *stopping*."""
-        kept: list[asyncio.Future[Any]] = [
-            asyncio.ensure_future(each) for each in (*lines, stopping.wait())
+        self._lines.append(intake.line.run())
+        self._work += [
+            desk.run(stopping),
+            intake.run(stopping),
+            self._count_workers(stopping),
         ]
-        done: list[asyncio.Future[Any]] = [asyncio.ensure_future(w) for w in work]
+
+    async def _run(self, stopping: asyncio.Event) -> None:
+        kept = [*map(asyncio.ensure_future, (*self._lines, stopping.wait()))]
+        done = [*map(asyncio.ensure_future, self._work)]
         try:
             await asyncio.wait([*kept, *done], return_when=asyncio.FIRST_COMPLETED)
-            failed = [
-                each for each in (*kept, *done) if each.done() and each.exception()
-            ]
-            if not failed:
+            ended = [each for each in (*kept, *done) if each.done()]
+            if not any(each.exception() for each in ended):
                 # What RabbitMQ has, and what has ended, is still said in Redis and there.
                 await asyncio.wait(done, timeout=_GRACE)
-                failed = [each for each in done if each.done() and each.exception()]
-            for each in failed:
-                each.result()
+            for each in (*kept, *done):
+                if each.done():
+                    each.result()
         finally:
             await cancel(done)
             await self._leave()
@@ -188,11 +171,8 @@ class Bridge:
     # How much
 
     def _limit(self) -> int:
-        if (
-            self._plan.is_stored_enough
-            and self._desk is not None
-            and self._desk.is_full
-        ):
+        assert self._desk is not None
+        if self._plan.is_stored_enough and self._desk.is_full:
             return 0
         concurrency = self._crawl.options.concurrency
         return min(self._plan.prefetch, max(1, self._workers) * concurrency * _EACH)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -23,32 +24,58 @@ _NO_RIGHT = 403
 _OFFSET = "x-stream-offset"
 
 
+@asynccontextmanager
+async def _asking(address: Address, given: str, what: str) -> AsyncIterator[Link]:
+    """A link on which to ask for the *what* that is *given*.
+
+    Raises ConfigurationError for what is refused then, and LinkLost as `Link.open`.
+    """
+    link = await Link.open(address)
+    try:
+        yield link
+    except LinkLost:
+        if link.code == _NOT_FOUND:
+            raise ConfigurationError(
+                f"{given}: RabbitMQ at {address.shown} has no such {what}. Make it first:"
+                " what it is to be like (durable, its type, its limits) is yours to say."
+            ) from None
+        if link.code:
+            reason = address.hide(link.reason)
+            raise ConfigurationError(f"{given}: {reason}") from None
+        raise
+    finally:
+        await link.close()
+
+
 async def check_source(address: Address, option: str, queue: str) -> None:
     """Raise ConfigurationError unless tasks can be taken from *queue*.
 
     Raises LinkLost as `Link.open`.
     """
-    await check_queues(address, {option: queue})
+    await check_queue(address, option, queue)
     # Not a word of the protocol tells the type of a queue. But it refuses the offset of a
     # stream before it makes a consumer, so that nothing is taken out of another queue.
-    link = await Link.open(address)
-    try:
-        await link.call(link.channel.basic_qos, prefetch_count=1)
-        await link.call(
-            link.channel.basic_consume,
-            queue,
-            lambda *_: None,
-            arguments={_OFFSET: "next"},
-        )
-        # A broker without streams may not look at it. Streams alone have no basic.get.
-        await link.call(partial(_get, link, queue))
-    except LinkLost as e:
-        if link.reason.startswith("NOT_IMPLEMENTED"):
-            raise _not_a_queue(address, f"{option} {queue}") from None
-        if link.code != _BAD_ARGUMENT or _OFFSET not in link.reason:
-            raise (_refused(link, address, f"{option} {queue}", "queue") or e) from None
-    finally:
-        await link.close()
+    async with _asking(address, f"{option} {queue}", "queue") as link:
+        try:
+            await link.call(link.channel.basic_qos, prefetch_count=1)
+            await link.call(
+                link.channel.basic_consume,
+                queue,
+                lambda *_: None,
+                arguments={_OFFSET: "next"},
+            )
+            # A broker without streams may not look at it. Streams alone have no basic.get.
+            await link.call(partial(_get, link, queue))
+        except LinkLost:
+            if link.reason.startswith("NOT_IMPLEMENTED"):
+                raise ConfigurationError(
+                    f"{option} {queue}: at RabbitMQ {address.shown} this is a stream, which"
+                    " keeps no account of what was done, so a task could be lost or done"
+                    " twice. Take a classic or a quorum queue: declare one of another name,"
+                    " without x-queue-type=stream."
+                ) from None
+            if link.code != _BAD_ARGUMENT or _OFFSET not in link.reason:
+                raise
 
 
 def _get(link: Link, queue: str, *, callback: Callable[[Any], object]) -> None:
@@ -56,41 +83,19 @@ def _get(link: Link, queue: str, *, callback: Callable[[Any], object]) -> None:
     link.channel.basic_get(queue, lambda *found: callback(found))
 
 
-def _not_a_queue(address: Address, given: str) -> ConfigurationError:
-    return ConfigurationError(
-        f"{given}: at RabbitMQ {address.shown} this is a stream, which keeps no account of"
-        " what was done, so a task could be lost or done twice. Take a classic or a quorum"
-        " queue: declare one of another name, without x-queue-type=stream."
-    )
+async def check_queue(address: Address, option: str, queue: str) -> None:
+    """Raise ConfigurationError if *queue*, which *option* names, is not there.
 
-
-async def check_queues(address: Address, queues: dict[str, str]) -> None:
-    """Raise ConfigurationError for the first of *queues* that is not there.
-
-    They are named by the options that ask for them. Raises LinkLost as `Link.open`.
+    Raises LinkLost as `Link.open`.
     """
-    link = await Link.open(address)
-    try:
-        for option, queue in queues.items():
-            try:
-                await link.call(link.channel.queue_declare, queue, passive=True)
-            except LinkLost as e:
-                raise (
-                    _refused(link, address, f"{option} {queue}", "queue") or e
-                ) from None
-    finally:
-        await link.close()
+    async with _asking(address, f"{option} {queue}", "queue") as link:
+        await link.call(link.channel.queue_declare, queue, passive=True)
 
 
 async def check_exchange(address: Address, option: str, exchange: str) -> None:
-    """As `check_queues`, for an exchange."""
-    link = await Link.open(address)
-    try:
+    """As `check_queue`, for an exchange."""
+    async with _asking(address, f"{option} {exchange}", "exchange") as link:
         await link.call(link.channel.exchange_declare, exchange, passive=True)
-    except LinkLost as e:
-        raise _refused(link, address, f"{option} {exchange}", "exchange") or e from None
-    finally:
-        await link.close()
 
 
 async def check_writing(address: Address, exchange: str) -> None:
@@ -100,7 +105,7 @@ async def check_writing(address: Address, exchange: str) -> None:
     """
     link = await Link.open(address)
     # While RabbitMQ takes no messages it would not answer.
-    link.on_blocked = link.give_up
+    link.on_blocked = link.lose
     try:
         # In a transaction that does not end the right is asked for, and nothing is sent.
         await link.call(link.channel.tx_select)
@@ -114,16 +119,3 @@ async def check_writing(address: Address, exchange: str) -> None:
             ) from None
     finally:
         await link.close()
-
-
-def _refused(
-    link: Link, address: Address, given: str, what: str
-) -> ConfigurationError | None:
-    if link.code == _NOT_FOUND:
-        return ConfigurationError(
-            f"{given}: RabbitMQ at {address.shown} has no such {what}. Make it first:"
-            " what it is to be like (durable, its type, its limits) is yours to say."
-        )
-    if link.code:
-        return ConfigurationError(f"{given}: {address.hide(link.reason)}")
-    return None

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from itertools import count
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from scrapy_dist.admin.tasks import Tasks
 from scrapy_dist.base.escaping import quote
 from scrapy_dist.base.waits import cancel, sleep_until
 from scrapy_dist.bridge import weight
 from scrapy_dist.bridge.bodies import (
+    Results,
     message_id,
     result_body,
     status_message,
@@ -21,19 +24,16 @@ from scrapy_dist.bridge.bodies import (
 from scrapy_dist.bridge.publisher import Message, Publisher
 from scrapy_dist.bridge.refusals import Refusals, reason_of
 from scrapy_dist.bridge.replies import Replies
-from scrapy_dist.bridge.results import Results
 from scrapy_dist.core.tasks import NewTask, OnDuplicate, Submission, Task, TaskState
 from scrapy_dist.exceptions import BadSeed, ConfigurationError
 
 if TYPE_CHECKING:
     from scrapy_dist.admin.crawl import Crawl
     from scrapy_dist.admin.task_maker import TaskMaker
-    from scrapy_dist.admin.tasks import Tasks
-    from scrapy_dist.bridge.delivery import Delivery
-    from scrapy_dist.bridge.intake import Intake
+    from scrapy_dist.bridge.intake import Delivery, Intake
+    from scrapy_dist.bridge.line import RedisSide
     from scrapy_dist.bridge.link import Link
     from scrapy_dist.bridge.notices import Notices
-    from scrapy_dist.bridge.redis_side import RedisSide
 
 #: Messages that become tasks in one step, and bytes of them, which are checked meanwhile.
 _STEP, _STEP_BYTES = 100, 1 << 20
@@ -70,13 +70,20 @@ class _Followed:
     is_ending: bool = False
 
 
+class _Made(NamedTuple):
+    """What a message is made into, and whether its task has an id of its own."""
+
+    task: NewTask
+    delivery: Delivery
+    is_named: bool
+
+
 class Desk:
     """*is_stored_enough*: acknowledge a message when the frontier has its task."""
 
     def __init__(
         self,
         crawl: Crawl,
-        tasks: Tasks,
         sinks: Sinks,
         redis: RedisSide,
         notices: Notices,
@@ -84,11 +91,9 @@ class Desk:
         is_stored_enough: bool,
     ) -> None:
         self._crawl = crawl
-        self._tasks = tasks
-        self._port = crawl.port
+        self._tasks = Tasks(crawl)
         self._sinks = sinks
         self._redis = redis
-        self._notices = notices
         self._is_stored_enough = is_stored_enough
         self._makers: dict[int | None, TaskMaker] = {}
         self._followed: dict[str, _Followed] = {}
@@ -125,8 +130,7 @@ class Desk:
             while self._work:
                 await asyncio.wait(self._work)
         finally:
-            rest: list[asyncio.Future[Any]] = [loops, telling, *self._work]
-            await cancel(rest)
+            await cancel([loops, telling, *self._work])
 
     async def _wake(self, stopping: asyncio.Event) -> None:
         await stopping.wait()
@@ -144,7 +148,8 @@ class Desk:
             if not (followed.deliveries or followed.is_ending):
                 del self._followed[followed.id]
 
-    def _spawn(self, work: asyncio.Task[None]) -> None:
+    def _spawn(self, doing: Coroutine[Any, Any, None]) -> None:
+        work = asyncio.create_task(doing)
         self._work.add(work)
 
         def end(done: asyncio.Task[None]) -> None:
@@ -164,41 +169,39 @@ class Desk:
             await self._submit_some(self.intake.take(_STEP, _STEP_BYTES))
 
     async def _submit_some(self, deliveries: Sequence[Delivery]) -> None:
-        made: list[tuple[NewTask, Delivery, bool]] = []
+        made: list[_Made] = []
         taken: set[str] = set()
         for delivery in deliveries:
             try:
                 made.append(self._make(delivery, taken))
             except (BadSeed, ConfigurationError) as e:
-                refusing = self._refuse(delivery, reason_of(delivery, e))
-                self._spawn(asyncio.ensure_future(refusing))
+                self._spawn(self._refuse(delivery, reason_of(delivery, e)))
         # One that came before has been a task, which may have ended.
         again = [
-            task.id for task, d, is_named in made if d.redelivered and not is_named
+            each.task.id
+            for each in made
+            if each.delivery.redelivered and not each.is_named
         ]
         old = await self._redis.ask(lambda: self._ended_long_ago(again))
-        groups: dict[OnDuplicate, list[tuple[NewTask, Delivery, bool]]] = {}
-        for task, delivery, is_named in made:
-            is_known = delivery.redelivered and task.id not in old
+        groups: dict[OnDuplicate, list[_Made]] = {}
+        for each in made:
+            is_known = each.delivery.redelivered and each.task.id not in old
             mode = OnDuplicate.REUSE if is_known else OnDuplicate.JOIN
-            groups.setdefault(mode, []).append((task, delivery, is_named))
+            groups.setdefault(mode, []).append(each)
         for mode, group in groups.items():
-            new = [task for task, *_ in group]
+            new = [each.task for each in group]
             outcomes = await self._redis.ask(partial(self._tasks.push, new, mode))
             for (task, delivery, is_named), outcome in zip(
                 group, outcomes, strict=True
             ):
-                is_joined = outcome is Submission.JOINED
+                id_, is_joined = task.id, outcome is Submission.JOINED
                 if is_joined and not (is_named or delivery.redelivered):
                     # Another message with the same body has that task.
-                    await self._submit_anew(delivery)
-                else:
-                    self._follow(task.id, delivery)
-
-    async def _submit_anew(self, delivery: Delivery) -> None:
-        task = self._maker(delivery).make(delivery.body)
-        await self._redis.ask(lambda: self._tasks.push([task], OnDuplicate.JOIN))
-        self._follow(task.id, delivery)
+                    own = self._maker(delivery).make(delivery.body)
+                    push = partial(self._tasks.push, [own], OnDuplicate.JOIN)
+                    await self._redis.ask(push)
+                    id_ = own.id
+                self._follow(id_, delivery)
 
     def _maker(self, delivery: Delivery) -> TaskMaker:
         priority = delivery.priority
@@ -223,12 +226,10 @@ class Desk:
             and now_ms - task.ended_ms >= _RECENT * 1000
         }
 
-    def _make(
-        self, delivery: Delivery, taken: set[str]
-    ) -> tuple[NewTask, Delivery, bool]:
-        """The task that *delivery* asks for, and whether that has an id of its own.
+    def _make(self, delivery: Delivery, taken: set[str]) -> _Made:
+        """The task that *delivery* asks for.
 
-        Without one it gets one that the same body has again when it comes again: the
+        Without an id it gets one that the same body has again when it comes again: the
         first that no message here has. Raises BadSeed, ConfigurationError.
         """
         if isinstance(delivery.id, bytes):
@@ -240,15 +241,14 @@ class Desk:
                 f"the message has more than the {most:,} bytes that"
                 " FRONTIER_SEED_MAX_SIZE allows"
             )
-        made, number = _made_id(delivery), 0
-        while (name := f"{made}-{number}") in self._followed or name in taken:
-            number += 1
+        names = (f"{_made_id(delivery)}-{number}" for number in count())
+        name = next(n for n in names if n not in self._followed and n not in taken)
         task = self._maker(delivery).make(delivery.body, otherwise=delivery.id or name)
         taken.add(task.id)
-        return task, delivery, task.id != name
+        return _Made(task, delivery, task.id != name)
 
     def _follow(self, id_: str, delivery: Delivery) -> None:
-        if delivery.link.lost.is_set() and not delivery.is_settled:
+        if delivery.is_gone:
             return
         if self._is_stored_enough:
             self.intake.ack(delivery)
@@ -268,15 +268,12 @@ class Desk:
         with self._refusals.known(delivery) as source:
             await self._refusals.set_aside(delivery, source, reason)
             name = delivery.id if isinstance(delivery.id, str) else ""
-            task = Task(
-                name or _made_id(delivery), TaskState.FAILED, failed=1, reason=reason
-            )
-            if self._sinks.status:
-                message = status_message(
-                    self._sinks.status, self._crawl.name, task, TaskState.FAILED
-                )
+            state, spider = TaskState.FAILED, self._crawl.name
+            task = Task(name or _made_id(delivery), state, failed=1, reason=reason)
+            if queue := self._sinks.status:
                 await self._sinks.publisher.deliver(
-                    [message], unless=lambda: delivery.is_gone
+                    [status_message(queue, spider, task, state)],
+                    unless=lambda: delivery.is_gone,
                 )
             if not delivery.is_gone:
                 await self._tell_result(task, [delivery], [])
@@ -319,7 +316,7 @@ class Desk:
         last = await self._tell(followed, task)
         if task.state.is_end:
             followed.is_ending = True
-            self._spawn(asyncio.ensure_future(self._end(followed, task, last)))
+            self._spawn(self._end(followed, task, last))
         return task.state.is_end
 
     async def _tell(
@@ -378,13 +375,12 @@ class Desk:
         asked = [delivery for delivery in deliveries if delivery.reply_to]
         if not (asked or self._sinks.results):
             return
-        name, body = (
-            message_id(task, "result"),
-            result_body(self._crawl.name, task, items),
-        )
+        name = message_id(task, "result")
+        body = result_body(self._crawl.name, task, items)
         if self._sinks.results:
             key = f"{self._crawl.name}.{task.state}"
-            message = Message(self._sinks.results, key, body, name, "result")
+            exchange = self._sinks.results
+            message = Message(key, body, name, "result", exchange=exchange)
             await self._sinks.to_results.deliver([message])
         for delivery in asked:
             await self._replies.send(delivery, body, name, task.id)

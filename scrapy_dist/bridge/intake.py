@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from pika.exceptions import AMQPError
 
 from scrapy_dist.base.escaping import quote
 from scrapy_dist.base.waits import sleep_until
 from scrapy_dist.bridge import weight
 from scrapy_dist.bridge.checks import check_source
-from scrapy_dist.bridge.delivery import Delivery
-from scrapy_dist.bridge.line import LONGEST, Backoff, Line
+from scrapy_dist.bridge.line import Backoff, Line
 from scrapy_dist.bridge.link import Link, LinkLost
 from scrapy_dist.exceptions import ConfigurationError
 
@@ -24,6 +27,61 @@ if TYPE_CHECKING:
 _LOOK = 0.5
 #: Part of what is wanted below which more is asked for.
 _ENOUGH = 0.75
+
+
+@dataclass(eq=False, slots=True)
+class Delivery:
+    """A message that came over *link*; what is said of it elsewhere nobody hears."""
+
+    link: Link
+    tag: int
+    consumer: str
+    body: bytes
+    encoding: Any
+    id: Any
+    priority: int | None
+    reply_to: Any
+    correlation_id: Any
+    redelivered: bool
+    is_settled: bool = False
+
+    @classmethod
+    def of(cls, link: Link, method: Any, properties: Any, body: bytes) -> Delivery:
+        return cls(
+            link=link,
+            tag=method.delivery_tag,
+            consumer=method.consumer_tag,
+            body=body,
+            encoding=properties.content_encoding,
+            id=properties.message_id,
+            priority=properties.priority,
+            reply_to=properties.reply_to,
+            correlation_id=properties.correlation_id,
+            redelivered=method.redelivered,
+        )
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether it comes again, so that what is done for it here is done twice."""
+        return self.link.lost.is_set() and not self.is_settled
+
+    def ack(self) -> None:
+        """Say that it is done, once; without its link it comes again."""
+        self._settle(lambda: self.link.channel.basic_ack(self.tag))
+
+    def give_back(self) -> None:
+        """Say that it is for somebody else, or for later."""
+        self._settle(lambda: self.link.channel.basic_nack(self.tag, requeue=True))
+
+    def _settle(self, say: Callable[[], object]) -> None:
+        if self.is_settled or self.link.lost.is_set():
+            return
+        self.is_settled = True
+        try:
+            say()
+        except AMQPError:
+            # The link is about to be lost.
+            self.is_settled = False
 
 
 class Intake:
@@ -49,7 +107,8 @@ class Intake:
         self._limit = limit
         self._lost = lost
         self._most = most
-        self._line = Line(
+        #: Its connection, which somebody has to run.
+        self.line = Line(
             address, f"gives tasks from {quote(queue)}", notices, self._begin
         )
         self._link: Link | None = None
@@ -70,17 +129,11 @@ class Intake:
 
     # Connection and consumer
 
-    async def run_line(self) -> None:
-        """Keep the connection up, for ever; in the end what is held goes back."""
-        await self._line.run()
-
     async def run(self, stopping: asyncio.Event) -> None:
         """Let messages come until *stopping*."""
-        try:
+        with suppress(LinkLost):
             await self._keep_prefetch(stopping)
             await self._cancel()
-        except LinkLost:
-            pass
 
     async def _begin(self, link: Link) -> None:
         self._forget()
@@ -108,7 +161,7 @@ class Intake:
             self._changed.set()
 
     async def _keep_prefetch(self, stopping: asyncio.Event) -> None:
-        backoff = Backoff(longest=LONGEST)
+        backoff = Backoff()
         while not stopping.is_set():
             self._changed.clear()
             try:
@@ -154,14 +207,13 @@ class Intake:
         if self._is_doubtful:
             # On a channel of its own: this one would be closed if there is no queue.
             await check_source(self._address, "--tasks", self._queue)
-        channel = link.channel
-        await link.call(channel.basic_qos, prefetch_count=room)
+        await link.call(link.channel.basic_qos, prefetch_count=room)
         self._consumers += 1
         consumer = f"scrapy-frontier-bridge-{self._consumers}"
         self._consumer, self._credit = consumer, room
         try:
             await link.call(
-                channel.basic_consume,
+                link.channel.basic_consume,
                 self._queue,
                 lambda _, method, properties, body: self._on_message(
                     Delivery.of(link, method, properties, body[: self._most + 1])
@@ -188,8 +240,7 @@ class Intake:
             self._changed.set()
             return
         self._held.add(delivery)
-        self._waiting.append(delivery)
-        self.arrived.set()
+        self.again(delivery)
 
     def take(self, most: int, size: int) -> list[Delivery]:
         """Deliveries that came, in their order, until they have *size* bytes."""

@@ -1,19 +1,22 @@
-"""A connection that is made again whenever it is lost, later and later."""
+"""The two ends of the bridge: RabbitMQ and Redis, tried again until they answer."""
 
 from __future__ import annotations
 
 import asyncio
 import random
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, TypeVar
 
 from scrapy_dist.base.waits import sleep_until
 from scrapy_dist.bridge.link import Link, LinkLost
-from scrapy_dist.exceptions import ConfigurationError
+from scrapy_dist.exceptions import ConfigurationError, RedisUnavailable
 
 if TYPE_CHECKING:
     from scrapy_dist.bridge.address import Address
     from scrapy_dist.bridge.notices import Notices
+
+T = TypeVar("T")
 
 #: Seconds between two tries, at first and at the most.
 SHORTEST, LONGEST = 0.2, 15.0
@@ -24,19 +27,48 @@ _STEADY = 1.0
 class Backoff:
     """Pauses that grow; no two processes keep step."""
 
-    def __init__(self, shortest: float = SHORTEST, longest: float = LONGEST) -> None:
-        self._shortest, self._longest = shortest, longest
-        self._next = shortest
+    _next = SHORTEST
 
     async def pause(self) -> None:
         pause = self._next * random.uniform(0.7, 1.3)
-        self._next = min(self._longest, self._next * 2)
+        self._next = min(LONGEST, self._next * 2)
         await asyncio.sleep(pause)
 
     def reset(self) -> None:
-        self._next = self._shortest
+        self._next = SHORTEST
 
 
+@dataclass
+class RedisSide:
+    """Redis; *where* is what people call it."""
+
+    where: str
+    notices: Notices
+
+    async def ask(self, work: Callable[[], Awaitable[T]]) -> T:
+        """The result of *work*, which is done again while Redis is away.
+
+        Raises ConfigurationError for what is wrong with it.
+        """
+        backoff, is_news = Backoff(), False
+        while True:
+            try:
+                found = await work()
+            except RedisUnavailable as e:
+                # Once is no trouble: a connection was lost, or Redis knew no script.
+                if is_news:
+                    self.notices.trouble(
+                        "redis",
+                        f"Redis at {self.where} is away; what was taken waits for it: {e}",
+                    )
+                is_news = True
+                await backoff.pause()
+            else:
+                self.notices.over("redis", f"Redis at {self.where} answers again.")
+                return found
+
+
+@dataclass
 class Line:
     """Keeps one `Link` to RabbitMQ at *address*; *role* says what for.
 
@@ -44,37 +76,30 @@ class Line:
     only a person can change; both are told, and tried again.
     """
 
-    def __init__(
-        self,
-        address: Address,
-        role: str,
-        notices: Notices,
-        begin: Callable[[Link], Awaitable[object]],
-    ) -> None:
-        self._address = address
-        self._role = role
-        self._notices = notices
-        self._begin = begin
-        self._link: Link | None = None
-        self._up = asyncio.Event()
+    address: Address
+    role: str
+    notices: Notices
+    begin: Callable[[Link], Awaitable[object]]
+    _link: Link | None = None
+    _up: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def run(self) -> None:
-        """Keep it up, for ever."""
+        """Keep it up, for ever. In the end what is not acknowledged goes back."""
         backoff = Backoff()
-        where, loop = self._address.shown, asyncio.get_running_loop()
+        where, loop = self.address.shown, asyncio.get_running_loop()
         while True:
             began = loop.time()
             try:
-                link = await Link.open(self._address)
+                link = await Link.open(self.address)
                 self._watch_blocks(link)
                 try:
-                    await self._begin(link)
+                    await self.begin(link)
                     self._link = link
                     self._up.set()
                     # One that is refused at its first use does not work again.
                     if not await sleep_until(link.lost, _STEADY):
-                        self._notices.over(
-                            self._role, f"RabbitMQ at {where} {self._role} again."
+                        self.notices.over(
+                            self.role, f"RabbitMQ at {where} {self.role} again."
                         )
                     await link.lost.wait()
                     reason = link.reason
@@ -88,21 +113,21 @@ class Line:
                 reason = str(e).rstrip(".")
             if loop.time() - began > LONGEST:
                 backoff.reset()
-            self._notices.trouble(
-                self._role,
-                f"RabbitMQ at {where} no longer {self._role}: {reason}. It is tried again"
+            self.notices.trouble(
+                self.role,
+                f"RabbitMQ at {where} no longer {self.role}: {reason}. It is tried again"
                 " until it does; nothing is lost.",
             )
             await backoff.pause()
 
     def _watch_blocks(self, link: Link) -> None:
-        about = f"{self._role}: blocked"
-        link.on_blocked = lambda reason: self._notices.trouble(
+        about = f"{self.role}: blocked"
+        link.on_blocked = lambda reason: self.notices.trouble(
             about,
             f"RabbitMQ takes no messages now ({reason}). What is to be sent waits in Redis"
             " and in its queue.",
         )
-        link.on_unblocked = lambda: self._notices.over(
+        link.on_unblocked = lambda: self.notices.over(
             about, "RabbitMQ takes messages again."
         )
 

@@ -59,11 +59,9 @@ def _without_headers(encoded: bytes) -> bytes:
     if not flags & BasicProperties.FLAG_HEADERS:
         return encoded
     start = 2
-    for flag in (
-        BasicProperties.FLAG_CONTENT_TYPE,
-        BasicProperties.FLAG_CONTENT_ENCODING,
-    ):
-        if flags & flag:
+    # Texts come before them, each behind its length.
+    for before in ("CONTENT_TYPE", "CONTENT_ENCODING"):
+        if flags & getattr(BasicProperties, f"FLAG_{before}"):
             start += 1 + encoded[start]
     [size] = struct.unpack_from(">I", encoded, start)
     rest = encoded[2:start] + encoded[start + 4 + size :]
@@ -95,8 +93,8 @@ class Link:
         self.reason = ""
         #: Why RabbitMQ closed the channel, as its reply code; 0: something else.
         self.code = 0
-        #: Whether RabbitMQ reads nothing that is published, because it is short of room.
-        self.is_blocked = False
+        #: Called when it is lost; when RabbitMQ is short of room, and reads nothing that is
+        #: published, with why; and when it reads again.
         self.on_lost: Callable[[], object] = lambda: None
         self.on_blocked: Callable[[str], object] = lambda reason: None
         self.on_unblocked: Callable[[], object] = lambda: None
@@ -128,8 +126,12 @@ class Link:
             on_close_callback=self._on_connection_closed,
             custom_ioloop=self._loop,
         )
-        self._connection.add_on_connection_blocked_callback(self._on_blocked)
-        self._connection.add_on_connection_unblocked_callback(self._on_unblocked)
+        self._connection.add_on_connection_blocked_callback(
+            lambda _, frame: self.on_blocked(str(frame.method.reason))
+        )
+        self._connection.add_on_connection_unblocked_callback(
+            lambda *_: self.on_unblocked()
+        )
         await self._wait(opened)
         self.channel = await self.call(self._open_channel)
 
@@ -152,18 +154,14 @@ class Link:
         try:
             return await wait_for(future, _ANSWER)
         except (TimeoutError, asyncio.TimeoutError):
-            self._lose("RabbitMQ does not answer")
+            self.lose("RabbitMQ does not answer")
             raise LinkLost(self.reason) from None
         finally:
             self._waiting.discard(future)
 
-    def give_up(self, reason: str) -> None:
-        """Wait for no answer any more."""
-        self._lose(reason)
-
     async def close(self) -> None:
         """Close it: what was not acknowledged goes back to its queue."""
-        self._lose("it was closed here")
+        self.lose("it was closed here")
         connection = self._connection
         if connection is None or self._closed.is_set():
             return
@@ -174,21 +172,14 @@ class Link:
     def _on_channel_closed(self, channel: object, error: BaseException) -> None:
         if isinstance(error, ChannelClosed):
             self.code = error.reply_code
-        self._lose(self._shown(error))
+        self.lose(self._shown(error))
 
     def _on_connection_closed(self, connection: object, error: BaseException) -> None:
         self._closed.set()
-        self._lose(self._shown(error))
+        self.lose(self._shown(error))
 
-    def _on_blocked(self, connection: object, frame: Any) -> None:
-        self.is_blocked = True
-        self.on_blocked(str(frame.method.reason))
-
-    def _on_unblocked(self, connection: object, frame: object) -> None:
-        self.is_blocked = False
-        self.on_unblocked()
-
-    def _lose(self, reason: str) -> None:
+    def lose(self, reason: str) -> None:
+        """Wait for no answer any more."""
         if self.lost.is_set():
             return
         self.reason = reason
@@ -230,12 +221,13 @@ def _code(error: BaseException) -> int:
 def _text(error: BaseException) -> str:
     """The innermost of what pika packs into each other, for people."""
     for _ in range(10):
-        inner = (
-            getattr(error, "exception", None)
-            or (getattr(error, "exceptions", None) or [None])[-1]
+        packed = (
+            getattr(error, "exception", None),
+            *(getattr(error, "exceptions", None) or ())[-1:],
+            *error.args,
         )
-        inner = inner or next((a for a in error.args if isinstance(a, Exception)), None)
-        if not isinstance(inner, BaseException):
+        inner = next((each for each in packed if isinstance(each, Exception)), None)
+        if inner is None:
             break
         error = inner
     if isinstance(error, (ChannelClosed, ConnectionClosed)):

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, field
 
 
+@dataclass
 class Notices:
     """*tell* gets a sentence; *note* one that is no trouble."""
 
-    def __init__(
-        self, tell: Callable[[str], object], note: Callable[[str], object]
-    ) -> None:
-        self.tell = tell
-        self.note = note
-        self._troubles: set[str] = set()
+    tell: Callable[[str], object]
+    note: Callable[[str], object]
+    _troubles: set[str] = field(default_factory=set)
 
     def trouble(self, about: str, text: str) -> None:
         """Tell *text*, unless there is trouble about this already."""

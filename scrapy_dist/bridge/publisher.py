@@ -32,12 +32,12 @@ _DIRECT = "amq.rabbitmq.reply-to"
 class Message:
     """One message; *id* is the same when it is sent again. *exchange* '': *key* is a queue."""
 
-    exchange: str
     key: str
     body: bytes
     id: str
     type: str
     content_type: str = "application/json"
+    exchange: str = ""
     correlation_id: str | bytes | None = None
     headers: dict[str, Any] = field(default_factory=dict)
 
@@ -78,10 +78,8 @@ class _Sender:
         self._number = 0
         self._open: dict[int, tuple[Message, asyncio.Future[Outcome]]] = {}
         self._returned: set[int] = set()
-
-    async def begin(self) -> None:
-        self._link.channel.add_on_return_callback(self._on_return)
-        await self._link.call(self._link.channel.confirm_delivery, self._on_word)
+        link.on_lost = self._lose
+        link.channel.add_on_return_callback(self._on_return)
 
     def publish(self, message: Message) -> asyncio.Future[Outcome]:
         """Raises LinkLost."""
@@ -111,7 +109,7 @@ class _Sender:
         self._open[self._number] = message, future
         return future
 
-    def lose(self) -> None:
+    def _lose(self) -> None:
         """Nobody will hear of what is under way."""
         for number in list(self._open):
             self._settle(number, Outcome.LOST)
@@ -120,19 +118,16 @@ class _Sender:
         self, channel: object, method: Any, properties: Any, _: bytes
     ) -> None:
         # It comes before its confirmation, and has no number.
-        told = (
-            method.exchange,
-            method.routing_key,
-            properties.message_id,
-            properties.correlation_id,
-        )
+        place = method.exchange, method.routing_key
+        told = *place, properties.message_id, properties.correlation_id
         for number, (message, _future) in self._open.items():
             sent = message.exchange, message.key, message.id, message.correlation_id
             if sent == told and number not in self._returned:
                 self._returned.add(number)
                 return
 
-    def _on_word(self, frame: Any) -> None:
+    def on_word(self, frame: Any) -> None:
+        """RabbitMQ says whether it has one message, or all up to that one."""
         method = frame.method
         numbers = [method.delivery_tag]
         if method.multiple:
@@ -155,17 +150,14 @@ class Publisher:
 
     def __init__(self, address: Address, role: str, notices: Notices) -> None:
         self._notices = notices
-        self._line = Line(address, role, notices, self._begin)
+        #: Its connection, which somebody has to run.
+        self.line = Line(address, role, notices, self._begin)
         self._sender: _Sender | None = None
         self._room = asyncio.Semaphore(_WINDOW)
 
-    async def run(self) -> None:
-        await self._line.run()
-
     async def _begin(self, link: Link) -> None:
         sender = _Sender(link)
-        await sender.begin()
-        link.on_lost = sender.lose
+        await link.call(link.channel.confirm_delivery, sender.on_word)
         self._sender = sender
 
     async def deliver(
@@ -202,11 +194,9 @@ class Publisher:
         return True
 
     def _tell(self, message: Message, outcome: Outcome) -> None:
-        said = (
-            "is not there, or nothing is bound to it"
-            if outcome is Outcome.UNROUTABLE
-            else "refuses messages (is it full?)"
-        )
+        said = "refuses messages (is it full?)"
+        if outcome is Outcome.UNROUTABLE:
+            said = "is not there, or nothing is bound to it"
         self._notices.trouble(
             message.place,
             f"The {message.place} {said}: messages of type {message.type} wait, and are"
@@ -215,7 +205,7 @@ class Publisher:
 
     async def _send(self, message: Message) -> Outcome:
         async with self._room:
-            await self._line.ready()
+            await self.line.ready()
             assert self._sender is not None
             try:
                 return await self._sender.publish(message)

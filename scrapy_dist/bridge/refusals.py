@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import itertools
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from scrapy_dist.base.escaping import quote
 
 if TYPE_CHECKING:
     from scrapy_dist.admin.crawl import Crawl
-    from scrapy_dist.bridge.delivery import Delivery
+    from scrapy_dist.bridge.intake import Delivery
+    from scrapy_dist.bridge.line import RedisSide
     from scrapy_dist.bridge.notices import Notices
-    from scrapy_dist.bridge.redis_side import RedisSide
 
 #: Names of encodings in which UTF-8 is as it is.
 _PLAIN = {"7bit", "8bit", "ascii", "binary", "identity", "us-ascii", "utf-8", "utf8"}
@@ -35,16 +37,15 @@ def reason_of(delivery: Delivery, error: Exception) -> str:
     )
 
 
+@dataclass
 class Refusals:
     """Sets them aside in *crawl*, as workers do with bad seeds."""
 
-    def __init__(self, crawl: Crawl, redis: RedisSide, notices: Notices) -> None:
-        self._port = crawl.port
-        self._most = crawl.options.max_seed
-        self._redis = redis
-        self._notices = notices
-        #: Those that are not acknowledged, by what they are known by.
-        self._held: dict[str, Delivery] = {}
+    crawl: Crawl
+    redis: RedisSide
+    notices: Notices
+    #: Those that are not acknowledged, by what they are known by.
+    _held: dict[str, Delivery] = field(default_factory=dict)
 
     @contextmanager
     def known(self, delivery: Delivery) -> Iterator[str]:
@@ -52,13 +53,11 @@ class Refusals:
 
         Of several that are alike each has a name of its own.
         """
-        about = hashlib.sha256(repr(delivery.id).encode())
-        about.update(delivery.body)
-        made, number = about.hexdigest()[:32], 0
-        while (
-            other := self._held.get(name := f"{made}-{number}")
-        ) and not other.is_gone:
-            number += 1
+        about = hashlib.sha256(repr(delivery.id).encode() + delivery.body).hexdigest()
+        for name in (f"{about[:32]}-{number}" for number in itertools.count()):
+            other = self._held.get(name)
+            if other is None or other.is_gone:
+                break
         self._held[name] = delivery
         try:
             yield name
@@ -68,19 +67,20 @@ class Refusals:
 
     async def set_aside(self, delivery: Delivery, source: str, reason: str) -> None:
         """Write its letter as soon as there is room, unless it has one or comes again."""
-        body, again = delivery.body[: self._most], delivery.redelivered
+        body = delivery.body[: self.crawl.options.max_seed]
+        again = delivery.redelivered
 
         async def write() -> bool:
             nonlocal again
             # Redis may have done it, and be away before it says so.
             known, again = again, True
-            return await self._port.refuse(body, reason, source, again=known)
+            return await self.crawl.port.refuse(body, reason, source, again=known)
 
         while not delivery.is_gone:
-            if await self._redis.ask(write):
-                self._notices.over("failed", "There is room for dead letters again.")
+            if await self.redis.ask(write):
+                self.notices.over("failed", "There is room for dead letters again.")
                 return
-            self._notices.trouble(
+            self.notices.trouble(
                 "failed",
                 "There is no room for more dead letters (FRONTIER_FAILED_LIMIT): bad"
                 " messages stay in their queue until some are retried or forgotten.",

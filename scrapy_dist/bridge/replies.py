@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from scrapy_dist.base.escaping import quote
 from scrapy_dist.bridge.publisher import Message, Publisher
 
 if TYPE_CHECKING:
-    from scrapy_dist.bridge.delivery import Delivery
+    from scrapy_dist.bridge.intake import Delivery
     from scrapy_dist.bridge.notices import Notices
 
 #: Seconds that the queue of a reply may be missing. That of a program that died never comes.
@@ -17,14 +18,14 @@ PATIENCE = 60.0
 _MOST = 1000
 
 
+@dataclass
 class Replies:
     """Sends each reply by *publisher*, or gives it up; nobody else waits for it long."""
 
-    def __init__(self, publisher: Publisher, notices: Notices) -> None:
-        self._publisher = publisher
-        self._notices = notices
-        self._missing: dict[str, None] = {}
-        self._unsent = 0
+    publisher: Publisher
+    notices: Notices
+    _missing: dict[str, None] = field(default_factory=dict)
+    _unsent: int = 0
 
     async def send(self, delivery: Delivery, body: bytes, name: str, id_: str) -> None:
         """Answer *delivery*, if it asks for that, by *body* about task *id_*.
@@ -34,15 +35,9 @@ class Replies:
         queue, own = delivery.reply_to, delivery.correlation_id
         if not isinstance(queue, str) or not queue:
             return
-        message = Message(
-            "",
-            queue,
-            body,
-            name,
-            "result",
-            correlation_id=own if isinstance(own, (str, bytes)) else None,
-        )
-        is_sent = await self._publisher.deliver(
+        own = own if isinstance(own, (str, bytes)) else None
+        message = Message(queue, body, name, "result", correlation_id=own)
+        is_sent = await self.publisher.deliver(
             [message],
             patience=0.0 if queue in self._missing else PATIENCE,
             unless=lambda: delivery.is_gone,
@@ -59,7 +54,7 @@ class Replies:
         self._unsent += 1
         # 1, 2, 4, 8, …: a program that died may have asked for very many.
         if self._unsent & (self._unsent - 1) == 0:
-            self._notices.tell(
+            self.notices.tell(
                 f"The reply queue {quote(queue)} is missing: the result of task"
                 f" {quote(id_)} was not sent there ({self._unsent:,} replies so far)."
                 " Client.results has it."

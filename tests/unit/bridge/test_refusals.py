@@ -8,8 +8,8 @@ import pytest
 
 pytest.importorskip("pika")
 
+from scrapy_dist.bridge.line import RedisSide
 from scrapy_dist.bridge.notices import Notices
-from scrapy_dist.bridge.redis_side import RedisSide
 from scrapy_dist.bridge.refusals import Refusals, reason_of
 from scrapy_dist.exceptions import RedisUnavailable
 

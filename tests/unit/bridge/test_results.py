@@ -8,10 +8,9 @@ import pytest
 
 pytest.importorskip("pika")
 
-from scrapy_dist.bridge.bodies import MOST_BYTES, MOST_ITEMS
+from scrapy_dist.bridge.bodies import MOST_BYTES, MOST_ITEMS, Results
+from scrapy_dist.bridge.line import RedisSide
 from scrapy_dist.bridge.notices import Notices
-from scrapy_dist.bridge.redis_side import RedisSide
-from scrapy_dist.bridge.results import Results
 
 
 class Port:
