@@ -16,7 +16,7 @@ from scrapy_dist.exceptions import BadSeed, ConfigurationError
 
 if TYPE_CHECKING:
     from scrapy_dist.admin.crawl import Crawl
-    from scrapy_dist.admin.seeding import Seed, SeedMaker, Sower
+    from scrapy_dist.admin.seeding import Seed, Sower
     from scrapy_dist.web.forms import Form
 
 #: Seeds that one form may push: a small file may be unpacked to very many.
@@ -143,10 +143,8 @@ async def _seed(crawl: Crawl, form: Form) -> str:
         )
     await crawl.check_format()
     maker = crawl.seed_maker(None, _priority(form.get("priority")))
-    pushing = _Pushing(crawl.sower(maker))
-    async with aclosing(_lines(form, maker)) as lines:  # type: ignore[type-var]
-        await pushing.run(lines)
-    return pushing.told()
+    async with aclosing(_lines(form, maker.rules.max_size)) as lines:  # type: ignore[type-var]
+        return await _push(crawl.sower(maker), lines)
 
 
 def _priority(text: str) -> int | None:
@@ -161,62 +159,56 @@ def _priority(text: str) -> int | None:
         ) from None
 
 
-async def _lines(form: Form, maker: SeedMaker) -> AsyncIterator[Lines]:
+async def _lines(form: Form, most: int) -> AsyncIterator[Lines]:
     if typed := form.get("seeds"):
         yield Lines("line", 1, typed.splitlines())
     if data := form.files.get("file"):
         with tempfile.TemporaryFile() as file:
             file.write(data)
             file.seek(0)
-            async for part in read_file(
-                file.fileno(), "line of the file", maker.rules.max_size, Tally()
-            ):
+            name = "line of the file"
+            async for part in read_file(file.fileno(), name, most, Tally()):
                 yield part
 
 
-class _Pushing:
-    def __init__(self, sower: Sower[Seed]) -> None:
-        self._sower = sower
-        self._bad: list[str] = []
-        self._bad_count = 0
-        self._taken = 0
-        self._rest = ""
+async def _push(sower: Sower[Seed], source: AsyncIterator[Lines]) -> str:
+    """Push the seeds of *source*; tells what has become of them."""
+    taken, bad, rest = 0, 0, ""
+    told: list[str] = []
 
-    async def run(self, source: AsyncIterator[Lines]) -> None:
-        async for part in source:
-            for number_, raw in enumerate(part.lines, part.first):
-                line = raw.strip()
-                if not line or line[:1] in (b"#", "#"):
-                    continue
-                if self._taken == MOST_SEEDS:
-                    self._rest = f" {number(MOST_SEEDS)} are the most at once: nothing from {part.source} {number(number_)} on was pushed."
-                    await self._sower.push()
-                    return
-                self._taken += 1
-                try:
-                    self._sower.take(line)
-                except BadSeed as e:
-                    self._note(f"{part.source} {number_}: {e}")
-                if self._sower.is_full:
-                    await self._sower.push()
-            if part.problem:
-                self._note(f"The file {part.problem}")
-        await self._sower.push()
+    def note(problem: str) -> None:
+        nonlocal bad
+        bad += 1
+        if len(told) < _TOLD:
+            told.append(clean(problem, 300))
 
-    def _note(self, problem: str) -> None:
-        self._bad_count += 1
-        if len(self._bad) < _TOLD:
-            self._bad.append(clean(problem, 300))
-
-    def told(self) -> str:
-        sower = self._sower
-        text = f"{count(sower.pushed, 'seed')} pushed"
-        if sower.new < sower.pushed:
-            text += f", {number(sower.pushed - sower.new)} of them were there already"
-        if self._bad_count:
-            text += f"; {number(self._bad_count)} not pushed: " + "; ".join(self._bad)
-            text += "; …" if self._bad_count > len(self._bad) else ""
-        return f"{text}.{self._rest}"
+    async for part in source:
+        for at, raw in enumerate(part.lines, part.first):
+            line = raw.strip()
+            if not line or line[:1] in (b"#", "#"):
+                continue
+            if taken == MOST_SEEDS:
+                rest = f" {number(MOST_SEEDS)} are the most at once: nothing from {part.source} {number(at)} on was pushed."
+                break
+            taken += 1
+            try:
+                sower.take(line)
+            except BadSeed as e:
+                note(f"{part.source} {at}: {e}")
+            if sower.is_full:
+                await sower.push()
+        if rest:
+            break
+        if part.problem:
+            note(f"The file {part.problem}")
+    await sower.push()
+    text = f"{count(sower.pushed, 'seed')} pushed"
+    if sower.new < sower.pushed:
+        text += f", {number(sower.pushed - sower.new)} of them were there already"
+    if bad:
+        text += f"; {number(bad)} not pushed: {'; '.join(told)}"
+        text += "; …" if bad > len(told) else ""
+    return f"{text}.{rest}"
 
 
 #: All actions, by the page that forms are sent to.

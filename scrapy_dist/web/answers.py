@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from starlette.exceptions import HTTPException
@@ -37,35 +38,35 @@ _PAGES = (
 _OWN = re.compile(r"/(?:[A-Za-z0-9_?=&%.+:~-][A-Za-z0-9_/?=&%.+:~-]*)?")
 
 
+@dataclass(frozen=True)
 class Answers:
-    def __init__(
-        self, site: Site, rules: Rules, sessions: Sessions, door: Door
-    ) -> None:
-        self._site = site
-        self._rules = rules
-        self._sessions = sessions
-        self._door = door
+    site: Site
+    rules: Rules
+    sessions: Sessions
+    door: Door
 
     def page(
-        self, request: Request, template: str, code: int = 200, **values: Any
+        self, request: Request, template: str, code: int = 200, /, **values: Any
     ) -> Response:
         """A whole page; with *name*, of that crawl."""
-        note_name = self._rules.cookie("note")
-        note = self._sessions.read_note(request.cookies.get(note_name, ""))
+        note_name = self.rules.cookie("note")
+        note = self.sessions.read_note(request.cookies.get(note_name, ""))
         session = session_of(request)
         values = {"name": None, "live": None, "title": None, **values}
-        html = self._site.templates.render(
+        html = self.site.templates.render(
             template,
             **values,
             note=note,
             pages=_PAGES,
             path=request.scope["path"],
-            read_only=self._rules.read_only,
-            token=self._sessions.token(session),
-            where=self._site.where,
-            can_leave=bool(self._rules.password) and session.is_in,
+            read_only=self.rules.read_only,
+            token=self.sessions.token(session),
+            where=self.site.where,
+            can_leave=bool(self.rules.password) and session.is_in,
         )
         response = HTMLResponse(html, code)
+        if code == 503 and request.method != "POST":
+            response.headers["refresh"] = str(_AGAIN)
         if note:
             self._set_cookie(response, "note", "", 0)
         return response
@@ -79,35 +80,25 @@ class Answers:
         **values: Any,
     ) -> Response:
         """A page whose *parts* stay up to date, by the events at *live*."""
-        if len(parts) > 1:
-            return self.page(request, template, parts=parts, live=live, **values)
-        # There is nothing to be seen yet.
-        response = self.page(request, template, 503, parts=parts, live=live, **values)
-        response.headers["refresh"] = str(_AGAIN)
-        return response
+        # At first there is nothing to be seen yet.
+        code = 200 if len(parts) > 1 else 503
+        return self.page(request, template, code, parts=parts, live=live, **values)
 
     def noted(self, path: str, text: str) -> Response:
         """The page at *path*, which says *text*."""
         response = RedirectResponse(path, 303)
-        self._set_cookie(response, "note", self._sessions.write_note(text), int(NOTE))
+        self._set_cookie(response, "note", self.sessions.write_note(text), int(NOTE))
         return response
 
     def _set_cookie(
-        self, response: Response, name: str, value: str, age_: int | None
+        self, response: Response, name: str, value: str, seconds: int | None = None
     ) -> None:
-        response.set_cookie(
-            self._rules.cookie(name),
-            value,
-            max_age=age_,
-            path="/",
-            secure=self._rules.https,
-            httponly=True,
-            samesite="strict",
-        )
+        cookie = self.rules.set_cookie(name, value, seconds)
+        response.headers.append("set-cookie", cookie)
 
     def check_token(self, request: Request, form: Form) -> None:
         """Raise HTTPException for a form that is not of this session."""
-        if not self._sessions.is_token(session_of(request), form.get("token")):
+        if not self.sessions.is_token(session_of(request), form.get("token")):
             raise HTTPException(
                 403,
                 "This form is too old, or of another session. Go back, load the page"
@@ -118,10 +109,10 @@ class Answers:
 
     def is_in(self, request: Request) -> bool:
         """Whether who sent *request*, which has passed, may still see what it asks for."""
-        return not self._rules.password or self._sessions.lives(session_of(request))
+        return not self.rules.password or self.sessions.lives(session_of(request))
 
     async def show_login(self, request: Request) -> Response:
-        if not self._rules.password or session_of(request).is_in:
+        if not self.rules.password or session_of(request).is_in:
             return RedirectResponse("/", 303)
         wanted = request.query_params.get("next", "/")
         return self.page(request, "login.html", wanted=wanted, problem="")
@@ -132,25 +123,25 @@ class Answers:
         self.check_token(request, form)
         address = address_of(request)
         wanted = form.get("next")
-        if wait := self._door.wait(address):
+        if wait := self.door.wait(address):
             problem = f"Too many wrong passwords. Wait {age(wait + 1)}, then try again."
             answer = self.page(
                 request, "login.html", 429, wanted=wanted, problem=problem
             )
             answer.headers.update(retry_after(wait))
             return answer
-        if not self._door.opens(form.get("password"), address):
+        if not self.door.opens(form.get("password"), address):
             problem = "This is not the password."
             return self.page(request, "login.html", 403, wanted=wanted, problem=problem)
         # Another id than before: somebody may have planted that one.
-        session = self._sessions.new(is_in=True)
+        session = self.sessions.new(is_in=True)
         response = RedirectResponse(wanted if _OWN.fullmatch(wanted) else "/", 303)
-        self._set_cookie(response, "session", self._sessions.write(session), None)
+        self._set_cookie(response, "session", self.sessions.write(session))
         return response
 
     async def logout(self, request: Request) -> Response:
         self.check_token(request, await read_form(request))
-        self._sessions.end(session_of(request))
+        self.sessions.end(session_of(request))
         response = RedirectResponse("/login", 303)
         self._set_cookie(response, "session", "", 0)
         return response
@@ -164,11 +155,8 @@ class Answers:
             return self._error(request, 400, "That cannot be done", str(error))
         title = "Redis is away"
         if request.method == "POST":
-            title = "Redis is away: it is not known what was done"
-        response = self._error(request, 503, title, str(error))
-        if request.method != "POST":
-            response.headers["refresh"] = str(_AGAIN)
-        return response
+            title += ": it is not known what was done"
+        return self._error(request, 503, title, str(error))
 
     async def http_error(self, request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)

@@ -14,12 +14,12 @@ from starlette.routing import Route
 
 from scrapy_dist.base.escaping import nearest
 from scrapy_dist.exceptions import FrontierError
-from scrapy_dist.web import task_views, views
+from scrapy_dist.web import views
 from scrapy_dist.web.actions import ACTIONS
 from scrapy_dist.web.answers import Answers
 from scrapy_dist.web.forms import read_form
 from scrapy_dist.web.guard import Guard
-from scrapy_dist.web.links import crawl_path
+from scrapy_dist.web.rendering import crawl_path
 from scrapy_dist.web.security import Door, Rules, Sessions
 from scrapy_dist.web.site import LONG_PATIENCE, MOST_CRAWLS, PATIENCE, Site
 
@@ -29,8 +29,6 @@ if TYPE_CHECKING:
 
     from scrapy_dist.admin.crawl import Crawl
     from scrapy_dist.web.live import Live
-
-    Show = Callable[[Request, Crawl], Awaitable[dict[str, Any]]]
 
 #: Pages that stay up to date at the same time; more have to be asked for again.
 MOST_STREAMS = 200
@@ -68,7 +66,7 @@ def make_app(
         },
     )
     app.router.redirect_slashes = False
-    return Guard(app, rules=rules, sessions=sessions, door=door)
+    return Guard(app, rules, sessions, door)
 
 
 class Pages:
@@ -86,16 +84,6 @@ class Pages:
         self._static = {name: (folder / name).read_bytes() for name in _STATIC}
 
     def routes(self) -> list[Route]:
-        shown = {
-            "failed": self._failed,
-            "next": self._next,
-            "explain": self._explain,
-            "seeds": self._seeds,
-            "history": self._history,
-            "settings": self._settings,
-            "task": self._task,
-            "tasks": self._tasks,
-        }
         return [
             Route("/", self._all),
             Route("/live", self._all_live),
@@ -106,10 +94,7 @@ class Pages:
             Route("/static/{name}", self._file),
             Route("/crawl", self._crawl),
             Route("/crawl/live", self._crawl_live),
-            *(
-                Route(f"/crawl/{name}", self._shown(name, show))
-                for name, show in shown.items()
-            ),
+            *(Route(f"/crawl/{name}", self._shown(name)) for name in views.SHOWN),
             Route("/crawl/{action}", self._act, methods=["POST"]),
         ]
 
@@ -158,55 +143,17 @@ class Pages:
 
     # What is shown once
 
-    def _shown(self, name: str, show: Show) -> Callable[[Request], Awaitable[Response]]:
+    def _shown(self, name: str) -> Callable[[Request], Awaitable[Response]]:
         async def page(request: Request) -> Response:
             crawl = await self._named(request)
+            asked = views.Asked(crawl, request.query_params, self._site.searching)
             patience = LONG_PATIENCE if name in _LONG else PATIENCE
-            values = await self._site.within(show(request, crawl), patience)
+            values = await self._site.within(views.SHOWN[name](asked), patience)
             return self._answers.page(
                 request, f"{name}.html", name=crawl.name, **values
             )
 
         return page
-
-    async def _failed(self, request: Request, crawl: Crawl) -> dict[str, Any]:
-        query = request.query_params
-        reason = query.get("reason", "")[:200]
-        found = await views.letters(crawl, reason, query.get("before", ""))
-        return {"found": found, "reason": reason}
-
-    async def _next(self, request: Request, crawl: Crawl) -> dict[str, Any]:
-        status = await crawl.status()
-        return {"requests": await views.next_requests(crawl), "status": status}
-
-    async def _explain(self, request: Request, crawl: Crawl) -> dict[str, Any]:
-        url = request.query_params.get("url", "").strip()
-        if not url:
-            return {"url": "", "told": None}
-        # It looks through all requests: so one at a time.
-        async with self._site.searching:
-            return {"url": url, "told": await views.explain(crawl, url)}
-
-    async def _seeds(self, request: Request, crawl: Crawl) -> dict[str, Any]:
-        status = await crawl.status()
-        return {"keys": crawl.port.seed_keys, "status": status}
-
-    async def _tasks(self, request: Request, crawl: Crawl) -> dict[str, Any]:
-        query = request.query_params
-        batch, state = query.get("batch", ""), query.get("state", "")
-        async with self._site.searching:
-            found = await task_views.listed(crawl, batch, state)
-        shown = {"batch": batch, "state": state, "states": task_views.STATES}
-        return {"found": found, **shown}
-
-    async def _task(self, request: Request, crawl: Crawl) -> dict[str, Any]:
-        return await task_views.one(crawl, request.query_params.get("id", ""))
-
-    async def _history(self, request: Request, crawl: Crawl) -> dict[str, Any]:
-        return {"rows": await views.history(crawl)}
-
-    async def _settings(self, request: Request, crawl: Crawl) -> dict[str, Any]:
-        return {"settings": views.settings(crawl)}
 
     async def _prometheus(self, request: Request) -> Response:
         if self._metrics is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import math
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import quote_plus
 
@@ -40,16 +41,14 @@ def address_of(connection: HTTPConnection) -> str:
     return connection.client.host if connection.client else ""
 
 
+@dataclass(frozen=True)
 class Guard:
     """Checks host, session, origin and method of a request before *app* gets it."""
 
-    def __init__(
-        self, app: ASGIApp, *, rules: Rules, sessions: Sessions, door: Door
-    ) -> None:
-        self._app = app
-        self._rules = rules
-        self._sessions = sessions
-        self._door = door
+    app: ASGIApp
+    rules: Rules
+    sessions: Sessions
+    door: Door
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -64,33 +63,29 @@ class Guard:
                     headers[name] = value
                 headers.setdefault("cache-control", "no-store")
                 if new_session:
-                    headers.append("set-cookie", self._cookie(new_session))
+                    cookie = self.rules.set_cookie("session", new_session)
+                    headers.append("set-cookie", cookie)
             await send(message)
 
         new_session = ""
         connection = HTTPConnection(scope)
         answer: ASGIApp | None = self._refuse(scope, connection)
         if answer is None:
-            cookie = connection.cookies.get(self._rules.cookie("session"), "")
-            session = self._sessions.read(cookie)
+            cookie = connection.cookies.get(self.rules.cookie("session"), "")
+            session = self.sessions.read(cookie)
             if session is None:
-                session = self._sessions.new(is_in=False)
+                session = self.sessions.new(is_in=False)
                 if not scope["path"].startswith(_NO_COOKIES):
-                    new_session = self._sessions.write(session)
+                    new_session = self.sessions.write(session)
             scope[_SESSION] = session
             answer = self._keep_out(connection, session)
-        await (answer or self._app)(scope, receive, send_guarded)
-
-    def _cookie(self, value: str) -> str:
-        secure = "; Secure" if self._rules.https else ""
-        name = self._rules.cookie("session")
-        return f"{name}={value}; Path=/; HttpOnly; SameSite=Strict{secure}"
+        await (answer or self.app)(scope, receive, send_guarded)
 
     def _refuse(self, scope: Scope, connection: HTTPConnection) -> Response | None:
         """What a request gets that no page of ours has sent."""
         headers: Headers = connection.headers
         hosts = headers.getlist("host")
-        if len(hosts) != 1 or not self._rules.knows_host(hosts[0]):
+        if len(hosts) != 1 or not self.rules.knows_host(hosts[0]):
             return _said(
                 400,
                 "This page is not called so. Start it with --allowed-host NAME if it is"
@@ -101,13 +96,13 @@ class Guard:
             return None
         if method not in _WRITES:
             return _said(405, "There is nothing like this here.")
-        if self._rules.read_only and scope["path"] not in ("/login", "/logout"):
+        if self.rules.read_only and scope["path"] not in ("/login", "/logout"):
             return _said(403, "This page only shows: it was started with --read-only.")
         if not is_own_origin(
             headers.get("origin"),
             headers.get("sec-fetch-site"),
             hosts[0],
-            https=self._rules.https,
+            https=self.rules.https,
         ):
             return _said(403, "This form is of another site.")
         return None
@@ -118,7 +113,7 @@ class Guard:
         """Where somebody has to go who has not said the password."""
         # Not of connection.url: some hosts and paths of strangers make no URL.
         path = connection.scope["path"]
-        if not self._rules.password or session.is_in or path in _OPEN:
+        if not self.rules.password or session.is_in or path in _OPEN:
             return None
         if path == "/metrics":
             return self._check_basic(connection)
@@ -135,13 +130,13 @@ class Guard:
         asked = {"www-authenticate": 'Basic realm="scrapy frontier"'}
         if scheme.lower() != "basic":
             return _said(401, "The password, please.", asked)
-        if wait := self._door.wait(address):
+        if wait := self.door.wait(address):
             return _said(429, "Too many wrong passwords.", retry_after(wait))
         try:
             login = base64.b64decode(given, validate=True).decode()
         except (binascii.Error, ValueError):
             login = ""
-        if not self._door.opens(login.partition(":")[2], address):
+        if not self.door.opens(login.partition(":")[2], address):
             return _said(401, "The password is wrong.", asked)
         return None
 

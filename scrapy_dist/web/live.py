@@ -13,9 +13,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import suppress
 from datetime import datetime, timezone
 
+from markupsafe import escape
+
 from scrapy_dist.base import times, words
 from scrapy_dist.base.waits import cancel, sleep_until, wait_for
-from scrapy_dist.base.words import span
 from scrapy_dist.exceptions import ConfigurationError, FrontierError
 
 #: Seconds between two looks while somebody watches, and while nobody does; for how long
@@ -128,7 +129,7 @@ class Live:
         try:
             found = await wait_for(self._ask(), _PATIENCE)
         except asyncio.TimeoutError:
-            await self._fail(f"Redis is away: no answer for {span(_PATIENCE)}.")
+            await self._fail(f"Redis is away: no answer for {words.span(_PATIENCE)}.")
         except ConfigurationError as e:
             await self._fail(str(e))
         except FrontierError as e:
@@ -142,16 +143,10 @@ class Live:
             now = times.shown(datetime.now(timezone.utc))
             has_more = len(self._parts) > 1
             shown = f" What is shown is how it stood at {now}." if has_more else ""
-            self._tell({TROUBLE: self.draw_trouble(words.clean(problem, 500) + shown)})
+            text = escape(words.clean(problem, 500) + shown)
+            self._tell({TROUBLE: f'<p class="trouble">{text} It is tried again.</p>'})
         with suppress(FrontierError, asyncio.TimeoutError):
             await wait_for(self._reconnect(), _PATIENCE)
-
-    @staticmethod
-    def draw_trouble(text: str) -> str:
-        """*text* as a part of a page."""
-        from markupsafe import escape  # noqa: PLC0415
-
-        return f'<p class="trouble">{escape(text)} It is tried again.</p>'
 
     def _tell(self, parts: Mapping[str, str]) -> None:
         changed = {

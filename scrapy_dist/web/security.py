@@ -69,26 +69,26 @@ class Rules:
 
     def knows_host(self, header: str) -> bool:
         """Whether *header*, of a request, is a name of this page."""
-        name = host_name(header)
-        if name is None:
+        found = _HOST.fullmatch(header)
+        if not found:
             return False
-        return name in self.names or (self.any_address and is_address(name))
+        name = (found[1] or found[2]).lower().rstrip(".")
+        return name in self.names or (self.any_address and _is_address(name))
 
     def cookie(self, name: str) -> str:
         """The whole name of a cookie; browsers share them between ports."""
         prefix = "__Host-" if self.https else ""
         return f"{prefix}frontier-{name}-{self.port}"
 
+    def set_cookie(self, name: str, value: str, seconds: int | None = None) -> str:
+        """The header that gives a browser the cookie; without *seconds* until it ends."""
+        age = "" if seconds is None else f"; Max-Age={seconds}"
+        secure = "; Secure" if self.https else ""
+        rest = f"{age}; Path=/; HttpOnly; SameSite=Strict{secure}"
+        return f"{self.cookie(name)}={value}{rest}"
 
-def host_name(header: str) -> str | None:
-    """The name, or address, in the header Host, in lower case; None if it is none."""
-    found = _HOST.fullmatch(header)
-    if not found:
-        return None
-    return (found[1] or found[2]).lower().rstrip(".")
 
-
-def is_address(name: str) -> bool:
+def _is_address(name: str) -> bool:
     try:
         ipaddress.ip_address(name)
     except ValueError:
@@ -135,7 +135,8 @@ class Sessions:
         return hmac.new(self._key, data, hashlib.sha256).hexdigest()
 
     def _sign(self, purpose: str, value: object) -> str:
-        body = base64.urlsafe_b64encode(_as_json(value)).decode().rstrip("=")
+        data = json.dumps(value, ensure_ascii=False).encode()
+        body = base64.urlsafe_b64encode(data).decode().rstrip("=")
         return f"{body}.{self._mac(purpose, body)}"
 
     def _open(self, purpose: str, cookie: str) -> list[object] | None:
@@ -160,7 +161,8 @@ class Sessions:
         match self._open("session", cookie):
             case [str(id_), float(since), bool(is_in)]:
                 session = Session(id_, since, is_in)
-                return session if self.lives(session) else None
+                if self.lives(session):
+                    return session
         return None
 
     def lives(self, session: Session) -> bool:
@@ -185,10 +187,8 @@ class Sessions:
     def write_note(self, text: str) -> str:
         """*text* for the next page."""
         # Browsers refuse large cookies, and letters are not all of one byte.
-        cut = (
-            text[:500].encode("utf-8", "replace")[:_MAX_NOTE].decode("utf-8", "ignore")
-        )
-        return self._sign("note", [self._clock(), cut])
+        data = text[:500].encode("utf-8", "replace")[:_MAX_NOTE]
+        return self._sign("note", [self._clock(), data.decode("utf-8", "ignore")])
 
     def read_note(self, cookie: str) -> str:
         """The text of *cookie*; '' if it is not ours, or old."""
@@ -250,10 +250,6 @@ class Door:
         if wrong.count >= free:
             doubled = _FIRST_WAIT * 2.0 ** min(wrong.count - free, 20)
             wrong.until = now + min(doubled, _LONGEST_WAIT)
-
-
-def _as_json(value: object) -> bytes:
-    return json.dumps(value, ensure_ascii=False).encode()
 
 
 def _network(address: str) -> str:

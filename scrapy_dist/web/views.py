@@ -2,83 +2,137 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from scrapy_dist import defaults
 from scrapy_dist.admin import urls
-from scrapy_dist.base import times
+from scrapy_dist.admin.task_glance import glance
+from scrapy_dist.admin.tasks import Tasks
+from scrapy_dist.core.tasks import TaskState
 from scrapy_dist.redis_client.masking import is_secret, mask_url, shown_value
 
 if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Mapping
+
     from scrapy.settings import BaseSettings
 
     from scrapy_dist.admin.crawl import Crawl
     from scrapy_dist.core.dead_letters import DeadLetter
-    from scrapy_dist.core.inspection import Explained, Shown
 
 #: Dead letters of one page, and that are looked through for them.
 LETTERS, _LOOKED_AT = 50, 2000
 #: Next requests that are shown.
 REQUESTS = 50
-
+#: Tasks and batches that are shown; items of one task, and characters of an item.
+TASKS, _BATCHES, _ITEMS, _ITEM = 50, 50, 20, 2000
+#: Seconds of looking through all tasks for them.
+_LOOKING = 1.5
 #: Settings of Scrapy that a crawl's speed and politeness rest on.
 _SCRAPYS = (
     *("CONCURRENT_REQUESTS", "CONCURRENT_REQUESTS_PER_DOMAIN", "DOWNLOAD_DELAY"),
     *("AUTOTHROTTLE_ENABLED", "ROBOTSTXT_OBEY", "DEPTH_LIMIT", "RETRY_ENABLED"),
     *("RETRY_TIMES", "DOWNLOAD_TIMEOUT", "SCHEDULER", "DUPEFILTER_CLASS"),
 )
-#: Those with an address of Redis as their value.
-_ADDRESSES = frozenset({"REDIS_URL"})
 
 
 @dataclass(frozen=True)
-class Letters:
-    """A page of dead letters; *before*: the id to go on from, '' if there are no more.
+class Asked:
+    """A page of *crawl* with this *query*.
 
-    *looked_at* were looked through for those with the reason.
+    *searching* is held by who looks through all requests or tasks: one at a time.
     """
 
-    letters: list[DeadLetter]
-    before: str
-    looked_at: int
-    total: int
+    crawl: Crawl
+    query: Mapping[str, str]
+    searching: asyncio.Lock
 
 
-async def letters(crawl: Crawl, reason: str, before: str) -> Letters:
-    """The dead letters with *reason*, in any case, that are older than *before*."""
-    found: list[DeadLetter] = []
+async def _failed(asked: Asked) -> dict[str, Any]:
+    """The dead letters with a reason, in any case, that are older than a certain one.
+
+    *before*: the id to go on from, '' if there are no more. *looked_at* were looked
+    through for those with the reason.
+    """
+    crawl, before = asked.crawl, asked.query.get("before", "")
+    reason = asked.query.get("reason", "")[:200]
+    letters: list[DeadLetter] = []
     looked_at, last = 0, ""
-    wanted = reason.casefold()
     total = await crawl.port.count_failed()
-    async with aclosing(crawl.failed(before=before)) as all_letters:  # type: ignore[type-var]
-        async for letter in all_letters:
-            if len(found) == LETTERS or looked_at == _LOOKED_AT:
-                return Letters(found, last, looked_at, total)
+    async with aclosing(crawl.failed(before=before)) as found:  # type: ignore[type-var]
+        async for letter in found:
+            if len(letters) == LETTERS or looked_at == _LOOKED_AT:
+                break
             looked_at, last = looked_at + 1, letter.id
-            if wanted in letter.reason.casefold():
-                found.append(letter)
-    return Letters(found, "", looked_at, total)
-
-
-async def next_requests(crawl: Crawl) -> list[Shown]:
-    """The next requests in the order of their leases."""
-    return [request async for some in crawl.peek(REQUESTS) for request in some]
-
-
-async def explain(crawl: Crawl, url: str) -> dict[str, Any]:
-    """All that is known of *url*, as a template has it."""
-    found: Explained = await urls.explain(crawl, url)
-    told = found.as_json()
-    waiting = found.waiting
+            if reason.casefold() in letter.reason.casefold():
+                letters.append(letter)
+        else:
+            last = ""
     return {
-        "found": found,
-        "request": told["request"],
-        "filters": crawl.naming.filters,
-        "waiting": waiting,
-        "seconds": waiting.seconds if waiting else None,
+        "letters": letters,
+        "reason": reason,
+        "before": last,
+        "looked_at": looked_at,
+        "total": total,
     }
+
+
+async def _next(asked: Asked) -> dict[str, Any]:
+    status = await asked.crawl.status()
+    found = [each async for some in asked.crawl.peek(REQUESTS) for each in some]
+    return {"requests": found, "status": status}
+
+
+async def _explain(asked: Asked) -> dict[str, Any]:
+    url = asked.query.get("url", "").strip()
+    if not url:
+        return {"url": "", "found": None}
+    async with asked.searching:
+        found = await urls.explain(asked.crawl, url)
+    request = found.as_json()["request"]
+    filters = asked.crawl.naming.filters
+    return {"url": url, "found": found, "request": request, "filters": filters}
+
+
+async def _seeds(asked: Asked) -> dict[str, Any]:
+    return {"keys": asked.crawl.port.seed_keys, "status": await asked.crawl.status()}
+
+
+async def _tasks(asked: Asked) -> dict[str, Any]:
+    batch, state = asked.query.get("batch", ""), asked.query.get("state", "")
+    async with asked.searching:
+        found = await glance(
+            asked.crawl,
+            batch,
+            state,
+            tasks=TASKS,
+            batches=_BATCHES,
+            seconds=_LOOKING,
+        )
+    states = [str(each) for each in TaskState]
+    return {"found": found, "batch": batch, "state": state, "states": states}
+
+
+async def _task(asked: Asked) -> dict[str, Any]:
+    """The newest task of an id, and its first items. Raises UnknownTask."""
+    tasks = Tasks(asked.crawl)
+    task = await tasks.task(asked.query.get("id", ""))
+    items = await tasks.results(task, 0, _ITEMS)
+    return {"task": task, "items": [_item(each) for each in items]}
+
+
+def _item(item: dict[str, Any] | bytes) -> str:
+    if isinstance(item, bytes):
+        return repr(item[:_ITEM])
+    return json.dumps(item, ensure_ascii=False)[:_ITEM]
+
+
+async def _history(asked: Asked) -> dict[str, Any]:
+    return {"records": await asked.crawl.port.history()}
 
 
 @dataclass(frozen=True)
@@ -88,13 +142,15 @@ class Setting:
     is_default: bool
 
 
-def settings(crawl: Crawl) -> list[Setting]:
+async def _settings(asked: Asked) -> dict[str, Any]:
     """Those that matter, as this process has them; no secret is among them."""
     own = [
-        name for name in defaults.__all__ if name.startswith(("FRONTIER_", "REDIS_"))
+        name
+        for name in defaults.__all__
+        if name.startswith(("FRONTIER_", "REDIS_")) and not name.endswith("_KEY")
     ]
-    names = [name for name in own if not name.endswith("_KEY")] + list(_SCRAPYS)
-    return [_setting(crawl.settings, name) for name in dict.fromkeys(names)]
+    names = dict.fromkeys((*own, *_SCRAPYS))
+    return {"settings": [_setting(asked.crawl.settings, name) for name in names]}
 
 
 def _setting(all_settings: BaseSettings, name: str) -> Setting:
@@ -103,7 +159,7 @@ def _setting(all_settings: BaseSettings, name: str) -> Setting:
     is_default = value == default or all_settings.getpriority(name) in (None, 0)
     if is_secret(name):
         shown = "set, and not shown" if value else "not set"
-    elif name in _ADDRESSES and isinstance(value, str):
+    elif name == "REDIS_URL" and isinstance(value, str):
         shown = mask_url(value)
     elif callable(value):
         name_ = getattr(value, "__qualname__", type(value).__qualname__)
@@ -113,13 +169,14 @@ def _setting(all_settings: BaseSettings, name: str) -> Setting:
     return Setting(name, shown, is_default)
 
 
-async def history(crawl: Crawl) -> list[dict[str, Any]]:
-    """The crawls that have finished within a day, the newest first."""
-    return [
-        {
-            "record": record,
-            "start": times.shown(record.start),
-            "end": times.shown(record.end),
-        }
-        for record in await crawl.port.history()
-    ]
+#: What each page shows, by its name: the values of its template.
+SHOWN: dict[str, Callable[[Asked], Awaitable[dict[str, Any]]]] = {
+    "failed": _failed,
+    "next": _next,
+    "explain": _explain,
+    "seeds": _seeds,
+    "history": _history,
+    "settings": _settings,
+    "task": _task,
+    "tasks": _tasks,
+}

@@ -21,7 +21,7 @@ def web(redis_server, monkeypatch):
     rules = []
 
     async def serve(app, listening, stopped):
-        rules.append(app._rules)
+        rules.append(app.rules)
         signal.raise_signal(signal.SIGTERM)
 
     monkeypatch.setattr(serving, "serve", serve)

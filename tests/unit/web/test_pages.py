@@ -14,8 +14,8 @@ from scrapy_dist.admin import task_glance
 from scrapy_dist.admin.tasks import Tasks
 from scrapy_dist.brokers.redis.views import browse
 from scrapy_dist.exceptions import RedisUnavailable
-from scrapy_dist.web import actions, app, task_views, views
-from scrapy_dist.web.links import link
+from scrapy_dist.web import actions, app, views
+from scrapy_dist.web.rendering import link
 from tests.support.frontiers import KEYS, SEED_KEYS
 from tests.unit.web.conftest import HOST, fill, request_of
 
@@ -369,10 +369,10 @@ async def test_a_frontier_of_another_version_is_said(client, visit):
 
 
 async def test_a_mistake_of_ours_tells_no_details(client, visit, monkeypatch):
-    async def broken(crawl):
+    async def broken(asked):
         raise KeyError("hunter2")
 
-    monkeypatch.setattr(views, "history", broken)
+    monkeypatch.setitem(views.SHOWN, "history", broken)
     visitor = visit(raises=False)
     text = await visitor.get("/crawl/history?crawl=s")
     assert visitor.code == 500
@@ -505,7 +505,7 @@ async def test_a_task_shows_its_items(client, visit):
 async def test_of_very_many_tasks_some_are_looked_at(client, visit, monkeypatch):
     visitor = visit()
     await submit(visitor, *"abcdef")
-    monkeypatch.setattr(task_views, "TASKS", 2)
+    monkeypatch.setattr(views, "TASKS", 2)
     monkeypatch.setattr(task_glance, "_KEPT", 2)
     await visitor.get("/crawl/tasks?crawl=s")
     assert len(visitor.page.css('[aria-label="Tasks"] tbody tr')) == 2
@@ -516,7 +516,7 @@ async def test_of_very_many_tasks_some_are_looked_at(client, visit, monkeypatch)
             yield []
             await asyncio.sleep(0)
 
-    monkeypatch.setattr(task_views, "_LOOKING", 0.05)
+    monkeypatch.setattr(views, "_LOOKING", 0.05)
     monkeypatch.setattr(crawl.port, "tasks", endless)
     await visitor.get("/crawl/tasks?crawl=s")
     assert "only some were looked at" in visitor.text("main")
