@@ -45,57 +45,8 @@ class Subcommand:
     run: Callable[[Settings, Namespace], Coroutine[Any, Any, int]]
 
     def add_options(self, parser: argparse.ArgumentParser) -> None:
-        for add in self.options:
-            add(parser)
-
-    @property
-    def arguments(self) -> list[Argument]:
-        """What `add_options` adds, in its order."""
-        parser = _Recorder(add_help=False)
-        self.add_options(parser)
-        return parser.arguments
-
-
-@dataclass(frozen=True)
-class Argument:
-    """One argument of a subcommand: its *names* begin with a dash if it is an option.
-
-    *values*: what it may be, if these are few. *takes_value*: another word follows it.
-    *many*: it may be given again and again, without its name.
-    """
-
-    names: tuple[str, ...]
-    metavar: str
-    help: str
-    values: tuple[str, ...] = ()
-    takes_value: bool = True
-    many: bool = False
-
-    @property
-    def is_option(self) -> bool:
-        return self.names[0].startswith("-")
-
-
-class _Recorder(argparse.ArgumentParser):
-    """Keeps what is added to it: a parser tells nobody what it has."""
-
-    def __init__(self, **kwargs: Any) -> None:
-        self.arguments: list[Argument] = []
-        super().__init__(**kwargs)
-
-    def add_argument(self, *names: str, **kwargs: Any) -> argparse.Action:
-        action = kwargs.get("action", "store")
-        self.arguments.append(
-            Argument(
-                names,
-                kwargs.get("metavar") or "",
-                kwargs.get("help") or "",
-                tuple(map(str, kwargs.get("choices") or ())),
-                action in ("store", "append"),
-                kwargs.get("nargs") in ("*", "+"),
-            )
-        )
-        return super().add_argument(*names, **kwargs)
+        for option in self.options:
+            option.add(parser)
 
 
 def tell(opts: Namespace, value: dict[str, Any], lines: Iterable[str] | str) -> bool:
@@ -139,12 +90,7 @@ def warn(command: str, message: str) -> None:
 
 def write_json(value: dict[str, Any] | list[dict[str, Any]]) -> bool:
     """Print *value* as one line of ASCII; false as in `write`."""
-    return write(json_line(value))
-
-
-def json_line(value: dict[str, Any] | list[dict[str, Any]]) -> str:
-    """*value* as one line of ASCII."""
-    return json.dumps(value)
+    return write(json.dumps(value))
 
 
 @contextmanager
@@ -159,3 +105,11 @@ def on_signals(do: Callable[[], object], *signals: signal.Signals) -> Iterator[N
     finally:
         for each in caught:
             loop.remove_signal_handler(each)
+
+
+@contextmanager
+def asked_to_end() -> Iterator[asyncio.Event]:
+    """Is set by Ctrl-C and SIGTERM, which do nothing else meanwhile."""
+    event = asyncio.Event()
+    with on_signals(event.set, signal.SIGINT, signal.SIGTERM):
+        yield event

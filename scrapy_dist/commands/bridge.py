@@ -13,16 +13,15 @@ Exit code: 0 ended as asked, 2 it could not begin, or cannot go on.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import os
-import signal
 from typing import TYPE_CHECKING
 
 from scrapy.utils.project import inside_project
 
 from scrapy_dist.base.escaping import get_logger
-from scrapy_dist.commands import base, options, project
+from scrapy_dist.commands import base, project
+from scrapy_dist.commands.options import CRAWL, option, whole
 from scrapy_dist.exceptions import ConfigurationError
 
 if TYPE_CHECKING:
@@ -33,6 +32,8 @@ if TYPE_CHECKING:
 
 _MOST_PREFETCH = 65_535
 _PREFETCH = 2000
+#: Options that name what is at the other end.
+_SIDES = ("tasks", "items", "results", "status", "failed")
 
 
 async def _run(settings: Settings, opts: base.Namespace) -> int:
@@ -64,8 +65,7 @@ async def _run(settings: Settings, opts: base.Namespace) -> int:
         notices = Notices(lambda text: base.warn("bridge", text), base.write)
         bridge = Bridge(crawl, address, plan, notices)
         await bridge.check()
-        stopping = asyncio.Event()
-        with base.on_signals(stopping.set, signal.SIGINT, signal.SIGTERM):
+        with base.asked_to_end() as stopping:
             base.write(
                 f"Bridge between {crawl.name} in Redis at {crawl.where} and RabbitMQ at"
                 f" {address.shown}; Ctrl-C ends"
@@ -93,11 +93,7 @@ def _plan(opts: base.Namespace) -> Plan:
             "One queue is named twice. Give tasks, items, status and failed a queue each."
         )
     return Plan(
-        tasks=opts.tasks or "",
-        items=opts.items or "",
-        results=opts.results or "",
-        status=opts.status or "",
-        failed=opts.failed or "",
+        **{name: getattr(opts, name) or "" for name in _SIDES},
         is_stored_enough=opts.ack == "stored",
         prefetch=opts.prefetch,
     )
@@ -120,55 +116,45 @@ SUBCOMMAND = base.Subcommand(
     example="scrapy frontier bridge myspider --tasks urls --items items",
     topic="rabbitmq",
     options=(
-        options.option("spider", metavar="SPIDER", help="name of the spider"),
-        options.REDIS,
-        options.option(
-            "--job",
-            metavar="NAME",
-            help="the crawl of that name (the setting FRONTIER_JOB)",
-        ),
-        options.option(
+        *CRAWL,
+        option(
             "--amqp",
-            metavar="URL",
-            help="where RabbitMQ is: amqp://user:password@host:5672/vhost, amqps:// for"
+            "URL",
+            "where RabbitMQ is: amqp://user:password@host:5672/vhost, amqps:// for"
             " TLS; without it the environment variable AMQP_URL",
         ),
-        options.option("--tasks", metavar="QUEUE", help="take tasks from this queue"),
-        options.option("--items", metavar="QUEUE", help="send the items to this queue"),
-        options.option(
+        option("--tasks", "QUEUE", "take tasks from this queue"),
+        option("--items", "QUEUE", "send the items to this queue"),
+        option(
             "--results",
-            metavar="EXCHANGE",
-            help="send the result of each task to this exchange, with the routing key"
+            "EXCHANGE",
+            "send the result of each task to this exchange, with the routing key"
             " SPIDER.STATE",
         ),
-        options.option(
+        option(
             "--status",
-            metavar="QUEUE",
-            help="tell this queue when a task is queued, is running and has ended",
+            "QUEUE",
+            "tell this queue when a task is queued, is running and has ended",
         ),
-        options.option(
+        option(
             "--failed",
-            metavar="QUEUE",
-            help="send dead letters to this queue; they stay in Redis, too",
+            "QUEUE",
+            "send dead letters to this queue; they stay in Redis, too",
         ),
-        options.option(
+        option(
             "--ack",
+            None,
+            "acknowledge a message when its task has ended (done, without it), or when"
+            " Redis has it (stored)",
             choices=("done", "stored"),
-            help="acknowledge a message when its task has ended (done, without it), or"
-            " when Redis has it (stored)",
         ),
-        options.option(
+        option(
             "--prefetch",
-            metavar="N",
-            type=options.number(
-                options.whole,
-                1,
-                _MOST_PREFETCH,
-                f"is not a number from 1 to {_MOST_PREFETCH}",
-            ),
-            default=_PREFETCH,
-            help="hold at most N messages; %(default)s without it. What the workers can"
+            "N",
+            "hold at most N messages; %(default)s without it. What the workers can"
             " take is fewer as a rule: their number x CONCURRENT_REQUESTS x 2",
+            type=whole(1, _MOST_PREFETCH),
+            default=_PREFETCH,
         ),
     ),
     run=_run,

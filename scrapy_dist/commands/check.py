@@ -15,7 +15,8 @@ from dataclasses import asdict
 from typing import Any
 
 from scrapy_dist.base.words import count, number
-from scrapy_dist.commands import base, options, project
+from scrapy_dist.commands import base, project
+from scrapy_dist.commands.options import common, flag
 from scrapy_dist.core.findings import KINDS, Finding, Report
 
 #: Fields of Counts, in the order of the output.
@@ -104,6 +105,6 @@ SUBCOMMAND = base.Subcommand(
     description=__doc__,
     example="scrapy frontier check myspider --repair",
     topic="check",
-    options=(*options.common(), options.flag("--repair", "mend what is broken")),
+    options=(*common(), flag("--repair", "mend what is broken")),
     run=project.of_crawl(_run, changes=True),
 )

@@ -17,7 +17,8 @@ import sys
 from scrapy_dist.base import words
 from scrapy_dist.base.escaping import escape
 from scrapy_dist.base.words import clean
-from scrapy_dist.commands import base, options, project
+from scrapy_dist.commands import base, project
+from scrapy_dist.commands.options import common, flag, option
 from scrapy_dist.exceptions import ConfigurationError
 
 _HELP = {
@@ -33,23 +34,9 @@ _HELP = {
 
 #: What counts are called that are no adjectives: one of them.
 _COUNTED = {
+    **{f"{one}s": one for one in ("task", "item", "seed", "stat", "worker")},
     "history": "record",
-    "tasks": "task",
-    "items": "item",
-    "seeds": "seed",
-    "stats": "stat",
-    "workers": "worker",
 }
-
-
-def _option(part: str, meaning: str) -> options.Option:
-    return options.option(
-        f"--{part}",
-        dest="parts",
-        action="append_const",
-        const=part,
-        help=f"delete {meaning}",
-    )
 
 
 async def _run(crawl: project.Crawl, opts: base.Namespace) -> int:
@@ -93,10 +80,20 @@ SUBCOMMAND = base.Subcommand(
     example="scrapy frontier clear myspider --dupefilter --requests --yes",
     topic="inspecting",
     options=(
-        *options.common(),
-        *(_option(part, meaning) for part, meaning in _HELP.items()),
-        options.flag("--yes", "do not ask"),
-        options.flag("--force", "also while workers are alive"),
+        *common(),
+        *(
+            option(
+                f"--{part}",
+                None,
+                f"delete {meaning}",
+                dest="parts",
+                action="append_const",
+                const=part,
+            )
+            for part, meaning in _HELP.items()
+        ),
+        flag("--yes", "do not ask"),
+        flag("--force", "also while workers are alive"),
     ),
     run=project.of_crawl(_run, changes=True, older=True),
 )

@@ -11,7 +11,8 @@ from scrapy_dist.admin.arguments import checked_url, checked_urls
 from scrapy_dist.admin.urls import explain, recrawl
 from scrapy_dist.base import times
 from scrapy_dist.base.words import age, clean, count, number, span
-from scrapy_dist.commands import base, options, project
+from scrapy_dist.commands import base, project
+from scrapy_dist.commands.options import common, flag, late_list, option
 from scrapy_dist.commands.terminal.bar import counter
 from scrapy_dist.exceptions import ConfigurationError
 
@@ -180,10 +181,7 @@ EXPLAIN = base.Subcommand(
     description=_EXPLAIN,
     example="scrapy frontier explain myspider https://example.org/page/7",
     topic="inspecting",
-    options=(
-        *options.common(),
-        options.option("url", metavar="URL", help="in full, with its scheme"),
-    ),
+    options=(*common(), option("url", "URL", "in full, with its scheme")),
     run=project.of_crawl(_explain, check=lambda opts: checked_url(opts.url)),
 )
 RECRAWL = base.Subcommand(
@@ -193,21 +191,21 @@ RECRAWL = base.Subcommand(
     example="scrapy frontier recrawl myspider https://example.org/page/7",
     topic="inspecting",
     options=(
-        *options.common(),
-        options.late_list("urls", metavar="URL", help="URL to crawl once more"),
-        options.option(
+        *common(),
+        late_list("urls", "URL", "URL to crawl once more"),
+        option(
             "--callback",
-            metavar="NAME",
-            help="method of the spider that gets the response; without it parse",
+            "NAME",
+            "method of the spider that gets the response; without it parse",
         ),
-        options.option(
+        option(
             "--priority",
-            metavar="N",
+            "N",
+            "priority of the requests; higher ones go first; 0 without it",
             type=int,
             default=0,
-            help="priority of the requests; higher ones go first; 0 without it",
         ),
-        options.flag("--force", "also what is pending or leased already"),
+        flag("--force", "also what is pending or leased already"),
     ),
     run=project.of_crawl(_recrawl, changes=True, check=_check_urls),
 )

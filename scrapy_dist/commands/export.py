@@ -17,12 +17,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from scrapy_dist.base.words import clean, count, counts
 from scrapy_dist.codec import dump_lines
-from scrapy_dist.commands import base, files, options, project
+from scrapy_dist.commands import base, files, project
+from scrapy_dist.commands.options import common, flag, option
 from scrapy_dist.commands.terminal.bar import counter
 from scrapy_dist.core.crawl import Exported
 from scrapy_dist.exceptions import ConfigurationError
@@ -31,17 +33,12 @@ if TYPE_CHECKING:
     from collections import Counter as Counts
 
 
+_warn = partial(base.warn, "export")
 #: Stands for standard input and output.
 STANDARD = "-"
 
 #: What lines are called for people where the type is no adjective: one of them.
-_COUNTED = {
-    "task": "task",
-    "result": "result",
-    "seed": "seed",
-    "stat": "stat",
-    "item": "item",
-}
+_COUNTED = {name: name for name in ("task", "result", "seed", "stat", "item")}
 
 
 def _check_file(opts: base.Namespace) -> None:
@@ -52,11 +49,10 @@ def _check_file(opts: base.Namespace) -> None:
 async def _run(crawl: project.Crawl, opts: base.Namespace) -> int:
     status = await crawl.known_status()
     if status.alive and not status.paused:
-        base.warn(
-            "export",
+        _warn(
             f"{count(len(status.alive), 'worker is', 'workers are')} at work: what is"
             " done meanwhile will be crawled again from this file. See scrapy frontier"
-            " pause.",
+            " pause."
         )
     exported = Exported()
     try:
@@ -71,10 +67,9 @@ async def _run(crawl: project.Crawl, opts: base.Namespace) -> int:
         # Whoever reads has gone, and has not got all: no words, but no success.
         return base.TROUBLE
     if not exported.is_whole:
-        base.warn(
-            "export",
+        _warn(
             "The frontier changed faster than it could be read, so some requests may be"
-            " missing. Pause the crawl (scrapy frontier pause) and export it again.",
+            " missing. Pause the crawl (scrapy frontier pause) and export it again."
         )
     if opts.file != STANDARD:
         tell("written", crawl, opts, exported.counts)
@@ -130,10 +125,10 @@ SUBCOMMAND = base.Subcommand(
     example="scrapy frontier export myspider myspider.jsonl.gz",
     topic="export",
     options=(
-        *options.common(),
-        options.option("file", metavar="FILE", help="where to write; - is stdout"),
-        options.flag("--items", "export items and results of tasks too"),
-        options.flag("--overwrite", "replace FILE if it is there"),
+        *common(),
+        option("file", "FILE", "where to write; - is stdout"),
+        flag("--items", "export items and results of tasks too"),
+        flag("--overwrite", "replace FILE if it is there"),
     ),
     run=project.of_crawl(_run, check=_check_file),
 )

@@ -9,7 +9,8 @@ from scrapy.utils.project import inside_project
 
 from scrapy_dist.base import times
 from scrapy_dist.base.words import UNKNOWN, clean, number, table
-from scrapy_dist.commands import base, options, project
+from scrapy_dist.commands import base, project
+from scrapy_dist.commands.options import common, flag, late_list, option, whole_number
 from scrapy_dist.exceptions import ConfigurationError
 
 if TYPE_CHECKING:
@@ -51,16 +52,13 @@ those of them whose reason contains TEXT (in any case).
 Exit code: 0 all were deleted, 1 some IDs are not there, 2 wrong use, Redis away."""
 
 
-_REASON_OPTION = options.option(
-    "--reason",
-    default="",
-    metavar="TEXT",
-    help="only those whose reason contains TEXT, in any case",
+_REASON_OPTION = option(
+    "--reason", "TEXT", "only those whose reason contains TEXT, in any case", default=""
 )
 _CHOOSING = (
-    *options.common(),
-    options.late_list("ids", metavar="ID", help="ID of a letter, as `failed` shows it"),
-    options.flag("--all", "all letters"),
+    *common(),
+    late_list("ids", "ID", "ID of a letter, as `failed` shows it"),
+    flag("--all", "all letters"),
     _REASON_OPTION,
 )
 
@@ -197,14 +195,14 @@ FAILED = base.Subcommand(
     example="scrapy frontier failed myspider --reason timeout",
     topic="dead-letters",
     options=(
-        *options.common(a_line_for="letter"),
+        *common(a_line_for="letter"),
         _REASON_OPTION,
-        options.option(
+        option(
             "-n",
+            "N",
+            f"show N letters, 0 for all; {_SHOWN} without it, with --json all",
             dest="count",
-            type=options.whole_number,
-            metavar="N",
-            help=f"show N letters, 0 for all; {_SHOWN} without it, with --json all",
+            type=whole_number,
         ),
     ),
     run=project.of_crawl(_failed),

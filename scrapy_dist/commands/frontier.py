@@ -77,11 +77,6 @@ SUBCOMMANDS: tuple[base.Subcommand, ...] = (
 _INTERRUPTED = 130
 
 
-def _epilog(command: base.Subcommand) -> str:
-    more = f"More:    scrapy frontier help {command.topic}" if command.topic else ""
-    return f"Example: {command.example}\n{more}".rstrip()
-
-
 class _Subcommands(argparse._SubParsersAction):  # type: ignore[type-arg]  # noqa: SLF001  it has no other name
     """Says of a name that is none of theirs which one is meant."""
 
@@ -115,7 +110,7 @@ class _Help(ScrapyHelpFormatter, argparse.RawDescriptionHelpFormatter):
 
 def _unknown(command: base.Subcommand, args: list[str]) -> str:
     names = [
-        *(name for each in command.arguments if each.is_option for name in each.names),
+        *(name for each in command.options if each.is_option for name in each.names),
         *("--set", "--loglevel", "--help"),
     ]
     given = [arg.partition("=")[0] for arg in args if arg.startswith("--")]
@@ -156,11 +151,14 @@ class Command(ScrapyCommand):
             action=_Subcommands,
         )
         for command in SUBCOMMANDS:
+            epilog = f"Example: {command.example}"
+            if command.topic:
+                epilog += f"\nMore:    scrapy frontier help {command.topic}"
             subparser = commands.add_parser(
                 command.name,
                 help=command.summary,
                 description=command.description,
-                epilog=_epilog(command),
+                epilog=epilog,
                 formatter_class=_Help,
             )
             command.add_options(subparser)

@@ -13,7 +13,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from scrapy_dist.base import times, words
-from scrapy_dist.commands import base, options, project
+from scrapy_dist.commands import base, project
+from scrapy_dist.commands.options import common
 
 if TYPE_CHECKING:
     from scrapy.settings import Settings
@@ -78,6 +79,6 @@ SUBCOMMAND = base.Subcommand(
     description=__doc__,
     example="scrapy frontier history myspider --json",
     topic="watching",
-    options=options.common(spider_optional=True, a_line_for="crawl"),
+    options=common(spider_optional=True, a_line_for="crawl"),
     run=_run,
 )

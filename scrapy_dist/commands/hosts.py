@@ -21,12 +21,50 @@ Exit code: 0 shown, also if there is none; 2 wrong use, Redis away.
 from __future__ import annotations
 
 from scrapy_dist.base import words
-from scrapy_dist.commands import base, options, project
-from scrapy_dist.commands.terminal import hosts
-from scrapy_dist.core.hosts import SORTS, Hosts
+from scrapy_dist.commands import base, project
+from scrapy_dist.commands.options import common, option, whole
+from scrapy_dist.core.hosts import SORTS, Host, Hosts
 
 #: Hosts shown by default, and at the most.
 _SHOWN, _MOST = 20, 1000
+
+
+COLUMNS = ("HOST", "PENDING", "IN FLIGHT", "OWNER", "DELAY", "NEXT", "ERRORS")
+#: Those with names, to the left.
+LEFT = ("HOST", "OWNER")
+
+#: Seconds below which a worker may get a host now.
+_NOW = 0.05
+
+
+def cells(host: Host) -> tuple[str, ...]:
+    """What each column has of *host*."""
+    return (
+        words.clean(host.name, 80) or words.UNKNOWN,
+        words.number(host.pending),
+        words.number(host.leased),
+        " ".join(words.clean(owner, 60) for owner in host.owners),
+        words.span(host.delay),
+        _next_start(host),
+        words.number(host.errors),
+    )
+
+
+def _next_start(host: Host) -> str:
+    if host.wait is None:
+        return words.UNKNOWN
+    return "now" if host.wait < _NOW else words.age(host.wait)
+
+
+def summary(found: Hosts) -> str:
+    """How many there are, and how they stand."""
+    said = f"{words.number(len(found.hosts))} of {words.count(found.looked_at, 'host')}"
+    if found.slots > found.looked_at:
+        said += f" that were looked at, of {words.number(found.slots)}"
+    said += f", {words.count(found.pending, 'pending request')}"
+    if found.polite:
+        said += f"; {found.owned:,} owned, {found.waiting:,} wait for their delay"
+    return said
 
 
 async def _run(crawl: project.Crawl, opts: base.Namespace) -> int:
@@ -40,9 +78,9 @@ async def _run(crawl: project.Crawl, opts: base.Namespace) -> int:
 def _lines(crawl: project.Crawl, found: Hosts) -> list[str]:
     if not found.looked_at:
         return [f"No host of {words.clean(crawl.name)} has a request."]
-    rows = [*map(hosts.cells, found.hosts)]
-    lines = words.table(hosts.COLUMNS, rows, left=hosts.LEFT) if rows else []
-    return [*lines, f"{hosts.summary(found)}."]
+    rows = [*map(cells, found.hosts)]
+    lines = words.table(COLUMNS, rows, left=LEFT) if rows else []
+    return [*lines, f"{summary(found)}."]
 
 
 SUBCOMMAND = base.Subcommand(
@@ -52,22 +90,21 @@ SUBCOMMAND = base.Subcommand(
     example="scrapy frontier hosts myspider --sort errors -n 50",
     topic="watching",
     options=(
-        *options.common(),
-        options.option(
+        *common(),
+        option(
             "--sort",
+            None,
+            "the largest first by pending requests (without it), delay or errors",
             choices=SORTS,
             default=SORTS[0],
-            help="the largest first by pending requests (without it), delay or errors",
         ),
-        options.option(
+        option(
             "-n",
+            "N",
+            f"show N hosts; {_SHOWN} without it",
             dest="count",
-            type=options.number(
-                options.whole, 0, _MOST, f"is not a number from 0 to {_MOST}"
-            ),
+            type=whole(0, _MOST),
             default=_SHOWN,
-            metavar="N",
-            help=f"show N hosts; {_SHOWN} without it",
         ),
     ),
     run=project.of_crawl(_run),

@@ -19,11 +19,13 @@ Exit code: 0 all is in, 1 something is left out, 2 nothing was done (wrong use, 
 from __future__ import annotations
 
 import gzip
+import itertools
 import sys
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import IO, cast
 
@@ -31,8 +33,9 @@ from scrapy.utils.misc import load_object
 from scrapy.utils.project import inside_project
 
 from scrapy_dist.base.words import clean, count, number
-from scrapy_dist.commands import base, options, project
+from scrapy_dist.commands import base, project
 from scrapy_dist.commands.export import STANDARD, tell
+from scrapy_dist.commands.options import common, flag, late_list, option
 from scrapy_dist.commands.terminal.bar import counter
 from scrapy_dist.core.crawl import Imported, TakenOver
 from scrapy_dist.exceptions import BadPayload, ConfigurationError
@@ -41,6 +44,8 @@ from scrapy_dist.fingerprints import ScrapyRedisFingerprinter
 #: Bytes of a line for each byte of a request, and for all that is beside it: what takes
 #: one byte in Redis takes up to seven in JSON.
 _PER_BYTE, _BESIDE = 8, 65_536
+
+_warn = partial(base.warn, "import")
 
 
 def _check(opts: base.Namespace) -> None:
@@ -56,12 +61,9 @@ async def _run(crawl: project.Crawl, opts: base.Namespace) -> int:
         await crawl.require_known()
     status = await crawl.status()
     if status.alive and not opts.force:
-        alive = (
-            f"worker of {crawl.name} is alive",
-            f"workers of {crawl.name} are alive",
-        )
+        of, alive = f"of {crawl.name}", len(status.alive)
         raise ConfigurationError(
-            f"{count(len(status.alive), *alive)}. Stop them (scrapy frontier workers"
+            f"{count(alive, f'worker {of} is', f'workers {of} are')} alive. Stop them (scrapy frontier workers"
             f" {crawl.words} --stop all) and start them when all is in, or say --force."
         )
     return await (_import_file if opts.prefix is None else _take_over)(crawl, opts)
@@ -74,24 +76,21 @@ async def _import_file(crawl: project.Crawl, opts: base.Namespace) -> int:
         async for done in crawl.port.import_lines(lines, imported, merge=opts.merge):
             progress(done)
     if imported.spider.partition(":")[0] != crawl.spider:
-        base.warn(
-            "import",
+        _warn(
             f"The file is of {clean(imported.spider)!r}, and is now of"
-            f" {clean(crawl.name)!r}: callbacks that it does not have will fail.",
+            f" {clean(crawl.name)!r}: callbacks that it does not have will fail."
         )
     if not imported.is_complete:
-        base.warn(
-            "import",
+        _warn(
             "The file ends too early: it is truncated. What it held is in; import the"
-            " complete file to add the rest, or clear the frontier.",
+            " complete file to add the rest, or clear the frontier."
         )
     if not imported.is_whole:
-        base.warn("import", "The export says that requests may be missing.")
+        _warn("The export says that requests may be missing.")
     if imported.homeless:
-        base.warn(
-            "import",
+        _warn(
             f"{count(imported.homeless, 'seed was', 'seeds were')} left out: this spider"
-            " reads none.",
+            " reads none."
         )
     tell("imported", crawl, opts, imported.counts, complete=imported.is_complete)
     good = imported.is_complete and imported.is_whole and not imported.homeless
@@ -107,11 +106,9 @@ def _lines_of(name: str, limit: int) -> Iterator[Iterator[bytes]]:
     try:
         with path.open("rb") as file:
             # A pipe can be read once only.
-            zipped = file.peek(2)[:2] == b"\x1f\x8b"
-            if zipped:
-                yield _bounded(cast("IO[bytes]", gzip.GzipFile(fileobj=file)), limit)
-            else:
-                yield _bounded(file, limit)
+            is_zipped = file.peek(2)[:2] == b"\x1f\x8b"
+            opened = gzip.GzipFile(fileobj=file) if is_zipped else file
+            yield _bounded(cast("IO[bytes]", opened), limit)
     except OSError as e:
         raise ConfigurationError(f"{clean(name)} cannot be read: {e}") from e
 
@@ -121,9 +118,7 @@ def _bounded(file: IO[bytes], limit: int) -> Iterator[bytes]:
 
     Of one longer than *limit* bytes not more than those are unpacked. Raises BadPayload.
     """
-    number = 0
-    while True:
-        number += 1
+    for line_number in itertools.count(1):
         try:
             line = file.readline(limit + 1)
         except EOFError:  # in the midst of a compressed file
@@ -133,7 +128,7 @@ def _bounded(file: IO[bytes], limit: int) -> Iterator[bytes]:
         if not line.endswith(b"\n"):
             if len(line) > limit:
                 raise BadPayload(
-                    f"Line {number} of the file is longer than {limit} bytes, which is as"
+                    f"Line {line_number} of the file is longer than {limit} bytes, which is as"
                     " much as a request of FRONTIER_MAX_PAYLOAD bytes can take. If it is"
                     " sound, set FRONTIER_MAX_PAYLOAD higher."
                 )
@@ -153,14 +148,13 @@ async def _take_over(crawl: project.Crawl, opts: base.Namespace) -> int:
         async for done in crawl.take_over(opts.prefix, taken):
             progress(done)
     for reason in taken.reasons:
-        base.warn("import", reason)
+        _warn(reason)
     fingerprinter = load_object(crawl.settings["REQUEST_FINGERPRINTER_CLASS"])
     if taken.has_fingerprints and fingerprinter is not ScrapyRedisFingerprinter:
-        base.warn(
-            "import",
+        _warn(
             "The fingerprints are scrapy-redis' own. Unless REQUEST_FINGERPRINTER_CLASS is"
             ' "scrapy_dist.fingerprints.ScrapyRedisFingerprinter", pages that were'
-            " crawled before are crawled again where something links to them.",
+            " crawled before are crawled again where something links to them."
         )
     base.tell(
         opts,
@@ -179,17 +173,17 @@ SUBCOMMAND = base.Subcommand(
     example="scrapy frontier import myspider myspider.jsonl.gz",
     topic="export",
     options=(
-        *options.common(),
-        options.late_list("files", metavar="FILE", help="what to read; - is stdin"),
-        options.flag("--merge", "into a frontier that is not empty"),
-        options.flag("--force", "also while workers are alive"),
-        options.option(
+        *common(),
+        late_list("files", "FILE", "what to read; - is stdin"),
+        flag("--merge", "into a frontier that is not empty"),
+        flag("--force", "also while workers are alive"),
+        option(
             "--from-scrapy-redis",
+            "PREFIX",
+            "take over the keys PREFIX:requests, … of scrapy-redis",
             dest="prefix",
-            metavar="PREFIX",
-            help="take over the keys PREFIX:requests, … of scrapy-redis",
         ),
-        options.flag(
+        flag(
             "--allow-pickle",
             "read its pickles, though that runs code of whoever wrote them",
         ),

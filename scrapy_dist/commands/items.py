@@ -19,8 +19,11 @@ Redis away, FILE cannot be written; 130 Ctrl-C.
 from __future__ import annotations
 
 import asyncio
+import base64
 import io
+import json
 import os
+import re
 import signal
 import stat
 import sys
@@ -32,13 +35,19 @@ from typing import TYPE_CHECKING, Any
 from scrapy_dist.admin.items import leave_all
 from scrapy_dist.base.waits import in_thread, sleep_until
 from scrapy_dist.base.words import clean, count
-from scrapy_dist.commands import base, options, project
-from scrapy_dist.commands.item_lines import line_of
+from scrapy_dist.commands import base, project
+from scrapy_dist.commands.options import common, flag, option, whole_number
 from scrapy_dist.exceptions import ConfigurationError
 
 if TYPE_CHECKING:
     from scrapy_dist.core.ports import ItemReader
 
+#: What may move a cursor in a terminal, or be several characters in some encoding.
+_UNSAFE = re.compile(r"[^ -~]")
+_LINE_BREAK = re.compile(r"[\r\n]")
+#: The only key of an object that stands for an item that is no JSON: its text; or its
+#: bytes, if they are none.
+TEXT, BYTES = "frontier_text", "frontier_base64"
 #: Stands for standard output.
 _STANDARD = "-"
 #: The name of this reader, if it is not said: programs have another one.
@@ -202,6 +211,28 @@ def _opened(name: str) -> Iterator[_Output]:
             os.close(number)
 
 
+def line_of(item: bytes) -> str:
+    """One line of ASCII: *item* if it is JSON, else an object that holds it.
+
+    Numbers and the order of keys stay as they are written.
+    """
+    try:
+        text = item.decode()
+    except UnicodeDecodeError:
+        return json.dumps({BYTES: base64.b64encode(item).decode()})
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return json.dumps({TEXT: text})
+    # Beyond ASCII, and breaks of lines between: the first are in strings only, and the
+    # latter outside of them.
+    return _UNSAFE.sub(_escaped, _LINE_BREAK.sub(" ", text).replace("\t", " ").strip())
+
+
+def _escaped(found: re.Match[str]) -> str:
+    return json.dumps(found[0])[1:-1] if found[0] != "\x7f" else "\\u007f"
+
+
 SUBCOMMAND = base.Subcommand(
     name="items",
     summary="take the items out of Redis, as JSON lines",
@@ -209,28 +240,23 @@ SUBCOMMAND = base.Subcommand(
     example="scrapy frontier items myspider --follow -o items.jsonl",
     topic="client",
     options=(
-        *options.common(a_line_for="item"),
-        options.flag("--follow", "go on until the crawl has ended"),
-        options.option(
+        *common(a_line_for="item"),
+        flag("--follow", "go on until the crawl has ended"),
+        option(
             "-o",
+            "FILE",
+            "where to write, behind what is there; - is standard output",
             dest="file",
             default=_STANDARD,
-            metavar="FILE",
-            help="where to write, behind what is there; - is standard output",
         ),
-        options.option(
-            "-n",
-            "--limit",
-            dest="limit",
-            type=options.whole_number,
-            metavar="N",
-            help="take N items at the most",
+        option(
+            "--limit", "N", "take N items at the most", short="-n", type=whole_number
         ),
-        options.option(
+        option(
             "--consumer",
+            "NAME",
+            f"name of this reader; {_CONSUMER} without it",
             default=_CONSUMER,
-            metavar="NAME",
-            help=f"name of this reader; {_CONSUMER} without it",
         ),
     ),
     run=project.of_crawl(_run, changes=True, check=_check_file),

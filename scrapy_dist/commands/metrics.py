@@ -12,13 +12,13 @@ Exit code: 0 ended as asked, 1 with --once when Redis is away, 2 it could not be
 from __future__ import annotations
 
 import asyncio
-import signal
 from contextlib import AsyncExitStack, ExitStack
 from functools import partial
 from typing import TYPE_CHECKING
 
-from scrapy_dist.commands import base, options, project
-from scrapy_dist.commands.serving import is_local, serve
+from scrapy_dist.commands import base, project
+from scrapy_dist.commands.options import SEVERAL, flag, listening, option, whole
+from scrapy_dist.commands.serving import cannot_serve, is_local, serve
 from scrapy_dist.exceptions import ConfigurationError
 from scrapy_dist.redis_client.client import describe
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from scrapy_dist.admin.metrics import Reading, Watch
 
-_HOST, _PORT = "127.0.0.1", 9410
+_PORT = 9410
 #: Hosts of a crawl with a series of their own, and at the most.
 _HOSTS, _MOST_HOSTS = 20, 1000
 #: Seconds that an answer to Prometheus may take; a reading takes less.
@@ -47,10 +47,12 @@ async def _run(settings: Settings, opts: base.Namespace) -> int:
     async with AsyncExitStack() as stack:
         stack.push_async_callback(chosen.close)
         await chosen.check()
-        tell = partial(base.warn, "metrics")
-        watch = metrics.Watch(chosen.find, tell, hosts=opts.hosts)
+        warn = partial(base.warn, "metrics")
+        watch = metrics.Watch(chosen.find, warn, hosts=opts.hosts)
         if opts.once:
-            return await _print(watch)
+            told, is_up = await metrics.exposition(watch)
+            base.write(*told.decode().rstrip("\n").split("\n"))
+            return base.OK if is_up else base.TROUBLE
         await _serve(watch, opts.host, opts.port, describe(settings))
     return base.OK
 
@@ -64,14 +66,6 @@ def find_metrics() -> ModuleType | None:
             raise
         return None
     return metrics
-
-
-async def _print(watch: Watch) -> int:
-    from scrapy_dist.admin.metrics import exposition  # noqa: PLC0415
-
-    told, is_up = await exposition(watch)
-    base.write(*told.decode().rstrip("\n").split("\n"))
-    return base.OK if is_up else base.TROUBLE
 
 
 async def _serve(watch: Watch, host: str, port: int, redis: str) -> None:
@@ -93,12 +87,8 @@ async def _serve(watch: Watch, host: str, port: int, redis: str) -> None:
         try:
             found = stack.enter_context(serve(app, host, port))
         except OSError as e:
-            raise ConfigurationError(
-                f"Nothing can be served at {host}:{port}: {e.strerror or e}."
-                " Give another --port, or --host."
-            ) from e
-        stopped = asyncio.Event()
-        with base.on_signals(stopped.set, signal.SIGINT, signal.SIGTERM):
+            raise cannot_serve(host, port, e) from e
+        with base.asked_to_end() as stopped:
             base.write(
                 f"Metrics of {redis} at http://{shown}:{found}/metrics; Ctrl-C ends"
             )
@@ -119,33 +109,17 @@ SUBCOMMAND = base.Subcommand(
     example="scrapy frontier metrics --port 9410",
     topic="prometheus",
     options=(
-        *options.SEVERAL,
-        options.option(
-            "--host",
-            default=_HOST,
-            help="address to listen at (%(default)s without it, for this machine only);"
-            " there is no password, so one that only Prometheus reaches; 0.0.0.0 is all",
-        ),
-        options.option(
-            "--port",
-            type=options.port,
-            default=_PORT,
-            help="port to listen at, 0 for any that is free; %(default)s without it",
-        ),
-        options.option(
+        *SEVERAL,
+        *listening(_PORT, "there is no password, so one that only Prometheus reaches"),
+        option(
             "--hosts",
-            metavar="N",
-            type=options.number(
-                options.whole,
-                0,
-                _MOST_HOSTS,
-                f"is not a number from 0 to {_MOST_HOSTS}",
-            ),
-            default=_HOSTS,
-            help="tell the pending requests of the N largest hosts of each crawl, the"
+            "N",
+            "tell the pending requests of the N largest hosts of each crawl, the"
             f" rest as one; {_HOSTS} without it",
+            type=whole(0, _MOST_HOSTS),
+            default=_HOSTS,
         ),
-        options.flag("--once", "print the metrics and end"),
+        flag("--once", "print the metrics and end"),
     ),
     run=_run,
 )

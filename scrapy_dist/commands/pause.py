@@ -5,7 +5,8 @@ from __future__ import annotations
 from functools import partial
 
 from scrapy_dist.base import words
-from scrapy_dist.commands import base, options, project
+from scrapy_dist.commands import base, project
+from scrapy_dist.commands.options import common
 
 _PAUSE = """\
 Let the workers of SPIDER take no more requests and no seeds, within a second, until
@@ -57,7 +58,7 @@ def _subcommand(name: str, summary: str, description: str) -> base.Subcommand:
         description=description,
         example=f"scrapy frontier {name} myspider",
         topic="watching",
-        options=options.common(),
+        options=common(),
         run=project.of_crawl(partial(_run, pause=name == "pause"), changes=True),
     )
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from scrapy_dist.base.words import UNKNOWN, clean, count, number
 from scrapy_dist.codec.messagepack import from_jsonable
-from scrapy_dist.commands import base, options, project
+from scrapy_dist.commands import base, project
+from scrapy_dist.commands.options import common, flag, option, whole_number
 from scrapy_dist.exceptions import BadPayload
 
 if TYPE_CHECKING:
@@ -96,16 +97,16 @@ SUBCOMMAND = base.Subcommand(
     example="scrapy frontier peek myspider -n 20",
     topic="inspecting",
     options=(
-        *options.common(a_line_for="request"),
-        options.option(
+        *common(a_line_for="request"),
+        option(
             "-n",
+            "N",
+            f"show N requests; {_SHOWN} without it",
             dest="count",
-            type=options.whole_number,
+            type=whole_number,
             default=_SHOWN,
-            metavar="N",
-            help=f"show N requests; {_SHOWN} without it",
         ),
-        options.flag("--verbose", "show headers, meta and the other fields too"),
+        flag("--verbose", "show headers, meta and the other fields too"),
     ),
     run=project.of_crawl(_run),
 )

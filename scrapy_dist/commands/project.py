@@ -52,9 +52,8 @@ def all_crawls(settings: Settings, opts: argparse.Namespace) -> Crawls:
     _apply_options(settings, opts)
     _check(settings)
     loader = _spider_loader(settings)
-    return Crawls(
-        settings, partial(_make_crawl, loader), loader.list() if loader else ()
-    )
+    names = loader.list() if loader else ()
+    return Crawls(settings, partial(_make_crawl, loader), names)
 
 
 def spider_names(settings: Settings) -> list[str]:
@@ -121,16 +120,13 @@ class Chosen:
     async def find(self) -> list[Crawl]:
         """Them, opened."""
         async with self._finding:
-            return await self._find()
-
-    async def _find(self) -> list[Crawl]:
-        if self._all is not None:
-            crawls = await self._all.find(begun=True, project=self._project)
-            # Whoever writes into Redis can make up others.
-            return sorted(crawls, key=lambda crawl: crawl.project is None)
-        for crawl in self.named:
-            await crawl.open()
-        return self.named
+            if self._all is not None:
+                crawls = await self._all.find(begun=True, project=self._project)
+                # Whoever writes into Redis can make up others.
+                return sorted(crawls, key=lambda crawl: crawl.project is None)
+            for crawl in self.named:
+                await crawl.open()
+            return self.named
 
     async def close(self) -> None:
         for each in (self._all, *self.named):
@@ -219,28 +215,20 @@ def _apply_options(settings: Settings, opts: argparse.Namespace) -> None:
         settings.set("REDIS_URL", opts.redis, priority="cmdline")
     if opts.job is not None:
         settings.set("FRONTIER_JOB", opts.job, priority="cmdline")
-    _read_environment(settings)
+    # Unlike --redis it is not seen by all who list the processes of the machine. An empty
+    # text is how a command line switches a setting off.
+    url = os.environ.get("REDIS_URL")
+    if url and settings.get("REDIS_URL") is None and is_embedded(settings):
+        settings.set("REDIS_URL", url, priority=_ENVIRONMENT)
     if not inside_project():
-        if not settings.get("FRONTIER_SECRET") and os.environ.get("FRONTIER_SECRET"):
-            # Everybody on this machine sees what is on a command line.
-            secret = os.environ["FRONTIER_SECRET"]
+        secret = os.environ.get("FRONTIER_SECRET")
+        if secret and not settings.get("FRONTIER_SECRET"):
             settings.set("FRONTIER_SECRET", secret, priority="cmdline")
         if is_embedded(settings) and not directory_from_settings(settings).exists():
             raise ConfigurationError(
                 "Which Redis? Outside a Scrapy project give --redis URL, for example"
                 " --redis redis://localhost:6379/0, or set REDIS_URL in the environment."
             )
-
-
-def _read_environment(settings: Settings) -> None:
-    """Take REDIS_URL of the environment where no setting says where Redis is.
-
-    Unlike --redis it is not seen by all who list the processes of the machine.
-    """
-    url = os.environ.get("REDIS_URL")
-    # An empty text is how a command line switches a setting off.
-    if url and settings.get("REDIS_URL") is None and is_embedded(settings):
-        settings.set("REDIS_URL", url, priority=_ENVIRONMENT)
 
 
 def _forget_environment(settings: Settings) -> None:

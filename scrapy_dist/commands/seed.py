@@ -26,6 +26,7 @@ import os
 import sys
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,7 +35,15 @@ from scrapy_dist.admin.sitemaps import read_sitemap
 from scrapy_dist.admin.task_maker import TaskMaker
 from scrapy_dist.admin.tasks import Tasks
 from scrapy_dist.base.words import count, number
-from scrapy_dist.commands import base, options, project
+from scrapy_dist.commands import base, project
+from scrapy_dist.commands.options import (
+    common,
+    flag,
+    late_list,
+    option,
+    repeated,
+    whole_number,
+)
 from scrapy_dist.commands.terminal.bar import Bar
 from scrapy_dist.exceptions import BadSeed, ConfigurationError, RedisUnavailable
 
@@ -56,70 +65,54 @@ def _key_and_value(text: str) -> tuple[str, str]:
     return key, value
 
 
-def _repeated(name: str, metavar: str, about: str, **more: Any) -> options.Option:
-    return options.option(
-        name, action="append", default=[], metavar=metavar, help=about, **more
-    )
-
-
 _OPTIONS = (
-    *options.common(),
-    options.late_list("urls", metavar="URL", help="a seed; a URL or a JSON object"),
-    _repeated(
+    *common(),
+    late_list("urls", "URL", "a seed; a URL or a JSON object"),
+    repeated(
         "--file",
         "F",
         "read seeds from the lines of this file, may be gzipped; - is standard"
         " input; may be repeated",
     ),
-    _repeated(
+    repeated(
         "--sitemap",
         "URL",
         "read URLs from this sitemap, index of sitemaps or robots.txt (http or"
         " https, may be gzipped); may be repeated",
     ),
-    _repeated(
+    repeated(
         "--meta",
         "K=V",
         "meta of the requests, as text; may be repeated",
         type=_key_and_value,
     ),
-    options.option(
-        "--priority",
-        type=int,
-        metavar="N",
-        help="priority of the requests, a higher one goes first",
+    option(
+        "--priority", "N", "priority of the requests, a higher one goes first", type=int
     ),
-    options.option(
-        "--batch", metavar="NAME", help="make each seed a task of this batch"
-    ),
-    options.option(
-        "--key",
-        metavar="KEY",
-        help="push to this key, not to the first that the spider reads",
-    ),
-    options.flag(
-        "--new", "push also if neither the project nor Redis knows SPIDER yet"
-    ),
-    options.option(
+    option("--batch", "NAME", "make each seed a task of this batch"),
+    option("--key", "KEY", "push to this key, not to the first that the spider reads"),
+    flag("--new", "push also if neither the project nor Redis knows SPIDER yet"),
+    option(
         "--skip",
-        type=options.whole_number,
+        "N",
+        "leave out the first N lines, to go on where a push stopped",
+        type=whole_number,
         default=0,
-        metavar="N",
-        help="leave out the first N lines, to go on where a push stopped",
     ),
-    options.flag(
-        "--strict", "stop at the first seed that is no good, push nothing behind it"
-    ),
+    flag("--strict", "stop at the first seed that is no good, push nothing behind it"),
 )
 
 
 async def _run(settings: Settings, opts: base.Namespace) -> int:
     crawl = project.find_crawl(settings, opts)
     files, tally = _files(opts)
-    maker = _maker(crawl, opts)
-    user_agent = crawl.settings["USER_AGENT"]
+    meta, priority = dict(opts.meta), opts.priority
+    maker: SeedMaker | TaskMaker = crawl.seed_maker(meta, priority)
+    if opts.batch is not None:
+        maker = TaskMaker(crawl, batch=opts.batch, meta=meta, priority=priority)
+    most, user_agent = maker.rules.max_size, crawl.settings["USER_AGENT"]
     async with (
-        aclosing(_all_lines(opts, files, tally, maker, user_agent)) as lines,
+        aclosing(_all_lines(opts, files, tally, most, user_agent)) as lines,
         project.opened(crawl, changes=True),
     ):
         if not opts.new:
@@ -130,7 +123,7 @@ async def _run(settings: Settings, opts: base.Namespace) -> int:
             sower = Tasks(crawl).sower(maker, key)
         else:
             sower = crawl.sower(maker, key)
-        pushing = _Pushing(sower, opts, Bar(tally))
+        pushing = _Pushing(sower, Bar(tally), opts.skip, opts.strict)
         if maker.own_form:
             pushing.bar.note(
                 f"Note: the spider {crawl.spider} reads seeds in its own way"
@@ -139,13 +132,6 @@ async def _run(settings: Settings, opts: base.Namespace) -> int:
         await pushing.run(lines)
     base.tell(opts, pushing.as_json(crawl.spider, where, key), pushing.summary(key))
     return base.OK if pushing.is_complete else base.TROUBLE
-
-
-def _maker(crawl: project.Crawl, opts: base.Namespace) -> SeedMaker | TaskMaker:
-    meta, priority = dict(opts.meta), opts.priority
-    if opts.batch is None:
-        return crawl.seed_maker(meta, priority)
-    return TaskMaker(crawl, batch=opts.batch, meta=meta, priority=priority)
 
 
 async def _require_known(crawl: project.Crawl) -> None:
@@ -203,125 +189,125 @@ async def _all_lines(
     opts: base.Namespace,
     files: list[tuple[int | Path, str]],
     tally: Tally,
-    maker: SeedMaker | TaskMaker,
+    most: int,
     user_agent: str,
 ) -> AsyncGenerator[Lines, None]:
     if opts.urls:
         yield Lines("argument", 1, opts.urls)
     for file, name in files:
-        async for part in read_file(file, name, maker.rules.max_size, tally):
+        async for part in read_file(file, name, most, tally):
             yield part
     for url in opts.sitemap:
         async for part in read_sitemap(url, user_agent):
             yield part
 
 
+@dataclass
 class _Pushing:
     """One run of the command, and how far it has come."""
 
-    def __init__(self, sower: Sower[Any], opts: base.Namespace, bar: Bar) -> None:
-        self._sower = sower
-        self._skip: int = opts.skip
-        self._strict: bool = opts.strict
-        self._is_sending = False
-        self.bar = bar
-        #: Lines of all sources that were looked at, and that are dealt with for good.
-        self._at = 0
-        self._done = 0
-        self._bad = 0
-        #: Sources that could not be read to their end.
-        self._problems = 0
-        self._stopped = False
+    sower: Sower[Any]
+    bar: Bar
+    skip: int
+    is_strict: bool
+    #: Lines of all sources that were looked at, and that are dealt with for good.
+    at: int = 0
+    done: int = 0
+    #: Bad seeds, and sources that could not be read to their end.
+    bad: int = 0
+    problems: int = 0
+    is_sending: bool = False
+    is_stopped: bool = False
 
     @property
     def is_complete(self) -> bool:
         """Whether every seed was pushed."""
-        return not (self._bad or self._problems or self._stopped)
+        return not (self.bad or self.problems or self.is_stopped)
 
     async def run(self, source: AsyncIterator[Lines]) -> None:
         """Push all of *source*. What goes wrong is told on stderr at once."""
         try:
             async for part in source:
                 await self._push_part(part)
-                if self._stopped:
+                if self.is_stopped:
                     break
             await self._push()
         except RedisUnavailable as e:
-            self._stopped = True
             self.bar.note(f"scrapy frontier seed: {e}")
-            self.bar.note(self._how_to_go_on())
+            self._stop()
         except (asyncio.CancelledError, KeyboardInterrupt):
-            self.bar.note(self._how_to_go_on())
+            self._stop()
             raise
         finally:
             self.bar.close()
 
     async def _push_part(self, part: Lines) -> None:
         for i, raw in enumerate(part.lines, part.first):
-            self._at += 1
-            if self._at <= self._skip:
-                self._done = self._at
+            self.at += 1
+            if self.at <= self.skip:
+                self.done = self.at
                 continue
             line = raw.strip()
             if isinstance(line, bytes) and (not line or line.startswith(b"#")):
                 continue
             try:
-                self._sower.take(line)
+                self.sower.take(line)
             except BadSeed as e:
-                self._bad += 1
-                if self._bad <= _TOLD:
+                self.bad += 1
+                if self.bad <= _TOLD:
                     self.bar.note(f"{part.source}:{i}: {e}")
-                if self._bad == _TOLD and not self._strict:
+                if self.bad == _TOLD and not self.is_strict:
                     self.bar.note("Bad seeds that come now are counted, and not shown.")
-                if self._strict:
-                    self._at -= 1
+                if self.is_strict:
+                    self.at -= 1
                     await self._push()
-                    self._stopped = True
-                    self.bar.note(self._how_to_go_on())
+                    self._stop()
                     return
-            if self._sower.is_full:
+            if self.sower.is_full:
                 await self._push()
         if part.problem:
-            self._problems += 1
+            self.problems += 1
             self.bar.note(f"{part.source}: {part.problem}")
 
     async def _push(self) -> None:
-        self._is_sending = True
-        await self._sower.push()
-        self._is_sending = False
-        self._done = self._at
-        self.bar.update(self._sower.pushed)
+        self.is_sending = True
+        await self.sower.push()
+        self.is_sending = False
+        self.done = self.at
+        self.bar.update(self.sower.pushed)
 
-    def _how_to_go_on(self) -> str:
-        text = f"Stopped: {count(self._sower.pushed, 'seed')} pushed. To go on: --skip {self._done}"
-        if self._is_sending:
+    def _stop(self) -> None:
+        """Stop here, and say how to go on."""
+        self.is_stopped = True
+        text = f"Stopped: {count(self.sower.pushed, 'seed')} pushed. To go on: --skip {self.done}"
+        if self.is_sending:
             text += (
-                f" (it is not known whether Redis has the {self._sower.waiting} behind"
-                f" them; if so: --skip {self._at})"
+                f" (it is not known whether Redis has the {self.sower.waiting} behind"
+                f" them; if so: --skip {self.at})"
             )
-        return text
+        self.bar.note(text)
 
     def as_json(self, spider: str, where: str, key: str) -> dict[str, object]:
         return {
             "spider": spider,
             "redis": where,
             "key": key,
-            "pushed": self._sower.pushed,
-            "new": self._sower.new,
-            "bad": self._bad,
-            "unreadable_sources": self._problems,
+            "pushed": self.sower.pushed,
+            "new": self.sower.new,
+            "bad": self.bad,
+            "unreadable_sources": self.problems,
             "complete": self.is_complete,
-            "skip": self._done,
+            "skip": self.done,
         }
 
     def summary(self, key: str) -> str:
-        sower = self._sower
+        sower = self.sower
         text = f"{count(sower.pushed, 'seed')} pushed to {key}"
         if sower.new < sower.pushed:
             text += f", {number(sower.pushed - sower.new)} of them were there already"
-        if self._bad:
-            text += f"; {number(self._bad)} not pushed, see above"
-            if self._bad > _TOLD:
+        if self.bad:
+            text += f"; {number(self.bad)} not pushed, see above"
+            if self.bad > _TOLD:
                 text += f" for the first {_TOLD}"
         return text
 

@@ -12,6 +12,8 @@ from socketserver import ThreadingMixIn
 from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
+from scrapy_dist.exceptions import ConfigurationError
+
 #: Connections at the same time. Who comes then takes the place of the one that has been
 #: silent for longest; if all wait for their answer, or too many come at once, there is none.
 MAX_CONNECTIONS = 50
@@ -121,6 +123,13 @@ def serve(app: Callable[..., Any], host: str, port: int) -> Iterator[int]:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+def cannot_serve(host: str, port: int, error: OSError) -> ConfigurationError:
+    return ConfigurationError(
+        f"Nothing can be served at {host}:{port}: {error.strerror or error}."
+        " Give another --port, or --host."
+    )
 
 
 def is_local(host: str) -> bool:

@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING
 from scrapy_dist.admin.crawls import read_statuses
 from scrapy_dist.base import words
 from scrapy_dist.base.waits import wait_for
-from scrapy_dist.commands import base, options, project
+from scrapy_dist.commands import base, project
+from scrapy_dist.commands.options import common, number, option
 from scrapy_dist.exceptions import RedisUnavailable
 from scrapy_dist.redis_client.client import describe
 
@@ -139,15 +140,13 @@ SUBCOMMAND = base.Subcommand(
     example="scrapy frontier status myspider --json",
     topic="watching",
     options=(
-        *options.common(spider_optional=True),
-        options.option(
+        *common(spider_optional=True),
+        option(
             "--timeout",
-            metavar="SECONDS",
-            type=options.number(
-                float, math.ulp(0.0), 86_400, "is no time up to 86400 s"
-            ),
+            "SECONDS",
+            f"time that Redis has to answer; {_TIMEOUT:g} without it",
+            type=number(float, math.ulp(0.0), 86_400, "is no time up to 86400 s"),
             default=_TIMEOUT,
-            help=f"time that Redis has to answer; {_TIMEOUT:g} without it",
         ),
     ),
     run=_run,

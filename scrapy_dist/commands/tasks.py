@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 from scrapy_dist.admin.tasks import Tasks
 from scrapy_dist.base import times
-from scrapy_dist.base.words import (
-    UNKNOWN,
-    age,
-    clean,
-    count,
-    counts,
-    number,
-    table,
-)
-from scrapy_dist.commands import base, options, project
-from scrapy_dist.commands.item_lines import line_of
+from scrapy_dist.base.words import UNKNOWN, age, clean, count, counts, number, table
+from scrapy_dist.commands import base, project
+from scrapy_dist.commands.items import line_of
+from scrapy_dist.commands.options import common, flag, late_list, option, whole_number
 from scrapy_dist.core.tasks import TaskState
 from scrapy_dist.exceptions import ConfigurationError
 
@@ -75,7 +69,7 @@ async def _tasks(crawl: project.Crawl, opts: base.Namespace) -> int:
     found = await tasks.tasks(opts.batch, opts.state, most + 1)
     shown = found[:most]
     if opts.json:
-        base.write(*map(base.json_line, map(_as_json, shown)))
+        base.write(*map(json.dumps, map(_as_json, shown)))
         return base.OK
     lines = []
     if opts.batch is not None:
@@ -116,16 +110,14 @@ def _cells(task: Task) -> tuple[str, ...]:
 
 
 def _as_json(task: Task) -> dict[str, Any]:
-    moments = {
-        name: times.iso(getattr(task, name))
-        for name in ("submitted", "started", "ended")
-    }
     return {
         "id": task.id,
         "state": str(task.state),
         "batch": task.batch or None,
         **{name: getattr(task, name) for name in ("open", "done", "failed", "items")},
-        **moments,
+        "submitted": times.iso(task.submitted),
+        "started": times.iso(task.started),
+        "ended": times.iso(task.ended),
         "worker": task.worker or None,
         "reason": task.reason or None,
     }
@@ -190,7 +182,7 @@ async def _cancel(crawl: project.Crawl, opts: base.Namespace) -> int:
     return base.TROUBLE if unknown else base.OK
 
 
-_BATCH = options.option("--batch", metavar="NAME", help="only those of this batch")
+_BATCH = option("--batch", "NAME", "only those of this batch")
 
 TASKS = base.Subcommand(
     name="tasks",
@@ -199,20 +191,20 @@ TASKS = base.Subcommand(
     example="scrapy frontier tasks myspider --batch monday --state failed",
     topic="tasks",
     options=(
-        *options.common(a_line_for="task"),
+        *common(a_line_for="task"),
         _BATCH,
-        options.option(
+        option(
             "--state",
+            None,
+            "only those in this state",
             choices=[str(state) for state in TaskState],
-            help="only those in this state",
         ),
-        options.option(
-            "-n",
+        option(
             "--limit",
-            dest="limit",
-            type=options.whole_number,
-            metavar="N",
-            help=f"show N tasks; {_SHOWN} without it, with --json all",
+            "N",
+            f"show N tasks; {_SHOWN} without it, with --json all",
+            short="-n",
+            type=whole_number,
         ),
     ),
     run=project.of_crawl(_tasks),
@@ -224,9 +216,9 @@ TASK = base.Subcommand(
     example="scrapy frontier task myspider shop-7 --results",
     topic="tasks",
     options=(
-        *options.common(),
-        options.option("id", metavar="ID", help="id of the task"),
-        options.flag("--results", "print its items, one JSON object a line"),
+        *common(),
+        option("id", "ID", "id of the task"),
+        flag("--results", "print its items, one JSON object a line"),
     ),
     run=project.of_crawl(_task),
 )
@@ -236,10 +228,6 @@ CANCEL = base.Subcommand(
     description=_CANCEL,
     example="scrapy frontier cancel myspider shop-7 shop-8",
     topic="tasks",
-    options=(
-        *options.common(),
-        options.late_list("ids", metavar="ID", help="id of a task"),
-        _BATCH,
-    ),
+    options=(*common(), late_list("ids", "ID", "id of a task"), _BATCH),
     run=project.of_crawl(_cancel, changes=True, check=_check_choice),
 )

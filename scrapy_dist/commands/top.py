@@ -15,7 +15,6 @@ Exit code: 0 ended, 2 not begun.
 from __future__ import annotations
 
 import asyncio
-import math
 import os
 import signal
 import sys
@@ -27,9 +26,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from scrapy_dist.admin.task_glance import glance
 from scrapy_dist.base import words
 from scrapy_dist.base.waits import sleep_until, wait_for
-from scrapy_dist.commands import base, files, options, pause, project
-from scrapy_dist.commands.terminal import keys
-from scrapy_dist.commands.terminal.desk import Desk, Page
+from scrapy_dist.commands import base, files, pause, project
+from scrapy_dist.commands.options import common, flag, number, option, positive_number
+from scrapy_dist.commands.terminal.desk import Desk, Page, typed
 from scrapy_dist.commands.terminal.screen import Lines, Look
 from scrapy_dist.exceptions import ConfigurationError, FrontierError, RedisUnavailable
 
@@ -72,7 +71,7 @@ async def _run(settings: Settings, opts: base.Namespace) -> int:
             _watch(crawl, screen, opts.interval, opts.count, desk)
         )
         with (
-            keys.typed(desk.press, watching.cancel, wanted=live),
+            typed(desk.press, watching.cancel, wanted=live),
             screen,
             base.on_signals(watching.cancel, *_ENDING),
             base.on_signals(screen.redraw, signal.SIGWINCH),
@@ -193,27 +192,19 @@ SUBCOMMAND = base.Subcommand(
     example="scrapy frontier top myspider",
     topic="watching",
     options=(
-        *options.common(),
-        options.option(
+        *common(),
+        option(
             "--interval",
-            metavar="SECONDS",
-            type=options.number(
-                float, 0.1, 86_400, "is not a time from 0.1 to 86400 s"
-            ),
+            "SECONDS",
+            "time between two looks; 1 without it",
+            type=number(float, 0.1, 86_400, "is not a time from 0.1 to 86400 s"),
             default=1.0,
-            help="time between two looks; 1 without it",
         ),
-        options.option(
-            "-n",
-            "--count",
-            metavar="N",
-            type=options.number(options.whole, 1, math.inf, "is not a number above 0"),
-            help="look N times, then end",
+        option(
+            "--count", "N", "look N times, then end", short="-n", type=positive_number
         ),
-        options.flag("--hosts", "begin with the largest hosts in place of the workers"),
-        options.option(
-            "--svg", metavar="FILE", help="at the end, write the last picture as SVG"
-        ),
+        flag("--hosts", "begin with the largest hosts in place of the workers"),
+        option("--svg", "FILE", "at the end, write the last picture as SVG"),
     ),
     run=_run,
 )

@@ -18,7 +18,6 @@ import asyncio
 import importlib
 import os
 import re
-import signal
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from functools import partial
@@ -27,18 +26,17 @@ from typing import TYPE_CHECKING
 
 from scrapy_dist import defaults
 from scrapy_dist.base.escaping import quote
-from scrapy_dist.commands import base, options, project
+from scrapy_dist.commands import base, project
 from scrapy_dist.commands.metrics import find_metrics
-from scrapy_dist.commands.serving import is_local
+from scrapy_dist.commands.options import SEVERAL, flag, listening, option
+from scrapy_dist.commands.serving import cannot_serve, is_local
 from scrapy_dist.exceptions import ConfigurationError
 from scrapy_dist.redis_client.client import describe
 
 if TYPE_CHECKING:
     from scrapy.settings import Settings
 
-    from scrapy_dist.web.security import Rules
-
-_HOST, _PORT = "127.0.0.1", 8765
+_PORT = 8765
 _PASSWORD = "FRONTIER_WEB_PASSWORD"  # noqa: S105  its name
 #: Bytes of the longest password.
 _MAX_PASSWORD = 1024
@@ -83,18 +81,16 @@ def _password(settings: Settings, opts: base.Namespace) -> str:
 
 
 def _password_in(path: Path) -> str:
+    given = f"--password-file {quote(str(path), 1000)}"
     try:
         with path.open("rb") as file:
             password = file.read(_MAX_PASSWORD + 3).decode().rstrip("\r\n")
     except (OSError, ValueError) as e:
         why = getattr(e, "strerror", None) or "it is no UTF-8"
-        raise ConfigurationError(
-            f"--password-file {quote(str(path), 1000)} cannot be read: {why}."
-        ) from None
+        raise ConfigurationError(f"{given} cannot be read: {why}.") from None
     if not password or len(password) > _MAX_PASSWORD:
         raise ConfigurationError(
-            f"--password-file {quote(str(path), 1000)} has no password in it: one line of at"
-            f" most {_MAX_PASSWORD} characters."
+            f"{given} has no password in it: one line of at most {_MAX_PASSWORD} characters."
         )
     return password
 
@@ -113,19 +109,6 @@ def _check(opts: base.Namespace, password: str) -> None:
                 f"--allowed-host {quote(name)} is no name of a host: write it without"
                 " scheme and port, for example crawls.example.org."
             )
-
-
-def _rules(opts: base.Namespace, password: str, port: int) -> Rules:
-    from scrapy_dist.web.security import Rules, names_of  # noqa: PLC0415
-
-    return Rules(
-        password=password,
-        read_only=opts.read_only,
-        names=names_of(opts.host, opts.allowed_host),
-        any_address=not is_local(opts.host),
-        https=opts.behind_https,
-        port=port,
-    )
 
 
 def _metrics(chosen: project.Chosen) -> Callable[[], Awaitable[bytes]] | None:
@@ -147,6 +130,7 @@ async def _serve(
     """Show the crawls until a signal comes; *redis* is for people."""
     from scrapy_dist.web.app import make_app  # noqa: PLC0415
     from scrapy_dist.web.rendering import Templates  # noqa: PLC0415
+    from scrapy_dist.web.security import Rules, names_of  # noqa: PLC0415
     from scrapy_dist.web.serving import bound, serve  # noqa: PLC0415
     from scrapy_dist.web.site import Site  # noqa: PLC0415
 
@@ -154,17 +138,20 @@ async def _serve(
     try:
         listening = bound(opts.host, opts.port)
     except OSError as e:
-        raise ConfigurationError(
-            f"Nothing can be served at {shown}:{opts.port}: {e.strerror or e}."
-            " Give another --port, or --host."
-        ) from e
+        raise cannot_serve(shown, opts.port, e) from e
     with listening:
         port = listening.getsockname()[1]
         site = Site(chosen.find, redis, Templates(), read_only=opts.read_only)
-        rules = _rules(opts, password, port)
+        rules = Rules(
+            password=password,
+            read_only=opts.read_only,
+            names=names_of(opts.host, opts.allowed_host),
+            any_address=not is_local(opts.host),
+            https=opts.behind_https,
+            port=port,
+        )
         app = make_app(site, rules, metrics=_metrics(chosen))
-        stopped = asyncio.Event()
-        with base.on_signals(stopped.set, signal.SIGINT, signal.SIGTERM):
+        with base.asked_to_end() as stopped:
             base.write(f"Page of {redis} at http://{shown}:{port}/; Ctrl-C ends")
             if not is_local(opts.host) and not opts.behind_https:
                 base.warn(
@@ -189,35 +176,24 @@ SUBCOMMAND = base.Subcommand(
     example="scrapy frontier web --port 8765",
     topic="web",
     options=(
-        *options.SEVERAL,
-        options.option(
-            "--host",
-            default=_HOST,
-            help="address to listen at (%(default)s without it, for this machine only);"
-            " any other needs a password; 0.0.0.0 is all",
-        ),
-        options.option(
-            "--port",
-            type=options.port,
-            default=_PORT,
-            help="port to listen at, 0 for any that is free; %(default)s without it",
-        ),
-        options.flag("--read-only", "only show: nothing can be changed from the page"),
-        options.option(
+        *SEVERAL,
+        *listening(_PORT, "any other needs a password"),
+        flag("--read-only", "only show: nothing can be changed from the page"),
+        option(
             "--password-file",
-            metavar="FILE",
-            help="file with the password in its only line; wins over"
+            "FILE",
+            "file with the password in its only line; wins over"
             f" {_PASSWORD} in the settings and in the environment",
         ),
-        options.option(
+        option(
             "--allowed-host",
-            metavar="NAME",
+            "NAME",
+            "a name by which browsers reach the page, besides --host and those of"
+            " this machine for itself (may be repeated)",
             action="append",
             default=[],
-            help="a name by which browsers reach the page, besides --host and those of"
-            " this machine for itself (may be repeated)",
         ),
-        options.flag(
+        flag(
             "--behind-https",
             "browsers reach the page by HTTPS, through a proxy: cookies are only for that",
         ),

@@ -17,9 +17,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from scrapy_dist.base import words
-from scrapy_dist.commands import base, options, project
+from scrapy_dist.commands import base, project
+from scrapy_dist.commands.options import common, option, whole
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from scrapy.settings import Settings
 
     from scrapy_dist.core.crawl import Stopped
@@ -28,7 +31,7 @@ if TYPE_CHECKING:
 #: URLs of one worker that can be asked for.
 _MAX_URLS = 100
 
-_COLUMNS = (
+COLUMNS = (
     *("WORKER", "ALIVE", "SINCE", "BEAT", "PAGES", "PAGES/S", "FAILED", "LEASED"),
     *("MEMORY", "WORKS ON"),
 )
@@ -68,34 +71,28 @@ def _lines_of_stopped(status: Status, stopped: Stopped) -> list[str]:
 def _lines(status: Status) -> list[str]:
     if not status.workers:
         return [f"Nobody works on {status.spider}."]
-    rows = [
-        (
-            words.clean(worker.worker),
-            _state(worker),
-            words.age(_seconds_since(status, worker)),
-            words.age(worker.silent_for),
-            words.number(worker.pages),
-            words.rate(worker.pages_per_second),
-            words.number(worker.failed),
-            words.number(worker.leased),
-            words.memory(worker.memory),
-            " ".join(map(words.clean, worker.holds)) or words.UNKNOWN,
-        )
-        for worker in status.workers
-    ]
-    return words.table(_COLUMNS, rows, left=("WORKER", "ALIVE", "WORKS ON"))
+    rows = [cells(worker, status.time) for worker in status.workers]
+    return words.table(COLUMNS, rows, left=("WORKER", "ALIVE", "WORKS ON"))
 
 
-def _state(worker: WorkerStatus) -> str:
-    if not worker.alive:
-        return "no"
-    return "stopping" if worker.stopping else "yes"
-
-
-def _seconds_since(status: Status, worker: WorkerStatus) -> float | None:
-    if worker.since is None:
-        return None
-    return max(0.0, (status.time - worker.since).total_seconds())
+def cells(worker: WorkerStatus, now: datetime) -> tuple[str, ...]:
+    """What each column has of *worker*."""
+    state = "stopping" if worker.stopping else "yes"
+    since = None
+    if worker.since is not None:
+        since = max(0.0, (now - worker.since).total_seconds())
+    return (
+        words.clean(worker.worker),
+        state if worker.alive else "no",
+        words.age(since),
+        words.age(worker.silent_for),
+        words.number(worker.pages),
+        words.rate(worker.pages_per_second),
+        words.number(worker.failed),
+        words.number(worker.leased),
+        words.memory(worker.memory),
+        " ".join(map(words.clean, worker.holds)) or words.UNKNOWN,
+    )
 
 
 SUBCOMMAND = base.Subcommand(
@@ -105,22 +102,20 @@ SUBCOMMAND = base.Subcommand(
     example="scrapy frontier workers myspider --stop web1:4711",
     topic="watching",
     options=(
-        *options.common(),
-        options.option(
+        *common(),
+        option(
             "--urls",
-            metavar="N",
-            type=options.number(
-                options.whole, 0, _MAX_URLS, f"is not a number from 0 to {_MAX_URLS}"
-            ),
+            "N",
+            "show at most N URLs of what each worker holds; 1 without it",
+            type=whole(0, _MAX_URLS),
             default=1,
-            help="show at most N URLs of what each worker holds; 1 without it",
         ),
-        options.option(
+        option(
             "--stop",
-            metavar="HOST:PID",
+            "HOST:PID",
+            'ask this worker to close, or "all" of them (may be repeated)',
             action="append",
             default=[],
-            help='ask this worker to close, or "all" of them (may be repeated)',
         ),
     ),
     run=_run,

@@ -61,7 +61,7 @@ def options():
     command.add_options(parser)
     found = set(parser._option_string_actions)
     for each in SUBCOMMANDS:
-        found.update(*(argument.names for argument in each.arguments))
+        found.update(*(argument.names for argument in each.options))
     return found
 
 

@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from scrapy_dist.base.escaping import escape
 from scrapy_dist.base.waits import wait_for
-from scrapy_dist.commands import base, options, project
-from scrapy_dist.commands.completion.shells import SCRIPTS
-from scrapy_dist.commands.completion.words import Words
+from scrapy_dist.commands import base, project
+from scrapy_dist.commands.completion.shells import SHELLS, script
+from scrapy_dist.commands.options import REDIS, flag, option
 from scrapy_dist.exceptions import ConfigurationError
 from scrapy_dist.redis_client.embedded.settings import is_running_for
 from scrapy_dist.redis_client.parameters import is_embedded
 
 if TYPE_CHECKING:
     from scrapy.settings import Settings
-
-    from scrapy_dist.admin.crawl import Crawl
 
 #: Seconds that Redis has for the names of its crawls, and for what is in them.
 _TIMEOUT = 1.0
@@ -44,7 +42,7 @@ Exit code: 0 printed, 2 not.
 
 
 def subcommand(
-    commands: Callable[[], Sequence[base.Subcommand]], topics: Iterable[str]
+    commands: Callable[[], Sequence[base.Subcommand]], topics: Collection[str]
 ) -> base.Subcommand:
     """``scrapy frontier completion`` for *commands*, itself among them, and *topics*."""
 
@@ -53,11 +51,11 @@ def subcommand(
             base.write(*await _names(settings, opts))
             return base.OK
         shell = opts.shell or Path(os.environ.get("SHELL", "")).name
-        if shell not in SCRIPTS:
+        if shell not in SHELLS:
             raise ConfigurationError(
                 "Which shell? For example: scrapy frontier completion bash"
             )
-        base.write(*SCRIPTS[shell](Words.of(commands(), topics)).splitlines())
+        base.write(*script(shell, commands(), topics).splitlines())
         return base.OK
 
     return base.Subcommand(
@@ -67,15 +65,15 @@ def subcommand(
         example="scrapy frontier completion bash",
         topic="completion",
         options=(
-            options.option(
+            option(
                 "shell",
-                metavar="SHELL",
+                "SHELL",
+                f"{', '.join(SHELLS)}; without it that of $SHELL",
                 nargs="?",
-                choices=tuple(SCRIPTS),
-                help=f"{', '.join(SCRIPTS)}; without it that of $SHELL",
+                choices=SHELLS,
             ),
-            options.flag("--names", "print the names that the script asks for"),
-            options.REDIS,
+            flag("--names", "print the names that the script asks for"),
+            REDIS,
         ),
         run=run,
     )
@@ -117,18 +115,11 @@ async def _ask(
         others.update(("job", spider, job) for spider, job in names if job)
         for spider, job in names[:_CRAWLS]:
             crawl = await crawls.of(spider, job)
-            others.update(await _inside(crawl))
-
-
-async def _inside(crawl: Crawl) -> list[tuple[str, str, str]]:
-    """Living workers and newest tasks of *crawl*."""
-    status = await crawl.status()
-    workers = [worker.worker for worker in status.alive[:_OF_EACH]]
-    tasks = await crawl.port.newest_tasks(_OF_EACH) if status.tasks else []
-    return [
-        *(("worker", crawl.spider, name) for name in workers),
-        *(("task", crawl.spider, task.id) for task in tasks),
-    ]
+            status = await crawl.status()
+            workers = [worker.worker for worker in status.alive[:_OF_EACH]]
+            tasks = await crawl.port.newest_tasks(_OF_EACH) if status.tasks else []
+            others.update(("worker", spider, name) for name in workers)
+            others.update(("task", spider, task.id) for task in tasks)
 
 
 def _shows(name: str) -> bool:

@@ -1,107 +1,125 @@
 # What fish completes of `scrapy frontier`. Written by: scrapy frontier completion fish
 
-set -g __scrapy_frontier_valued @valued@
+# COMMAND|WORD|SHORT|KIND|TEXT: the WORD is empty, an option, or a place: 0, 1, … and * for
+# all that follow. The KIND is what comes there, or behind the option.
+set -g __scrapy_frontier_table (string split \n -- @table@)
 
-# Whether the subcommand is to be typed.
-function __scrapy_frontier_begins
-    set -l words (commandline -opc)
-    test (count $words) -eq 2; and test "$words[2]" = frontier
-end
-
-function __scrapy_frontier_inside
-    set -l words (commandline -opc)
-    test (count $words) -ge 2; and test "$words[2]" = frontier
-end
-
-# Whether a spider is to be typed behind scrapy crawl.
-function __scrapy_frontier_crawls
-    set -l words (commandline -opc)
-    test (count $words) -eq 2; and test "$words[2]" = crawl
-end
-
-# Whether the subcommand is $argv[1].
-function __scrapy_frontier_is
-    set -l words (commandline -opc)
-    test (count $words) -ge 3; and test "$words[2]" = frontier; and test "$words[3]" = $argv[1]
-end
-
-# Those of the words behind the subcommand that are no options, nor their values.
-function __scrapy_frontier_positions
-    set -l words (commandline -opc)
-    set -l skip 0
-    for word in $words[4..-1]
-        if test $skip -eq 1
-            set skip 0
-        else if contains -- $word $__scrapy_frontier_valued
-            set skip 1
-        else if not string match -q -- '-*' $word
-            printf '%s\n' $word
+# The KIND of the word $argv[2] of the command $argv[1].
+function __scrapy_frontier_find
+    for row in $__scrapy_frontier_table
+        set -l part (string split -m 4 '|' -- $row)
+        if test "$part[1]" = $argv[1]; and contains -- $argv[2] $part[2..3]
+            printf '%s\n' "$part[4]"
+            return
         end
     end
+    return 1
 end
 
-# Whether it is $argv[1], and $argv[2] words, or with + at least one, stand behind it.
-function __scrapy_frontier_at
-    __scrapy_frontier_is $argv[1]; or return 1
+# The KIND of what comes behind a subcommand, the spider and the Redis that were typed.
+function __scrapy_frontier_walk
     set -l words (commandline -opc)
-    test (count $words) -gt 3; and contains -- $words[-1] $__scrapy_frontier_valued; and return 1
-    set -l positions (__scrapy_frontier_positions)
-    if test $argv[2] = +
-        test (count $positions) -ge 1
-    else
-        test (count $positions) -eq $argv[2]
+    set -l current (commandline -ct)
+    set -l place 0
+    set -l spider ''
+    set -l redis ''
+    set -l option ''
+    for word in $words[4..-1]
+        if test -n "$option"
+            test $option = --redis; and set redis $word
+            set option ''
+        else if string match -q -- '-*' $word
+            set -l kind (__scrapy_frontier_find $words[3] $word); or continue
+            test "$kind" = flag; or set option $word
+        else
+            test $place -eq 0; and set spider $word
+            set place (math $place + 1)
+        end
     end
+    if test -n "$option"
+        __scrapy_frontier_find $words[3] $option
+    else if string match -q -- '--*=*' $current
+        __scrapy_frontier_find $words[3] (string replace -r -- '=.*' '' $current); or echo
+    else if string match -q -- '-*' $current
+        echo options
+    else
+        __scrapy_frontier_find $words[3] $place
+        or __scrapy_frontier_find $words[3] '*'
+        or echo
+    end
+    printf '%s\n' "$spider" "$redis"
 end
 
-# Names of spiders, jobs, tasks and workers, once a minute.
+# Names of the kind $argv[1], of the spider $argv[2], in the Redis $argv[3]: asked for once a minute.
 function __scrapy_frontier_names
-    set -l words (commandline -opc)
-    set -l at (contains -i -- --redis $words)
-    set -l redis
-    test -n "$at"; and set redis --redis $words[(math $at + 1)]
-    set -l key "$PWD $redis $REDIS_URL"
+    set -l key "$PWD $argv[3] $REDIS_URL"
     set -l now (date +%s)
     if test "$key" != "$__scrapy_frontier_key"; or test $now -ge $__scrapy_frontier_until
+        set -l words (commandline -opc)
+        set -l redis
+        test -n "$argv[3]"; and set redis --redis $argv[3]
         set -g __scrapy_frontier_key $key
-        set -g __scrapy_frontier_found ($words[1] frontier completion --names $redis 2>/dev/null </dev/null)
+        set -g __scrapy_frontier_known ($words[1] frontier completion --names $redis 2>/dev/null </dev/null)
         set -l wait 60
-        test (count $__scrapy_frontier_found) -eq 0; and set wait 5
+        test (count $__scrapy_frontier_known) -eq 0; and set wait 5
         set -g __scrapy_frontier_until (math $now + $wait)
     end
-    printf '%s\n' $__scrapy_frontier_found
-end
-
-function __scrapy_frontier_spiders
-    for line in (__scrapy_frontier_names)
+    for line in $__scrapy_frontier_known
         set -l part (string split -m 1 ' ' -- $line)
-        test "$part[1]" = spider; and printf '%s\n' $part[2]
-    end
-end
-
-# Names of the kind $argv[1], of the spider that was typed.
-function __scrapy_frontier_of_spider
-    set -l spider (__scrapy_frontier_positions)[1]
-    for line in (__scrapy_frontier_names)
-        set -l part (string split -m 2 ' ' -- $line)
         test "$part[1]" = $argv[1]; or continue
-        test -z "$spider"; or test "$spider" = "$part[3]"; or continue
+        if test $argv[1] != spider
+            set part (string split -m 2 ' ' -- $line)
+            test -z "$argv[2]"; or test "$argv[2]" = "$part[3]"; or continue
+        end
         printf '%s\n' $part[2]
     end
 end
 
-function __scrapy_frontier_jobs
-    __scrapy_frontier_of_spider job
+# The subcommands, or the options of the command $argv[1], each with its text.
+function __scrapy_frontier_list
+    for row in $__scrapy_frontier_table
+        set -l part (string split -m 4 '|' -- $row)
+        if test "$argv[1]$part[2]" = ''
+            printf '%s\t%s\n' $part[1] "$part[5]"
+        else if test "$part[1]" = "$argv[1]"; and string match -q -- '-*' $part[2]
+            for name in $part[2..3]
+                test -n "$name"; and printf '%s\t%s\n' $name "$part[5]"
+            end
+        end
+    end
 end
 
-function __scrapy_frontier_tasks
-    __scrapy_frontier_of_spider task
+# What may come at the cursor.
+function __scrapy_frontier
+    set -l words (commandline -opc)
+    set -l current (commandline -ct)
+    if test (count $words) -eq 2
+        __scrapy_frontier_list ''
+        return
+    end
+    set -l walked (__scrapy_frontier_walk)
+    # What stands before the value in --option=value comes with it.
+    set -l before (string match -r -- '^--[^=]*=' $current)
+    switch "$walked[1]"
+        case options
+            __scrapy_frontier_list $words[3]
+        case file
+            set -l typed (string replace -- "$before" '' $current)
+            printf '%s\n' "$before"(__fish_complete_path $typed)
+        case 'words *'
+            set -l found (string split ' ' -- $walked[1])
+            printf '%s\n' "$before"$found[2..-1]
+        case spider job task worker
+            printf '%s\n' "$before"(__scrapy_frontier_names $walked)
+    end
 end
 
-function __scrapy_frontier_workers
-    __scrapy_frontier_of_spider worker
+# Whether the subcommand of scrapy is $argv[1].
+function __scrapy_frontier_in
+    set -l words (commandline -opc)
+    test (count $words) -ge 2; and test "$words[2]" = $argv[1]
 end
 
-complete -c scrapy -n __scrapy_frontier_inside -f
-complete -c scrapy -n __scrapy_frontier_crawls -f -a '(__scrapy_frontier_spiders)'
 complete -c scrapy -n 'test (count (commandline -opc)) -eq 1' -f -a '@scrapy@'
-@completions@
+complete -c scrapy -n '__scrapy_frontier_in frontier' -f -a '(__scrapy_frontier)'
+complete -c scrapy -n '__scrapy_frontier_in crawl; and test (count (commandline -opc)) -eq 2' -f -a '(__scrapy_frontier_names spider "" "")'

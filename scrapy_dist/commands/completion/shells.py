@@ -1,4 +1,4 @@
-"""The scripts for bash, zsh and fish.
+"""The scripts for bash, zsh and fish, each around the same table of what there is.
 
 Whatever is not known when the script is written is asked for by ``scrapy frontier completion
 --names``, once a minute, and is data for the shell: nothing of it is ever evaluated, and
@@ -7,139 +7,87 @@ what a shell would understand in it is quoted when it comes to stand on the comm
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from importlib.resources import files
+from typing import TYPE_CHECKING
 
-from scrapy_dist.commands.completion.words import Command, Words, kind_of
+from scrapy_dist.commands.options import Option, option
 
+if TYPE_CHECKING:
+    from scrapy_dist.commands.base import Subcommand
+
+SHELLS = ("bash", "zsh", "fish")
 #: Scrapy's own commands.
 _SCRAPY = (
-    *("bench", "check", "crawl", "edit", "fetch", "frontier", "genspider", "list"),
-    *("parse", "runspider", "settings", "shell", "startproject", "version", "view"),
+    "bench check crawl edit fetch frontier genspider list parse runspider settings shell"
+    " startproject version view"
 )
+_LEVELS = ("CRITICAL", "ERROR", "WARNING", "INFO", "DEBUG")
+#: What Scrapy has for all of its commands, also behind a subcommand.
+_GLOBAL = (
+    Option(("-h", "--help"), {"action": "help", "help": "explain the command"}),
+    option("--set", "NAME=VALUE", "set or override a setting", short="-s"),
+    option("--loglevel", "LEVEL", "log level", short="-L", choices=_LEVELS),
+)
+#: What is completed where an argument is called like that.
+_KINDS = {
+    "SPIDER": "spider",
+    "HOST:PID": "worker",
+    **dict.fromkeys(("FILE", "F", "PATH"), "file"),
+}
+#: Subcommands whose IDs are those of tasks.
+_OF_TASKS = ("task", "cancel")
 
 
-def _template(name: str) -> str:
+def script(shell: str, commands: Sequence[Subcommand], topics: Collection[str]) -> str:
+    """What *shell* is to read."""
+    rows = [row for command in commands for row in _rows(command, topics)]
+    table = "\n".join("|".join(row) for row in rows)
+    assert "\\" not in table, "fish would take it for more than it is"
+    text = _file(f"script.{shell}").replace("@common@\n", _file("common.bash"))
+    quoted = table.replace("'", "'\\''")
+    return text.replace("@scrapy@", _SCRAPY).replace("@table@", f"'{quoted}'")
+
+
+def _file(name: str) -> str:
     return (files(__package__) / name).read_text("utf-8")
 
 
-def _filled(name: str, **parts: str) -> str:
-    """The template *name*; each ``@part@`` is a line, or a word, of its own."""
-    text = _template(name)
-    for part, value in parts.items():
-        text = text.replace(f"@{part}@", value)
-    return text
+def _rows(command: Subcommand, topics: Collection[str]) -> Iterator[tuple[str, ...]]:
+    """Of *command* and its arguments: its name, a word, a shorter one, a kind, a text.
+
+    The word is an option, or the place of a positional argument: 0, 1, … and * for all
+    that follow. The kind, of an option's value or of what comes at that place, is one of
+    ``spider``, ``job``, ``worker``, ``task``, ``file``, ``words`` with all of them, or ''
+    for anything else; ``flag`` of an option without a value.
+    """
+    yield command.name, "", "", "", _short(command.summary)
+    place = 0
+    for each in (*command.options, *_GLOBAL):
+        kind = _kind_of(each, command.name, topics)
+        if each.is_option:
+            short = each.names[0] if len(each.names) > 1 else ""
+            yield command.name, each.names[-1], short, kind, _short(each.more["help"])
+            continue
+        yield command.name, str(place), "", kind, ""
+        place += 1
+        if each.is_list:
+            yield command.name, "*", "", kind, ""
 
 
-def _quoted(text: str) -> str:
-    """For bash and zsh."""
-    return "'" + text.replace("'", "'\\''") + "'"
-
-
-def _cases(words: Words) -> str:
-    """What bash and zsh know of words by their command, in the language of both."""
-    return _filled(
-        "script.cases",
-        values=_kinds(words, lambda command: command.values()),
-        places=_kinds(words, lambda command: command.places()),
-    )
-
-
-def _kinds(words: Words, of: Callable[[Command], Iterator[tuple[str, str]]]) -> str:
-    """The lines of a ``case``: ``COMMAND:WORD) kind=…``."""
-    lines = []
-    for command in words.commands:
-        for word, kind in of(command):
-            pattern = word if word == "*" else _quoted(word)
-            lines.append(f"    {command.name}:{pattern}) kind={_quoted(kind)} ;;")
-    return "\n".join(lines)
-
-
-def bash(words: Words) -> str:
-    options = [
-        f"    {command.name}) kind={_quoted(' '.join(['words', *_names(command)]))} ;;"
-        for command in words.commands
-    ]
-    return _filled(
-        "script.bash",
-        commands=" ".join(command.name for command in words.commands),
-        scrapy=" ".join(_SCRAPY),
-        cases=_cases(words),
-        options="\n".join(options),
-    )
-
-
-def _names(command: Command) -> list[str]:
-    """Of its options; the long one, if it has two."""
-    return [option.names[-1] for option in command.options]
-
-
-def zsh(words: Words) -> str:
-    def described(name: str, text: str) -> str:
-        return _quoted(f"{name}:{_short(text)}")
-
-    options = [
-        f"    {command.name}) options=("
-        + " ".join(described(o.names[-1], o.help) for o in command.options)
-        + ") ;;"
-        for command in words.commands
-    ]
-    return _filled(
-        "script.zsh",
-        commands=" ".join(described(c.name, c.summary) for c in words.commands),
-        scrapy=" ".join(_SCRAPY),
-        cases=_cases(words),
-        options="\n".join(options),
-    )
+def _kind_of(argument: Option, command: str, topics: Collection[str]) -> str:
+    metavar, words = argument.more.get("metavar"), argument.more.get("choices")
+    if not argument.takes_value:
+        return "flag"
+    if "--job" in argument.names:
+        return "job"
+    if metavar == "ID" and command in _OF_TASKS:
+        return "task"
+    if metavar == "TOPIC":
+        words = topics
+    return " ".join(("words", *words)) if words else _KINDS.get(metavar or "", "")
 
 
 def _short(text: str) -> str:
     """The first part of a help text, which stands in one line."""
     return text.partition(";")[0].partition(" (")[0].replace("%%", "%")
-
-
-def fish(words: Words) -> str:
-    def quoted(text: str) -> str:
-        return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
-
-    def value(kind: str) -> str:
-        if kind == "file":
-            return " -r -F"
-        if kind.startswith("words "):
-            return f" -x -a {quoted(kind.removeprefix('words '))}"
-        return f" -x -a '(__scrapy_frontier_{kind}s)'" if kind else " -x"
-
-    lines = []
-    for command in words.commands:
-        lines.append(
-            "complete -c scrapy -n __scrapy_frontier_begins -f"
-            f" -a {command.name} -d {quoted(_short(command.summary))}"
-        )
-        for option in command.options:
-            names = "".join(
-                f" -l {name[2:]}" if name.startswith("--") else f" -s {name[1:]}"
-                for name in option.names
-            )
-            lines.append(
-                f"complete -c scrapy -n '__scrapy_frontier_is {command.name}'{names}"
-                f" -d {quoted(_short(option.help))}"
-                f"{value(kind_of(option)) if option.takes_value else ''}"
-            )
-        for place, kind in command.places():
-            at = "+" if place == "*" else place
-            if kind:
-                lines.append(
-                    "complete -c scrapy -n"
-                    f" '__scrapy_frontier_at {command.name} {at}'"
-                    f"{value(kind).replace(' -r', '').replace(' -x', ' -f')}"
-                )
-    valued = {name for command in words.commands for name, _ in command.values()}
-    return _filled(
-        "script.fish",
-        completions="\n".join(lines),
-        scrapy=" ".join(_SCRAPY),
-        valued=" ".join(sorted(valued)),
-    )
-
-
-SCRIPTS = {"bash": bash, "zsh": zsh, "fish": fish}

@@ -63,9 +63,7 @@ def subcommand(others: Sequence[base.Subcommand]) -> base.Subcommand:
         description=_DESCRIPTION,
         example="scrapy frontier help dead-letters",
         topic=None,
-        options=(
-            option("topic", metavar="TOPIC", nargs="?", help="one of the topics"),
-        ),
+        options=(option("topic", "TOPIC", "one of the topics", nargs="?"),),
         run=run,
     )
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from rich.table import Table
 from rich.text import Text
 
 from scrapy_dist.base import times, words
-from scrapy_dist.commands.terminal import hosts
-from scrapy_dist.commands.terminal.columns import Column, fitting
+from scrapy_dist.commands import hosts
+from scrapy_dist.commands.workers import COLUMNS as WORKER_COLUMNS
+from scrapy_dist.commands.workers import cells as worker_cells
 from scrapy_dist.core.tasks import Batch, Task, TaskState
 
 if TYPE_CHECKING:
@@ -22,6 +24,60 @@ if TYPE_CHECKING:
     from scrapy_dist.core.dead_letters import DeadLetter
     from scrapy_dist.core.hosts import Hosts
     from scrapy_dist.core.status import Status, WorkerStatus
+
+#: Spaces between two columns.
+_GAP = 2
+#: Cells of a wide column that are worth to be shown.
+_LEAST = 10
+
+
+@dataclass(frozen=True)
+class Column:
+    """*head* is its name. Of those with a *rank* the highest goes first; 0 always stays.
+
+    *left*: its cells are aligned to the left. *wide*: it is cut to the room that is left.
+    """
+
+    head: str
+    rank: int = 0
+    left: bool = False
+    wide: bool = False
+
+
+def fitting(
+    columns: Sequence[Column], rows: Sequence[Sequence[Text]], width: int
+) -> Table:
+    """*rows*, one line each, at most *width* cells wide."""
+    needs = [
+        _LEAST if column.wide else max(len(column.head), *(c.cell_len for c in cells))
+        for column, cells in zip(columns, zip(*rows, strict=True), strict=True)
+    ]
+    shown = [*range(len(columns))]
+    while sum(needs[at] + _GAP for at in shown) - _GAP > width:
+        last = max(shown, key=lambda at: columns[at].rank)
+        if not columns[last].rank:
+            break
+        shown.remove(last)
+    is_wide = any(columns[at].wide for at in shown)
+    table = Table(
+        box=None,
+        padding=(0, _GAP, 0, 0),
+        pad_edge=False,
+        expand=is_wide,
+        header_style="dim",
+    )
+    for at in shown:
+        table.add_column(
+            columns[at].head,
+            no_wrap=True,
+            overflow="ellipsis",
+            ratio=1 if columns[at].wide else None,
+            justify="left" if columns[at].left or columns[at].wide else "right",
+        )
+    for row in rows:
+        table.add_row(*(row[at] for at in shown))
+    return table
+
 
 _WORKERS = (
     *(Column("worker", left=True), Column("pages", 2), Column("pages/s", 1)),
@@ -61,6 +117,11 @@ KEYS = (
 )
 
 
+def line(text: str = "", style: str = "") -> Text:
+    """One that is cut where the terminal ends."""
+    return Text(text, style, no_wrap=True, overflow="ellipsis")
+
+
 def workers(
     status: Status, room: int, width: int, *, more: bool = False
 ) -> list[RenderableType]:
@@ -69,35 +130,26 @@ def workers(
         return [Text("no workers", "dim")]
     # The others are still to be seen if there is room.
     found = sorted(status.workers, key=lambda worker: not worker.alive)
-    rows = [_worker_cells(worker, status.time, more=more) for worker in found[:room]]
-    table = fitting(_MORE_OF_WORKERS if more else _WORKERS, rows, width)
+    columns = _MORE_OF_WORKERS if more else _WORKERS
+    rows = [_worker_row(worker, status.time, columns) for worker in found[:room]]
+    table = fitting(columns, rows, width)
     left = len(found) - room
     said = Text(f"… and {words.number(left)} more", "dim")
     return [table, said] if left > 0 else [table]
 
 
-def _worker_cells(worker: WorkerStatus, now: datetime, *, more: bool) -> list[Text]:
+def _worker_row(
+    worker: WorkerStatus, now: datetime, columns: Sequence[Column]
+) -> list[Text]:
+    told = dict(zip(WORKER_COLUMNS, worker_cells(worker, now), strict=True))
     name = Text(words.clean(worker.worker, 60))
     if not worker.alive:
         name.append(" silent", "red")
     elif worker.stopping:
         name.append(" stopping", "yellow")
-    cells = [
-        name,
-        Text(words.number(worker.pages)),
-        Text(words.rate(worker.pages_per_second)),
-        Text(words.number(worker.leased)),
-        Text(words.number(worker.failed), "red" if worker.failed else ""),
-        Text(words.age(worker.silent_for)),
-        Text(words.memory(worker.memory)),
-    ]
-    if more:
-        since = None
-        if worker.since is not None:
-            since = max(0.0, (now - worker.since).total_seconds())
-        works_on = " ".join(map(words.clean, worker.holds)) or words.UNKNOWN
-        cells += [Text(words.age(since)), Text(works_on)]
-    return cells
+    red = "failed" if worker.failed else ""
+    heads = [column.head for column in columns[1:]]
+    return [name, *(Text(told[h.upper()], "red" if h == red else "") for h in heads)]
 
 
 def largest_hosts(found: Hosts | None, room: int, width: int) -> list[RenderableType]:
@@ -112,10 +164,7 @@ def largest_hosts(found: Hosts | None, room: int, width: int) -> list[Renderable
     shown = found.hosts[:room]
     rows = [[Text(cell) for cell in hosts.cells(host)] for host in shown]
     summary = hosts.summary(replace(found, hosts=shown))
-    return [
-        fitting(columns, rows, width),
-        Text(summary, "dim", no_wrap=True, overflow="ellipsis"),
-    ]
+    return [fitting(columns, rows, width), line(summary, "dim")]
 
 
 def failures(letters: Sequence[DeadLetter], width: int) -> RenderableType:
@@ -156,10 +205,7 @@ def reasons(
         said += f", of which the newest {words.number(len(letters))} are shown"
     if len(most) > room:
         said += f"; {words.count(len(most) - room, 'more reason')}"
-    return [
-        fitting(_REASONS, rows, width),
-        Text(said, "dim", no_wrap=True, overflow="ellipsis"),
-    ]
+    return [fitting(_REASONS, rows, width), line(said, "dim")]
 
 
 def tasks(
@@ -181,22 +227,17 @@ def tasks(
     said += f", {words.number(status.tasks_open)} have not ended"
     if not found.is_all:
         said += "; there are too many to look at all"
-    return [
-        *lines,
-        fitting(_TASKS, rows, width),
-        Text(said, "dim", no_wrap=True, overflow="ellipsis"),
-    ]
+    return [*lines, fitting(_TASKS, rows, width), line(said, "dim")]
 
 
 def _batch(batch: Batch) -> Text:
-    line = Text(no_wrap=True, overflow="ellipsis")
-    line.append(words.clean(batch.name, 60), "bold")
+    told = line(words.clean(batch.name, 60), "bold")
     share = 100 * batch.ended // max(batch.total, 1)
-    line.append(f"  {share} % of {words.count(batch.total, 'task')}")
+    told.append(f"  {share} % of {words.count(batch.total, 'task')}")
     for state, style in (("running", ""), ("failed", "red"), ("cancelled", "yellow")):
         if number := getattr(batch, state):
-            line.append(f", {words.number(number)} {state}", style)
-    return line
+            told.append(f", {words.number(number)} {state}", style)
+    return told
 
 
 def _task_cells(task: Task, now: datetime) -> list[Text]:
@@ -222,7 +263,4 @@ def _url(letter: DeadLetter) -> str:
 
 
 def help_on_keys() -> list[RenderableType]:
-    return [
-        Text(f"{key}  {meaning}", no_wrap=True, overflow="ellipsis")
-        for key, meaning in KEYS
-    ]
+    return [line(f"{key}  {meaning}") for key, meaning in KEYS]

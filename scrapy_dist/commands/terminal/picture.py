@@ -103,15 +103,12 @@ class Picture(Lines):
     def as_svg(self) -> str:
         return as_svg(self._view)
 
-    def _measure(self) -> None:
-        """Take the size that the terminal has now, also where COLUMNS says another one."""
+    def _draw(self) -> bool:
+        # The size that the terminal has now, also where COLUMNS says another one.
         with suppress(OSError, ValueError):  # no terminal, as in tests
             size = ConsoleDimensions(*os.get_terminal_size(self._console.file.fileno()))
             if size.width and size.height:  # unknown to some serial lines
                 self._console.size = size
-
-    def _draw(self) -> bool:
-        self._measure()
         picture = draw(
             self._view,
             height=self._console.height,

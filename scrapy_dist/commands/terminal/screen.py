@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from scrapy_dist.base import times, words
-from scrapy_dist.commands import base
-from scrapy_dist.commands.terminal import hosts
+from scrapy_dist.commands import base, hosts
 
 if TYPE_CHECKING:
     from scrapy_dist.admin.task_glance import Glance

@@ -16,7 +16,6 @@ from rich.text import Text
 from scrapy_dist.base import times, words
 from scrapy_dist.base.escaping import escape
 from scrapy_dist.commands.terminal import pages
-from scrapy_dist.commands.terminal.columns import Column, fitting
 from scrapy_dist.commands.terminal.desk import Face, Page
 
 if TYPE_CHECKING:
@@ -132,7 +131,7 @@ def as_svg(view: View, *, width: int = 100) -> str:
 
 def _title(status: Status) -> Text:
     workers, alive = len(status.workers), len(status.alive)
-    title = Text(no_wrap=True, overflow="ellipsis")
+    title = pages.line()
     title.append(words.clean(status.spider), "bold")
     if status.job:
         title.append(f" ({words.clean(status.job)})", "bold")
@@ -152,7 +151,7 @@ def _progress(status: Status, width: int) -> RenderableType:
     if status.left and status.seconds_left is not None:
         said += f", about {words.age(status.seconds_left)} left"
     if width < _NARROW:
-        return Text(said, no_wrap=True, overflow="ellipsis")
+        return pages.line(said)
     line = Table.grid(padding=(0, 1), expand=True)
     line.add_column(ratio=1)
     line.add_column(justify="right", no_wrap=True)
@@ -162,17 +161,13 @@ def _progress(status: Status, width: int) -> RenderableType:
 
 
 def _rate(view: View, *, ascii_only: bool) -> Text:
-    line = Text(no_wrap=True, overflow="ellipsis")
+    line = pages.line()
     line.append(words.rate(view.status.pages_per_second), "bold")
     line.append(" pages/s in the last minute  ")
-    line.append(_sparkline(view.rates, ascii_only=ascii_only), "cyan")
-    return line
-
-
-def _sparkline(rates: Sequence[float], *, ascii_only: bool) -> str:
     bars = _ASCII_BARS if ascii_only else _BARS
-    highest = max(rates, default=0.0) or 1.0
-    return "".join(bars[round(rate / highest * (len(bars) - 1))] for rate in rates)
+    step = (max(view.rates, default=0.0) or 1.0) / (len(bars) - 1)
+    line.append("".join(bars[round(rate / step)] for rate in view.rates), "cyan")
+    return line
 
 
 def _counts(status: Status, width: int) -> RenderableType:
@@ -184,13 +179,13 @@ def _counts(status: Status, width: int) -> RenderableType:
     heads = [name for name, _ in _COUNTS]
     both = [*zip(heads, cells, strict=True)]
     if sum(max(len(head), cell.cell_len) + 2 for head, cell in both) <= width + 2:
-        return fitting([*map(Column, heads)], [cells], width)
+        return pages.fitting([*map(pages.Column, heads)], [cells], width)
     # In a narrow terminal one behind the other, each with its name.
-    lines = [Text(no_wrap=True, overflow="ellipsis")]
+    lines = [pages.line()]
     for head, cell in both:
         told = Text(f"{head} ").append_text(cell)
         if lines[-1] and lines[-1].cell_len + 2 + told.cell_len > width:
-            lines.append(Text(no_wrap=True, overflow="ellipsis"))
+            lines.append(pages.line())
         lines[-1].append("  " if lines[-1] else "").append_text(told)
     return Group(*lines)
 
@@ -218,7 +213,7 @@ def _keys(view: View, width: int) -> Text:
     told = ["q ends", "? help", pause, *shown]
     while len(told) > 1 and len("  ".join(told)) > width:
         told.pop()
-    line = Text(no_wrap=True, overflow="ellipsis")
+    line = pages.line()
     for each in told:
         line.append("  " if line else "")
         line.append(each, "bold" if each[2:] == view.face.page.value else "dim")

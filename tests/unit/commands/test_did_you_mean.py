@@ -40,11 +40,11 @@ def test_an_option_is_suggested():
 
 def test_arguments_are_those_of_the_parser():
     for command in frontier.SUBCOMMANDS:
-        names = {name for each in command.arguments for name in each.names}
+        names = {name for each in command.options for name in each.names}
         _, shown, _ = run_here(command.name, "--help")
         assert all(name in shown for name in names if name.startswith("--"))
-    top = {each.names[-1]: each for each in frontier.SUBCOMMANDS[1].arguments}
-    assert top["spider"].metavar == "SPIDER"
+    top = {each.names[-1]: each for each in frontier.SUBCOMMANDS[1].options}
+    assert top["spider"].more["metavar"] == "SPIDER"
     assert not top["spider"].is_option
     assert top["--count"].names == ("-n", "--count")
     assert top["--count"].takes_value

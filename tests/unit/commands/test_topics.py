@@ -50,7 +50,7 @@ def test_the_fields_of_status_are_explained():
     ("document", "columns"),
     [
         ("watching", status._COLUMNS),
-        ("watching", workers._COLUMNS),
+        ("watching", workers.COLUMNS),
         ("dead-letters", failed._HEADER),
     ],
 )
