@@ -393,6 +393,8 @@ async def test_pages_that_stay_up_to_date_are_bounded(client, visit, monkeypatch
     await visitor.get("/live")
     assert visitor.code == 503
     assert "Too many pages are open" in visitor.text("main")
+    assert "is loaded again every 5 seconds" in visitor.text("main")
+    assert visitor.answer.headers["refresh"] == "5"
 
 
 async def test_a_key_of_another_type_is_named(client, visit):
