@@ -28,6 +28,8 @@ function __scrapy_frontier_walk
         if test -n "$option"
             test $option = --redis; and set redis $word
             set option ''
+        else if string match -q -- '--redis=*' $word
+            set redis (string replace -- '--redis=' '' $word)
         else if string match -q -- '-*' $word
             set -l kind (__scrapy_frontier_find $words[3] $word); or continue
             test "$kind" = flag; or set option $word

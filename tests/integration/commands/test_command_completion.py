@@ -32,6 +32,7 @@ LINES = {
     "scrapy frontier status shop": r"shop shopping\ list",
     "scrapy frontier status ca": "+fé",
     "scrapy frontier status -L INFO --redis redis://x ca": "+fé",
+    "scrapy frontier status --redis=redis://x ca": "+fé",
     "scrapy frontier status shop --job ": "+nightly",
     "scrapy frontier status --job=we": "+ekly",
     "scrapy frontier task shop t-": "t-1 t-2",
@@ -173,7 +174,8 @@ def test_fish_completes_what_is_typed(shell, prepared, tmp_path):
         else:
             names = wanted.replace("\\ ", "\0").split()
             assert [name.replace("\0", " ") for name in names] == found, line
-    assert "--names" in (tmp_path / "asked").read_text()
+    asked = (tmp_path / "asked").read_text().splitlines()
+    assert asked.count("frontier completion --names --redis redis://x") == 2
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh"])
