@@ -320,8 +320,6 @@ class Scheduler(BaseScheduler):
             gc_freeze.freeze()
             self._frozen = True
 
-    # Scrapy's interface
-
     def enqueue_request(self, request: Request) -> bool:
         """Take *request*; false if it is known to be a duplicate."""
         return self.worker.intake.take(request)

@@ -109,8 +109,7 @@ class RedisStatsCollector(MemoryStatsCollector):
 
     def set_stats(self, stats: dict[str, Any], spider: Spider | None = None) -> None:
         super().set_stats(stats)
-        for key, value in stats.items():
-            self._changes["set", key] = value
+        self._changes |= {("set", key): value for key, value in stats.items()}
 
     def inc_value(
         self, key: str, count: int = 1, start: int = 0, spider: Spider | None = None

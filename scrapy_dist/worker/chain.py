@@ -60,8 +60,6 @@ class Chain:
     #: How many leases have come one at a time.
     _single: int = 0
 
-    # Whether
-
     def arrived(self, leases: int, *, idle: bool) -> None:
         """Redis has handed out *leases*; *idle*: there was nothing else to do."""
         self._single = self._single + 1 if leases == 1 and idle else 0
@@ -106,8 +104,6 @@ class Chain:
         if last is not request and last not in self._engine.in_progress():
             return True
         return any(lease != handed[last] for lease in handed.values())
-
-    # Hops
 
     def begin(self, record: HeldLease, request: Request, link: ChainLink) -> None:
         """*request* is crawled under *record* before Redis hears of it."""

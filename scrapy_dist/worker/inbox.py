@@ -152,8 +152,6 @@ class Inbox:
             raise BadPayload(flaw, cause=POLICY)
         return self._codec.decode(payload)
 
-    # Those that cannot be read
-
     def refuse_large(self, record: HeldLease, lease: Lease) -> None:
         """It is too large to be taken out of Redis."""
         error = self._codec.too_large(lease.too_large)
@@ -198,8 +196,6 @@ class Inbox:
                 self._rejects.add(doubtful.record, str(doubtful.error), kind)
             if over:
                 self._doubts.forget()
-
-    # Those that go
 
     def drop(self, ids: set[str]) -> list[HeldLease]:
         """Those with these order ids are no longer this worker's; returns theirs."""

@@ -105,8 +105,6 @@ class Loop:
         watched = await self._frontier.watch(self._pacing.woken)
         self._pacing.armed(watched=watched)
 
-    # The end
-
     async def end_early(self) -> None:
         """The process is about to end, and nobody closes this worker: say goodbye."""
         if self._task is not None:

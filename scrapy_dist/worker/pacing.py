@@ -166,8 +166,6 @@ class Pacing:
         if failed_before:
             self.request()
 
-    # Beats
-
     @property
     def beat_is_due(self) -> bool:
         """Whether the next exchange is to beat, although its commits tell the same."""
@@ -223,8 +221,6 @@ class Pacing:
             delay = max(_ARM, self._vain, 2 * max(lead_time, view.round_trip))
             self.alarm = Alarm.PLANNED
             self._alarm_timer = self._timers.call_later(delay, self._set_alarm)
-
-    # The alarm
 
     def _set_alarm(self) -> None:
         self.alarm, self._alarm_timer = Alarm.ON, None

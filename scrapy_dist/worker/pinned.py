@@ -102,8 +102,6 @@ class Pinned:
         stats.inc_value("scheduler/enqueued/memory")
         self._lines.add_own(Own(-request.priority, self._number, request, records))
 
-    # Claims
-
     @property
     def is_claiming(self) -> bool:
         return bool(self._unclaimed or self._claiming)
@@ -185,8 +183,6 @@ class Pinned:
                 span(_LOGIN),
             )
         return False
-
-    # Those that go
 
     def drop(self, ids: set[str]) -> list[HeldLease]:
         """Drop requests whose leases are all among *ids*; the leases to be released.

@@ -165,8 +165,6 @@ class SeedFeed:
         if self._ticker is not None:
             self._ticker.cancel()
 
-    # Seeds have come
-
     def _arrived(self) -> None:
         self._ready.set()
         if self._own or self.thread is not None or self._is_start_over():
@@ -239,8 +237,6 @@ class SeedFeed:
             self.thread.read()  # type: ignore[union-attr]
         else:
             self._schedule_by_itself()
-
-    # Idle
 
     def ask_idle(self) -> None:
         """``spider_idle`` of a subclass that reads Redis; its answer comes later."""

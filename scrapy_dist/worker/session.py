@@ -158,8 +158,6 @@ class Session:
                 e,
             )
 
-    # The end
-
     async def end(self, reason: str, sum_up: Callable[[], Awaitable[None]]) -> None:
         """Deliver what is left, give back what was not started, leave.
 

@@ -164,8 +164,6 @@ class Worker:
     def start_ended(self) -> bool:
         return self._engine.start_ended()
 
-    # Idle
-
     def _look(self, state: Counts) -> float | None:
         """What is left for anybody; says after how many seconds to look again."""
         queues = self.queues
