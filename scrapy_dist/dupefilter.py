@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 from scrapy.dupefilters import BaseDupeFilter
 from scrapy.dupefilters import RFPDupeFilter as ScrapyDupeFilter
-from scrapy.utils.misc import build_from_crawler, load_object
+from scrapy.utils.misc import build_from_crawler
 from scrapy.utils.python import to_unicode
 from scrapy.utils.request import RequestFingerprinterProtocol, fingerprint
 from w3lib.url import canonicalize_url
 
 from scrapy_dist import defaults
 from scrapy_dist.base.escaping import get_logger
+from scrapy_dist.base.settings import loaded
 from scrapy_dist.brokers.redis.buckets import compact
 from scrapy_dist.brokers.redis.commit import clear
 from scrapy_dist.brokers.redis.keys import fill, tagged
@@ -239,13 +240,8 @@ def build(path: Any, spider: Spider) -> BaseDupeFilter:
 
 def load(path: Any) -> Any:
     """The class that DUPEFILTER_CLASS names. Raises ConfigurationError."""
-    try:
-        return load_object(path)
-    except Exception as e:  # noqa: BLE001  whatever the import of that module raises
-        raise ConfigurationError(
-            f"DUPEFILTER_CLASS = {path!r} cannot be imported: {e}."
-            " The default is 'scrapy_dist.dupefilter.RFPDupeFilter'."
-        ) from None
+    remedy = "The default is 'scrapy_dist.dupefilter.RFPDupeFilter'."
+    return loaded(path, "DUPEFILTER_CLASS", remedy)
 
 
 def fingerprint_of(

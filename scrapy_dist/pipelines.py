@@ -17,7 +17,7 @@ from twisted.internet.threads import deferToThread
 from scrapy_dist import connection, defaults
 from scrapy_dist.admin import pusher
 from scrapy_dist.base.escaping import get_logger
-from scrapy_dist.base.settings import number
+from scrapy_dist.base.settings import loaded, number
 from scrapy_dist.base.waits import Threads
 from scrapy_dist.base.words import span
 from scrapy_dist.brokers.redis.keys import Keys, fill_template, tagged
@@ -134,13 +134,8 @@ class RedisPipeline:
             params["key"] = settings["REDIS_ITEMS_KEY"]
         path = settings.get("REDIS_ITEMS_SERIALIZER")
         if path:
-            try:
-                params["serialize_func"] = load_object(path)
-            except Exception as e:  # noqa: BLE001  whatever the import raises
-                raise ConfigurationError(
-                    f"REDIS_ITEMS_SERIALIZER = {path!r} cannot be imported: {e}. Name a"
-                    " function that takes an item and returns text or bytes."
-                ) from None
+            remedy = "Name a function that takes an item and returns text or bytes."
+            params["serialize_func"] = loaded(path, "REDIS_ITEMS_SERIALIZER", remedy)
         return cls(**params)
 
     @classmethod

@@ -9,6 +9,8 @@ import math
 import re
 from typing import TYPE_CHECKING, Any
 
+from scrapy.utils.misc import load_object
+
 from scrapy_dist import defaults
 from scrapy_dist.exceptions import ConfigurationError
 
@@ -45,6 +47,19 @@ def flag(settings: BaseSettings, name: str) -> bool:
     except (TypeError, ValueError):
         raise ConfigurationError(
             f"{name} = {settings.get(name)!r} is not a boolean. Write True or False."
+        ) from None
+
+
+def loaded(value: Any, name: str, remedy: str) -> Any:
+    """What *value* of the setting *name*, a path or the thing itself, stands for.
+
+    *remedy* says in an error what to write instead.
+    """
+    try:
+        return load_object(value)
+    except Exception as e:  # noqa: BLE001  whatever the import of that module raises
+        raise ConfigurationError(
+            f"{name} = {value!r} cannot be imported: {e}. {remedy}"
         ) from None
 
 

@@ -6,10 +6,8 @@ from dataclasses import dataclass, field, fields
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from scrapy.utils.misc import load_object
-
 from scrapy_dist import defaults
-from scrapy_dist.base.settings import flag, number
+from scrapy_dist.base.settings import flag, loaded, number
 from scrapy_dist.core.slots import Slots
 from scrapy_dist.exceptions import ConfigurationError
 from scrapy_dist.queue import Base
@@ -23,13 +21,8 @@ if TYPE_CHECKING:
 def discipline(settings: BaseSettings) -> type[Base]:
     """The class in SCHEDULER_QUEUE_CLASS."""
     path = settings.get("SCHEDULER_QUEUE_CLASS") or defaults.SCHEDULER_QUEUE_CLASS
-    try:
-        cls = load_object(path)
-    except Exception as e:  # noqa: BLE001  whatever the import of that module raises
-        raise ConfigurationError(
-            f"SCHEDULER_QUEUE_CLASS = {path!r} cannot be imported: {e}."
-            f" The default is {defaults.SCHEDULER_QUEUE_CLASS!r}."
-        ) from None
+    remedy = f"The default is {defaults.SCHEDULER_QUEUE_CLASS!r}."
+    cls = loaded(path, "SCHEDULER_QUEUE_CLASS", remedy)
     if not (isinstance(cls, type) and issubclass(cls, Base)):
         raise ConfigurationError(
             f"SCHEDULER_QUEUE_CLASS = {path!r} is not a discipline of scrapy-dist. Name"

@@ -14,10 +14,10 @@ from urllib.parse import urlsplit
 
 from scrapy import Request
 from scrapy.utils.httpobj import urlparse_cached
-from scrapy.utils.misc import load_object
 
 from scrapy_dist import defaults
 from scrapy_dist.base.escaping import get_logger
+from scrapy_dist.base.settings import loaded
 from scrapy_dist.codec.request import fields_of
 from scrapy_dist.codec.sizes import flaw_of_url
 from scrapy_dist.core.frontier import NewRequest
@@ -199,12 +199,9 @@ def _load(value: Any) -> Callable[[Request], object]:
         "Write 'host', 'domain', or the path of a function that takes a request and"
         " returns the name of its slot."
     )
-    try:
-        found = load_object(value) if isinstance(value, str) else value
-    except Exception as e:  # noqa: BLE001  whatever the import of that module raises
-        raise ConfigurationError(
-            f"FRONTIER_SLOT = {value!r} cannot be imported: {e}. {wanted}"
-        ) from None
+    found = value
+    if isinstance(value, str):
+        found = loaded(value, "FRONTIER_SLOT", wanted)
     if not callable(found) or isinstance(found, type):
         raise ConfigurationError(f"FRONTIER_SLOT = {value!r} is no function. {wanted}")
     if inspect.iscoroutinefunction(found):
