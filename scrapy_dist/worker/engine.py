@@ -156,10 +156,11 @@ class ScrapyEngine:
             self._download_slot(self.download_slot(request), request).delay = delay
 
     def download_state(self, key: str, request: Request) -> Downloads | None:
-        # A downloader of the project's, or a request that none will take.
-        with contextlib.suppress(AttributeError, TypeError):
+        try:
             return downloads.state(self._download_slot(key, request))
-        return None
+        except (AttributeError, TypeError):
+            # A downloader of the project's, or a request that none will take.
+            return None
 
     def left_downloader(self, request: Request) -> bool:
         return (

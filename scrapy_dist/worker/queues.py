@@ -169,8 +169,11 @@ class Queues:
     @property
     def are_full(self) -> bool:
         """Whether so much is unsent, or waits for threads, that no page is to begin."""
-        in_threads = len(self.outputs.outside) + len(self.asking or ())
-        return self.outputs.is_full or in_threads >= self._options.outbox_limit
+        limit = self._options.outbox_limit
+        in_threads = len(self.outputs.outside)
+        if self.asking is not None:
+            in_threads += len(self.asking)
+        return self.outbox.is_full(limit) or in_threads >= limit
 
     def give_back(self) -> int:
         """Release everything that was not handed out; the worker is closing.
