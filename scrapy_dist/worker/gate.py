@@ -76,30 +76,29 @@ class Gate:
         self._politeness.wishes.add(number)
         try:
             async with way.lock:
-                while not self._starts(request):
+                while (wait := self._start(request)) is None or wait > 0:
                     self._give_up_if_closing(request)
-                    await self._wait(request)
+                    if wait is None:
+                        self._pacing.request(
+                            self._politeness.wishes.next_look(time.monotonic()) or 0.0
+                        )
+                    await sleep_until(
+                        self._event, _LOOK if wait is None else min(wait, _LOOK)
+                    )
         finally:
             self._politeness.wishes.add(number, -1)
             way.waiting -= 1
             if not way.waiting:
                 del self._ways[number]
 
-    def _starts(self, request: Request) -> bool:
+    def _start(self, request: Request) -> float | None:
+        """Start *request* if it may; else what `Politeness.may_start` says."""
         self._politeness.look()
         now = time.monotonic()
-        if self._politeness.may_start(request, now) != 0.0:
-            return False
-        self._politeness.start(request, now)
-        return True
-
-    async def _wait(self, request: Request) -> None:
-        wait = self._politeness.may_start(request, time.monotonic())
-        if wait is None:
-            self._pacing.request(
-                self._politeness.wishes.next_look(time.monotonic()) or 0.0
-            )
-        await sleep_until(self._event, _LOOK if wait is None else min(wait, _LOOK))
+        wait = self._politeness.may_start(request, now)
+        if wait == 0:
+            self._politeness.start(request, now)
+        return wait
 
     def _give_up_if_closing(self, request: Request) -> None:
         is_fenced = self._politeness.is_fenced(time.monotonic())

@@ -91,6 +91,10 @@ class Held:
         if self.connects and self.next_start > now:
             self.next_start = now + self.gap
 
-    def waits(self, now: float) -> float:
-        """Seconds until one more may start, behind those that are on their way."""
-        return max(0.0, self.next_start - now) + len(self.coming) * self.delay
+    def could_start(self, within: float, now: float) -> tuple[int, float | None]:
+        """See `Politeness.could_start`: behind those that are on their way."""
+        free = max(0, self.places - self.busy)
+        if self.delay <= 0:
+            return free, None
+        waits = max(0.0, self.next_start - now) + len(self.coming) * self.delay
+        return min(free, max(0, int(1 + (within - waits) // self.delay))), waits

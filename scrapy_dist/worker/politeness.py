@@ -115,16 +115,13 @@ class Politeness:
         # Where there is no gate, the downloader starts it at once.
         return held.next_start - (_LEAD if self.is_gated else 0.0)
 
-    def could_start(self, number: int, within: float) -> int:
-        """How many requests of slot *number* may be handed out in *within* seconds."""
+    def could_start(self, number: int, within: float) -> tuple[int, float | None]:
+        """How many requests of slot *number* may be handed out in *within* seconds.
+
+        And when the first of them; None where there is no delay.
+        """
         held = self.held.get(number)
-        if held is None:
-            return 0
-        free = max(0, held.places - held.busy)
-        if held.delay <= 0:
-            return free
-        waits = held.waits(time.monotonic())
-        return min(free, max(0, int(1 + (within - waits) // held.delay)))
+        return (0, None) if held is None else held.could_start(within, time.monotonic())
 
     def _comes_alone(self, number: int) -> bool:
         return not any(held.number == number for held in self._where.values())

@@ -157,9 +157,4 @@ class PoliteRoom(Room):
     def could_start(
         self, line: Line, first: Request, within: float
     ) -> tuple[float, float | None]:
-        self.active(line, first)
-        held = self._politeness.held.get(line.number)
-        count = self._politeness.could_start(line.number, within)
-        if held is None or held.delay <= 0:
-            return count, None
-        return count, held.waits(time.monotonic())
+        return self._politeness.could_start(line.number, within)
