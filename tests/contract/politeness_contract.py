@@ -391,9 +391,9 @@ class PolitenessContract:
         await lease(second)
         await kill(first, second)
         assert await lease(second) == []
-        await broker.pass_time(1.9)
+        await broker.pass_time(0.5)
         assert await lease(second) == []
-        await broker.pass_time(0.2)
+        await broker.pass_time(1.6)
         # What it died with comes first, and with its slot.
         answer = await ask(second)
         assert payloads(answer.leases) == ["7 0"]
@@ -408,9 +408,9 @@ class PolitenessContract:
         await first.commit(many(2, 7))
         await lease(first)
         await kill(first, second, manners=Manners(DELAY))
-        await broker.pass_time(1.9)
+        await broker.pass_time(0.5)
         assert await lease(second) == []
-        await broker.pass_time(0.2)
+        await broker.pass_time(1.6)
         assert await lease(second) == ["7 0"]
 
     async def test_seats_of_a_dead_worker_come_back(self, join, kill):

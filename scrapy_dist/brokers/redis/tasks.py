@@ -201,9 +201,11 @@ class RedisTasks:
                 if task is not None and task.state is TaskState.RUNNING
             )
             # What comes back from workers afterwards goes when it is reached.
-            at, run = 0, self._frontier.run
+            at = 0
             while at >= 0 and left > 0:
-                at, dropped = await run("drop_cancelled", at=at, most=_PAGE)
+                at, dropped = await self._frontier.run(
+                    "drop_cancelled", at=at, most=_PAGE
+                )
                 left -= dropped
         return before
 
