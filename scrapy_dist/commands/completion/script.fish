@@ -105,15 +105,20 @@ function __scrapy_frontier
     switch "$walked[1]"
         case options
             __scrapy_frontier_list $words[3]
-        case file
-            set -l typed (string replace -- "$before" '' $current)
-            printf '%s\n' "$before"(__fish_complete_path $typed)
         case 'words *'
             set -l found (string split ' ' -- $walked[1])
             printf '%s\n' "$before"$found[2..-1]
         case spider job task worker
             printf '%s\n' "$before"(__scrapy_frontier_names $walked)
     end
+end
+
+# Whether a file may come at the cursor. fish itself knows ~, quotes and --option=file then.
+function __scrapy_frontier_file
+    set -l words (commandline -opc)
+    test (count $words) -ge 3; and test "$words[2]" = frontier; or return 1
+    set -l walked (__scrapy_frontier_walk)
+    test "$walked[1]" = file
 end
 
 # Whether the subcommand of scrapy is $argv[1].
@@ -124,4 +129,5 @@ end
 
 complete -c scrapy -n 'test (count (commandline -opc)) -eq 1' -f -a '@scrapy@'
 complete -c scrapy -n '__scrapy_frontier_in frontier' -f -a '(__scrapy_frontier)'
+complete -c scrapy -n __scrapy_frontier_file -F
 complete -c scrapy -n '__scrapy_frontier_in crawl; and test (count (commandline -opc)) -eq 2' -f -a '(__scrapy_frontier_names spider "" "")'

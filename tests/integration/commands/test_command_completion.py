@@ -178,6 +178,25 @@ def test_fish_completes_what_is_typed(shell, prepared, tmp_path):
     assert asked.count("frontier completion --names --redis redis://x") == 2
 
 
+@pytest.mark.parametrize("shell", ["fish"])
+@pytest.mark.parametrize(
+    "typed", ["my\\ f", '"my f', "~/my", "~/my\\ f", "$HOME/my", "it\\'"]
+)
+@pytest.mark.parametrize(
+    "before", ["items shop -o ", "seed shop --file=", "export shop "]
+)
+def test_fish_completes_files_however_they_are_typed(
+    shell, typed, before, prepared, tmp_path
+):
+    script, commands = prepared(shell, NAMES)
+    for name in ("my file.jsonl", "it's.jsonl"):
+        (tmp_path / name).touch()
+    [found] = fish(tmp_path, script, commands, f"scrapy frontier {before}{typed}")
+    name = "it's.jsonl" if typed.startswith("it") else "my file.jsonl"
+    folder = typed.partition("/")[0] + "/" if "/" in typed else ""
+    assert found == f"{before.rpartition(' ')[2]}{folder}{name}"
+
+
 @pytest.mark.parametrize("shell", ["bash", "zsh"])
 def test_hostile_names_are_quoted_and_never_evaluated(
     shell, prepared, shell_of, tmp_path
