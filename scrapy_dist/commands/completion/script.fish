@@ -6,7 +6,8 @@ set -g __scrapy_frontier_table (string split \n -- @table@)
 
 # The KIND of the word $argv[2] of the command $argv[1].
 function __scrapy_frontier_find
-    for row in $__scrapy_frontier_table
+    # Asked for each word at each TAB, so of the rows only those of the command are cut.
+    for row in (string match -- "$argv[1]|*" $__scrapy_frontier_table)
         set -l part (string split -m 4 '|' -- $row)
         if test "$part[1]" = $argv[1]; and contains -- $argv[2] $part[2..3]
             printf '%s\n' "$part[4]"
