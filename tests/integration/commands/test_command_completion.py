@@ -178,6 +178,17 @@ def test_fish_completes_what_is_typed(shell, prepared, tmp_path):
     assert asked.count("frontier completion --names --redis redis://x") == 2
 
 
+@pytest.mark.parametrize("shell", ["bash", "zsh"])
+def test_shells_complete_files_however_they_are_typed(
+    shell, prepared, shell_of, tmp_path
+):
+    typed = shell_of(shell, *prepared(shell, NAMES))
+    (tmp_path / "my file.jsonl").touch()
+    for before in ("items shop -o ", "seed shop --file=", "export shop "):
+        for begun in ("my", "my\\ ", '"my ', "'my ", "~/my", "~/my\\ "):
+            typed.complete(f"scrapy frontier {before}{begun}", "file.jsonl")
+
+
 @pytest.mark.parametrize("shell", ["fish"])
 @pytest.mark.parametrize(
     "typed", ["my\\ f", '"my f', "~/my", "~/my\\ f", "$HOME/my", "it\\'"]
