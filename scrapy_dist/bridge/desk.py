@@ -241,7 +241,8 @@ class Desk:
                 f"the message has more than the {most:,} bytes that"
                 " FRONTIER_SEED_MAX_SIZE allows"
             )
-        names = (f"{_made_id(delivery)}-{number}" for number in count())
+        made = _made_id(delivery)
+        names = (f"{made}-{number}" for number in count())
         name = next(n for n in names if n not in self._followed and n not in taken)
         task = self._maker(delivery).make(delivery.body, otherwise=delivery.id or name)
         taken.add(task.id)
