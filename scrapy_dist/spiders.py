@@ -13,7 +13,7 @@ from scrapy import __version__ as scrapy_version
 from scrapy.exceptions import DontCloseSpider, ScrapyDeprecationWarning
 from scrapy.spiders import CrawlSpider, Spider
 
-from scrapy_dist import connection
+from scrapy_dist import connection, defaults  # noqa: F401  scrapy-redis has both here
 from scrapy_dist.base.escaping import get_logger, quote
 from scrapy_dist.base.settings import flag, number
 from scrapy_dist.brokers.redis.keys import seed_keys, tagged

@@ -375,7 +375,7 @@ class Simulation:
             ask = core.ask(now)
             round_ = _Round(frontier)
             round_.store(ask)
-            round_.report(ask, "", "", prunes=False)
+            round_.report(ask, "", "")
             round_.take(ask)
             commands = [wire.pack_call(call) for call in round_.calls]
             self._send(member, commands, self._answered, (ask, round_, now))
