@@ -230,7 +230,9 @@ class LightWorker:
         self, name: str, fingerprint: str, task: str = "", start: int = 0
     ) -> None:
         self.sent.add(name)
-        if self.recent.add(f"{start} {fingerprint}"):
+        # Whatever is sent counts as seen when it comes to going ahead; a start request is
+        # sent all the same.
+        if self.recent.add(fingerprint) or start:
             place = score(name), fingerprint, start, self._slot(name), task
             self.outbox.add_request(NewRequest(name.encode(), *place), name)
 
