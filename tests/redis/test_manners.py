@@ -57,3 +57,15 @@ async def test_crawl_goes_on_with_the_other_setting_when_nobody_is_there(client)
         await worker.call(
             worker.frontier.leave(finished=None, persist=False, reason="shutdown")
         )
+
+
+@pytest.mark.parametrize("polite", [True, False])
+async def test_workers_whose_state_was_deleted_by_hand_join_again(client, polite):
+    workers = [await make(client, polite=polite).join() for _ in range(2)]
+    await workers[0].push("a")
+    await client.delete(KEYS.state)
+    await workers[0].call(workers[0].frontier.heartbeat("busy"))  # writes to it
+    for worker in workers:
+        assert (await worker.register()).outcome is JoinOutcome.JOINED
+    other = await make(client, polite=not polite).register()
+    assert other.outcome is JoinOutcome.REFUSED

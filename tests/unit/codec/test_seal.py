@@ -163,6 +163,16 @@ async def test_what_was_planted_before_the_crawl_does_not_keep_workers_away(clie
     assert (await Worker(client, seal=SEAL).register()).outcome is JoinOutcome.JOINED
 
 
+async def test_workers_whose_state_was_deleted_by_hand_join_again(client):
+    workers = [await Worker(client, seal=SEAL).join() for _ in range(2)]
+    await workers[0].push(SEAL.sign(PLAIN))
+    await client.delete(KEYS.state)
+    await workers[0].call(workers[0].frontier.heartbeat("busy"))  # writes to it
+    for worker in workers:
+        assert (await worker.register()).outcome is JoinOutcome.JOINED
+    assert (await Worker(client).register()).outcome is JoinOutcome.REFUSED
+
+
 # Those who look from outside, and change things
 
 

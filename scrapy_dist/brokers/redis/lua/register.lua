@@ -103,15 +103,18 @@ if tonumber(age_ms) > 0 and others <= 0 and left == 0 and (finished or not facts
     return {0, 7, 0, 0, newest.crawl}
   end
 end
+-- What others have is known only if it was told: not by those that are still here after
+-- somebody has deleted S:state.
+local told = redis.call('HEXISTS', state, 'format') == 1 or theirs < tonumber(oldest_format)
 -- Nobody here could read what is left, and the others not what this one stores.
 local secret = redis.call('HGET', state, 'signed') or ''
-if secret ~= signed and outcome == 0 and redis.call('EXISTS', state) == 1
+if secret ~= signed and outcome == 0 and (told or secret ~= '')
   and (others > 0 or (left > 0 and flush ~= '1')) then
   return {math.max(others, 0), 6, secret}
 end
 -- One alone may go on with a crawl in another way.
 local manners = redis.call('HGET', state, 'polite') or ''
-if manners ~= polite and others > 0 then
+if manners ~= polite and others > 0 and told then
   return {others, 9, manners}
 end
 if theirs < tonumber(oldest_format) and left > 0 and (others > 0 or flush ~= '1') then
