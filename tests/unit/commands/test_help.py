@@ -45,6 +45,13 @@ def test_no_mark_of_markdown_is_left(topic):
     assert not re.search(r"\]\(|<[a-z/]+>", text), "links and HTML are not rendered"
 
 
+@pytest.mark.parametrize("topic", TOPICS)
+def test_code_of_a_topic_is_fenced(topic):
+    """Code that is indented only would be wrapped like prose."""
+    prose = re.sub(r"(?ms)^```.*?^```$", "", TOPICS[topic].read_text("utf-8"))
+    assert not re.search(r"(?m)^ {4}", prose)
+
+
 @pytest.mark.parametrize("command", frontier.SUBCOMMANDS, ids=lambda c: c.name)
 def test_a_command_names_its_topic_and_is_a_name_of_it(command):
     if command.topic is None:
