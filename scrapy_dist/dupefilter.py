@@ -16,7 +16,7 @@ from w3lib.url import canonicalize_url
 
 from scrapy_dist import defaults
 from scrapy_dist.base.escaping import get_logger
-from scrapy_dist.base.settings import loaded
+from scrapy_dist.base.settings import flag, loaded
 from scrapy_dist.brokers.redis.buckets import compact
 from scrapy_dist.brokers.redis.commit import clear
 from scrapy_dist.brokers.redis.keys import fill, tagged
@@ -113,7 +113,7 @@ class RFPDupeFilter(BaseDupeFilter):
         # Only a constructor of the project's may need a client now.
         needed = extension_points.overridden(cls, ["__init__"])
         server = get_redis_from_settings(settings) if needed else None
-        debug = settings.getbool("DUPEFILTER_DEBUG")
+        debug = flag(settings, "DUPEFILTER_DEBUG")
         dupefilter = cls(server, key=key, debug=debug)
         dupefilter._settings = settings
         return dupefilter

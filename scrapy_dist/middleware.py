@@ -24,9 +24,11 @@ from twisted.internet.error import DNSLookupError
 from twisted.python.failure import Failure
 
 from scrapy_dist.base.escaping import escape, quote
+from scrapy_dist.base.settings import flag
 from scrapy_dist.codec.reach import flaw_of_address, host_of, resolve
 from scrapy_dist.codec.seed import FROM_SEED
 from scrapy_dist.codec.seed_rules import SeedRules
+from scrapy_dist.exceptions import ConfigurationError
 from scrapy_dist.worker import engine
 from scrapy_dist.worker.provenance import each_noted
 
@@ -160,7 +162,11 @@ class FrontierGateMiddleware(_Component):
 
     @classmethod
     def from_crawler(cls, crawler: Crawler) -> Self:
-        if not crawler.settings.getbool("FRONTIER_POLITENESS"):
+        try:
+            is_polite = flag(crawler.settings, "FRONTIER_POLITENESS")
+        except ConfigurationError:
+            is_polite = False  # the scheduler refuses it, in one sentence
+        if not is_polite:
             raise NotConfigured
         engine.has_gate.add(crawler)
         return cls(crawler)

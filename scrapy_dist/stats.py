@@ -9,6 +9,7 @@ from scrapy import Spider, signals
 from scrapy.statscollectors import MemoryStatsCollector, StatsCollector
 
 from scrapy_dist.admin import pusher
+from scrapy_dist.base.settings import flag
 from scrapy_dist.brokers.redis.keys import fill_template, tagged
 from scrapy_dist.connection import from_settings as redis_from_settings
 from scrapy_dist.defaults import SCHEDULER_PERSIST, STATS_KEY
@@ -46,7 +47,7 @@ class RedisStatsCollector(MemoryStatsCollector):
         self.spider = spider
         self.spider_name = getattr(spider or crawler.spidercls, "name", None)
         self.stats_key = settings.get("STATS_KEY") or STATS_KEY
-        self.persist = settings.getbool("SCHEDULER_PERSIST", SCHEDULER_PERSIST)
+        self.persist = flag(settings, "SCHEDULER_PERSIST")
         self._changes: dict[tuple[str, str], Any] = {}
         self._pushing = crawler
         crawler.signals.connect(self._open_pusher, signal=signals.spider_opened)

@@ -22,6 +22,7 @@ from redis.exceptions import (
 )
 
 from scrapy_dist.base.escaping import get_logger
+from scrapy_dist.base.settings import flag
 from scrapy_dist.exceptions import ConfigurationError, FrontierError, RedisUnavailable
 from scrapy_dist.redis_client.embedded.program import MIN_VERSION
 from scrapy_dist.redis_client.masking import hide
@@ -163,7 +164,7 @@ def _check_eviction(
         f"Redis has maxmemory-policy {policy}: when its memory is full it deletes"
         f" requests without a word ({config.shown})."
     )
-    if not settings.getbool("FRONTIER_ALLOW_EVICTION"):
+    if not flag(settings, "FRONTIER_ALLOW_EVICTION"):
         raise ConfigurationError(
             f"{problem} Set maxmemory-policy noeviction in Redis, or"
             " FRONTIER_ALLOW_EVICTION = True to take the risk."

@@ -12,6 +12,7 @@ from scrapy.dupefilters import RFPDupeFilter as ScrapyDupeFilter
 from scrapy.utils.misc import build_from_crawler, load_object
 
 from scrapy_dist.base.escaping import get_logger
+from scrapy_dist.base.settings import flag
 from scrapy_dist.compat.extension_points import EXTENSION_POINTS, overridden
 
 if TYPE_CHECKING:
@@ -92,7 +93,7 @@ def scheduler_for(crawler: Crawler, command: str, df: type[Any]) -> Scheduler:
     if hasattr(df, "from_spider") and overridden(df, _POINTS):
         # Written for scrapy-redis: it may well filter by keys of its own in Redis.
         dupefilter: Any = ScrapyDupeFilter(
-            debug=settings.getbool("DUPEFILTER_DEBUG"),
+            debug=flag(settings, "DUPEFILTER_DEBUG"),
             fingerprinter=crawler.request_fingerprinter,
         )
     else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from scrapy_dist.base.escaping import spider_logger
+from scrapy_dist.base.settings import flag
 from scrapy_dist.base.words import number
 
 if TYPE_CHECKING:
@@ -15,12 +16,13 @@ if TYPE_CHECKING:
 def delays_of(spider: Spider) -> list[str]:
     """The settings that space the requests of one worker only, as they are written."""
     settings: BaseSettings | None = getattr(spider, "settings", None)
-    if settings is None or settings.getbool("FRONTIER_POLITENESS"):
+    if settings is None or flag(settings, "FRONTIER_POLITENESS"):
         return []
     found = []
     delay = getattr(spider, "download_delay", None)
-    if delay:
-        found.append(f"download_delay = {delay!r} of the spider")
+    if delay is not None:
+        if delay:
+            found.append(f"download_delay = {delay!r} of the spider")
     elif settings.getfloat("DOWNLOAD_DELAY") > 0:
         found.append(f"DOWNLOAD_DELAY = {settings.getfloat('DOWNLOAD_DELAY'):g}")
     if settings.getbool("AUTOTHROTTLE_ENABLED"):

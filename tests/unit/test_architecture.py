@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import scrapy_dist
+from scrapy_dist import defaults
 from scrapy_dist.brokers.redis.keys import SETTINGS
 
 T = TypeVar("T")
@@ -246,6 +247,17 @@ def test_functions_are_short() -> None:
         and node.end_lineno - node.lineno >= 50
     }
     excuse(found, LONG_FUNCTIONS)
+
+
+def test_a_boolean_of_ours_that_is_none_is_refused_by_name() -> None:
+    """Scrapy's `getbool` names no setting; ``base.settings.flag`` does."""
+    found = {
+        f"{path.relative_to(ROOT)}: {name}"
+        for path in ROOT.rglob("*.py")
+        for name in re.findall(r"getbool\(\s*\"(\w+)\"", path.read_text("utf-8"))
+        if hasattr(defaults, name)
+    }
+    assert not found
 
 
 def test_tests_use_no_mocks() -> None:

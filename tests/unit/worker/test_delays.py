@@ -21,6 +21,7 @@ def spider(settings: dict[str, object], **attributes: object) -> Spider:
         ({}, {}, []),
         ({"DOWNLOAD_DELAY": "0.25"}, {}, ["DOWNLOAD_DELAY = 0.25"]),
         ({}, {"download_delay": 2}, ["download_delay = 2 of the spider"]),
+        ({"DOWNLOAD_DELAY": 1}, {"download_delay": 0}, []),
         ({"AUTOTHROTTLE_ENABLED": True}, {}, ["AUTOTHROTTLE_ENABLED = True"]),
         ({"DOWNLOAD_SLOTS": {"a": {"concurrency": 1}}}, {}, []),
         (

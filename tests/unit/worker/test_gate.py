@@ -6,12 +6,14 @@ import asyncio
 
 import pytest
 from scrapy import Request
-from scrapy.exceptions import IgnoreRequest
+from scrapy.exceptions import IgnoreRequest, NotConfigured
+from scrapy.utils.test import get_crawler
 
 from scrapy_dist.core.frontier import Answer, Ask, Lease
 from scrapy_dist.core.politeness import Rules, Visit
 from scrapy_dist.core.politeness_settings import PolitenessOptions
 from scrapy_dist.core.slots import Slots, host_of, slot_number
+from scrapy_dist.middleware import FrontierGateMiddleware
 from scrapy_dist.worker.gate import Gate
 from scrapy_dist.worker.leases import Leases
 from scrapy_dist.worker.politeness import Politeness
@@ -218,3 +220,11 @@ async def test_worker_that_closes_while_redis_answers_still_starts_what_it_has(c
     assert not crawl.tasks[0].done()
     await crawl.visit()
     assert crawl.started == [request]
+
+
+@pytest.mark.parametrize("value", ["yes", None, ""])
+def test_it_leaves_a_bad_setting_to_the_scheduler(value):
+    """Which refuses it by name."""
+    crawler = get_crawler(settings_dict={"FRONTIER_POLITENESS": value})
+    with pytest.raises(NotConfigured):
+        FrontierGateMiddleware.from_crawler(crawler)
