@@ -67,10 +67,10 @@ class Found:
 class Waiting:
     """What a request waits for that is pending or suspect.
 
-    *before* it are so many requests of its *host*, and *turn* other hosts have their turn
-    before that; None: not known, as where one worker at a time has a host, or (*host*)
-    where all requests are in one order. *slots*: how many hosts have requests.
-    *pages_per_second* of all *alive* workers.
+    *before* it are so many pending requests of its *host*, and *turn* other hosts have their
+    turn before that; None: not known, as where a worker has the host, or (*host*) where all
+    requests are in one order. *slots*: how many hosts have requests; *ready* of them may be
+    asked now, and no worker has them. *pages_per_second* of all *alive* workers.
     """
 
     paused: bool
@@ -81,23 +81,32 @@ class Waiting:
     host: Host | None
     slots: int = 1
     turn: int | None = None
+    ready: int = 0
 
     @property
     def seconds(self) -> float | None:
         """About how long it will wait, if all goes on like this; None: not known.
 
-        By the delay of its host, else by the pages of the last minute.
+        By the delay of its host, where that is what it waits for; else by the pages of the
+        last minute: also where more hosts may be asked than the workers come to.
         """
         if self.paused or not self.alive:
             return None
         host = self.host
         rest = (host.wait or 0.0) if host else 0.0
         if host and host.delay:
-            return rest + self.before * host.delay
+            by_delay = rest + self.before * host.delay
+            return max(by_delay, self._by_rate(self.before, self.ready) or 0.0)
+        in_hand = host.leased if host else 0
+        by_rate = self._by_rate(self.before + in_hand, self.slots)
+        return None if by_rate is None else rest + by_rate
+
+    def _by_rate(self, before: int, slots: int) -> float | None:
+        """Seconds until *slots* in turn have come to what has so many *before* it."""
         if self.pages_per_second <= 0:
             return None
-        ahead = self.before * self.slots + (self.turn or 0)
-        return rest + min(ahead, self.pending) / self.pages_per_second
+        ahead = before * slots + (self.turn or 0)
+        return min(ahead, self.pending) / self.pages_per_second
 
     def as_json(self) -> dict[str, Any]:
         seconds = self.seconds

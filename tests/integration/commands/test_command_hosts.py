@@ -171,6 +171,29 @@ def test_shared_hosts_have_their_turns(run, prepare, redis_server):
     assert "rests" not in run("explain", "s", url("a.example", 1))
 
 
+def test_of_many_polite_hosts_those_that_are_due_before_count(run, prepare):
+    names = [f"{n}.example" for n in range(60)]
+
+    async def steps(client, worker):
+        await worker.commit(list(map(new, names)))
+        _, grants = await lease_politely(worker, 2)
+        assert len(grants) == 2
+        last = slot_number(names[-1])
+        free = await client.zrangebyscore(KEYS.slots, "-inf", 2**51, withscores=True)
+        due = {name: score - 1 for name, score in free} | {
+            str(last).encode(): free[-1][1]
+        }
+        await client.zadd(KEYS.slots, due)  # all may be asked now, it as the last one
+        await client.hset(KEYS.politeness, str(last), "1000 8")
+        told = json.dumps({"pages_per_second": 2.0})
+        await client.hset(KEYS.state, f"beat:{worker.number}", told)
+
+    prepare(steps)
+    out = run("explain", "s", url(names[-1]))
+    assert "57 hosts have their turn before its own" in waits(out)
+    assert "in about 28 s, if all goes on like this" in waits(out)
+
+
 def test_a_paused_crawl_and_one_without_workers_say_so(run, prepare):
     async def steps(client, worker):
         await worker.commit([new("a.example", n) for n in range(3)])

@@ -20,13 +20,28 @@ def waiting(host=None, **changed):
 def test_by_the_delay_of_its_host(delay, wait, seconds):
     host = Host("a", 1, 30, delay=delay, wait=wait)
     assert waiting(host).seconds == seconds
-    # Whatever the others do.
+    # Whatever the others do, while the workers come to all that may be asked.
     assert waiting(host, pages_per_second=0.0, slots=50).seconds == seconds
+    assert waiting(host, pages_per_second=5.0, slots=50, ready=1).seconds == seconds
+
+
+def test_by_the_pages_of_the_last_minute_where_workers_come_to_few_of_the_hosts():
+    host = Host("a", 1, 1, delay=1.0)
+    late = waiting(host, before=0, turn=900, ready=990, slots=1000, pending=5000)
+    assert late.seconds == 90.0
+    assert waiting(host, before=2, turn=900, ready=990, pending=5000).seconds == 288.0
+    assert waiting(host, before=2, turn=900, ready=990, pending=900).seconds == 90.0
+    # Of one that rests longer than that only the delay counts.
+    assert (
+        waiting(Host("a", 1, 1, delay=1.0, wait=99.0), before=0, turn=9).seconds == 99
+    )
 
 
 def test_by_the_pages_of_the_last_minute():
     assert waiting().seconds == 2.0
     assert waiting(Host("a", 1, 30), slots=4, turn=3).seconds == 8.3
+    # Those of its host that are in the hands of workers are before it, too.
+    assert waiting(Host("a", 1, 30, leased=5), slots=4).seconds == 10.0
     # No more than all that is pending are before it.
     assert waiting(Host("a", 1, 30), slots=500).seconds == 100.0
     assert waiting(Host("a", 1, 30, delay=0.0, wait=5.0), before=0).seconds == 5.0

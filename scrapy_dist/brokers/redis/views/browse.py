@@ -357,9 +357,9 @@ async def _waiting(
     if found is None or found.request.kind not in ("pending", "suspect"):
         return None
     status = await read_status(frontier)
-    host, slots, polite = await read_host(frontier, found.slot, delay_of)
+    host, slots, ready = await read_host(frontier, found.slot, delay_of)
     turn = None
-    if not polite:
+    if not host.owners and found.request.kind == "pending":
         name = f"{found.slot:.0f}".encode()
         turn = await frontier.client.zrank(frontier.keys.slots, name)
     return Waiting(
@@ -371,6 +371,7 @@ async def _waiting(
         host=None if found.slot == NO_SLOT else host,
         slots=max(1, slots),
         turn=turn,
+        ready=ready,
     )
 
 

@@ -76,11 +76,16 @@ _SORTS: dict[str, Callable[[Host], tuple[float, ...]]] = {
 
 async def read_host(
     frontier: Frontier, slot: float, delay_of: Callable[[int], float | None]
-) -> tuple[Host, int, bool]:
-    """The slot itself, without its name; how many there are, and whether it is polite."""
+) -> tuple[Host, int, int]:
+    """The slot itself, without its name; how many there are, and those that are ready.
+
+    Those may be asked now, and no worker has them.
+    """
     looked = _Looked(frontier, delay_of)
     await looked.read(more=[slot])
-    return looked.whole(slot), looked.head[0], bool(looked.head[4])
+    await looked.read_leases()
+    total, waiting, owned, _, _ = looked.head
+    return looked.whole(slot), total, max(0, total - waiting - owned)
 
 
 @dataclass
