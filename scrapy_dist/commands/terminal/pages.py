@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
 #: Spaces between two columns.
 _GAP = 2
-#: Cells of a wide column that are worth to be shown.
-_LEAST = 10
+#: Cells of a wide column that are worth to be shown; and of a long name.
+_LEAST, _NAME = 10, 24
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,7 @@ class Column:
     """*head* is its name. Of those with a *rank* the highest goes first; 0 always stays.
 
     *left*: its cells are aligned to the left. *wide*: it is cut to the room that is left.
+    A name that always stays is cut, too, if that leaves room for others.
     """
 
     head: str
@@ -48,9 +49,14 @@ def fitting(
     columns: Sequence[Column], rows: Sequence[Sequence[Text]], width: int
 ) -> Table:
     """*rows*, one line each, at most *width* cells wide."""
-    needs = [
+    wholes = [
         _LEAST if column.wide else max(len(column.head), *(c.cell_len for c in cells))
         for column, cells in zip(columns, zip(*rows, strict=True), strict=True)
+    ]
+    names = [column.left and not column.rank for column in columns]
+    needs = [
+        min(whole, _NAME) if is_name else whole
+        for is_name, whole in zip(names, wholes, strict=True)
     ]
     shown = [*range(len(columns))]
     while sum(needs[at] + _GAP for at in shown) - _GAP > width:
@@ -59,6 +65,8 @@ def fitting(
             break
         shown.remove(last)
     is_wide = any(columns[at].wide for at in shown)
+    left_over = max(0, width - sum(needs[at] + _GAP for at in shown) + _GAP)
+    left_over = left_over // 2 if is_wide else left_over
     table = Table(
         box=None,
         padding=(0, _GAP, 0, 0),
@@ -72,6 +80,7 @@ def fitting(
             no_wrap=True,
             overflow="ellipsis",
             ratio=1 if columns[at].wide else None,
+            max_width=needs[at] + left_over if names[at] else None,
             justify="left" if columns[at].left or columns[at].wide else "right",
         )
     for row in rows:

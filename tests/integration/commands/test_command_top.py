@@ -230,6 +230,21 @@ def test_hosts_fit_the_terminal_and_move_no_cursor(height):
     assert all(line.isprintable() for line in lines)
 
 
+@pytest.mark.parametrize("name", ["h" * 80, "\u65e5" * 80])
+def test_a_long_name_hides_no_numbers(name):
+    hosts = some_hosts()
+    hosts = replace(hosts, hosts=(Host(name, 9, 5), *hosts.hosts))
+    lines = drawn(a_view(a_status(), hosts=hosts, page=Page.HOSTS))
+    [head] = [line for line in lines if line.split()[:1] == ["host"]]
+    assert head.split() == [
+        *("host", "pending", "in", "flight", "owner", "delay", "next", "errors")
+    ]
+    assert any(line.startswith(name[:10]) and "…" in line for line in lines)
+    status = a_status(workers=[replace(a_status().workers[0], worker=f"{name}:1")])
+    lines = drawn(a_view(status))
+    assert any({"worker", "pages", "beat", "memory"} <= {*x.split()} for x in lines)
+
+
 def some_tasks(name, states=(*TaskState,), batches=1):
     ms = int(NOW.timestamp() * 1000)
     times = {"submitted_ms": ms - 70_000, "started_ms": ms - 65_000}
