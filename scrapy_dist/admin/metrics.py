@@ -40,6 +40,9 @@ MOST_CRAWLS = 500
 _LABELS = ("spider", "frontier_job")
 #: Hosts of a crawl that are looked at all; of more only some are.
 _LOOK = 500
+#: What part of the pending requests a host has, to be told by its name, where only some
+#: are looked at: small ones would be others each time, and a series for each.
+_PART = 0.01
 #: What all other hosts are called.
 _OTHER = "other"
 #: Characters of the longest value of a label.
@@ -267,9 +270,11 @@ def _hosts(reading: Reading) -> Iterator[GaugeMetricFamily]:
     )
     for status, hosts in zip(reading.statuses, reading.hosts, strict=True):
         pending: Counter[str] = Counter()
+        least = hosts.pending * _PART if hosts.slots > _LOOK else 0
         for host in hosts.hosts:
-            pending[_label(host.name, _OTHER)] += host.pending
-        pending[_OTHER] = hosts.rest
+            is_told = host.pending >= least
+            pending[_label(host.name, _OTHER) if is_told else _OTHER] += host.pending
+        pending[_OTHER] += hosts.rest
         for label, value in pending.items():
             largest.add_metric((*_labels(status), label), value)
     yield largest

@@ -201,6 +201,18 @@ def test_the_largest_hosts_are_measured_and_the_rest_as_one(command, server):
     assert none == {"other": 5 + sum(range(1, 31))}
 
 
+def test_of_very_many_hosts_only_large_ones_have_a_series_of_their_own(command, server):
+    # Which of the small ones are looked at is chance: each would get a series one day.
+    small = {f"s{n}.example": 1 for n in range(700)}
+    fill_hosts(server, small | {"large.example": 300, "mid.example": 20})
+    _, out, _ = command("--once")
+    found = pending_of_hosts(out)
+    assert found.pop("large.example") == 300
+    assert found.pop("mid.example", 20) == 20
+    assert found.keys() == {"other"}
+    assert found["other"] in (705, 725)
+
+
 def test_hosts_that_wait_and_that_are_owned_are_counted(command, server):
     fill_hosts(server, {"rests": 1, "owned": 1, "free": 1})
     seconds, _ = server.time()
