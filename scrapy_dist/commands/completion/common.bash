@@ -2,34 +2,49 @@
 # all that follow. The KIND is what comes there, or behind the option.
 _scrapy_frontier_table=@table@
 
-# Look for the word $2 of the command $1, and set $kind; false: there is none.
-_scrapy_frontier_find() {
-    local name word short text
-    while IFS='|' read -r name word short kind text; do
-        [[ $name == "$1" && ($word == "$2" || $short == "$2") ]] && return
+# Set $rows to those of the command $1, without its name. The table takes a while to read.
+_scrapy_frontier_rows() {
+    local row
+    rows=
+    while IFS= read -r row; do
+        [[ $row == "$1|"* ]] && rows+=${row#*|}$'\n'
     done <<<"$_scrapy_frontier_table"
+}
+
+# Look for the word $1 in $rows, and set $kind; false: there is none.
+_scrapy_frontier_find() {
+    local word short text
+    while IFS='|' read -r word short kind text; do
+        [[ $word == "$1" || $short == "$1" ]] && return
+    done <<<"$rows"
     kind=
     return 1
 }
 
-# Set $found to NAME:TEXT of the subcommands, or of the options of the command $1.
-_scrapy_frontier_list() {
+# Set $found to NAME:TEXT of the subcommands.
+_scrapy_frontier_commands() {
     local name word short kind text
     found=()
     while IFS='|' read -r name word short kind text; do
-        if [[ -z $1$word ]]; then
-            found+=("$name:$text")
-        elif [[ $name == "$1" && $word == -* ]]; then
-            found+=("$word:$text")
-        fi
+        [[ -n $word ]] || found+=("$name:$text")
     done <<<"$_scrapy_frontier_table"
 }
 
-# Set $kind to what comes behind the words $2 … of the command $1, $spider and $redis to what
-# was typed; false: the value of an option.
+# Set $found to NAME:TEXT of the options in $rows.
+_scrapy_frontier_options() {
+    local word short kind text
+    found=()
+    while IFS='|' read -r word short kind text; do
+        [[ $word == -* ]] && found+=("$word:$text")
+    done <<<"$rows"
+}
+
+# Set $kind to what comes behind the words $2 … of the command $1, whose $rows are read then,
+# $spider and $redis to what was typed; false: the value of an option.
 _scrapy_frontier_walk() {
-    local name=$1 word
+    local word
     local -i place=0
+    _scrapy_frontier_rows "$1"
     shift
     while (($#)); do
         word=$1
@@ -38,13 +53,13 @@ _scrapy_frontier_walk() {
             ((place++)) || spider=$word
         elif [[ $word == --redis=* ]]; then
             redis=${word#*=}
-        elif _scrapy_frontier_find "$name" "$word" && [[ $kind != flag ]]; then
+        elif _scrapy_frontier_find "$word" && [[ $kind != flag ]]; then
             (($#)) || return 1
             [[ $word == --redis ]] && redis=$1
             shift
         fi
     done
-    _scrapy_frontier_find "$name" "$place" || _scrapy_frontier_find "$name" '*' || kind=
+    _scrapy_frontier_find "$place" || _scrapy_frontier_find '*' || kind=
 }
 
 # Set $found to the names of that $kind; the program $1 is asked for all of them, once a minute.

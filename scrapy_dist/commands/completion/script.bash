@@ -9,7 +9,7 @@ _scrapy_frontier_before=${_scrapy_frontier_before%% *}
 
 _scrapy_frontier() {
     local -a words=() found=()
-    local i word last=-1 cur kind='' spider='' redis='' name
+    local i word last=-1 cur kind='' spider='' redis='' rows='' name
     COMPREPLY=()
     # readline cuts words at colons, which names may have, and at --job=NAME.
     for ((i = 0; i <= COMP_CWORD; i++)); do
@@ -38,10 +38,10 @@ _scrapy_frontier() {
         kind=file
         [[ ${words[1]} == crawl && $last == 2 ]] && kind=spider
     elif ((last == 2)); then
-        _scrapy_frontier_list ''
+        _scrapy_frontier_commands
     elif _scrapy_frontier_walk "${words[@]:2:last-2}" && [[ $cur == -* ]]; then
         kind=
-        _scrapy_frontier_list "${words[2]}"
+        _scrapy_frontier_options
     fi
     case $kind in
     spider | job | task | worker)

@@ -7,7 +7,7 @@ typeset -gi _scrapy_frontier_until
 @common@
 
 _scrapy() {
-    local kind spider redis
+    local kind spider redis rows
     local -a found before
     before=("${(@Q)words[3,CURRENT-1]}")
     if (( CURRENT == 2 )); then
@@ -16,15 +16,15 @@ _scrapy() {
         kind=file
         [[ $words[2] == crawl ]] && (( CURRENT == 3 )) && kind=spider
     elif (( CURRENT == 3 )); then
-        _scrapy_frontier_list ''
+        _scrapy_frontier_commands
         _describe -t commands 'command' found
     elif _scrapy_frontier_walk "${(@)before}" && [[ $PREFIX == -* ]]; then
         if [[ $PREFIX == --*=* ]]; then
-            _scrapy_frontier_find "$words[3]" "${PREFIX%%=*}"
+            _scrapy_frontier_find "${PREFIX%%=*}"
             compset -P 1 '*='
         else
             kind=
-            _scrapy_frontier_list "$words[3]"
+            _scrapy_frontier_options
             _describe -o -t options 'option' found
         fi
     fi
