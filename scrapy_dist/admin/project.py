@@ -16,12 +16,15 @@ from scrapy_dist.base.escaping import nearest
 from scrapy_dist.base.words import clean
 from scrapy_dist.brokers.redis.keys import Keys
 from scrapy_dist.codec import compact
-from scrapy_dist.codec.envelope import MSGPACK
+from scrapy_dist.codec.envelope import MSGPACK, OTHER
 from scrapy_dist.codec.request import PayloadCodec
+from scrapy_dist.codec.serializers import format_of, to_bytes
 from scrapy_dist.exceptions import ConfigurationError
 
 if TYPE_CHECKING:
     from scrapy.settings import Settings
+
+    from scrapy_dist.codec.serializers import Serializer
 
 
 @dataclass(frozen=True)
@@ -88,9 +91,17 @@ class Project:
             raise ConfigurationError(f"{clean(request.url)}: {e}") from None
 
 
-def plain_payload(request: Request, callback: str | None) -> bytes:
-    """*request* where the spider is not known, and *callback* cannot be checked."""
+def plain_payload(
+    request: Request, callback: str | None, serializer: Serializer | None
+) -> bytes:
+    """*request* where the spider is not known, and *callback* cannot be checked.
+
+    *serializer* None: MessagePack.
+    """
     fields = {"url": request.url, "priority": request.priority, "dont_filter": True}
     if callback:
         fields["callback"] = callback
-    return MSGPACK + compact.dumps(fields)
+    if serializer is None:
+        return MSGPACK + compact.dumps(fields)
+    data = to_bytes(serializer.dumps(fields))
+    return OTHER + data if format_of(serializer) == OTHER else data

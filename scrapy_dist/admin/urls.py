@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,10 @@ from scrapy import Request
 from scrapy_dist.admin.arguments import checked_priority, checked_url, checked_urls
 from scrapy_dist.admin.project import plain_payload
 from scrapy_dist.base.words import clean
+from scrapy_dist.codec import messagepack
+from scrapy_dist.codec.envelope import JSON, KINDS, MSGPACK
 from scrapy_dist.codec.policy import Policy
+from scrapy_dist.codec.serializers import load_serializer
 from scrapy_dist.core.frontier import NewRequest
 from scrapy_dist.core.inspection import Explained, Found, Recrawled
 from scrapy_dist.exceptions import ConfigurationError
@@ -22,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from scrapy_dist.admin.crawl import Crawl
+    from scrapy_dist.codec.serializers import Serializer
     from scrapy_dist.core import ports
 
 
@@ -66,9 +71,12 @@ async def recrawl(
     """
     chosen = checked_urls(urls)
     checked_priority(priority)
-    requests = {url: _request(crawl, url, callback, priority) for url in chosen}
     await crawl.check_format()
     await crawl.known_status()
+    serializer = None if crawl.project else await _serializer(crawl)
+    requests = {
+        url: _request(crawl, url, callback, priority, serializer) for url in chosen
+    }
     there: dict[str, Found] = {}
     if not force:
         naming = crawl.naming
@@ -85,8 +93,14 @@ async def recrawl(
     ]
 
 
-def _request(crawl: Crawl, url: str, callback: str | None, priority: int) -> NewRequest:
-    """A request for *url* as the workers make them.
+def _request(
+    crawl: Crawl,
+    url: str,
+    callback: str | None,
+    priority: int,
+    serializer: Serializer | None,
+) -> NewRequest:
+    """A request for *url* as the workers make them; *serializer* where none is here.
 
     Raises ConfigurationError for one that no worker would crawl, as far as is known.
     """
@@ -98,7 +112,8 @@ def _request(crawl: Crawl, url: str, callback: str | None, priority: int) -> New
             " are to, add it to FRONTIER_SCHEMES."
         )
     if crawl.project is None:
-        payload = crawl.port.seal.sign(plain_payload(request, callback))
+        payload = plain_payload(request, callback, serializer)
+        payload = crawl.port.seal.sign(payload)
     else:
         payload = crawl.project.encode(request, callback)
     return NewRequest(
@@ -106,4 +121,26 @@ def _request(crawl: Crawl, url: str, callback: str | None, priority: int) -> New
         crawl.options.discipline.score(request),
         crawl.naming.fingerprint(Request(url)) if crawl.naming.filters else "",
         slot=crawl.options.slots.number(request),
+    )
+
+
+async def _serializer(crawl: Crawl) -> Serializer | None:
+    """What workers of *crawl* read where its spider is not known; None: MessagePack.
+
+    SCHEDULER_SERIALIZER, or as what is there. Raises ConfigurationError if that does
+    not tell.
+    """
+    value = crawl.settings.get("SCHEDULER_SERIALIZER")
+    if value is not None:
+        serializer = load_serializer(value)
+        return None if serializer is messagepack else serializer
+    [(kind, _)] = Counter(await crawl.port.kinds()).most_common(1) or [(MSGPACK, 0)]
+    if kind == MSGPACK:
+        return None
+    if kind == JSON:
+        return load_serializer("json")
+    raise ConfigurationError(
+        f"Each request of this crawl is {KINDS.get(kind, 'of an unknown kind')}, and its"
+        " workers read no others. Do this in their project, or name the"
+        " SCHEDULER_SERIALIZER that they have (-s SCHEDULER_SERIALIZER=MODULE)."
     )

@@ -188,6 +188,9 @@ class Crawl(Tasks, Protocol):
     async def sizes(self) -> dict[str, int]:
         """How many ``stats``, ``tasks`` and records of ``history`` there are."""
 
+    async def kinds(self) -> list[bytes]:
+        """What each of some requests here is, see `codec.envelope`."""
+
     def peek(self, count: int) -> AsyncIterator[list[Shown]]:
         """The next *count* requests in the order of their leases, some at a time."""
 

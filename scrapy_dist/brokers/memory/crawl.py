@@ -14,6 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from scrapy_dist.brokers.memory.tasks import MemoryTasks
+from scrapy_dist.codec.envelope import SEED
 from scrapy_dist.codec.seal import NO_SEAL
 from scrapy_dist.core.crawl import FRONTIER, Cleared, Paused, job_from_settings
 from scrapy_dist.core.dead_letters import DeadLetter, Forgotten, Retried
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 
 #: Seconds between two looks for new items.
 _LOOK = 0.02
+#: Requests of each place that are looked at for what they are.
+_KINDS = 10
 #: Most items that a reader takes at once.
 _ITEMS = 100
 
@@ -194,6 +197,16 @@ class MemoryCrawl(MemoryTasks):
             yield "history", state.records
         for key in self.seed_keys if "seeds" in parts else ():
             yield "seeds", state.seeds.get(key, deque())
+
+    async def kinds(self) -> list[bytes]:
+        state = self._state
+        with state.lock:
+            entries = [
+                heap[0]
+                for heap in itertools.islice(state.pending.slots.values(), _KINDS)
+            ]
+            entries += [e for _, e in itertools.islice(state.leases.values(), _KINDS)]
+        return [entry.payload[:1] for entry in entries if entry.payload[:1] != SEED]
 
     async def recrawl(self, requests: Sequence[NewRequest]) -> None:
         state = self._state

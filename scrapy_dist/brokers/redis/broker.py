@@ -126,6 +126,7 @@ class RedisCrawl(RedisTasks):
         discipline = options.discipline
         self.status = partial(read_status, frontier, spider, job or None)
         self.history = partial(read_history, frontier)
+        self.kinds = partial(browse.kinds, frontier)
         self.peek = partial(browse.next_requests, frontier)
         self.find = partial(browse.find, frontier)
         self.hosts = partial(read_hosts, frontier, options.slots)

@@ -5,16 +5,18 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import pickle
 
 import pytest
 import redis.asyncio
-from scrapy import Request
+from scrapy import Request, Spider
 from scrapy.settings import Settings
 from scrapy.utils.request import fingerprint
 
-from scrapy_dist.brokers.redis.layout import encode_score
+from scrapy_dist.brokers.redis.layout import REQUESTS, encode_score, parse
 from scrapy_dist.brokers.redis.version import FORMAT
 from scrapy_dist.codec import compact
+from scrapy_dist.codec.request import PayloadCodec
 from scrapy_dist.commands import base, explain, peek
 from scrapy_dist.core.frontier import NewRequest, Reject
 from scrapy_dist.exceptions import ConfigurationError
@@ -26,6 +28,11 @@ from tests.support.redis_server import free_port
 from tests.support.redis_state import count_pending
 from tests.support.site import tree_pages
 from tests.support.spiders import FOLLOW
+
+
+class WithItems(Spider):
+    def parse_item(self, response):
+        pass
 
 
 def url(n):
@@ -45,12 +52,12 @@ def page(n, score=0.0, **fields):
 def run(redis_server, capsys):
     """``run(subcommand, *args)`` in this process, outside a project: code, output."""
 
-    def run(subcommand, *args):
+    def run(subcommand, *args, settings=None):
         parser = argparse.ArgumentParser()
         subcommand.add_options(parser)
         opts = parser.parse_args([*args, "--redis", redis_server.url])
         capsys.readouterr()
-        code = asyncio.run(subcommand.run(Settings(), opts))
+        code = asyncio.run(subcommand.run(settings or Settings(), opts))
         return code, capsys.readouterr().out
 
     return run
@@ -241,6 +248,47 @@ def test_recrawl_queues_what_is_nowhere_now(run, busy, redis_server, n):
     assert (told["place"], told["seen"], told["before"]) == ("pending", True, 0)
     assert told["request"]["callback"] == "parse_item"
     assert told["request"]["priority"] == 9
+
+
+def serialized(n, serializer):
+    fields = {"url": url(n), "dont_filter": True}
+    data = serializer.dumps(fields)
+    return NewRequest(data if type(data) is bytes else data.encode(), 0.0, "")
+
+
+@pytest.mark.parametrize("is_leased", [False, True])
+def test_recrawl_outside_a_project_writes_what_the_workers_read(
+    run, redis_server, is_leased
+):
+    async def steps(client, worker):
+        await worker.commit([serialized(n, json) for n in range(3)])
+        if is_leased:
+            await worker.lease(3)
+
+    prepare(redis_server, steps)
+    assert run(explain.RECRAWL, "s", url(7), "--callback", "parse_item")[0] == 0
+    codec = PayloadCodec(WithItems("s"), serializer=json)
+    with redis_server.client() as client:
+        members = client.zrange(KEYS.requests, 0, -1)
+    requests = [codec.decode(parse(REQUESTS, each).payload) for each in members]
+    assert url(7) in {request.url for request in requests}
+
+
+def test_recrawl_refuses_by_name_what_it_cannot_write(run, redis_server):
+    async def steps(client, worker):
+        await worker.commit([serialized(n, pickle) for n in range(3)])
+
+    prepare(redis_server, steps)
+    with pytest.raises(ConfigurationError, match="SCHEDULER_SERIALIZER"):
+        run(explain.RECRAWL, "s", url(7))
+    with redis_server.client() as client:
+        assert count_pending(client, "s") == 3
+    settings = Settings({"SCHEDULER_SERIALIZER": "pickle"})
+    assert run(explain.RECRAWL, "s", url(7), settings=settings)[0] == 0
+    with redis_server.client() as client:
+        members = client.zrange(KEYS.requests, 0, -1)
+    told = [pickle.loads(parse(REQUESTS, each).payload) for each in members]
+    assert url(7) in {fields["url"] for fields in told}
 
 
 def test_recrawl_leaves_alone_what_will_be_crawled_anyway(run, busy, redis_server):
