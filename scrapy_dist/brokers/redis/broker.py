@@ -27,6 +27,7 @@ from scrapy_dist.brokers.redis.views import browse
 from scrapy_dist.brokers.redis.views.dead_letters import count_failed, list_failed
 from scrapy_dist.brokers.redis.views.discover import crawl_names
 from scrapy_dist.brokers.redis.views.hosts import read_hosts
+from scrapy_dist.brokers.redis.views.kinds import kinds
 from scrapy_dist.brokers.redis.views.status import read_history, read_status
 from scrapy_dist.codec.seal import Seal
 from scrapy_dist.core.crawl import Paused, crawl_name, job_from_settings
@@ -126,7 +127,7 @@ class RedisCrawl(RedisTasks):
         discipline = options.discipline
         self.status = partial(read_status, frontier, spider, job or None)
         self.history = partial(read_history, frontier)
-        self.kinds = partial(browse.kinds, frontier)
+        self.kinds = partial(kinds, frontier)
         self.peek = partial(browse.next_requests, frontier)
         self.find = partial(browse.find, frontier)
         self.hosts = partial(read_hosts, frontier, options.slots)

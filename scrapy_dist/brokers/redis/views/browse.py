@@ -51,8 +51,6 @@ _NAMED = ("url", "method", "body", "headers", "meta")
 _EMPTY = 1000
 #: Bytes of requests that are read while everybody else waits.
 _AT_ONCE = 1 << 17
-#: Requests of each place that are looked at for what they are.
-_KINDS = 10
 #: Dead letters of one URL that are told, the newest.
 _LETTERS = 5
 
@@ -195,18 +193,6 @@ async def _of_slots(
     ]
     have_more = zip(slots, found, strict=True)
     return shown[:left], [slot for slot, some in have_more if len(some) == most]
-
-
-async def kinds(frontier: Frontier) -> list[bytes]:
-    """See `ports.Crawl.kinds`."""
-    client, k = frontier.client, frontier.keys
-    with asking():
-        pending = await client.zrange(k.requests, 0, _KINDS - 1, withscores=True)
-        _, leased = await client.hscan(k.leased, 0, count=_KINDS)
-    entries = [parse(REQUESTS, member) for member, _ in pending]
-    entries += [parse(LEASED, id_, value) for id_, value in leased.items()]
-    found = [frontier.seal.shown(entry.payload)[:1] for entry in entries]
-    return [kind for kind in found if kind not in (SEED, SIGNED, b"")]
 
 
 class _Matcher:
