@@ -95,8 +95,10 @@ class Waiting:
         host = self.host
         rest = (host.wait or 0.0) if host else 0.0
         if host and host.delay:
-            by_delay = rest + self.before * host.delay
-            return max(by_delay, self._by_rate(self.before, self.ready) or 0.0)
+            # Of those that its owner holds one is under way.
+            before = self.before + (max(0, host.leased - 1) if host.owners else 0)
+            by_delay = rest + before * host.delay
+            return max(by_delay, self._by_rate(before, self.ready) or 0.0)
         in_hand = host.leased if host else 0
         by_rate = self._by_rate(self.before + in_hand, self.slots)
         return None if by_rate is None else rest + by_rate

@@ -37,6 +37,13 @@ def test_by_the_pages_of_the_last_minute_where_workers_come_to_few_of_the_hosts(
     )
 
 
+def test_what_its_owner_holds_is_before_it():
+    host = Host("a", 1, 30, leased=8, owners=("web:1",), delay=0.5, wait=None)
+    assert waiting(host).seconds == 13.5
+    # Without an owner they have begun.
+    assert waiting(Host("a", 1, 30, leased=8, delay=0.5)).seconds == 10.0
+
+
 def test_by_the_pages_of_the_last_minute():
     assert waiting().seconds == 2.0
     assert waiting(Host("a", 1, 30), slots=4, turn=3).seconds == 8.3
