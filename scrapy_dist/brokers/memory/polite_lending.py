@@ -116,15 +116,18 @@ class PoliteLending(Lending):
         if self._is_beyond_share(len(found), more=1):
             return
         share = -(-len(found) // max(1, state.alive(self._limits.ttl)))
-        for name in found:
+        for i, name in enumerate(found):
             slot = slot_of_seat(name)
             is_wanted = state.seats.is_wanted(slot, self.worker, state.now())
             if not (share > 0 and want > 0) or slot in suspects or is_wanted:
                 continue
-            most = min(want, self._portion(slot, manners))
+            left = min(share, len(found) - i)
+            most = min(want, self._portion(slot, manners, max(1, want // left)))
             new = self.lease_of(slot, most, leases)
-            if not new:
+            if not new and slot in state.pending.slots:
                 break  # the answer is large enough
+            if not new:
+                continue
             state.seats.taken[name] = self.worker
             grants.append(self._grant(name, manners, new, 0))
             want -= new
@@ -147,17 +150,18 @@ class PoliteLending(Lending):
         if want > 0 and has_others and not state.seats.held(self.worker):
             state.seats.ask_in_vain(state.now())
 
-    def _portion(self, slot: int, manners: Manners) -> int:
+    def _portion(self, slot: int, manners: Manners, part: int) -> int:
+        """Of a seat; without a delay *part* at the most, as others want some, too."""
         delay = self._state.seats.rules_of(slot).delay
         if delay <= 0:
-            return manners.portion
+            return min(manners.portion, part)
         return min(manners.portion, 1 + int(manners.horizon / delay))
 
     def _found(self, manners: Manners) -> list[tuple[str, int]]:
-        """A free seat of each slot that has requests, and ms until it may be taken."""
+        """The free seats of slots that have requests, and ms until they may be taken."""
         state, now = self._state, self._state.now()
-        found = (
-            state.seats.free_seat(slot, manners.seats, now)
-            for slot in state.pending.slots
-        )
-        return [seat for seat in found if seat is not None]
+        return [
+            seat
+            for slot, waiting in state.pending.slots.items()
+            for seat in state.seats.free_seats(slot, manners.seats, now)[: len(waiting)]
+        ]

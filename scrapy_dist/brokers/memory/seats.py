@@ -101,14 +101,17 @@ class Seats:
         at = self.asked_in_vain
         return at is not None and self._time(now) - at < _HUNGRY
 
-    def free_seat(self, slot: int, most: int, now: int) -> tuple[str, int] | None:
-        """The first seat of *slot* that nobody has, and ms until it may be taken."""
-        is_whole = slot in self.undivided and str(slot) in self.taken
-        for index in range(1 if is_whole else count_seats(self.rules_of(slot), most)):
-            wait = self.waits(_name(slot, index), now)
-            if wait is not None:
-                return _name(slot, index), wait
-        return None
+    def free_seats(self, slot: int, most: int, now: int) -> list[tuple[str, int]]:
+        """The seats of *slot* that nobody has, and ms until they may be taken.
+
+        The first one alone, if it is free: it opens the others.
+        """
+        has_first = str(slot) in self.taken
+        is_whole = slot in self.undivided or not has_first
+        count = 1 if is_whole else count_seats(self.rules_of(slot), most)
+        names = (_name(slot, index) for index in range(count))
+        waits = ((name, self.waits(name, now)) for name in names)
+        return [(name, wait) for name, wait in waits if wait is not None]
 
     def give_back(self, worker: str, yields: Iterable[Yield], now: int) -> None:
         time = self._time(now)

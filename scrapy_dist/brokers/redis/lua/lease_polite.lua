@@ -46,8 +46,9 @@ local function wanted_by_another(value)
   return who and who ~= worker and now - since < 2000
 end
 -- Requests of a seat (counted from 0), and whether there may be more; its next seat is free
--- then, unless there are more downloads *under_way* in this one than it has places.
-local function serve(slot, index, rules, most, under_way)
+-- then, unless there are more downloads *under_way* in this one than it has places. If the
+-- first one is *new*, so are all that there is something for: the places are soon in use.
+local function serve(slot, index, rules, most, under_way, new)
   local delay, count, seats = rules_of(rules, most_seats)
   count = places_of(slot, delay, count, seats, index, old)
   local n, has_more = 0, false
@@ -56,7 +57,13 @@ local function serve(slot, index, rules, most, under_way)
     want, has_none[slot] = want - n, not has_more
   end
   if n > 0 and has_more and index + 1 < seats and under_way <= count then
-    open[#open + 1], open[#open + 2] = at, slot .. '.' .. index + 1
+    local last = index + 1
+    if new and index == 0 then
+      last = math.min(seats - 1, call('ZCOUNT', requests, slot, slot) - given[slot])
+    end
+    for other = index + 1, last do
+      open[#open + 1], open[#open + 2] = at, slot .. '.' .. other
+    end
   end
   return n, delay, count, has_more
 end
@@ -121,8 +128,11 @@ if ready > 0 and want > 0
       local part = index < seats and math.min(want, portion) or 0
       if delay > 0 then
         part = math.min(part, 1 + math.floor(horizon_ms / delay))
+      else -- each of those that are left gets some
+        local left = math.min(most - granted_count, #found - i + 1)
+        part = math.min(part, math.max(1, math.floor(want / left)))
       end
-      local n, _, count, has_more = serve(slot, index, rules[2 * i - 1], part, 0)
+      local n, _, count, has_more = serve(slot, index, rules[2 * i - 1], part, 0, true)
       if n > 0 then
         granted_count = granted_count + 1
         mine[#mine + 1], mine[#mine + 2] = mark, name
