@@ -120,7 +120,7 @@ def _waits(found: Explained) -> Iterator[tuple[str, str]]:
         return
     host = waiting.host
     if host is not None:
-        delay = "" if host.delay is None else f", one request each {span(host.delay)}"
+        delay = "" if not host.delay else f", one request each {span(host.delay)}"
         yield "host", f"{clean(host.name)}{delay}"
     if waiting.paused:
         yield "waits", "the crawl is paused (scrapy frontier resume)"

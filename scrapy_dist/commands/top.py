@@ -1,8 +1,8 @@
 """Watch the crawl of SPIDER: how far it is, how fast, every worker, the newest failures.
 Keys show the largest hosts (h, see hosts --help), all workers and what they work on (w), the
-newest dead letters by reason (f), tasks and batches (t), and the overview again (o); p pauses the crawl or lets it go
-on, after a question; ? explains, q or Ctrl-C ends it. Without a terminal it prints one line
-each time, and with --hosts one more for each host.
+newest dead letters by reason (f), tasks and batches (t), and the overview again (o); p pauses
+the crawl or lets it go on, after a question; ? explains, q or Ctrl-C ends it. Without a
+terminal it prints one line each time, and with --hosts one more for each host.
 
 The history shows pages per second from one look to the next. What the bar calls known is
 what is done and what is left; a crawl that still finds links makes it longer.

@@ -138,6 +138,22 @@ def test_owners_rest_and_place_are_told(run, prepare):
     assert told["seconds"] == 4.0
 
 
+def test_a_host_whose_places_several_workers_share_is_one(run, prepare):
+    async def steps(client, worker):
+        await worker.commit([new("a.example", n) for n in range(9)])
+        for other in (worker, await Worker(client).join("web:2")):
+            call = other.frontier.lease_politely(1, Manners(Rules(0.0, 8)), suspects=8)
+            _, granted = await other.call(call)
+            assert len(granted.grants) == 1
+        await client.hset(KEYS.politeness, slot_number("a.example"), "0 8")
+
+    prepare(steps)
+    row, said = run("hosts", "s").splitlines()[1:]
+    assert "web:2" in row
+    assert said.endswith("; 1 owned, 0 wait for their delay.")
+    assert waits(run("explain", "s", url("a.example", 8)))[0] == "a.example"
+
+
 def test_a_host_that_rests_is_told_until_when(run, prepare):
     async def steps(client, worker):
         await worker.commit([new("a.example", n) for n in range(3)])

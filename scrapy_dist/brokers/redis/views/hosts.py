@@ -43,7 +43,7 @@ async def read_hosts(
     looked = _Looked(frontier, delay_of)
     with asking():
         await looked.read_slots(look)
-        in_turn = len(looked.hosts)
+        in_turn = list(looked.hosts.values())
         await looked.read_leases()
         if letters:
             await looked.read_letters(slots, letters)
@@ -55,10 +55,14 @@ async def read_hosts(
         hosts = [h for h in hosts if h.pending or h.leased or h.errors or h.owners]
         shown = await looked.named(slots, hosts[:count])
     total, waiting, owned, pending, polite = looked.head
+    # A seat counts like a slot where they are too many to be told apart.
+    if total <= look:
+        total = len(in_turn)
+        owned = sum(bool(host.owners) for host in in_turn)
+        waiting = sum(bool(host.wait) and not host.owners for host in in_turn)
     return Hosts(
         hosts=tuple(shown),
-        # A seat counts like a slot where they are too many to be told apart.
-        slots=in_turn if total <= look else total,
+        slots=total,
         looked_at=len(hosts),
         waiting=waiting,
         owned=owned,
