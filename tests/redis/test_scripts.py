@@ -237,15 +237,43 @@ def own_names():
 
 def test_function_that_only_a_rare_one_calls_stands_within_it():
     source = scripts.load("lease").source
-    assert re.search(
-        r"^local function note\(.*\n  .*^  local function notes_of\(",
-        source,
-        re.MULTILINE | re.DOTALL,
-    )
-    assert not re.search(r"^local function notes_of", source, re.MULTILINE)
+    within = "\nlocal function drops(token)\n  local function new_task_book("
+    assert within in source
+    assert not re.search(r"^local function new_task_book", source, re.MULTILINE)
     # Several call this one, and nobody that one.
     assert re.search(r"^local function with_rank", source, re.MULTILINE)
     assert "is_entry" not in source
+
+
+def test_function_that_is_to_stand_where_it_is_called_stands_there():
+    source = scripts.load("lease").source
+    assert "local function store_handing" not in source
+    assert re.search(
+        r"^do\n  local now = now\n.*^  reply\[8\]", source, re.MULTILINE | re.DOTALL
+    )
+    assert re.search(
+        r"^( *)local n, has_more\n\1do\n\1  local slot, most = slot, most\n"
+        r".*^\1  n, has_more = read, goes_on\n\1end$",
+        source,
+        re.MULTILINE | re.DOTALL,
+    )
+
+
+@pytest.mark.parametrize(
+    "own",
+    [
+        "f(1)\nf(2)\n",  # twice
+        "local b = f(1)\n",  # a variable that f has, too
+        "if f(1) then\nend\n",  # neither a statement nor what becomes of a variable
+    ],
+)
+def test_function_that_cannot_stand_where_it_is_called_is_noticed(own):
+    library = "-- @here\nlocal function f(a)\n  local b = a\n  return b\nend\n"
+    assert scripts._put_here(library + "local c = f(1)\n") == (
+        "local c\ndo\n  local a = 1\n  local b = a\n  c = b\nend\n"
+    )
+    with pytest.raises(AssertionError):
+        scripts._put_here(library + own)
 
 
 def test_name_that_a_script_does_not_have_is_an_error():

@@ -10,7 +10,8 @@ a list: of ``ids*`` the first is ``ARGV[ids_at + 1]``, and ``ids_count`` says ho
 are. In front comes also what the script names by lines ``-- @use NAME``:
 ``lua/lib/<NAME>.lua``, local functions, which may need names of their own (``-- @needs
 state failed``). Each call of a script makes its functions anew: ``-- @rarely`` in front of
-one says that what only it calls is made when it is called.
+one says that what only it calls is made when it is called, ``-- @here`` that its text goes
+to the one place that calls it.
 
 A key of a wrong type fails before anything is written: something of each key with one type
 is read first. A script that does so anyway, and is measured, says ``-- @types …``.
@@ -44,7 +45,9 @@ _KEY = re.compile(r"  (\w+)(?:(\*):[^(]*| )\((.*?)\)")
 _ARGUMENT = re.compile(r"  (\w+)(\*?): ")
 _USE = re.compile(r"^-- @use (\w+)$", re.MULTILINE)
 _FUNCTION = re.compile(r"^local function (\w+)\(.*?^end\n", re.MULTILINE | re.DOTALL)
-_RARELY = re.compile(r"^-- @rarely\nlocal function (\w+)", re.MULTILINE)
+_RARELY = re.compile(r"^-- @rarely\n(?:-- @here\n)?local function (\w+)", re.MULTILINE)
+_HERE = re.compile(r"^-- @here\nlocal function (\w+)\((.*)\)\n", re.MULTILINE)
+_INNER = re.compile(r".*?\n(.*?)(?:  return ([^\n]*)\n)?end\n", re.DOTALL)
 _COMMENT = re.compile("--.*")
 _WORD = re.compile(r"\w+")
 _NEEDS = re.compile(r"^-- @needs (.+)$", re.MULTILINE)
@@ -134,7 +137,7 @@ def load(name: str) -> Script:
     for library, text in libraries.items():
         missing = {*" ".join(_NEEDS.findall(text)).split()} - {*keys, *arguments}
         assert not missing, f"{name}.lua: lib/{library}.lua needs {missing}"
-    body = _lean("".join(libraries.values()), own) + own
+    body = _put_here(_lean("".join(libraries.values()), own) + own)
     lines = [
         f"local {', '.join(some)} = unpack({table}, 1, {len(some)})"
         for table, some in (("KEYS", keys), ("ARGV", arguments))
@@ -203,6 +206,33 @@ def _lean(libraries: str, own: str) -> str:
             within = "\n".join([head, indent("".join(inner), "  ") + body])
             libraries = libraries.replace(functions[rare], within)
     return libraries
+
+
+def _put_here(body: str) -> str:
+    """*body* with each function that is to stand where it is called standing there.
+
+    It returns at its end, if it does; and its call is a line: a statement, or what
+    variables become that it does not know.
+    """
+    for name, parameters in _HERE.findall(body):
+        function = next(f[0] for f in _FUNCTION.finditer(body) if f[1] == name)
+        body = body.replace(f"-- @here\n{function}", "")
+        found = _INNER.fullmatch(function)
+        assert found is not None
+        inner, result = found.groups("")
+        line = rf"^( *)(?:(local )?(.*) = )?{name}\((.*)\)$"
+        call = re.search(line, body, re.MULTILINE)
+        assert call is not None, name
+        space, is_new, variables, values = call.groups()
+        block = f"{space}local {variables}\n" if is_new else ""
+        block += f"{space}do\n{space}  local {parameters} = {values}\n"
+        block += indent(inner, space)
+        if variables:
+            assert not _words(variables) & _words(function), (name, variables)
+            block += f"{space}  {variables} = {result}\n"
+        body = body.replace(call[0], f"{block}{space}end")
+        assert name not in _words(body), f"{name} is called in another place, too"
+    return body
 
 
 @cache

@@ -283,43 +283,6 @@ for i = simply + 1, request_count do
     end
   end
 end
--- The leases that end; with *only* those that have this verdict.
-local function ending(only)
-  if lost == 0 and simple == ids_count and not only then
-    return id_of
-  end
-  local done = {}
-  for i, id in ipairs(id_of) do
-    local verdict = i <= acks and '+' or i <= simple and '=' or ARGV[verdicts_at + i - simple]
-    if is_ours(i) and verdict ~= '-' and (not only or verdict == only) then
-      done[#done + 1] = id
-    end
-  end
-  return done
-end
--- Note *facts*, and that leases and *besides* are done; then what *fails* is set aside.
-local function finish(done, besides, facts, fails)
-  if #done > 0 then
-    local pages = (tonumber(before[2] or nil) or 0) + math.max(0, #done + besides)
-    facts[#facts + 1], facts[#facts + 2] = 'pages', format('%d', pages)
-  end
-  if #facts > 0 then
-    call('HSET', state, unpack(facts))
-  end
-  for i = simple + 1, fails and ids_count or 0 do
-    local reason = ARGV[verdicts_at + i - simple]
-    local entry = is_ours(i) and reason ~= '-' and call('HGET', leased, id_of[i])
-    if entry then
-      local fields = {read_entry(entry, id_of[i])}
-      set_aside(fields, reason, worker_name, fields[2] + 1)
-    end
-  end
-  if #done > 0 then
-    call('HDEL', leased, unpack(done))
-    call('ZREM', leases, unpack(done))
-  end
-end
-
 local function payload_of(n)
   if ends == '' then
     return ARGV[apart_at + n]
@@ -329,7 +292,7 @@ local function payload_of(n)
     ((e * 256 + f) * 256 + g) * 256 + h)
 end
 
-local members, their_slots, is_newest_first = {}, {}, newest_first == '1'
+local members, their_slots, is_newest_first, is_full = {}, {}, newest_first == '1', false
 local order = order_at(before[3], now)
 if fresh_count > 0 or pushes_count > 0 then
   -- Redis looks at its memory at the first write of a script only.
@@ -339,12 +302,9 @@ if fresh_count > 0 or pushes_count > 0 then
       return redis.error_reply(first.err)
     end
     call('HDEL', state, '')
-    finish(ending('='), math.min(0, extra), {}, false)
-    if count_ends then
-      count_ends('=')
-      store_tasks(now)
-    end
-    return {3, lost}
+    is_full, reply = true, {3, lost}
+    fresh_count, pushes_count, letters = 0, 0, false
+    new, begun, followed = {}, {}, {}
   end
   local digits = {[0] = '0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd',
     'e', 'f'}
@@ -437,17 +397,47 @@ for i = 1, letters and names_count or 0 do
     set_aside({hop[4], 0, '-', rank, payload}, hop[3], worker_name, 1)
   end
 end
-local facts = {'commit:' .. worker, number, 'active', format('%d', now)}
-if lost > 0 then
+-- The leases that end: of those of a worker that cannot store only what produced nothing.
+local done = id_of
+if lost > 0 or simple < ids_count or is_full then
+  done = {}
+  for i, id in ipairs(id_of) do
+    local verdict = i <= acks and '+' or i <= simple and '=' or ARGV[verdicts_at + i - simple]
+    if is_ours(i) and verdict ~= '-' and (not is_full or verdict == '=') then
+      done[#done + 1] = id
+    end
+  end
+end
+local facts = is_full and {} or {'commit:' .. worker, number, 'active', format('%d', now)}
+if lost > 0 and not is_full then
   facts[5], facts[6] = 'strange:' .. worker, number
 end
 if pushed > 0 then
   pushed = pushed + (tonumber(before[4] or nil) or 0)
   facts[#facts + 1], facts[#facts + 2] = 'items', format('%d', pushed)
 end
-finish(ending(), extra, facts, true)
+if #done > 0 then
+  local besides = is_full and math.min(0, extra) or extra
+  local pages = (tonumber(before[2] or nil) or 0) + math.max(0, #done + besides)
+  facts[#facts + 1], facts[#facts + 2] = 'pages', format('%d', pages)
+end
+if #facts > 0 then
+  call('HSET', state, unpack(facts))
+end
+for i = simple + 1, is_full and 0 or ids_count do
+  local reason = ARGV[verdicts_at + i - simple]
+  local entry = is_ours(i) and reason ~= '-' and call('HGET', leased, id_of[i])
+  if entry then
+    local fields = {read_entry(entry, id_of[i])}
+    set_aside(fields, reason, worker_name, fields[2] + 1)
+  end
+end
+if #done > 0 then
+  call('HDEL', leased, unpack(done))
+  call('ZREM', leases, unpack(done))
+end
 if count_ends then
-  count_ends()
+  count_ends(is_full and '=')
 end
 store_tasks(now)
 -- Behind all that the hops have produced: if this is torn, they are crawled again.

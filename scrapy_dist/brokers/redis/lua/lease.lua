@@ -48,41 +48,23 @@ if share - held <= want then -- else it is enough, whoever holds them
 end
 share = math.max(0, math.min(want, pending, share))
 
--- Hand out *left* requests of the slots *found*, as equal as can be, and of the first ones
--- more; how many are left.
-local function take_in_turn(found, left)
-  while #found > 0 and left > 0 and bytes < limit do
-    local part, extra, rest, ahead = math.floor(left / #found), left % #found, {}, {}
-    for _, slot in ipairs(found) do
-      local most = extra > 0 and part + 1 or part
-      if most == 0 then
-        break
-      end
-      local n, has_more = hand_out_pending(slot, most)
-      left = left - n
-      extra = n > part and extra - 1 or extra
-      if n == most and has_more then
-        local same = n > part and ahead or rest
-        same[#same + 1] = slot
-      end
-    end
-    for _, slot in ipairs(ahead) do
-      rest[#rest + 1] = slot
-    end
-    found = rest
-  end
-  return left
-end
-local slots_seen, is_at_end = 0, false
+local slots_seen, is_at_end, is_lost = 0, false, false
 if share > 0 then
   local skipped, left, room = {}, share, math.max(2, share + enough_count)
   for i = enough_at + 1, enough_at + enough_count do
     skipped[ARGV[i]] = true
   end
   repeat -- once, unless slots are there that have nothing
-    local found = call('ZRANGE', slots, format('%d', slots_seen),
-      format('%d', slots_seen + room - 1))
-    slots_seen, is_at_end = slots_seen + #found, #found < room
+    local found
+    if is_lost then
+      -- Requests that came in past the frontier, or of a torn file.
+      local slot = call('ZRANGE', requests, 0, 0, 'WITHSCORES')[2]
+      found = {slot}
+    else
+      found = call('ZRANGE', slots, format('%d', slots_seen),
+        format('%d', slots_seen + room - 1))
+      slots_seen, is_at_end = slots_seen + #found, #found < room
+    end
     if enough_count > 0 then
       local some = found
       found = {}
@@ -92,13 +74,30 @@ if share > 0 then
         end
       end
     end
-    left = take_in_turn(found, left)
-  until left == 0 or is_at_end or slots_seen > 1000 or bytes >= limit
-  if #members == 0 and is_at_end and slots_seen == #empty then
-    -- Requests that came in past the frontier, or of a torn file.
-    local slot = call('ZRANGE', requests, 0, 0, 'WITHSCORES')[2]
-    take_in_turn(skipped[slot] and {} or {slot}, share)
-  end
+    -- As equal as can be, and of the first ones more.
+    while #found > 0 and left > 0 and bytes < limit do
+      local part, extra, rest, ahead = math.floor(left / #found), left % #found, {}, {}
+      for _, slot in ipairs(found) do
+        local most = extra > 0 and part + 1 or part
+        if most == 0 then
+          break
+        end
+        local n, has_more = hand_out_pending(slot, most)
+        left = left - n
+        extra = n > part and extra - 1 or extra
+        if n == most and has_more then
+          local same = n > part and ahead or rest
+          same[#same + 1] = slot
+        end
+      end
+      for _, slot in ipairs(ahead) do
+        rest[#rest + 1] = slot
+      end
+      found = rest
+    end
+    local ends = left == 0 or is_at_end or slots_seen > 1000 or bytes >= limit
+    is_lost = not is_lost and #members == 0 and is_at_end and slots_seen == #empty
+  until ends and not is_lost
 end
 reply[2] = pending - #members
 reply[3] = suspect - #taken_suspects

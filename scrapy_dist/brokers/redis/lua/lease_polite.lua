@@ -71,10 +71,11 @@ end
 if is_paused then
   want = 0
 elseif suspect > 0 and want > 0 then
-  want = hand_out_suspects(wall, suspect, want, function(slot)
+  local function may_go(slot)
     local ready = tonumber(call('ZSCORE', slots, slot) or call('ZSCORE', resting, slot) or 0)
     return ready <= now or ready == own
-  end)
+  end
+  want = hand_out_suspects(wall, suspect, want, may_go)
   for _, run in ipairs(runs) do
     local slot = run:match('^[^:]+')
     local delay, count, seats = rules_of(call('HGET', politeness, slot), most_seats)

@@ -76,7 +76,7 @@ for i = seed_keys_at + 1, #KEYS do
       redis.call('HSET', leased, unpack(entries))
       redis.call('ZADD', leases, unpack(owners))
       if known[2] then
-        note(known[2], entries, now, fields)
+        note_handed(known[2], entries, now, fields)
       end
       redis.call('HSET', state, unpack(fields))
       removes[kind](KEYS[i], seeds)

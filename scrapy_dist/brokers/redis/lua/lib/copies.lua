@@ -40,7 +40,8 @@ end
 -- Note *entries*, order ids and what S:leased has of each, for all of *copies*, which is not
 -- false: *fields* of S:state to be set, and their values, become more.
 -- @rarely
-local function note(copies, entries, now, fields)
+-- @here
+local function note_handed(copies, entries, now, fields)
   local parts, kept = {}, ''
   for i = 1, #entries, 2 do
     parts[#parts + 1] = #entries[i + 1] .. ' ' .. entries[i] .. entries[i + 1]

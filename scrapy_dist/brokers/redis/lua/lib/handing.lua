@@ -16,10 +16,7 @@ local handed, bytes, dropped = 0, 0, 0
 local largest, limit = max_payload + 24, tonumber(reply_bytes)
 local byte, sub = string.byte, string.sub
 -- Small numbers as text: a number takes long to print.
-local text_of = setmetatable({}, {__index = function(known, number)
-  known[number] = string.format('%d', number)
-  return known[number]
-end})
+local text_of = {[0] = '0', '1', '2', '3', '4', '5', '6', '7', '8', '9'}
 
 -- Whether what is of *token* is to go.
 -- @rarely
@@ -51,10 +48,11 @@ end
 
 -- Hand out at most *most* requests of *slot*. How many that were, and whether it has more.
 -- Of what goes, only some goes at once.
+-- @here
 local function hand_out_pending(slot, most)
   -- Some at first: a few may be as large as a whole call may be.
-  local read, skip, step, has_more, gone = 0, given[slot] or 0, 8, true, 0
-  while read < most and bytes < limit and has_more and dropped < 200 do
+  local read, skip, step, goes_on, gone = 0, given[slot] or 0, 16, true, 0
+  while read < most and bytes < limit and goes_on and dropped < 200 do
     local part = most - read
     if part > step then
       part = step
@@ -62,15 +60,16 @@ local function hand_out_pending(slot, most)
     -- One more at the end shows whether the slot goes on.
     local asked = read + part == most and part + 1 or part
     local some = redis.call('ZRANGEBYSCORE', requests, slot, slot, 'LIMIT',
-      text_of[skip + read + gone], text_of[asked])
+      text_of[skip + read + gone] or string.format('%d', skip + read + gone),
+      text_of[asked] or string.format('%d', asked))
     local last, before, taken, size = #some, dropped, #members, bytes
-    has_more = last == asked
+    goes_on = last == asked
     if last > part then
       last = part
     end
     for i = 1, last do
       if size >= limit then
-        last, has_more = i - 1, true
+        last, goes_on = i - 1, true
         break
       end
       local lease = some[i]
@@ -93,12 +92,12 @@ local function hand_out_pending(slot, most)
     end
     bytes = size
     local fewer = dropped - before
-    read, gone, step = read + last - fewer, gone + fewer, 4 * step
+    read, gone, step = read + last - fewer, gone + fewer, 2 * step
   end
   if read > 0 then
-    runs[#runs + 1] = slot .. ':' .. text_of[read]
+    runs[#runs + 1] = slot .. ':' .. (text_of[read] or read)
   end
-  if not has_more then
+  if not goes_on then
     empty[#empty + 1] = slot
     if skip > 0 then
       given[slot] = nil
@@ -106,17 +105,17 @@ local function hand_out_pending(slot, most)
   elseif read + gone > 0 then
     given[slot] = skip + read + gone
   end
-  return read, has_more
+  return read, goes_on
 end
 
 -- Make it so: first the leases, then what they came from goes.
+-- @here
 local function store_handing(now)
   local call = redis.call
   reply[8] = table.concat(runs, ' ')
-  if handed == 0 and dropped == 0 then
-    return
+  if handed > 0 or dropped > 0 then
+    call('HDEL', state, '') -- runs above maxmemory too
   end
-  call('HDEL', state, '') -- runs above maxmemory too
   if handed > 0 then
     call('HSET', leased, unpack(entries))
     -- The highest id first: a small sorted set is searched from its beginning for a place.
@@ -126,15 +125,17 @@ local function store_handing(now)
     end
     call('ZADD', leases, unpack(owners))
   end
-  -- A number above all that were given out: who copies the frontier sees by it that
-  -- something was handed out. See views/snapshot.py.
-  local known = call('HMGET', state, 'order', 'copies')
-  local fields = {'active', string.format('%d', now),
-    'order', string.format('%d', order_at(known[1], now) + 1)}
-  if known[2] and handed > 0 then
-    note(known[2], entries, now, fields)
+  if handed > 0 or dropped > 0 then
+    -- A number above all that were given out: who copies the frontier sees by it that
+    -- something was handed out. See views/snapshot.py.
+    local known = call('HMGET', state, 'order', 'copies')
+    local fields = {'active', string.format('%d', now),
+      'order', string.format('%d', order_at(known[1], now) + 1)}
+    if known[2] and handed > 0 then
+      note_handed(known[2], entries, now, fields)
+    end
+    call('HSET', state, unpack(fields))
   end
-  call('HSET', state, unpack(fields))
   for _, one in ipairs(taken_suspects) do
     call('ZREM', suspects, one)
   end

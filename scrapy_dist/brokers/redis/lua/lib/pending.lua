@@ -9,6 +9,7 @@
 
 -- *some* slots may be asked *now*, on the clock of slots, or when their rest is over. *rest*:
 -- how many are in S:resting, where the script deletes these later.
+-- @here
 local function add_slots(some, now, rest)
   local ready, found = string.format('%.0f', now), {}
   local times = rest > 0 and redis.call('ZMSCORE', resting, unpack(some)) or {}

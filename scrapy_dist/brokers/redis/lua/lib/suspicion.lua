@@ -52,10 +52,11 @@ local function choose_suspects(now, count, most, may_go)
 end
 
 -- Hand out suspects: *now*, *count*, *may_go* see above. How many other requests the worker may
--- get, of *want*.
+-- get, of *most*.
 -- @rarely
-local function hand_out_suspects(now, count, want, may_go)
-  local found, is_alone, waits = choose_suspects(now, count, math.min(want, most_suspects), may_go)
+-- @here
+local function hand_out_suspects(now, count, most, may_go)
+  local found, is_alone, waits = choose_suspects(now, count, math.min(most, most_suspects), may_go)
   for _, one in ipairs(waits and {} or found) do
     if bytes < limit then
       local deaths, claims, slot, rank, payload = read_suspect(one)
@@ -74,5 +75,5 @@ local function hand_out_suspects(now, count, want, may_go)
     end
   end
   reply[4], reply[6] = handed, (waits or is_alone) and 1 or 0
-  return (waits or is_alone) and 0 or want - handed
+  return (waits or is_alone) and 0 or most - handed
 end
