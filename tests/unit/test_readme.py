@@ -254,6 +254,7 @@ def is_setting(name):
         # The last one is deprecated, and only to be refused; before them the environment's.
         or name in ("AMQP_URL", "SSL_CERT_FILE")
         or name in ("SPLASH_URL", "TEST_ENVIRONMENT", "CONCURRENT_REQUESTS_PER_IP")
+        or name == "DOWNLOAD_SLOTS"  # Scrapy 2.13 has no default for it
     )
 
 
