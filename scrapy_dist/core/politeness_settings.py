@@ -38,6 +38,11 @@ class PolitenessOptions:
     learns: bool = False
     own: Mapping[int, Rules] = field(default_factory=dict)
 
+    def raised(self, name: str, delay: float) -> float:
+        """*delay* of the downloader's slot *name* if the project has raised it; else 0."""
+        before = self.own.get(slot_number(name), self.rules).delay
+        return delay if delay > before and not self.learns else 0.0
+
     @classmethod
     def from_settings(
         cls,

@@ -76,20 +76,26 @@ class Held:
         over = max(0, self.busy - self.places)
         return [Renewal(name, more, count + over) for name, count in self.seats.items()]
 
-    def start(self, request: Request, now: float, slot: Downloads | None) -> None:
-        """*request* starts; *slot*: that of the downloader, as it was before."""
+    def start(
+        self, request: Request, now: float, slot: Downloads | None, raised: float = 0.0
+    ) -> None:
+        """*request* starts; *slot*: that of the downloader, as it was before.
+
+        *raised*: the delay that counts if it is longer.
+        """
         self.coming.discard(request)
         self.active.add(request)
         if self.delay > 0:
             jitter = 0.0 if slot is None else slot.jitter
-            self.gap = self.delay * max(0.0, 1 + jitter * random.uniform(-1, 1))
+            delay = max(self.delay, raised)
+            self.gap = delay * max(0.0, 1 + jitter * random.uniform(-1, 1))
             self.next_start = now + self.gap
             self.connects = slot is not None and slot.since > _CONNECTED
 
     def ended(self, now: float) -> None:
         """A download has ended; one that made its connection first may have come so late."""
         if self.connects and self.next_start > now:
-            self.next_start = now + self.gap
+            self.next_start = max(self.next_start, now + self.gap)
 
     def could_start(self, within: float, now: float) -> tuple[int, float | None]:
         """See `Politeness.could_start`: behind those that are on their way."""

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from scrapy_dist.core.politeness import Granted, Renewal
     from scrapy_dist.core.politeness_settings import PolitenessOptions
     from scrapy_dist.core.slots import Slots
-    from scrapy_dist.worker.view import EngineView
+    from scrapy_dist.worker.view import Downloads, EngineView
 
 #: What part of FRONTIER_WORKER_TTL after its last beat a worker may start downloads.
 _FENCE = 0.99
@@ -109,7 +109,8 @@ class Politeness:
         if self.is_fenced(now) or (held is None and not self.is_gated):
             return math.inf
         if held is None:
-            return now if self._comes_alone(number) else math.inf
+            is_alone = all(each.number != number for each in self._where.values())
+            return now if is_alone else math.inf
         if held.busy >= held.places or (held.delay > 0 and held.coming):
             return math.inf
         # Where there is no gate, the downloader starts it at once.
@@ -122,9 +123,6 @@ class Politeness:
         """
         held = self.held.get(number)
         return (0, None) if held is None else held.could_start(within, time.monotonic())
-
-    def _comes_alone(self, number: int) -> bool:
-        return not any(held.number == number for held in self._where.values())
 
     def handed(self, number: int, request: Request, now: float) -> None:
         """*request* is on its way to the downloader."""
@@ -163,25 +161,36 @@ class Politeness:
             self._engine.set_delay(request, held.delay)
         self._started(held, request, now)
 
-    def _started(self, held: Held, request: Request, now: float) -> None:
-        slot = None
-        if held.delay > 0:
-            key = self._engine.download_slot(request)
-            slot = self._engine.download_state(key, request)
-        held.start(request, now, slot)
+    def _started(self, held: Held, request: Request, at: float) -> None:
+        slot, raised = self._downloads(request) if held.delay > 0 else (None, 0.0)
+        held.start(request, at, slot, raised)
+
+    def _downloads(self, request: Request) -> tuple[Downloads | None, float]:
+        """The downloader's slot of *request*, and `PolitenessOptions.raised` of it."""
+        key = self._engine.download_slot(request)
+        slot = self._engine.download_state(key, request)
+        return slot, 0.0 if slot is None else self._options.raised(key, slot.delay)
 
     def reached(self, request: Request, now: float) -> None:
         """*request* has reached the downloader."""
         held = self._where.get(request)
-        if held is None and not self.is_gated:
-            held = self.held.get(self._slots.number(request))
+        is_due = self.is_gated
+        if not self.is_gated:
+            number = self._slots.number(request)
+            is_due = held is not None and held.number == number
+            if held is not None and not is_due:  # a middleware gave it another slot
+                self._where.pop(request).coming.discard(request)
+            held = held if is_due else self.held.get(number)
         if held is None:
             return
         if request not in held.active:
             self._where[request] = held
-            self._started(held, request, now)
+            # The downloader starts what was not handed out behind the delay.
+            self._started(held, request, now if is_due else max(now, held.next_start))
         self.sent(request, now)
-        self._engine.start_now(request)
+        # What has no delay for all workers may have got one in the downloader.
+        if is_due and (held.delay > 0 or not self._downloads(request)[1]):
+            self._engine.start_now(request)
 
     def sent(self, request: Request, now: float) -> None:
         """*request* may have left only now: its delay counts from here at the earliest.
@@ -226,9 +235,7 @@ class Politeness:
 
     def _learn(self, held: Held, request: Request) -> None:
         """AutoThrottle may have changed the delay: it is that of all workers."""
-        state = self._engine.download_state(
-            self._engine.download_slot(request), request
-        )
+        state, _ = self._downloads(request)
         if state is not None and state.delay > 0 and state.delay != held.delay:
             held.delay = state.delay
             held.learned = Rules(state.delay, places=0)  # as many as before
@@ -346,9 +353,7 @@ class Politeness:
             held = self._take(grant.name, grant.rules, now)
             if grant.leases:
                 held.in_vain = False
-        self._opens_at = None
-        if answer.wait:
-            self._opens_at = now + answer.wait
+        self._opens_at = now + answer.wait if answer.wait else None
         self.changed()
 
     def _take(self, name: str, rules: Rules, now: float) -> Held:

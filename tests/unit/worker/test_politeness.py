@@ -646,6 +646,47 @@ def test_without_the_gate_other_requests_of_a_slot_count(gateless):
     assert B not in gateless.polite.held
 
 
+def test_without_the_gate_the_downloader_spaces_what_was_not_handed_out(gateless):
+    gateless.grant(A)
+    first = gateless.hand()
+    gateless.polite.reached(first, gateless.now)
+    for _ in range(2):
+        gateless.polite.reached(gateless.comes(Request("http://a/")), gateless.now)
+    assert gateless.engine.started == [first]
+    gateless.lines[A] = 1
+    assert gateless.opens_in() == math.inf  # all places are taken
+    for request in list(gateless.engine.downloads):
+        gateless.ends(request)
+    assert gateless.opens_in() == pytest.approx(3 * DELAY)
+
+
+def test_without_the_gate_the_downloader_spaces_what_has_got_another_slot(gateless):
+    gateless.grant(A)
+    request = gateless.hand()
+    request.meta["download_slot"] = "b"
+    gateless.polite.reached(request, gateless.now)
+    assert gateless.engine.started == []
+    assert gateless.opens_in() == 0
+
+
+def test_delay_that_a_project_raises_in_the_downloader_is_kept(crawl):
+    crawl.grant(A)
+    crawl.is_connected("a")
+    crawl.engine.slots["a"] = crawl.engine.slots["a"]._replace(delay=3 * DELAY)
+    assert crawl.starts(crawl.hand())
+    crawl.now += 3 * DELAY - 0.001
+    assert not crawl.starts(crawl.hand())
+
+
+def test_delay_that_a_project_gives_a_slot_without_one_is_the_downloaders(places):
+    places.grant(A, rules=Rules(0.0, 3))
+    first = places.hand()
+    assert places.starts(first)
+    places.is_connected("a")
+    assert places.starts(places.hand())
+    assert places.engine.started == [first]
+
+
 def test_without_the_gate_slots_of_what_stays_in_the_worker_are_asked_for(gateless):
     gateless.lines |= {B: 1, 0: 1}
     ask = gateless.ask(want=0)
