@@ -6,7 +6,7 @@ import random
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from scrapy_dist.core.politeness import Renewal, Rules
+from scrapy_dist.core.politeness import Renewal, Rules, Yield
 
 if TYPE_CHECKING:
     from scrapy import Request
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 HORIZON, PORTION = 0.5, 16
 #: Seconds for which a connection to a host is there, more or less.
 _CONNECTED = 60.0
+#: Seconds for which a slot is kept that is not used, while its worker waits for another.
+_SPARE = 0.2
 
 
 def portion_of(delay: float) -> int:
@@ -75,6 +77,24 @@ class Held:
         """
         over = max(0, self.busy - self.places)
         return [Renewal(name, more, count + over) for name, count in self.seats.items()]
+
+    def yields(self, now: float) -> list[Yield]:
+        """All seats, to be given back."""
+        rest = max(0.0, self.next_start - now) if self.delay > 0 else 0.0
+        return [Yield(name, rest, self.learned) for name in self.seats]
+
+    def is_unused(self, now: float) -> bool:
+        """Whether something could have started for long, and nothing has."""
+        return not self.busy and now - max(self.since, self.next_start) >= _SPARE
+
+    def learn(self, slot: Downloads | None) -> None:
+        """AutoThrottle may have changed the delay: it is that of all workers.
+
+        *slot*: of the downloader.
+        """
+        if slot is not None and slot.delay > 0 and slot.delay != self.delay:
+            self.delay = slot.delay
+            self.learned = Rules(slot.delay, places=0)  # as many as before
 
     def start(
         self, request: Request, now: float, slot: Downloads | None, raised: float = 0.0

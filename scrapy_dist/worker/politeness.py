@@ -224,7 +224,7 @@ class Politeness:
             if request in held.active and held.delay > 0:
                 held.ended(time.monotonic())
                 if self._options.learns:
-                    self._learn(held, request)
+                    held.learn(self._downloads(request)[0])
             held.active.discard(request)
             held.coming.discard(request)
             if not held.busy and held.number in self.held and not self._is_needed(held):
@@ -232,13 +232,6 @@ class Politeness:
         if ended:
             self.changed()
         return bool(ended)
-
-    def _learn(self, held: Held, request: Request) -> None:
-        """AutoThrottle may have changed the delay: it is that of all workers."""
-        state, _ = self._downloads(request)
-        if state is not None and state.delay > 0 and state.delay != held.delay:
-            held.delay = state.delay
-            held.learned = Rules(state.delay, places=0)  # as many as before
 
     # With Redis
 
@@ -298,7 +291,7 @@ class Politeness:
 
     def _goes_on(self, held: Held, now: float) -> bool:
         """Whether this worker may keep the slot for more requests of it."""
-        if held.is_wanted:
+        if held.is_wanted or self._is_idle(held, now):
             return False
         return not self._others_wait or now - held.since < self._options.turn
 
@@ -307,13 +300,22 @@ class Politeness:
         renewed = {slot_of_seat(each.name) for each in renewals}
         for held in list(self.held.values()):
             number = held.number
-            if held.busy or (
-                self._is_needed(held) and not self._ends_visits(held, now)
-            ):
+            ends = self._ends_visits(held, now) or self._is_idle(held, now)
+            if held.busy or (self._is_needed(held) and not ends):
                 continue
             if held.in_vain or number not in renewed or number in self.wishes:
                 self._leave(held, now)
         return list(self.leaving.values())[:_MOST]
+
+    def _is_idle(self, held: Held, now: float) -> bool:
+        """Whether nothing starts there that could, while this worker waits for others' slots.
+
+        All its downloads may be waiting for those, and their owners' for this one. What
+        waits here of the slot asks for it again when it comes to the gate.
+        """
+        if not self.is_gated or self.is_alone or not held.is_unused(now):
+            return False
+        return held.number not in self.wishes and self.wishes.next_look(now) is not None
 
     def _is_needed(self, held: Held) -> bool:
         """Whether something waits here for the slot."""
@@ -321,9 +323,7 @@ class Politeness:
 
     def _leave(self, held: Held, now: float) -> None:
         self._drop(held)
-        rest = max(0.0, held.next_start - now) if held.delay > 0 else 0.0
-        for name in held.seats:
-            self.leaving[name] = Yield(name, rest, held.learned)
+        self.leaving |= {seat.name: seat for seat in held.yields(now)}
 
     def _drop(self, held: Held) -> None:
         """The slot is not this worker's any more; it may soon be again."""

@@ -208,6 +208,50 @@ def test_robots_txt_redirects_and_pipelines_pass_the_gate(polite, hosts):
     assert slots == {(host(n), host(n)) for n in (0, 1, 3)}
 
 
+CROSSED = """
+class Crossed(Spider):
+    name = "crossed"
+    url = None
+
+    async def start(self):
+        yield Request(self.url)
+
+    def parse(self, response):
+        yield from response.follow_all(css="a", callback=self.parse_page)
+
+    def parse_page(self, response):
+        where, _, page = response.url.rpartition("/")
+        other = int(where.split(":")[1].rpartition(".")[2]) % 3 + 1
+        files = f"http://127.0.1.{other}:{self.port}/page/file-{page}"
+        yield {"file_urls": [f"{files}-{n}" for n in range(3)]}
+"""
+
+
+def test_workers_whose_files_wait_for_each_others_hosts_go_on(polite, hosts, tmp_path):
+    """All places of each are taken by files of a host that another one has."""
+    polite.spider(CROSSED)
+    settings = {
+        **POLITE,
+        "DOWNLOAD_DELAY": 0.1,
+        "CONCURRENT_REQUESTS": 2,
+        "FILES_STORE": str(tmp_path / "files"),
+        "ITEM_PIPELINES": {"scrapy.pipelines.files.FilesPipeline": 1},
+    }
+    args = {"url": f"{hosts.url}/hosts/3/6", "port": hosts.port}
+    workers = start_together(
+        polite, hosts, 3, "crossed", args=args, frontier="addon", settings=settings
+    )
+    assert_finished(workers)
+    files = {
+        (host(n), f"/page/file-{page}-{k}")
+        for n in range(3)
+        for page in range(6)
+        for k in range(3)
+    }
+    found = pages(hosts)
+    assert files | set(host_pages(3, 6)) <= set(found)
+
+
 def test_delay_survives_deaths_and_freezes(polite, hosts):
     polite.spider(FOLLOW)
     workers = start_together(

@@ -618,6 +618,49 @@ def test_slot_is_visited_for_longer_if_nobody_else_is_there(crawl):
     assert crawl.starts(crawl.comes(Request("http://b/")))
 
 
+def test_slot_that_is_not_used_is_given_back_by_who_waits_for_another(crawl):
+    """Its owner may be waiting for this one: neither would ever go on."""
+    crawl.grant(A)
+    crawl.lines[A] = 2
+    crawl.now += 1
+    assert crawl.ask(want=0).yields == []
+    crawl.polite.wishes.add(B)  # files, say, which take all places of this worker
+    ask = crawl.ask(want=0)
+    assert (ask.yields, ask.visits) == ([Yield(str(A), 0.0)], [B])
+    crawl.told(ask, visits=[Visit(False)])
+    # What waits here of it goes to the gate when there is a place, and asks for it.
+    assert crawl.opens_in(A) == 0
+
+
+def test_slot_that_rests_or_is_in_use_is_kept_meanwhile(crawl):
+    crawl.is_connected("a")
+    crawl.grant(A)
+    crawl.lines[A] = 2
+    crawl.polite.wishes.add(B)
+    assert crawl.ask(want=0).yields == []  # it has come just now
+    request = crawl.hand()
+    crawl.now += 1
+    assert crawl.ask(want=0).yields == []
+    assert crawl.starts(request)
+    crawl.ends(request)
+    crawl.now += DELAY + 0.1
+    assert crawl.ask(want=0).yields == []
+    crawl.now += 0.2
+    assert crawl.ask().yields == [Yield(str(A), 0.0)]
+
+
+@pytest.mark.parametrize("is_alone", [True, False])
+def test_slot_that_is_waited_for_or_of_a_single_worker_is_kept(crawl, is_alone):
+    crawl.polite.is_alone = is_alone
+    crawl.grant(A)
+    crawl.lines[A] = 2
+    crawl.polite.wishes.add(B)
+    if not is_alone:
+        crawl.polite.wishes.add(A)
+    crawl.now += 1
+    assert crawl.ask(want=0).yields == []
+
+
 # Without the gate
 
 
