@@ -47,7 +47,6 @@ _USE = re.compile(r"^-- @use (\w+)$", re.MULTILINE)
 _FUNCTION = re.compile(r"^local function (\w+)\(.*?^end\n", re.MULTILINE | re.DOTALL)
 _RARELY = re.compile(r"^-- @rarely\n(?:-- @here\n)?local function (\w+)", re.MULTILINE)
 _HERE = re.compile(r"^-- @here\nlocal function (\w+)\((.*)\)\n", re.MULTILINE)
-_INNER = re.compile(r".*?\n(.*?)(?:  return ([^\n]*)\n)?end\n", re.DOTALL)
 _COMMENT = re.compile("--.*")
 _WORD = re.compile(r"\w+")
 _NEEDS = re.compile(r"^-- @needs (.+)$", re.MULTILINE)
@@ -217,20 +216,24 @@ def _put_here(body: str) -> str:
     for name, parameters in _HERE.findall(body):
         function = next(f[0] for f in _FUNCTION.finditer(body) if f[1] == name)
         body = body.replace(f"-- @here\n{function}", "")
-        found = _INNER.fullmatch(function)
-        assert found is not None
-        inner, result = found.groups("")
-        line = rf"^( *)(?:(local )?(.*) = )?{name}\((.*)\)$"
-        call = re.search(line, body, re.MULTILINE)
-        assert call is not None, name
-        space, is_new, variables, values = call.groups()
-        block = f"{space}local {variables}\n" if is_new else ""
-        block += f"{space}do\n{space}  local {parameters} = {values}\n"
-        block += indent(inner, space)
+        inner = function.splitlines(keepends=True)[1:-1]
+        result = ""
+        if inner[-1].startswith("  return "):
+            result = inner.pop().removeprefix("  return ")
+        call = next(n for n in body.splitlines() if name in _words(n))
+        before, values = call.split(f"{name}(")
+        assert values.endswith(")"), call
+        space = before[: -len(before.lstrip()) or None]
+        variables = before.strip().removesuffix(" =")
+        names = variables.removeprefix("local ")
+        block = f"{space}do\n{space}  local {parameters} = {values[:-1]}\n"
+        block += indent("".join(inner), space)
         if variables:
-            assert not _words(variables) & _words(function), (name, variables)
-            block += f"{space}  {variables} = {result}\n"
-        body = body.replace(call[0], f"{block}{space}end")
+            assert not _words(names) & _words(function), (name, variables)
+            block += f"{space}  {names} = {result}"
+        if names != variables:
+            block = f"{space}{variables}\n{block}"
+        body = body.replace(call, f"{block}{space}end")
         assert name not in _words(body), f"{name} is called in another place, too"
     return body
 
