@@ -118,7 +118,10 @@ class Held:
             self.next_start = max(self.next_start, now + self.gap)
 
     def could_start(self, within: float, now: float) -> tuple[int, float | None]:
-        """See `Politeness.could_start`: behind those that are on their way."""
+        """How many requests may be handed out in *within* seconds, and when the first.
+
+        Behind those that are on their way; None where there is no delay.
+        """
         free = max(0, self.places - self.busy)
         if self.delay <= 0:
             return free, None

@@ -80,8 +80,8 @@ class Politeness:
         self._beat_at = -math.inf
         self._others_wait = False
         self._where: dict[Request, Held] = {}
-        #: Those that were seen in the downloader.
-        self._arrived: set[Request] = set()
+        #: Those that have reached the downloader, and whether they have been sent.
+        self._arrived: dict[Request, bool] = {}
         #: Slots that are to be asked for.
         self.wishes = Wishes(self.held)
         #: When something may be started in slots that were given back or lost.
@@ -117,10 +117,7 @@ class Politeness:
         return held.next_start - (_LEAD if self.is_gated else 0.0)
 
     def could_start(self, number: int, within: float) -> tuple[int, float | None]:
-        """How many requests of slot *number* may be handed out in *within* seconds.
-
-        And when the first of them; None where there is no delay.
-        """
+        """See `Held.could_start`, of slot *number*."""
         held = self.held.get(number)
         return (0, None) if held is None else held.could_start(within, time.monotonic())
 
@@ -188,6 +185,7 @@ class Politeness:
             # The downloader starts what was not handed out behind the delay.
             self._started(held, request, now if is_due else max(now, held.next_start))
         self.sent(request, now)
+        self._arrived[request] = False
         # What has no delay for all workers may have got one in the downloader.
         if is_due and (held.delay > 0 or not self._downloads(request)[1]):
             self._engine.start_now(request)
@@ -199,6 +197,7 @@ class Politeness:
         """
         held = self._where.get(request)
         if held is not None and request in held.active:
+            self._arrived[request] = True
             held.next_start = max(held.next_start, now + held.gap)
 
     def look(self) -> bool:
@@ -208,19 +207,20 @@ class Politeness:
         here, in_progress = self._engine.in_downloader(), self._engine.in_progress()
         in_scraper = self._engine.in_scraper()
         ended = []
-        for request, held in self._where.items():
+        for request in self._where:
             if request in here:
-                self._arrived.add(request)
+                self._arrived.setdefault(request, True)  # a project's may not say so
             elif (
-                request in held.active
-                or request in self._arrived
+                request in self._arrived  # some turns later before Scrapy 2.14
                 or request in in_scraper  # its response was cached
                 or request not in in_progress
             ):
                 ended.append(request)
         for request in ended:
+            if not self._arrived.get(request, True):  # its response is quicker
+                self.sent(request, time.monotonic())
+            self._arrived.pop(request, None)
             held = self._where.pop(request)
-            self._arrived.discard(request)
             if request in held.active and held.delay > 0:
                 held.ended(time.monotonic())
                 if self._options.learns:

@@ -95,6 +95,7 @@ class Crawl:
             return False
         self.polite.start(request, self.now)
         self.polite.reached(request, self.now)
+        self.polite.sent(request, self.now)
         return True
 
     def ends(self, request: Request) -> None:
@@ -158,6 +159,32 @@ def test_delay_counts_from_when_the_request_has_left(crawl):
     crawl.now += 0.5  # another callback was at work
     crawl.polite.sent(request, crawl.now)
     assert crawl.polite.may_start(Request("http://a/2"), crawl.now) == DELAY
+
+
+def test_delay_counts_from_the_end_of_what_is_not_known_to_have_left(crawl):
+    """Its response is here in the turn of the loop in which it was sent."""
+    crawl.is_connected("a")
+    crawl.grant(A)
+    request = crawl.hand()
+    crawl.polite.start(request, crawl.now)
+    crawl.polite.reached(request, crawl.now)
+    crawl.now += 0.5
+    crawl.ends(request)
+    assert crawl.polite.may_start(Request("http://a/2"), crawl.now) == DELAY
+
+
+def test_download_has_not_ended_before_it_has_reached_the_downloader(places):
+    """Before Scrapy 2.14 there are turns of the loop between the gate and there."""
+    places.grant(A)
+    request = places.hand()
+    places.engine.downloads.discard(request)
+    places.polite.start(request, places.now)
+    places.polite.look()
+    assert places.polite.held[A].busy == 1
+    places.comes(request)
+    places.polite.reached(request, places.now)
+    places.ends(request)
+    assert places.polite.held[A].busy == 0
 
 
 def test_jitter_is_that_of_the_downloader(crawl):
